@@ -1,0 +1,44 @@
+"""Losses. Each maps (params, batch) to (sum, count), so that sums over devices or microbatches stay exact."""
+
+from typing import Any, NamedTuple
+
+from ._typing import Array, Float, Int
+from .config import AFMConfig
+from .transformer import Causal, Params, forward
+
+
+class Batch(NamedTuple):
+    """Tokens with what they should predict. Targets are shifted here, before anything is cut across devices."""
+
+    tokens: Any  # [B, T] int
+    targets: Any  # [B, T] int: the token after tokens[:, t]
+    weights: Any  # [B, T] float: 0 where the target is padding, another document or a masked prompt
+    documents: Any = None  # [B, T] int: tokens attend within their own document only
+
+
+def token_log_probs(logits: Float[Array, "*batch V"], targets: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """Return the log-probability, in nats, that the logits give each target.
+
+        log p(y) = z_y - log sum_v exp(z_v)
+
+    Source: textbook [standard].
+    Test: tests/transformer/test_losses.py::test_token_log_probs_closed_form
+    """
+    xp = logits.__array_namespace__()
+    top = xp.max(logits, axis=-1, keepdims=True)
+    shifted = logits - top
+    log_sum = xp.log(xp.sum(xp.exp(shifted), axis=-1))
+    return xp.take_along_axis(shifted, targets[..., None], axis=-1)[..., 0] - log_sum
+
+
+def next_token(params: Params, batch: Batch, cfg: AFMConfig):
+    """Return (sum, count) of the cross-entropy of the next token, in nats, over the weighted targets.
+
+        sum = - sum_t w_t log p(y_t | x_<=t),   count = sum_t w_t
+
+    Source: TR24 section 3.2 (next-token pre-training) [confirmed].
+    Test: tests/transformer/test_losses.py::test_next_token_equals_its_definition
+    """
+    logits = forward(params, batch.tokens, cfg, attend=Causal(batch.documents))
+    log_probs = token_log_probs(logits, batch.targets)
+    return -(log_probs * batch.weights).sum(), batch.weights.sum()

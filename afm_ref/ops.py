@@ -1,0 +1,139 @@
+"""The operations of the forward function, for NumPy and JAX alike.
+
+A weight is an array, or an object that knows how to be applied: `linear`, `lookup` and `rms_norm` ask it. Every
+chapter that changes what a weight is (LoRA, palettes, shards) does it there and leaves the forward function alone.
+"""
+
+import numpy as np
+
+from ._typing import Array, Bool, Float, Int
+
+MASKED = -1e30  # finite, so that a row with nothing to attend to (a pad) is uniform instead of NaN
+
+
+def linear(x: Float[Array, "*batch in"], w) -> Float[Array, "*batch out"]:
+    """Return W x for every row vector of x.
+
+        y_o = sum_i W_oi x_i
+
+    W: [out, in] as the papers write it, or a weight with `.apply(x)`.
+
+    Source: TR24 section 2 (no biases: AXLearn honeycrisp, mlx-lm afm7) [inferred].
+    Test: tests/transformer/test_ops.py::test_linear_is_einsum
+    """
+    return w.apply(x) if hasattr(w, "apply") else x @ w.T
+
+
+def lookup(tokens: Int[Array, "*batch"], w) -> Float[Array, "*batch D"]:
+    """Return the rows of the embedding w: [V, D] that the tokens name; a weight may bring its own `.lookup`."""
+    return w.lookup(tokens) if hasattr(w, "lookup") else w[tokens]
+
+
+def rms_norm(x: Float[Array, "*batch D"], gain, eps: float) -> Float[Array, "*batch D"]:
+    """Return x scaled to unit root mean square along its last axis, times the gain.
+
+        y = x / sqrt(mean(x^2) + eps) * gain
+
+    gain: [D], or a weight with `.normalize(x, eps)`.
+
+    Source: TR24 section 2 (pre-norm with RMSNorm) [confirmed].
+    Test: tests/transformer/test_ops.py::test_rms_norm_closed_form
+    """
+    if hasattr(gain, "normalize"):
+        return gain.normalize(x, eps)
+    xp = x.__array_namespace__()
+    return x / xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True) + eps) * gain
+
+
+def rope_frequencies(head_dim: int, theta: float) -> np.ndarray:
+    """Return the angle, in radians, by which each pair of channels turns per position: [H/2].
+
+        omega_i = theta^(-2 i / H),   i = 0 .. H/2 - 1
+
+    Source: TR24 section 2 (RoPE, base 500k) [confirmed].
+    Test: tests/transformer/test_ops.py::test_rope_is_complex_multiplication
+    """
+    return theta ** (-np.arange(0, head_dim, 2) / head_dim)
+
+
+def rope(
+    x: Float[Array, "B T heads H"], positions: Int[Array, "#B T"], theta: float, layout: str
+) -> Float[Array, "B T heads H"]:
+    """Return x with each pair of channels rotated by position times its frequency.
+
+        (a, b) -> (a cos - b sin, a sin + b cos),   angle = position * theta^(-2 i / H)
+
+    layout "interleaved" pairs channels (0, 1), (2, 3), ...; "half_split" pairs (i, i + H/2).
+
+    Source: TR24 section 2; neighbouring pairs from AXLearn rotate_half and mlx-lm afm7 [inferred].
+    Test: tests/transformer/test_ops.py::test_rope_is_complex_multiplication
+    """
+    xp = x.__array_namespace__()
+    angle_dtype = xp.result_type(x.dtype, xp.float32)  # bf16 cannot even count to 300
+    frequencies = xp.asarray(rope_frequencies(x.shape[-1], theta), dtype=angle_dtype)
+    angles = positions[:, :, None, None].astype(angle_dtype) * frequencies  # [B, T, 1, H/2]
+    cos, sin = xp.cos(angles).astype(x.dtype), xp.sin(angles).astype(x.dtype)
+    if layout == "interleaved":
+        a, b = x[..., 0::2], x[..., 1::2]
+        return xp.stack([a * cos - b * sin, a * sin + b * cos], axis=-1).reshape(x.shape)
+    half = x.shape[-1] // 2
+    a, b = x[..., :half], x[..., half:]
+    return xp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
+
+
+def softmax(x: Float[Array, "*batch S"]) -> Float[Array, "*batch S"]:
+    """Return exp(x) / sum(exp(x)) along the last axis, after subtracting the largest entry.
+
+    Source: textbook [standard].
+    Test: tests/transformer/test_ops.py::test_softmax_survives_large_logits
+    """
+    xp = x.__array_namespace__()
+    e = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
+    return e / xp.sum(e, axis=-1, keepdims=True)
+
+
+def attention(
+    q: Float[Array, "B T N H"], k: Float[Array, "B S K H"], v: Float[Array, "B S K H"], mask: Bool[Array, "#B T S"]
+) -> Float[Array, "B T N H"]:
+    """Return, for every query, the average of the values weighted by the softmax of its scaled scores.
+
+        o_t = sum_s softmax_s(q_t . k_s / sqrt(H)) v_s          over the s that the mask allows
+
+    Query head n reads key/value head n // G with G = N / K: grouped queries. Nothing is repeated in memory: the
+    G query heads of a group lie beside the T queries as rows of one matrix product.
+
+    Source: TR24 section 2 (grouped-query attention); scale from AXLearn, mlx-lm afm7 [inferred].
+    Test: tests/transformer/test_ops.py::test_attention_equals_loops
+    """
+    xp = q.__array_namespace__()
+    (B, T, N, H), (_, S, K, _) = q.shape, k.shape
+    G = N // K
+    q = xp.transpose(q.reshape(B, T, K, G, H), (0, 2, 3, 1, 4)).reshape(B, K, G * T, H)
+    scores = (q * H**-0.5) @ xp.transpose(k, (0, 2, 3, 1))  # [B, K, G*T, S]
+    scores = xp.where(mask[:, None, None], scores.reshape(B, K, G, T, S), MASKED)
+    weights = softmax(scores).reshape(B, K, G * T, S)
+    out = (weights @ xp.transpose(v, (0, 2, 1, 3))).reshape(B, K, G, T, H)
+    return xp.transpose(out, (0, 3, 1, 2, 4)).reshape(B, T, N, H)
+
+
+def silu(x: Float[Array, "*batch F"]) -> Float[Array, "*batch F"]:
+    """Return x * sigmoid(x), written so that neither sign of x overflows.
+
+        x sigmoid(x) = x (1 + tanh(x / 2)) / 2
+
+    Source: Shazeer 2020, GLU variants [standard].
+    Test: tests/transformer/test_ops.py::test_silu_closed_form
+    """
+    xp = x.__array_namespace__()
+    return x * (0.5 * (1 + xp.tanh(0.5 * x)))
+
+
+def swiglu(x: Float[Array, "*batch D"], w_gate, w_up, w_down) -> Float[Array, "*batch D"]:
+    """Return the gated feed-forward layer.
+
+        y = W_down (silu(W_gate x) * (W_up x))
+
+    Source: TR24 section 2 (SwiGLU) [confirmed].
+    Test: tests/transformer/test_ops.py::test_swiglu_is_not_symmetric_in_its_halves
+    """
+    return linear(silu(linear(x, w_gate)) * linear(x, w_up), w_down)
