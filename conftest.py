@@ -1,0 +1,63 @@
+"""Settings of every test run, made before anything imports JAX or afm_ref."""
+
+import os
+
+import pytest
+
+from tools import environment
+
+environment.prepare()  # notebook kernels and subprocesses inherit it
+
+import jax  # noqa: E402
+import jaxtyping  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+# In this process only: a notebook runs as its reader's would. Mixed dtypes and silently widened ranks are where
+# float64 creeps in and where a [B] and a [T] get added by accident.
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Every annotated shape of the package is checked at each call. It stays installed for the whole run.
+jaxtyping.install_import_hook("afm_ref", "beartype.beartype")
+
+settings.register_profile(
+    "afm_ref", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("afm_ref")
+
+ORACLES_REQUIRED = os.environ.get("AFM_REF_ORACLES") == "required"
+
+
+def pytest_configure(config):
+    """Draw without a window, and build matplotlib's font cache now, not on a compared cell's stderr."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.font_manager  # noqa: F401
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what stands in tests/oracles, so that `-m oracles` selects it."""
+    for item in items:
+        if "/tests/oracles/" in item.path.as_posix():
+            item.add_marker(pytest.mark.oracles)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Where the oracles are required (AFM_REF_ORACLES=required, as in CI) a skipped comparison is a failed one."""
+    report = yield
+    if ORACLES_REQUIRED and report.skipped and item.get_closest_marker("oracles") and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, but AFM_REF_ORACLES=required: {call.excinfo.value}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """The same for a whole module that skips itself (pytest.importorskip)."""
+    report = yield
+    if ORACLES_REQUIRED and report.skipped and "tests/oracles" in collector.nodeid:
+        report.outcome = "failed"
+        report.longrepr = f"{collector.nodeid} was skipped, but AFM_REF_ORACLES=required: {report.longrepr}"
+    return report
