@@ -34,13 +34,13 @@ def rms_norm(x: Float[Array, "*batch D"], gain, eps: float) -> Float[Array, "*ba
 
         y = x / sqrt(mean(x^2) + eps) * gain
 
-    gain: [D], or a weight with `.normalize(x, eps)`.
+    gain: [D], or a weight with `.rms_norm(x, eps)`.
 
     Source: TR24 section 2 (pre-norm with RMSNorm) [confirmed].
     Test: tests/transformer/test_ops.py::test_rms_norm_closed_form
     """
-    if hasattr(gain, "normalize"):
-        return gain.normalize(x, eps)
+    if hasattr(gain, "rms_norm"):
+        return gain.rms_norm(x, eps)
     xp = x.__array_namespace__()
     return x / xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True) + eps) * gain
 
