@@ -87,7 +87,7 @@ def clean(notebook, name: str):
     return notebook
 
 
-def execute(path: Path, timeout_s: int = 600) -> str:
+def execute(path: Path, figures: Path, timeout_s: int = 600) -> str:
     """Run the notebook in its own folder, as JupyterLab does, and return the file's new text."""
     import nbclient
     import nbformat
@@ -101,7 +101,7 @@ def execute(path: Path, timeout_s: int = 600) -> str:
         extra_arguments=["--log-level=ERROR"],  # of the kernel: no warning about its local ports
         record_timing=False,
         coalesce_streams=True,
-    ).execute()
+    ).execute(env={**os.environ, "AFM_REF_FIGURES": str(figures)})
     notebook = clean(notebook, path.name)
     nbformat.validate(notebook)
     return nbformat.writes(notebook) + "\n"
@@ -113,13 +113,12 @@ def regenerate(paths: list[Path], root: Path, out: Path) -> None:
 
     figures = out / "figures"
     figures.mkdir(parents=True)
-    os.environ["AFM_REF_FIGURES"] = str(figures)  # the kernels inherit it
     bar = tqdm(paths, desc="notebooks", unit="notebook")
     for path in bar:
         bar.set_postfix_str(path.name)
         target = out / path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(execute(path), encoding="utf-8")
+        target.write_text(execute(path, figures), encoding="utf-8")
     for png in figures.glob("*.png"):
         png.write_bytes(plain_png(png.read_bytes()))
 

@@ -1,0 +1,97 @@
+"""Faults that a test must notice. Not collected by pytest; CI runs it.
+
+    python -m tests.mutations [-k TEXT] [--jobs N]
+
+Each is applied to a copy of the tree (never to this one), where the named test must fail. Every chapter adds its own:
+take the mistakes that someone would really make.
+"""
+
+import sys
+
+from tools.mutate import Mutation, main
+
+OPS, TRANSFORMER, LOSSES = "afm_ref/ops.py", "afm_ref/transformer.py", "afm_ref/losses.py"
+MODEL_TESTS = "tests/transformer/test_transformer.py::"
+
+MUTATIONS = [
+    Mutation(
+        "RoPE's layouts are swapped",
+        OPS,
+        'if layout == "interleaved":',
+        'if layout != "interleaved":',
+        "tests/transformer/test_ops.py::test_rope_is_complex_multiplication",
+    ),
+    Mutation(
+        "RMSNorm adds eps outside the root",
+        OPS,
+        "xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True) + eps)",
+        "(xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True)) + eps)",
+        "tests/transformer/test_ops.py::test_rms_norm_closed_form",
+    ),
+    Mutation(
+        "attention forgets its scale",
+        OPS,
+        "(q * H**-0.5) @",
+        "q @",
+        "tests/transformer/test_ops.py::test_attention_equals_loops",
+    ),
+    Mutation(
+        "query heads are dealt to key heads in turn (tile) and not in groups (repeat)",
+        OPS,
+        "xp.transpose(q.reshape(B, T, K, G, H), (0, 2, 3, 1, 4))",
+        "xp.transpose(q.reshape(B, T, G, K, H), (0, 3, 2, 1, 4))",
+        "tests/transformer/test_ops.py::test_attention_equals_loops",
+    ),
+    Mutation(
+        "silu acts on the wrong half of SwiGLU",
+        OPS,
+        "silu(linear(x, w_gate)) * linear(x, w_up)",
+        "linear(x, w_gate) * silu(linear(x, w_up))",
+        "tests/transformer/test_ops.py::test_swiglu_is_not_symmetric_in_its_halves",
+    ),
+    Mutation(
+        "softmax overflows",
+        OPS,
+        "xp.exp(x - xp.max(x, axis=-1, keepdims=True))",
+        "xp.exp(x)",
+        "tests/transformer/test_ops.py::test_softmax_survives_large_logits",
+    ),
+    Mutation(
+        "the causal mask lets the next token through",
+        TRANSFORMER,
+        "positions[:, :, None] >= key_positions[:, None, :]",
+        "positions[:, :, None] >= key_positions[:, None, :] - 1",
+        MODEL_TESTS + "test_the_future_does_not_reach_the_past",
+    ),
+    Mutation(
+        "packed documents see each other",
+        TRANSFORMER,
+        "if self.documents is not None:",
+        "if False:",
+        MODEL_TESTS + "test_documents_do_not_see_each_other",
+    ),
+    Mutation(
+        "qk-norm comes before the rotation",
+        TRANSFORMER,
+        'if cfg.qk_norm == "before_rope":',
+        'if cfg.qk_norm == "after_rope":',
+        "tests/interop/test_golden.py::test_logits_equal_golden",
+    ),
+    Mutation(
+        "the output head is always tied",
+        TRANSFORMER,
+        "params.embed if params.unembed is None else params.unembed",
+        "params.embed",
+        "tests/interop/test_golden.py::test_logits_equal_golden",
+    ),
+    Mutation(
+        "the loss counts masked targets",
+        LOSSES,
+        "-(log_probs * batch.weights).sum()",
+        "-log_probs.sum()",
+        "tests/transformer/test_losses.py::test_next_token_equals_its_definition",
+    ),
+]
+
+if __name__ == "__main__":
+    sys.exit(main(MUTATIONS, sys.argv[1:]))
