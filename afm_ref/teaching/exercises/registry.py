@@ -1,0 +1,126 @@
+"""What an exercise is, and the judge: `grade` returns a verdict, `attempt` prints it."""
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One question to the student's function: arguments, the right answer, and answers that show a known mistake."""
+
+    arguments: dict[str, Any]
+    expected: Any
+    mistakes: tuple[tuple[Any, str], ...] = ()  # (wrong answer, what went wrong)
+
+
+@dataclasses.dataclass(frozen=True)
+class Exercise:
+    """A task with its checker. `cases` is called when an answer is judged, so that importing costs nothing."""
+
+    id: str  # chapter.number, as "1.2"
+    title: str
+    difficulty: Literal["easy", "medium", "hard"]
+    minutes: int
+    cases: Callable[[], list[Case]]
+    tolerance: float = 1e-6  # relative to the largest expected entry
+
+    @property
+    def label(self) -> str:
+        """Return the line that names the exercise."""
+        return f"Exercise {self.id}, {self.title} ({self.difficulty}, {self.minutes} min)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What `grade` found."""
+
+    status: Literal["not attempted", "wrong", "right"]
+    message: str = ""
+
+
+EXERCISES: dict[str, Exercise] = {}
+
+
+def exercise(id: str, title: str, difficulty: str, minutes: int, tolerance: float = 1e-6):
+    """Register the decorated function, which returns the cases, as the checker of a new exercise."""
+
+    def register(cases):
+        if id in EXERCISES:
+            raise ValueError(f"exercise {id} is registered twice")
+        EXERCISES[id] = Exercise(id, title, difficulty, minutes, cases, tolerance)
+        return cases
+
+    return register
+
+
+def grade(id: str, answer: Callable) -> Verdict:
+    """Return the verdict on a function written by the student; the message shows the first case that is wrong."""
+    if id not in EXERCISES:
+        raise ValueError(f"there is no exercise {id!r}; there are {sorted(EXERCISES)}")
+    task = EXERCISES[id]
+    for case in task.cases():
+        arguments = copy.deepcopy(case.arguments)  # an answer that writes into its input must not spoil the case
+        try:
+            got = answer(**arguments)
+        except NotImplementedError:
+            return Verdict("not attempted")
+        except Exception as error:
+            return Verdict("wrong", f"{_call(case)}\n    raised   {type(error).__name__}: {error}")
+        if got is None or got is ...:
+            return Verdict("not attempted")
+        if complaint := _complaint(got, case, task.tolerance):
+            return Verdict("wrong", f"{_call(case)}\n{complaint}")
+    return Verdict("right")
+
+
+def attempt(id: str, answer: Callable) -> None:
+    """Judge the student's function and say so in one line, or show the first case that it gets wrong."""
+    verdict = grade(id, answer)
+    label = EXERCISES[id].label
+    if verdict.status == "right":
+        print(f"✓ {label}: right")
+    elif verdict.status == "not attempted":
+        print(f"○ {label}: not attempted")
+    else:
+        print(f"✗ {label}: not yet\n    {verdict.message}")
+
+
+def _complaint(got, case, tolerance):
+    """Return what is wrong with this answer, or an empty text."""
+    try:
+        got, expected = np.asarray(got, dtype=np.float64), np.asarray(case.expected, dtype=np.float64)
+    except (TypeError, ValueError):
+        return f"    returned {type(got).__name__}, where numbers are expected"
+    if _close(got, expected, tolerance):
+        return ""
+    numbers = f"    expected {_short(expected)}\n    got      {_short(got)}"
+    for wrong, why in case.mistakes:
+        if _close(got, np.asarray(wrong, dtype=np.float64), tolerance):
+            return f"{numbers}\n    hint     {why}"
+    if got.shape != expected.shape:
+        return f"    expected an array of shape {expected.shape}\n    got      one of shape {got.shape}"
+    return numbers
+
+
+def _close(a, b, tolerance):
+    scale = max(float(np.max(np.abs(b), initial=0.0)), 1e-12)
+    return a.shape == b.shape and bool(np.all(np.abs(a - b) <= tolerance * scale))  # NaN is never close
+
+
+def _call(case):
+    return "input    " + ", ".join(f"{name}={_short(value)}" for name, value in case.arguments.items())
+
+
+def _short(value):
+    """Return the value on one line: small arrays in full, large ones by shape and first entries."""
+    if not isinstance(value, np.ndarray):
+        return f"{value:.6g}" if isinstance(value, float) else repr(value)
+    if value.ndim == 0:
+        return f"{float(value):.6g}"
+    flat = [f"{x:.4g}" for x in value.ravel()[:6]]
+    more = ", ..." if value.size > 6 else ""
+    return f"array of shape {value.shape}: [{', '.join(flat)}{more}]"

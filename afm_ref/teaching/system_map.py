@@ -1,0 +1,100 @@
+"""The map of the whole system, drawn once: from data to adapters, and the family of models that comes out."""
+
+import dataclasses
+
+from . import figures
+
+
+@dataclasses.dataclass(frozen=True)
+class Box:
+    """A place on the map. Coordinates are the lower left corner, in units of the axes (12.4 x 7)."""
+
+    chapter: int | None
+    title: str
+    text: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+# One row from left to right, what it stands on below, what comes out above.
+BOXES = (
+    Box(None, "Data", "web crawl,\nlicensed, code,\nmath", 0.2, 2.95, 1.9, 2.0),
+    Box(2, "Pre-training", "core, continued,\nlonger context;\nprune and distil", 2.65, 2.95, 2.1, 2.0),
+    Box(7, "Post-training", "fine-tuning, reward\nmodel, committee", 5.3, 3.82, 2.1, 1.13),
+    Box(8, "RLHF", "MDLOO", 5.3, 2.95, 2.1, 0.75),
+    Box(6, "Optimization", "palettization to\n3.7 bits a weight,\nrecovery adapter", 7.95, 2.95, 2.1, 2.0),
+    Box(5, "Adapters", "LoRA, rank 16,\none per feature", 10.4, 2.95, 1.8, 2.0),
+    Box(1, "The transformer", "one forward function: embeddings, RMSNorm, RoPE, grouped-query attention, SwiGLU",
+        2.65, 1.45, 9.55, 1.0),
+    Box(3, "Parallelism", "shards of data, weights, sequence", 2.65, 0.2, 4.55, 0.95),
+    Box(4, "At scale", "AXLearn on JAX and XLA, thousands of chips", 7.45, 0.2, 4.75, 0.95),
+)  # fmt: skip
+FAMILY = (
+    ("On-device model", "about 3 billion weights", 2.65, True),
+    ("Server model", "larger, unpublished size", 5.1, True),
+    ("Coding model", "in Xcode", 7.55, False),
+    ("Diffusion model", "images", 10.0, False),
+)
+ALT = (
+    "Map of the system. From left to right: data, pre-training, post-training with RLHF, optimization by "
+    "palettization, adapters. Below them: the transformer, parallelism, and AXLearn on JAX and XLA at scale. Above: "
+    "the family of models, on-device and server (taught here), coding and diffusion (not taught)."
+)
+
+
+def draw(highlight: int = 0):
+    """Return (figure, alt text) with the boxes of one chapter lit up; 0 lights all."""
+    chapters = {box.chapter for box in BOXES if box.chapter}
+    if highlight and highlight not in chapters:
+        raise ValueError(f"no chapter {highlight} on the map; it shows {sorted(chapters)}")
+    fig, ax = figures.subplots(figsize=(9.6, 5.6))
+    ax.set(xlim=(0, 12.4), ylim=(0, 7.15))
+    ax.set_axis_off()
+    for box in BOXES:
+        _box(ax, box, lit=box.chapter is not None and highlight in (0, box.chapter), strong=highlight != 0)
+    _arrows(ax)
+    _family(ax)
+    lit = f" Chapter {highlight} is lit up." if highlight else ""
+    return fig, ALT + lit
+
+
+def _patch(ax, x, y, width, height, **style):
+    from matplotlib.patches import FancyBboxPatch
+
+    ax.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=0.12", **style))
+
+
+def _box(ax, box, lit, strong):
+    face = figures.ORANGE if lit and strong else ("#DCE9F5" if lit else figures.PALE)
+    edge = figures.BLACK if lit and strong else (figures.BLUE if lit else "#C3C9D1")
+    ink = figures.BLACK if lit else "#5B626C"
+    _patch(ax, box.x, box.y, box.width, box.height, facecolor=face, edgecolor=edge, linewidth=1.4)
+    middle = box.x + box.width / 2
+    top = box.y + box.height - 0.27
+    title = f"{box.chapter}  {box.title}" if box.chapter else box.title
+    ax.text(middle, top, title, ha="center", va="center", fontsize=12, fontweight="bold", color=ink)
+    ax.text(middle, (box.y + top - 0.14) / 2, box.text, ha="center", va="center", fontsize=10.5, color=ink)
+
+
+def _arrows(ax):
+    style = {"arrowstyle": "-|>", "color": figures.BLACK, "lw": 1.6, "mutation_scale": 14}
+    for start, end in ((2.1, 2.65), (4.75, 5.3), (7.4, 7.95), (10.05, 10.4)):
+        ax.annotate("", (end, 3.95), (start, 3.95), arrowprops=style)
+    ax.plot([11.3, 11.3, 3.75], [4.95, 5.42, 5.42], color=figures.BLACK, lw=1.6, solid_joinstyle="miter")
+    for x in (3.75, 6.2):
+        ax.annotate("", (x, 5.9), (x, 5.41), arrowprops=style)
+
+
+def _family(ax):
+    ax.text(0.2, 6.6, "The family of\nmodels", fontsize=12, fontweight="bold", va="center")
+    ax.text(0.2, 6.03, "(dashed: not taught)", fontsize=9.5, va="center", color="#3A4048")
+    ax.text(0.2, 1.95, "Built from", fontsize=12, fontweight="bold", va="center")
+    ax.text(0.2, 0.67, "Trained on", fontsize=12, fontweight="bold", va="center")
+    for name, text, x, taught in FAMILY:
+        color = figures.BLUE if taught else figures.GREY
+        _patch(ax, x, 5.9, 2.2, 1.05, facecolor="white", edgecolor=color, linewidth=1.6,
+               linestyle="-" if taught else (0, (4, 2)))  # fmt: skip
+        ax.text(x + 1.1, 6.65, name, ha="center", va="center", fontsize=11, fontweight="bold", color=figures.BLACK)
+        ax.text(x + 1.1, 6.22, text, ha="center", va="center", fontsize=9.5, color="#3A4048")

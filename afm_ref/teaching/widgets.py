@@ -1,0 +1,176 @@
+"""Controls that redraw a figure: a thin layer over ipywidgets that still shows the figure where there are none.
+
+`explore` puts controls above an image. Only the image's bytes change, so nothing flickers. Its output holds the first
+figure as a plain PNG as well: that is what GitHub, nbviewer and a reader without ipywidgets see.
+"""
+
+import html
+
+from . import figures
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+class Fixed:
+    """Stands in for a control where ipywidgets is not installed: it has a value and never changes."""
+
+    def __init__(self, value):
+        self.value = value
+
+
+def _control(kind: str, value, **settings):
+    try:
+        import ipywidgets
+    except ImportError:
+        return Fixed(value)
+    style = {"description_width": "initial"}
+    return getattr(ipywidgets, kind)(value=value, style=style, **settings)
+
+
+def slider(label: str, low: int, high: int, value: int):
+    """Return a slider over whole numbers."""
+    return _control("IntSlider", value, min=low, max=high, description=label)
+
+
+def steps(label: str, values: list, value):
+    """Return a slider over the given values, which may be numbers or (text, value) pairs."""
+    return _control("SelectionSlider", value, options=values, description=label)
+
+
+def choice(label: str, options: list, value):
+    """Return a drop-down list."""
+    return _control("Dropdown", value, options=options, description=label)
+
+
+def text(label: str, value: str):
+    """Return a line of text that takes effect at Enter, or when the reader leaves it."""
+    settings = {"description": label, "continuous_update": False}
+    control = _control("Text", value, **settings)
+    if hasattr(control, "layout"):
+        control.layout.width = "90%"
+    return control
+
+
+def explore(draw, alt: str, **controls) -> None:
+    """Display the controls above the figure that draw(**their values) returns, redrawn at every change.
+
+    A ValueError from draw is shown to the reader in its place (a sentence that is too long, say); the figure stays.
+    """
+    from IPython.display import display
+
+    def render() -> bytes:
+        return figures.png(draw(**{name: control.value for name, control in controls.items()}))
+
+    first = render()
+    bundle = {"image/png": first, "text/plain": "(run this cell in Jupyter to move the controls)"}
+    if any(isinstance(control, Fixed) for control in controls.values()):
+        return display(figures.image(first, alt))
+    box = _box(render, first, alt, list(controls.values()))
+    bundle[VIEW] = box._repr_mimebundle_()[VIEW]
+    metadata = {"image/png": {"alt": alt, "width": _screen_width(first)}}
+    bundle["image/png"] = _base64(first)
+    return display(bundle, metadata=metadata, raw=True)
+
+
+def _box(render, first, alt, controls):
+    import ipywidgets
+
+    width = f"{_screen_width(first)}px"
+    picture = ipywidgets.Image(value=first, format="png", layout={"width": width, "max_width": "100%"})
+    message = ipywidgets.HTML()
+
+    def redraw(_change):
+        try:
+            picture.value, message.value = render(), ""
+        except ValueError as error:
+            message.value = f"<b>Cannot draw this:</b> {html.escape(str(error))}"
+
+    for control in controls:
+        control.observe(redraw, names="value")
+    return ipywidgets.VBox([*controls, message, picture])
+
+
+def _base64(data: bytes) -> str:
+    import base64
+
+    return base64.b64encode(data).decode() + "\n"
+
+
+def _screen_width(data: bytes) -> int:
+    return figures.image(data, "").width
+
+
+class LiveCurve:
+    """A progress bar and a loss curve that grow while a model trains: pass `update` as a callback.
+
+    Redrawn at most once a second, so that drawing takes a small part of the time. `finish` replaces both with the
+    whole curve, which is what the notebook keeps.
+    """
+
+    def __init__(self, steps: int, alt: str, reference: tuple[str, float] | None = None, interval_s: float = 1.0):
+        import time
+
+        self.steps, self.alt, self.reference, self.interval_s = steps, alt, reference, interval_s
+        self.clock, self.losses, self.last = time.monotonic, [], float("-inf")
+        self.start = self.clock()
+        self.handle = self.bar = self.picture = None
+
+    def update(self, step: int, loss: float) -> None:
+        """Take the loss of step (counted from 1), and redraw if the last time is long enough ago."""
+        self.losses.append((step, float(loss)))
+        if self.clock() - self.last < self.interval_s:
+            return
+        self.last = self.clock()
+        data = figures.png(self._figure())
+        if self.handle is None:
+            self._open(data)
+        if self.bar is not None:
+            self.bar.value = step
+            self.bar.description = f"step {step} of {self.steps}"
+            self.label.value = f"loss {loss:.2f}, {self.clock() - self.start:.0f} s"
+            self.picture.value = data
+
+    def finish(self, name: str) -> None:
+        """Show the whole curve in place of bar and picture, saved under this figure name."""
+        image = figures.image(figures.save(name, self._figure(), self.alt), self.alt)
+        if self.handle is None:
+            from IPython.display import display
+
+            display(image)
+        else:
+            self.handle.update(image)
+
+    def _open(self, data):
+        from IPython.display import DisplayHandle
+
+        self.handle = DisplayHandle()
+        try:
+            import ipywidgets
+        except ImportError:
+            return self.handle.display(figures.image(data, self.alt))
+        self.bar = ipywidgets.IntProgress(max=self.steps, style={"description_width": "initial"})
+        self.label = ipywidgets.Label()
+        self.picture = ipywidgets.Image(value=data, format="png", layout={"width": f"{_screen_width(data)}px"})
+        box = ipywidgets.VBox([ipywidgets.HBox([self.bar, self.label]), self.picture])
+        return self.handle.display(box)
+
+    def _figure(self):
+        fig, ax = figures.subplots(figsize=(8.0, 3.4))
+        xs, ys = zip(*self.losses, strict=True)
+        ax.plot(xs, ys, color=figures.SKY, lw=1.0, label="each step")
+        ax.plot(xs, _smooth(ys), color=figures.BLUE, label="running mean")
+        if self.reference:
+            label, level = self.reference
+            ax.axhline(level, color=figures.GREY, ls="--", lw=1.4, label=label)
+        ax.set(xlim=(0, self.steps), xlabel="training step", ylabel="loss, nats per token")
+        ax.legend(loc="upper right")
+        return fig
+
+
+def _smooth(values, keep=0.9):
+    """Return the exponential running mean, corrected for its start from zero."""
+    out, mean, weight = [], 0.0, 0.0
+    for value in values:
+        mean, weight = keep * mean + (1 - keep) * value, keep * weight + (1 - keep)
+        out.append(mean / weight)
+    return out

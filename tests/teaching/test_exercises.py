@@ -1,0 +1,133 @@
+"""Checkers accept the solutions, and refuse every stub and the mistakes that people make."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from afm_ref import config, ops
+from afm_ref.teaching import attempt
+from afm_ref.teaching.exercises import EXERCISES, grade
+
+NOTEBOOKS = pathlib.Path(__file__).resolve().parents[2] / "notebooks"
+
+
+def verdicts(path):
+    """Return {id: verdict} of the cells tagged `exercise`, run after the notebook's set-up cell."""
+    cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+    names, found = {}, {}
+    exec("".join(cells[0]["source"]), names)
+    names["attempt"] = lambda id, answer: found.__setitem__(id, grade(id, answer))
+    for cell in cells:
+        if "exercise" in cell["metadata"].get("tags", []):
+            exec("".join(cell["source"]), names)
+    return found
+
+
+def notebooks():
+    return sorted(NOTEBOOKS.glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", notebooks(), ids=lambda p: p.stem)
+def test_stubs_are_not_attempted_and_solutions_are_right(path):
+    stubs, solutions = verdicts(path), verdicts(NOTEBOOKS / "solutions" / path.name)
+    chapter = str(int(path.name[:2]))
+    assert set(stubs) == set(solutions) == {id for id in EXERCISES if id.split(".")[0] == chapter} and stubs
+    assert {v.status for v in stubs.values()} == {"not attempted"}
+    assert {id: v for id, v in solutions.items() if v.status != "right"} == {}
+
+
+def test_every_exercise_is_in_a_notebook():
+    assert {id.split(".")[0] for id in EXERCISES} == {str(int(p.name[:2])) for p in notebooks()}
+
+
+def pool_strided(w, n_kv_heads, head_dim):
+    return w.reshape(-1, n_kv_heads, head_dim, w.shape[-1]).mean(0).reshape(-1, w.shape[-1])
+
+
+WRONG = {  # id: (a plausible wrong answer, words of the hint it must get)
+    "0.1": (lambda vocab_size: np.log2(vocab_size), "nats"),
+    "0.2": (lambda nats_per_token, bytes_per_token: nats_per_token / bytes_per_token, "ln 2"),
+    "1.1": (
+        lambda cfg, memory_bytes, bytes_per_value: (
+            memory_bytes // (2 * cfg.n_layers * cfg.n_heads * cfg.head_dim * bytes_per_value)
+        ),
+        "not all N",
+    ),
+    "1.2": (lambda x, positions, theta: ops.rope(x, positions, theta, "interleaved"), "turned the vectors on"),
+    "1.3": (pool_strided, "neighbours share"),
+    "1.4": (
+        lambda q_gain, k_gain: len(q_gain) ** 0.5 * np.max(np.abs(q_gain)) * np.max(np.abs(k_gain)),
+        "not a tight one",
+    ),
+}
+
+
+@pytest.mark.parametrize("id", sorted(EXERCISES))
+def test_a_plausible_wrong_answer_fails_with_a_hint(id):
+    answer, hint = WRONG[id]
+    verdict = grade(id, answer)
+    assert verdict.status == "wrong" and hint in verdict.message, verdict
+    assert "expected" in verdict.message and "got" in verdict.message
+
+
+@pytest.mark.parametrize("id", sorted(EXERCISES))
+@pytest.mark.parametrize("constant", [0, 1.0, float("nan"), np.zeros((2, 2)), "text", [None]])
+def test_no_constant_is_right(id, constant):
+    assert grade(id, lambda **_: constant).status == "wrong"
+
+
+@pytest.mark.parametrize("id", sorted(EXERCISES))
+def test_what_an_answer_does_to_its_input_does_not_reach_the_judge(id):
+    def spoil(**arguments):
+        for value in arguments.values():
+            if isinstance(value, np.ndarray):
+                value[...] = 0
+        return next((v for v in arguments.values() if isinstance(v, np.ndarray)), 0)
+
+    assert grade(id, spoil).status == "wrong"
+
+
+def test_the_stub_forms_are_not_attempted_and_errors_are_told():
+    def raises(**_):
+        raise NotImplementedError
+
+    def empty(**_): ...
+
+    assert grade("0.1", raises).status == grade("0.1", empty).status == "not attempted"
+    verdict = grade("0.1", lambda vocab_size: 1 / 0)
+    assert verdict.status == "wrong" and "ZeroDivisionError" in verdict.message
+    with pytest.raises(ValueError, match="no exercise"):
+        grade("9.9", empty)
+
+
+def test_attempt_prints_the_verdict(capsys):
+    attempt("0.1", lambda vocab_size: ...)
+    attempt("0.1", lambda vocab_size: np.log(vocab_size))
+    attempt("0.1", lambda vocab_size: -np.log(vocab_size))
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "○ Exercise 0.1, the loss of a guesser (easy, 3 min): not attempted"
+    assert out[1] == "✓ Exercise 0.1, the loss of a guesser (easy, 3 min): right"
+    assert out[2].endswith("not yet") and out[3] == "    input    vocab_size=2" and "MINUS" in out[6]
+
+
+def test_the_expected_numbers_equal_the_package():
+    """The checkers count and rotate in their own way; the real functions must agree with them."""
+    for case in EXERCISES["1.1"].cases():
+        a = case.arguments
+        assert case.expected == a["memory_bytes"] // config.kv_cache_bytes_per_token(a["cfg"], a["bytes_per_value"])
+    for case in EXERCISES["1.2"].cases():
+        a = case.arguments
+        assert np.allclose(ops.rope(case.expected, a["positions"], a["theta"], "interleaved"), a["x"])
+
+
+def test_no_pair_of_normalised_vectors_passes_the_bound_of_1_4():
+    rng = np.random.default_rng((1, 4))
+    for case in EXERCISES["1.4"].cases():
+        q_gain, k_gain = case.arguments["q_gain"], case.arguments["k_gain"]
+        H = len(q_gain)
+        x, y = rng.standard_normal((2, 20_000, H))
+        q, k = (ops.rms_norm(v, g, 1e-12) for v, g in ((x, q_gain), (y, k_gain)))
+        largest = np.abs((q * k).sum(-1)).max() / H**0.5
+        assert 0.8 * case.expected < largest <= case.expected * (1 + 1e-9)

@@ -1,0 +1,22 @@
+"""The glossary is one table, and its letters are the ones in the config's dimensions."""
+
+import re
+
+from afm_ref import config
+from afm_ref.teaching import glossary
+
+
+def test_every_axis_letter_of_the_config_is_in_the_legend():
+    letters = re.findall(r"\b([A-Z]) \(", config.AFMConfig.__doc__)
+    assert len(letters) == 7 and set(letters) <= set(glossary.AXES)
+
+
+def test_tables_have_a_row_for_each_entry_and_no_stray_columns():
+    for table, entries in ((glossary.axes_table(), glossary.AXES), (glossary.glossary_table(), glossary.TERMS)):
+        lines = table.splitlines()
+        assert len(lines) == len(entries) + 2
+        assert all(line.count("|") == 3 for line in lines)
+
+
+def test_terms_are_sorted_for_looking_up():
+    assert list(glossary.TERMS) == sorted(glossary.TERMS, key=str.lower)

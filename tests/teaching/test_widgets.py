@@ -1,0 +1,77 @@
+"""Widgets redraw, tell the reader what they cannot draw, and fall back to a picture."""
+
+import base64
+import sys
+
+import pytest
+
+from afm_ref.teaching import figures, widgets
+
+ALT = "A straight line whose slope is the slider's value."
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    outputs = []
+    monkeypatch.setattr("IPython.display.display", lambda *a, **k: outputs.append((a, k)))
+    return outputs
+
+
+def slope(a):
+    if a > 4:
+        raise ValueError("too steep for <this> figure")
+    fig, ax = figures.subplots(figsize=(3, 2))
+    ax.plot([0, 1], [0, a])
+    ax.set_ylim(0, 5)
+    return fig
+
+
+def test_a_change_redraws_the_picture_and_an_error_is_told(shown, monkeypatch):
+    boxes = []
+    real = widgets._box
+    monkeypatch.setattr(widgets, "_box", lambda *a: boxes.append(real(*a)) or boxes[0])
+    control = widgets.slider("slope", 0, 5, 1)
+    widgets.explore(slope, ALT, a=control)
+    _, message, picture = boxes[0].children
+    before = picture.value
+    control.value = 3
+    assert picture.value != before and picture.value == figures.png(slope(3))
+    control.value = 5
+    assert "too steep for &lt;this&gt; figure" in message.value and picture.value == figures.png(slope(3))
+    control.value = 1
+    assert message.value == "" and picture.value == before
+
+
+def test_the_stored_output_holds_the_static_figure(shown):
+    widgets.explore(slope, ALT, a=widgets.slider("slope", 0, 5, 2))
+    (bundle,), settings = shown[0]
+    assert base64.b64decode(bundle["image/png"]) == figures.png(slope(2))
+    assert settings["metadata"]["image/png"]["alt"] == ALT and widgets.VIEW in bundle
+
+
+def test_without_ipywidgets_there_is_the_static_figure(shown, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    widgets.explore(slope, ALT, a=widgets.slider("slope", 0, 5, 2), )  # fmt: skip
+    (image,), _ = shown[0]
+    assert image.data == figures.png(slope(2))
+
+
+def test_the_live_curve_draws_rarely_and_ends_whole(shown, monkeypatch):
+    updates = []
+    monkeypatch.setattr("IPython.display.DisplayHandle.display", lambda self, x: updates.append(x))
+    monkeypatch.setattr("IPython.display.DisplayHandle.update", lambda self, x: updates.append(x))
+    now = [0.0]
+    curve = widgets.LiveCurve(steps=50, alt="The loss falls over 50 steps.")
+    curve.clock, curve.start, drawn = lambda: now[0], 0.0, []
+    monkeypatch.setattr(figures, "png", lambda fig, real=figures.png: drawn.append(fig) or real(fig))
+    for step in range(1, 51):
+        now[0] += 0.1  # 5 seconds in all
+        curve.update(step, 8.0 / step)
+    assert 4 <= len(drawn) <= 6 and curve.bar.max == 50
+    curve.finish("00_curve")
+    assert updates[-1].data == figures.png(drawn[-1])
+    assert [len(line.get_xdata()) for line in drawn[-1].axes[0].lines] == [50, 50]
+
+
+def test_the_running_mean_is_corrected_for_its_start():
+    assert widgets._smooth([2.0, 2.0, 2.0]) == pytest.approx([2.0, 2.0, 2.0])
