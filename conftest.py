@@ -40,7 +40,7 @@ def pytest_configure(config):
     import matplotlib
 
     matplotlib.use("Agg")
-    import matplotlib.font_manager  # noqa: F401
+    import matplotlib.font_manager
 
 
 def pytest_collection_modifyitems(items):

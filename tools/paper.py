@@ -36,6 +36,7 @@ TR24 is Apple's technical report of 2024 (arXiv 2407.21075), TR25 that of 2025 (
 are the posts that announced the models. AXLearn and mlx-lm are Apple's open code; Apple does not say that any
 configuration in it is a shipped model.
 """
+HEADER = "| code | what | source | test | confidence |\n| --- | --- | --- | --- | --- |"
 
 
 class Entry(NamedTuple):
@@ -143,7 +144,7 @@ def render(entries: list[Entry]) -> str:
     lines = [INTRODUCTION, "| confidence | meaning | rows |", "| --- | --- | --- |"]
     lines += [f"| {tag} | {text} | {sum(e.tag == tag for e in entries)} |" for tag, text in TAGS.items()]
     for path in dict.fromkeys(e.path for e in entries):
-        lines += ["", f"## {path}", "", "| code | what | source | test | confidence |", "| --- | --- | --- | --- | --- |"]
+        lines += ["", f"## {path}", "", HEADER]
         lines += [row(e) for e in entries if e.path == path]
     return "\n".join(lines) + "\n"
 

@@ -1,0 +1,23 @@
+"""Check an installed afm_ref from outside the repository: it is whole, and its shipped model predicts.
+
+Run as a script in a folder without the sources, by an environment that holds the wheel alone.
+"""
+
+from importlib import metadata, resources
+from pathlib import Path
+
+import numpy as np
+
+import afm_ref
+
+HERE = Path(__file__).resolve().parent.parent
+package = Path(afm_ref.__file__).resolve().parent
+assert HERE not in package.parents, f"this is the repository's afm_ref, not the installed one: {package}"
+assert metadata.version("afm-ref") == afm_ref.__version__
+assert resources.files("afm_ref").joinpath("py.typed").is_file(), "py.typed is not in the wheel"
+
+params, cfg, tokenizer = afm_ref.load_tiny()
+tokens = np.asarray(tokenizer.encode("The for statement is used to"))[None]
+logits = afm_ref.transformer.forward(params, tokens, cfg)
+assert logits.shape == (*tokens.shape, cfg.vocab_size) and np.isfinite(logits).all()
+print(f"afm_ref {afm_ref.__version__}: the tiny model goes on with {tokenizer.decode([int(logits[0, -1].argmax())])!r}")
