@@ -1,0 +1,85 @@
+"""Keeping held-out text out of the training text: no run of 13 words may be in both.
+
+A word is a maximal run of letters, digits and underscores, lower-cased; punctuation and white space do not count. So
+re-wrapped or re-punctuated copies are found too.
+"""
+
+import re
+
+from afm_ref.data.corpora import Document
+
+WORD = re.compile(r"\w+")
+BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
+SHORTEST_PIECE_CHARS = 80
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text as the comparison sees them."""
+    return [word.lower() for word in WORD.findall(text)]
+
+
+def ngrams(documents, n: int = 13) -> set[tuple[str, ...]]:
+    """Return all runs of n words within one document each."""
+    found = set()
+    for document in documents:
+        found.update(_runs(words(document.text), n))
+    return found
+
+
+def shared_ngrams(train, held_out, n: int = 13) -> set[tuple[str, ...]]:
+    """Return the runs of n words that occur on both sides; empty for a clean split."""
+    wanted = ngrams(held_out, n)
+    found = set()
+    for document in train:
+        found.update(wanted.intersection(_runs(words(document.text), n)))
+    return found
+
+
+def remove_shared(train, held_out, n: int = 13) -> list[Document]:
+    """Return training documents without the paragraphs that share a run of n words with a held-out document.
+
+    The held-out side stays as it is. What is left between two removed paragraphs becomes a document of its own, so
+    that nothing is joined that was apart: no run of n words is made that was not there. Documents with turn markers
+    are dropped whole.
+
+    Source: TR24 section 3.1 decontaminates by 4- to 13-gram collisions [confirmed]; by paragraphs, and n = 13 [ours].
+    Test: tests/data/test_overlap.py::test_nothing_is_shared_after_removal
+    """
+    forbidden = ngrams(held_out, n)
+    kept = []
+    for document in train:
+        kept += _clean_pieces(document, forbidden, n)
+    return kept
+
+
+def _runs(sequence, n):
+    return zip(*(sequence[i:] for i in range(n)), strict=False)
+
+
+def _clean_pieces(document, forbidden, n):
+    found = list(WORD.finditer(document.text))
+    runs = _runs([match.group().lower() for match in found], n)
+    hits = [(found[i].start(), found[i + n - 1].end()) for i, run in enumerate(runs) if run in forbidden]
+    if not hits:
+        return [document]
+    if document.markers:
+        return []
+    pieces = []
+    for start, end in _spans_without(document.text, hits):
+        text = document.text[start:end].strip("\n") + "\n"
+        if len(text) >= SHORTEST_PIECE_CHARS:
+            pieces.append(document._replace(text=text, name=f"{document.name}#{len(pieces) + 1}"))
+    return pieces
+
+
+def _spans_without(text, hits):
+    """Yield (start, end) of the longest stretches of whole paragraphs that no hit touches."""
+    edges = [0, *(match.end() for match in BLANK_LINES.finditer(text)), len(text)]
+    start, hit = 0, 0
+    for left, right in zip(edges, edges[1:], strict=False):
+        while hit < len(hits) and hits[hit][1] <= left:
+            hit += 1
+        if hit < len(hits) and hits[hit][0] < right:
+            yield start, left
+            start = right
+    yield start, len(text)

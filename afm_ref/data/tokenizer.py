@@ -1,0 +1,204 @@
+"""The tokenizer: byte-fallback BPE that splits numbers into single digits, on the `tokenizers` library.
+
+Ids 0-5 are the special tokens, 6-261 the 256 bytes, then single characters, then merges. Text goes through no
+Unicode normalisation, so decode(encode(text)) == text for every string that UTF-8 can hold. Characters outside the
+alphabet become their UTF-8 bytes.
+"""
+
+import codecs
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from afm_ref._typing import Array, Int
+
+PAD, BOS, EOS, USER, ASSISTANT, END = range(6)
+SPECIAL_TOKENS = ("<|pad|>", "<|bos|>", "<|eos|>", "<|user|>", "<|assistant|>", "<|end|>")
+BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
+ASCII = "\t\n" + "".join(map(chr, range(32, 127)))
+
+# What BPE may merge: a word with one leading space, an English ending like 's, one digit, punctuation with one leading
+# space, and runs of white space. A run gives its last space to the word behind it, so that a word has the same token
+# behind an indentation as within a line, and a newline with its indentation can become a single token.
+SPLIT = r"'(?:[stmd]|ll|ve|re)(?!\p{L})| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?= [^\s\p{N}])|\s+"
+
+
+class Tokenizer:
+    """A trained tokenizer. Make one with `train` or `load`; `vocab_size` is its number of ids."""
+
+    def __init__(self, spec_json: str):
+        """Build from the text of a tokenizer.json that `save` wrote; refuse anything else."""
+        from tokenizers import Tokenizer as Backend
+
+        vocab = _checked_vocab(spec_json)
+        try:
+            self._plain, self._marked = Backend.from_str(spec_json), Backend.from_str(spec_json)
+        except Exception as error:  # the library raises bare Exception
+            raise ValueError(f"not a tokenizer.json that the tokenizers library can read: {error}") from None
+        self._plain.encode_special_tokens = True  # a marker typed by a user stays plain text
+        self._json = spec_json
+        self.vocab_size = len(vocab)
+        self.token_bytes = _token_bytes(vocab)
+
+    def __repr__(self):
+        return f"Tokenizer(vocab_size={self.vocab_size})"
+
+    def encode(self, text: str, markers: bool = False) -> Int[Array, " T"]:
+        """Return the token ids of a text as int32.
+
+        The text of a special token, such as `<|eos|>`, is ordinary text here, so nobody can smuggle one in. Only with
+        `markers=True`, for text that the program itself wrote, is it read as the special token.
+
+        Source: TR24 section 3.1 (BPE, byte fallback, single digits) [confirmed]; no normalisation [inferred].
+        Test: tests/data/test_tokenizer.py::test_round_trip_of_any_text, tests/data/test_tokenizer.py::test_bpe_matches_a_plain_python_bpe
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"encode takes a str, got {type(text).__name__}")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError(f"text holds a lone surrogate, which UTF-8 cannot express: {error}") from None
+        backend = self._marked if markers else self._plain
+        return np.array(backend.encode(text, add_special_tokens=False).ids, dtype=np.int32)
+
+    def decode(self, ids, skip_special: bool = True) -> str:
+        """Return the text of token ids; bytes that are not UTF-8 become the replacement character U+FFFD.
+
+        Special tokens are left out, or written by name with `skip_special=False`.
+        """
+        return b"".join(self._bytes_of(int(i), skip_special) for i in ids).decode("utf-8", errors="replace")
+
+    def token(self, token_id: int) -> str:
+        """Return how one token is written in tokenizer.json, for showing it."""
+        self._bytes_of(token_id, False)
+        return self._plain.id_to_token(int(token_id))
+
+    def byte_lengths(self, ids) -> Array:
+        """Return the number of UTF-8 bytes of text that each id stands for (0 for special tokens)."""
+        lengths = np.array([0 if i < len(SPECIAL_TOKENS) else len(b) for i, b in enumerate(self.token_bytes)])
+        return lengths[np.asarray(ids)]
+
+    def save(self, path):
+        """Write tokenizer.json, in the format of the tokenizers library, whole or not at all."""
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            file.write(self._json)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+    def _bytes_of(self, token_id, skip_special):
+        if not 0 <= token_id < self.vocab_size:
+            raise ValueError(f"token id {token_id} is outside this tokenizer's 0..{self.vocab_size - 1}")
+        return b"" if skip_special and token_id < len(SPECIAL_TOKENS) else self.token_bytes[token_id]
+
+
+class StreamDecoder:
+    """Text from tokens as they arrive: `push(id)` returns what is certain by now, `finish()` what is left.
+
+    A character whose bytes are spread over several tokens comes out once, when its last byte has arrived.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, skip_special: bool = True):
+        self._tokenizer, self._skip_special = tokenizer, skip_special
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def push(self, token_id) -> str:
+        """Take one token id, return the text completed by it (possibly empty)."""
+        return self._decoder.decode(self._tokenizer._bytes_of(int(token_id), self._skip_special))
+
+    def finish(self) -> str:
+        """Return the rest: an unfinished character becomes U+FFFD."""
+        return self._decoder.decode(b"", final=True)
+
+
+def train(texts, vocab_size: int = 2048, rare: float = 2e-6) -> Tokenizer:
+    """Return a byte-fallback BPE tokenizer learnt from texts, the same one for the same texts.
+
+    The alphabet is ASCII plus each other character that makes up more than `rare` of the text; all else stays bytes.
+    Raises ValueError if the texts are empty, or too short for so many tokens, or if vocab_size leaves no room for merges.
+
+    Source: TR24 section 3.1 [confirmed]; the alphabet, the split into words and the special tokens [ours].
+    Test: tests/data/test_tokenizer.py::test_training_is_deterministic, tests/data/test_tokenizer.py::test_digits_stay_single
+    """
+    from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer as Backend
+
+    texts = list(texts)
+    alphabet = _alphabet(texts, rare)
+    smallest = len(SPECIAL_TOKENS) + len(BYTE_TOKENS) + len(alphabet) + 1
+    if vocab_size < smallest:
+        raise ValueError(f"vocab_size {vocab_size} is too small: special tokens, bytes and alphabet take {smallest - 1}")
+    backend = Backend(models.BPE(byte_fallback=True))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(SPLIT), behavior="isolated")
+    backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - len(BYTE_TOKENS),
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        min_frequency=2,
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    tokenizer = Tokenizer(_with_byte_tokens(backend.to_str()))
+    if tokenizer.vocab_size < vocab_size:
+        raise ValueError(f"the texts give only {tokenizer.vocab_size} tokens, not vocab_size={vocab_size}: ask for less")
+    return tokenizer
+
+
+def load(path) -> Tokenizer:
+    """Return the tokenizer saved at path (a tokenizer.json, or a folder that holds one)."""
+    path = Path(path)
+    path = path / "tokenizer.json" if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f"no tokenizer at {path}; train one with afm_ref.data.tokenizer.train")
+    try:
+        return Tokenizer(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _alphabet(texts, rare):
+    counts = Counter()
+    for text in texts:
+        counts.update(text)
+    total = sum(counts.values())
+    if not total:
+        raise ValueError("no text to train a tokenizer on: the corpus is empty")
+    return list(ASCII) + sorted(c for c, n in counts.items() if n > rare * total + 1 and c not in ASCII)
+
+
+def _with_byte_tokens(spec_json):
+    """Put the byte tokens behind the special ones. The trainer knows no byte tokens, and would make them special."""
+    spec = json.loads(spec_json)
+    shift = {token: i if i < len(SPECIAL_TOKENS) else i + len(BYTE_TOKENS) for token, i in spec["model"]["vocab"].items()}
+    shift |= {token: len(SPECIAL_TOKENS) + byte for byte, token in enumerate(BYTE_TOKENS)}
+    spec["model"]["vocab"] = dict(sorted(shift.items(), key=lambda item: item[1]))
+    return json.dumps(spec, ensure_ascii=False, indent=1) + "\n"
+
+
+def _checked_vocab(spec_json):
+    try:
+        spec = json.loads(spec_json)
+        vocab, fallback = spec["model"]["vocab"], spec["model"]["byte_fallback"]
+        ids = sorted(vocab.values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a tokenizer.json (cut short or another format): {error!r}") from None
+    if not fallback or ids != list(range(len(ids))):
+        raise ValueError("tokenizer.json is not a byte-fallback BPE with ids 0..V-1; afm_ref made none like that")
+    for i, token in enumerate(SPECIAL_TOKENS + BYTE_TOKENS):
+        if vocab.get(token) != i:
+            raise ValueError(f"tokenizer.json has no token {token} at id {i}; train one with afm_ref.data.tokenizer")
+    return vocab
+
+
+def _token_bytes(vocab):
+    """Return the bytes that each id stands for, in the order of ids."""
+    first_byte, first_text = len(SPECIAL_TOKENS), len(SPECIAL_TOKENS) + len(BYTE_TOKENS)
+    tokens = sorted(vocab, key=vocab.get)
+    return [bytes([i - first_byte]) if first_byte <= i < first_text else t.encode() for i, t in enumerate(tokens)]
