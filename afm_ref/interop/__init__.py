@@ -1,0 +1,1 @@
+"""Models and tokenizers from elsewhere, and for elsewhere: Hugging Face folders, RoPE layouts."""

@@ -1,0 +1,185 @@
+"""Model folders in the formats of Hugging Face: config.json, safetensors files, tokenizer.json.
+
+params, cfg = load(folder)         # a Qwen3 or Llama download, or what save wrote
+save(folder, params, cfg)          # transformers reads it back where it knows such a model
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from afm_ref.config import AFMConfig
+from afm_ref.data import tokenizer as own_tokenizer
+from afm_ref.transformer import Layer, Params, Remat, Stacked
+
+from . import config_json, tensor_files
+from .foreign_tokenizer import ForeignTokenizer
+
+EMBED, FINAL_NORM, UNEMBED = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
+LAYER_NAMES = {
+    "attention_norm": "input_layernorm",
+    "wq": "self_attn.q_proj",
+    "wk": "self_attn.k_proj",
+    "wv": "self_attn.v_proj",
+    "wo": "self_attn.o_proj",
+    "q_norm": "self_attn.q_norm",
+    "k_norm": "self_attn.k_norm",
+    "ffn_norm": "post_attention_layernorm",
+    "w_gate": "mlp.gate_proj",
+    "w_up": "mlp.up_proj",
+    "w_down": "mlp.down_proj",
+}
+
+
+def layer_tensor(index: int, field: str) -> str:
+    """Return the name in the file of one of a layer's weights."""
+    return f"model.layers.{index}.{LAYER_NAMES[field]}.weight"
+
+
+def tensor_shapes(cfg: AFMConfig) -> dict[str, tuple]:
+    """Return {name: shape} of every tensor in the file of such a model; a tied output head is not in it.
+
+    Source: transformers' Qwen3ForCausalLM and LlamaForCausalLM state dicts [standard].
+    Test: tests/oracles/test_hugging_face.py::test_logits_equal_transformers_in_float64
+    """
+    D, F, q_dim, kv_dim = cfg.d_model, cfg.d_ff, cfg.n_heads * cfg.head_dim, cfg.n_kv_heads * cfg.head_dim
+    layer = {"attention_norm": (D,), "wq": (q_dim, D), "wk": (kv_dim, D), "wv": (kv_dim, D), "wo": (D, q_dim)}
+    if cfg.qk_norm:
+        layer |= {"q_norm": (cfg.head_dim,), "k_norm": (cfg.head_dim,)}
+    layer |= {"ffn_norm": (D,), "w_gate": (F, D), "w_up": (F, D), "w_down": (D, F)}
+    shapes = {EMBED: (cfg.vocab_size, D), FINAL_NORM: (D,)}
+    if not cfg.tie_embeddings:
+        shapes[UNEMBED] = (cfg.vocab_size, D)
+    return shapes | {layer_tensor(i, field): shape for i in range(cfg.n_layers) for field, shape in layer.items()}
+
+
+def load(folder: str | os.PathLike, dtype="float32") -> tuple[Params, AFMConfig]:
+    """Return (params, cfg) from a folder in Qwen3's, Llama's or our own format, weights as NumPy arrays.
+
+    The files may hold float64, float32, float16 or bfloat16; they arrive as `dtype`. Reads model.safetensors, or the
+    shards of model.safetensors.index.json. Raises FileNotFoundError without a folder or its files, and ValueError that
+    names the file and the key or tensor for everything that cannot be used as it is.
+
+    Source: the safetensors format; transformers' file names and keys [standard].
+    Test: tests/interop/test_golden.py::test_logits_equal_golden
+    """
+    folder = _existing(folder)
+    cfg = config_json.read(folder / "config.json")
+    shapes = tensor_shapes(cfg)
+    optional = {UNEMBED: shapes[EMBED]} if cfg.tie_embeddings else {}
+    tensors = tensor_files.read(folder, shapes, optional, dtype)
+    if cfg.tie_embeddings and UNEMBED in tensors and not np.array_equal(tensors[UNEMBED], tensors[EMBED]):
+        raise ValueError(
+            f"{folder}: config.json ties the embeddings, but {UNEMBED} differs from {EMBED}; if the head is its own, "
+            "set tie_word_embeddings to false"
+        )
+    layers = tuple(
+        Layer(**{field: tensors.get(layer_tensor(i, field)) for field in Layer._fields}) for i in range(cfg.n_layers)
+    )
+    return Params(tensors[EMBED], layers, tensors[FINAL_NORM], None if cfg.tie_embeddings else tensors[UNEMBED]), cfg
+
+
+def save(folder: str | os.PathLike, params: Params, cfg: AFMConfig, dtype=None, tokenizer=None) -> None:
+    """Write a folder that `load` reads back bit for bit, and transformers too if it knows such a model.
+
+    The format follows from cfg. qk_norm "before_rope" with rope_layout "half_split" is written as Qwen3, None with
+    "half_split" as Llama; everything else as model_type "afm_ref", the same tensors beside AFMConfig's own fields.
+    (An interleaved model without qk-norm becomes a Llama with `rope_layout.permute_rope_layout`.)
+
+    dtype: float64, float32, float16 or bfloat16; by default each tensor keeps its own. tokenizer: anything with
+    `.save(path)` and `.vocab_size`. Layers may be stacked; weights that are no plain arrays raise ValueError, as do
+    wrong shapes, NaN, and values that overflow the dtype. Nothing in the folder changes unless all could be written.
+
+    Source: transformers' file names and keys [standard]; model_type "afm_ref" [ours].
+    Test: tests/oracles/test_hugging_face.py::test_transformers_reads_what_we_save
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; save needs the name of a folder")
+    if (folder / tensor_files.INDEX).exists():
+        raise ValueError(f"{folder} holds another model, in shards: choose another folder or remove that one")
+    tensors = _checked(_named(params, cfg), cfg, dtype)
+    if tokenizer is not None and tokenizer.vocab_size > cfg.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {tokenizer.vocab_size} ids, but the model's vocab_size is {cfg.vocab_size}"
+        )
+    fields = config_json.to_fields(cfg, tensors[EMBED].dtype.name, _token_ids(tokenizer))
+    writers = {tensor_files.SINGLE: tensor_files.tensor_writer(tensors)}
+    if tokenizer is not None:
+        writers["tokenizer.json"] = tokenizer.save
+        # Without it transformers would rebuild the tokenizer by the model's type instead of reading the file.
+        writers["tokenizer_config.json"] = tensor_files.json_writer({"tokenizer_class": "PreTrainedTokenizerFast"})
+    tensor_files.write_together(folder, writers | {"config.json": tensor_files.json_writer(fields)})
+
+
+def load_tokenizer(folder: str | os.PathLike):
+    """Return the tokenizer of a model folder: afm_ref's own, or a ForeignTokenizer around any other tokenizer.json."""
+    path = _existing(folder) / "tokenizer.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} does not exist: only tokenizer.json is read, not tokenizer.model or vocab.json"
+        )
+    try:
+        text = path.read_bytes().decode("utf-8")
+        try:
+            return own_tokenizer.Tokenizer(text)
+        except ValueError:
+            return ForeignTokenizer(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _existing(folder):
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder; nothing is downloaded here: give a local model folder")
+    return folder
+
+
+def _token_ids(tokenizer):
+    own = isinstance(tokenizer, own_tokenizer.Tokenizer)
+    ids = {"bos": own_tokenizer.BOS, "eos": own_tokenizer.EOS, "pad": own_tokenizer.PAD}
+    return {f"{name}_token_id": value if own else None for name, value in ids.items()}
+
+
+def _named(params, cfg):
+    """Return {name in the file: array} of the weights that are there."""
+    tensors = {EMBED: params.embed, FINAL_NORM: params.final_norm, UNEMBED: params.unembed}
+    for i, layer in enumerate(_unstacked(params.layers)):
+        tensors |= {layer_tensor(i, field): getattr(layer, field) for field in Layer._fields}
+    return {name: _array(name, w) for name, w in tensors.items() if w is not None}
+
+
+def _unstacked(layers):
+    """Return the layers one by one, whatever container they came in."""
+    if isinstance(layers, Layer):
+        return [layers]
+    if isinstance(layers, Remat):
+        return _unstacked(layers.layers)
+    if isinstance(layers, Stacked):
+        leaves = [None if w is None else _array(field, w) for field, w in zip(Layer._fields, layers.layer)]
+        return [Layer(*(None if w is None else w[i] for w in leaves)) for i in range(len(leaves[0]))]
+    if isinstance(layers, tuple | list):
+        return [one for item in layers for one in _unstacked(item)]
+    raise ValueError(f"cannot save layers in a {type(layers).__name__}: save the model before wrapping its layers")
+
+
+def _array(name, w):
+    if not hasattr(w, "__array_namespace__"):
+        raise ValueError(f"{name} is a {type(w).__name__}: merge it into a plain array before saving")
+    return np.asarray(w)
+
+
+def _checked(tensors, cfg, dtype):
+    """Return the tensors in that dtype, after comparing names, shapes and dtypes with what cfg asks for."""
+    shapes = tensor_shapes(cfg)
+    for name in sorted(shapes.keys() ^ tensors.keys()):
+        raise ValueError(f"params and cfg disagree: {name} is only in the {'cfg' if name in shapes else 'params'}")
+    for name, array in tensors.items():
+        if array.shape != shapes[name]:
+            raise ValueError(f"{name} has shape {array.shape}, but cfg asks for {shapes[name]}")
+    return {
+        name: tensor_files.cast(array, tensor_files.float_dtype(array.dtype if dtype is None else dtype), name)
+        for name, array in tensors.items()
+    }

@@ -1,0 +1,64 @@
+"""Make the golden files again: `python -m tests.golden.make` (needs the extra `oracles`).
+
+A folder each for afm7, Qwen3 and Llama: random float32 weights, tokens, and the logits that the other implementation
+gives them. Qwen3's and Llama's folders are written by transformers itself, logits in float64; afm7's weights are
+written by our `save` and its logits are MLX's float32. The default tests compare with them, so
+that they need no oracle.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+TOKENS_SHAPE = (2, 9)
+
+
+def hugging_face(kind: str, **fields):
+    """Write the folder of one of transformers' models."""
+    from safetensors.numpy import save_file
+
+    from tests.oracles import peers
+
+    folder = HERE / kind
+    with peers.exact_torch():
+        model = peers.random_model(kind, seed=7, vocab_size=16, num_hidden_layers=2, intermediate_size=14, **fields)
+        model.save_pretrained(folder)
+        (folder / "generation_config.json").unlink()
+        tokens = np.random.default_rng(7).integers(0, 16, TOKENS_SHAPE, dtype=np.int32)
+        logits = peers.torch_logits(model.double(), tokens)
+    save_file({"tokens": tokens, "logits": logits}, folder / "expected.safetensors")
+
+
+def afm7():
+    """Write the folder of mlx-lm's afm7."""
+    from safetensors.numpy import save_file
+
+    from afm_ref.interop import hugging_face as ours
+    from tests.oracles import peers
+
+    model = peers.random_afm7(
+        seed=7, vocab_size=16, hidden_dim=16, num_layers=2, num_kv_reuse_layers=0, num_heads=4, num_kv_heads=2,
+        hidden_dim_scale_factor=1.5, rope_theta=500_000.0, rms_norm_eps=1e-5,
+    )  # fmt: skip
+    ours.save(HERE / "afm7", *peers.afm7_params(model))
+    tokens = np.random.default_rng(7).integers(0, 16, TOKENS_SHAPE, dtype=np.int32)
+    logits = peers.afm7_logits(model, tokens)
+    save_file({"tokens": tokens, "logits": logits}, HERE / "afm7" / "expected.safetensors")
+
+
+def main():
+    """Write all three folders and list their sizes."""
+    rope = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}
+    heads = {"num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 4}
+    hugging_face("qwen3", hidden_size=10, rms_norm_eps=1e-6, tie_word_embeddings=False, **heads, **rope)
+    hugging_face("llama", hidden_size=12, rms_norm_eps=1e-5, tie_word_embeddings=True, **heads, **rope)
+    afm7()
+    for path in sorted(HERE.glob("*/*")):
+        print(f"{path.relative_to(HERE)}  {path.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    main()

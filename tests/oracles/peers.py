@@ -1,0 +1,139 @@
+"""Other people's implementations, built with random weights: transformers' Qwen3 and Llama, mlx-lm's afm7.
+
+Both libraries mix float32 into float64 models. `exact_torch` lets the code of transformers, unchanged otherwise, run in
+float64 throughout, so that a comparison sees formulas and not rounding. MLX has no such switch: its norm and RoPE round
+to float32 inside, and a float64 model of it is as far from exact (1e-6) as a float32 one. So afm7 runs in float32.
+"""
+
+import contextlib
+import importlib
+from unittest import mock
+
+import numpy as np
+
+from afm_ref.config import AFMConfig
+from afm_ref.transformer import Layer, Params
+
+CLASSES = {"qwen3": "Qwen3", "llama": "Llama"}
+
+
+def random_model(kind: str, seed: int = 0, **fields):
+    """Return transformers' model of that kind (call it within exact_torch for float64) with random float32 weights."""
+    import torch
+    import transformers
+
+    config = getattr(transformers, CLASSES[kind] + "Config")(attn_implementation="eager", **fields)
+    model = getattr(transformers, CLASSES[kind] + "ForCausalLM")(config).eval()
+    generator = torch.Generator().manual_seed(seed)
+    for weight in model.parameters():
+        noise = torch.randn(weight.shape, generator=generator, dtype=torch.float32)
+        weight.data = (1 + 0.5 * noise if weight.ndim == 1 else noise * weight.shape[-1] ** -0.5).to(weight.dtype)
+    return model
+
+
+class _Float64Torch:
+    """torch, with float64 where the code asks for float32."""
+
+    def __getattr__(self, name):
+        import torch
+
+        return torch.float64 if name in ("float32", "float") else getattr(torch, name)
+
+
+@contextlib.contextmanager
+def exact_torch():
+    """Within it, transformers' Qwen3 and Llama compute in float64 what they otherwise cast to float32.
+
+    Norms, softmax and the angles of RoPE are float32 in them whatever the model's dtype; models must also be built
+    within it, for the table of frequencies.
+    """
+    import torch
+
+    with contextlib.ExitStack() as stack:
+        for kind in CLASSES:
+            module = importlib.import_module(f"transformers.models.{kind}.modeling_{kind}")
+            stack.enter_context(mock.patch.object(module, "torch", _Float64Torch()))
+        stack.enter_context(mock.patch.object(torch.Tensor, "float", torch.Tensor.double))
+        yield
+
+
+def torch_logits(model, tokens) -> np.ndarray:
+    """Return the model's logits [B, T, V]."""
+    import torch
+
+    with torch.no_grad():
+        return model(torch.as_tensor(tokens.astype(np.int64))).logits.numpy()
+
+
+def random_afm7(seed: int = 0, **fields):
+    """Return mlx-lm's afm7 on the CPU with random float32 weights."""
+    import mlx.core as mx
+    import mlx.utils
+    from mlx_lm.models import afm7
+
+    mx.set_default_device(mx.cpu)
+    model = afm7.Model(afm7.ModelArgs(model_type="afm7", **fields))
+    rng = np.random.default_rng((seed, 3))
+
+    def fresh(name, old):
+        if "quant_" in name:
+            return old
+        noise = rng.standard_normal(old.shape).astype(np.float32)
+        return mx.array(1 + 0.5 * noise if old.ndim == 1 else noise * old.shape[-1] ** -0.5, dtype=mx.float32)
+
+    model.update(mlx.utils.tree_map_with_path(fresh, model.parameters()))
+    return model
+
+
+def afm7_logits(model, tokens) -> np.ndarray:
+    """Return afm7's float32 logits, without its 8-bit rounding of keys and values."""
+    import mlx.core as mx
+    from mlx_lm.models import afm7
+
+    with mock.patch.object(afm7, "fake_8bit_quant", lambda x, scale: x):
+        return np.array(model(mx.array(tokens)))
+
+
+def afm7_params(model) -> tuple[Params, AFMConfig]:
+    """Return afm7's weights as ours; its layers that reuse keys and values become layers without wk and wv."""
+    args = model.args
+    H = args.hidden_dim // args.num_heads
+
+    def array(w):
+        return np.array(w, dtype=np.float32)
+
+    def layer(block):
+        attention, mlp = block.self_attn, block.mlp
+        if hasattr(attention, "qkv_proj"):
+            cuts = [args.num_heads * H, (args.num_heads + args.num_kv_heads) * H]
+            wq, wk, wv = np.split(array(attention.qkv_proj.weight), cuts)
+            k_norm = array(attention.k_norm.weight)
+        else:
+            wq, wk, wv, k_norm = array(attention.q_proj.weight), None, None, None
+        return Layer(
+            attention_norm=array(block.input_layernorm.weight),
+            wq=wq,
+            wk=wk,
+            wv=wv,
+            wo=array(attention.out_proj.weight),
+            q_norm=array(attention.q_norm.weight),
+            k_norm=k_norm,
+            ffn_norm=array(block.post_attention_layernorm.weight),
+            w_gate=array(mlp.gate_proj.weight),
+            w_up=array(mlp.up_proj.weight),
+            w_down=array(mlp.down_proj.weight),
+        )
+
+    cfg = AFMConfig(
+        d_model=args.hidden_dim,
+        n_layers=args.num_layers,
+        n_heads=args.num_heads,
+        n_kv_heads=args.num_kv_heads,
+        head_dim=H,
+        d_ff=int(args.hidden_dim * args.hidden_dim_scale_factor),
+        vocab_size=args.vocab_size,
+        rope_theta=args.rope_theta,
+        norm_eps=args.rms_norm_eps,
+    )
+    layers = tuple(layer(block) for block in model.layers)
+    return Params(array(model.model.embedding.weight), layers, array(model.model.output_norm.weight)), cfg

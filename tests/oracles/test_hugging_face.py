@@ -1,0 +1,158 @@
+"""Folders and logits against transformers: what its save_pretrained writes we read, what we save it reads."""
+
+import dataclasses
+import tempfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from afm_ref.interop import hugging_face
+from afm_ref.interop.rope_layout import permute_rope_layout
+from afm_ref.transformer import forward
+from tests.interop.models import (
+    LLAMA,
+    QWEN3,
+    SMALL,
+    assert_close,
+    float32_unit,
+    logits_float64,
+    map_weights,
+    random_params,
+    random_tokens,
+    same_weights,
+)
+from tests.oracles import peers
+
+# (kind, N, K, H or None, D, tied): groups of 1, 3 and 4, one key head, H above and below D / N, H / 2 odd
+CASES = [
+    ("qwen3", 4, 4, 6, 20, False),
+    ("qwen3", 6, 2, 10, 24, True),
+    ("qwen3", 8, 2, 2, 15, False),
+    ("qwen3", 1, 1, 14, 9, True),
+    ("llama", 4, 4, None, 24, False),
+    ("llama", 6, 2, None, 36, True),
+    ("llama", 8, 2, 10, 16, False),
+    ("llama", 3, 1, 6, 33, True),
+]
+
+
+def fields(N, K, H, D, tied):
+    shape = {"hidden_size": D, "intermediate_size": 21, "num_hidden_layers": 3, "vocab_size": 23}
+    heads = {"num_attention_heads": N, "num_key_value_heads": K} | ({"head_dim": H} if H else {})
+    rope = {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}
+    return shape | heads | rope | {"tie_word_embeddings": tied, "rms_norm_eps": 1e-4}
+
+
+@pytest.mark.parametrize("kind, N, K, H, D, tied", CASES)
+def test_logits_equal_transformers_in_float64(transformers, tmp_path, kind, N, K, H, D, tied):
+    with peers.exact_torch():
+        model = peers.random_model(kind, seed=N, **fields(N, K, H, D, tied))
+        model.save_pretrained(tmp_path)
+        params, cfg = hugging_face.load(tmp_path)
+        tokens = random_tokens(cfg, (2, 37))
+        theirs = peers.torch_logits(model.double(), tokens)
+    ours = logits_float64(params, tokens, cfg)
+    assert theirs.dtype == np.float64
+    assert_close(ours, theirs, float32_unit(params, tokens, cfg), "float64")
+
+
+@settings(max_examples=12)
+@given(
+    kind=st.sampled_from(["qwen3", "llama"]),
+    K=st.integers(1, 3),
+    G=st.integers(1, 4),
+    H=st.integers(1, 6).map(lambda half: 2 * half),
+    width=st.integers(1, 4),
+    tied=st.booleans(),
+    B=st.integers(1, 3),
+    T=st.integers(1, 40),
+)
+def test_random_shapes_equal_transformers(transformers, kind, K, G, H, width, tied, B, T):
+    with peers.exact_torch(), tempfile.TemporaryDirectory() as folder:
+        model = peers.random_model(kind, seed=T, **fields(K * G, K, H, K * G * width + 1 - (kind == "llama"), tied))
+        model.save_pretrained(folder)
+        params, cfg = hugging_face.load(folder)
+        tokens = random_tokens(cfg, (B, T))
+        theirs = peers.torch_logits(model.double(), tokens)
+    assert_close(logits_float64(params, tokens, cfg), theirs, float32_unit(params, tokens, cfg), "float64")
+
+
+@pytest.mark.parametrize("kind, N, K, H, D, tied", CASES)
+def test_logits_equal_transformers_in_float32(transformers, tmp_path, kind, N, K, H, D, tied):
+    model = peers.random_model(kind, seed=N, **fields(N, K, H, D, tied))
+    model.save_pretrained(tmp_path)
+    params, cfg = hugging_face.load(tmp_path)
+    tokens = random_tokens(cfg, (2, 37))
+    theirs, unit = peers.torch_logits(model, tokens), float32_unit(params, tokens, cfg)
+    assert theirs.dtype == np.float32
+    assert_close(forward(params, tokens, cfg), theirs, unit, "float32")
+    assert_close(logits_float64(params, tokens, cfg), theirs, unit, "float32")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_shards_that_transformers_writes_are_read(transformers, tmp_path, dtype, tied):
+    import torch
+
+    model = peers.random_model("qwen3", **fields(6, 2, 4, 12, tied)).to(getattr(torch, dtype))
+    model.save_pretrained(tmp_path / "one")
+    model.save_pretrained(tmp_path / "many", max_shard_size="2KB")
+    assert len(list((tmp_path / "many").glob("*.safetensors"))) > 3
+    one, many = hugging_face.load(tmp_path / "one"), hugging_face.load(tmp_path / "many")
+    assert one[1] == many[1] and same_weights(one[0], many[0])
+    state = model.state_dict()
+    assert np.array_equal(many[0].embed, state["model.embed_tokens.weight"].float().numpy())
+    assert np.array_equal(many[0].layers[2].wv, state["model.layers.2.self_attn.v_proj.weight"].float().numpy())
+    assert (many[0].unembed is None) == tied
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "cfg", [QWEN3, LLAMA, dataclasses.replace(LLAMA, tie_embeddings=False, rope_theta=1e4)], ids=str
+)
+def test_transformers_reads_what_we_save(transformers, tmp_path, cfg, dtype):
+    params, tokens = random_params(cfg), random_tokens(cfg)
+    hugging_face.save(tmp_path, params, cfg, dtype=dtype)
+    model, info = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info.values()), info
+    assert str(model.dtype) == f"torch.{dtype or 'float32'}"
+    assert model.config.rms_norm_eps == cfg.norm_eps and model.config.rope_parameters["rope_theta"] == cfg.rope_theta
+    rounded, again = hugging_face.load(tmp_path)  # the bits that are in the file
+    assert again == cfg
+    names = dict(model.float().named_parameters())
+    assert np.array_equal(names["model.layers.1.mlp.down_proj.weight"].detach().numpy(), rounded.layers[1].w_down)
+    assert_close(
+        logits_float64(rounded, tokens, cfg),
+        peers.torch_logits(model, tokens),
+        float32_unit(rounded, tokens, cfg),
+        "float32",
+    )
+
+
+def test_transformers_writes_back_the_same_bits(transformers, tmp_path):
+    params = random_params(QWEN3)
+    hugging_face.save(tmp_path / "ours", params, QWEN3)
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours")
+    model.save_pretrained(tmp_path / "theirs")
+    again, cfg = hugging_face.load(tmp_path / "theirs")
+    assert cfg == QWEN3 and same_weights(params, again)
+
+
+def test_an_interleaved_model_can_be_saved_as_llama(transformers, tmp_path):
+    cfg = dataclasses.replace(SMALL, qk_norm=None)
+    params, tokens = random_params(cfg), random_tokens(cfg)
+    hugging_face.save(tmp_path, *permute_rope_layout(params, cfg, "half_split"))
+    with peers.exact_torch():
+        model = transformers.LlamaForCausalLM.from_pretrained(tmp_path, attn_implementation="eager").double()
+        theirs = peers.torch_logits(model, tokens)
+    assert_close(logits_float64(params, tokens, cfg), theirs, float32_unit(params, tokens, cfg), "float64")
+
+
+def test_float64_weights_survive_transformers(transformers, tmp_path):
+    params = map_weights(lambda w: w.astype(np.float64) / 3, random_params(LLAMA))
+    hugging_face.save(tmp_path, params, LLAMA)
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    weight = model.model.layers[0].self_attn.q_proj.weight.detach().numpy()
+    assert weight.dtype == np.float64 and np.array_equal(weight, params.layers[0].wq)
