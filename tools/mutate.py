@@ -57,7 +57,8 @@ def copy_tree(root: Path, target: Path) -> Path:
 def run_pytest(tree: Path, tests: list[str], timeout_s: float = 180) -> tuple[int, str]:
     """Return (exit status, output) of pytest on these tests with `tree` as the only place to import from."""
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(tree), "COLUMNS": "300"}
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-rfE", "--tb=no", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-rfE", "--tb=no", "-p", "no:cacheprovider"]
+    command += ["-p", "no:nbval", "-o", "addopts=--import-mode=importlib", *tests]  # nbval takes 1.5 s to import
     try:
         done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, timeout=timeout_s)
     except subprocess.TimeoutExpired:
