@@ -6,8 +6,8 @@
 Two runs on one machine give the same bytes:
 - cell ids are hashes of the cells' sources, timing and kernel details are not recorded, one thread count is set;
 - text chunks (time, software) are taken out of every PNG;
-- a widget's view is not stored: its model dies with the kernel, and GitHub calls the notebook invalid. Draw a static
-  figure beside the widget;
+- a widget's view is not stored: its model dies with the kernel, and GitHub calls the notebook invalid. The static
+  figure that teaching.widgets puts into the same output is;
 - progress bars go to stderr or to a widget, and neither is stored;
 - a cell whose text shows the clock (seconds, tokens per second) carries the tag `volatile` beside
   `nbval-ignore-output`: its pictures are stored, its text is not. The prose says what to expect.
@@ -59,7 +59,7 @@ def clean_output(output, tags: set[str], where: str):
     if output.output_type == "error":  # only a cell tagged raises-exception gets here
         output.traceback = []  # it names files of this machine; name and value stay
         return output
-    if WIDGET in output.data:
+    if output.data.pop(WIDGET, None) is not None and "image/png" not in output.data:
         return None
     if "image/png" in output.data:
         png = plain_png(base64.b64decode(output.data["image/png"]))
