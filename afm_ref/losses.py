@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from ._typing import Array, Float, Int
 from .config import AFMConfig
+from .ops import stop_gradient
 from .transformer import Causal, Params, forward
 
 
@@ -25,8 +26,7 @@ def token_log_probs(logits: Float[Array, "*batch V"], targets: Int[Array, "*batc
     Test: tests/transformer/test_losses.py::test_token_log_probs_closed_form
     """
     xp = logits.__array_namespace__()
-    top = xp.max(logits, axis=-1, keepdims=True)
-    shifted = logits - top
+    shifted = logits - stop_gradient(xp.max(logits, axis=-1, keepdims=True))  # cancels; see ops.softmax
     log_sum = xp.log(xp.sum(xp.exp(shifted), axis=-1))
     return xp.take_along_axis(shifted, targets[..., None], axis=-1)[..., 0] - log_sum
 
