@@ -33,7 +33,6 @@ STYLE = {
     "axes.spines.right": False,
     "axes.grid": False,
     "lines.linewidth": 2.0,
-    "legend.frameon": False,
 }
 
 
@@ -50,6 +49,13 @@ def subplots(*args, **kwargs):
     return fig, axes
 
 
+def bare(ax):
+    """Return the axes without frame and ticks; title and labels stay."""
+    ax.spines[:].set_visible(False)
+    ax.set(xticks=[], yticks=[])
+    return ax
+
+
 def png(fig) -> bytes:
     """Return the figure as PNG bytes: the same on every run, with 256 colours at most and no metadata."""
     import matplotlib
@@ -57,6 +63,9 @@ def png(fig) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
+    for ax in fig.axes:
+        if ax.get_legend():
+            ax.get_legend().set_frame_on(False)
     canvas = FigureCanvasAgg(fig)
     with matplotlib.rc_context(STYLE):
         fig.set_dpi(DPI)
