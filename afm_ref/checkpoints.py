@@ -1,0 +1,157 @@
+"""Checkpoints for `training.fit`: orbax folders, written whole or not at all, checked when they are read.
+
+A checkpoint holds the trainable weights, the optimizer's state, the history and the fingerprint of the run. The
+frozen weights are the caller's: the fingerprint has their checksum.
+"""
+
+import dataclasses
+import functools
+import warnings
+import zlib
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from .history import PER_STEP, History
+from .training import path_of
+
+
+class Folder:
+    """The checkpoints of one run, by number of steps done."""
+
+    def __init__(self, path, keep, fingerprint):
+        import orbax.checkpoint as ocp
+        from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+        self.path, self.fingerprint, self.ocp = Path(path).absolute(), fingerprint, ocp
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"{self.path} is a file: give a folder for the checkpoints")
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=preservation_policy.LatestN(keep), enable_async_checkpointing=False
+        )
+        self.manager = ocp.CheckpointManager(self.path, options=options)
+        self.newest = None
+
+    def save(self, state, records, evaluations):
+        """Write the state under its number of steps. orbax renames the folder into place when it is complete."""
+        arrays = _flatten(state) | _history_arrays(records)
+        about = {"fingerprint": self.fingerprint, "evaluations": evaluations,
+                 "checksums": {name: checksum(array) for name, array in arrays.items()}}  # fmt: skip
+        args = self.ocp.args
+        if state.step in self.manager.all_steps():  # a damaged one that load passed over
+            self.manager.delete(state.step)
+        self.manager.save(
+            state.step, args=args.Composite(arrays=args.StandardSave(arrays), about=args.JsonSave(about)), force=True
+        )
+        self.newest = state.step
+
+    def load(self, like):
+        """Return (state, records, evaluations) of the newest whole checkpoint, or None from an empty folder."""
+        steps = sorted(self.manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                about = self._read(step, about=self.ocp.args.JsonRestore()).about
+                problem = difference(about["fingerprint"], self.fingerprint)
+                found = None if problem else self._arrays(step, about, like)
+            except Exception as error:  # whatever orbax and its file formats raise on damaged files
+                warnings.warn(f"checkpoint {self.path / str(step)} is damaged ({error}); trying the one before it")
+                continue
+            if problem:
+                raise ValueError(f"{self.path} holds checkpoints of another run: {problem}. Give another folder, or "
+                                 "the settings of that run")  # fmt: skip
+            self.newest = step
+            return found
+        if steps:
+            raise ValueError(f"no checkpoint in {self.path} can be read: delete the folder to start again")
+        return None
+
+    def _read(self, step, **items):
+        return self.manager.restore(step, args=self.ocp.args.Composite(**items))
+
+    def _arrays(self, step, about, like):
+        flat = _flatten(like._replace(step=step))
+        expected = flat | _history_arrays([dict.fromkeys(PER_STEP, 0)] * step)
+        arrays = self._read(step, arrays=self.ocp.args.StandardRestore(expected)).arrays
+        for name, array in arrays.items():
+            if checksum(array) != about["checksums"][name]:
+                raise ValueError(f"{name} does not have the checksum it was written with")
+        columns = {name: arrays["history." + name].tolist() for name in PER_STEP}
+        history = History.from_lists(columns | {"evaluations": about["evaluations"]})
+        return _unflatten(like, arrays)._replace(step=step), history.records(), history.evaluations
+
+
+def _flatten(state):
+    """Return {path: NumPy array} of the weights and the optimizer's state."""
+    leaves = jax.tree_util.tree_leaves_with_path({"weights": state.trainable, "optimizer": state.optimizer})
+    return {path_of(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def _unflatten(like, arrays):
+    """Return a state like `like`, on its devices, with the values from `arrays`."""
+    def place(path, leaf):
+        return jax.device_put(arrays[path_of(path)], leaf.sharding)
+
+    tree = {"weights": like.trainable, "optimizer": like.optimizer}
+    tree = jax.tree_util.tree_map_with_path(place, tree)
+    return like._replace(trainable=tree["weights"], optimizer=tree["optimizer"])
+
+
+def _history_arrays(records):
+    return {"history." + name: np.array([r[name] for r in records], dtype) for name, dtype in PER_STEP.items()}
+
+
+def fingerprint(parts, state, frozen):
+    """Return what must agree for a run to be the same: described parts, shapes and first values of all weights."""
+    first = {name: f"{array.dtype}{list(array.shape)} checksum {checksum(array)}" for name, array in
+             _flatten(state).items()}  # fmt: skip
+    described = _dotted("", {name: describe(part) for name, part in parts.items()})
+    return described | first | {"frozen": _tree_checksum(frozen)}
+
+
+def describe(value):
+    """Return what can be said about a value in JSON: names of functions, fields of dataclasses, sums of arrays."""
+    if isinstance(value, (bool, int, float, str, type(None))):
+        return value if not isinstance(value, str) or len(value) < 200 else f"text with checksum {_crc(value)}"
+    if isinstance(value, functools.partial):
+        arguments = {str(i): describe(v) for i, v in enumerate(value.args)}
+        return {"": describe(value.func)} | arguments | {k: describe(v) for k, v in value.keywords.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"": type(value).__name__} | fields
+    if hasattr(value, "settings"):
+        return describe(value.settings)
+    if isinstance(value, dict):
+        return {str(k): describe(v) for k, v in value.items()}
+    if len(jax.tree.leaves(value)) > 0 and all(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(value)):
+        return _tree_checksum(value)
+    if isinstance(value, (list, tuple)):
+        return {str(i): describe(v) for i, v in enumerate(value)}
+    return getattr(value, "__qualname__", type(value).__name__)
+
+
+def difference(old: dict, new: dict):
+    """Return a sentence about the first differences of two fingerprints, or None."""
+    names = [name for name in sorted(old.keys() | new.keys()) if old.get(name, "absent") != new.get(name, "absent")]
+    told = [f"{name} was {old.get(name, 'absent')} and is {new.get(name, 'absent')}" for name in names[:3]]
+    return "; ".join(told) + (f"; and {len(names) - 3} more" if len(names) > 3 else "") if names else None
+
+
+def checksum(array) -> int:
+    """Return the CRC-32 of an array's bytes."""
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+
+
+def _crc(text):
+    return zlib.crc32(text.encode())
+
+
+def _tree_checksum(tree):
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return _crc("".join(f"{path} {leaf.dtype} {leaf.shape} {checksum(np.asarray(leaf))}" for path, leaf in leaves))
+
+
+def _dotted(prefix, tree):
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    return {k: v for name, sub in tree.items() for k, v in _dotted(f"{prefix}.{name}".strip("."), sub).items()}

@@ -1,0 +1,279 @@
+"""fit(): one loop for every loss, with selected weights, history, progress and exact resume.
+
+A loss is any function (params, batch) -> (sum, count); what is descended is sum / count.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from .history import History
+
+class FitResult(NamedTuple):
+    """What `fit` returns: all weights, frozen ones included; the history; the optimizer's last state."""
+
+    params: Any
+    history: History
+    optimizer_state: Any
+
+
+class State(NamedTuple):
+    """All that changes from step to step, apart from the history."""
+
+    step: int  # steps done
+    trainable: Any
+    optimizer: Any
+
+
+def merge(trainable, frozen):
+    """Return the full tree: the trainable leaf where there is one, else the frozen one."""
+    return jax.tree.map(lambda t, f: f if t is None else t, trainable, frozen, is_leaf=lambda x: x is None)
+
+
+def where(keep: Callable[[str], bool]):
+    """Return a `select` for fit that keeps the float leaves whose path, such as "layers.3.wq", satisfies `keep`."""
+
+    def select(params):
+        def choose(path, leaf):
+            return leaf if _is_float(leaf) and keep(path_of(path)) else None
+
+        return jax.tree_util.tree_map_with_path(choose, params)
+
+    return select
+
+
+def path_of(path) -> str:
+    """Return a JAX key path as text: "layers.3.wq"."""
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _is_float(leaf):
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+
+
+def split(params, select=None):
+    """Return (trainable, frozen), each with None where the other has a leaf. select None takes every float leaf."""
+    trainable = (select or where(lambda path: True))(params)
+    leaves = jax.tree_util.tree_leaves_with_path(trainable)
+    if not leaves:
+        raise ValueError("select chose no weights: nothing to train")
+    for path, leaf in leaves:
+        if not _is_float(leaf):
+            raise TypeError(f"select chose {path_of(path)} of dtype {leaf.dtype}: only float weights can be trained")
+    frozen = jax.tree.map(
+        lambda t, p: p if t is None else None, trainable, params, is_leaf=lambda x: x is None
+    )
+    return trainable, frozen
+
+
+def make_step(loss, optimizer):
+    """Return the jitted update (trainable, optimizer state, frozen, batch) -> (trainable, state, metrics)."""
+
+    def step(trainable, opt_state, frozen, batch):
+        def total(trainable):
+            return loss(merge(trainable, frozen), batch)
+
+        (loss_sum, count), grads = jax.value_and_grad(total, has_aux=True)(trainable)
+        grads = jax.tree.map(lambda g: (g / count).astype(g.dtype), grads)
+        updates, opt_state = optimizer.update(grads, opt_state, trainable)
+        changed = jnp.any(jnp.stack([jnp.any(u != 0) for u in jax.tree.leaves(updates)]))
+        metrics = {"loss": loss_sum / count, "count": count, "grad_norm": optax.tree.norm(grads), "changed": changed}
+        return optax.apply_updates(trainable, updates), opt_state, metrics
+
+    return jax.jit(step, donate_argnums=(0, 1))
+
+
+def fit(
+    params,
+    loss: Callable,
+    batches: Callable,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    *,
+    select: Callable | None = None,
+    optimizer_state=None,
+    evaluate: Callable | None = None,
+    evaluate_every: int = 100,
+    checkpoint=None,
+    checkpoint_every: int = 100,
+    keep: int = 2,
+    settings: dict | None = None,
+    callback: Callable | None = None,
+    callback_every: int = 10,
+    max_bad_steps: int = 10,
+    progress: bool = True,
+) -> FitResult:
+    """Return the weights after `steps` updates of the selected ones, with the history.
+
+        g = grad (sum / count),   (sum, count) = loss(params, batch),   weights <- weights + optimizer(g)
+
+    loss(params, batch) -> (sum, count). batches(step) -> batch, a pure function of the step from 0, so that an
+    interrupted run sees the same batches again; with on_policy = True set on it, batches(step, params).
+    select(params) -> tree with None at what stays frozen (see `where`); None trains every float leaf. Frozen leaves
+    come back as they were; the caller's arrays are never overwritten. optimizer_state continues an earlier fit.
+
+    evaluate(params) -> {name: number} is called before the first step, every evaluate_every steps and at the end.
+    callback(history) is called every callback_every steps and at the end. progress shows a bar.
+
+    checkpoint, a folder, keeps the last `keep` states, one every checkpoint_every steps. The same call with the same
+    folder continues from the newest whole one to the same numbers, bit for bit. A folder of another run (other
+    shapes, first weights, loss, optimizer or `settings`) is refused with ValueError. A damaged checkpoint is passed
+    over with a warning for the one before it. On KeyboardInterrupt the state is saved first.
+
+    FloatingPointError is raised after max_bad_steps steps in a row with a non-finite loss or gradient or with no
+    change of the weights, and before a checkpoint of non-finite weights would be written.
+
+    Source: our own loop [ours].
+    Test: tests/training/test_fit.py::test_least_squares_reaches_the_normal_equations,
+        tests/training/test_resume.py::test_killed_at_any_moment_continues_to_the_same_numbers
+    """
+    _check_counts(steps=steps, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every, keep=keep,
+                  callback_every=callback_every, max_bad_steps=max_bad_steps)  # fmt: skip
+    run = _Run(params, select, optimizer, optimizer_state, batches, make_step(loss, optimizer), max_bad_steps)
+    if checkpoint is not None:
+        from .checkpoints import Folder, fingerprint
+
+        parts = {"loss": loss, "batches": batches, "optimizer": optimizer, "settings": settings or {}}
+        run.open(Folder(checkpoint, keep, fingerprint(parts, run.state, run.frozen)), steps)
+    try:
+        with run.progress(steps, progress):
+            while run.state.step < steps:
+                run.evaluate(evaluate, run.state.step % evaluate_every == 0)
+                run.advance()
+                if run.state.step < steps:
+                    run.report(callback, run.state.step % callback_every == 0)
+                    run.save(run.state.step % checkpoint_every == 0)
+            run.evaluate(evaluate)
+            run.report(callback)
+            run.save()
+    except KeyboardInterrupt:
+        run.save_if_whole()
+        raise
+    return FitResult(run.params(), run.history(), run.state.optimizer)
+
+
+class _Run:
+    """The moving parts of one call of fit."""
+
+    def __init__(self, params, select, optimizer, optimizer_state, batches, step, max_bad_steps):
+        trainable, self.frozen = split(params, select)
+        trainable = jax.tree.map(lambda x: jnp.array(x, copy=True), trainable)  # the first step donates these
+        if optimizer_state is None:
+            optimizer_state = optimizer.init(trainable)
+        else:
+            optimizer_state = jax.tree.map(lambda x: jnp.array(x, copy=True), optimizer_state)
+        self.state = State(0, trainable, optimizer_state)
+        self.batches, self.step, self.max_bad_steps = batches, step, max_bad_steps
+        self.records, self.evaluations, self.pending = [], [], None
+        self.folder = self.bar = None
+        self.seconds = 0.0
+
+    def params(self):
+        return merge(self.state.trainable, self.frozen)
+
+    def history(self):
+        """Return all that has happened up to the present step."""
+        self._collect()
+        return History.from_records(self.records, self.evaluations)
+
+    @contextlib.contextmanager
+    def progress(self, steps, show):
+        """Show a bar while the steps run, and start the clock."""
+        from tqdm.auto import tqdm
+
+        with tqdm(total=steps, initial=self.state.step, disable=not show, unit="step") as self.bar:
+            self.started = time.perf_counter() - self.seconds
+            yield
+            self._collect()
+
+    def advance(self):
+        """Start one more update, and collect the numbers of the one before it while this one runs."""
+        step, trainable, opt_state = self.state
+        args = (step, self.params()) if getattr(self.batches, "on_policy", False) else (step,)
+        trainable, opt_state, metrics = self.step(trainable, opt_state, self.frozen, self.batches(*args))
+        self._collect()
+        self.state, self.pending = State(step + 1, trainable, opt_state), metrics
+
+    def _collect(self):
+        """Wait for the pending step's numbers, record and judge them."""
+        if self.pending is None:
+            return
+        record = {name: value.item() for name, value in jax.device_get(self.pending).items()}
+        self.pending = None
+        self.seconds = time.perf_counter() - self.started
+        self.records.append(record | {"seconds": self.seconds})
+        self._judge()
+        if self.bar is not None:
+            rate = record["count"] * self.bar.format_dict["rate"] if self.bar.format_dict["rate"] else 0
+            self.bar.set_postfix_str(f"loss {record['loss']:.3f}, {rate:.0f} a second", refresh=False)
+            self.bar.update()
+
+    def _judge(self):
+        """Raise FloatingPointError when the last max_bad_steps steps were all bad."""
+        recent = self.records[-self.max_bad_steps :]
+        if len(recent) < self.max_bad_steps or not all(map(_is_bad, recent)):
+            return
+        last, first = recent[-1], len(self.records) - self.max_bad_steps
+        raise FloatingPointError(
+            f"steps {first} to {len(self.records) - 1} all had a non-finite loss or gradient, or changed no weight "
+            f"(last: loss {last['loss']:.4g}, gradient norm {last['grad_norm']:.4g}). Lower the learning rate or warm "
+            "up longer, look at these batches, and resume from the last checkpoint; afm_optimizer skips gradient "
+            "norms from skip_norm (100) on"
+        )
+
+    def evaluate(self, evaluate, due=True):
+        """Record what evaluate returns, once a step."""
+        done = self.evaluations and self.evaluations[-1]["step"] == self.state.step
+        if evaluate is not None and due and not done:
+            self._collect()
+            numbers = {name: float(value) for name, value in evaluate(self.params()).items()}
+            self.evaluations.append({"step": self.state.step} | numbers)
+
+    def report(self, callback, due=True):
+        if callback is not None and due:
+            callback(self.history())
+
+    def open(self, folder, steps):
+        """Continue from the folder's newest whole checkpoint, if it has one."""
+        self.folder = folder
+        found = folder.load(self.state)
+        if found is None:
+            return
+        self.state, self.records, self.evaluations = found
+        if self.state.step > steps:
+            raise ValueError(f"{folder.path} is at step {self.state.step}, beyond the {steps} steps asked for: give more "
+                             "steps or another folder")  # fmt: skip
+        self.seconds = self.records[-1]["seconds"] if self.records else 0.0
+
+    def save(self, due=True):
+        """Write a checkpoint of the present step, unless the folder has it or the weights are not finite."""
+        if self.folder is None or not due or self.state.step == self.folder.newest:
+            return
+        self._collect()
+        if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(self.state.trainable)):
+            raise FloatingPointError(
+                f"weights are not finite after step {self.state.step}; no checkpoint was written. Lower the learning "
+                f"rate or look at the batches since step {self.folder.newest}, and start again to resume there"
+            )
+        self.folder.save(self.state, self.records, self.evaluations)
+
+    def save_if_whole(self):
+        """Save after an interruption, unless it came while a step was taking the buffers over."""
+        if not any(leaf.is_deleted() for leaf in jax.tree.leaves(self.state.trainable)):
+            self.save()
+
+
+def _is_bad(record):
+    return not (np.isfinite(record["loss"]) and np.isfinite(record["grad_norm"]) and record["changed"])
+
+
+def _check_counts(**counts):
+    for name, value in counts.items():
+        if not isinstance(value, (int, np.integer)) or value < (0 if name == "steps" else 1):
+            raise ValueError(f"{name} is {value!r}: give a whole number of at least {0 if name == 'steps' else 1}")
