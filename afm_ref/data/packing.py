@@ -1,0 +1,128 @@
+"""Documents to rows of tokens, and rows to batches that depend on (seed, step) alone.
+
+All documents form one stream, each as <|bos|> tokens <|eos|>. A row holds T + 1 tokens of it and begins with the last
+token of the row before, so that every token of the stream but the first is a target exactly once. A target that begins
+another document has weight 0, and no token attends to another document.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from afm_ref._typing import Array, Bool, Int
+from afm_ref.data.tokenizer import BOS, EOS, PAD
+from afm_ref.losses import Batch
+
+NO_DOCUMENT = -1  # the document number of padding
+
+
+class Packed(NamedTuple):
+    """Rows of T + 1 tokens, the number of each token's document (-1 for padding), and which may be targets."""
+
+    tokens: Int[Array, "rows T_plus_1"]
+    documents: Int[Array, "rows T_plus_1"]
+    trained: Bool[Array, "rows T_plus_1"]
+    text_bytes: int  # UTF-8 bytes of the text in all rows, special tokens not counted
+
+
+def pack(documents, tokenizer, seq_len: int, progress: bool = False) -> Packed:
+    """Return documents packed into rows of seq_len inputs and as many targets.
+
+    Raises ValueError for an empty corpus or one that does not fill a single row.
+
+    Source: packing with document boundaries [standard].
+    Test: tests/data/test_packing.py::test_every_token_is_a_target_once, tests/data/test_packing.py::test_rows_by_hand
+    """
+    stream, owners = _stream(documents, tokenizer, progress)
+    if len(stream) < seq_len + 1:
+        raise ValueError(f"corpus too short: {len(stream)} tokens do not fill one row of seq_len {seq_len} (+1)")
+    return _rows(stream, owners, seq_len, tokenizer)
+
+
+def pack_for_evaluation(documents, tokenizer, seq_len: int, progress: bool = False) -> Packed:
+    """Return held-out documents as rows. Like `pack`, but a short corpus is padded instead of refused.
+
+    bits per byte = (sum of the nats of all targets of weight 1) / ln 2 / text_bytes. The nats of <|eos|> and of turn
+    markers count, their bytes do not: that can only make the result worse.
+    """
+    return _rows(*_stream(documents, tokenizer, progress), seq_len, tokenizer)
+
+
+def pack_conversations(conversations, tokenizer, seq_len: int) -> Packed:
+    """Return one conversation (of tasks.chat_tokens) a row, padded; only the assistant's tokens are targets.
+
+    Raises ValueError for a conversation longer than a row.
+    """
+    shape = (len(conversations), seq_len + 1)
+    tokens, documents = np.full(shape, PAD, np.int32), np.full(shape, NO_DOCUMENT, np.int32)
+    trained = np.zeros(shape, bool)
+    for row, (ids, start) in enumerate(conversations):
+        if len(ids) > seq_len + 1:
+            raise ValueError(f"conversation {row} has {len(ids)} tokens, a row holds {seq_len + 1}: raise seq_len")
+        tokens[row, : len(ids)], documents[row, : len(ids)], trained[row, start : len(ids)] = ids, row, True
+    return Packed(tokens, documents, trained, int(tokenizer.byte_lengths(tokens[trained]).sum()))
+
+
+def batches(packed: Packed, batch_size: int, seed: int = 0):
+    """Return a function step -> Batch, pure: the same (seed, step) gives the same batch in any order, on any machine.
+
+    Every row comes once an epoch, in an order drawn from (seed, epoch); epochs follow each other without a gap.
+    Raises ValueError if there are fewer rows than batch_size.
+
+    Source: [ours].
+    Test: tests/data/test_packing.py::test_every_row_once_an_epoch, tests/data/test_packing.py::test_batches_are_pure
+    """
+    rows = len(packed.tokens)
+    if not 1 <= batch_size <= rows:
+        raise ValueError(f"batch_size {batch_size} does not fit the corpus of {rows} rows: choose 1..{rows}")
+
+    @lru_cache(maxsize=2)
+    def order(epoch):
+        return np.random.default_rng((seed, epoch)).permutation(rows)
+
+    def batch(step: int) -> Batch:
+        places = step * batch_size + np.arange(batch_size)
+        return batch_of(packed, np.array([order(int(place) // rows)[place % rows] for place in places]))
+
+    return batch
+
+
+def evaluation_batches(packed: Packed, batch_size: int) -> list[Batch]:
+    """Return all rows once, in order, as batches of one shape (the last filled with empty rows of weight 0)."""
+    missing = -len(packed.tokens) % batch_size
+    fill = [PAD, NO_DOCUMENT, False]
+    whole = [np.pad(x, ((0, missing), (0, 0)), constant_values=v) for x, v in zip(packed[:3], fill, strict=True)]
+    whole = Packed(*whole, packed.text_bytes)
+    return [batch_of(whole, np.arange(i, i + batch_size)) for i in range(0, len(whole.tokens), batch_size)]
+
+
+def batch_of(packed: Packed, rows: Int[Array, " B"]) -> Batch:
+    """Return the given rows as a Batch: targets one to the right of tokens, weight 1 within a document, else 0."""
+    tokens, documents, trained = packed.tokens[rows], packed.documents[rows], packed.trained[rows]
+    same = (documents[:, 1:] == documents[:, :-1]) & (documents[:, 1:] != NO_DOCUMENT) & trained[:, 1:]
+    return Batch(tokens[:, :-1], tokens[:, 1:], same.astype(np.float32), documents[:, :-1])
+
+
+def _stream(documents, tokenizer, progress):
+    from tqdm.auto import tqdm
+
+    documents = list(documents)
+    if not documents:
+        raise ValueError("empty corpus: there is no document to pack")
+    pieces, owners = [], []
+    for number, document in enumerate(tqdm(documents, desc="tokenizing", disable=not progress)):
+        ids = tokenizer.encode(document.text, markers=document.markers)
+        pieces.append(np.concatenate([[BOS], ids, [EOS]]).astype(np.int32))
+        owners.append(np.full(len(ids) + 2, number, np.int32))
+    return np.concatenate(pieces), np.concatenate(owners)
+
+
+def _rows(stream, owners, seq_len, tokenizer):
+    count = max(1, -(-(len(stream) - 1) // seq_len))
+    missing = count * seq_len + 1 - len(stream)
+    stream = np.pad(stream, (0, missing), constant_values=PAD)
+    owners = np.pad(owners, (0, missing), constant_values=NO_DOCUMENT)
+    places = np.arange(count)[:, None] * seq_len + np.arange(seq_len + 1)
+    tokens, documents = stream[places], owners[places]
+    return Packed(tokens, documents, documents != NO_DOCUMENT, int(tokenizer.byte_lengths(stream).sum()))
