@@ -101,23 +101,23 @@ def _screen_width(data: bytes) -> int:
 
 
 class LiveCurve:
-    """A progress bar and a loss curve that grow while a model trains: pass `update` as a callback.
+    """A progress bar and a loss curve that grow while a model trains: give it to training.fit as its callback.
 
     Redrawn at most once a second, so that drawing takes a small part of the time. `finish` replaces both with the
     whole curve, which is what the notebook keeps.
     """
 
-    def __init__(self, steps: int, alt: str, reference: tuple[str, float] | None = None, interval_s: float = 1.0):
+    def __init__(self, steps: int, alt: str, levels: dict[str, float] | None = None, interval_s: float = 1.0):
         import time
 
-        self.steps, self.alt, self.reference, self.interval_s = steps, alt, reference, interval_s
-        self.clock, self.losses, self.last = time.monotonic, [], float("-inf")
+        self.steps, self.alt, self.levels, self.interval_s = steps, alt, levels or {}, interval_s
+        self.clock, self.losses, self.last = time.monotonic, (), float("-inf")
         self.start = self.clock()
-        self.handle = self.bar = self.picture = None
+        self.handle = self.bar = self.label = self.picture = None
 
-    def update(self, step: int, loss: float) -> None:
-        """Take the loss of step (counted from 1), and redraw if the last time is long enough ago."""
-        self.losses.append((step, float(loss)))
+    def __call__(self, history) -> None:
+        """Take the history so far (its `loss` is an array), and redraw if the last time is long enough ago."""
+        self.losses = [float(loss) for loss in history.loss]
         if self.clock() - self.last < self.interval_s:
             return
         self.last = self.clock()
@@ -125,9 +125,10 @@ class LiveCurve:
         if self.handle is None:
             self._open(data)
         if self.bar is not None:
-            self.bar.value = step
-            self.bar.description = f"step {step} of {self.steps}"
-            self.label.value = f"loss {loss:.2f}, {self.clock() - self.start:.0f} s"
+            self.bar.value = len(self.losses)
+            self.label.value = (
+                f"step {len(self.losses)} of {self.steps}, loss {self.losses[-1]:.2f}, {self.last - self.start:.0f} s"
+            )
             self.picture.value = data
 
     def finish(self, name: str) -> None:
@@ -148,7 +149,7 @@ class LiveCurve:
             import ipywidgets
         except ImportError:
             return self.handle.display(figures.image(data, self.alt))
-        self.bar = ipywidgets.IntProgress(max=self.steps, style={"description_width": "initial"})
+        self.bar = ipywidgets.IntProgress(max=self.steps)
         self.label = ipywidgets.Label()
         self.picture = ipywidgets.Image(value=data, format="png", layout={"width": f"{_screen_width(data)}px"})
         box = ipywidgets.VBox([ipywidgets.HBox([self.bar, self.label]), self.picture])
@@ -156,12 +157,11 @@ class LiveCurve:
 
     def _figure(self):
         fig, ax = figures.subplots(figsize=(8.0, 3.4))
-        xs, ys = zip(*self.losses, strict=True)
-        ax.plot(xs, ys, color=figures.SKY, lw=1.0, label="each step")
-        ax.plot(xs, _smooth(ys), color=figures.BLUE, label="running mean")
-        if self.reference:
-            label, level = self.reference
-            ax.axhline(level, color=figures.GREY, ls="--", lw=1.4, label=label)
+        steps = range(1, len(self.losses) + 1)
+        ax.plot(steps, self.losses, color=figures.SKY, lw=1.0, label="each step")
+        ax.plot(steps, _smooth(self.losses), color=figures.BLUE, label="running mean")
+        for (label, level), color in zip(self.levels.items(), (figures.GREY, figures.RED, figures.GREEN), strict=False):
+            ax.axhline(level, color=color, ls="--", lw=1.4, label=label)
         ax.set(xlim=(0, self.steps), xlabel="training step", ylabel="loss, nats per token")
         ax.legend(loc="upper right")
         return fig

@@ -2,7 +2,9 @@
 
 import base64
 import sys
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from afm_ref.teaching import figures, widgets
@@ -61,16 +63,16 @@ def test_the_live_curve_draws_rarely_and_ends_whole(shown, monkeypatch):
     monkeypatch.setattr("IPython.display.DisplayHandle.display", lambda self, x: updates.append(x))
     monkeypatch.setattr("IPython.display.DisplayHandle.update", lambda self, x: updates.append(x))
     now = [0.0]
-    curve = widgets.LiveCurve(steps=50, alt="The loss falls over 50 steps.")
+    curve = widgets.LiveCurve(steps=50, alt="The loss falls over 50 steps.", levels={"a guesser": 7.0})
     curve.clock, curve.start, drawn = lambda: now[0], 0.0, []
     monkeypatch.setattr(figures, "png", lambda fig, real=figures.png: drawn.append(fig) or real(fig))
     for step in range(1, 51):
         now[0] += 0.1  # 5 seconds in all
-        curve.update(step, 8.0 / step)
+        curve(SimpleNamespace(loss=8.0 / np.arange(1, step + 1)))
     assert 4 <= len(drawn) <= 6 and curve.bar.max == 50
     curve.finish("00_curve")
     assert updates[-1].data == figures.png(drawn[-1])
-    assert [len(line.get_xdata()) for line in drawn[-1].axes[0].lines] == [50, 50]
+    assert [len(line.get_xdata()) for line in drawn[-1].axes[0].lines] == [50, 50, 2]
 
 
 def test_the_running_mean_is_corrected_for_its_start():
