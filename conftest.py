@@ -4,21 +4,24 @@ import os
 
 import pytest
 
-from tools import environment
+from tools import environment, typechecker  # noqa: F401 - the hook below names the second
 
 environment.prepare()  # notebook kernels and subprocesses inherit it
 
 import jax  # noqa: E402
 import jaxtyping  # noqa: E402
-from hypothesis import HealthCheck, settings  # noqa: E402
+from hypothesis import HealthCheck, Phase, settings  # noqa: E402
 
 # Every annotated shape of the package is checked at each call. It stays installed for the whole run.
-jaxtyping.install_import_hook("afm_ref", "beartype.beartype")
+jaxtyping.install_import_hook("afm_ref", "tools.typechecker.check")
 
 settings.register_profile(
     "afm_ref", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.load_profile("afm_ref")
+settings.register_profile(
+    "no_shrink", settings.get_profile("afm_ref"), phases=[Phase.explicit, Phase.reuse, Phase.generate]
+)
+settings.load_profile(os.environ.get("AFM_REF_HYPOTHESIS", "afm_ref"))  # tools.mutate only asks whether it fails
 
 ORACLES_REQUIRED = os.environ.get("AFM_REF_ORACLES") == "required"
 

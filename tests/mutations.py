@@ -68,21 +68,21 @@ MUTATIONS = [
         TRANSFORMER,
         "if self.documents is not None:",
         "if False:",
-        MODEL_TESTS + "test_documents_do_not_see_each_other",
+        MODEL_TESTS + "test_documents_in_one_row_do_not_see_each_other",
     ),
     Mutation(
         "qk-norm comes before the rotation",
         TRANSFORMER,
         'if cfg.qk_norm == "before_rope":',
         'if cfg.qk_norm == "after_rope":',
-        "tests/interop/test_golden.py::test_logits_equal_golden",
+        "tests/interop/test_golden.py::test_logits_equal_golden[afm7-float64-numpy]",
     ),
     Mutation(
         "the output head is always tied",
         TRANSFORMER,
         "params.embed if params.unembed is None else params.unembed",
         "params.embed",
-        "tests/interop/test_golden.py::test_logits_equal_golden",
+        "tests/interop/test_golden.py::test_logits_equal_golden[qwen3-float64-numpy]",
     ),
     Mutation(
         "the loss counts masked targets",
@@ -90,6 +90,13 @@ MUTATIONS = [
         "-(log_probs * batch.weights).sum()",
         "-log_probs.sum()",
         "tests/transformer/test_losses.py::test_next_token_equals_its_definition",
+    ),
+    Mutation(
+        "the KV cache is counted for all query heads",
+        "afm_ref/config.py",
+        "2 * cfg.n_layers * cfg.n_kv_heads * cfg.head_dim",
+        "2 * cfg.n_layers * cfg.n_heads * cfg.head_dim",
+        "tests/config/test_config.py::test_on_device_reproduces_the_published_counts",
     ),
 ]
 

@@ -57,6 +57,7 @@ def copy_tree(root: Path, target: Path) -> Path:
 def run_pytest(tree: Path, tests: list[str], timeout_s: float = 180) -> tuple[int, str]:
     """Return (exit status, output) of pytest on these tests with `tree` as the only place to import from."""
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(tree), "COLUMNS": "300"}
+    env["AFM_REF_HYPOTHESIS"] = "no_shrink"  # the smallest failing example is for people
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-rfE", "--tb=no", "-p", "no:cacheprovider"]
     command += ["-p", "no:nbval", "-o", "addopts=--import-mode=importlib", *tests]  # nbval takes 1.5 s to import
     try:
@@ -69,7 +70,7 @@ def run_pytest(tree: Path, tests: list[str], timeout_s: float = 180) -> tuple[in
 def judge(status: int, output: str) -> tuple[bool, str]:
     """Return (caught, reason) from pytest's answer about a mutant: only a failing test counts."""
     found = re.search(r"^(?:FAILED|ERROR) \S.*?(?: - (.*))?$", output, re.MULTILINE)
-    reason = (found and found[1]) or (output.strip().splitlines() or ["no output"])[-1]
+    reason = (found and (found[1] or "").strip()) or (output.strip().splitlines() or ["no output"])[-1]
     if status == 0:
         return False, "SURVIVED: the test passes with the fault"
     if status != 1 or reason.startswith(NO_VERDICT):

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.mutations import MUTATIONS
-from tools import mutate
+from tools import mutate, paper
 
 CODE = "def double(x):\n    y = 2 * x\n    return y\n"
 TESTS = """
@@ -70,3 +70,4 @@ def test_every_listed_fault_can_be_applied():
     for m in MUTATIONS:
         count = (mutate.ROOT / m.file).read_text(encoding="utf-8").count(m.old)
         assert count == 1, f"{m.name}: the old text stands {count} times in {m.file}"
+        assert paper.is_test(mutate.ROOT, m.test.partition("[")[0]), f"{m.name}: there is no test {m.test}"
