@@ -16,6 +16,7 @@ QK_NORM = {"qwen3": "before_rope", "llama": None}
 ARCHITECTURES = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM", "afm_ref": "AFMForCausalLM"}
 DEFAULT_THETA = 10_000.0  # what transformers takes where a file names none
 DEFAULT_EPS = 1e-6
+MOST_LAYERS = 4096  # a broken number shall not make us list billions of missing tensors
 
 # fmt: off
 # Read into AFMConfig.
@@ -56,9 +57,12 @@ def read(path: Path) -> AFMConfig:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: a model folder holds config.json beside model.safetensors")
     try:
-        return from_fields(read_json(path))
-    except (ValueError, TypeError) as error:
+        cfg = from_fields(read_json(path))
+    except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
+    if cfg.n_layers > MOST_LAYERS:
+        raise ValueError(f"{path}: {cfg.n_layers} layers; no model has more than {MOST_LAYERS}")
+    return cfg
 
 
 def read_json(path: Path) -> dict:
@@ -92,7 +96,7 @@ def from_fields(fields: dict) -> AFMConfig:
     kind = fields.get("model_type")
     if kind == "afm_ref":
         return AFMConfig.from_dict({k: v for k, v in fields.items() if k not in OWN_BOOKKEEPING})
-    if kind not in QK_NORM:
+    if not isinstance(kind, str) or kind not in QK_NORM:
         raise ValueError(f"model_type {kind!r} is not supported; known are {sorted(ARCHITECTURES)}")
     _refuse_other_maths(fields)
     N = _integer(fields, "num_attention_heads")
@@ -179,7 +183,7 @@ def _number(fields, key, default):
     value = fields.get(key)
     if value is None:
         return default
-    if type(value) not in (int, float) or not math.isfinite(value):
+    if type(value) not in (int, float) or not abs(value) < math.inf:
         raise ValueError(f"{key} must be a finite number, got {value!r}")
     return float(value)
 

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from afm_ref.data import tokenizer as own_tokenizer
 from afm_ref.interop import hugging_face
+from afm_ref.interop.foreign_tokenizer import ForeignTokenizer
 from afm_ref.interop.rope_layout import permute_rope_layout
 from afm_ref.transformer import forward
 from tests.interop.models import (
@@ -23,6 +25,7 @@ from tests.interop.models import (
     random_tokens,
     same_weights,
 )
+from tests.interop.test_tokenizers import byte_level_json
 from tests.oracles import peers
 
 # (kind, N, K, H or None, D, tied): groups of 1, 3 and 4, one key head, H above and below D / N, H / 2 odd
@@ -156,3 +159,19 @@ def test_float64_weights_survive_transformers(transformers, tmp_path):
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
     weight = model.model.layers[0].self_attn.q_proj.weight.detach().numpy()
     assert weight.dtype == np.float64 and np.array_equal(weight, params.layers[0].wq)
+
+
+@pytest.mark.parametrize("kind", ["own", "byte level"])
+@pytest.mark.parametrize("cfg", [QWEN3, LLAMA], ids=["qwen3", "llama"])
+def test_transformers_reads_our_tokenizer(transformers, tmp_path, kind, cfg):
+    if kind == "own":
+        tokenizer = own_tokenizer.train(["the cat and the hat, the mat 12 " * 20], vocab_size=370)
+    else:
+        tokenizer = ForeignTokenizer(byte_level_json())
+    cfg = dataclasses.replace(cfg, vocab_size=370)
+    hugging_face.save(tmp_path, random_params(cfg), cfg, tokenizer=tokenizer)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for text in ("the hat, 12 cats", "  indented\n\n\ttext", "caf\u00e9 \u65e5\u672c \U0001f600", ""):
+        ids = tokenizer.encode(text).tolist()
+        assert theirs.encode(text, add_special_tokens=False) == ids
+        assert theirs.decode(ids) == text

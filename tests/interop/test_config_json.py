@@ -1,0 +1,201 @@
+"""config.json: what is read, which defaults hold, and what is refused by name."""
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, AFMConfig
+from afm_ref.interop import config_json
+from tests.interop.files import config_fields
+from tests.interop.models import LLAMA, QWEN3
+
+# The fields of a published file (Qwen3-0.6B's), in the form of transformers 4.
+QWEN3_SMALLEST = {
+    "architectures": ["Qwen3ForCausalLM"], "attention_bias": False, "attention_dropout": 0.0, "bos_token_id": 151643,
+    "eos_token_id": 151645, "head_dim": 128, "hidden_act": "silu", "hidden_size": 1024, "initializer_range": 0.02,
+    "intermediate_size": 3072, "max_position_embeddings": 40960, "max_window_layers": 28, "model_type": "qwen3",
+    "num_attention_heads": 16, "num_hidden_layers": 28, "num_key_value_heads": 8, "rms_norm_eps": 1e-06,
+    "rope_scaling": None, "rope_theta": 1000000, "sliding_window": None, "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16", "transformers_version": "4.51.0", "use_cache": True, "use_sliding_window": False,
+    "vocab_size": 151936,
+}  # fmt: skip
+
+
+def test_a_published_qwen3_config():
+    assert config_json.from_fields(QWEN3_SMALLEST) == AFMConfig(
+        d_model=1024, n_layers=28, n_heads=16, n_kv_heads=8, head_dim=128, d_ff=3072, vocab_size=151936,
+        rope_theta=1e6, norm_eps=1e-6, qk_norm="before_rope", rope_layout="half_split", tie_embeddings=True,
+    )  # fmt: skip
+
+
+def test_defaults_of_missing_keys_are_those_of_transformers():
+    optional = ("head_dim", "num_key_value_heads", "rms_norm_eps", "rope_theta", "tie_word_embeddings")
+    fields = {k: v for k, v in config_fields(LLAMA).items() if k not in optional}
+    cfg = config_json.from_fields(fields)
+    assert (cfg.head_dim, cfg.n_kv_heads) == (LLAMA.d_model // LLAMA.n_heads, LLAMA.n_heads)
+    assert (cfg.norm_eps, cfg.rope_theta, cfg.tie_embeddings) == (1e-6, 1e4, False)
+    del fields["model_type"]
+    assert config_json.from_fields(fields | {"model_type": "qwen3", "num_key_value_heads": 2}).head_dim == 128
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_theta": 123.0},
+        {"rope_theta": 123, "rope_scaling": None},
+        {"rope_theta": 123, "rope_scaling": {"type": "default"}},
+        {"rope_parameters": {"rope_theta": 123.0, "rope_type": "default"}},
+        {"rope_parameters": {"rope_theta": 123.0}, "rope_theta": 123.0},
+        {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 1.0}, "rope_theta": 123.0},
+    ],
+)
+def test_old_and_new_names_of_the_rope_base(rope):
+    fields = config_fields(QWEN3)
+    del fields["rope_theta"]
+    assert config_json.from_fields(fields | rope).rope_theta == 123.0
+
+
+REFUSED = {
+    "rope_scaling": {"rope_type": "llama3", "factor": 8.0},
+    "rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0},
+    "partial_rotary_factor": 0.5,
+    "use_sliding_window": True,
+    "sliding_window": 4096,  # for Llama, which has no switch for it
+    "layer_types": ["full_attention", "sliding_attention"],
+    "attention_bias": True,
+    "mlp_bias": True,
+    "hidden_act": "gelu",
+    "model_type": "mixtral",
+    "quantization_config": {"quant_method": "gptq", "bits": 4},
+    "quantization": {"group_size": 64, "bits": 4},
+    "num_experts": 64,
+    "num_local_experts": 8,
+    "final_logit_softcapping": 30.0,
+    "attention_multiplier": 0.5,
+    "pruned_heads": {"0": [1]},
+    "auto_map": {"AutoModelForCausalLM": "modeling.MyModel"},
+}
+
+
+@pytest.mark.parametrize("key", sorted(REFUSED))
+def test_what_cannot_be_expressed_is_refused_by_name(key):
+    with pytest.raises(ValueError, match=key):
+        config_json.from_fields(config_fields(LLAMA) | {key: REFUSED[key]})
+
+
+@pytest.mark.parametrize("rope", [{"rope_type": "linear", "factor": 2.0}, {"type": "dynamic"}, {"factor": 2.0}, 3])
+@pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters"])
+def test_every_scaled_rope_is_refused(key, rope):
+    with pytest.raises(ValueError, match=key):
+        config_json.from_fields(config_fields(QWEN3) | {key: rope})
+
+
+def test_a_part_of_rope_is_refused():
+    rope = {"rope_parameters": {"rope_theta": QWEN3.rope_theta, "partial_rotary_factor": 0.25}}
+    with pytest.raises(ValueError, match="partial_rotary_factor"):
+        config_json.from_fields(config_fields(QWEN3) | rope)
+
+
+def test_two_different_rope_bases_are_refused():
+    with pytest.raises(ValueError, match="given twice"):
+        config_json.from_fields(config_fields(QWEN3) | {"rope_parameters": {"rope_theta": 7.0}})
+
+
+@pytest.mark.parametrize("key", ["hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"])
+@pytest.mark.parametrize("value", [None, 0, -1, 2.0, "12", True, [3]])
+def test_a_dimension_must_be_a_positive_integer(key, value):
+    with pytest.raises(ValueError, match=key):
+        config_json.from_fields(config_fields(QWEN3) | {key: value})
+
+
+def test_head_dim_that_does_not_follow_from_the_width_must_be_given():
+    fields = config_fields(dataclasses.replace(LLAMA, d_model=13)) | {"head_dim": None}
+    with pytest.raises(ValueError, match="head_dim"):
+        config_json.from_fields(fields)
+
+
+@pytest.mark.parametrize(
+    "text, complaint",
+    [
+        ("", "not readable JSON"),
+        ('{"model_type": "qwen3", ', "not readable JSON"),
+        ("[1, 2]", "must hold a JSON object"),
+        ('{"model_type": "qwen3", "model_type": "llama"}', "keys given twice"),
+        ("[" * 100_000, "not readable JSON"),
+        ('{"hidden_size": 1}', "model_type"),
+        ('{"model_type": ["qwen3"]}', "model_type"),
+        ('{"model_type": "afm_ref", "d_model": 3}', "missing AFMConfig fields"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path, text, complaint):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=complaint) as caught:
+        config_json.read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_our_own_format_refuses_unknown_fields_and_absurd_depth(tmp_path):
+    path, fields = tmp_path / "config.json", {"model_type": "afm_ref"} | AFM_TINY.to_dict()
+    path.write_text(json.dumps(fields | {"n_experts": 4}))
+    with pytest.raises(ValueError, match="n_experts"):
+        config_json.read(path)
+    path.write_text(json.dumps(fields | {"n_layers": 10**9}))
+    with pytest.raises(ValueError, match="layers"):
+        config_json.read(path)
+
+
+CONFIGS = st.builds(
+    lambda K, G, **more: AFMConfig(n_heads=K * G, n_kv_heads=K, **more),
+    K=st.integers(1, 4),
+    G=st.integers(1, 4),
+    d_model=st.integers(1, 64),
+    n_layers=st.integers(1, 40),
+    head_dim=st.integers(1, 32).map(lambda half: 2 * half),
+    d_ff=st.integers(1, 64),
+    vocab_size=st.integers(1, 10**6),
+    rope_theta=st.floats(1.01, 1e8),
+    norm_eps=st.floats(1e-12, 1e-2),
+    qk_norm=st.sampled_from(["after_rope", "before_rope", None]),
+    rope_layout=st.sampled_from(["interleaved", "half_split"]),
+    tie_embeddings=st.booleans(),
+)
+
+
+@settings(max_examples=50)
+@given(cfg=CONFIGS)
+def test_every_config_survives_the_file(cfg):
+    fields = json.loads(json.dumps(config_json.to_fields(cfg, "float32", {"bos_token_id": None})))
+    assert config_json.from_fields(fields) == cfg
+    assert fields["model_type"] == "afm_ref" or cfg.rope_layout == "half_split"
+
+
+def test_formats_are_chosen_by_what_they_can_say():
+    assert config_json.model_type(AFM_ON_DEVICE) == config_json.model_type(AFM_TINY) == "afm_ref"
+    assert config_json.model_type(QWEN3) == "qwen3"
+    assert config_json.model_type(LLAMA) == "llama"
+    assert config_json.model_type(dataclasses.replace(LLAMA, d_model=13)) == "afm_ref"  # transformers refuses it
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**400), 10**400) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=200)
+@given(
+    key=st.sampled_from(sorted(config_json.READ | set(config_json.NEUTRAL) | {"layer_types", "model_type"})), value=JSON
+)
+def test_any_value_anywhere_gives_a_config_or_a_value_error(tmp_path_factory, key, value):
+    path = tmp_path_factory.mktemp("fuzz") / "config.json"
+    path.write_text(json.dumps(config_fields(QWEN3) | {key: value}))
+    try:
+        cfg, complaint = config_json.read(path), None
+    except ValueError as error:
+        cfg, complaint = None, str(error)
+    assert isinstance(cfg, AFMConfig) or str(path) in complaint

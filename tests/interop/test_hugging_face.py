@@ -1,0 +1,372 @@
+"""Model folders: what is read, written and refused. tests/oracles reads and writes them with transformers as well."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
+
+from afm_ref.interop import hugging_face
+from afm_ref.transformer import Params, Remat, group
+from tests.interop.files import config_fields, named_tensors, safetensors_bytes, write_folder, write_index
+from tests.interop.models import LLAMA, QWEN3, SMALL, map_weights, random_params, same_weights
+
+FORMATS = [QWEN3, LLAMA, SMALL, dataclasses.replace(SMALL, tie_embeddings=False, qk_norm=None)]
+
+
+@pytest.fixture
+def qwen3():
+    """(weights, their names in a file) of a small Qwen3, with its own output head."""
+    params = random_params(QWEN3)
+    return params, named_tensors(params)
+
+
+def halves(tensors):
+    names = sorted(tensors)
+    return {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+
+
+# Reading
+
+
+@pytest.mark.parametrize("cfg", [QWEN3, LLAMA], ids=["qwen3", "llama"])
+@pytest.mark.parametrize("sharded", [False, True])
+def test_reads_a_folder_written_by_hand(tmp_path, cfg, sharded):
+    params = random_params(cfg)
+    tensors = named_tensors(params)
+    write_folder(tmp_path, cfg, tensors, shards=halves(tensors) if sharded else None)
+    loaded, loaded_cfg = hugging_face.load(tmp_path)
+    assert loaded_cfg == cfg and same_weights(loaded, params)
+
+
+@pytest.mark.parametrize(
+    "kind, rounded",
+    [
+        ("F64", lambda w: w),
+        ("F32", lambda w: w),
+        ("F16", lambda w: w.astype(np.float16).astype(np.float32)),
+        ("BF16", lambda w: (w.view(np.uint32) & 0xFFFF0000).view(np.float32)),  # files.py rounds to zero
+    ],
+)
+def test_every_float_dtype_arrives_as_float32(tmp_path, qwen3, kind, rounded):
+    params, tensors = qwen3
+    write_folder(tmp_path, QWEN3, {name: (kind, w) for name, w in tensors.items()})
+    assert same_weights(hugging_face.load(tmp_path)[0], map_weights(rounded, params))
+
+
+def test_another_dtype_can_be_asked_for(tmp_path, qwen3):
+    params, tensors = qwen3
+    write_folder(tmp_path, QWEN3, tensors)
+    assert same_weights(hugging_face.load(tmp_path, dtype=np.float64)[0], map_weights(lambda w: w.astype("f8"), params))
+    assert hugging_face.load(tmp_path, dtype="bfloat16")[0].embed.dtype == ml_dtypes.bfloat16
+    with pytest.raises(ValueError, match="dtype must be one of"):
+        hugging_face.load(tmp_path, dtype="int8")
+
+
+def test_a_tied_head_that_is_in_the_file_must_equal_the_embedding(tmp_path):
+    params = random_params(LLAMA)
+    tensors = named_tensors(params) | {"lm_head.weight": params.embed}
+    write_folder(tmp_path, LLAMA, tensors)
+    assert same_weights(hugging_face.load(tmp_path)[0], params)
+    write_folder(tmp_path, LLAMA, tensors | {"lm_head.weight": params.embed + 1})
+    with pytest.raises(ValueError, match=r"lm_head\.weight differs"):
+        hugging_face.load(tmp_path)
+
+
+def test_the_frequency_table_of_old_llama_files_is_passed_over(tmp_path):
+    params = random_params(LLAMA)
+    table = {"model.layers.1.self_attn.rotary_emb.inv_freq": np.ones(2, np.float32)}
+    write_folder(tmp_path, LLAMA, named_tensors(params) | table)
+    assert same_weights(hugging_face.load(tmp_path)[0], params)
+
+
+# Refusals
+
+
+def test_missing_folder_and_files_are_named(tmp_path, qwen3):
+    with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
+        hugging_face.load(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"config\.json does not exist"):
+        hugging_face.load(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config_fields(QWEN3)))
+    with pytest.raises(FileNotFoundError, match=r"neither model\.safetensors nor"):
+        hugging_face.load(tmp_path)
+
+
+def without(name):
+    return lambda tensors: tensors.pop(name)
+
+
+def replaced(name, value):
+    return lambda tensors: tensors.update({name: value(tensors.get(name))})
+
+
+def poisoned(value):
+    def put(w):
+        w = w.copy()
+        w.flat[-1] = value
+        return w
+
+    return put
+
+
+WQ, NORM = "model.layers.1.self_attn.q_proj.weight", "model.layers.0.self_attn.k_norm.weight"
+BROKEN_TENSORS = {
+    "missing": (without(NORM), rf"missing: {NORM}"),
+    "missing head": (without("lm_head.weight"), r"missing: lm_head\.weight"),
+    "extra": (
+        replaced("model.layers.2.mlp.up_proj.weight", lambda _: np.ones((3, 3))),
+        r"does not have: model\.layers\.2",
+    ),
+    "bias": (replaced("model.layers.0.self_attn.q_proj.bias", lambda _: np.ones(24)), r"biases.*q_proj\.bias"),
+    "transposed": (replaced(WQ, lambda w: w.T), rf"{WQ} has shape \(12, 24\), but config\.json asks for \(24, 12\)"),
+    "flat": (replaced(WQ, lambda w: w.reshape(-1)), r"has shape \(288,\)"),
+    "integers": (replaced(WQ, lambda w: ("I32", w)), f"{WQ} holds I32"),
+    "bytes": (replaced(WQ, lambda w: ("U8", np.abs(w))), f"{WQ} holds U8"),
+    "nan": (replaced(WQ, poisoned(np.nan)), f"{WQ} holds NaN"),
+    "infinity": (replaced(NORM, poisoned(-np.inf)), f"{NORM} holds NaN or inf"),
+    "too large": (replaced(WQ, lambda w: ("F64", w.astype("f8") * 1e300)), f"{WQ} holds values too large for float32"),
+}
+
+
+@pytest.mark.parametrize("fault", sorted(BROKEN_TENSORS))
+@pytest.mark.parametrize("sharded", [False, True])
+def test_broken_tensors_are_refused_by_name(tmp_path, qwen3, fault, sharded):
+    _, tensors = qwen3
+    change, complaint = BROKEN_TENSORS[fault]
+    change(tensors)
+    write_folder(tmp_path, QWEN3, tensors, shards=halves(tensors) if sharded else None)
+    with pytest.raises(ValueError, match=complaint):
+        hugging_face.load(tmp_path)
+
+
+def test_a_config_of_another_model_is_refused(tmp_path, qwen3):
+    write_folder(tmp_path, dataclasses.replace(QWEN3, d_ff=11), qwen3[1])
+    with pytest.raises(ValueError, match=r"mlp\.\w+\.weight has shape .*10.* but config\.json asks for .*11"):
+        hugging_face.load(tmp_path)
+    write_folder(tmp_path, dataclasses.replace(QWEN3, n_layers=1), qwen3[1])
+    with pytest.raises(ValueError, match=r"does not have: model\.layers\.1"):
+        hugging_face.load(tmp_path)
+
+
+BAD_NAMES = ["../model.safetensors", "/etc/passwd", "sub/a.safetensors", "..", "", 3, "a\\b.safetensors", "a.bin", None]
+
+
+@pytest.mark.parametrize("name", [*BAD_NAMES, ".hidden.safetensors"], ids=repr)
+def test_an_index_cannot_lead_out_of_its_folder(tmp_path, qwen3, name):
+    folder = tmp_path / "model"
+    write_folder(folder, QWEN3, qwen3[1], shards={})
+    (tmp_path / "model.safetensors").write_bytes(safetensors_bytes({k: ("F32", v) for k, v in qwen3[1].items()}))
+    write_index(folder, dict.fromkeys(qwen3[1], name))
+    with pytest.raises(ValueError, match="must be a plain"):
+        hugging_face.load(folder)
+
+
+def test_shards_must_agree_with_their_index(tmp_path, qwen3):
+    _, tensors = qwen3
+    shards = halves(tensors)
+    first, second = shards
+
+    def refused(complaint, change_index=lambda index: None, **changed_shards):
+        write_folder(tmp_path, QWEN3, tensors, shards=shards | changed_shards)
+        index = {name: shard for shard, names in shards.items() for name in names}
+        change_index(index)
+        write_index(tmp_path, index)
+        with pytest.raises(ValueError, match=complaint):
+            hugging_face.load(tmp_path)
+
+    a, b = shards[first][0], shards[second][0]
+    refused(f"{a} is in {first} and in {second}", **{second: [*shards[second], a]})
+    refused(f"names tensors that their files do not hold: {b}", **{second: shards[second][1:]})
+    refused(f"says that {a} is in {second}, but it is in {first}", lambda index: index.update({a: second}))
+    refused("names lost.safetensors, which is not in the folder", lambda index: index.update({a: "lost.safetensors"}))
+    refused("no weight_map", lambda index: index.clear())
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": [1]}', '{"weight_map": {"a": "b"', "\xff"])
+def test_a_broken_index_is_refused(tmp_path, qwen3, text):
+    write_folder(tmp_path, QWEN3, qwen3[1], shards={})
+    (tmp_path / "model.safetensors.index.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"index\.json"):
+        hugging_face.load(tmp_path)
+
+
+# Corruption: a damaged file is refused or makes no difference, whatever the damage
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """(a folder to damage, the sound bytes, the sound weights)"""
+    folder, params = tmp_path_factory.mktemp("damaged"), random_params(LLAMA)
+    write_folder(folder, LLAMA, named_tensors(params))
+    return folder, (folder / "model.safetensors").read_bytes(), params
+
+
+def load_or_error(folder, data):
+    """Return (params, None), or (None, message) of a ValueError that names the file or folder."""
+    (folder / "model.safetensors").write_bytes(data)
+    try:
+        return hugging_face.load(folder)[0], None
+    except ValueError as error:
+        assert str(folder) in str(error)  # noqa: PT017
+        return None, str(error)
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_a_file_cut_short_anywhere_is_refused(sound, data):
+    folder, sound_bytes, _ = sound
+    kept = data.draw(st.integers(0, len(sound_bytes) - 1))
+    assert load_or_error(folder, sound_bytes[:kept])[0] is None
+
+
+@settings(max_examples=300)
+@given(data=st.data(), bit=st.integers(0, 7))
+def test_a_bit_flipped_in_the_header_is_refused_or_harmless(sound, data, bit):
+    folder, sound_bytes, params = sound
+    damaged = bytearray(sound_bytes)
+    header_bytes = 8 + int.from_bytes(sound_bytes[:8], "little")
+    damaged[data.draw(st.integers(0, header_bytes - 1))] ^= 1 << bit
+    loaded, _ = load_or_error(folder, bytes(damaged))
+    assert loaded is None or same_weights(loaded, params)  # harmless: the free text of __metadata__
+
+
+@settings(max_examples=60)
+@given(data=st.data(), bit=st.integers(0, 7))
+def test_a_bit_flipped_in_the_data_changes_one_number_or_is_refused(sound, data, bit):
+    folder, sound_bytes, params = sound
+    damaged = bytearray(sound_bytes)
+    header_bytes = 8 + int.from_bytes(sound_bytes[:8], "little")
+    damaged[data.draw(st.integers(header_bytes, len(damaged) - 1))] ^= 1 << bit
+    loaded, complaint = load_or_error(folder, bytes(damaged))
+    if loaded is None:
+        assert "NaN or infinite" in complaint
+    else:
+        flat, other = (np.concatenate([w.reshape(-1) for w in named_tensors(p).values()]) for p in (params, loaded))
+        assert (flat.view("u4") != other.view("u4")).sum() == 1
+
+
+@settings(max_examples=60)
+@given(garbage=st.binary(max_size=200), size=st.integers(0, 300))
+def test_foreign_files_are_refused(sound, garbage, size):
+    folder, sound_bytes, _ = sound
+    for data in (garbage, size.to_bytes(8, "little") + garbage, sound_bytes + garbage + b"!"):
+        assert load_or_error(folder, data)[0] is None
+
+
+# Writing
+
+
+@pytest.mark.parametrize("cfg", FORMATS, ids=["qwen3", "llama", "afm", "afm without qk-norm"])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+def test_round_trip_is_bit_exact(tmp_path, cfg, dtype):
+    params = map_weights(lambda w: w.astype(dtype), random_params(cfg))
+    hugging_face.save(tmp_path / "a" / "b", params, cfg)
+    loaded, loaded_cfg = hugging_face.load(tmp_path / "a" / "b", dtype=dtype)
+    assert loaded_cfg == cfg and same_weights(loaded, params)
+    on_disk = load_file(tmp_path / "a" / "b" / "model.safetensors")
+    assert {name: w.tobytes() for name, w in on_disk.items()} == {
+        name: w.tobytes() for name, w in named_tensors(params).items()
+    }
+    assert sorted(p.name for p in (tmp_path / "a" / "b").iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_save_casts_as_asked(tmp_path):
+    params = random_params(SMALL)
+    hugging_face.save(tmp_path, params, SMALL, dtype="bfloat16")
+    expected = map_weights(lambda w: w.astype(ml_dtypes.bfloat16).astype(np.float32), params)
+    assert same_weights(hugging_face.load(tmp_path)[0], expected)
+    assert json.loads((tmp_path / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize("wrap", [group, Remat, lambda layers: Remat(group(layers))], ids=["stacked", "remat", "both"])
+def test_jax_arrays_and_containers_are_saved_layer_by_layer(tmp_path, wrap):
+    params = random_params(QWEN3)
+    wrapped = jax.tree.map(jnp.asarray, params)
+    hugging_face.save(tmp_path, wrapped._replace(layers=wrap(wrapped.layers)), QWEN3)
+    assert same_weights(hugging_face.load(tmp_path)[0], params)
+
+
+def test_views_are_saved_as_they_look(tmp_path):
+    params = random_params(SMALL)
+    columns = params._replace(embed=np.asfortranarray(params.embed), final_norm=np.repeat(params.final_norm, 2)[::2])
+    hugging_face.save(tmp_path, columns, SMALL)
+    assert same_weights(hugging_face.load(tmp_path)[0], params)
+
+
+class Adapter:
+    """A weight that is more than an array."""
+
+    def apply(self, x):
+        return x
+
+
+def change_layer(params: Params, **weights):
+    return params._replace(layers=(params.layers[0], params.layers[1]._replace(**weights)))
+
+
+BROKEN_PARAMS = {
+    "shape": (
+        lambda p: change_layer(p, wq=p.layers[1].wq.T),
+        r"layers\.1\.self_attn\.q_proj\.weight has shape \(12, 24\)",
+    ),
+    "no keys": (lambda p: change_layer(p, wk=None, wv=None), r"k_proj\.weight is only in the cfg"),
+    "tied": (lambda p: p._replace(unembed=None), r"lm_head\.weight is only in the cfg"),
+    "too many": (lambda p: p._replace(layers=p.layers * 2), r"layers\.2.* is only in the params"),
+    "adapter": (lambda p: change_layer(p, wo=Adapter()), r"o_proj\.weight is a Adapter: merge it"),
+    "container": (lambda p: p._replace(layers=Adapter()), "layers in a Adapter"),
+    "nan": (lambda p: p._replace(final_norm=p.final_norm * np.nan), r"model\.norm\.weight holds NaN"),
+    "integers": (lambda p: p._replace(embed=p.embed.astype(int)), "dtype must be one of"),
+}
+
+
+@pytest.mark.parametrize("fault", sorted(BROKEN_PARAMS))
+def test_broken_params_are_refused_and_the_folder_stays(tmp_path, fault):
+    params = random_params(QWEN3)
+    hugging_face.save(tmp_path, params, QWEN3)
+    change, complaint = BROKEN_PARAMS[fault]
+    with pytest.raises(ValueError, match=complaint):
+        hugging_face.save(tmp_path, change(params), QWEN3)
+    assert same_weights(hugging_face.load(tmp_path)[0], params)
+
+
+def test_values_that_overflow_the_asked_dtype_are_refused(tmp_path):
+    params = random_params(SMALL)
+    with pytest.raises(ValueError, match="too large for float16"):
+        hugging_face.save(tmp_path, params._replace(final_norm=params.final_norm * 1e6), SMALL, dtype="float16")
+
+
+class FailingTokenizer:
+    """Stands for a disk that fills up after the weights have been written."""
+
+    vocab_size = 2
+
+    def save(self, path):
+        path.write_text("half of")
+        raise OSError("no space left on device")
+
+
+def test_a_failure_while_writing_leaves_the_folder_as_it_was(tmp_path):
+    old, new = random_params(SMALL, seed=1), random_params(SMALL, seed=2)
+    hugging_face.save(tmp_path, old, SMALL)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(OSError, match="no space left"):
+        hugging_face.save(tmp_path, new, SMALL, tokenizer=FailingTokenizer())
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    hugging_face.save(tmp_path, new, SMALL)
+    assert same_weights(hugging_face.load(tmp_path)[0], new)
+
+
+def test_save_refuses_places_that_are_taken(tmp_path, qwen3):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match="is a file"):
+        hugging_face.save(tmp_path / "file", qwen3[0], QWEN3)
+    write_folder(tmp_path / "shards", QWEN3, qwen3[1], shards=halves(qwen3[1]))
+    with pytest.raises(ValueError, match="holds another model"):
+        hugging_face.save(tmp_path / "shards", qwen3[0], QWEN3)

@@ -1,0 +1,73 @@
+"""The two RoPE layouts are one model with its channels in another order."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from afm_ref.interop.rope_layout import permute_rope_layout, rope_permutation
+from afm_ref.transformer import Remat, forward, group
+from tests.interop.models import (
+    SMALL,
+    assert_close,
+    float32_unit,
+    logits_float64,
+    random_params,
+    random_tokens,
+    same_weights,
+)
+
+
+@pytest.mark.parametrize("qk_norm", ["after_rope", "before_rope", None])
+@pytest.mark.parametrize("head_dim", [2, 6, 8])
+@pytest.mark.parametrize("layout", ["interleaved", "half_split"])
+def test_logits_do_not_change(qk_norm, head_dim, layout):
+    cfg = dataclasses.replace(SMALL, qk_norm=qk_norm, head_dim=head_dim, rope_layout=layout)
+    params, tokens = random_params(cfg), random_tokens(cfg)
+    other = {"interleaved": "half_split", "half_split": "interleaved"}[layout]
+    moved, moved_cfg = permute_rope_layout(params, cfg, other)
+    assert moved_cfg == dataclasses.replace(cfg, rope_layout=other)
+    expected = logits_float64(params, tokens, cfg)
+    assert_close(logits_float64(moved, tokens, moved_cfg), expected, float32_unit(params, tokens, cfg), "float64")
+    if head_dim > 2:  # with a single pair both layouts are the same
+        assert np.abs(logits_float64(params, tokens, moved_cfg) - expected).max() > 1e-2
+    back, back_cfg = permute_rope_layout(moved, moved_cfg, layout)
+    assert back_cfg == cfg and same_weights(back, params)
+
+
+def test_the_permutation_spelled_out():
+    assert rope_permutation(8, "half_split").tolist() == [0, 2, 4, 6, 1, 3, 5, 7]
+    assert rope_permutation(8, "interleaved").tolist() == [0, 4, 1, 5, 2, 6, 3, 7]
+
+
+@pytest.mark.parametrize("wrap", [group, lambda layers: Remat(group(layers))])
+def test_it_reaches_into_containers_of_jax_arrays(wrap):
+    params = random_params(SMALL)
+    expected, _ = permute_rope_layout(params, SMALL, "half_split")
+    wrapped = jax.tree.map(jnp.asarray, params)
+    wrapped = wrapped._replace(layers=wrap(wrapped.layers))
+    moved, cfg = permute_rope_layout(wrapped, SMALL, "half_split")
+    tokens = random_tokens(SMALL)
+    unit = float32_unit(params, tokens, SMALL)
+    logits = jax.jit(forward, static_argnums=2)(moved, jnp.asarray(tokens), cfg)
+    assert_close(logits, logits_float64(expected, tokens, cfg), unit, "float32")
+
+
+def test_layers_that_reuse_keys_keep_none():
+    params = random_params(SMALL)
+    reusing = params.layers[1]._replace(wk=None, wv=None, k_norm=None)
+    moved, _ = permute_rope_layout(params._replace(layers=(params.layers[0], reusing)), SMALL, "half_split")
+    assert moved.layers[1].wk is None and moved.layers[1].k_norm is None
+
+
+def test_the_same_layout_changes_nothing_and_others_are_refused():
+    params = random_params(SMALL)
+    assert permute_rope_layout(params, SMALL, "interleaved") == (params, SMALL)
+    with pytest.raises(ValueError, match="layout must be"):
+        permute_rope_layout(params, SMALL, "neox")
+    with pytest.raises(ValueError, match="wq is a object: merge it"):
+        permute_rope_layout(params._replace(layers=(params.layers[0]._replace(wq=object()),)), SMALL, "half_split")
+    with pytest.raises(ValueError, match="layers in a object"):
+        permute_rope_layout(params._replace(layers=object()), SMALL, "half_split")
