@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 import afm_ref
+from afm_ref.assets import load_tiny
+from afm_ref.transformer import forward
 
 HERE = Path(__file__).resolve().parent.parent
 package = Path(afm_ref.__file__).resolve().parent
@@ -16,8 +18,8 @@ assert HERE not in package.parents, f"this is the repository's afm_ref, not the 
 assert metadata.version("afm-ref") == afm_ref.__version__
 assert resources.files("afm_ref").joinpath("py.typed").is_file(), "py.typed is not in the wheel"
 
-params, cfg, tokenizer = afm_ref.load_tiny()
+params, cfg, tokenizer = load_tiny()
 tokens = np.asarray(tokenizer.encode("The for statement is used to"))[None]
-logits = afm_ref.transformer.forward(params, tokens, cfg)
+logits = forward(params, tokens, cfg)
 assert logits.shape == (*tokens.shape, cfg.vocab_size) and np.isfinite(logits).all()
 print(f"afm_ref {afm_ref.__version__}: the tiny model goes on with {tokenizer.decode([int(logits[0, -1].argmax())])!r}")
