@@ -77,7 +77,7 @@ def rope(
     Test: tests/transformer/test_ops.py::test_rope_is_complex_multiplication
     """
     xp = x.__array_namespace__()
-    angle_dtype = xp.result_type(x.dtype, xp.float32)  # bf16 cannot even count to 300
+    angle_dtype = xp.float64 if x.dtype == np.float64 else xp.float32  # bf16 cannot even count to 300
     frequencies = xp.asarray(rope_frequencies(x.shape[-1], theta), dtype=angle_dtype)
     angles = positions[:, :, None, None].astype(angle_dtype) * frequencies  # [B, T, 1, H/2]
     cos, sin = xp.cos(angles).astype(x.dtype), xp.sin(angles).astype(x.dtype)

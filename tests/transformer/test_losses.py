@@ -1,0 +1,84 @@
+"""The loss against its definition and its closed forms."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from afm_ref import losses, transformer
+from afm_ref.config import AFMConfig
+
+CFG = AFMConfig(d_model=12, n_layers=2, n_heads=3, n_kv_heads=1, head_dim=4, d_ff=20, vocab_size=17)
+
+
+def params64(seed=0, cfg=CFG):
+    return jax.tree.map(lambda a: a.astype(np.float64), transformer.init(cfg, seed))
+
+
+def batch(B=2, T=6, seed=0):
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(0, CFG.vocab_size, (B, T + 1)).astype(np.int32)
+    weights = (rng.random((B, T)) < 0.7).astype(np.float32)
+    documents = np.sort(rng.integers(0, 3, (B, T)), axis=1).astype(np.int32)
+    return losses.Batch(tokens[:, :-1], tokens[:, 1:], weights, documents)
+
+
+def test_token_log_probs_closed_form():
+    # p = (1, 2, 5) / 8 whatever constant is added, also one that overflows exp
+    for shift in (0.0, 5000.0, -5000.0):
+        logits = np.log([[1.0, 2.0, 5.0]] * 3) + shift
+        got = losses.token_log_probs(logits, np.array([0, 1, 2]))
+        np.testing.assert_allclose(got, np.log([1 / 8, 2 / 8, 5 / 8]), rtol=1e-11)
+
+
+def test_token_log_probs_gradient_is_p_minus_one_hot():
+    logits = np.random.default_rng(0).standard_normal(7).astype(np.float32)
+    grad = jax.grad(lambda z: -losses.token_log_probs(z[None], np.array([3], np.int32)).sum())(jax.numpy.asarray(logits))
+    p = np.exp(logits) / np.exp(logits).sum()
+    np.testing.assert_allclose(grad, p - np.eye(7)[3], atol=1e-6)
+
+
+def test_next_token_equals_its_definition():
+    b, p = batch(), params64()
+    total, count = losses.next_token(p, b, CFG)
+    want = 0.0
+    for row in range(2):
+        for doc in np.unique(b.documents[row]):  # a document alone sees exactly what it may see in the pack
+            at = np.flatnonzero(b.documents[row] == doc)
+            z = transformer.forward(p, b.tokens[row : row + 1, at], CFG)[0]
+            log_p = z - np.log(np.exp(z).sum(-1, keepdims=True))
+            want -= sum(b.weights[row, t] * log_p[i, b.targets[row, t]] for i, t in enumerate(at))
+    assert math.isclose(total, want, rel_tol=1e-10)
+    assert count == b.weights.sum()
+
+
+def test_a_uniform_model_loses_log_V():
+    p = params64()
+    p = p._replace(embed=np.zeros_like(p.embed))
+    total, count = losses.next_token(p, batch(), CFG)
+    assert math.isclose(total / count, math.log(CFG.vocab_size), rel_tol=1e-6)  # the weights are float32
+
+
+def test_gradients_equal_finite_differences():
+    """Along a random direction in every leaf, in float64: central differences of JAX's own gradient."""
+
+    with jax.enable_x64(True):
+        cfg, b, p = CFG, batch(), params64()
+        b = b._replace(weights=b.weights.astype(np.float64))
+        # gains away from one, so that the norms' own gradients are not special
+        rng = np.random.default_rng(1)
+        p = jax.tree.map(lambda a: a + 0.1 * rng.standard_normal(a.shape), p)
+
+        def loss(p):
+            return losses.next_token(p, b, cfg)[0]
+
+        flat, tree = jax.tree.flatten(p)
+        grads = jax.tree.leaves(jax.jit(jax.grad(loss))(jax.tree.map(jax.numpy.asarray, p)))
+        h = 1e-5  # error h^2 = 1e-10 from the third derivative, 1e-16 / h = 1e-11 from rounding
+        for i, (leaf, grad) in enumerate(zip(flat, grads)):
+            direction = rng.standard_normal(leaf.shape)
+            shifted = [flat[:i] + [leaf + s * h * direction] + flat[i + 1 :] for s in (1, -1)]
+            up, down = (loss(jax.tree.unflatten(tree, leaves)) for leaves in shifted)
+            numeric = (up - down) / (2 * h)
+            assert numeric == pytest.approx(float((grad * direction).sum()), rel=1e-6, abs=1e-7)

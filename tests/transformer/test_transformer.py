@@ -1,0 +1,182 @@
+"""The forward function: what it must not see, what may be exchanged in it, and what it refuses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from afm_ref import transformer as tf
+from afm_ref.config import AFM_TINY, AFMConfig
+
+CFG = AFMConfig(d_model=24, n_layers=3, n_heads=6, n_kv_heads=2, head_dim=4, d_ff=32, vocab_size=19)
+
+configs = st.builds(
+    lambda K, G, H, L, D, qk, layout, tied: AFMConfig(
+        D, L, K * G, K, H, 2 * D, 23, qk_norm=qk, rope_layout=layout, tie_embeddings=tied
+    ),
+    st.integers(1, 3),
+    st.integers(1, 4),
+    st.sampled_from([2, 4, 10]),
+    st.integers(1, 3),
+    st.sampled_from([3, 8, 24]),
+    st.sampled_from(["after_rope", "before_rope", None]),
+    st.sampled_from(["interleaved", "half_split"]),
+    st.booleans(),
+)
+
+
+def tokens(B=2, T=7, cfg=CFG, seed=0):
+    return np.random.default_rng(seed).integers(0, cfg.vocab_size, (B, T)).astype(np.int32)
+
+
+def as64(params):
+    return jax.tree.map(lambda a: np.asarray(a, np.float64), params)
+
+
+def float32_tolerance(cfg, logits):
+    """How far float32 may drift: eps per rounding, growing like the root of the roundings one logit depends on.
+
+    A logit is a chain of about 6 matrix products a layer, each a sum over at most max(D, F, N H) terms.
+    """
+    roundings = 6 * cfg.n_layers * max(cfg.d_model, cfg.d_ff, cfg.n_heads * cfg.head_dim)
+    return 4 * np.finfo(np.float32).eps * np.sqrt(roundings) * max(1.0, np.abs(logits).max())
+
+
+@settings(max_examples=6)
+@given(configs, st.integers(1, 3), st.integers(1, 9), st.integers(0, 5))
+def test_numpy_64_numpy_32_and_jax_agree(cfg, B, T, seed):
+    params, t = tf.init(cfg, seed), tokens(B, T, cfg, seed)
+    exact = tf.forward(as64(params), t, cfg)
+    assert exact.dtype == np.float64
+    assert exact.shape == (B, T, cfg.vocab_size)
+    tolerance = float32_tolerance(cfg, exact)
+    for got in (tf.forward(params, t, cfg), jax.jit(tf.forward, static_argnums=2)(params, t, cfg)):
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(np.asarray(got), exact, atol=tolerance, rtol=0)
+
+
+def test_jax_in_float64_agrees_to_float64():
+    params, t = as64(tf.init(CFG, 0)), tokens()
+    with jax.enable_x64(True):
+        got = jax.jit(lambda p, t: tf.forward(p, t, CFG))(params, t)
+        np.testing.assert_allclose(np.asarray(got), tf.forward(params, t, CFG), rtol=1e-10, atol=1e-12)
+
+
+@settings(max_examples=10)
+@given(configs, st.integers(1, 6), st.integers(0, 5))
+def test_the_future_does_not_reach_the_past(cfg, t, seed):
+    params, a = as64(tf.init(cfg, seed)), tokens(1, 8, cfg, seed)
+    b = a.copy()
+    b[:, t:] = (b[:, t:] + 1) % cfg.vocab_size
+    before, after = tf.forward(params, a, cfg), tf.forward(params, b, cfg)
+    np.testing.assert_allclose(before[:, :t], after[:, :t], rtol=1e-9, atol=1e-12)
+    assert np.abs(before[:, t] - after[:, t]).max() > 1e-9  # and the present does
+
+
+def test_documents_in_one_row_do_not_see_each_other():
+    params, t = as64(tf.init(CFG, 0)), tokens(1, 9)
+    documents = np.array([[0, 0, 0, 0, 1, 1, 1, 1, 1]])
+    packed = tf.forward(params, t, CFG, attend=tf.Causal(documents))
+    for part in (slice(0, 4), slice(4, 9)):  # RoPE sees distances alone, so a document needs no positions of its own
+        np.testing.assert_allclose(packed[:, part], tf.forward(params, t[:, part], CFG), rtol=1e-9, atol=1e-11)
+
+
+def test_positions_matter_only_by_their_differences():
+    params, t = as64(tf.init(CFG, 0)), tokens()
+    shifted = tf.forward(params, t, CFG, positions=np.arange(7)[None] + 1000)
+    np.testing.assert_allclose(shifted, tf.forward(params, t, CFG), rtol=1e-8, atol=1e-10)
+    stretched = tf.forward(params, t, CFG, positions=2 * np.arange(7)[None])
+    assert np.abs(stretched - tf.forward(params, t, CFG)).max() > 1e-3
+
+
+def test_init_scales_by_fan_in():
+    params = tf.init(AFM_TINY, 0)
+    layer = params.layers[0]
+    for matrix, fan_in in ((layer.wq, 192), (layer.w_down, 512), (params.embed, 192)):
+        # the sample's own error is 1 / sqrt(2 n) of the std, below 0.5% here; five of these
+        assert matrix.std() == pytest.approx(fan_in**-0.5, rel=5 / np.sqrt(2 * matrix.size))
+    assert all((gain == 1).all() for gain in (layer.attention_norm, layer.q_norm, params.final_norm))
+
+
+def test_init_is_a_function_of_its_seed():
+    same, other = tf.init(CFG, 3), tf.init(CFG, 4)
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, same, tf.init(CFG, 3))))
+    assert not np.array_equal(same.embed, other.embed)
+    assert not np.array_equal(same.layers[0].wq, same.layers[1].wq)
+
+
+@pytest.mark.parametrize("wrap", [tf.group, lambda layers: tf.Remat(tf.group(layers)), tf.Remat])
+def test_containers_change_neither_values_nor_gradients(wrap):
+    params, t = jax.tree.map(jnp.asarray, tf.init(CFG, 0)), tokens(1, 5)
+
+    def loss(layers):
+        return (tf.forward(params._replace(layers=layers), t, CFG) ** 2).mean()
+
+    want, want_grad = jax.jit(jax.value_and_grad(loss))(params.layers)
+    got, got_grad = jax.jit(jax.value_and_grad(lambda layers: loss(wrap(layers))))(params.layers)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    for a, b in zip(jax.tree.leaves(got_grad), jax.tree.leaves(want_grad)):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_group_stacks_only_runs_of_equal_layers():
+    layers = tf.init(CFG, 0).layers
+    narrow = layers[1]._replace(w_gate=layers[1].w_gate[:16], w_up=layers[1].w_up[:16], w_down=layers[1].w_down[:, :16])
+    kinds = [type(x) for x in tf.group((layers[0], layers[2], narrow, layers[0]))]
+    assert kinds == [tf.Stacked, tf.Layer, tf.Layer]
+    compiled = jax.jit(lambda p: tf.forward(p, tokens(), CFG)).lower(tf.init(CFG, 0)._replace(layers=tf.group(layers)))
+    assert "while" in compiled.as_text()  # a scan, not three copies
+
+
+def test_remat_computes_the_activations_again():
+    params = jax.tree.map(jnp.asarray, tf.init(CFG, 0))
+
+    def kept(wrap):
+        def loss(layers):
+            return tf.forward(params._replace(layers=wrap(layers)), tokens(), CFG).sum()
+
+        residuals = jax.eval_shape(lambda layers: jax.vjp(loss, layers)[1], params.layers)
+        return sum(np.prod(a.shape) for a in jax.tree.leaves(residuals))
+
+    assert kept(lambda layers: tf.Remat(tf.group(layers))) < 0.5 * kept(tf.group)
+
+
+def test_a_layer_without_keys_reuses_the_newest_ones():
+    params = as64(tf.init(CFG, 0))
+    first, second, third = params.layers
+    reuse = third._replace(wk=None, wv=None, k_norm=None)
+    seen = []
+
+    class Watch(tf.Causal):
+        def __call__(self, q, kv, positions):
+            seen.append(kv[0])
+            return super().__call__(q, kv, positions)
+
+    tf.forward(params._replace(layers=(first, second, reuse)), tokens(), CFG, attend=Watch())
+    assert seen[2] is seen[1]
+    assert seen[1] is not seen[0]
+    with pytest.raises(ValueError, match="nothing to attend to"):
+        tf.forward(params._replace(layers=(reuse, first)), tokens(), CFG)
+
+
+@pytest.mark.parametrize(
+    "bad, error, match",
+    [
+        (np.array([1, 2, 3]), ValueError, r"\[B, T\]"),
+        (np.zeros((2, 0), np.int32), ValueError, "non-empty"),
+        (np.array([[1.0, 2.0]]), (TypeError, ValueError), "integers|int"),
+        (np.array([[0, 19]]), ValueError, "0 .. 18"),
+        (np.array([[-1, 3]]), ValueError, "-1"),
+        (jnp.array([[0, 19]]), ValueError, "tokenizer"),
+    ],
+)
+def test_bad_tokens_are_refused_in_words(bad, error, match):
+    with pytest.raises(error, match=match):
+        tf.check_tokens(bad, CFG)
+
+
+def test_forward_checks_its_tokens():
+    with pytest.raises(ValueError, match="token ids run from 0 to 500"):
+        tf.forward(tf.init(CFG, 0), np.array([[0, 500]]), CFG)
