@@ -4,15 +4,26 @@ import ast
 import inspect
 import textwrap
 
+COLUMNS = 92  # what JupyterLab shows of a line at its default width
+
 
 def source_text(fn) -> str:
-    """Return fn's source as the package has it, but for the docstring's Test: line."""
+    """Return fn's source as the package has it; its docstring without Test: lines and wrapped narrower."""
     fn = inspect.unwrap(fn)
     source = textwrap.dedent(inspect.getsource(fn))
     lines = source.splitlines()
     start, end = _docstring_lines(source)
-    kept = [line for i, line in enumerate(lines) if not (start <= i < end and line.strip().startswith("Test:"))]
-    return "\n".join(kept)
+    return "\n".join(lines[:start] + _shortened(lines[start:end]) + lines[end:])
+
+
+def _shortened(docstring):
+    out, in_test = [], False
+    for line in docstring:
+        text, indent = line.strip(), line[: len(line) - len(line.lstrip())]
+        in_test = text.startswith("Test:") or (in_test and text.startswith("tests/"))
+        if not in_test:
+            out += textwrap.wrap(line, COLUMNS, subsequent_indent=indent, break_long_words=False) or [""]
+    return out
 
 
 def _docstring_lines(source):

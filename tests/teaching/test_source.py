@@ -9,15 +9,25 @@ from afm_ref.teaching.source import source_text
 
 def test_the_text_is_the_code_that_runs():
     names = {}
-    exec(source_text(ops.softmax).replace('Float[Array, "*batch S"]', "object"), names)
-    x = np.array([[1.0, 2.0, -3.0]])
-    assert np.array_equal(names["softmax"](x), ops.softmax(x))
+    exec(source_text(ops.silu).replace('Float[Array, "*batch F"]', "object"), names)
+    x = np.array([1.0, 2.0, -3.0])
+    assert np.array_equal(names["silu"](x), ops.silu(x))
 
 
 def test_only_the_docstrings_test_line_is_left_out():
     text = source_text(ops.rms_norm)
     assert text.startswith("def rms_norm(") and "Source: TR24 section 2" in text and "Test:" not in text
     assert 'if hasattr(gain, "rms_norm")' in text or "gain" in text.split('"""')[2]
+
+
+def test_long_lines_of_docstrings_are_wrapped_and_code_is_not():
+    import inspect
+
+    text = source_text(ops.attention)
+    docstring, real = text.split('"""')[1], inspect.getdoc(inspect.unwrap(ops.attention))
+    assert max(map(len, docstring.splitlines())) <= 92 < max(map(len, real.splitlines())) + 4
+    assert docstring.split() == real.split("Test:")[0].split()
+    assert text.split('"""')[2] in inspect.getsource(inspect.unwrap(ops.attention))
 
 
 def test_a_class_and_a_function_without_docstring():
