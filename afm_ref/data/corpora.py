@@ -8,6 +8,7 @@ between Python versions, so nothing exact may be claimed about it.
 import ast
 import hashlib
 import inspect
+import os
 import sysconfig
 import warnings
 from pathlib import Path
@@ -39,7 +40,7 @@ def embedded(stdlib=None, progress: bool = True) -> list[Document]:
     for name, path in tqdm(modules(stdlib), desc="reading the standard library", disable=not progress):
         documents += module_documents(name, path.read_text(encoding="utf-8", errors="replace"), seen)
     if len(documents) < 100:
-        raise ValueError("this Python has no source files of its standard library; use corpora.read_folder(path) instead")
+        raise ValueError("this Python lacks the sources of its standard library; use corpora.read_folder(path)")
     return documents
 
 
@@ -54,13 +55,12 @@ def modules(stdlib=None) -> list[tuple[str, Path]]:
     """Return (dotted name, path) of the standard library's modules, without tests, tables and generated files."""
     root = Path(stdlib or sysconfig.get_paths()["stdlib"])
     found = []
-    for path in sorted(root.rglob("*.py")):
-        parts = path.relative_to(root).with_suffix("").parts
-        generated = parts[-1].startswith("_sysconfigdata") or any(part.startswith("config-") for part in parts)
-        if generated or SKIPPED_FOLDERS.intersection(parts) or path.stat().st_size > LARGEST_SOURCE_BYTES:
-            continue
-        found.append((".".join(parts), path))
-    return found
+    for folder, inner, files in os.walk(root):
+        inner[:] = [name for name in inner if name not in SKIPPED_FOLDERS and not name.startswith("config-")]
+        for path in (Path(folder, file) for file in files if file.endswith(".py")):
+            if not path.name.startswith("_sysconfigdata") and path.stat().st_size <= LARGEST_SOURCE_BYTES:
+                found.append((".".join(path.relative_to(root).with_suffix("").parts), path))
+    return sorted(found)
 
 
 def module_documents(name: str, source: str, seen: set) -> list[Document]:
@@ -112,7 +112,7 @@ def read_folder(path) -> list[Document]:
 def _read_text(file):
     raw = file.read_bytes()
     if b"\0" in raw:
-        raise ValueError(f"{file} is a binary file (it holds a zero byte, or is UTF-16): convert it to UTF-8 or remove it")
+        raise ValueError(f"{file} is a binary file or UTF-16 (it holds a zero byte): convert it to UTF-8 or remove it")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

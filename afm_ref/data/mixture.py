@@ -20,8 +20,9 @@ def pretraining_documents(seed: int = 0, weights=None, progress: bool = True):
     `weights` are the shares of english, code, everyday and tasks, by default WEIGHTS; a share of 0 leaves a part out,
     english excepted. Real documents are split by module or topic, generated ones by seed and by pairs of content words.
 
-    Source: TR24 section 3.1 mixes web, licensed, code and math data; its weights are not stated: these are [ours].
-    Test: tests/data/test_mixture.py::test_shares_are_as_stated, tests/data/test_mixture.py::test_mixture_shares_no_13_gram
+    Source: TR24 section 3.1 mixes web, licensed, code and math data; its weights are not stated, these are ours [ours].
+    Test: tests/data/test_mixture.py::test_shares_are_as_stated,
+        tests/data/test_mixture.py::test_mixture_shares_no_13_gram
     """
     weights = _checked(WEIGHTS if weights is None else weights)
     real = corpora.embedded(progress=progress)
@@ -72,7 +73,8 @@ def pieces(document) -> list:
     while start < len(document.text):
         cut = document.text.find("\n\n", start + CODE_PIECE_CHARS)
         end = len(document.text) if cut < 0 else cut + 1
-        found.append(document._replace(text=document.text[start:end].strip("\n") + "\n", name=f"{document.name}@{start}"))
+        text = document.text[start:end].strip("\n") + "\n"
+        found.append(document._replace(text=text, name=f"{document.name}@{start}"))
         start = end
     return found
 

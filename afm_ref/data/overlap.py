@@ -5,6 +5,7 @@ re-wrapped or re-punctuated copies are found too.
 """
 
 import re
+from itertools import pairwise
 
 from afm_ref.data.corpora import Document
 
@@ -76,7 +77,7 @@ def _spans_without(text, hits):
     """Yield (start, end) of the longest stretches of whole paragraphs that no hit touches."""
     edges = [0, *(match.end() for match in BLANK_LINES.finditer(text)), len(text)]
     start, hit = 0, 0
-    for left, right in zip(edges, edges[1:], strict=False):
+    for left, right in pairwise(edges):
         while hit < len(hits) and hits[hit][1] <= left:
             hit += 1
         if hit < len(hits) and hits[hit][0] < right:

@@ -70,7 +70,7 @@ def batches(packed: Packed, batch_size: int, seed: int = 0):
     Every row comes once an epoch, in an order drawn from (seed, epoch); epochs follow each other without a gap.
     Raises ValueError if there are fewer rows than batch_size.
 
-    Source: [ours].
+    Source: batches as a function of the step, so that a run resumes anywhere [ours].
     Test: tests/data/test_packing.py::test_every_row_once_an_epoch, tests/data/test_packing.py::test_batches_are_pure
     """
     rows = len(packed.tokens)
@@ -81,7 +81,7 @@ def batches(packed: Packed, batch_size: int, seed: int = 0):
     def order(epoch):
         return np.random.default_rng((seed, epoch)).permutation(rows)
 
-    def batch(step: int) -> Batch:
+    def batch(step) -> Batch:
         places = step * batch_size + np.arange(batch_size)
         return batch_of(packed, np.array([order(int(place) // rows)[place % rows] for place in places]))
 

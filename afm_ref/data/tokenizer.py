@@ -42,6 +42,8 @@ class Tokenizer:
         self._json = spec_json
         self.vocab_size = len(vocab)
         self.token_bytes = _token_bytes(vocab)
+        self._byte_lengths = np.array([len(b) for b in self.token_bytes])
+        self._byte_lengths[: len(SPECIAL_TOKENS)] = 0
 
     def __repr__(self):
         return f"Tokenizer(vocab_size={self.vocab_size})"
@@ -53,7 +55,8 @@ class Tokenizer:
         `markers=True`, for text that the program itself wrote, is it read as the special token.
 
         Source: TR24 section 3.1 (BPE, byte fallback, single digits) [confirmed]; no normalisation [inferred].
-        Test: tests/data/test_tokenizer.py::test_round_trip_of_any_text, tests/data/test_tokenizer.py::test_bpe_matches_a_plain_python_bpe
+        Test: tests/data/test_tokenizer.py::test_round_trip_of_any_text,
+        tests/data/test_tokenizer.py::test_bpe_matches_a_plain_python_bpe
         """
         if not isinstance(text, str):
             raise TypeError(f"encode takes a str, got {type(text).__name__}")
@@ -71,25 +74,30 @@ class Tokenizer:
         """
         return b"".join(self._bytes_of(int(i), skip_special) for i in ids).decode("utf-8", errors="replace")
 
-    def token(self, token_id: int) -> str:
+    def token(self, token_id) -> str:
         """Return how one token is written in tokenizer.json, for showing it."""
-        self._bytes_of(token_id, False)
+        self._bytes_of(int(token_id), False)
         return self._plain.id_to_token(int(token_id))
 
     def byte_lengths(self, ids) -> Array:
         """Return the number of UTF-8 bytes of text that each id stands for (0 for special tokens)."""
-        lengths = np.array([0 if i < len(SPECIAL_TOKENS) else len(b) for i, b in enumerate(self.token_bytes)])
-        return lengths[np.asarray(ids)]
+        ids = np.asarray(ids, dtype=np.int64)
+        if ids.size and not 0 <= ids.min() <= ids.max() < self.vocab_size:
+            raise ValueError(f"token ids {ids.min()}..{ids.max()} go outside this tokenizer's 0..{self.vocab_size - 1}")
+        return self._byte_lengths[ids]
 
     def save(self, path):
         """Write tokenizer.json, in the format of the tokenizers library, whole or not at all."""
         path = Path(path)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            file.write(self._json)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        try:
+            with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+                file.write(self._json)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def _bytes_of(self, token_id, skip_special):
         if not 0 <= token_id < self.vocab_size:
@@ -120,10 +128,11 @@ def train(texts, vocab_size: int = 2048, rare: float = 2e-6) -> Tokenizer:
     """Return a byte-fallback BPE tokenizer learnt from texts, the same one for the same texts.
 
     The alphabet is ASCII plus each other character that makes up more than `rare` of the text; all else stays bytes.
-    Raises ValueError if the texts are empty, or too short for so many tokens, or if vocab_size leaves no room for merges.
+    Raises ValueError if the texts are empty, too short for so many tokens, or if vocab_size leaves no room for merges.
 
     Source: TR24 section 3.1 [confirmed]; the alphabet, the split into words and the special tokens [ours].
-    Test: tests/data/test_tokenizer.py::test_training_is_deterministic, tests/data/test_tokenizer.py::test_digits_stay_single
+    Test: tests/data/test_tokenizer.py::test_training_is_deterministic,
+        tests/data/test_tokenizer.py::test_digits_stay_single
     """
     from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
     from tokenizers import Tokenizer as Backend
@@ -132,7 +141,7 @@ def train(texts, vocab_size: int = 2048, rare: float = 2e-6) -> Tokenizer:
     alphabet = _alphabet(texts, rare)
     smallest = len(SPECIAL_TOKENS) + len(BYTE_TOKENS) + len(alphabet) + 1
     if vocab_size < smallest:
-        raise ValueError(f"vocab_size {vocab_size} is too small: special tokens, bytes and alphabet take {smallest - 1}")
+        raise ValueError(f"vocab_size {vocab_size} is too small: markers, bytes and alphabet take {smallest - 1}")
     backend = Backend(models.BPE(byte_fallback=True))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(SPLIT), behavior="isolated")
     backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
@@ -147,7 +156,7 @@ def train(texts, vocab_size: int = 2048, rare: float = 2e-6) -> Tokenizer:
     backend.train_from_iterator(texts, trainer)
     tokenizer = Tokenizer(_with_byte_tokens(backend.to_str()))
     if tokenizer.vocab_size < vocab_size:
-        raise ValueError(f"the texts give only {tokenizer.vocab_size} tokens, not vocab_size={vocab_size}: ask for less")
+        raise ValueError(f"the texts give only {tokenizer.vocab_size} tokens: ask for vocab_size up to that")
     return tokenizer
 
 
@@ -176,9 +185,9 @@ def _alphabet(texts, rare):
 def _with_byte_tokens(spec_json):
     """Put the byte tokens behind the special ones. The trainer knows no byte tokens, and would make them special."""
     spec = json.loads(spec_json)
-    shift = {token: i if i < len(SPECIAL_TOKENS) else i + len(BYTE_TOKENS) for token, i in spec["model"]["vocab"].items()}
-    shift |= {token: len(SPECIAL_TOKENS) + byte for byte, token in enumerate(BYTE_TOKENS)}
-    spec["model"]["vocab"] = dict(sorted(shift.items(), key=lambda item: item[1]))
+    vocab = spec["model"]["vocab"]
+    learnt = [token for token in sorted(vocab, key=vocab.get) if token not in SPECIAL_TOKENS]
+    spec["model"]["vocab"] = {token: i for i, token in enumerate([*SPECIAL_TOKENS, *BYTE_TOKENS, *learnt])}
     return json.dumps(spec, ensure_ascii=False, indent=1) + "\n"
 
 

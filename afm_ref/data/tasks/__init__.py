@@ -19,7 +19,7 @@ from afm_ref.data.tasks.metrics import score, success
 from afm_ref.data.tokenizer import ASSISTANT, BOS, END, USER
 
 __all__ = ["DEFAULT_DIFFICULTY", "TASKS", "Record", "chat_tokens", "everyday_documents", "records", "render"]
-__all__ += ["render_prompt", "score", "success", "task_documents", "Rendered"]
+__all__ += ["Rendered", "render_prompt", "score", "success", "task_documents"]
 
 SPLITS = ("train", "held_out")
 
@@ -70,8 +70,11 @@ def chat_tokens(tokenizer, prompt: str, response: str | None = None) -> Rendered
 
 def everyday_documents(count: int, seed: int = 0, split: str = "train") -> list[Document]:
     """Return generated messages, mails, threads and notification stacks as plain documents."""
-    rng = (np.random.default_rng((100, SPLITS.index(split), seed, i)) for i in range(count))
-    return [Document(builders.everyday(r, split) + "\n", "everyday", f"generated-{split}-{i}") for i, r in enumerate(rng)]
+    documents = []
+    for i in range(count):
+        text = builders.everyday(np.random.default_rng((100, SPLITS.index(split), seed, i)), split)
+        documents.append(Document(text + "\n", "everyday", f"generated-{split}-{i}"))
+    return documents
 
 
 def task_documents(count: int, seed: int = 0, split: str = "train") -> list[Document]:

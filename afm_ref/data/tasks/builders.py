@@ -31,7 +31,8 @@ def summarise(rng, split, difficulty):
     if kind == "mail":
         lines = [f"Mail from {news.slots['name']}"] + [line.split(": ", 1)[1] for line in lines]
     facts = [news.slots[fact] for fact in news.intent.facts]
-    return Record("summarise", "Summarise:\n" + "\n".join(lines), news.fill(news.intent.summary), split, {"facts": facts})
+    prompt = "Summarise:\n" + "\n".join(lines)
+    return Record("summarise", prompt, news.fill(news.intent.summary), split, {"facts": facts})
 
 
 def proofread(rng, split, difficulty):
@@ -170,4 +171,5 @@ def _lost_mark(rng, word, i):
     return word[:-1] if word[-1:] in ".,?" else None
 
 
-ERRORS = (_swapped_letters, _dropped_letter, _doubled_letter, _doubled_word, _wrong_agreement, _lost_capital, _lost_mark)
+SLIPS = (_swapped_letters, _dropped_letter, _doubled_letter, _doubled_word)
+ERRORS = (*SLIPS, _wrong_agreement, _lost_capital, _lost_mark)

@@ -155,8 +155,9 @@ def draw(rng: np.random.Generator, split: str) -> News:
         event, thing = pick(rng, lexicon.EVENTS), pick(rng, lexicon.THINGS)
         if belongs(split, name, event if "event" in intent.facts else thing):
             break
-    slots = {"name": name, "friend": friend, "event": event, "thing": thing, "day": pick(rng, lexicon.DAYS)}
-    slots |= {"time": pick(rng, lexicon.TIMES), "place": pick(rng, lexicon.PLACES), "reason": pick(rng, lexicon.REASONS)}
+    slots = {"name": name, "friend": friend, "event": event, "thing": thing}
+    for slot, options in lexicon.FREE_SLOTS.items():
+        slots[slot] = pick(rng, options)
     plural = thing in lexicon.PLURAL
     slots |= {"them": "them" if plural else "it", "is_are": "are" if plural else "is"}
     return News(intent, slots)

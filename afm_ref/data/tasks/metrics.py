@@ -4,7 +4,6 @@ Every metric gives 1 to the record's own reference and 0 to an empty response.
 """
 
 import re
-from collections import Counter
 from difflib import SequenceMatcher
 
 BREVITY_FACTOR = 1.5  # a summary may be this many times as long as its reference
@@ -15,7 +14,7 @@ CASUAL_MARKS = ("hey", "hi", "yo", "hiya", "cheers", "thx", "see ya", "bye", "go
 def score(record, response: str) -> float:
     """Return the metric of the record's task for a response, in [0, 1].
 
-    Source: TR24 section 6 judges summaries and the like by graders; these automatic metrics are [ours].
+    Source: TR24 section 6 judges summaries and the like by graders; these automatic metrics are ours [ours].
     Test: tests/data/test_metrics.py::test_references_are_perfect_and_nothing_is_worthless
     """
     return METRICS[record.task](record, response.strip())

@@ -1,0 +1,102 @@
+"""The embedded corpus against what importing the modules shows, and the refusals of a user's folder."""
+
+import inspect
+import json
+import textwrap
+
+import pytest
+
+from afm_ref.data import corpora
+from afm_ref.data.corpora import Document
+
+
+def parts(name, source, seen=None):
+    return {d.source: d.text for d in corpora.module_documents(name, source, set() if seen is None else seen)}
+
+
+def test_docstrings_are_those_that_inspect_finds():
+    """`inspect` reads them from imported objects, the corpus from the syntax tree."""
+    for module in (textwrap, json.decoder):
+        found = parts(module.__name__, inspect.getsource(module))
+        for name, member in inspect.getmembers(module):
+            if inspect.isfunction(member) and member.__module__ == module.__name__ and member.__doc__:
+                assert inspect.getdoc(member).strip() in found["docstrings"], name
+                assert textwrap.dedent(member.__doc__).strip().splitlines()[0] not in found["code"]
+        assert "def " in found["code"]
+
+
+def test_nothing_is_executed():
+    source = '"""' + "A module that must not run. " * 5 + '"""\nraise SystemExit("executed")\n' + "x = 'y'\n" * 20
+    assert set(parts("danger", source)) == {"docstrings", "code"}
+
+
+def test_docstrings_are_distinct():
+    source = 'def f():\n    """' + "The same words again and again. " * 5 + '"""\n'
+    seen = set()
+    assert "docstrings" in parts("a", source, seen)
+    assert "docstrings" not in parts("b", source, seen)
+
+
+def test_tables_and_broken_files_are_left_out():
+    assert not parts("table", "x = [" + "12345, " * 200 + "]")
+    assert not parts("broken", "def f(:\n" * 40)
+
+
+def test_tests_and_tables_of_the_library_are_skipped():
+    names = [name for name, _ in corpora.modules()]
+    assert len(names) > 100
+    assert not [name for name in names if "test" in name.split(".") or name.startswith(("encodings.", "site-packages"))]
+
+
+def test_embedded_corpus_has_three_parts(monkeypatch):
+    chosen = corpora.modules()[:25]
+    monkeypatch.setattr(corpora, "modules", lambda stdlib=None: chosen)
+    documents = corpora.embedded(progress=False)
+    assert {document.source for document in documents} == {"topics", "docstrings", "code"}
+    assert len({(document.source, document.name) for document in documents}) == len(documents)
+    assert all(len(document.text) > 50 for document in documents)
+
+
+def test_a_python_without_sources_is_told_so(tmp_path):
+    with pytest.raises(ValueError, match="read_folder"):
+        corpora.embedded(tmp_path, progress=False)
+
+
+def test_held_out_share_and_sides():
+    modules = [Document("", "docstrings", f"module{i}") for i in range(20_000)]
+    held_out = [corpora.is_held_out(document) for document in modules]
+    assert 0.045 < sum(held_out) / len(held_out) < 0.055
+    assert held_out == [corpora.is_held_out(document._replace(source="code")) for document in modules]
+
+
+def test_read_folder(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "two.TXT").write_text("zwei \u00fc\n", encoding="utf-8")
+    (tmp_path / "a.md").write_bytes(b"\xef\xbb\xbf# one\r\n")
+    (tmp_path / "ignored.bin").write_bytes(b"\0\0")
+    (tmp_path / "blank.txt").write_text(" \n")
+    assert corpora.read_folder(tmp_path) == [
+        Document("# one\r\n", "folder", "a.md"),
+        Document("zwei \u00fc\n", "folder", "b/two.TXT"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"ab\0cd", "bad.txt is a binary file"),
+        (b"caf\xe9", "bad.txt is not UTF-8 at byte 3"),
+        (b"  \n", "empty corpus"),
+    ],
+)
+def test_unreadable_folders_are_refused_by_name(tmp_path, raw, message):
+    (tmp_path / "bad.txt").write_bytes(raw)
+    with pytest.raises(ValueError, match=message):
+        corpora.read_folder(tmp_path)
+
+
+def test_missing_and_empty_folders(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        corpora.read_folder(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="empty corpus"):
+        corpora.read_folder(tmp_path)

@@ -1,0 +1,80 @@
+"""The removal of shared word runs against a brute-force comparison of strings."""
+
+import re
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from afm_ref.data import overlap
+from afm_ref.data.corpora import Document
+
+WORDS = st.sampled_from(["a", "B", "b", "c,", "d.", "e"])
+PARAGRAPHS = st.lists(st.lists(WORDS, min_size=1, max_size=30).map(" ".join), min_size=1, max_size=6)
+TEXTS = st.lists(PARAGRAPHS.map("\n\n".join), min_size=1, max_size=4)
+
+
+def brute_force(train, held_out, n):
+    """Shared runs, found by looking for ' w1 w2 ... ' in the normalised other text."""
+    flat = [" " + " ".join(re.sub(r"[^\w]", " ", d.text.lower()).split()) + " " for d in train]
+    shared = set()
+    for document in held_out:
+        sequence = re.sub(r"[^\w]", " ", document.text.lower()).split()
+        for i in range(len(sequence) - n + 1):
+            run = sequence[i : i + n]
+            if any(" " + " ".join(run) + " " in text for text in flat):
+                shared.add(tuple(run))
+    return shared
+
+
+def documents(texts):
+    return [Document(text, "docstrings", str(i)) for i, text in enumerate(texts)]
+
+
+@given(train=TEXTS, held_out=TEXTS, n=st.integers(2, 5))
+@settings(max_examples=80)
+def test_shared_ngrams_equal_brute_force(train, held_out, n):
+    train, held_out = documents(train), documents(held_out)
+    assert overlap.shared_ngrams(train, held_out, n) == brute_force(train, held_out, n)
+
+
+@given(train=TEXTS, held_out=TEXTS, n=st.integers(4, 7))
+@settings(max_examples=80)
+def test_nothing_is_shared_after_removal(train, held_out, n):
+    train, held_out = documents(train), documents(held_out)
+    kept = overlap.remove_shared(train, held_out, n)
+    assert not brute_force(kept, held_out, n)
+    for document in kept:
+        origin = train[int(document.name.split("#")[0])].text
+        assert document.text.strip("\n") in origin
+
+
+def test_only_the_paragraphs_that_share_are_removed():
+    clean = [f"{word} " * 3 + " ".join(f"{word}{i}" for i in range(40)) for word in ("oak", "elm", "ash", "fir")]
+    stolen = "words that the held out side has in exactly this order, and no others; all thirteen"
+    train = documents(["\n\n".join([clean[0], clean[1], "so: " + stolen.upper(), clean[2], clean[3]]), clean[0]])
+    kept = overlap.remove_shared(train, documents(["before\n" + stolen.replace(" ", "\n")]))
+    assert [document.text for document in kept] == [
+        "\n\n".join(clean[:2]) + "\n",
+        "\n\n".join(clean[2:]) + "\n",
+        clean[0],
+    ]
+
+
+def test_a_run_across_paragraphs_takes_both():
+    left, right = " ".join(f"left{i}" for i in range(40)), " ".join(f"right{i}" for i in range(40))
+    held_out = documents([" ".join(f"left{i}" for i in range(34, 40)) + " " + " ".join(f"right{i}" for i in range(7))])
+    assert overlap.shared_ngrams(documents([f"{left}\n\n{right}"]), held_out)
+    assert not overlap.remove_shared(documents([f"{left}\n\n{right}"]), held_out)
+
+
+def test_twelve_words_may_be_shared():
+    twelve = " ".join(f"w{i}" for i in range(12))
+    train = documents([f"{twelve} here"])
+    assert overlap.remove_shared(train, documents([f"{twelve} there"])) == train
+
+
+def test_conversations_are_dropped_whole():
+    shared = " ".join(f"w{i}" for i in range(13))
+    text = "<|user|>" + "x " * 100 + "\n\n" + shared + "<|end|>"
+    train = [Document(text, "tasks", "t", markers=True)]
+    assert overlap.remove_shared(train, documents([shared])) == []

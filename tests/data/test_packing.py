@@ -1,0 +1,130 @@
+"""Rows and batches: a case by hand, and the properties that every corpus must keep."""
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from afm_ref.data import packing, tasks
+from afm_ref.data.corpora import Document
+from afm_ref.data.tokenizer import BOS, END, EOS, PAD
+
+
+def documents_of(texts):
+    return [Document(text, "folder", str(i)) for i, text in enumerate(texts)]
+
+
+def test_rows_by_hand(tok):
+    """Two documents, a row of 4: 1 a b c 2 | 1 d 2, with a..d the tokens of digits."""
+    a, b, c, d = tok.encode("1234").tolist()
+    packed = packing.pack(documents_of(["123", "4"]), tok, seq_len=4)
+    batch = packing.batch_of(packed, np.arange(len(packed.tokens)))
+    assert batch.tokens.tolist() == [[BOS, a, b, c], [EOS, BOS, d, EOS]]
+    assert batch.targets.tolist() == [[a, b, c, EOS], [BOS, d, EOS, PAD]]
+    assert batch.weights.tolist() == [[1, 1, 1, 1], [0, 1, 1, 0]]
+    assert batch.documents.tolist() == [[0, 0, 0, 0], [0, 1, 1, 1]]
+    assert packed.text_bytes == 4
+
+
+@given(
+    texts=st.lists(st.text("ab 1\n\u00e9", max_size=30), min_size=2, max_size=8),
+    seq_len=st.integers(2, 9),
+    batch_size=st.integers(1, 5),
+    seed=st.integers(0, 5),
+)
+@settings(max_examples=50)
+def test_every_token_is_a_target_once(tok, texts, seq_len, batch_size, seed):
+    """In one epoch the weighted targets are exactly the documents' tokens and ends; and each follows its own input."""
+    if sum(len(tok.encode(text)) + 2 for text in texts) < seq_len + 1:
+        with pytest.raises(ValueError, match="too short"):
+            packing.pack(documents_of(texts), tok, seq_len)
+        return
+    packed = packing.pack(documents_of(texts), tok, seq_len)
+    rows = len(packed.tokens)
+    batch_at = packing.batches(packed, min(batch_size, rows), seed)
+    steps = rows  # whole epochs: rows * batch_size rows, so each row batch_size times
+    seen = Counter()
+    for step in range(steps):
+        batch = batch_at(step)
+        kept = batch.weights == 1
+        seen.update(zip(batch.documents[kept].tolist(), batch.tokens[kept].tolist(), batch.targets[kept].tolist()))
+    expected = Counter()
+    for number, text in enumerate(texts):
+        ids = [BOS, *tok.encode(text).tolist(), EOS]
+        expected.update((number, a, b) for a, b in itertools.pairwise(ids))
+    assert seen == Counter({pair: count * min(batch_size, rows) for pair, count in expected.items()})
+    assert packed.text_bytes == sum(len(text.encode()) for text in texts)
+
+
+@given(rows=st.integers(1, 20), batch_size=st.integers(1, 20), seed=st.integers(0, 3))
+@settings(max_examples=50)
+def test_every_row_once_an_epoch(rows, batch_size, seed):
+    tokens = np.repeat(np.arange(rows)[:, None], 3, axis=1)
+    packed = packing.Packed(tokens, np.zeros_like(tokens), np.ones(tokens.shape, bool), 1)
+    if batch_size > rows:
+        with pytest.raises(ValueError, match="does not fit"):
+            packing.batches(packed, batch_size, seed)
+        return
+    batch_at = packing.batches(packed, batch_size, seed)
+    order = np.concatenate([batch_at(step).tokens[:, 0] for step in range(3 * rows)])
+    for epoch in order.reshape(-1, rows):
+        assert sorted(epoch) == list(range(rows))
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(a, b))
+
+
+def test_batches_are_pure(tok, documents):
+    packed = packing.pack(documents, tok, 64)
+    steps = [7, 0, 7, 400, 3, 401, 0]
+    first, second = packing.batches(packed, 8, seed=1), packing.batches(packed, 8, seed=1)
+    forward = {step: first(step) for step in sorted(set(steps))}
+    assert all(same(second(step), forward[step]) for step in steps)
+    assert not same(packing.batches(packed, 8, seed=2)(0), forward[0])
+    assert not same(forward[0], forward[3])
+    batch = forward[0]
+    assert (batch.tokens.dtype, batch.targets.dtype, batch.weights.dtype) == (np.int32, np.int32, np.float32)
+    assert batch.tokens.shape == batch.targets.shape == batch.weights.shape == batch.documents.shape == (8, 64)
+
+
+def test_epochs_come_in_different_orders(tok, documents):
+    packed = packing.pack(documents, tok, 64)
+    rows = len(packed.tokens)
+    batch_at = packing.batches(packed, rows, seed=0)
+    assert not same(batch_at(0), batch_at(1))
+
+
+def test_evaluation_covers_everything_once(tok, documents):
+    held_out = documents[:7]
+    packed = packing.pack_for_evaluation(held_out, tok, 50)
+    found = packing.evaluation_batches(packed, 4)
+    assert {batch.tokens.shape for batch in found} == {(4, 50)}
+    assert sum(batch.weights.sum() for batch in found) == sum(len(tok.encode(d.text)) + 1 for d in held_out)
+    assert packed.text_bytes == sum(len(d.text.encode()) for d in held_out)
+
+
+def test_short_evaluation_text_is_padded(tok):
+    packed = packing.pack_for_evaluation(documents_of(["1"]), tok, 50)
+    assert packed.tokens.shape == (1, 51)
+    assert packing.batch_of(packed, np.arange(1)).weights.sum() == 2
+
+
+def test_conversations_train_the_response_alone(tok):
+    records = tasks.records("sums", 3)
+    conversations = [tasks.chat_tokens(tok, record.prompt, record.reference) for record in records]
+    batch = packing.batch_of(packing.pack_conversations(conversations, tok, 40), np.arange(3))
+    for row, record in enumerate(records):
+        kept = batch.weights[row] == 1
+        assert batch.targets[row][kept].tolist() == [*tok.encode(record.reference).tolist(), END]
+    with pytest.raises(ValueError, match="raise seq_len"):
+        packing.pack_conversations(conversations, tok, 5)
+
+
+def test_empty_corpus_is_refused(tok):
+    for function in (packing.pack, packing.pack_for_evaluation):
+        with pytest.raises(ValueError, match="empty corpus"):
+            function([], tok, 8)
