@@ -19,11 +19,11 @@ class Record(NamedTuple):
 
 
 def summarise(rng, split, difficulty):
-    """A thread, mail or notification stack with one piece of news and `difficulty` lines of other talk."""
+    """A thread, mail or notification stack with one piece of news and 1 to 1 + `difficulty` lines of other talk."""
     news = grammar.draw(rng, split)
     lines = [_news_line(rng, news)]
     kind = pick(rng, ("thread", "mail", "notifications"))
-    for _ in range(int(rng.integers(difficulty + 1))):
+    for _ in range(1 + int(rng.integers(difficulty + 1))):
         noise = grammar.notification(rng, split) if kind == "notifications" else _chatter(rng, news)
         lines.insert(int(rng.integers(len(lines) + 1)), noise)
     if kind == "notifications":
@@ -95,7 +95,7 @@ def sums(rng, split, difficulty):
 
 TASKS = {"summarise": summarise, "proofread": proofread, "tone": tone, "answer": answer, "sums": sums}
 # What SFT of the tiny model is measured with; 0 is the easiest.
-DEFAULT_DIFFICULTY = {"summarise": 2, "proofread": 1, "tone": 1, "answer": 2, "sums": 2}
+DEFAULT_DIFFICULTY = {"summarise": 1, "proofread": 1, "tone": 1, "answer": 2, "sums": 2}
 
 
 def everyday(rng, split) -> str:

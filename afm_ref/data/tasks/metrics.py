@@ -6,7 +6,7 @@ Every metric gives 1 to the record's own reference and 0 to an empty response.
 import re
 from difflib import SequenceMatcher
 
-BREVITY_FACTOR = 1.5  # a summary may be this many times as long as its reference
+BREVITY_FACTOR = 1.2  # a summary may be this many times as long as its reference
 FORMAL_MARKS = ("dear", "good morning", "good evening", "kind regards", "best wishes", "yours sincerely", "with thanks")
 CASUAL_MARKS = ("hey", "hi", "yo", "hiya", "cheers", "thx", "see ya", "bye", "gotta", "wanna", "u", "sry", "ugh")
 

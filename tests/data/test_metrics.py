@@ -1,0 +1,82 @@
+"""The tasks' metrics on cases whose score is known by hand, and their bounds on any response."""
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from afm_ref.data import tasks
+from afm_ref.data.tasks import Record
+
+SUMMARY = Record("summarise", "...", "Anna moves the dinner to Friday at 7:00.", "train",
+                 {"facts": ["Anna", "dinner", "Friday", "7:00"]})  # fmt: skip
+PROOF = Record("proofread", "...", "The keys are here. Thanks, Ben", "train",
+               {"source": "The kyes is here. Thanks, Ben"})  # fmt: skip
+FORMAL = Record("tone", "...", "Dear Ben, the dinner is on Friday. Kind regards, Anna", "train",
+                {"target": "formal", "facts": ["Ben", "dinner", "Friday", "Anna"]})  # fmt: skip
+ANSWER = Record("answer", "...", "Friday at 7:00", "train", {})
+
+CASES = [
+    (SUMMARY, "Anna: dinner Friday 7:00", 1.0),
+    (SUMMARY, "anna moves the dinner to friday", 0.75),
+    (SUMMARY, "Anna moves the dinner to Friday at 17:00.", 0.75),  # 17:00 does not hold 7:00
+    (SUMMARY, "Annabel moves the dinners to Friday.", 0.25),
+    (SUMMARY, "Anna dinner Friday 7:00 " + "and so on " * 20, 9.6 / 64),
+    (PROOF, "The keys are here. Thanks, Ben", 1.0),
+    (PROOF, "The kyes is here. Thanks, Ben", 0.0),
+    (PROOF, "The keys is here. Thanks, Ben", 0.5),
+    (PROOF, "The keys are here. thanks, Ben", 0.5),  # both repaired, one new
+    (PROOF, "The keys is here. thanks, Ben", 0.0),  # one repaired, one new
+    (PROOF, "something else entirely", 0.0),
+    (FORMAL, "Dear Ben, dinner is on Friday. With thanks, Anna", 1.0),
+    (FORMAL, "Dear Ben, dinner is on Friday. Anna", 0.5),
+    (FORMAL, "Dear Ben, lunch is on Friday. With thanks, Anna", 0.75),
+    (FORMAL, "hey Ben, dinner is on Friday. cheers, Anna", 0.0),
+    (FORMAL, "Dear Ben, u know, dinner is on Friday. With thanks, Anna", 0.5),
+    (ANSWER, " friday  at 7:00. ", 1.0),
+    (ANSWER, "Friday", 0.0),
+    (ANSWER, "It is Friday at 7:00", 0.0),
+]
+
+
+@pytest.mark.parametrize(("record", "response", "expected"), CASES)
+def test_scores_by_hand(record, response, expected):
+    assert tasks.score(record, response) == pytest.approx(expected)
+    assert tasks.success(record, response) == (expected == 1.0)
+
+
+@pytest.mark.parametrize("task", tasks.TASKS)
+@pytest.mark.parametrize("difficulty", [0, 4])
+def test_references_are_perfect_and_nothing_is_worthless(task, difficulty):
+    for record in tasks.records(task, 100, difficulty=difficulty):
+        assert tasks.score(record, record.reference) == 1.0
+        assert tasks.score(record, "") == 0.0
+
+
+@pytest.mark.parametrize("task", tasks.TASKS)
+def test_copying_the_input_is_no_success(task):
+    for record in tasks.records(task, 200):
+        assert not tasks.success(record, record.prompt.split("\n", 1)[-1])
+        assert not tasks.success(record, record.prompt)
+
+
+@pytest.mark.parametrize("task", ["summarise", "tone", "answer", "proofread"])
+def test_another_records_reference_is_no_success(task):
+    """A fluent response about something else must fail."""
+    records = tasks.records(task, 150)
+    wrong = [tasks.success(a, b.reference) for a, b in itertools.pairwise(records) if a.reference != b.reference]
+    assert sum(wrong) <= 0.01 * len(wrong)
+
+
+@pytest.fixture(scope="module")
+def some_records():
+    return [record for task in tasks.TASKS for record in tasks.records(task, 4, seed=9)]
+
+
+@given(response=st.text(max_size=80))
+@settings(max_examples=30)
+def test_scores_stay_within_0_and_1(some_records, response):
+    for record in some_records:
+        assert 0.0 <= tasks.score(record, response) <= 1.0
+        assert 0.0 <= tasks.score(record, response + record.reference + response) <= 1.0
