@@ -89,6 +89,7 @@ def _flatten(state):
 
 def _unflatten(like, arrays):
     """Return a state like `like`, on its devices, with the values from `arrays`."""
+
     def place(path, leaf):
         return jax.device_put(arrays[path_of(path)], leaf.sharding)
 
@@ -126,7 +127,8 @@ def describe(value):
     if len(jax.tree.leaves(value)) > 0 and all(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(value)):
         return _tree_checksum(value)
     if isinstance(value, (list, tuple)):
-        return {str(i): describe(v) for i, v in enumerate(value)}
+        names = getattr(value, "_fields", range(len(value)))
+        return {str(name): describe(v) for name, v in zip(names, value)}
     return getattr(value, "__qualname__", type(value).__name__)
 
 

@@ -15,6 +15,7 @@ import optax
 
 from .history import History
 
+
 class FitResult(NamedTuple):
     """What `fit` returns: all weights, frozen ones included; the history; the optimizer's last state."""
 
@@ -66,9 +67,7 @@ def split(params, select=None):
     for path, leaf in leaves:
         if not _is_float(leaf):
             raise TypeError(f"select chose {path_of(path)} of dtype {leaf.dtype}: only float weights can be trained")
-    frozen = jax.tree.map(
-        lambda t, p: p if t is None else None, trainable, params, is_leaf=lambda x: x is None
-    )
+    frozen = jax.tree.map(lambda t, p: p if t is None else None, trainable, params, is_leaf=lambda x: x is None)
     return trainable, frozen
 
 

@@ -1,0 +1,211 @@
+"""Apple's optimizer against the recipe written again in plain NumPy, and against what must hold of any run."""
+
+import functools
+import math
+
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+
+from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, AFMConfig
+from afm_ref.pretraining import afm_optimizer, mup_scales, warmup_cosine
+from afm_ref.transformer import group, init
+
+SMALL = AFMConfig(d_model=8, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=12, vocab_size=16)
+SHAPES = {"wq": (8, 5), "embed": (11, 3), "gain": (7,), "scalar": ()}
+
+
+def recipe(params, grads_of_steps, lr, schedule, wd, b1=0.95, b2=0.95, scale=None):
+    """Return the parameters after each step, step by step in float64 as the facts sheet has it."""
+    scale = scale or {}
+    w = {k: np.asarray(x, np.float64) for k, x in params.items()}
+    v, m, t = {k: 0.0 for k in w}, {k: 0.0 for k in w}, 0
+    for grads in grads_of_steps:
+        g = {k: np.asarray(x, np.float64) for k, x in grads.items()}
+        norm = math.sqrt(sum(float((x * x).sum()) for x in g.values()))
+        if norm < 100:
+            t += 1
+            for k in w:
+                gk = g[k] / max(1.0, norm)
+                v[k] = b2 * v[k] + (1 - b2) * (gk**2 + 1e-30)
+                vhat = v[k] / (1 - b2**t)
+                u = gk / np.sqrt(vhat)
+                u = u / max(1.0, np.sqrt((u**2).mean()))
+                m[k] = b1 * m[k] + (1 - b1) * u
+                w[k] = w[k] - schedule(t) * (scale.get(k, 1.0) * lr * m[k] + wd * w[k])
+        yield dict(w)
+
+
+def plain_schedule(t, warm=4, total=14, final=0.005):
+    return t / warm if t < warm else final + (1 - final) * (1 + math.cos(math.pi * (t - warm) / (total - warm))) / 2
+
+
+def problem(seed, dtype, steps=14):
+    """Return params and gradients; steps 5 and 9 are too large or NaN, sizes range over the clip at 1."""
+    rng = np.random.default_rng((seed, 0))
+    params = {k: rng.standard_normal(s).astype(dtype) for k, s in SHAPES.items()}
+    # A heavy tail makes the blocks' RMS exceed 1 at times, so the block clip matters.
+    sizes = rng.choice([0.02, 0.3, 1.5], steps)
+    grads = [{k: (a * rng.standard_t(2, s)).astype(dtype) for k, s in SHAPES.items()} for a in sizes]
+    grads[5] = {k: (500 * np.ones_like(x)).astype(dtype) for k, x in grads[5].items()}
+    grads[9] = grads[9] | {"gain": np.full_like(grads[9]["gain"], np.nan)}
+    return params, grads
+
+
+def run(optimizer, params, grads_of_steps):
+    """Yield (params, state) after each jitted step of an optax optimizer."""
+    params = jax.tree.map(jnp.asarray, params)
+    state = optimizer.init(params)
+
+    @jax.jit
+    def step(params, state, grads):
+        updates, state = optimizer.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    for grads in grads_of_steps:
+        params, state = step(params, state, grads)
+        yield params, state
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [None, {"wq": 0.25}])
+def test_equals_the_recipe_in_numpy(dtype, scale):
+    """14 steps with warm-up, a skipped step, a NaN step, weight decay and gradients around the clip."""
+    with jax.enable_x64(dtype == "float64"):
+        params, grads = problem(0, dtype)
+        path_scale = scale and (lambda path: scale.get(path, 1.0))
+        optimizer = afm_optimizer(0.3, warmup_cosine(4, 14), weight_decay=0.05, update_scale=path_scale)
+        ours = list(run(optimizer, params, grads))
+        # A step makes some ten roundings of numbers of size lr and w; they add up over the steps.
+        tolerance = 14 * 10 * np.finfo(dtype).eps
+        for (got, _), wanted in zip(ours, recipe(params, grads, 0.3, plain_schedule, 0.05, scale=scale), strict=True):
+            for k in SHAPES:
+                assert got[k].dtype == dtype
+                np.testing.assert_allclose(got[k], wanted[k], rtol=tolerance, atol=tolerance)
+        assert int(ours[-1][1].count) == 12
+
+
+@pytest.mark.parametrize("bad", [100.0, 1e30, np.inf, np.nan])
+def test_a_skipped_step_leaves_everything_bit_identical(bad):
+    params, grads = problem(1, "float32", steps=10)
+    params["gain"][:] = -0.0  # a zero's sign is a bit too
+    grads = grads[:5] + [{k: np.zeros_like(x) for k, x in params.items()}]
+    grads[-1]["scalar"] = np.float32(bad)
+    grads[:5] = [g | {"gain": np.zeros_like(g["gain"])} for g in grads[:5]]
+    states = list(run(afm_optimizer(0.1, warmup_cosine(2, 20), weight_decay=0.0), params, grads))
+    before, after = (jax.tree.map(lambda x: np.asarray(x).tobytes(), s) for s in states[-2:])
+    assert before == after
+    assert int(states[-1][1].count) == 5
+
+
+def test_norm_just_below_the_limit_is_not_skipped():
+    params = {"w": np.zeros(1, np.float32)}
+    [(_, state)] = run(afm_optimizer(0.1, warmup_cosine(0, 10)), params, [{"w": np.array([99.9], np.float32)}])
+    assert int(state.count) == 1
+
+
+@functools.cache
+def clipped_at(limit):
+    optimizer = afm_optimizer(0.01, lambda t: 1.0, weight_decay=0.0, update_clip=limit, skip_norm=math.inf)
+    return optimizer.init, jax.jit(optimizer.update)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.05, 1.0]), st.sampled_from([0.02, 1.0, 90.0]))
+def test_no_block_moves_further_than_the_clip_allows(seed, limit, size):
+    """Momentum is a mean of updates, each of RMS <= limit, so a block's step has RMS <= lr * limit."""
+    rng = np.random.default_rng(seed)
+    start, update = clipped_at(limit)
+    params = {k: jnp.zeros(s) for k, s in SHAPES.items()}
+    state = start(params)
+    for _ in range(3):
+        grads = {k: jnp.asarray(size * rng.standard_t(1, s), jnp.float32) for k, s in SHAPES.items()}
+        updates, state = update(grads, state, params)
+        for u in updates.values():
+            assert float(jnp.sqrt(jnp.mean(u * u))) <= 0.01 * limit * (1 + 1e-5)
+
+
+def test_gradients_of_zero_stay_finite_and_do_nothing():
+    params = {"w": np.ones(3, np.float32)}
+    [(got, _)] = run(
+        afm_optimizer(0.1, warmup_cosine(0, 10), weight_decay=0.0), params, [{"w": np.zeros(3, np.float32)}]
+    )
+    assert got["w"].tolist() == [1, 1, 1]
+
+
+def test_stacked_layers_train_as_separate_ones():
+    """In a Stacked container a block is one layer's slice: a layer with a large gradient leaves its sisters alone."""
+    rng = np.random.default_rng(0)
+    layers = init(SMALL, seed=0).layers
+    optimizer = afm_optimizer(0.1, warmup_cosine(0, 10), update_scale=mup_scales(SMALL, base_dim=4))
+    grads = [
+        tuple(
+            jax.tree.map(lambda x, i=i: (rng.standard_t(2, x.shape) * 0.01 * 3**i).astype(np.float32), layer)
+            for i, layer in enumerate(layers)
+        )
+        for _ in range(3)
+    ]
+    *_, (one, _) = run(optimizer, {"layers": layers}, [{"layers": g} for g in grads])
+    *_, (together, _) = run(optimizer, {"layers": group(layers)}, [{"layers": group(g)} for g in grads])
+    [container] = together["layers"]
+    for i, layer in enumerate(one["layers"]):
+        for got, wanted in zip(jax.tree.leaves(container.layer), jax.tree.leaves(layer), strict=True):
+            np.testing.assert_allclose(got[i], wanted, rtol=1e-5, atol=1e-6)  # updates are of size 0.1
+
+
+def test_none_leaves_are_left_out():
+    params = {"a": np.ones(2, np.float32), "b": None}
+    [(got, state)] = run(afm_optimizer(0.1, warmup_cosine(0, 10)), params, [{"a": np.ones(2, np.float32), "b": None}])
+    assert got["b"] is None
+    assert state.v["b"] is None
+
+
+def test_weight_decay_is_not_multiplied_by_the_learning_rate():
+    params, zero = {"w": np.ones(3, np.float32)}, [{"w": np.zeros(3, np.float32)}]
+    for lr in (1e-3, 1.0):
+        [(got, _)] = run(afm_optimizer(lr, lambda t: 0.5, weight_decay=0.1), params, zero)
+        np.testing.assert_allclose(got["w"], 1 - 0.5 * 0.1, rtol=1e-6)
+
+
+def test_warmup_cosine_closed_form():
+    schedule = warmup_cosine(4, 14)
+    for t in range(1, 15):
+        assert float(schedule(t)) == pytest.approx(plain_schedule(t), rel=1e-6)
+    assert float(schedule(4)) == 1.0
+    assert float(schedule(9)) == pytest.approx((1 + 0.005) / 2)  # half way down
+    assert float(schedule(14)) == float(schedule(1000)) == pytest.approx(0.005)
+    assert float(warmup_cosine(0, 10)(0)) == 1.0
+
+
+def test_mup_scales():
+    scale = mup_scales(AFM_ON_DEVICE)
+    names = {"embed": 1.0, "layers.3.wq": 0.25, "layers.0.w_down": 0.25, "layers.3.q_norm": 1.0, "final_norm": 1.0}
+    assert {path: scale(path) for path in names} == names
+    assert scale("layers.0.layer.wo") == 0.25  # in a Stacked container
+    assert mup_scales(AFM_TINY)("layers.0.wq") == 1.0  # capped
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (dict(learning_rate=0.0), "learning_rate is 0.0"),
+        (dict(schedule=0.5), "schedule"),
+        (dict(b1=1.0), "b1 is 1.0"),
+        (dict(weight_decay=-1.0), "weight_decay is -1.0"),
+        (dict(clip_norm=math.nan), "clip_norm is nan"),
+    ],
+)
+def test_bad_settings_are_refused(arguments, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        afm_optimizer(**(dict(learning_rate=0.01, schedule=warmup_cosine(1, 2)) | arguments))
+
+
+def test_bad_schedules_are_refused():
+    with pytest.raises(ValueError, match="less than total_steps"):
+        warmup_cosine(10, 10)
+    with pytest.raises(ValueError, match="fraction of the peak"):
+        warmup_cosine(1, 10, final=5)
