@@ -4,7 +4,7 @@
     python -m tools.regenerate --check        write nothing; report what would change, byte by byte
 
 Two runs on one machine give the same bytes:
-- cell ids are hashes of the cells' sources, timing and kernel details are not recorded, one thread count is set;
+- cell ids are those an author chose, or hashes of the cells' sources; timing and kernel details are not recorded, one thread count is set;
 - text chunks (time, software) are taken out of every PNG;
 - a widget's view is not stored: its model dies with the kernel, and GitHub calls the notebook invalid. The static
   figure that teaching.widgets puts into the same output is;
@@ -19,6 +19,7 @@ Notebooks call afm_ref.teaching.figures.save, which writes to the folder that AF
 import argparse
 import hashlib
 import os
+import re
 import sys
 import tempfile
 import zlib
@@ -28,6 +29,7 @@ from tools import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
+RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f-]+)?")  # as nbformat and JupyterLab make them
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -77,7 +79,8 @@ def clean(notebook, name: str):
     for index, cell in enumerate(notebook.cells):
         key = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:8]
         seen[key] = seen.get(key, 0) + 1
-        cell.id = key if seen[key] == 1 else f"{key}-{seen[key]}"
+        if RANDOM_ID.fullmatch(cell.id):
+            cell.id = key if seen[key] == 1 else f"{key}-{seen[key]}"
         cell.metadata = nbformat.from_dict({k: cell.metadata[k] for k in ("jupyter", "tags") if k in cell.metadata})
         if cell.cell_type == "code":
             tags = set(cell.metadata.get("tags", []))

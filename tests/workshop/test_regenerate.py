@@ -62,6 +62,8 @@ def test_cell_ids_follow_the_source_and_metadata_is_reduced():
 
     before, after = ids("a", "b", "b"), ids("new", "a", "b", "b")
     assert len(set(after)) == 4 and after[1:] == before
+    chosen = regenerate.clean(new_notebook(cells=[new_code_cell("a", id="set-up")]), "a.ipynb")
+    assert chosen.cells[0].id == "set-up"
 
 
 def test_two_runs_write_the_same_bytes_and_check_sees_a_change(tmp_path, capsys):
