@@ -4,7 +4,8 @@
     python -m tools.regenerate --check        write nothing; report what would change, byte by byte
 
 Two runs on one machine give the same bytes:
-- cell ids are those an author chose, or hashes of the cells' sources; timing and kernel details are not recorded, one thread count is set;
+- cell ids are those an author chose, or hashes of the cells' sources; one thread count is set; timing and kernel
+  details are not recorded;
 - text chunks (time, software) are taken out of every PNG;
 - a widget's view is not stored: its model dies with the kernel, and GitHub calls the notebook invalid. The static
   figure that teaching.widgets puts into the same output is;
