@@ -28,6 +28,7 @@ CASES = [
     (PROOF, "The keys is here. Thanks, Ben", 0.5),
     (PROOF, "The keys are here. thanks, Ben", 0.5),  # both repaired, one new
     (PROOF, "The keys is here. thanks, Ben", 0.0),  # one repaired, one new
+    (PROOF, "The keys are really here. Thanks, Ben", 0.75),  # both repaired, a word put in
     (PROOF, "something else entirely", 0.0),
     (FORMAL, "Dear Ben, dinner is on Friday. With thanks, Anna", 1.0),
     (FORMAL, "Dear Ben, dinner is on Friday. Anna", 0.5),
