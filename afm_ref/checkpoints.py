@@ -6,6 +6,7 @@ frozen weights are the caller's: the fingerprint has their checksum.
 
 import dataclasses
 import functools
+import inspect
 import warnings
 import zlib
 from pathlib import Path
@@ -28,7 +29,9 @@ class Folder:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file: give a folder for the checkpoints")
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=preservation_policy.LatestN(keep), enable_async_checkpointing=False
+            preservation_policy=preservation_policy.LatestN(keep),
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=True,
         )
         self.manager = ocp.CheckpointManager(self.path, options=options)
         self.newest = None
@@ -48,22 +51,26 @@ class Folder:
 
     def load(self, like):
         """Return (state, records, evaluations) of the newest whole checkpoint, or None from an empty folder."""
-        steps = sorted(self.manager.all_steps(), reverse=True)
-        for step in steps:
+        damage = None
+        for step in sorted(self.manager.all_steps(), reverse=True):
             try:
                 about = self._read(step, about=self.ocp.args.JsonRestore()).about
                 problem = difference(about["fingerprint"], self.fingerprint)
                 found = None if problem else self._arrays(step, about, like)
             except Exception as error:  # whatever orbax and its file formats raise on damaged files
-                warnings.warn(f"checkpoint {self.path / str(step)} is damaged ({error}); trying the one before it")
+                damage = error
+                text = f"checkpoint {self.path / str(step)} is damaged ({error}); trying the one before it"
+                warnings.warn(text, stacklevel=4)
                 continue
             if problem:
-                raise ValueError(f"{self.path} holds checkpoints of another run: {problem}. Give another folder, or "
-                                 "the settings of that run")  # fmt: skip
+                raise ValueError(
+                    f"{self.path} holds checkpoints of another run: {problem}. Give another folder, or the settings "
+                    "of that run"
+                )
             self.newest = step
             return found
-        if steps:
-            raise ValueError(f"no checkpoint in {self.path} can be read: delete the folder to start again")
+        if damage is not None:
+            raise ValueError(f"no checkpoint in {self.path} can be read: delete it to start again") from damage
         return None
 
     def _read(self, step, **items):
@@ -110,26 +117,44 @@ def fingerprint(parts, state, frozen):
     return described | first | {"frozen": _tree_checksum(frozen)}
 
 
-def describe(value):
-    """Return what can be said about a value in JSON: names of functions, fields of dataclasses, sums of arrays."""
-    if isinstance(value, (bool, int, float, str, type(None))):
-        return value if not isinstance(value, str) or len(value) < 200 else f"text with checksum {_crc(value)}"
-    if isinstance(value, functools.partial):
-        arguments = {str(i): describe(v) for i, v in enumerate(value.args)}
-        return {"": describe(value.func)} | arguments | {k: describe(v) for k, v in value.keywords.items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {"": type(value).__name__} | fields
-    if hasattr(value, "settings"):
-        return describe(value.settings)
-    if isinstance(value, dict):
-        return {str(k): describe(v) for k, v in value.items()}
-    if len(jax.tree.leaves(value)) > 0 and all(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(value)):
+def describe(value, depth: int = 16):
+    """Return what can be said about a value in JSON, the same in every process: a number, a text or a dict of them.
+
+    Functions are told by name, with what they close over, partials with their arguments, dataclasses and named tuples
+    with their fields; arrays by checksum. So a loss, an optimizer of optax or a source of batches tells its settings.
+    """
+    if isinstance(value, (bool, int, float, type(None))):
+        return value
+    if isinstance(value, str):
+        return value if len(value) < 200 else f"text with checksum {_crc(value)}"
+    if depth == 0:
+        return type(value).__name__
+    leaves = jax.tree.leaves(value)
+    if leaves and all(hasattr(leaf, "dtype") for leaf in leaves):
         return _tree_checksum(value)
+    if isinstance(value, (list, tuple)) and len(value) > 100:
+        return f"{len(value)} items with checksum {_crc(str([describe(v, depth - 1) for v in value]))}"
+    name, parts = _parts(value)
+    return {"": name} | {str(key): describe(part, depth - 1) for key, part in parts.items()} if parts else name
+
+
+def _parts(value):
+    """Return (name, {name of part: part}) of a value."""
+    if isinstance(value, functools.partial):
+        name, parts = _parts(value.func)
+        return name, parts | dict(enumerate(value.args)) | value.keywords
+    if isinstance(value, dict):
+        return type(value).__name__, value
     if isinstance(value, (list, tuple)):
-        names = getattr(value, "_fields", range(len(value)))
-        return {str(name): describe(v) for name, v in zip(names, value)}
-    return getattr(value, "__qualname__", type(value).__name__)
+        return type(value).__name__, dict(zip(getattr(value, "_fields", range(len(value))), value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return type(value).__name__, {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    value = inspect.unwrap(value)
+    try:
+        parts = inspect.getclosurevars(value).nonlocals
+    except TypeError:  # no Python function
+        parts = {}
+    return getattr(value, "__qualname__", type(value).__name__), parts
 
 
 def difference(old: dict, new: dict):

@@ -5,6 +5,7 @@ A loss is any function (params, batch) -> (sum, count); what is descended is sum
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -154,7 +155,7 @@ def fit(
     except KeyboardInterrupt:
         run.save_if_whole()
         raise
-    return FitResult(run.params(), run.history(), run.state.optimizer)
+    return run.result()
 
 
 class _Run:
@@ -162,19 +163,22 @@ class _Run:
 
     def __init__(self, params, select, optimizer, optimizer_state, batches, step, max_bad_steps):
         trainable, self.frozen = split(params, select)
-        trainable = jax.tree.map(lambda x: jnp.array(x, copy=True), trainable)  # the first step donates these
-        if optimizer_state is None:
-            optimizer_state = optimizer.init(trainable)
-        else:
-            optimizer_state = jax.tree.map(lambda x: jnp.array(x, copy=True), optimizer_state)
+        self.placed = jax.device_put(self.frozen)  # once, not at every step
+        trainable = _copy(trainable)  # the first step donates these
+        optimizer_state = optimizer.init(trainable) if optimizer_state is None else _copy(optimizer_state)
         self.state = State(0, trainable, optimizer_state)
         self.batches, self.step, self.max_bad_steps = batches, step, max_bad_steps
-        self.records, self.evaluations, self.pending = [], [], None
+        self.records, self.evaluations, self.pending = [], [], deque()
         self.folder = self.bar = None
         self.seconds = 0.0
 
     def params(self):
-        return merge(self.state.trainable, self.frozen)
+        """Return all weights as they are now, on the device."""
+        return merge(self.state.trainable, self.placed)
+
+    def result(self):
+        """Return what fit returns; the frozen leaves are the caller's own."""
+        return FitResult(merge(self.state.trainable, self.frozen), self.history(), self.state.optimizer)
 
     def history(self):
         """Return all that has happened up to the present step."""
@@ -195,23 +199,22 @@ class _Run:
         """Start one more update, and collect the numbers of the one before it while this one runs."""
         step, trainable, opt_state = self.state
         args = (step, self.params()) if getattr(self.batches, "on_policy", False) else (step,)
-        trainable, opt_state, metrics = self.step(trainable, opt_state, self.frozen, self.batches(*args))
-        self._collect()
-        self.state, self.pending = State(step + 1, trainable, opt_state), metrics
+        trainable, opt_state, metrics = self.step(trainable, opt_state, self.placed, self.batches(*args))
+        self.pending.append(metrics)
+        self.state = State(step + 1, trainable, opt_state)
+        self._collect(leave=1)
 
-    def _collect(self):
-        """Wait for the pending step's numbers, record and judge them."""
-        if self.pending is None:
-            return
-        record = {name: value.item() for name, value in jax.device_get(self.pending).items()}
-        self.pending = None
-        self.seconds = time.perf_counter() - self.started
-        self.records.append(record | {"seconds": self.seconds})
-        self._judge()
-        if self.bar is not None:
-            rate = record["count"] * self.bar.format_dict["rate"] if self.bar.format_dict["rate"] else 0
+    def _collect(self, leave=0):
+        """Wait for the numbers of all steps under way but the last `leave`, record and judge them."""
+        while len(self.pending) > leave:
+            record = {name: value.item() for name, value in jax.device_get(self.pending[0]).items()}
+            self.seconds = time.perf_counter() - self.started
+            self.records.append(record | {"seconds": self.seconds})
+            self.pending.popleft()
+            rate = (self.bar.format_dict["rate"] or 0) * record["count"]
             self.bar.set_postfix_str(f"loss {record['loss']:.3f}, {rate:.0f} a second", refresh=False)
             self.bar.update()
+            self._judge()
 
     def _judge(self):
         """Raise FloatingPointError when the last max_bad_steps steps were all bad."""
@@ -246,13 +249,15 @@ class _Run:
             return
         self.state, self.records, self.evaluations = found
         if self.state.step > steps:
-            raise ValueError(f"{folder.path} is at step {self.state.step}, beyond the {steps} steps asked for: give more "
-                             "steps or another folder")  # fmt: skip
+            raise ValueError(
+                f"{folder.path} is at step {self.state.step}, beyond the {steps} steps asked for: give more steps or "
+                "another folder"
+            )
         self.seconds = self.records[-1]["seconds"] if self.records else 0.0
 
     def save(self, due=True):
-        """Write a checkpoint of the present step, unless the folder has it or the weights are not finite."""
-        if self.folder is None or not due or self.state.step == self.folder.newest:
+        """Write a checkpoint of the present step, unless the folder has it or nothing has happened yet."""
+        if self.folder is None or not due or self.state.step in (0, self.folder.newest):
             return
         self._collect()
         if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(self.state.trainable)):
@@ -263,9 +268,14 @@ class _Run:
         self.folder.save(self.state, self.records, self.evaluations)
 
     def save_if_whole(self):
-        """Save after an interruption, unless it came while a step was taking the buffers over."""
-        if not any(leaf.is_deleted() for leaf in jax.tree.leaves(self.state.trainable)):
+        """Save after an interruption, unless it came in the moment between a step and its bookkeeping."""
+        taken = any(leaf.is_deleted() for leaf in jax.tree.leaves(self.state.trainable))
+        if not taken and len(self.records) + len(self.pending) == self.state.step:
             self.save()
+
+
+def _copy(tree):
+    return jax.tree.map(lambda x: jnp.array(x, copy=True), tree)
 
 
 def _is_bad(record):

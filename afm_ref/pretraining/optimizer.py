@@ -108,9 +108,8 @@ def afm_optimizer(
     order, skip_norm, block RMS and constants from AXLearn adastar_learner_config [inferred].
     Test: tests/pretraining/test_optimizer.py::test_equals_the_recipe_in_numpy
     """
-    settings = dict(learning_rate=learning_rate, schedule=schedule, weight_decay=weight_decay, b1=b1, b2=b2)
-    settings |= dict(clip_norm=clip_norm, skip_norm=skip_norm, update_clip=update_clip)
-    _check(**settings)
+    _check(schedule, b1, b2, weight_decay, learning_rate=learning_rate, clip_norm=clip_norm, skip_norm=skip_norm,
+           update_clip=update_clip)  # fmt: skip
     scale_of = update_scale or (lambda path: 1.0)
 
     def init(params):
@@ -141,7 +140,6 @@ def afm_optimizer(
         updates, v, m = jax.tree.transpose(jax.tree.structure(grads), jax.tree.structure((0, 0, 0)), out)
         return updates, AFMState(jnp.where(take, t, state.count), v, m)
 
-    update.settings = settings | {"update_scale": update_scale}  # for the checkpoint's fingerprint
     return optax.GradientTransformation(init, update)
 
 
@@ -167,7 +165,7 @@ def layer_axes(tree):
     return jax.tree.map(axes, tree, is_leaf=lambda node: isinstance(node, Stacked))
 
 
-def _check(*, schedule, b1, b2, weight_decay, **positive):
+def _check(schedule, b1, b2, weight_decay, **positive):
     if not callable(schedule):
         raise TypeError(f"schedule must be a function step -> 0..1 such as warmup_cosine(...), got {schedule!r}")
     for name, beta in (("b1", b1), ("b2", b2)):

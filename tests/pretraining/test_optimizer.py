@@ -23,7 +23,7 @@ def recipe(params, grads_of_steps, lr, schedule, wd, b1=0.95, b2=0.95, scale=Non
     """Return the parameters after each step, step by step in float64 as the facts sheet has it."""
     scale = scale or {}
     w = {k: np.asarray(x, np.float64) for k, x in params.items()}
-    v, m, t = {k: 0.0 for k in w}, {k: 0.0 for k in w}, 0
+    v, m, t = dict.fromkeys(w, 0.0), dict.fromkeys(w, 0.0), 0
     for grads in grads_of_steps:
         g = {k: np.asarray(x, np.float64) for k, x in grads.items()}
         norm = math.sqrt(sum(float((x * x).sum()) for x in g.values()))
@@ -93,7 +93,7 @@ def test_equals_the_recipe_in_numpy(dtype, scale):
 def test_a_skipped_step_leaves_everything_bit_identical(bad):
     params, grads = problem(1, "float32", steps=10)
     params["gain"][:] = -0.0  # a zero's sign is a bit too
-    grads = grads[:5] + [{k: np.zeros_like(x) for k, x in params.items()}]
+    grads = [*grads[:5], {k: np.zeros_like(x) for k, x in params.items()}]
     grads[-1]["scalar"] = np.float32(bad)
     grads[:5] = [g | {"gain": np.zeros_like(g["gain"])} for g in grads[:5]]
     states = list(run(afm_optimizer(0.1, warmup_cosine(2, 20), weight_decay=0.0), params, grads))

@@ -1,0 +1,221 @@
+"""fit() against closed forms and against a loop written out."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tests.training.problems import data, noisy_batch, squares
+
+from afm_ref import losses, transformer
+from afm_ref.config import AFMConfig
+from afm_ref.history import History
+from afm_ref.pretraining import afm_optimizer, warmup_cosine
+from afm_ref.training import fit, merge, split, where
+
+TINY = AFMConfig(d_model=8, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=12, vocab_size=16)
+
+
+def zeros(dim=4):
+    return {"w": np.zeros(dim, np.float32)}
+
+
+def test_least_squares_reaches_the_normal_equations():
+    x, y = data()
+    result = fit(zeros(), squares, lambda step: (x, y), optax.sgd(0.5), 200, progress=False)
+    wanted = np.linalg.solve(x.T @ x, x.T @ y)
+    np.testing.assert_allclose(result.params["w"], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_is_that_of_the_mean():
+    """One step of plain descent by hand: w = lr X^T y / n from w = 0. The loss is the one before the step."""
+    x, y = data()
+    result = fit(zeros(), squares, lambda step: (x, y), optax.sgd(0.1), 1, progress=False)
+    np.testing.assert_allclose(result.params["w"], 0.1 * x.T @ y / len(y), rtol=1e-5)
+    np.testing.assert_allclose(result.history.loss, [0.5 * (y**2).mean()], rtol=1e-6)
+    np.testing.assert_allclose(result.history.grad_norm, [np.linalg.norm(x.T @ y / len(y))], rtol=1e-6)
+    assert result.history.count.tolist() == [len(y)]
+
+
+def test_equals_a_loop_written_out():
+    """The transformer by fit, and by a loop of optax calls on the whole tree."""
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, 16, (10, 3, 9)).astype(np.int32)
+    weights = rng.integers(0, 2, (10, 3, 8)).astype(np.float32)
+
+    def batches(step):
+        return losses.Batch(tokens[step, :, :-1], tokens[step, :, 1:], weights[step])
+
+    def loss(params, batch):
+        return losses.next_token(params, batch, TINY)
+
+    def mean(params, batch):
+        total, count = loss(params, batch)
+        return total / count
+
+    start = transformer.init(TINY, seed=0)
+    optimizer = optax.adam(1e-2)
+    result = fit(start, loss, batches, optimizer, 10, progress=False)
+
+    params, seen = jax.tree.map(jnp.asarray, start), []
+    state = optimizer.init(params)
+
+    @jax.jit
+    def step(params, state, batch):
+        value, grads = jax.value_and_grad(mean)(params, batch)
+        updates, state = optimizer.update(grads, state, params)
+        return optax.apply_updates(params, updates), state, value
+
+    for i in range(10):
+        params, state, value = step(params, state, batches(i))
+        seen.append(float(value))
+    np.testing.assert_allclose(result.history.loss, seen, rtol=1e-5)
+    assert result.history.count.tolist() == weights.sum((1, 2)).tolist()
+    for got, wanted in zip(jax.tree.leaves(result.params), jax.tree.leaves(params), strict=True):
+        # Adam divides by the gradient's size: its rounding becomes one of the step, 1e-2.
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=2e-4)
+
+
+def test_frozen_leaves_come_back_untouched_and_the_callers_arrays_too():
+    params = transformer.init(TINY, seed=0)
+    params = params._replace(embed=params.embed.astype(np.float64))  # even what JAX would round to float32
+    before = jax.tree.map(np.copy, params)
+    tokens = np.arange(12, dtype=np.int32).reshape(2, 6)
+    batch = losses.Batch(tokens, tokens, np.ones((2, 6), np.float32))
+    select = where(lambda path: path.endswith("wq"))
+    result = fit(params, lambda p, b: losses.next_token(p, b, TINY), lambda step: batch, optax.adam(0.1), 3,
+                 select=select, progress=False)  # fmt: skip
+    changed = []
+    for (path, got), old, mine in zip(
+        jax.tree_util.tree_leaves_with_path(result.params), jax.tree.leaves(before), jax.tree.leaves(params), strict=True
+    ):
+        np.testing.assert_array_equal(old, mine)
+        if np.asarray(got).tobytes() != old.tobytes():
+            changed.append(jax.tree_util.keystr(path, simple=True, separator="."))
+    assert changed == ["layers.0.wq", "layers.1.wq"]
+    assert result.params.embed is params.embed
+
+
+def test_integer_leaves_never_meet_grad():
+    x, y = data()
+    codes = np.array([3, 1, 2], np.int32)
+    result = fit(zeros() | {"codes": codes}, squares, lambda step: (x, y), optax.adam(0.1), 2, progress=False)
+    assert result.params["codes"] is codes
+
+
+def test_select_is_checked():
+    params = zeros() | {"codes": np.zeros(3, np.int32)}
+    with pytest.raises(TypeError, match=r"codes of dtype int32"):
+        split(params, select=lambda p: p)
+    with pytest.raises(ValueError, match="chose no weights"):
+        split(params, select=where(lambda path: path == "absent"))
+
+
+def test_merge_undoes_split():
+    params = transformer.init(TINY, seed=0)
+    trainable, frozen = split(params, where(lambda path: "layers.1" in path or path == "embed"))
+    for tree in (merge(trainable, frozen), merge(trainable._replace(layers=(None, trainable.layers[1])), frozen)):
+        assert all(a is b for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(params), strict=True))
+        assert jax.tree.structure(tree) == jax.tree.structure(params)
+    assert not set(map(id, jax.tree.leaves(trainable))) & set(map(id, jax.tree.leaves(frozen)))
+
+
+def poisoned(steps):
+    def batch(step):
+        x, y = noisy_batch(step)
+        return (x * np.nan if step in steps else x), y
+
+    return batch
+
+
+def test_one_bad_batch_is_skipped_by_apples_optimizer():
+    optimizer = afm_optimizer(0.05, warmup_cosine(0, 50))
+    result = fit(zeros(), squares, poisoned({4}), optimizer, 8, progress=False)
+    assert np.isnan(result.history.loss).tolist() == [False] * 4 + [True] + [False] * 3
+    assert result.history.changed.tolist() == [True] * 4 + [False] + [True] * 3
+    assert np.isfinite(result.params["w"]).all()
+
+
+@pytest.mark.parametrize("optimizer", [optax.adam(0.1), afm_optimizer(0.05, warmup_cosine(0, 50))])
+def test_bad_steps_in_a_row_raise_and_are_named(optimizer):
+    bad = set(range(6, 100))
+    with pytest.raises(FloatingPointError, match=r"steps 6 to 10 all .* Lower the learning rate"):
+        fit(zeros(), squares, poisoned(bad), optimizer, 100, max_bad_steps=5, progress=False)
+
+
+def test_a_gradient_that_is_always_too_large_is_not_skipped_in_silence():
+    def steep(params, batch):
+        total, count = squares(params, batch)
+        return 1e6 * total, count
+
+    with pytest.raises(FloatingPointError, match=r"changed no weight .* skip_norm"):
+        fit(zeros(), steep, noisy_batch, afm_optimizer(0.05, warmup_cosine(0, 50)), 100, progress=False)
+
+
+def test_weights_that_are_not_finite_are_not_written(tmp_path):
+    with pytest.raises(FloatingPointError, match="not finite after step 6; no checkpoint"):
+        fit(zeros(), squares, poisoned({5}), optax.sgd(0.1), 9, checkpoint=tmp_path, checkpoint_every=3, progress=False)
+    assert [p.name for p in tmp_path.iterdir()] == ["3"]
+
+
+def test_evaluations_and_callbacks_come_when_promised():
+    called = []
+    result = fit(zeros(), squares, noisy_batch, optax.sgd(0.1), 10, progress=False, evaluate_every=4, callback_every=3,
+                 evaluate=lambda params: {"w0": params["w"][0]}, callback=lambda h: called.append(len(h)))  # fmt: skip
+    steps, values = result.history.evaluation("w0")
+    assert steps.tolist() == [0, 4, 8, 10]
+    assert values[0] == 0.0 and values[-1] == float(result.params["w"][0])
+    assert called == [3, 6, 9, 10]
+    assert (np.diff(result.history.seconds) > 0).all()
+
+
+def test_history_survives_its_file(tmp_path):
+    history = fit(zeros(), squares, poisoned({2}), optax.sgd(0.1), 5, progress=False,
+                  evaluate=lambda params: {"w0": params["w"][0]}).history  # fmt: skip
+    history.save(tmp_path / "h.json")
+    loaded = History.load(tmp_path / "h.json")
+    for name in ("loss", "count", "grad_norm", "changed", "seconds"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(history, name))
+    assert str(loaded.evaluations) == str(history.evaluations)  # as text: NaN is not equal to itself
+
+
+def test_optimizer_state_continues_an_earlier_fit():
+    optimizer = optax.adam(0.1)
+    whole = fit(zeros(), squares, noisy_batch, optimizer, 10, progress=False)
+    first = fit(zeros(), squares, noisy_batch, optimizer, 6, progress=False)
+    second = fit(first.params, squares, lambda step: noisy_batch(step + 6), optimizer, 4,
+                 optimizer_state=first.optimizer_state, progress=False)  # fmt: skip
+    assert second.params["w"].tolist() == whole.params["w"].tolist()
+    assert first.params["w"].tolist() != second.params["w"].tolist()  # and the first result was not overwritten
+
+
+def test_on_policy_batches_see_the_present_weights():
+    def batches(step, params):
+        seen.append(np.asarray(params["w"]).copy())
+        return noisy_batch(step)
+
+    seen, batches.on_policy = [], True
+    result = fit(zeros(), squares, batches, optax.sgd(0.1), 3, progress=False)
+    assert seen[0].tolist() == [0, 0, 0, 0]
+    x, y = noisy_batch(0)
+    np.testing.assert_allclose(seen[1], 0.1 * x.T @ y / len(y), rtol=1e-5)
+    assert seen[2].tolist() != result.params["w"].tolist()
+
+
+def test_progress_shows_a_bar_or_nothing(capsys):
+    fit(zeros(), squares, noisy_batch, optax.sgd(0.1), 3, progress=False)
+    assert capsys.readouterr().err == ""
+    fit(zeros(), squares, noisy_batch, optax.sgd(0.1), 3)
+    assert "3/3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bad", [dict(steps=-1), dict(steps=1.5), dict(steps=3, keep=0), dict(steps=3, evaluate_every=0)])
+def test_counts_are_checked(bad):
+    with pytest.raises((ValueError, TypeError), match=list(bad)[-1]):
+        fit(zeros(), squares, noisy_batch, optax.sgd(0.1), progress=False, **bad)
+
+
+def test_no_steps_change_nothing():
+    result = fit(zeros(), squares, noisy_batch, optax.sgd(0.1), 0, progress=False)
+    assert len(result.history) == 0
+    assert result.params["w"].tolist() == [0, 0, 0, 0]

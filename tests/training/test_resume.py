@@ -1,0 +1,177 @@
+"""Interrupted and resumed equals never interrupted, to the last bit; what is not the same run is refused."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.training.problems import run, squares
+
+ROOT = Path(__file__).parents[2]
+STEPS = 40
+
+
+def bits(result):
+    """Return all that must be equal: weights, optimizer state and history but for the time."""
+    import jax
+
+    h = result.history
+    arrays = [*jax.tree.leaves((result.params, result.optimizer_state)), h.loss, h.count, h.grad_norm, h.changed]
+    return [np.asarray(a).tobytes() for a in arrays] + [h.evaluations]
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The run that nothing interrupts."""
+    return run(None, STEPS)
+
+
+def test_killed_at_any_moment_continues_to_the_same_numbers(tmp_path, whole):
+    """SIGKILL at random moments, most of them in a write, for every step writes; then a last call to the end."""
+    rng = random.Random(0)
+    command = [sys.executable, "-m", "tests.training.problems", str(tmp_path / "run"), str(STEPS)]
+    reached = []
+    for _ in range(3):
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+            first = child.stdout.readline()
+            time.sleep(rng.uniform(0.0, 0.5))
+            child.send_signal(signal.SIGKILL)
+            reached.append(int(first or STEPS))
+    assert reached[0] == 1
+    assert reached == sorted(reached)
+    assert 1 < reached[-1] < STEPS, f"the kills proved nothing: {reached}"
+    assert bits(run(tmp_path / "run", STEPS)) == bits(whole)
+
+
+def test_a_half_written_checkpoint_is_never_loaded(tmp_path, whole):
+    run(tmp_path, 10)
+    newest = tmp_path / "10"
+    newest.rename(tmp_path / "10.orbax-checkpoint-tmp")  # as orbax names it until it is whole
+    calls = []
+    result = run(tmp_path, STEPS, callback=lambda h: calls.append(len(h)), callback_every=1)
+    assert calls[0] == 10  # from step 9 on
+    assert bits(result) == bits(whole)
+    assert not list(tmp_path.glob("*tmp*"))
+
+
+def damage(folder, how):
+    """Damage the largest file of a checkpoint's arrays."""
+    file = max((folder / "arrays" / "d").iterdir(), key=lambda f: f.stat().st_size)
+    content = bytearray(file.read_bytes())
+    if how == "truncated":
+        file.write_bytes(content[: len(content) // 2])
+    elif how == "flipped":
+        for i in range(len(content) // 3, len(content) // 2):
+            content[i] ^= 0x55
+        file.write_bytes(content)
+    else:
+        file.unlink()
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped", "missing"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(tmp_path, whole, how):
+    run(tmp_path, 10)
+    damage(tmp_path / "10", how)
+    with pytest.warns(UserWarning, match=r"10 is damaged .* the one before"):
+        result = run(tmp_path, STEPS)
+    assert bits(result) == bits(whole)
+
+
+def test_wrong_numbers_in_a_readable_checkpoint_are_noticed(tmp_path):
+    """What the file formats would not notice, the checksums of the arrays do."""
+    run(tmp_path, 2)
+    about = tmp_path / "2" / "about" / "metadata"
+    content = json.loads(about.read_text())
+    content["checksums"]["weights.w"] ^= 1
+    about.write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match=r"2 is damaged \(weights.w does not have the checksum"):
+        run(tmp_path, 2)
+
+
+def test_nothing_readable_is_refused(tmp_path):
+    run(tmp_path, 3)
+    for folder in list(tmp_path.iterdir()):
+        damage(folder, "truncated")
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(ValueError, match=r"no checkpoint in .* can be read"):
+        run(tmp_path, 5)
+
+
+def other_loss(params, batch):
+    return squares(params, batch)
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (dict(lr=0.06), "optimizer.update.learning_rate was 0.05 and is 0.06"),
+        (dict(seed=1), "batches.seed was 0 and is 1"),
+        (dict(loss=other_loss), "loss was squares and is other_loss"),
+        (dict(dim=5), r"weights.w was float32\[4\] .* and is float32\[5\]"),
+        (dict(settings={"cfg": {"d_model": 8}}), "settings.cfg.d_model was absent and is 8"),
+        (dict(select=lambda p: {"w": p["w"], "fixed": None}), None),  # the same weights, chosen otherwise
+    ],
+)
+def test_another_run_is_refused_by_name(tmp_path, change, told):
+    run(tmp_path, 2)
+    if told is None:
+        assert len(run(tmp_path, 3, **change).history) == 3
+        return
+    with pytest.raises(ValueError, match=rf"another run: .*{told}"):
+        run(tmp_path, 3, **change)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "2"]  # and is left as it was
+
+
+def test_keyboard_interrupt_saves_first(tmp_path, whole):
+    def interrupt(history):
+        if len(history) == 13:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, STEPS, callback=interrupt, callback_every=1, checkpoint_every=10)
+    assert (tmp_path / "13").is_dir()
+    assert bits(run(tmp_path, STEPS)) == bits(whole)
+
+
+def test_evaluations_are_neither_lost_nor_repeated(tmp_path):
+    def evaluate(params):
+        return {"w0": params["w"][0]}
+
+    options = dict(evaluate=evaluate, evaluate_every=5, checkpoint_every=5)
+    wanted = run(None, 20, **options).history
+    for steps in (5, 12, 20):
+        history = run(tmp_path, steps, **options).history
+    steps, values = history.evaluation("w0")
+    assert steps.tolist() == [0, 5, 10, 12, 15, 20]  # 12 was the end of its call
+    keep = steps != 12
+    np.testing.assert_array_equal(values[keep], wanted.evaluation("w0")[1])
+    assert (np.diff(history.seconds) > 0).all()
+
+
+def test_a_finished_run_returns_at_once_and_fewer_steps_are_refused(tmp_path, whole):
+    run(tmp_path, STEPS, checkpoint_every=100)
+    assert bits(run(tmp_path, STEPS, callback=None)) == bits(whole)
+    with pytest.raises(ValueError, match=rf"is at step {STEPS}, beyond the 7 steps"):
+        run(tmp_path, 7)
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_the_last_checkpoints_are_kept(tmp_path, keep):
+    run(tmp_path, 7, keep=keep)
+    assert sorted(int(p.name) for p in tmp_path.iterdir()) == list(range(8 - keep, 8))
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="is a file: give a folder"):
+        run(tmp_path / "file", 2)
+
+
+def test_orbax_is_imported_only_for_checkpoints():
+    code = "import sys; from tests.training.problems import run; run(None, 2); assert 'orbax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
