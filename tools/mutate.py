@@ -18,7 +18,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("afm_ref", "tests", "tools", "benchmarks", "conftest.py", "pyproject.toml", "README.md")
+COPIED = (
+    "afm_ref",
+    "tests",
+    "tools",
+    "benchmarks",
+    "experiments",
+    "recorded",
+    "conftest.py",
+    "pyproject.toml",
+    "README.md",
+)
 # A mutant that cannot even run says nothing about the test's assertion.
 NO_VERDICT = ("ImportError", "ModuleNotFoundError", "SyntaxError", "IndentationError", "NameError")
 
