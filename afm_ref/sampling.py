@@ -18,18 +18,15 @@ class Sampler(NamedTuple):
 
     def check(self) -> "Sampler":
         """Return it, or raise ValueError or TypeError naming the setting that makes no sense."""
-        for name in ("temperature", "top_p"):
+        for name in ("temperature", "top_k", "top_p"):
             value = getattr(self, name)
-            if (
-                isinstance(value, bool)
-                or not (value is None or hasattr(value, "__float__"))
-                or self.temperature is None
-            ):
+            kind = "__index__" if name == "top_k" else "__float__"
+            if (value is None and name == "temperature") or isinstance(value, bool):
                 raise TypeError(f"{name} must be a number, got {value!r}")
+            if not (value is None or hasattr(value, kind)):
+                raise TypeError(f"{name} must be {'an int' if name == 'top_k' else 'a number'}, got {value!r}")
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise ValueError(f"temperature must be finite and at least 0 (greedy), got {self.temperature}")
-        if self.top_k is not None and (isinstance(self.top_k, bool) or not hasattr(self.top_k, "__index__")):
-            raise TypeError(f"top_k must be an int or None, got {self.top_k!r}")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k must be at least 1 (None keeps all tokens), got {self.top_k}")
         if self.top_p is not None and not 0 < self.top_p <= 1:

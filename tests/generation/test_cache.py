@@ -1,0 +1,106 @@
+"""Decoding with a cache against the full forward pass in NumPy float64, position by position."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from afm_ref import generation
+from afm_ref.generation import FAR, Cached, init_cache
+from afm_ref.transformer import forward, hidden, logits
+from tests.interop.models import LLAMA, QWEN3, SMALL, map_weights, random_params
+
+CONFIGS = {
+    "grouped": SMALL,
+    "qwen3": QWEN3,
+    "llama": LLAMA,
+    "one query a key": dataclasses.replace(SMALL, n_kv_heads=6),
+    "one key head": dataclasses.replace(SMALL, n_kv_heads=1),
+}
+LENGTHS = (7, 1, 12)
+S = 16
+# A sum of n float64 terms is off by at most n eps of its size. Nothing here sums more than a few dozen terms, a few
+# dozen sums follow each other, and logits are of size 1 to 10: about 1e-12 with room for conditioning.
+TOLERANCE = 20 * 20 * np.finfo(np.float64).eps * 10
+
+
+def example(cfg):
+    """Return (float64 params, prompts [B, T] padded with 0, positions [B, T] with pads at FAR)."""
+    params = map_weights(lambda w: w.astype(np.float64), random_params(cfg))
+    T = max(LENGTHS)
+    tokens = np.random.default_rng(3).integers(1, cfg.vocab_size, (len(LENGTHS), T), dtype=np.int32)
+    real = np.arange(T) < np.array(LENGTHS)[:, None]
+    return params, np.where(real, tokens, 0), np.where(real, np.arange(T), FAR).astype(np.int32)
+
+
+def in_pieces(params, cfg, tokens, positions, pieces, cache):
+    """Return the logits of all positions, computed by feeding the columns in pieces of these widths."""
+    out, start = [], 0
+    step = jax.jit(lambda tokens, positions, cache: hidden(params, tokens, cfg, positions, Cached(), cache))
+    for width in pieces:
+        cut = np.s_[:, start : start + width]
+        x, cache = step(tokens[cut], positions[cut], cache)
+        out.append(logits(params, x))
+        start += width
+    return np.concatenate(out, axis=1), cache
+
+
+def assert_rows_equal_alone(got, params, cfg, tokens):
+    for row, n in enumerate(LENGTHS):
+        alone = forward(params, tokens[row : row + 1, :n], cfg)[0]
+        np.testing.assert_allclose(got[row, :n], alone, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("pieces", [(12,), (5, 1, 6), (1,) * 12], ids=str)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_cached_decoding_equals_the_full_forward(name, pieces):
+    cfg = CONFIGS[name]
+    params, tokens, positions = example(cfg)
+    with jax.enable_x64(True):
+        on_device = jax.tree.map(jnp.asarray, params)
+        got, _ = in_pieces(on_device, cfg, tokens, positions, pieces, init_cache(cfg, 3, S, np.float64))
+    assert_rows_equal_alone(got, params, cfg, tokens)
+
+
+def test_empty_slots_and_pads_are_invisible():
+    """Whatever lies in slots that nobody wrote, and whatever tokens the pads are, no logit changes."""
+    params, tokens, positions = example(SMALL)
+    dirt = np.random.default_rng(0).normal(size=(2, 3, S, SMALL.n_kv_heads, SMALL.head_dim)) * 100
+    other_pads = np.where(positions == FAR, 9, tokens)
+    with jax.enable_x64(True):
+        on_device = jax.tree.map(jnp.asarray, params)
+        cache = init_cache(SMALL, 3, S, np.float64)
+        dirty = tuple(c._replace(k=jnp.asarray(dirt[0]), v=jnp.asarray(dirt[1])) for c in cache)
+        got, after = in_pieces(on_device, SMALL, other_pads, positions, (6, 6), dirty)
+    assert_rows_equal_alone(got, params, SMALL, tokens)
+    slots = np.where(np.arange(S) < np.array(LENGTHS)[:, None], np.arange(S), FAR)
+    for layer in after:
+        np.testing.assert_array_equal(layer.positions, slots)
+
+
+def test_layers_that_reuse_keys_decode_too():
+    """A layer without wk and wv attends to the cache of the last layer that has them."""
+    params, tokens, positions = example(SMALL)
+    first, second = params.layers
+    params = params._replace(layers=(first, second._replace(wk=None, wv=None, k_norm=None)))
+    with jax.enable_x64(True):
+        on_device = jax.tree.map(jnp.asarray, params)
+        got, _ = in_pieces(on_device, SMALL, tokens, positions, (5, 1, 6), init_cache(SMALL, 3, S, np.float64))
+    assert_rows_equal_alone(got, params, SMALL, tokens)
+
+
+@pytest.mark.parametrize("B", [1, 3])
+def test_the_compiled_loop_updates_the_cache_in_place(B):
+    """No instruction of a step copies a whole cache: that would cost as much as reading it, in every layer."""
+    run = generation._Run(random_params(SMALL), SMALL, [[1, 2]] * B, 200, generation.Sampler(), 0, None)
+    prefill = functools.partial(generation._prefill, S=run.S, program=run.program)
+    state, _ = jax.eval_shape(prefill, run.params, run.prompts, run.lengths, run.knobs)
+    text = generation._decode.lower(run.params, state, run.knobs, 5, program=run.program).compile().as_text()
+    whole = f"f32[{','.join(map(str, state.cache[0].k.shape))}]"
+    made = [line.split(" = ", 1)[1] for line in text.splitlines() if " = " + whole in line]
+    copied = [line for line in made if line.split("(")[0].endswith(" copy")]
+    assert len(made) > len(state.cache)
+    assert not copied, copied[:3]

@@ -1,0 +1,221 @@
+"""generate, rollouts and stream against loops over the full forward pass, closed forms and themselves."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from afm_ref import generation
+from afm_ref.generation import generate, rollouts, stream, stream_text
+from afm_ref.losses import token_log_probs
+from afm_ref.transformer import Remat, forward, group
+from tests.generation.test_sampling import brute_force, chi_square, chi_square_limit
+from tests.interop.models import QWEN3, SMALL, logits_float64, map_weights, random_params
+
+PROMPTS = [[3, 1, 4, 1, 5], [9], [2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2]]
+
+
+def argmax_loop(params, cfg, prompt, n):
+    """Return (n greedy tokens, the smallest lead of a winner over the runner-up) in NumPy float64, without a cache."""
+    tokens, lead = list(prompt), np.inf
+    for _ in range(n):
+        last = logits_float64(params, np.array([tokens]), cfg)[0, -1]
+        second, first = np.sort(last)[-2:]
+        lead = min(lead, first - second)
+        tokens.append(int(last.argmax()))
+    return tokens[len(prompt) :], lead
+
+
+def as_lists(rows):
+    return [row.tolist() for row in rows]
+
+
+@pytest.mark.parametrize("cfg", [dataclasses.replace(SMALL, tie_embeddings=False), QWEN3], ids=["afm", "qwen3"])
+def test_greedy_equals_argmax_over_the_full_forward(cfg):
+    params = random_params(cfg, seed=2)
+    got = generate(params, cfg, PROMPTS, 20)
+    for row, prompt in zip(got, PROMPTS, strict=True):
+        expected, lead = argmax_loop(params, cfg, prompt, 20)
+        assert lead > 1e-4, "choose another seed: float32 may not decide this"
+        assert row.dtype == np.int32
+        assert row.tolist() == expected
+        assert len(set(expected)) > 3, "choose another seed: a loop on one token shows little"
+
+
+def test_ragged_rows_continue_as_they_would_alone():
+    params = random_params(QWEN3, seed=2)
+    together = generate(params, QWEN3, PROMPTS, 9)
+    assert as_lists(together) == [generate(params, QWEN3, [p], 9)[0].tolist() for p in PROMPTS]
+    square = np.array([PROMPTS[0], PROMPTS[0][::-1]])
+    assert as_lists(generate(params, QWEN3, square, 4)) == as_lists(generate(params, QWEN3, square.tolist(), 4))
+
+
+@pytest.mark.parametrize("container", [group, lambda layers: Remat(group(layers)), list])
+def test_layers_in_any_container_generate_the_same(container):
+    params = random_params(QWEN3, seed=2)
+    contained = params._replace(layers=container(params.layers))
+    assert as_lists(generate(contained, QWEN3, PROMPTS, 5)) == as_lists(generate(params, QWEN3, PROMPTS, 5))
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 64])
+def test_streamed_pieces_join_to_what_generate_returns(chunk):
+    params = random_params(QWEN3, seed=2)
+    settings = dict(temperature=1.0, top_k=9, top_p=0.9, seed=7, stop={4, 5})
+    pieces = list(stream(params, QWEN3, PROMPTS, 70, chunk=chunk, **settings))
+    assert max(len(row) for piece in pieces for row in piece) <= chunk
+    joined = [np.concatenate(row).tolist() for row in zip(*pieces, strict=True)]
+    assert joined == as_lists(generate(params, QWEN3, PROMPTS, 70, **settings))
+
+
+def test_a_row_ends_with_its_first_stop_token():
+    params = random_params(QWEN3, seed=2)
+    free = as_lists(generate(params, QWEN3, PROMPTS, 100, temperature=1.0))
+    for stop in (6, {6, 11}, [11, 6, 0, 1, 2]):
+        wanted = {stop} if stop == 6 else set(stop)
+        cut = [next((i + 1 for i, t in enumerate(row) if t in wanted), len(row)) for row in free]
+        got = generate(params, QWEN3, PROMPTS, 100, temperature=1.0, stop=stop)
+        assert as_lists(got) == [row[:n] for row, n in zip(free, cut, strict=True)]
+        assert len(set(cut)) == 3
+
+
+def test_a_row_depends_on_seed_row_and_position_alone():
+    params = random_params(QWEN3, seed=2)
+    settings = dict(temperature=1.5, seed=11)
+    a, b, c = as_lists(generate(params, QWEN3, PROMPTS, 30, **settings))
+    others = as_lists(generate(params, QWEN3, [PROMPTS[0], PROMPTS[2], PROMPTS[2], [1, 2]], 12, **settings))
+    assert others[0] == a[:12] and others[2] == c[:12]
+    assert others[1] != others[2], "two rows with one prompt draw from different streams"
+    assert as_lists(generate(params, QWEN3, PROMPTS, 30, temperature=1.5, seed=12)) != [a, b, c]
+
+
+@pytest.mark.parametrize("top_k, top_p", [(None, None), (6, None), (None, 0.8), (8, 0.7)])
+def test_sampled_frequencies_follow_the_model(top_k, top_p):
+    """The first and the second token of many rows with one prompt, against the full forward's probabilities."""
+    params, B, prompt = random_params(QWEN3, seed=2), 3000, [3, 1, 4]
+    rows = generate(params, QWEN3, [prompt] * B, 2, temperature=0.8, top_k=top_k, top_p=top_p, seed=1)
+    pairs = np.stack(rows)
+    most_common = int(np.bincount(pairs[:, 0]).argmax())
+    seconds = pairs[pairs[:, 0] == most_common, 1]
+    for drawn, context in ((pairs[:, 0], prompt), (seconds, [*prompt, most_common])):
+        scores = logits_float64(params, np.array([context]), QWEN3)[0, -1]
+        _, probabilities = brute_force(scores, 0.8, top_k, top_p)
+        statistic, degrees = chi_square(np.bincount(drawn, minlength=QWEN3.vocab_size), probabilities)
+        assert statistic < chi_square_limit(degrees)
+
+
+def test_rollouts_return_the_log_probs_of_the_model_itself():
+    params = random_params(QWEN3, seed=2)
+    exact = map_weights(lambda w: w.astype(np.float64), params)
+    got = rollouts(params, QWEN3, PROMPTS, 12, temperature=2.0, top_k=8, seed=1, stop=4)
+    for prompt, tokens, log_probs in zip(PROMPTS, got.tokens, got.log_probs, strict=True):
+        text = np.concatenate([prompt, tokens])[None].astype(np.int32)
+        expected = token_log_probs(forward(exact, text[:, :-1], QWEN3), text[:, 1:])[0, len(prompt) - 1 :]
+        # float32 logits of size 10 after a few dozen roundings
+        np.testing.assert_allclose(log_probs, expected, atol=100 * 10 * np.finfo(np.float32).eps)
+
+
+def test_one_compilation_serves_all_lengths_of_a_bucket(monkeypatch):
+    traced = []
+
+    def counted(params, tokens, *rest):
+        traced.append(tokens.shape)
+        return original(params, tokens, *rest)
+
+    original = generation.hidden
+    monkeypatch.setattr(generation, "hidden", counted)
+    cfg = dataclasses.replace(SMALL, rope_theta=123.0)  # a config of its own: nothing is compiled for it yet
+    params = random_params(cfg)
+    generate(params, cfg, [[1, 2, 3], [4]], 20)
+    once = list(traced)
+    assert once == [(2, 16), (2, 1)]  # prefill and decode, each traced once
+    generate(params, cfg, [[5], [1, 2, 3, 4, 5, 6, 7]], 17, stop=3)
+    list(stream(params, cfg, [[5] * 9, [1]], 19, chunk=5))
+    assert traced == once
+    generate(params, cfg, [[5], [6]], 20, temperature=0.7, top_p=0.9)  # drawing is another program
+    generate(params, cfg, [[5], [6]], 20, temperature=1.7, top_p=0.5, seed=9)  # of which these are only values
+    assert traced == once * 2
+    generate(params, cfg, [[5] * 17, [6]], 20)
+    assert traced == [*once * 2, (2, 32), (2, 1)]
+
+
+class Bytes:
+    """A tokenizer of bytes, hence with characters of several tokens."""
+
+    def encode(self, text):
+        return np.frombuffer(text.encode(), np.uint8).astype(np.int32)
+
+    def decode(self, ids):
+        return bytes(ids).decode("utf-8", errors="replace")
+
+
+def test_text_streams_in_whole_characters(monkeypatch):
+    text = "na\u00efve \u20ac \U0001f600!"
+    ids = Bytes().encode(text)
+    monkeypatch.setattr(generation, "stream", lambda *args, **settings: ([ids[i : i + 1]] for i in range(len(ids))))
+    assert list(stream_text(None, None, Bytes(), "x", 99)) == list(text)
+    cut = ids[:-2]  # ends within the emoji
+    monkeypatch.setattr(
+        generation, "stream", lambda *args, **settings: ([cut[i : i + 4]] for i in range(0, len(cut), 4))
+    )
+    assert "".join(stream_text(None, None, Bytes(), "x", 99)) == text[:-2] + "\ufffd"
+
+
+def test_text_streams_from_a_model():
+    cfg = dataclasses.replace(SMALL, vocab_size=256)
+    params = random_params(cfg)
+    pieces = list(stream_text(params, cfg, Bytes(), "abc", 40, temperature=1.0, chunk=4))
+    ids = generate(params, cfg, [Bytes().encode("abc")], 40, temperature=1.0)[0]
+    assert "".join(pieces) == Bytes().decode(ids.tolist())
+    with pytest.raises(ValueError, match="prompt is empty"):
+        stream_text(params, cfg, Bytes(), "", 3)
+
+
+def test_nothing_wanted_gives_nothing():
+    got = generate(random_params(SMALL), SMALL, PROMPTS, 0)
+    assert [(row.shape, row.dtype) for row in got] == [((0,), np.int32)] * 3
+    assert list(stream(random_params(SMALL), SMALL, PROMPTS, 0)) == []
+
+
+@pytest.mark.parametrize(
+    "tokens, n, settings, error, names",
+    [
+        ([], 3, {}, ValueError, "batch is empty"),
+        (np.zeros((0, 3), int), 3, {}, ValueError, "batch is empty"),
+        ([[1], []], 3, {}, ValueError, "prompt 1 is empty"),
+        (np.zeros((2, 0), int), 3, {}, ValueError, "prompt 0 is empty"),
+        ([1, 2], 3, {}, ValueError, "wrap"),
+        (np.array([1, 2]), 3, {}, ValueError, "wrap"),
+        ("text", 3, {}, ValueError, "encode"),
+        ([["a"]], 3, {}, TypeError, "integers"),
+        ([[1.0, 2.0]], 3, {}, TypeError, "integers"),
+        ([[1, 17]], 3, {}, ValueError, "17"),
+        ([[1, -1]], 3, {}, ValueError, "-1"),
+        ([[1]], -1, {}, ValueError, "max_new_tokens"),
+        ([[1]], 2.5, {}, TypeError, "max_new_tokens"),
+        ([[1]], 3, {"temperature": -1.0}, ValueError, "temperature"),
+        ([[1]], 3, {"top_k": 0}, ValueError, "top_k"),
+        ([[1]], 3, {"top_p": 1.5}, ValueError, "top_p"),
+        ([[1]], 3, {"stop": 17}, ValueError, "stop token 17"),
+        ([[1]], 3, {"stop": {"a"}}, TypeError, "stop"),
+        ([[1]], 3, {"seed": 1.5}, TypeError, "seed"),
+    ],
+)
+@pytest.mark.parametrize("function", [generate, stream])
+def test_bad_input_is_named_at_once(function, tokens, n, settings, error, names):
+    with pytest.raises(error, match=names):
+        function(random_params(SMALL), SMALL, tokens, n, **settings)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_named(value, temperature):
+    params = random_params(SMALL)
+    params.layers[1].w_up[3, 2] = value
+    with pytest.raises(FloatingPointError, match=r"layers\[1\]\.w_up"):
+        generate(params, SMALL, PROMPTS, 5, temperature=temperature, top_p=0.9)
+
+
+def test_weights_of_another_precision_generate_too():
+    params = map_weights(lambda w: jax.numpy.asarray(w, jax.numpy.bfloat16), random_params(SMALL))
+    assert [len(row) for row in generate(params, SMALL, PROMPTS, 5)] == [5, 5, 5]

@@ -1,0 +1,112 @@
+"""Filters against brute force in NumPy, draws against their closed-form distribution."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from afm_ref.sampling import Sampler, draw, filtered, row_keys
+
+# Quarters: distinct values stay distinct and ties stay ties in float32, and sums of probabilities keep a distance
+LOGITS = st.lists(st.integers(-20, 20).map(lambda n: n / 4), min_size=1, max_size=12)
+
+
+def brute_force(values, temperature, top_k, top_p):
+    """Return the set of tokens that may be drawn and their probabilities, by definition and in float64."""
+    scores = np.array(values, np.float64) / temperature
+    allowed = list(range(len(values)))
+    if top_k is not None:
+        allowed = [i for i in allowed if sum(scores[j] > scores[i] for j in allowed) < top_k]
+
+    def probability(i):
+        return np.exp(scores[i]) / sum(np.exp(scores[j]) for j in allowed)
+
+    if top_p is not None:
+        nucleus, total = [], 0.0
+        for i in sorted(allowed, key=lambda i: -scores[i]):
+            if total >= top_p:
+                break
+            nucleus.append(i)
+            total += probability(i)
+        allowed = [i for i in allowed if scores[i] >= scores[nucleus[-1]]]
+    return allowed, np.array([probability(i) if i in allowed else 0.0 for i in range(len(values))])
+
+
+def mass_before(values, temperature, top_k):
+    """Return the running sums that top_p is compared with: where it equals one, rounding decides."""
+    allowed, probabilities = brute_force(values, temperature, top_k, None)
+    return np.cumsum(np.sort(probabilities[allowed])[::-1])
+
+
+@settings(max_examples=60)
+@given(LOGITS, st.sampled_from([0.5, 1.0, 2.0]), st.none() | st.integers(1, 14), st.none() | st.floats(0.01, 0.99))
+def test_filters_equal_brute_force(values, temperature, top_k, top_p):
+    if top_p is not None and np.abs(mass_before(values, temperature, top_k) - top_p).min() < 1e-5:
+        top_p = 1.0
+    allowed, probabilities = brute_force(values, temperature, top_k, top_p)
+    got = np.asarray(filtered(jnp.asarray([values], jnp.float32), temperature, top_k, top_p))[0]
+    assert np.flatnonzero(np.isfinite(got)).tolist() == allowed
+    np.testing.assert_allclose(jax.nn.softmax(got), probabilities, atol=1e-5)
+
+
+def test_a_tiny_top_p_keeps_the_most_likely_token():
+    got = filtered(jnp.asarray([[1.0, 3.0, 2.0]], jnp.float32), 1.0, None, 1e-12)
+    np.testing.assert_array_equal(np.isfinite(got), [[False, True, False]])
+
+
+def chi_square(counts, probabilities):
+    expected = probabilities * counts.sum()
+    used = expected > 0
+    assert counts[~used].sum() == 0
+    return float(((counts - expected)[used] ** 2 / expected[used]).sum()), int(used.sum()) - 1
+
+
+def chi_square_limit(degrees):
+    """Return roughly the 1 - 1e-4 quantile (Wilson and Hilferty)."""
+    return degrees * (1 - 2 / (9 * degrees) + 3.72 * np.sqrt(2 / (9 * degrees))) ** 3
+
+
+@pytest.mark.parametrize("top_k, top_p", [(None, None), (4, None), (None, 0.7), (5, 0.8)])
+def test_draws_follow_the_softmax(top_k, top_p):
+    B, values = 20_000, [0.0, 1.0, 2.0, -1.0, 0.5, 1.5, 2.5]
+    scores = filtered(jnp.asarray(values, jnp.float32)[None], 1.3, top_k, top_p)
+    tokens = np.asarray(draw(jnp.repeat(scores, B, 0), row_keys(5, B), jnp.zeros(B, jnp.int32)))
+    statistic, degrees = chi_square(
+        np.bincount(tokens, minlength=len(values)), brute_force(values, 1.3, top_k, top_p)[1]
+    )
+    assert statistic < chi_square_limit(degrees)
+
+
+def test_draws_of_a_row_at_successive_positions_are_independent():
+    """A chi-square over pairs of neighbours: the position must enter the random stream."""
+    n, V = 20_000, 3
+    scores = jnp.zeros((n, V), jnp.float32)
+    keys = jnp.repeat(row_keys(5, 1), n)
+    tokens = np.asarray(draw(scores, keys, jnp.arange(n, dtype=jnp.int32)))
+    pairs = np.bincount(V * tokens[:-1] + tokens[1:], minlength=V * V)
+    statistic, degrees = chi_square(pairs, np.full(V * V, 1 / (V * V)))
+    assert statistic < chi_square_limit(degrees)
+
+
+@pytest.mark.parametrize(
+    "settings_, error, names",
+    [
+        ({"temperature": -0.1}, ValueError, "temperature"),
+        ({"temperature": float("nan")}, ValueError, "temperature"),
+        ({"temperature": float("inf")}, ValueError, "temperature"),
+        ({"temperature": "hot"}, TypeError, "temperature"),
+        ({"temperature": None}, TypeError, "temperature"),
+        ({"temperature": 1.0, "top_k": 0}, ValueError, "top_k"),
+        ({"temperature": 1.0, "top_k": 2.5}, TypeError, "top_k"),
+        ({"temperature": 1.0, "top_k": True}, TypeError, "top_k"),
+        ({"temperature": 1.0, "top_p": 0.0}, ValueError, "top_p"),
+        ({"temperature": 1.0, "top_p": 1.01}, ValueError, "top_p"),
+        ({"temperature": 1.0, "top_p": float("nan")}, ValueError, "top_p"),
+        ({"temperature": 1.0, "top_p": "most"}, TypeError, "top_p"),
+    ],
+)
+def test_settings_without_sense_are_named(settings_, error, names):
+    with pytest.raises(error, match=names):
+        Sampler(**settings_).check()
