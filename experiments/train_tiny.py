@@ -31,8 +31,8 @@ SOURCES = {"english": ("topics", "docstrings"), "code": ("code",), "everyday": (
 def arguments():
     """Return the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=2400, help="optimizer steps (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=16, help=f"rows of {SEQ_LEN} tokens (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=2100, help="optimizer steps (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=8, help=f"rows of {SEQ_LEN} tokens (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=0.01, help="peak (default: %(default)s)")
     parser.add_argument("--checkpoint", type=Path, default=Path("runs/train_tiny"), help="default: %(default)s")
     parser.add_argument("--assets", type=Path, default=Path("afm_ref/assets/tiny"), help="default: %(default)s")
