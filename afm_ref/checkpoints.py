@@ -7,6 +7,8 @@ frozen weights are the caller's: the fingerprint has their checksum.
 import dataclasses
 import functools
 import inspect
+import json
+import os
 import warnings
 import zlib
 from pathlib import Path
@@ -16,6 +18,9 @@ import numpy as np
 
 from .history import PER_STEP, History
 from .training import path_of
+
+SEAL = "checksums.json"  # of all files in a checkpoint's folder; written last
+UNFINISHED = "unfinished"
 
 
 class Folder:
@@ -37,55 +42,74 @@ class Folder:
         self.newest = None
 
     def save(self, state, records, evaluations):
-        """Write the state under its number of steps. orbax renames the folder into place when it is complete."""
-        arrays = _flatten(state) | _history_arrays(records)
-        about = {"fingerprint": self.fingerprint, "evaluations": evaluations,
-                 "checksums": {name: checksum(array) for name, array in arrays.items()}}  # fmt: skip
+        """Write the state under its number of steps: orbax's files, then their checksums. Without those it is none."""
         args = self.ocp.args
-        if state.step in self.manager.all_steps():  # a damaged one that load passed over
+        if state.step in self.manager.all_steps():  # a damaged or unfinished one that load passed over
             self.manager.delete(state.step)
-        self.manager.save(
-            state.step, args=args.Composite(arrays=args.StandardSave(arrays), about=args.JsonSave(about)), force=True
-        )
+        arrays = args.StandardSave(_flatten(state) | _history_arrays(records))
+        about = args.JsonSave({"fingerprint": self.fingerprint, "evaluations": evaluations})
+        self.manager.save(state.step, args=args.Composite(arrays=arrays, about=about), force=True)
+        _seal(self.path / str(state.step))
         self.newest = state.step
 
     def load(self, like):
-        """Return (state, records, evaluations) of the newest whole checkpoint, or None from an empty folder."""
-        damage = None
+        """Return (state, records, evaluations) of the newest whole checkpoint, or None where there is none."""
+        damaged = None
         for step in sorted(self.manager.all_steps(), reverse=True):
-            try:
-                about = self._read(step, about=self.ocp.args.JsonRestore()).about
-                problem = difference(about["fingerprint"], self.fingerprint)
-                found = None if problem else self._arrays(step, about, like)
-            except Exception as error:  # whatever orbax and its file formats raise on damaged files
-                damage = error
-                text = f"checkpoint {self.path / str(step)} is damaged ({error}); trying the one before it"
-                warnings.warn(text, stacklevel=4)
-                continue
-            if problem:
-                raise ValueError(
-                    f"{self.path} holds checkpoints of another run: {problem}. Give another folder, or the settings "
-                    "of that run"
-                )
-            self.newest = step
-            return found
-        if damage is not None:
-            raise ValueError(f"no checkpoint in {self.path} can be read: delete it to start again") from damage
+            problem = _damage(self.path / str(step))
+            if problem is None:
+                return self._restore(step, like)
+            if problem != UNFINISHED:
+                damaged = f"checkpoint {self.path / str(step)} is damaged ({problem})"
+                warnings.warn(f"{damaged}; trying the one before it", stacklevel=4)
+        if damaged:
+            raise ValueError(f"{damaged} and there is none before it: delete {self.path} to start again")
         return None
 
-    def _read(self, step, **items):
-        return self.manager.restore(step, args=self.ocp.args.Composite(**items))
-
-    def _arrays(self, step, about, like):
-        flat = _flatten(like._replace(step=step))
-        expected = flat | _history_arrays([dict.fromkeys(PER_STEP, 0)] * step)
-        arrays = self._read(step, arrays=self.ocp.args.StandardRestore(expected)).arrays
-        for name, array in arrays.items():
-            if checksum(array) != about["checksums"][name]:
-                raise ValueError(f"{name} does not have the checksum it was written with")
+    def _restore(self, step, like):
+        args = self.ocp.args
+        about = self.manager.restore(step, args=args.Composite(about=args.JsonRestore())).about
+        problem = difference(about["fingerprint"], self.fingerprint)
+        if problem:
+            raise ValueError(
+                f"{self.path} holds checkpoints of another run: {problem}. Give another folder, or the settings of "
+                "that run"
+            )
+        expected = _flatten(like) | _history_arrays([dict.fromkeys(PER_STEP, 0)] * step)
+        arrays = self.manager.restore(step, args=args.Composite(arrays=args.StandardRestore(expected))).arrays
         columns = {name: arrays["history." + name].tolist() for name in PER_STEP}
         history = History.from_lists(columns | {"evaluations": about["evaluations"]})
+        self.newest = step
         return _unflatten(like, arrays)._replace(step=step), history.records(), history.evaluations
+
+
+def _files(folder):
+    """Return {name: [size_bytes, checksum]} of all files of a checkpoint."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(SEAL))
+    return {path.relative_to(folder).as_posix(): [path.stat().st_size, zlib.crc32(path.read_bytes())] for path in paths}
+
+
+def _seal(folder):
+    """Write the checksums of a checkpoint's files: from now on it counts."""
+    partial = folder / (SEAL + ".partial")
+    with open(partial, "w", encoding="utf-8") as file:
+        json.dump(_files(folder), file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, folder / SEAL)
+
+
+def _damage(folder):
+    """Return what is wrong with a checkpoint's files, or None."""
+    if not (folder / SEAL).exists():
+        return UNFINISHED
+    try:
+        written = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+    except ValueError:
+        return f"{SEAL} is no JSON"
+    found = _files(folder)
+    wrong = [name for name in written if found.get(name) != written[name]]
+    return f"{wrong[0]} is missing or not what was written" if wrong else None
 
 
 def _flatten(state):
@@ -126,14 +150,14 @@ def describe(value, depth: int = 16):
     if isinstance(value, (bool, int, float, type(None))):
         return value
     if isinstance(value, str):
-        return value if len(value) < 200 else f"text with checksum {_crc(value)}"
+        return value if len(value) < 200 else f"text with checksum {zlib.crc32(value.encode())}"
     if depth == 0:
         return type(value).__name__
     leaves = jax.tree.leaves(value)
     if leaves and all(hasattr(leaf, "dtype") for leaf in leaves):
         return _tree_checksum(value)
     if isinstance(value, (list, tuple)) and len(value) > 100:
-        return f"{len(value)} items with checksum {_crc(str([describe(v, depth - 1) for v in value]))}"
+        return f"{len(value)} items with checksum {zlib.crc32(str([describe(v, depth - 1) for v in value]).encode())}"
     name, parts = _parts(value)
     return {"": name} | {str(key): describe(part, depth - 1) for key, part in parts.items()} if parts else name
 
@@ -169,13 +193,10 @@ def checksum(array) -> int:
     return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
 
 
-def _crc(text):
-    return zlib.crc32(text.encode())
-
-
 def _tree_checksum(tree):
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return _crc("".join(f"{path} {leaf.dtype} {leaf.shape} {checksum(np.asarray(leaf))}" for path, leaf in leaves))
+    text = "".join(f"{path} {leaf.dtype} {leaf.shape} {checksum(np.asarray(leaf))}" for path, leaf in leaves)
+    return zlib.crc32(text.encode())
 
 
 def _dotted(prefix, tree):

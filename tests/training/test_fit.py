@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tests.training.problems import data, noisy_batch, squares
 
 from afm_ref import losses, transformer
 from afm_ref.config import AFMConfig
 from afm_ref.history import History
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from afm_ref.training import fit, merge, split, where
+from tests.training.problems import data, noisy_batch, squares
 
 TINY = AFMConfig(d_model=8, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=12, vocab_size=16)
 
@@ -87,7 +87,10 @@ def test_frozen_leaves_come_back_untouched_and_the_callers_arrays_too():
                  select=select, progress=False)  # fmt: skip
     changed = []
     for (path, got), old, mine in zip(
-        jax.tree_util.tree_leaves_with_path(result.params), jax.tree.leaves(before), jax.tree.leaves(params), strict=True
+        jax.tree_util.tree_leaves_with_path(result.params),
+        jax.tree.leaves(before),
+        jax.tree.leaves(params),
+        strict=True,
     ):
         np.testing.assert_array_equal(old, mine)
         if np.asarray(got).tobytes() != old.tobytes():
@@ -209,7 +212,9 @@ def test_progress_shows_a_bar_or_nothing(capsys):
     assert "3/3" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("bad", [dict(steps=-1), dict(steps=1.5), dict(steps=3, keep=0), dict(steps=3, evaluate_every=0)])
+@pytest.mark.parametrize(
+    "bad", [dict(steps=-1), dict(steps=1.5), dict(steps=3, keep=0), dict(steps=3, evaluate_every=0)]
+)
 def test_counts_are_checked(bad):
     with pytest.raises((ValueError, TypeError), match=list(bad)[-1]):
         fit(zeros(), squares, noisy_batch, optax.sgd(0.1), progress=False, **bad)

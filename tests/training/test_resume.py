@@ -1,7 +1,5 @@
 """Interrupted and resumed equals never interrupted, to the last bit; what is not the same run is refused."""
 
-import json
-import os
 import random
 import signal
 import subprocess
@@ -11,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tests.training.problems import run, squares
 
 ROOT = Path(__file__).parents[2]
-STEPS = 40
+STEPS = 20
 
 
 def bits(result):
@@ -40,7 +39,7 @@ def test_killed_at_any_moment_continues_to_the_same_numbers(tmp_path, whole):
     for _ in range(3):
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
             first = child.stdout.readline()
-            time.sleep(rng.uniform(0.0, 0.5))
+            time.sleep(rng.uniform(0.0, 0.4))
             child.send_signal(signal.SIGKILL)
             reached.append(int(first or STEPS))
     assert reached[0] == 1
@@ -49,13 +48,17 @@ def test_killed_at_any_moment_continues_to_the_same_numbers(tmp_path, whole):
     assert bits(run(tmp_path / "run", STEPS)) == bits(whole)
 
 
-def test_a_half_written_checkpoint_is_never_loaded(tmp_path, whole):
-    run(tmp_path, 10)
-    newest = tmp_path / "10"
-    newest.rename(tmp_path / "10.orbax-checkpoint-tmp")  # as orbax names it until it is whole
+@pytest.mark.parametrize("unfinished", ["by orbax", "by us"])
+def test_a_half_written_checkpoint_is_never_loaded(tmp_path, whole, unfinished):
+    run(tmp_path, 10, checkpoint_every=5)
+    if unfinished == "by orbax":
+        (tmp_path / "10").rename(tmp_path / "10.orbax-checkpoint-tmp")  # so orbax names it until it is whole
+    else:
+        (tmp_path / "10" / "checksums.json").unlink()
+        damage(tmp_path / "10", "truncated")
     calls = []
-    result = run(tmp_path, STEPS, callback=lambda h: calls.append(len(h)), callback_every=1)
-    assert calls[0] == 10  # from step 9 on
+    result = run(tmp_path, STEPS, callback=lambda h: calls.append(len(h)), callback_every=1, checkpoint_every=9)
+    assert calls[0] == 6  # from step 5 on
     assert bits(result) == bits(whole)
     assert not list(tmp_path.glob("*tmp*"))
 
@@ -76,29 +79,21 @@ def damage(folder, how):
 
 @pytest.mark.parametrize("how", ["truncated", "flipped", "missing"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(tmp_path, whole, how):
-    run(tmp_path, 10)
+    run(tmp_path, 10, checkpoint_every=5)
     damage(tmp_path / "10", how)
     with pytest.warns(UserWarning, match=r"10 is damaged .* the one before"):
-        result = run(tmp_path, STEPS)
+        result = run(tmp_path, STEPS, checkpoint_every=10)
     assert bits(result) == bits(whole)
-
-
-def test_wrong_numbers_in_a_readable_checkpoint_are_noticed(tmp_path):
-    """What the file formats would not notice, the checksums of the arrays do."""
-    run(tmp_path, 2)
-    about = tmp_path / "2" / "about" / "metadata"
-    content = json.loads(about.read_text())
-    content["checksums"]["weights.w"] ^= 1
-    about.write_text(json.dumps(content))
-    with pytest.warns(UserWarning, match=r"2 is damaged \(weights.w does not have the checksum"):
-        run(tmp_path, 2)
 
 
 def test_nothing_readable_is_refused(tmp_path):
     run(tmp_path, 3)
     for folder in list(tmp_path.iterdir()):
         damage(folder, "truncated")
-    with pytest.warns(UserWarning, match="damaged"), pytest.raises(ValueError, match=r"no checkpoint in .* can be read"):
+    with (
+        pytest.warns(UserWarning, match="damaged"),
+        pytest.raises(ValueError, match=r"damaged .* none before it: delete"),
+    ):
         run(tmp_path, 5)
 
 
@@ -135,7 +130,7 @@ def test_keyboard_interrupt_saves_first(tmp_path, whole):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, STEPS, callback=interrupt, callback_every=1, checkpoint_every=10)
     assert (tmp_path / "13").is_dir()
-    assert bits(run(tmp_path, STEPS)) == bits(whole)
+    assert bits(run(tmp_path, STEPS, checkpoint_every=10)) == bits(whole)
 
 
 def test_evaluations_are_neither_lost_nor_repeated(tmp_path):
