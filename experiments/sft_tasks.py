@@ -70,9 +70,8 @@ def main():
         values = [run[task]["success"] for run in runs]
         interval = evaluation.mean_interval(values) if a.seeds > 1 else values
         numbers["success"][task] = [round(float(v), 4) for v in interval]
-        print(
-            f"{task:10} base {base[task]['success']:.2f}   after SFT {numbers['success'][task]}   {runs[0][task]['example']!r}"
-        )
+        print(f"{task:10} base {base[task]['success']:.2f}   after SFT {numbers['success'][task]}")
+        print(f"           first reply: {runs[0][task]['example']!r}")
     print(_record.save("sft_tasks", "python -m experiments.sft_tasks", vars(a), list(range(a.seeds)), numbers))
 
 
