@@ -82,7 +82,7 @@ def _choose(name, value, choices):
         raise ValueError(f"AFMConfig.{name} must be one of {choices}, got {value!r}")
 
 
-# Dimensions: TR24 Table 1. d_ff is not in the table; 8064 is AXLearn honeycrisp-3B's (it truncates to the stated 2.58B).
+# Dimensions: TR24 Table 1. d_ff is not in it; 8064 is AXLearn honeycrisp-3B's, and truncates to the stated 2.58B.
 AFM_ON_DEVICE = AFMConfig(
     d_model=3072, n_layers=26, n_heads=24, n_kv_heads=8, head_dim=128, d_ff=8064, vocab_size=49_152
 )

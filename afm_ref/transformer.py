@@ -231,6 +231,23 @@ def group(layers: tuple) -> tuple:
     return tuple(Stacked(jax.tree.map(stack, *run)) if len(run) > 1 else run[0] for run in runs)
 
 
+def ungroup(layers) -> tuple:
+    """Return the single layers inside any container, in order: it undoes `group`."""
+    if isinstance(layers, Layer):
+        return (layers,)
+    if isinstance(layers, Stacked):
+        import jax
+
+        L = jax.tree.leaves(layers.layer)[0].shape[0]
+        return tuple(jax.tree.map(lambda leaf, i=i: leaf[i], layers.layer) for i in range(L))
+    inner = getattr(layers, "layers", layers)
+    if not isinstance(inner, tuple | list):
+        raise ValueError(
+            f"cannot take the layers out of a {type(layers).__name__}: use the model before it was wrapped"
+        )
+    return tuple(one for item in inner for one in ungroup(item))
+
+
 def hidden(
     params: Params,
     tokens: Int[Array, "B T"],

@@ -11,7 +11,7 @@ import numpy as np
 
 from afm_ref.config import AFMConfig
 from afm_ref.data import tokenizer as own_tokenizer
-from afm_ref.transformer import Layer, Params, Remat, Stacked
+from afm_ref.transformer import Layer, Params, ungroup
 
 from . import config_json, tensor_files
 from .foreign_tokenizer import ForeignTokenizer
@@ -146,23 +146,9 @@ def _token_ids(tokenizer):
 def _named(params, cfg):
     """Return {name in the file: array} of the weights that are there."""
     tensors = {EMBED: params.embed, FINAL_NORM: params.final_norm, UNEMBED: params.unembed}
-    for i, layer in enumerate(_unstacked(params.layers)):
+    for i, layer in enumerate(ungroup(params.layers)):
         tensors |= {layer_tensor(i, field): getattr(layer, field) for field in Layer._fields}
     return {name: _array(name, w) for name, w in tensors.items() if w is not None}
-
-
-def _unstacked(layers):
-    """Return the layers one by one, whatever container they came in."""
-    if isinstance(layers, Layer):
-        return [layers]
-    if isinstance(layers, Remat):
-        return _unstacked(layers.layers)
-    if isinstance(layers, Stacked):
-        leaves = [None if w is None else _array(field, w) for field, w in zip(Layer._fields, layers.layer)]
-        return [Layer(*(None if w is None else w[i] for w in leaves)) for i in range(len(leaves[0]))]
-    if isinstance(layers, tuple | list):
-        return [one for item in layers for one in _unstacked(item)]
-    raise ValueError(f"cannot save layers in a {type(layers).__name__}: save the model before wrapping its layers")
 
 
 def _array(name, w):

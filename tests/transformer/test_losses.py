@@ -34,7 +34,9 @@ def test_token_log_probs_closed_form():
 
 def test_token_log_probs_gradient_is_p_minus_one_hot():
     logits = np.random.default_rng(0).standard_normal(7).astype(np.float32)
-    grad = jax.grad(lambda z: -losses.token_log_probs(z[None], np.array([3], np.int32)).sum())(jax.numpy.asarray(logits))
+    grad = jax.grad(lambda z: -losses.token_log_probs(z[None], np.array([3], np.int32)).sum())(
+        jax.numpy.asarray(logits)
+    )
     p = np.exp(logits) / np.exp(logits).sum()
     np.testing.assert_allclose(grad, p - np.eye(7)[3], atol=1e-6)
 

@@ -130,6 +130,15 @@ def test_group_stacks_only_runs_of_equal_layers():
     assert "while" in compiled.as_text()  # a scan, not three copies
 
 
+def test_ungroup_undoes_every_container():
+    layers = tf.init(CFG, 0).layers
+    for wrapped in (layers, tf.group(layers), tf.Remat(tf.group(layers)), (layers[0], tf.Remat(tf.group(layers[1:])))):
+        same = jax.tree.map(np.array_equal, tf.ungroup(wrapped), layers)
+        assert all(jax.tree.leaves(same))
+    with pytest.raises(ValueError, match="take the layers out of a str"):
+        tf.ungroup("layers")
+
+
 def test_remat_computes_the_activations_again():
     params = jax.tree.map(jnp.asarray, tf.init(CFG, 0))
 
