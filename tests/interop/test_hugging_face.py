@@ -255,7 +255,7 @@ BROKEN_PARAMS = {
     "tied": (lambda p: p._replace(unembed=None), r"lm_head\.weight is only in the cfg"),
     "too many": (lambda p: p._replace(layers=p.layers * 2), r"layers\.2.* is only in the params"),
     "adapter": (lambda p: change_layer(p, wo=Adapter()), r"o_proj\.weight is a Adapter: merge it"),
-    "container": (lambda p: p._replace(layers=Adapter()), "layers in a Adapter"),
+    "container": (lambda p: p._replace(layers=Adapter()), "layers out of a Adapter"),
     "nan": (lambda p: p._replace(final_norm=p.final_norm * np.nan), r"model\.norm\.weight holds NaN"),
     "integers": (lambda p: p._replace(embed=p.embed.astype(int)), "dtype must be one of"),
 }
