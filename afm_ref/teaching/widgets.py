@@ -8,6 +8,7 @@ import html
 
 from . import figures
 
+WIDTH = "26em"  # of a slider or list with its label
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -23,8 +24,8 @@ def _control(kind: str, value, **settings):
         import ipywidgets
     except ImportError:
         return Fixed(value)
-    style = {"description_width": "initial"}
-    return getattr(ipywidgets, kind)(value=value, style=style, **settings)
+    settings.setdefault("layout", {"width": WIDTH})
+    return getattr(ipywidgets, kind)(value=value, style={"description_width": "initial"}, **settings)
 
 
 def slider(label: str, low: int, high: int, value: int):
@@ -44,11 +45,8 @@ def choice(label: str, options: list, value):
 
 def text(label: str, value: str):
     """Return a line of text that takes effect at Enter, or when the reader leaves it."""
-    settings = {"description": label, "continuous_update": False}
-    control = _control("Text", value, **settings)
-    if hasattr(control, "layout"):
-        control.layout.width = "90%"
-    return control
+    layout = {"width": "90%"}
+    return _control("Text", value, description=label, continuous_update=False, layout=layout)
 
 
 def explore(draw, alt: str, **controls) -> None:

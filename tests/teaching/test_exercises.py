@@ -78,15 +78,16 @@ def test_no_constant_is_right(id, constant):
     assert grade(id, lambda **_: constant).status == "wrong"
 
 
-@pytest.mark.parametrize("id", sorted(EXERCISES))
+@pytest.mark.parametrize("id", ["1.2", "1.3", "1.4"])
 def test_what_an_answer_does_to_its_input_does_not_reach_the_judge(id):
     def spoil(**arguments):
         for value in arguments.values():
             if isinstance(value, np.ndarray):
                 value[...] = 0
-        return next((v for v in arguments.values() if isinstance(v, np.ndarray)), 0)
+        return 1e9
 
-    assert grade(id, spoil).status == "wrong"
+    spoilt, honest = grade(id, spoil), grade(id, lambda **_: 1e9)
+    assert spoilt.status == "wrong" and spoilt.message == honest.message
 
 
 def test_the_stub_forms_are_not_attempted_and_errors_are_told():
