@@ -11,6 +11,7 @@ import sys
 from tools.mutate import Mutation, main
 
 OPS, TRANSFORMER, LOSSES = "afm_ref/ops.py", "afm_ref/transformer.py", "afm_ref/losses.py"
+PACKING = "afm_ref/data/packing.py"
 MODEL_TESTS = "tests/transformer/test_transformer.py::"
 
 MUTATIONS = [
@@ -97,6 +98,69 @@ MUTATIONS = [
         "2 * cfg.n_layers * cfg.n_kv_heads * cfg.head_dim",
         "2 * cfg.n_layers * cfg.n_heads * cfg.head_dim",
         "tests/config/test_config.py::test_on_device_reproduces_the_published_counts",
+    ),
+    Mutation(
+        "Qwen3 files are read as normalised after RoPE",
+        "afm_ref/interop/config_json.py",
+        '"qwen3": "before_rope"',
+        '"qwen3": "after_rope"',
+        "tests/interop/test_golden.py::test_logits_equal_golden",
+    ),
+    Mutation(
+        "a layout conversion forgets the keys",
+        "afm_ref/interop/rope_layout.py",
+        'wk=rows("wk"),',
+        "wk=layer.wk,",
+        "tests/interop/test_rope_layout.py::test_logits_do_not_change",
+    ),
+    Mutation(
+        "a save writes over the old file in place",
+        "afm_ref/interop/tensor_files.py",
+        'folder / f".{name}.{os.getpid()}.tmp" for',
+        "folder / name for",
+        "tests/interop/test_hugging_face.py::test_a_failure_while_writing_leaves_the_folder_as_it_was",
+    ),
+    Mutation(
+        "a target may begin another document",
+        PACKING,
+        "same = (documents[:, 1:] == documents[:, :-1]) & (documents[:, 1:] != NO_DOCUMENT) & trained[:, 1:]",
+        "same = (documents[:, 1:] != NO_DOCUMENT) & trained[:, 1:]",
+        "tests/data/test_packing.py::test_rows_by_hand",
+    ),
+    Mutation(
+        "the prompt is trained on",
+        PACKING,
+        "trained[row, start : len(ids)] = ids, row, True",
+        "trained[row, : len(ids)] = ids, row, True",
+        "tests/data/test_packing.py::test_conversations_train_the_response_alone",
+    ),
+    Mutation(
+        "a typed <|eos|> becomes the special token",
+        "afm_ref/data/tokenizer.py",
+        "self._plain.encode_special_tokens = True",
+        "self._plain.encode_special_tokens = False",
+        "tests/data/test_tokenizer.py::test_typed_markers_stay_text",
+    ),
+    Mutation(
+        "held-out text keeps a run of 13 words in common with training text",
+        "afm_ref/data/overlap.py",
+        "hits[hit][0] < right",
+        "hits[hit][1] <= right",
+        "tests/data/test_overlap.py::test_a_run_across_paragraphs_takes_both",
+    ),
+    Mutation(
+        "held-out pairs of sender and topic are in training too",
+        "afm_ref/data/tasks/grammar.py",
+        '== (split == "held_out")',
+        '== (split == "held_out") or split == "train"',
+        "tests/data/test_tasks.py::test_sender_and_topic_pairs_are_disjoint",
+    ),
+    Mutation(
+        "errors that a correction brings in do not count",
+        "afm_ref/data/tasks/metrics.py",
+        "return len(a) + len(b) - 2 * matched",
+        "return len(b) - matched",
+        "tests/data/test_metrics.py::test_scores_by_hand",
     ),
 ]
 
