@@ -24,12 +24,17 @@ def linear(x: Float[Array, "*batch in"], w) -> Float[Array, "*batch out"]:
 
         y_o = sum_i W_oi x_i
 
-    W: [out, in] as the papers write it, or a weight with `.apply(x)`.
+    W: [out, in] as the papers write it, or a weight with `.apply(x)`. The vectors are laid out as the rows of one
+    matrix: with a batch of matrices, XLA on a CPU copies every activation transposed in the backward pass (a quarter
+    of a training step).
 
     Source: TR24 section 2 (no biases: AXLearn honeycrisp, mlx-lm afm7) [inferred].
     Test: tests/transformer/test_ops.py::test_linear_is_einsum
     """
-    return w.apply(x) if hasattr(w, "apply") else x @ w.T
+    if hasattr(w, "apply"):
+        return w.apply(x)
+    y = x.reshape(-1, x.shape[-1]) @ w.T
+    return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 def lookup(tokens: Int[Array, "*batch"], w) -> Float[Array, "*batch D"]:
