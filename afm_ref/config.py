@@ -88,7 +88,7 @@ AFM_ON_DEVICE = AFMConfig(
 )
 
 # Ours: the model that is trained and shipped here, with the same three queries per key head.
-AFM_TINY = AFMConfig(d_model=192, n_layers=6, n_heads=6, n_kv_heads=2, head_dim=32, d_ff=512, vocab_size=2048)
+AFM_TINY = AFMConfig(d_model=192, n_layers=4, n_heads=6, n_kv_heads=2, head_dim=32, d_ff=576, vocab_size=2048)
 
 
 def layer_parameters(cfg: AFMConfig) -> dict[str, int]:

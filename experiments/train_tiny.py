@@ -31,9 +31,9 @@ SOURCES = {"english": ("topics", "docstrings"), "code": ("code",), "everyday": (
 def arguments():
     """Return the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=2100, help="optimizer steps (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=8, help=f"rows of {SEQ_LEN} tokens (default: %(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=0.01, help="peak (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=5800, help="optimizer steps (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=4, help=f"rows of {SEQ_LEN} tokens (default: %(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=0.006, help="peak (default: %(default)s)")
     parser.add_argument("--checkpoint", type=Path, default=Path("runs/train_tiny"), help="default: %(default)s")
     parser.add_argument("--assets", type=Path, default=Path("afm_ref/assets/tiny"), help="default: %(default)s")
     return parser.parse_args()
@@ -87,9 +87,9 @@ def main():
         optimizer,
         a.steps,
         evaluate=english_bits,
-        evaluate_every=400,
+        evaluate_every=580,
         checkpoint=a.checkpoint,
-        checkpoint_every=200,
+        checkpoint_every=580,
     )
     wall_s = time.time() - start
     hugging_face.save(a.assets, result.params, AFM_TINY, dtype="float16", tokenizer=tok)

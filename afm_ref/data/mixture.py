@@ -8,7 +8,7 @@ import numpy as np
 
 from afm_ref.data import corpora, overlap, tasks
 
-WEIGHTS = {"english": 0.35, "code": 0.35, "everyday": 0.20, "tasks": 0.10}
+WEIGHTS = {"english": 0.45, "code": 0.25, "everyday": 0.20, "tasks": 0.10}
 ENGLISH = ("topics", "docstrings")
 HELD_OUT_GENERATED = 300  # documents of each generated part
 CODE_PIECE_CHARS = 8000

@@ -8,6 +8,7 @@ alphabet become their UTF-8 bytes.
 import codecs
 import json
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -137,7 +138,8 @@ def train(texts, vocab_size: int = 2048, rare: float = 2e-6) -> Tokenizer:
     from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
     from tokenizers import Tokenizer as Backend
 
-    texts = list(texts)
+    markers = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
+    texts = [part for text in texts for part in markers.split(text)]  # no merges are spent on spelling out markers
     alphabet = _alphabet(texts, rare)
     smallest = len(SPECIAL_TOKENS) + len(BYTE_TOKENS) + len(alphabet) + 1
     if vocab_size < smallest:

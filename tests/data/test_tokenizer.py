@@ -133,6 +133,11 @@ def test_training_is_deterministic(tok, documents, tmp_path):
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
 
 
+def test_markers_in_the_texts_teach_nothing(tok, documents):
+    texts = [f"<|user|>{document.text}<|end|><|assistant|><|end|>" for document in documents]
+    assert tk.train(texts, vocab_size=800)._json == tok._json
+
+
 def test_save_and_load(tok, tmp_path):
     tok.save(tmp_path / "tokenizer.json")
     for path in (tmp_path, tmp_path / "tokenizer.json"):
