@@ -5,6 +5,7 @@ A side's time is that of a whole call: reading the prompt, decoding, handing the
 """
 
 from . import _common
+from ._qwen3 import DIMS, qwen3
 
 PROMPT, NEW = 64, 192
 
@@ -15,19 +16,11 @@ def model():
 
     import jax
     import jax.numpy as jnp
-    import torch
-    import transformers
 
+    from afm_ref.config import AFMConfig
     from afm_ref.interop import hugging_face
 
-    torch.manual_seed(0)
-    config = transformers.Qwen3Config(
-        vocab_size=4096, hidden_size=256, num_hidden_layers=6, num_attention_heads=4, num_key_value_heads=2,
-        head_dim=64, intermediate_size=704, tie_word_embeddings=True, rms_norm_eps=1e-5, max_position_embeddings=1024,
-        rope_parameters={"rope_type": "default", "rope_theta": 5e5},
-        bos_token_id=None, eos_token_id=None, pad_token_id=0,
-    )  # fmt: skip
-    peer = transformers.Qwen3ForCausalLM(config).float().eval()
+    peer = qwen3(AFMConfig(**DIMS)).eval()
     with tempfile.TemporaryDirectory() as folder:
         peer.save_pretrained(folder)
         params, cfg = hugging_face.load(folder)
