@@ -215,7 +215,7 @@ class _Run:
         # a scan over layers would make decoding 3x slower
         self.params = jax.tree.map(jnp.asarray, params._replace(layers=ungroup(params.layers)))
         top_p = 1.0 if sampler.top_p is None else sampler.top_p
-        stops = np.full(_bucket(len(self.stop), least=4), -1, np.int32)
+        stops = np.full(_bucket(len(self.stop), least=8), -1, np.int32)
         stops[: len(self.stop)] = self.stop
         keys = row_keys(_whole_number("seed", seed, least=0), self.B)
         self.knobs = _Knobs(keys, jnp.float32(sampler.temperature), jnp.float32(top_p), stops)

@@ -13,6 +13,8 @@ from afm_ref.transformer import Remat, forward, group
 from tests.generation.test_sampling import brute_force, chi_square, chi_square_limit
 from tests.interop.models import QWEN3, SMALL, logits_float64, map_weights, random_params
 
+# Most tests share the shapes (3 rows, cache of 128) and thereby the compiled programs: compiling is what costs here.
+NEW = 100
 PROMPTS = [[3, 1, 4, 1, 5], [9], [2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2]]
 
 
@@ -34,34 +36,40 @@ def as_lists(rows):
 @pytest.mark.parametrize("cfg", [dataclasses.replace(SMALL, tie_embeddings=False), QWEN3], ids=["afm", "qwen3"])
 def test_greedy_equals_argmax_over_the_full_forward(cfg):
     params = random_params(cfg, seed=0)
-    got = generate(params, cfg, PROMPTS, 20)
+    got = generate(params, cfg, PROMPTS, NEW)
     for row, prompt in zip(got, PROMPTS, strict=True):
         expected, lead = argmax_loop(params, cfg, prompt, 20)
         assert lead > 1e-4, "choose another seed: float32 may not decide this"
         assert row.dtype == np.int32
-        assert row.tolist() == expected
-        assert len(set(expected)) > 3, "choose another seed: a loop on one token shows little"
+        assert row[:20].tolist() == expected
+        assert len(row) == NEW and len(set(expected)) > 3, "choose another seed: a loop on one token shows little"
 
 
 def test_ragged_rows_continue_as_they_would_alone():
     params = random_params(QWEN3, seed=0)
-    together = generate(params, QWEN3, PROMPTS, 9)
-    assert as_lists(together) == [generate(params, QWEN3, [p], 9)[0].tolist() for p in PROMPTS]
-    square = np.array([PROMPTS[0], PROMPTS[0][::-1]])
-    assert as_lists(generate(params, QWEN3, square, 4)) == as_lists(generate(params, QWEN3, square.tolist(), 4))
+    together = as_lists(generate(params, QWEN3, PROMPTS, NEW))
+    alone = [generate(params, QWEN3, [prompt], NEW)[0] for prompt in PROMPTS]
+    # After the first 20 (tested for their lead) rounding may decide, and sums of another shape round differently.
+    assert [row[:20] for row in together] == [row[:20].tolist() for row in alone]
+
+
+def test_an_array_is_a_batch_of_rows():
+    params = random_params(QWEN3, seed=0)
+    square = np.array([PROMPTS[0], PROMPTS[0][::-1], PROMPTS[2][:5]])
+    assert as_lists(generate(params, QWEN3, square, NEW)) == as_lists(generate(params, QWEN3, square.tolist(), NEW))
 
 
 @pytest.mark.parametrize("container", [group, lambda layers: Remat(group(layers)), list])
 def test_layers_in_any_container_generate_the_same(container):
     params = random_params(QWEN3, seed=0)
     contained = params._replace(layers=container(params.layers))
-    assert as_lists(generate(contained, QWEN3, PROMPTS, 5)) == as_lists(generate(params, QWEN3, PROMPTS, 5))
+    assert as_lists(generate(contained, QWEN3, PROMPTS, NEW)) == as_lists(generate(params, QWEN3, PROMPTS, NEW))
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 64])
 def test_streamed_pieces_join_to_what_generate_returns(chunk):
     params = random_params(QWEN3, seed=0)
-    settings = dict(temperature=1.0, top_k=9, top_p=0.9, seed=7, stop={4, 5})
+    settings = dict(temperature=1.0, seed=7, stop={4, 5})
     pieces = list(stream(params, QWEN3, PROMPTS, 70, chunk=chunk, **settings))
     assert max(len(row) for piece in pieces for row in piece) <= chunk
     joined = [np.concatenate(row).tolist() for row in zip(*pieces, strict=True)]
@@ -82,14 +90,16 @@ def test_a_row_ends_with_its_first_stop_token():
 def test_a_row_depends_on_seed_row_and_position_alone():
     params = random_params(QWEN3, seed=0)
     settings = dict(temperature=1.5, seed=11)
-    a, b, c = as_lists(generate(params, QWEN3, PROMPTS, 30, **settings))
-    others = as_lists(generate(params, QWEN3, [PROMPTS[0], PROMPTS[2], PROMPTS[2], [1, 2]], 12, **settings))
-    assert others[0] == a[:12] and others[2] == c[:12]
+    a, b, c = as_lists(generate(params, QWEN3, PROMPTS, NEW, **settings))
+    others = as_lists(generate(params, QWEN3, [PROMPTS[0], PROMPTS[2], PROMPTS[2]], NEW - 9, **settings))
+    assert others[0] == a[: NEW - 9] and others[2] == c[: NEW - 9]
+    fewer = as_lists(generate(params, QWEN3, PROMPTS[:2], 20, **settings))
+    assert fewer == [a[:20], b[:20]]
     assert others[1] != others[2], "two rows with one prompt draw from different streams"
-    assert as_lists(generate(params, QWEN3, PROMPTS, 30, temperature=1.5, seed=12)) != [a, b, c]
+    assert as_lists(generate(params, QWEN3, PROMPTS, NEW, temperature=1.5, seed=12)) != [a, b, c]
 
 
-@pytest.mark.parametrize("top_k, top_p", [(None, None), (6, None), (None, 0.8), (8, 0.7)])
+@pytest.mark.parametrize("top_k, top_p", [(None, None), (8, 0.7)])
 def test_sampled_frequencies_follow_the_model(top_k, top_p):
     """The first and the second token of many rows with one prompt, against the full forward's probabilities."""
     params, B, prompt = random_params(QWEN3, seed=0), 3000, [3, 1, 4]
@@ -107,7 +117,7 @@ def test_sampled_frequencies_follow_the_model(top_k, top_p):
 def test_rollouts_return_the_log_probs_of_the_model_itself():
     params = random_params(QWEN3, seed=0)
     exact = map_weights(lambda w: w.astype(np.float64), params)
-    got = rollouts(params, QWEN3, PROMPTS, 12, temperature=2.0, top_k=8, seed=1, stop=4)
+    got = rollouts(params, QWEN3, PROMPTS, NEW, temperature=2.0, seed=1, stop=4)
     for prompt, tokens, log_probs in zip(PROMPTS, got.tokens, got.log_probs, strict=True):
         text = np.concatenate([prompt, tokens])[None].astype(np.int32)
         expected = token_log_probs(forward(exact, text[:, :-1], QWEN3), text[:, 1:])[0, len(prompt) - 1 :]
@@ -213,7 +223,7 @@ def test_weights_that_are_no_numbers_are_named(value, temperature):
     params = random_params(SMALL)
     params.layers[1].w_up[3, 2] = value
     with pytest.raises(FloatingPointError, match=r"layers\[1\]\.w_up"):
-        generate(params, SMALL, PROMPTS, 5, temperature=temperature, top_p=0.9)
+        generate(params, SMALL, PROMPTS, NEW, temperature=temperature)
 
 
 def test_weights_of_another_precision_generate_too():

@@ -32,7 +32,7 @@ def their_greedy(model, prompts):
     return out.sequences[:, T:].numpy(), float((top[..., 0] - top[..., 1]).min())
 
 
-@pytest.mark.parametrize("kind, seed", [("qwen3", 0), ("qwen3", 1), ("llama", 0)])
+@pytest.mark.parametrize("kind, seed", [("qwen3", 0), ("llama", 0)])
 def test_greedy_equals_transformers(transformers, tmp_path, kind, seed):
     fields = FIELDS
     model = peers.random_model(kind, seed=seed, **fields)
