@@ -162,6 +162,48 @@ MUTATIONS = [
         "return len(b) - matched",
         "tests/data/test_metrics.py::test_scores_by_hand",
     ),
+    Mutation(
+        "Apple's optimizer multiplies weight decay by the learning rate",
+        "afm_ref/pretraining/optimizer.py",
+        "delta = scale * learning_rate * m + weight_decay * w",
+        "delta = learning_rate * (scale * m + weight_decay * w)",
+        "tests/pretraining/test_optimizer.py::test_weight_decay_is_not_multiplied_by_the_learning_rate",
+    ),
+    Mutation(
+        "stacked layers share one clip of the update",
+        "afm_ref/pretraining/optimizer.py",
+        "lambda _: int(isinstance(node, Stacked))",
+        "lambda _: 0",
+        "tests/pretraining/test_optimizer.py::test_stacked_layers_train_as_separate_ones",
+    ),
+    Mutation(
+        "a skipped step still counts",
+        "afm_ref/pretraining/optimizer.py",
+        "AFMState(jnp.where(take, t, state.count), v, m)",
+        "AFMState(t, v, m)",
+        "tests/pretraining/test_optimizer.py::test_a_skipped_step_leaves_everything_bit_identical",
+    ),
+    Mutation(
+        "fit descends the sum instead of the mean",
+        "afm_ref/training.py",
+        "(g / count).astype(g.dtype)",
+        "g",
+        "tests/training/test_fit.py::test_the_gradient_is_that_of_the_mean",
+    ),
+    Mutation(
+        "resume starts the optimizer's state anew",
+        "afm_ref/checkpoints.py",
+        'optimizer=tree["optimizer"]',
+        "optimizer=like.optimizer",
+        "tests/training/test_resume.py::test_killed_at_any_moment_continues_to_the_same_numbers",
+    ),
+    Mutation(
+        "a checkpoint counts before all of it is written",
+        "afm_ref/checkpoints.py",
+        "        return UNFINISHED",
+        "        return None",
+        "tests/training/test_resume.py::test_a_half_written_checkpoint_is_never_loaded",
+    ),
 ]
 
 if __name__ == "__main__":
