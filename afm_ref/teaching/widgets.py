@@ -165,7 +165,7 @@ class LiveCurve:
         return fig
 
 
-def _smooth(values, keep=0.9):
+def _smooth(values, keep=0.8):
     """Return the exponential running mean, corrected for its start from zero."""
     out, mean, weight = [], 0.0, 0.0
     for value in values:
