@@ -14,6 +14,7 @@ import zlib
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .history import PER_STEP, History
@@ -122,7 +123,9 @@ def _unflatten(like, arrays):
     """Return a state like `like`, on its devices, with the values from `arrays`."""
 
     def place(path, leaf):
-        return jax.device_put(arrays[path_of(path)], leaf.sharding)
+        array = arrays[path_of(path)]
+        # What was not put on a device by name must stay free to follow what was.
+        return jax.device_put(array, leaf.sharding) if leaf.committed else jnp.asarray(array)
 
     tree = {"weights": like.trainable, "optimizer": like.optimizer}
     tree = jax.tree_util.tree_map_with_path(place, tree)

@@ -4,6 +4,8 @@ A loss is any function (params, batch) -> (sum, count); what is descended is sum
 """
 
 import contextlib
+import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -153,7 +155,7 @@ def fit(
             run.report(callback)
             run.save()
     except KeyboardInterrupt:
-        run.save_if_whole()
+        run.save()
         raise
     return run.result()
 
@@ -199,10 +201,11 @@ class _Run:
         """Start one more update, and collect the numbers of the one before it while this one runs."""
         step, trainable, opt_state = self.state
         args = (step, self.params()) if getattr(self.batches, "on_policy", False) else (step,)
-        trainable, opt_state, metrics = self.step(trainable, opt_state, self.placed, self.batches(*args))
-        self.pending.append(metrics)
-        self.state = State(step + 1, trainable, opt_state)
-        self._collect(leave=1)
+        with _uninterrupted():
+            trainable, opt_state, metrics = self.step(trainable, opt_state, self.placed, self.batches(*args))
+            self.pending.append(metrics)
+            self.state = State(step + 1, trainable, opt_state)
+            self._collect(leave=1)
 
     def _collect(self, leave=0):
         """Wait for the numbers of all steps under way but the last `leave`, record and judge them."""
@@ -267,11 +270,21 @@ class _Run:
             )
         self.folder.save(self.state, self.records, self.evaluations)
 
-    def save_if_whole(self):
-        """Save after an interruption, unless it came in the moment between a step and its bookkeeping."""
-        taken = any(leaf.is_deleted() for leaf in jax.tree.leaves(self.state.trainable))
-        if not taken and len(self.records) + len(self.pending) == self.state.step:
-            self.save()
+
+@contextlib.contextmanager
+def _uninterrupted():
+    """Hold Ctrl-C back until the block is done: while a step takes the weights' buffers over, there is no state."""
+    if threading.current_thread() is not threading.main_thread():  # only that one is interrupted
+        yield
+        return
+    held = []
+    previous = signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if held and callable(previous):
+        previous(*held[0])
 
 
 def _copy(tree):

@@ -1,5 +1,6 @@
 """Interrupted and resumed equals never interrupted, to the last bit; what is not the same run is refused."""
 
+import functools
 import random
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.training import problems
 from tests.training.problems import run, squares
 
 ROOT = Path(__file__).parents[2]
@@ -134,6 +136,25 @@ def test_keyboard_interrupt_saves_first(tmp_path, whole):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, STEPS, callback=interrupt, callback_every=1, checkpoint_every=10)
     assert (tmp_path / "13").is_dir()
+    assert bits(run(tmp_path, STEPS, checkpoint_every=10)) == bits(whole)
+
+
+def test_an_interrupt_within_a_step_waits_for_its_end(tmp_path, whole, monkeypatch):
+    """Ctrl-C as the operating system sends it, where the weights' buffers are neither the old nor the new ones."""
+
+    @functools.wraps(problems.noisy_batch)
+    def interrupting(step, seed):
+        if step == 12:
+            signal.raise_signal(signal.SIGINT)
+        return original(step, seed)
+
+    original = problems.noisy_batch
+    monkeypatch.setattr(problems, "noisy_batch", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, STEPS, checkpoint_every=10)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["10", "13"]
+    monkeypatch.setattr(problems, "noisy_batch", original)
     assert bits(run(tmp_path, STEPS, checkpoint_every=10)) == bits(whole)
 
 
