@@ -15,7 +15,7 @@ from tests.training import problems
 from tests.training.problems import run, squares
 
 ROOT = Path(__file__).parents[2]
-STEPS = 20
+STEPS = 30
 
 
 def bits(result):
@@ -37,20 +37,18 @@ def test_killed_at_any_moment_continues_to_the_same_numbers(tmp_path, whole):
     """SIGKILL at random moments, most of them in a write, for every step writes; then a last call to the end."""
     rng = random.Random(0)
     command = [sys.executable, "-m", "tests.training.problems", str(tmp_path / "run"), str(STEPS)]
-    first_steps = []
+    written = 0  # the last step that is known to be written: its successor has been told
     for _ in range(3):
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
-            steps = [int(child.stdout.readline())]
+            first = int(child.stdout.readline())
             for _ in range(3):
                 start = time.perf_counter()
-                steps.append(int(child.stdout.readline()))
+                last = int(child.stdout.readline())
             time.sleep(rng.uniform(0, 1) * (time.perf_counter() - start))  # somewhere in the next step and its write
             child.send_signal(signal.SIGKILL)
-        first_steps.append(steps[0])
-        assert steps == list(range(steps[0], steps[0] + 4))
-    assert first_steps[0] == 1
-    assert first_steps[1] in (4, 5, 6)  # steps 1 to 3 were written; the 4th or 5th may have been
-    assert first_steps[2] >= first_steps[1] + 3
+        assert first > written  # nothing whole was thrown away
+        assert last == first + 3
+        written = last - 1
     assert bits(run(tmp_path / "run", STEPS)) == bits(whole)
 
 
