@@ -23,11 +23,21 @@ def _generate(args):
 
     params, cfg, tokenizer = _model(args.model)
     settings = dict(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, seed=args.seed)
-    pieces = stream_text(params, cfg, tokenizer, args.prompt, args.max_new_tokens, **settings)
+    prompt, stop = _as_document(tokenizer, args.prompt)
+    pieces = stream_text(params, cfg, tokenizer, prompt, args.max_new_tokens, stop=stop, **settings)
     print(args.prompt, end="", flush=True)
     for piece in pieces:
         print(piece, end="", flush=True)
     print()
+
+
+def _as_document(tokenizer, text):
+    """Return (the prompt as the model was trained to see a document begin, the token that ends one)."""
+    from .data.tokenizer import BOS, EOS, Tokenizer
+
+    if not text or not isinstance(tokenizer, Tokenizer):  # stream_text refuses an empty text
+        return text, None
+    return [BOS, *tokenizer.encode(text).tolist()], EOS
 
 
 def _model(folder):

@@ -99,13 +99,13 @@ def stream(
     return (new for new, _ in run.chunks(chunk))
 
 
-def stream_text(params, cfg, tokenizer, prompt: str, max_new_tokens: int, **settings) -> Iterator[str]:
+def stream_text(params, cfg, tokenizer, prompt, max_new_tokens: int, **settings) -> Iterator[str]:
     """Yield the continuation of a text as it appears, whole characters only; settings are those of `stream`.
 
-    tokenizer: anything with `encode(text) -> ids` and `decode(ids) -> text`. A character whose bytes are spread over
-    several tokens comes once the last of them is there.
+    prompt: a text, or its token ids (to begin with a marker, say). tokenizer: anything with `encode(text) -> ids` and
+    `decode(ids) -> text`. A character whose bytes are spread over several tokens comes once the last of them is there.
     """
-    prompt_ids = np.asarray(tokenizer.encode(prompt))
+    prompt_ids = np.asarray(tokenizer.encode(prompt) if isinstance(prompt, str) else prompt)
     if prompt_ids.size == 0:
         raise ValueError("the prompt is empty: give at least one character to continue")
     return _whole_characters(stream(params, cfg, [prompt_ids], max_new_tokens, **settings), tokenizer.decode)
