@@ -204,6 +204,34 @@ MUTATIONS = [
         "        return None",
         "tests/training/test_resume.py::test_a_half_written_checkpoint_is_never_loaded",
     ),
+    Mutation(
+        "empty cache slots look like tokens at position 0",
+        "afm_ref/cache.py",
+        "jnp.full((B, S), FAR, jnp.int32)",
+        "jnp.zeros((B, S), jnp.int32)",
+        "tests/generation/test_cache.py::test_cached_decoding_equals_the_full_forward",
+    ),
+    Mutation(
+        "a stopped row loses its stop token",
+        "afm_ref/generation.py",
+        "stops[0] + 1 if",
+        "stops[0] if",
+        "tests/generation/test_generate.py::test_a_row_ends_with_its_first_stop_token",
+    ),
+    Mutation(
+        "every position draws the same random number",
+        "afm_ref/sampling.py",
+        "jax.random.fold_in(key, position), logits.shape[-1:]",
+        "key, logits.shape[-1:]",
+        "tests/generation/test_sampling.py::test_draws_of_a_row_at_successive_positions_are_independent",
+    ),
+    Mutation(
+        "the nucleus leaves out its last token",
+        "afm_ref/sampling.py",
+        "kept = (before < p)",
+        "kept = (before + probabilities < p)",
+        "tests/generation/test_sampling.py::test_filters_equal_brute_force",
+    ),
 ]
 
 if __name__ == "__main__":
