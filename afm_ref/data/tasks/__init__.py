@@ -14,7 +14,7 @@ import numpy as np
 
 from afm_ref.data.corpora import Document
 from afm_ref.data.tasks import builders
-from afm_ref.data.tasks.builders import DEFAULT_DIFFICULTY, TASKS, Record
+from afm_ref.data.tasks.builders import DEFAULT_DIFFICULTY, PRETRAINING_DIFFICULTY, TASKS, Record
 from afm_ref.data.tasks.metrics import score, success
 from afm_ref.data.tokenizer import ASSISTANT, BOS, END, USER
 
@@ -78,11 +78,11 @@ def everyday_documents(count: int, seed: int = 0, split: str = "train") -> list[
 
 
 def task_documents(count: int, seed: int = 0, split: str = "train") -> list[Document]:
-    """Return generated records of all tasks in turn, of every difficulty up to the default, as conversations."""
+    """Return generated records of all tasks in turn, every difficulty up to PRETRAINING_DIFFICULTY, as documents."""
     documents = []
     for t, task in enumerate(TASKS):
         for i in range(t, count, len(TASKS)):
             rng = np.random.default_rng((200, SPLITS.index(split), seed, i))
-            record = TASKS[task](rng, split, int(rng.integers(DEFAULT_DIFFICULTY[task] + 1)))
+            record = TASKS[task](rng, split, int(rng.integers(PRETRAINING_DIFFICULTY[task] + 1)))
             documents.append(Document(render(record), "tasks", f"generated-{split}-{task}-{i}", markers=True))
     return documents

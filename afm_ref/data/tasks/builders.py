@@ -95,7 +95,9 @@ def sums(rng, split, difficulty):
 
 TASKS = {"summarise": summarise, "proofread": proofread, "tone": tone, "answer": answer, "sums": sums}
 # What SFT of the tiny model is measured with; 0 is the easiest.
-DEFAULT_DIFFICULTY = {"summarise": 1, "proofread": 1, "tone": 1, "answer": 2, "sums": 2}
+DEFAULT_DIFFICULTY = {"summarise": 1, "proofread": 1, "tone": 1, "answer": 2, "sums": 0}
+# The hardest in the pre-training mixture, which has all levels up to it: a change needs a new shipped model.
+PRETRAINING_DIFFICULTY = {"summarise": 1, "proofread": 1, "tone": 1, "answer": 2, "sums": 2}
 
 
 def everyday(rng, split) -> str:
