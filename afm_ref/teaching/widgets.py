@@ -161,7 +161,7 @@ class LiveCurve:
         for (label, level), color in zip(self.levels.items(), (figures.GREY, figures.RED, figures.GREEN), strict=False):
             ax.axhline(level, color=color, ls="--", lw=1.4, label=label)
         ax.set(xlim=(0, self.steps), xlabel="training step", ylabel="loss, nats per token")
-        ax.legend(loc="upper right")
+        ax.legend(loc="upper right", bbox_to_anchor=(1.0, 0.84))  # between the levels
         return fig
 
 
