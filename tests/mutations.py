@@ -232,6 +232,20 @@ MUTATIONS = [
         "kept = (before + probabilities < p)",
         "tests/generation/test_sampling.py::test_filters_equal_brute_force",
     ),
+    Mutation(
+        "a check passes on NaN",
+        "afm_ref/teaching/checks.py",
+        "bool(measured <= tolerance)",
+        "not measured > tolerance",
+        "tests/teaching/test_checks.py::test_what_does_not_hold_raises_and_says_what_was_measured",
+    ),
+    Mutation(
+        "an answer can change what it is judged by",
+        "afm_ref/teaching/exercises/registry.py",
+        "copy.deepcopy(case.arguments)",
+        "case.arguments",
+        "tests/teaching/test_exercises.py::test_what_an_answer_does_to_its_input_does_not_reach_the_judge",
+    ),
 ]
 
 if __name__ == "__main__":
