@@ -1,8 +1,8 @@
 """Fine-tune the shipped model on all five tasks at once, and count how many held-out records it then does.
 
-    python -m experiments.sft_tasks                  # three seeds, about twelve minutes on two cores
+    python -m experiments.sft_tasks                  # three seeds; not recorded yet
 
-The tasks are to be neither trivial nor hopeless for what is built on them: between 30 and 70% each.
+The tasks are to be neither trivial nor hopeless for what is built on them: between 30 and 70% each is the aim.
 """
 
 import argparse
