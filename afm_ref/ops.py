@@ -33,8 +33,8 @@ def linear(x: Float[Array, "*batch in"], w) -> Float[Array, "*batch out"]:
     """
     if hasattr(w, "apply"):
         return w.apply(x)
-    y = x.reshape(-1, x.shape[-1]) @ w.T
-    return y.reshape(*x.shape[:-1], y.shape[-1])
+    y = w @ x.reshape(-1, x.shape[-1]).T  # [out, batch]
+    return y.T.reshape(*x.shape[:-1], w.shape[0])
 
 
 def lookup(tokens: Int[Array, "*batch"], w) -> Float[Array, "*batch D"]:
