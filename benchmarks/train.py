@@ -3,13 +3,15 @@
     python -m benchmarks.train [--rounds N] [--plot [FILE]]
 
 Both train the same architecture ("afm-small-bench": 5.5M parameters, float32, batch 8 x 256) with AdamW and read the
-loss back. Needs the extra `oracles` and a C++ compiler for torch.compile.
+loss back. Needs the extra `oracles` and a C++ compiler for torch.compile. Both sides live in one process; a turn is
+several steps, since the first one after a change of sides finds its threads asleep and the other's still spinning.
 """
 
 from . import _common
 from ._qwen3 import DIMS, qwen3
 
 BATCH, SEQ_LEN = 8, 256
+STEPS_PER_TURN = 4
 
 
 def ours(cfg, tokens):
@@ -68,12 +70,16 @@ def main():
 
     cfg = AFMConfig(**DIMS)
     tokens = np.random.default_rng(1).integers(0, cfg.vocab_size, (BATCH, SEQ_LEN)).astype(np.int32)
+
+    def turn(step):
+        return lambda: [step() for _ in range(STEPS_PER_TURN)]
+
     line = _common.compare(
         "train_vs_transformers_compile",
-        ours(cfg, tokens),
-        peer(cfg, tokens),
+        turn(ours(cfg, tokens)),
+        turn(peer(cfg, tokens)),
         unit="tokens/s",
-        work_per_call=BATCH * SEQ_LEN,
+        work_per_call=STEPS_PER_TURN * BATCH * SEQ_LEN,
         rounds=args.rounds,
         peak=_common.gemm_flops_per_s,
         cost_per_work=train_flops_per_token(cfg, SEQ_LEN),
