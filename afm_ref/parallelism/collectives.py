@@ -1,0 +1,314 @@
+"""The collectives of a compiled program, read from its HLO text: how often, how large, and the bytes they send.
+
+    program -> computations -> instructions;   a loop's body counts as often as the loop runs
+
+XLA for CPUs turns bf16 collectives into f32 after partitioning, so sizes are read from the dump after the SPMD
+partitioner: give `of` what `jax.jit(f).lower(...)` returns. A compiled program, or its text, is read as it is.
+"""
+
+import dataclasses
+import math
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """One collective of a program as one device sees it; `count` is how often a run of the program executes it.
+
+    operand_bytes and result_bytes are one execution's; bytes_sent is all executions'.
+    """
+
+    kind: str
+    operand_bytes: int
+    result_bytes: int
+    group_size: int
+    count: int
+    op_name: str = ""  # where it comes from in the Python program, if the text says so
+
+    @property
+    def bytes_sent(self) -> float:
+        """Return the bytes that one device sends for it in one run of the program."""
+        whole = max(self.operand_bytes, self.result_bytes)
+        return self.count * sent(self.kind, whole, self.group_size)
+
+
+def sent(kind: str, whole_bytes: float, group_size: int) -> float:
+    """Return the bytes that each of group_size devices sends, by the ring algorithms, for one collective.
+
+        all-gather, reduce-scatter  (n-1)/n W     all-reduce  2 (n-1)/n W     all-to-all  (n-1)/n W     permute  W
+
+    W = whole_bytes: the larger side as one device holds it, so the gathered result, or the operand before it is
+    scattered; for an all-to-all and a permute the local array. A group of one sends nothing.
+
+    Source: facts of ring algorithms, Patarasuk and Yuan 2009 [standard].
+    Test: tests/parallelism/test_collectives.py::test_bytes_of_a_ring_counted_hop_by_hop
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown collective {kind!r}: give one of {KINDS}")
+    if group_size < 1:
+        raise ValueError(f"a group of {group_size} devices: give at least 1")
+    if group_size == 1:
+        return 0
+    if kind == "collective-permute":
+        return whole_bytes
+    total = whole_bytes * (group_size - 1) * (2 if kind == "all-reduce" else 1)
+    return total // group_size if total % group_size == 0 else total / group_size
+
+
+def of(program) -> tuple[Collective, ...]:
+    """Return the collectives of one run of a program, in the order of its text.
+
+    program: HLO text, a compiled program (anything with `as_text`), or a lowered one (anything with `compile`), which
+    is compiled and read where bf16 is still bf16. Loops multiply by their trip count; calls, fusions and asynchronous
+    pairs are followed; of a conditional's branches the one that sends most counts. Raises ValueError if the text has
+    no entry computation, or a loop with collectives does not say how often it runs.
+
+    Source: our own reader of XLA's text format [ours].
+    Test: tests/parallelism/test_collectives.py::test_compiled_program_of_known_traffic
+    """
+    if hasattr(program, "compile"):
+        return compile_and_count(program)[1]
+    return _Module(program if isinstance(program, str) else program.as_text()).collectives()
+
+
+def compile_and_count(lowered):
+    """Return (compiled, collectives) of a lowered program, these read after the SPMD partitioner.
+
+    Source: XLA's dump options [ours].
+    Test: tests/parallelism/test_collectives.py::test_bf16_is_counted_as_two_bytes_on_a_cpu
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"xla_dump_to": folder, "xla_dump_hlo_pass_re": "spmd-partitioning"}
+        compiled = lowered.compile(compiler_options=options)
+        dumps = sorted(Path(folder).glob("*after_spmd-partitioning*.txt"))
+        if not dumps:  # one device: there is nothing to partition
+            return compiled, of(compiled)
+        return compiled, of(dumps[-1].read_text())
+
+
+def total_bytes(collectives) -> float:
+    """Return the bytes that one device sends in one run, all collectives together."""
+    return sum(c.bytes_sent for c in collectives)
+
+
+def by_kind(collectives) -> dict[str, dict[str, float]]:
+    """Return {kind: {"count": executions, "bytes_sent": bytes}} of those kinds that occur."""
+    table = {}
+    for c in collectives:
+        row = table.setdefault(c.kind, {"count": 0, "bytes_sent": 0})
+        row["count"] += c.count
+        row["bytes_sent"] += c.bytes_sent
+    return table
+
+
+# --- reading HLO text ------------------------------------------------------------------------------------------------
+
+_HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) (?:\(.*\) -> .*)?\{$")
+_INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*)$")
+_ARRAY = re.compile(r"\b([a-z]+\d*\w*)\[([\d,<=\s]*)\]")
+_CALLS = re.compile(r"\b(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)")
+_BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
+_TRIPS = re.compile(r'known_trip_count"?[:=]\{"?n"?:"?(\d+)')
+_OP_NAME = re.compile(r'op_name="([^"]*)"')
+_ASYNC = re.compile(r"^(.*?)-(start|update|done)$")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Instruction:
+    name: str
+    type: str
+    opcode: str
+    operands: tuple[str, ...]  # as printed: "%x", "x" or "f32[8]{0} %x"
+    attributes: str
+    root: bool
+
+    def names(self):
+        return [o.split()[-1].lstrip("%") for o in self.operands]
+
+
+class _Module:
+    """The computations of an HLO text by name, each a dict of its instructions by name."""
+
+    def __init__(self, text: str):
+        self.computations, self.entry, current = {}, None, None
+        header = text.split("\n", 1)[0]
+        sizes = re.findall(r"\b(?:replica_count|num_partitions)=(\d+)", header)
+        self.n_devices = math.prod(map(int, sizes))
+        for line in text.splitlines():
+            if found := _HEADER.match(line):
+                current = self.computations.setdefault(found[2], {})
+                self.entry = found[2] if found[1] else self.entry
+            elif current is not None and (found := _INSTRUCTION.match(line)):
+                instruction = _instruction(found[2], found[3], bool(found[1]))
+                current[instruction.name] = instruction
+        if self.entry is None:
+            raise ValueError("no ENTRY computation: give the HLO text of a whole module, as compiled.as_text() does")
+
+    def collectives(self):
+        return tuple(self._inside(self.entry, 1))
+
+    def _inside(self, computation: str, count: int) -> Iterator[Collective]:
+        for instruction in self.computations.get(computation, {}).values():
+            opcode, asynchronous = instruction.opcode, _ASYNC.match(instruction.opcode)
+            if asynchronous and asynchronous[2] != "start":
+                continue  # counted at its start
+            opcode = asynchronous[1] if asynchronous else opcode
+            if opcode in KINDS:
+                yield self._collective(opcode, instruction, computation, count)
+            elif opcode == "while":
+                yield from self._loop(instruction, computation, count)
+            elif opcode == "fusion" and "all-reduce-scatter" in instruction.attributes:
+                yield from self._reduce_scatter_fusion(instruction, count)
+            elif opcode == "conditional":
+                branches = [tuple(self._inside(name, count)) for name in _called(instruction.attributes)]
+                yield from max(branches, key=total_bytes, default=())
+            else:
+                for name in _called(instruction.attributes):
+                    yield from self._inside(name, count)
+
+    def _collective(self, kind, instruction, computation, count):
+        table = self.computations[computation]
+        operand = sum(
+            _bytes(text) or _bytes(table[name].type) for text, name in zip(instruction.operands, instruction.names())
+        )
+        n = _group_size(kind, instruction.attributes, self.n_devices)
+        result = {"all-gather": operand * n, "reduce-scatter": operand // n}.get(kind, operand)
+        if instruction.opcode == kind and _bytes(instruction.type) != result:  # a start's type also holds its operand
+            raise ValueError(
+                f"{instruction.name}: {kind} of {operand} bytes over {n} devices should give {result} bytes, but the "
+                f"text says {_bytes(instruction.type)}: a syntax of replica_groups that this reader does not know?"
+            )
+        op_name = _OP_NAME.search(instruction.attributes)
+        return Collective(kind, operand, result, n, count, op_name[1] if op_name else "")
+
+    def _reduce_scatter_fusion(self, instruction, count):
+        """TPUs write a reduce-scatter as a fusion of an all-reduce and the slice that each device keeps."""
+        for inner in self._inside(_called(instruction.attributes)[0], count):
+            yield dataclasses.replace(
+                inner, kind="reduce-scatter", result_bytes=inner.operand_bytes // inner.group_size
+            )
+
+    def _loop(self, instruction, computation, count):
+        body = next(iter(re.findall(r"\bbody=%?([\w.\-]+)", instruction.attributes)))
+        if not any(self._inside(body, 1)):
+            return
+        trips = _TRIPS.search(instruction.attributes)
+        trips = int(trips[1]) if trips else self._count_trips(instruction, computation, body)
+        yield from self._inside(body, count * trips)
+
+    def _count_trips(self, loop, computation, body):
+        """Return the trips of `for i in range(start, stop, step)`, the only loop that jax.lax.scan makes."""
+        condition = self.computations[re.search(r"\bcondition=%?([\w.\-]+)", loop.attributes)[1]]
+        outer, inner = self.computations[computation], self.computations[body]
+        try:
+            test = _root(condition)
+            counter, stop = (condition[name] for name in test.names())
+            start = outer[outer[loop.names()[0]].names()[_index(counter)]]
+            add = inner[_root(inner).names()[_index(counter)]]
+            step = next(inner[name] for name in add.names() if inner[name].opcode == "constant")
+            if stop.opcode == "get-tuple-element":
+                stop = outer[outer[loop.names()[0]].names()[_index(stop)]]
+            if "direction=LT" not in test.attributes or add.opcode != "add":
+                raise ValueError("not a counted loop")
+            return len(range(_value(start), _value(stop), _value(step)))
+        except (KeyError, ValueError, IndexError, StopIteration, TypeError) as error:
+            raise ValueError(
+                f"the loop {loop.name} holds collectives, but its text does not say how often it runs: count only "
+                "programs whose loops have a fixed length (scan, or fori_loop with integer bounds)"
+            ) from error
+
+
+def _instruction(name, rest, root):
+    """Split `TYPE opcode(operands), attributes`; types and operands may nest parentheses."""
+    end = _balanced(rest) if rest.startswith("(") else rest.index(" ")
+    opcode, rest_of_line = rest[end:].strip().split("(", 1)
+    close = _balanced("(" + rest_of_line) - 1
+    operands = () if opcode == "constant" else _split(rest_of_line[: close - 1])
+    attributes = rest_of_line[close:] if opcode != "constant" else rest_of_line[: close - 1]
+    return _Instruction(name, rest[:end], opcode, operands, attributes, root)
+
+
+def _balanced(text):
+    """Return the position just after the parenthesis that closes the first character."""
+    depth = 0
+    for i, character in enumerate(text):
+        depth += (character in "({[") - (character in ")}]")
+        if depth == 0:
+            return i + 1
+    raise ValueError(f"unbalanced parentheses in HLO text: {text[:80]!r}")
+
+
+def _split(text):
+    """Split at the commas that stand in no brackets."""
+    parts, depth, start = [], 0, 0
+    for i, character in enumerate(text):
+        depth += (character in "({[") - (character in ")}]")
+        if character == "," and depth == 0:
+            parts.append(text[start:i])
+            start = i + 1
+    return tuple(re.sub(r"/\*.*?\*/", "", part).strip() for part in (*parts, text[start:]) if part.strip())
+
+
+def _bytes(type_text: str) -> int:
+    """Return the bytes of all arrays named in a type: bf16[8,32]{1,0} is 512; tuples are summed."""
+    bits = 0
+    for dtype, shape in _ARRAY.findall(type_text):
+        width = re.match(r"[a-z]+(\d+)", dtype)
+        if width or dtype == "pred":
+            sizes = [int(size.replace("<=", "")) for size in shape.split(",") if size.strip()]
+            bits += math.prod(sizes) * (int(width[1]) if width else 8)
+    return -(-bits // 8)
+
+
+def _group_size(kind, attributes, n_devices):
+    """Return the devices of one group, from any of the syntaxes: listed, iota, or axes of a mesh."""
+    if kind == "collective-permute":
+        pairs = re.search(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}", attributes)
+        return _largest_ring(re.findall(r"(\d+),(\d+)", pairs[1]))
+    if found := re.search(r"replica_groups=\[(\d+),(\d+)\]<=", attributes):  # [groups,size]<=[...]T(...)
+        return int(found[2])
+    if found := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", attributes):  # mesh['x'=2,'y'=4] {'y'}
+        sizes = dict(re.findall(r"'?([\w.]+)'?=(\d+)", found[1]))
+        axes = re.findall(r"'?([\w.]+)'?(?::\(\d+\)(\d+))?(?:,|$)", found[2])  # 'y':(2)2 is a part of an axis
+        return math.prod(int(part or sizes[axis]) for axis, part in axes)
+    groups = re.search(r"replica_groups=\{((?:\{[\d,]*\},?)*)\}", attributes)
+    listed = re.findall(r"\{([\d,]+)\}", groups[1]) if groups else []
+    return max((len(group.split(",")) for group in listed), default=n_devices)  # {} is everyone
+
+
+def _largest_ring(pairs):
+    """Return the devices of the largest chain or ring; 1 when each device sends to itself."""
+    root = {}
+
+    def find(x):
+        while root.setdefault(x, x) != x:
+            x = root[x]
+        return x
+
+    for a, b in pairs:
+        root[find(a)] = find(b)
+    members = [find(x) for x in list(root)]
+    return max((members.count(x) for x in set(members)), default=1)
+
+
+def _called(attributes):
+    listed = _BRANCHES.search(attributes)
+    names = [name.strip().lstrip("%") for name in listed[1].split(",")] if listed else []
+    return names + _CALLS.findall(attributes)
+
+
+def _root(computation):
+    return next(instruction for instruction in computation.values() if instruction.root)
+
+
+def _index(instruction):
+    return int(re.search(r"index=(\d+)", instruction.attributes)[1])
+
+
+def _value(constant):
+    return int(constant.attributes)
