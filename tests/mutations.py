@@ -246,6 +246,41 @@ MUTATIONS = [
         "case.arguments",
         "tests/teaching/test_exercises.py::test_what_an_answer_does_to_its_input_does_not_reach_the_judge",
     ),
+    Mutation(
+        "a ring passes every chunk on once too rarely",
+        "afm_ref/parallelism/rings.py",
+        "for s in range(n - 1):\n        ring.step([[(device - 1 - s) % n]",
+        "for s in range(n - 2):\n        ring.step([[(device - 1 - s) % n]",
+        "tests/parallelism/test_rings.py::test_all_reduce_sums_any_shape",
+    ),
+    Mutation(
+        "a ring's step waits for the sum of its messages and not for the largest",
+        "afm_ref/parallelism/rings.py",
+        "max(_per_link(step).values())",
+        "sum(_per_link(step).values())",
+        "tests/parallelism/test_rings.py::test_time_is_the_alpha_beta_closed_form",
+    ),
+    Mutation(
+        "a summand may be added to a full array",
+        "afm_ref/parallelism/cluster.py",
+        "if kinds[0] == kinds[1]:",
+        "if kinds[0] == kinds[1] or set(kinds) == {PARTIAL, REPLICATED}:",
+        "tests/parallelism/test_cluster.py::test_what_is_wrong_is_refused_with_reason_and_remedy",
+    ),
+    Mutation(
+        "a product over a cut axis counts as complete",
+        "afm_ref/parallelism/cluster.py",
+        "return letter if letter in out else PARTIAL",
+        "return letter if letter in out else REPLICATED",
+        "tests/parallelism/test_cluster.py::test_products_equal_numpy_wherever_they_are_allowed",
+    ),
+    Mutation(
+        "1F1B warms up with one microbatch too many",
+        "afm_ref/parallelism/schedules.py",
+        "min(n_stages - stage - 1, n_microbatches)",
+        "min(n_stages - stage, n_microbatches)",
+        "tests/parallelism/test_schedules.py::test_live_activations_are_the_closed_forms",
+    ),
 ]
 
 if __name__ == "__main__":

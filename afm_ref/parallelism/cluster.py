@@ -1,0 +1,278 @@
+"""A cluster of fake devices in NumPy: arrays that know which device holds what, and refuse what would be wrong.
+
+A `Tensor` has one letter for each of its axes and, for each axis of the cluster's mesh, one of three layouts:
+
+    replicated          every device along the mesh axis holds the same
+    a letter            that axis of the tensor is cut into equal parts, one for each device
+    partial             the devices hold summands; the value is their sum
+
+Written as a type, a matrix with D cut over the mesh axis "model" and summands over "data" is
+`[T, D/model] partial over data`. Products and sums give the layout that follows, or raise LayoutError. Collectives
+change the layout, one mesh axis at a time, and write what they sent into `cluster.log`.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+
+from . import rings
+
+REPLICATED, PARTIAL = "replicated", "partial"
+
+
+class LayoutError(ValueError):
+    """An operation that the layouts forbid: what it was, why it is wrong, and what mends it."""
+
+    def __init__(self, what: str, why: str, mend: str):
+        super().__init__(f"{what}\n    why:  {why}\n    mend: {mend}")
+        self.what, self.why, self.mend = what, why, mend
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Transfer:
+    """A collective that took place: its name, the mesh axis, the types before and after, and one ring's trace."""
+
+    name: str
+    axis: str
+    before: str
+    after: str
+    trace: rings.Trace
+
+
+class Cluster:
+    """Fake devices on a mesh with named axes: `Cluster(data=2, model=4)` has eight, `Cluster()` one.
+
+    `log` lists every Transfer in order. Raises ValueError for an axis of size less than 1.
+
+    Test: tests/parallelism/test_cluster.py::test_products_equal_numpy_wherever_they_are_allowed
+    """
+
+    def __init__(self, link: rings.Link = rings.LINK, first_device: int = 0, **mesh: int):
+        for name, size in mesh.items():
+            if size < 1:
+                raise ValueError(f"mesh axis {name!r} needs at least one device, got {size}")
+        self.mesh, self.link = dict(mesh), link
+        self.coordinates = list(itertools.product(*(range(size) for size in mesh.values())))
+        self.ids = {c: first_device + i for i, c in enumerate(self.coordinates)}
+        self.log: list[Transfer] = []
+
+    def __repr__(self):
+        sizes = ", ".join(f"{name}={size}" for name, size in self.mesh.items())
+        return f"Cluster({sizes}) of devices {self.devices}"
+
+    @property
+    def devices(self) -> list[int]:
+        """Return the numbers of the devices, in the order of the mesh."""
+        return list(self.ids.values())
+
+    @property
+    def sent_bytes(self) -> int:
+        """Return what a device has sent in all collectives so far."""
+        return sum(transfer.trace.bytes_per_device for transfer in self.log)
+
+    @property
+    def time_s(self) -> float:
+        """Return the seconds of all collectives so far, one after the other, in the alpha-beta model."""
+        return sum(transfer.trace.time_s for transfer in self.log)
+
+    def place(self, x, axes: str, **layout: str) -> "Tensor":
+        """Return x on the devices: `place(w, "FD", model="F")` cuts F over the mesh axis model, the rest copies.
+
+        Where two mesh axes cut one letter, the first axis of the mesh makes the coarser cut. Raises ValueError where
+        letters do not fit x, a mesh axis does not exist, or a size does not divide.
+
+        Test: tests/parallelism/test_cluster.py::test_placing_and_reading_back
+        """
+        x = np.asarray(x)
+        if x.ndim != len(axes) or len(set(axes)) != len(axes):
+            raise ValueError(f"{axes!r} must name each of the {x.ndim} axes of shape {x.shape} by its own letter")
+        whole = {name: layout.get(name, REPLICATED) for name in self.mesh}
+        for name, kind in layout.items():
+            self.check_axis(name)
+            if kind not in (*axes, REPLICATED):
+                raise ValueError(f"{name}={kind!r}: name one of the axes {axes!r} to cut, or leave {name} out to copy")
+        pieces = dict.fromkeys(self.coordinates, x)
+        for position, (name, size) in enumerate(self.mesh.items()):
+            if whole[name] != REPLICATED:
+                pieces = {c: _part(piece, axes, whole[name], size, c[position], name) for c, piece in pieces.items()}
+        return Tensor(self, axes, whole, pieces)
+
+    def check_axis(self, name: str) -> None:
+        """Raise ValueError unless the mesh has this axis."""
+        if name not in self.mesh:
+            raise ValueError(f"the mesh has no axis {name!r}; it has {list(self.mesh)}: {self!r}")
+
+    def lines(self, name: str) -> list[list[tuple]]:
+        """Return the rings along a mesh axis: lists of the coordinates that differ in this axis alone."""
+        position = list(self.mesh).index(name)
+        starts = [c for c in self.coordinates if c[position] == 0]
+        return [[(*c[:position], i, *c[position + 1 :]) for i in range(self.mesh[name])] for c in starts]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tensor:
+    """An array on a cluster: one letter per axis, one layout per mesh axis, one piece per device."""
+
+    cluster: Cluster
+    axes: str
+    layout: dict[str, str]
+    pieces: dict[tuple, np.ndarray]
+
+    @property
+    def type(self) -> str:
+        """Return the layout in words, as "[T, D/model] partial over data"."""
+        cuts = {a: "".join(f"/{name}" for name, kind in self.layout.items() if kind == a) for a in self.axes}
+        partial = [name for name, kind in self.layout.items() if kind == PARTIAL]
+        text = "[" + ", ".join(a + cuts[a] for a in self.axes) + "]"
+        return text + (f" partial over {', '.join(partial)}" if partial else "")
+
+    def __repr__(self):
+        return f"{self.type} on {self.cluster!r}"
+
+    @property
+    def bytes_per_device(self) -> int:
+        """Return what one device keeps of it."""
+        return max(piece.nbytes for piece in self.pieces.values())
+
+    def on(self, device: int) -> np.ndarray:
+        """Return the piece in the memory of one device, by its number."""
+        for coordinate, number in self.cluster.ids.items():
+            if number == device:
+                return self.pieces[coordinate]
+        raise ValueError(f"device {device} holds nothing of this: it lives on devices {self.cluster.devices}")
+
+    def value(self) -> np.ndarray:
+        """Return the whole value, put together by an observer outside the cluster: for checks, at no cost."""
+        pieces = self.pieces
+        for position in reversed(range(len(self.cluster.mesh))):
+            kind = list(self.layout.values())[position]
+            groups: dict[tuple, list] = {}
+            for c, piece in pieces.items():
+                groups.setdefault(c[:position], []).append(piece)
+            pieces = {c: _join(group, kind, self.axes) for c, group in groups.items()}
+        return pieces[()]
+
+    def __add__(self, other: "Tensor") -> "Tensor":
+        """Return the sum of two tensors of the same layout. Raises LayoutError if they differ."""
+        if not isinstance(other, Tensor):
+            return NotImplemented
+        _same_devices("add", self, other)
+        if self.axes != other.axes:
+            raise ValueError(f"add: the axes must agree, got {self.axes!r} and {other.axes!r}")
+        for name in self.cluster.mesh:
+            _addable(name, self, other)
+        return dataclasses.replace(self, pieces={c: piece + other.pieces[c] for c, piece in self.pieces.items()})
+
+    def __mul__(self, factor: float) -> "Tensor":
+        """Return the tensor times a number: linear, so allowed in every layout."""
+        if isinstance(factor, Tensor):
+            raise TypeError("use einsum for products of tensors: it needs to know which axes meet")
+        return dataclasses.replace(self, pieces={c: piece * factor for c, piece in self.pieces.items()})
+
+    __rmul__ = __mul__
+
+    def apply(self, fn: Callable, along: str = "") -> "Tensor":
+        """Return fn of every piece. fn acts entry by entry, except along the axes named in `along` (a softmax, a norm).
+
+        Raises LayoutError on summands, for f(a + b) is not f(a) + f(b), and where an axis in `along` is cut.
+        """
+        what = f"apply {getattr(fn, '__name__', 'a function')} to {self.type}"
+        for name, kind in self.layout.items():
+            if kind == PARTIAL:
+                why = "each device holds a summand, and f(a) + f(b) is not f(a + b)"
+                raise LayoutError(what, why, f'all_reduce(x, "{name}") first, or reduce_scatter to keep it cut')
+            if kind in along and kind != REPLICATED:
+                why = f"the function needs all of axis {kind}, but a device along {name!r} has only its part"
+                raise LayoutError(what, why, f'all_gather(x, "{name}"), or all_to_all to cut another axis')
+        return dataclasses.replace(self, pieces={c: fn(piece) for c, piece in self.pieces.items()})
+
+
+def einsum(spec: str, a: Tensor, b: Tensor) -> Tensor:
+    """Return the product of two tensors, `einsum("TD,FD->TF", x, w)`, each device multiplying what it holds.
+
+    For every mesh axis:
+    - both replicated: the result is; a summand times a replicated factor is a summand;
+    - a letter cut in every factor that has it, and the others replicated: the result is cut by it, or, where the
+      letter is summed away, partial.
+    Everything else raises LayoutError.
+
+    Source: the products of block matrices [standard].
+    Test: tests/parallelism/test_cluster.py::test_products_equal_numpy_wherever_they_are_allowed
+    """
+    inputs, out = spec.replace(" ", "").split("->")
+    if inputs.split(",") != [a.axes, b.axes]:
+        raise ValueError(f"einsum {spec!r} does not fit the axes of its tensors, {a.axes!r} and {b.axes!r}")
+    _same_devices("multiply", a, b)
+    layout = {name: _product_layout(name, spec, a, b, out) for name in a.cluster.mesh}
+    pieces = {c: np.einsum(spec, piece, b.pieces[c]) for c, piece in a.pieces.items()}
+    return Tensor(a.cluster, out, layout, pieces)
+
+
+def _product_layout(name: str, spec: str, a: Tensor, b: Tensor, out: str) -> str:
+    kinds = (a.layout[name], b.layout[name])
+    what = f"multiply {a.type} by {b.type} ({spec})"
+    if PARTIAL in kinds:
+        if REPLICATED in kinds:
+            return PARTIAL
+        why = f"along {name!r} one factor is a sum over devices, and a device would multiply only its own summand"
+        raise LayoutError(what, why, f'all_reduce the partial factor over "{name}" first')
+    letters = sorted({kind for kind in kinds if kind != REPLICATED})
+    if not letters:
+        return REPLICATED
+    if len(letters) == 2:
+        why = f"along {name!r} part i of {letters[0]} would meet only part i of {letters[1]}; the other pairs are lost"
+        raise LayoutError(what, why, f'all_gather one of the two over "{name}"')
+    letter = letters[0]
+    for tensor, kind in zip((a, b), kinds, strict=True):
+        if letter in tensor.axes and kind != letter:
+            why = f"along {name!r} a device has its part of {letter} in one factor and all of {letter} in the other"
+            raise LayoutError(
+                what, why, f'split(x, "{name}", "{letter}") the whole one (free), or all_gather the other'
+            )
+    return letter if letter in out else PARTIAL
+
+
+def _addable(name: str, a: Tensor, b: Tensor) -> None:
+    kinds = (a.layout[name], b.layout[name])
+    if kinds[0] == kinds[1]:
+        return
+    what = f"add {a.type} and {b.type}"
+    if set(kinds) == {PARTIAL, REPLICATED}:
+        n = a.cluster.mesh[name]
+        why = f"each of the {n} devices along {name!r} would add the full array, so that the sum holds it {n} times"
+        raise LayoutError(what, why, f'all_reduce(the partial one, "{name}") first')
+    if PARTIAL in kinds:
+        why = f"along {name!r} one array is cut into parts, of the other each device holds a summand of the whole"
+        letter = next(kind for kind in kinds if kind != PARTIAL)
+        raise LayoutError(what, why, f'reduce_scatter(the partial one, "{name}", "{letter}")')
+    why = f"along {name!r} the pieces of a device are different parts of the two arrays"
+    mend = f'all_gather(the cut one, "{name}"), or split the whole one (free)'
+    if REPLICATED not in kinds:
+        mend = f'all_to_all(x, "{name}", "{kinds[0]}") the second, so that both are cut along {kinds[0]}'
+    raise LayoutError(what, why, mend)
+
+
+def _same_devices(verb: str, a: Tensor, b: Tensor) -> None:
+    if a.cluster is not b.cluster:
+        ours, others = a.cluster.devices, b.cluster.devices
+        why = f"the first lives on devices {ours}, the second on devices {others}: another cluster"
+        mend = "place both on one cluster; a device computes only with what is in its own memory"
+        raise LayoutError(f"{verb} {a.type} and {b.type}", why, mend)
+
+
+def _part(x: np.ndarray, axes: str, letter: str, n: int, i: int, name: str) -> np.ndarray:
+    at = axes.index(letter)
+    if x.shape[at] % n:
+        raise ValueError(
+            f"axis {letter} of size {x.shape[at]} cannot be cut into {n} equal parts over mesh axis {name!r}: "
+            f"choose a multiple of {n}, or another axis"
+        )
+    return np.split(x, n, axis=at)[i]
+
+
+def _join(group: list, kind: str, axes: str) -> np.ndarray:
+    if kind == REPLICATED:
+        return group[0]
+    return sum(group) if kind == PARTIAL else np.concatenate(group, axis=axes.index(kind))

@@ -1,0 +1,175 @@
+"""Pictures of the simulator's own objects: who holds what, a step of a ring, a pipeline's timeline.
+
+Every function draws on the matplotlib axes that it is given; matplotlib is imported by whoever made them.
+"""
+
+import numpy as np
+
+from . import rings
+from .cluster import PARTIAL, Tensor
+from .schedules import Timeline
+
+# Okabe and Ito's colours, which people with any common colour blindness tell apart.
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#8A8F98")
+BLUE, ORANGE, PALE, INK = "#0072B2", "#E69F00", "#EEF1F5", "#222222"
+
+
+def tensor(ax, x: Tensor, title: str | None = None) -> None:
+    """Draw, for every device, the whole array as an outline and the part that the device holds in its colour.
+
+    Columns follow the last axis of the mesh. Summands are hatched. An array of one axis is drawn as a column.
+
+    Test: tests/parallelism/test_drawing.py::test_a_tensor_is_drawn_as_it_lies
+    """
+    from matplotlib.patches import Rectangle
+
+    sizes = list(x.cluster.mesh.values()) or [1]
+    columns = sizes[-1]
+    width, height = _extent(x)
+    for index, (coordinate, device) in enumerate(x.cluster.ids.items()):
+        left, top = (index % columns) * (width + 0.35), (index // columns) * (height + 0.55)
+        ax.add_patch(Rectangle((left, top), width, height, facecolor=PALE, edgecolor="#AEB6C0", lw=1.0))
+        (row, down), (column, across) = (_span(x, coordinate, axis, size) for axis, size in ((0, height), (1, width)))
+        hatch = "////" if PARTIAL in x.layout.values() else None
+        color = COLORS[device % len(COLORS)]
+        ax.add_patch(
+            Rectangle((left + column, top + row), across, down, facecolor=color, edgecolor="white", hatch=hatch)
+        )
+        ax.text(left + width / 2, top - 0.07, f"{device}", ha="center", va="bottom", fontsize=9, color=INK)
+    rows = -(-len(x.cluster.ids) // columns)
+    ax.set(xlim=(-0.1, columns * (width + 0.35) - 0.25), ylim=(rows * (height + 0.55) - 0.45, -0.35), aspect="equal")
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    ax.set_title(x.type if title is None else title, fontsize=11)
+    ax.set_xlabel(_axis_words(x), fontsize=9.5)
+
+
+def _extent(x):
+    shape = x.value().shape
+    rows, columns = (shape[0], shape[1]) if len(shape) > 1 else (shape[0], 1)
+    if len(shape) == 1:
+        return 0.35, 1.0
+    ratio = float(np.clip(columns / rows, 0.5, 2.0))
+    return (ratio, 1.0) if ratio <= 1 else (1.0, 1 / ratio)
+
+
+def _axis_words(x):
+    if len(x.axes) == 1:
+        return f"devices; {x.axes[0]} runs down"
+    return f"devices; {x.axes[0]} runs down, {x.axes[1]} across"
+
+
+def _span(x, coordinate, axis, size):
+    """Return (offset, length) of a device's piece along one axis of the drawing."""
+    start, length = 0.0, size
+    if axis < len(x.axes):
+        for (name, n), i in zip(x.cluster.mesh.items(), coordinate):
+            if x.layout[name] == x.axes[axis]:
+                length /= n
+                start += i * length
+    return start, length
+
+
+def ring_step(ax, trace: rings.Trace, step: int) -> None:
+    """Draw what every device holds after a step: a column for each chunk, darker the more devices are summed in it.
+
+    A chunk that has just arrived has an orange frame, and an arrow from the device that sent it.
+
+    Test: tests/parallelism/test_drawing.py::test_a_ring_step_shows_what_is_held
+    """
+    from matplotlib.patches import Rectangle
+
+    if not 0 <= step < len(trace.steps):
+        raise ValueError(f"step {step} is not between 0 and {len(trace.steps) - 1}")
+    now = trace.steps[step]
+    chunks = sorted({chunk for s in trace.steps for memory in s.held for chunk in memory})
+    most = max(len(held.sources) for s in trace.steps for memory in s.held for held in memory.values())
+    arrived = {(m.target, m.chunk): m.source for m in now.messages}
+    for device, memory in enumerate(now.held):
+        for column, chunk in enumerate(chunks):
+            held = memory.get(chunk)
+            share = len(held.sources) / most if held else 0.0
+            face = _shade(share) if held else PALE
+            new = (device, chunk) in arrived
+            edge, width, layer = (ORANGE, 3.0, 3) if new else ("white", 1.0, 2)
+            ax.add_patch(
+                Rectangle(
+                    (column - 0.46, device - 0.38), 0.92, 0.76, facecolor=face, edgecolor=edge, lw=width, zorder=layer
+                )
+            )
+            if held:
+                ink = "white" if share > 0.45 else INK
+                ax.text(column, device, _sources(held), ha="center", va="center", fontsize=10, color=ink, zorder=4)
+    _arrows(ax, arrived, chunks)
+    _ring_labels(ax, trace, step, chunks)
+
+
+def _arrows(ax, arrived, chunks):
+    for (target, chunk), source in arrived.items():
+        if abs(target - source) == 1:
+            x = chunks.index(chunk) + 0.3
+            ax.annotate(
+                "", (x, target), (x, source), arrowprops={"arrowstyle": "-|>", "color": ORANGE, "lw": 1.8}, zorder=5
+            )
+
+
+def _ring_labels(ax, trace, step, chunks):
+    names = [f"{c[0]}→{c[1]}" if isinstance(c, tuple) else f"{c}" for c in chunks]
+    ax.set(xlim=(-0.6, len(chunks) - 0.4), ylim=(trace.n - 0.45, -0.55), xlabel="chunk", ylabel="device")
+    ax.set(xticks=range(len(chunks)), yticks=range(trace.n))
+    ax.set_xticklabels(names, fontsize=9)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_title(f"{trace.name}, after step {step} of {len(trace.steps) - 1}", fontsize=11)
+
+
+def _shade(share):
+    low, high = np.array([0.78, 0.87, 0.94]), np.array([0.0, 0.27, 0.43])
+    return tuple(low + (high - low) * share)
+
+
+def _sources(held):
+    return "+".join(str(s) for s in sorted(held.sources)) if len(held.sources) < 5 else f"{len(held.sources)} added"
+
+
+def timeline(ax, schedule: Timeline) -> None:
+    """Draw a pipeline's timeline: a row for each stage, forwards blue, backwards orange, what is left pale is idle.
+
+    Test: tests/parallelism/test_drawing.py::test_a_timeline_has_a_bar_for_every_job
+    """
+    from matplotlib.patches import Patch
+
+    for stage in range(schedule.n_stages):
+        ax.barh(stage, schedule.end_s, height=0.8, color=PALE, zorder=1)
+    for job in schedule.jobs:
+        forward = job.kind == "forward"
+        length = job.end_s - job.start_s
+        ax.barh(
+            job.stage,
+            length,
+            left=job.start_s,
+            height=0.8,
+            color=BLUE if forward else ORANGE,
+            edgecolor="white",
+            zorder=2,
+        )
+        ink = "white" if forward else INK
+        ax.text(
+            job.start_s + length / 2,
+            job.stage,
+            f"{job.microbatch}",
+            ha="center",
+            va="center",
+            fontsize=9,
+            color=ink,
+            zorder=3,
+        )
+    ax.set(xlim=(0, schedule.end_s), ylim=(schedule.n_stages - 0.5, -0.5), yticks=range(schedule.n_stages))
+    ax.set(xlabel="time, s", ylabel="stage")
+    ax.set_title(f"{schedule.name}: {100 * schedule.bubble_fraction:.0f}% idle", fontsize=11)
+    handles = [
+        Patch(color=BLUE, label="forward"),
+        Patch(color=ORANGE, label="backward"),
+        Patch(color=PALE, label="idle"),
+    ]
+    ax.legend(handles=handles, ncols=3, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.22))

@@ -1,0 +1,262 @@
+"""Collectives on a ring of fake devices, hop by hop, in NumPy.
+
+Device i sends to device i + 1 only (the last one to device 0). Every function takes one array per device and returns a
+`Trace`: the arrays afterwards, and each step on the way with what every device held and what went over which link.
+"""
+
+import dataclasses
+from collections.abc import Hashable
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """A link between neighbours in the alpha-beta model: a message of b bytes takes latency + b / bandwidth.
+
+    The defaults are round numbers in the range of an accelerator's own interconnect [ours].
+    """
+
+    latency_s: float = 1e-6
+    bandwidth_bytes_per_s: float = 1e11
+
+    def __post_init__(self):
+        if self.latency_s < 0 or self.bandwidth_bytes_per_s <= 0:
+            raise ValueError(f"a link needs a latency >= 0 and a bandwidth > 0, got {self}")
+
+    def time_s(self, n_bytes: float) -> float:
+        """Return the seconds that one message of so many bytes takes: alpha + bytes / beta."""
+        return self.latency_s + n_bytes / self.bandwidth_bytes_per_s
+
+
+LINK = Link()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Held:
+    """A chunk in one device's memory: its value, and the devices whose contributions are summed in it."""
+
+    value: np.ndarray
+    sources: frozenset
+
+
+@dataclasses.dataclass(frozen=True)
+class Message:
+    """One chunk on one link."""
+
+    source: int
+    target: int
+    chunk: Hashable
+    n_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    """What all devices send at the same time, and what they hold afterwards: `held[device][chunk]`."""
+
+    messages: tuple[Message, ...]
+    held: tuple[dict, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trace:
+    """A collective as it happened. `steps[0]` is the start and has no messages."""
+
+    name: str
+    result: list  # one array per device
+    steps: tuple[Step, ...]
+    link: Link
+
+    @property
+    def n(self) -> int:
+        """Return the number of devices."""
+        return len(self.result)
+
+    @property
+    def link_bytes(self) -> dict[tuple[int, int], int]:
+        """Return {(from, to): bytes} over all steps."""
+        total: dict[tuple[int, int], int] = {}
+        for message in (m for step in self.steps for m in step.messages):
+            pair = (message.source, message.target)
+            total[pair] = total.get(pair, 0) + message.n_bytes
+        return total
+
+    @property
+    def bytes_per_device(self) -> int:
+        """Return the bytes on the busiest link: what the busiest device sends, forwarded chunks included."""
+        return max(self.link_bytes.values(), default=0)
+
+    @property
+    def time_s(self) -> float:
+        """Return the seconds in the alpha-beta model: every step waits for its largest message.
+
+            sum over steps of (alpha + largest bytes on a link / beta)
+
+        Source: Thakur et al. 2005, "Optimization of collective communication operations in MPICH" [standard].
+        Test: tests/parallelism/test_rings.py::test_time_is_the_alpha_beta_closed_form
+        """
+        return sum(self.link.time_s(max(_per_link(step).values())) for step in self.steps if step.messages)
+
+
+def _per_link(step):
+    total: dict[tuple[int, int], int] = {}
+    for m in step.messages:
+        total[m.source, m.target] = total.get((m.source, m.target), 0) + m.n_bytes
+    return total
+
+
+class _Ring:
+    """The memories of the devices, and the tape on which every step is written."""
+
+    def __init__(self, memories: list[dict]):
+        self.memories = memories
+        self.steps = [Step((), self._picture())]
+
+    def _picture(self):
+        return tuple(dict(memory) for memory in self.memories)  # the values are never changed in place
+
+    def step(self, sends, direction: int = 1, add: bool = False, keep: bool = False) -> None:
+        """Send chunks to the neighbours, all at once: sends[device] lists them. Keep or drop them at the sender."""
+        flying = []
+        for device, chunks in enumerate(sends):
+            target = (device + direction) % len(self.memories)
+            for chunk in chunks:
+                memory = self.memories[device]
+                held = memory[chunk] if keep else memory.pop(chunk)
+                flying.append((Message(device, target, chunk, held.value.nbytes), held))
+        for message, held in flying:
+            memory = self.memories[message.target]
+            if add and message.chunk in memory:
+                mine = memory[message.chunk]
+                held = Held(mine.value + held.value, mine.sources | held.sources)
+            memory[message.chunk] = held
+        self.steps.append(Step(tuple(message for message, _ in flying), self._picture()))
+
+    def trace(self, name: str, result: list, link: Link) -> Trace:
+        return Trace(name, result, tuple(self.steps), link)
+
+
+def _same(parts: list) -> list[np.ndarray]:
+    arrays = [np.asarray(part) for part in parts]
+    if not arrays:
+        raise ValueError("a ring needs at least one device: give one array per device")
+    kinds = sorted({(a.shape, str(a.dtype)) for a in arrays})
+    if len(kinds) > 1:
+        raise ValueError(f"the devices of a ring must hold arrays of one shape and dtype, got {kinds}")
+    return arrays
+
+
+def cut(x: np.ndarray, n: int, axis: int, what: str) -> list[np.ndarray]:
+    """Return n equal chunks of x along an axis. Raises ValueError, naming `what` cuts it, if they are not equal."""
+    if x.shape[axis] % n:
+        raise ValueError(
+            f"{what} cuts axis {axis} into {n} equal chunks, one per device, but its size is {x.shape[axis]}: "
+            f"pad it to {-(-x.shape[axis] // n) * n}, or use another number of devices"
+        )
+    return np.split(x, n, axis=axis)
+
+
+def _reduce_scatter_steps(ring: _Ring, n: int) -> None:
+    """Chunk c starts at device c + 1, collects a contribution at every hop, and ends, complete, at device c."""
+    for s in range(n - 1):
+        ring.step([[(device - 1 - s) % n] for device in range(n)], add=True)
+
+
+def _all_gather_steps(ring: _Ring, n: int) -> None:
+    """Chunk c starts at device c and is copied onwards until all have it."""
+    for s in range(n - 1):
+        ring.step([[(device - s) % n] for device in range(n)], keep=True)
+
+
+def all_gather(parts: list, axis: int = 0, link: Link = LINK) -> Trace:
+    """Return a trace after which every device has the concatenation of all parts along `axis`.
+
+        bytes per link = (n - 1) / n W          W: bytes of the concatenation
+
+    Source: textbook [standard].
+    Test: tests/parallelism/test_rings.py::test_bytes_are_the_closed_forms
+    """
+    arrays = _same(parts)
+    n = len(arrays)
+    ring = _Ring([{i: Held(a, frozenset({i}))} for i, a in enumerate(arrays)])
+    _all_gather_steps(ring, n)
+    result = [np.concatenate([memory[c].value for c in range(n)], axis=axis) for memory in ring.memories]
+    return ring.trace("all-gather", result, link)
+
+
+def reduce_scatter(parts: list, axis: int = 0, link: Link = LINK) -> Trace:
+    """Return a trace after which device i has chunk i, along `axis`, of the sum of all parts.
+
+        bytes per link = (n - 1) / n W          W: bytes of one part
+
+    Raises ValueError if the axis does not divide into n chunks.
+
+    Source: textbook [standard].
+    Test: tests/parallelism/test_rings.py::test_bytes_are_the_closed_forms
+    """
+    arrays = _same(parts)
+    n = len(arrays)
+    chunks = [cut(a, n, axis, "reduce-scatter") for a in arrays]
+    ring = _Ring([{c: Held(x, frozenset({i})) for c, x in enumerate(mine)} for i, mine in enumerate(chunks)])
+    _reduce_scatter_steps(ring, n)
+    return ring.trace("reduce-scatter", [memory[i].value for i, memory in enumerate(ring.memories)], link)
+
+
+def all_reduce(parts: list, link: Link = LINK) -> Trace:
+    """Return a trace after which every device has the sum of all parts: a reduce-scatter, then an all-gather.
+
+        bytes per link = 2 (n - 1) / n W        W: bytes of one part, cut into n nearly equal chunks
+
+    Source: Patarasuk and Yuan 2009, "Bandwidth optimal all-reduce algorithms" [standard].
+    Test: tests/parallelism/test_rings.py::test_bytes_are_the_closed_forms
+    """
+    arrays = _same(parts)
+    n, shape = len(arrays), arrays[0].shape
+    chunks = [np.array_split(a.reshape(-1), n) for a in arrays]
+    ring = _Ring([{c: Held(x, frozenset({i})) for c, x in enumerate(mine)} for i, mine in enumerate(chunks)])
+    _reduce_scatter_steps(ring, n)
+    _all_gather_steps(ring, n)
+    result = [np.concatenate([memory[c].value for c in range(n)]).reshape(shape) for memory in ring.memories]
+    return ring.trace("all-reduce", result, link)
+
+
+def all_to_all(parts: list, split_axis: int = 0, concat_axis: int = 0, link: Link = LINK) -> Trace:
+    """Return a trace after which device i has chunk i of every part, concatenated in the order of their senders.
+
+        every device's own bytes that leave it = (n - 1) / n w        w: bytes of one part
+        bytes per link                         = (n - 1) / 2 w        for a chunk passes every link on its way
+
+    Raises ValueError if split_axis does not divide into n chunks.
+
+    Source: textbook; on a ring that sends one way [standard].
+    Test: tests/parallelism/test_rings.py::test_bytes_are_the_closed_forms
+    """
+    arrays = _same(parts)
+    n = len(arrays)
+    chunks = [cut(a, n, split_axis, "all-to-all") for a in arrays]  # chunk (i, j) is on its way from i to j
+    ring = _Ring([{(i, j): Held(x, frozenset({i})) for j, x in enumerate(mine)} for i, mine in enumerate(chunks)])
+    for _ in range(n - 1):
+        ring.step([sorted(chunk for chunk in ring.memories[device] if chunk[1] != device) for device in range(n)])
+    result = [
+        np.concatenate([memory[i, j].value for i in range(n)], axis=concat_axis)
+        for j, memory in enumerate(ring.memories)
+    ]
+    return ring.trace("all-to-all", result, link)
+
+
+def permute(parts: list, shift: int = 1, link: Link = LINK) -> Trace:
+    """Return a trace after which device i + shift has what device i had.
+
+        bytes per link = |shift| w              w: bytes of one part, over |shift| hops
+
+    Source: textbook [standard].
+    Test: tests/parallelism/test_rings.py::test_bytes_are_the_closed_forms
+    """
+    arrays = _same(parts)
+    n = len(arrays)
+    if abs(shift) >= n > 1:
+        raise ValueError(f"a shift of {shift} goes around a ring of {n} devices: use shift % {n} = {shift % n}")
+    ring = _Ring([{i: Held(a, frozenset({i}))} for i, a in enumerate(arrays)])
+    for _ in range(abs(shift) if n > 1 else 0):
+        ring.step([list(memory) for memory in ring.memories], direction=1 if shift > 0 else -1)
+    return ring.trace("permute", [next(iter(memory.values())).value for memory in ring.memories], link)

@@ -1,0 +1,132 @@
+"""Pipeline schedules as timelines: who computes which microbatch when, and who waits."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+Kind = Literal["forward", "backward"]
+JobName = tuple[Kind, int, int]  # kind, stage, microbatch
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One microbatch going forward or backward through one stage."""
+
+    kind: Kind
+    stage: int
+    microbatch: int
+    start_s: float
+    end_s: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Timeline:
+    """All jobs of one training step on p stages (devices) with m microbatches."""
+
+    name: str
+    n_stages: int
+    n_microbatches: int
+    jobs: tuple[Job, ...]
+
+    @property
+    def end_s(self) -> float:
+        """Return when the last job ends."""
+        return max(job.end_s for job in self.jobs)
+
+    @property
+    def bubble_fraction(self) -> float:
+        """Return the share of the devices' time in which they wait.
+
+            1 - busy / (p end)  =  (p - 1) / (m + p - 1)        for GPipe and for 1F1B, whatever a job takes
+
+        Source: Huang et al. 2019, GPipe; Narayanan et al. 2021, Megatron-LM section 2.2 [standard].
+        Test: tests/parallelism/test_schedules.py::test_bubble_is_the_closed_form
+        """
+        busy = sum(job.end_s - job.start_s for job in self.jobs)
+        return 1 - busy / (self.n_stages * self.end_s)
+
+    def peak_live(self, stage: int) -> int:
+        """Return the most microbatches whose activations the stage holds at once.
+
+        An activation lives from the start of its forward to the end of its backward:
+
+            m for GPipe,   min(p - stage, m) for 1F1B
+
+        Source: Narayanan et al. 2021, Megatron-LM section 2.2 [standard].
+        Test: tests/parallelism/test_schedules.py::test_live_activations_are_the_closed_forms
+        """
+        events = []
+        for job in self.jobs:
+            if job.stage == stage:
+                forward = job.kind == "forward"
+                events.append((job.start_s, 1, 1) if forward else (job.end_s, 0, -1))  # freed before the next begins
+        live = peak = 0
+        for _, _, change in sorted(events):
+            live += change
+            peak = max(peak, live)
+        return peak
+
+
+def gpipe(n_stages: int, n_microbatches: int, forward_s: float = 1.0, backward_s: float = 2.0) -> Timeline:
+    """Return GPipe's timeline: all microbatches forward, then all of them backward, the last one first.
+
+    Source: Huang et al. 2019, GPipe [standard].
+    Test: tests/parallelism/test_schedules.py::test_gpipe_by_hand
+    """
+
+    def order(stage):
+        microbatches = range(n_microbatches)
+        return [("forward", stage, i) for i in microbatches] + [("backward", stage, i) for i in reversed(microbatches)]
+
+    return _timeline("GPipe", n_stages, n_microbatches, forward_s, backward_s, order)
+
+
+def one_f_one_b(n_stages: int, n_microbatches: int, forward_s: float = 1.0, backward_s: float = 2.0) -> Timeline:
+    """Return the 1F1B timeline: after a warm-up, every stage alternates one forward and one backward.
+
+    Stage s begins with min(p - s - 1, m) forwards; then it frees an activation for each that it makes.
+
+    Source: Narayanan et al. 2021, Megatron-LM section 2.2 (PipeDream-Flush) [standard].
+    Test: tests/parallelism/test_schedules.py::test_one_f_one_b_by_hand
+    """
+
+    def order(stage):
+        warm_up = min(n_stages - stage - 1, n_microbatches)
+        jobs = [("forward", stage, i) for i in range(warm_up)]
+        for i in range(n_microbatches):
+            if warm_up + i < n_microbatches:
+                jobs.append(("forward", stage, warm_up + i))
+            jobs.append(("backward", stage, i))
+        return jobs
+
+    return _timeline("1F1B", n_stages, n_microbatches, forward_s, backward_s, order)
+
+
+def _needs(job: JobName, n_stages: int) -> JobName | None:
+    """Return the job of another stage, or of this one's forward, that must have ended before."""
+    kind, stage, i = job
+    if kind == "forward":
+        return ("forward", stage - 1, i) if stage else None
+    return ("backward", stage + 1, i) if stage < n_stages - 1 else ("forward", stage, i)
+
+
+def _timeline(name: str, n_stages: int, n_microbatches: int, forward_s: float, backward_s: float, order: Callable):
+    """Return the timeline in which every stage does its jobs in the given order, each as early as its input allows."""
+    for what, number in (("n_stages", n_stages), ("n_microbatches", n_microbatches)):
+        if number < 1:
+            raise ValueError(f"{what} must be at least 1, got {number}: a pipeline needs stages and work for them")
+    if forward_s <= 0 or backward_s <= 0:
+        raise ValueError(f"forward_s and backward_s must be positive, got {forward_s} and {backward_s}")
+    queues = [list(order(stage)) for stage in range(n_stages)]
+    free, done, jobs = [0.0] * n_stages, {}, []
+    while any(queues):
+        before = len(jobs)
+        for stage, queue in enumerate(queues):
+            while queue and ((need := _needs(queue[0], n_stages)) is None or need in done):
+                kind, _, i = queue.pop(0)
+                start = max(free[stage], done.get(need, 0.0))
+                free[stage] = done[kind, stage, i] = start + (forward_s if kind == "forward" else backward_s)
+                jobs.append(Job(kind, stage, i, start, free[stage]))
+        if len(jobs) == before:
+            raise ValueError(f"{name}: every stage waits for another; the orders of the stages do not fit together")
+    return Timeline(name, n_stages, n_microbatches, tuple(sorted(jobs, key=lambda j: (j.stage, j.start_s))))

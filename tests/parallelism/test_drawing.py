@@ -1,0 +1,71 @@
+"""Pictures show the objects that they are given."""
+
+import numpy as np
+import pytest
+
+from afm_ref.parallelism import drawing, rings, schedules
+from afm_ref.parallelism.cluster import Cluster, einsum
+from afm_ref.teaching import figures, parallelism_widgets
+
+
+def rectangles(ax):
+    return [(p.get_x(), p.get_y(), p.get_width(), p.get_height()) for p in ax.patches]
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.texts if text.get_text()]
+
+
+def test_a_tensor_is_drawn_as_it_lies():
+    fig, ax = figures.subplots()
+    x = Cluster(data=2, model=2).place(np.zeros((4, 4)), "TD", data="T", model="D")
+    drawing.tensor(ax, x)
+    boxes = rectangles(ax)
+    assert len(boxes) == 8 and texts(ax) == ["0", "1", "2", "3"] and ax.get_title() == "[T/data, D/model]"
+    for device in range(4):
+        outline, piece = boxes[2 * device], boxes[2 * device + 1]
+        assert piece[2:] == (0.5, 0.5) and outline[2:] == (1.0, 1.0)
+        assert piece[0] - outline[0] == pytest.approx(0.5 * (device % 2))
+        assert piece[1] - outline[1] == pytest.approx(0.5 * (device // 2))
+    assert figures.png(fig)
+
+
+def test_summands_are_hatched():
+    cluster = Cluster(a=2)
+    x = cluster.place(np.zeros((2, 4)), "TD", a="D")
+    w = cluster.place(np.zeros((2, 4)), "FD", a="D")
+    for tensor, hatches in ((x, {None}), (einsum("TD,FD->TF", x, w), {None, "////"})):
+        _, ax = figures.subplots()
+        drawing.tensor(ax, tensor)
+        assert {p.get_hatch() for p in ax.patches} == hatches
+
+
+def test_a_ring_step_shows_what_is_held():
+    trace = rings.all_reduce([np.full(3, i) for i in range(3)])
+    _, ax = figures.subplots()
+    drawing.ring_step(ax, trace, 1)
+    assert sorted(texts(ax)) == sorted(["0", "1", "2", "0+1", "1+2", "0+2"])
+    assert sum(p.get_edgecolor()[:3] == pytest.approx((0.902, 0.624, 0.0), abs=0.01) for p in ax.patches) == 3
+    _, ax = figures.subplots()
+    drawing.ring_step(ax, trace, 4)
+    assert texts(ax) == ["0+1+2"] * 9
+    with pytest.raises(ValueError, match="step 5 is not between 0 and 4"):
+        drawing.ring_step(ax, trace, 5)
+
+
+def test_a_timeline_has_a_bar_for_every_job():
+    timeline = schedules.one_f_one_b(3, 4)
+    fig, ax = figures.subplots()
+    drawing.timeline(ax, timeline)
+    bars = {(round(p.get_x(), 6), round(p.get_y() + 0.4), round(p.get_width(), 6)) for p in ax.patches}
+    assert {(job.start_s, job.stage, job.end_s - job.start_s) for job in timeline.jobs} <= bars
+    assert len(texts(ax)) == 24 and "25%" not in ax.get_title() and "33%" in ax.get_title()
+    assert figures.png(fig)
+
+
+@pytest.mark.parametrize("name", parallelism_widgets.COLLECTIVES)
+def test_the_ring_stepper_draws_every_step(name):
+    for step in range(8):
+        ax = parallelism_widgets.ring_figure(name, 4, step).axes[0]
+        assert ax.get_title().startswith(name) and len(texts(ax)) >= 4
+    assert parallelism_widgets.ring_figure(name, 2, 0).axes[0].get_ylabel() == "device"

@@ -1,0 +1,79 @@
+"""Timelines: legal, by hand, and with the published bubble and memory."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from afm_ref.parallelism import schedules
+from afm_ref.parallelism.schedules import gpipe, one_f_one_b
+
+SCHEDULES = [gpipe, one_f_one_b]
+sizes = st.tuples(st.integers(1, 6), st.integers(1, 9))
+times = st.sampled_from([(1.0, 1.0), (1.0, 2.0), (2.0, 1.0), (0.5, 4.0)])
+
+
+def starts(timeline, stage):
+    return [(job.kind[0], job.microbatch, job.start_s) for job in timeline.jobs if job.stage == stage]
+
+
+def test_gpipe_by_hand():
+    timeline = gpipe(2, 2, forward_s=1, backward_s=2)
+    assert starts(timeline, 0) == [("f", 0, 0), ("f", 1, 1), ("b", 1, 5), ("b", 0, 7)]
+    assert starts(timeline, 1) == [("f", 0, 1), ("f", 1, 2), ("b", 1, 3), ("b", 0, 5)]
+    assert timeline.end_s == 9 and timeline.bubble_fraction == pytest.approx(1 / 3)
+
+
+def test_one_f_one_b_by_hand():
+    timeline = one_f_one_b(2, 3, forward_s=1, backward_s=1)
+    assert starts(timeline, 1) == [("f", 0, 1), ("b", 0, 2), ("f", 1, 3), ("b", 1, 4), ("f", 2, 5), ("b", 2, 6)]
+    assert starts(timeline, 0) == [("f", 0, 0), ("f", 1, 1), ("b", 0, 3), ("f", 2, 4), ("b", 1, 5), ("b", 2, 7)]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@given(sizes, times)
+def test_every_dependency_holds(schedule, size, time):
+    p, m = size
+    timeline = schedule(p, m, *time)
+    jobs = {(job.kind, job.stage, job.microbatch): job for job in timeline.jobs}
+    assert len(jobs) == len(timeline.jobs) == 2 * p * m
+    for i in range(m):
+        path = [jobs["forward", s, i] for s in range(p)] + [jobs["backward", s, i] for s in reversed(range(p))]
+        assert all(b.start_s >= a.end_s for a, b in zip(path, path[1:]))
+    for s in range(p):
+        mine = [job for job in timeline.jobs if job.stage == s]
+        assert all(b.start_s >= a.end_s for a, b in zip(mine, mine[1:]))  # one thing at a time
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@given(sizes, times)
+def test_bubble_is_the_closed_form(schedule, size, time):
+    p, m = size
+    timeline = schedule(p, m, *time)
+    assert timeline.bubble_fraction == pytest.approx((p - 1) / (m + p - 1), abs=1e-12)
+    assert timeline.end_s == pytest.approx((m + p - 1) * sum(time))
+
+
+@given(sizes, times)
+def test_live_activations_are_the_closed_forms(size, time):
+    p, m = size
+    for stage in range(p):
+        assert gpipe(p, m, *time).peak_live(stage) == m
+        assert one_f_one_b(p, m, *time).peak_live(stage) == min(p - stage, m)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [((0, 2), "n_stages must be at least 1"), ((2, 0), "n_microbatches"), ((2, 2, 0.0), "must be positive")],
+)
+def test_bad_input_is_told(schedule, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        schedule(*arguments)
+
+
+def test_orders_that_wait_for_each_other_are_an_error_and_no_endless_loop():
+    def order(stage):
+        return [("backward", stage, 0), ("forward", stage, 0)]
+
+    with pytest.raises(ValueError, match="every stage waits"):
+        schedules._timeline("broken", 2, 1, 1.0, 1.0, order)
