@@ -50,18 +50,32 @@ def pack_for_evaluation(documents, tokenizer, seq_len: int, progress: bool = Fal
 
 
 def pack_conversations(conversations, tokenizer, seq_len: int) -> Packed:
-    """Return one conversation (of tasks.chat_tokens) a row, padded; only the assistant's tokens are targets.
+    """Return conversations (of tasks.chat_tokens) in rows, as many in a row as fit whole, in the order given.
 
-    Raises ValueError for a conversation longer than a row.
+    Only the assistant's tokens are targets, and no token attends to another conversation. Shuffle the conversations
+    first where a row should hold several kinds. Raises ValueError for a conversation longer than a row.
     """
-    shape = (len(conversations), seq_len + 1)
+    rows = _fill_rows([len(ids) for ids, _ in conversations], seq_len + 1)
+    shape = (1 + max((row for row, _ in rows), default=-1), seq_len + 1)
     tokens, documents = np.full(shape, PAD, np.int32), np.full(shape, NO_DOCUMENT, np.int32)
     trained = np.zeros(shape, bool)
-    for row, (ids, start) in enumerate(conversations):
-        if len(ids) > seq_len + 1:
-            raise ValueError(f"conversation {row} has {len(ids)} tokens, a row holds {seq_len + 1}: raise seq_len")
-        tokens[row, : len(ids)], documents[row, : len(ids)], trained[row, start : len(ids)] = ids, row, True
+    for number, ((ids, start), (row, at)) in enumerate(zip(conversations, rows, strict=True)):
+        end = at + len(ids)
+        tokens[row, at:end], documents[row, at:end], trained[row, at + start : end] = ids, number, True
     return Packed(tokens, documents, trained, int(tokenizer.byte_lengths(tokens[trained]).sum()))
+
+
+def _fill_rows(lengths, capacity):
+    """Return (row, offset) for each length: beside the one before it if it still fits there, else in a new row."""
+    places, row, used = [], -1, capacity
+    for number, length in enumerate(lengths):
+        if length > capacity:
+            raise ValueError(f"conversation {number} has {length} tokens, a row holds {capacity}: raise seq_len")
+        if used + length > capacity:
+            row, used = row + 1, 0
+        places.append((row, used))
+        used += length
+    return places
 
 
 def batches(packed: Packed, batch_size: int, seed: int = 0):

@@ -114,12 +114,20 @@ def test_short_evaluation_text_is_padded(tok):
 
 
 def test_conversations_train_the_response_alone(tok):
-    records = tasks.records("sums", 3)
+    records = tasks.records("sums", 7)
     conversations = [tasks.chat_tokens(tok, record.prompt, record.reference) for record in records]
-    batch = packing.batch_of(packing.pack_conversations(conversations, tok, 40), np.arange(3))
-    for row, record in enumerate(records):
-        kept = batch.weights[row] == 1
-        assert batch.targets[row][kept].tolist() == [*tok.encode(record.reference).tolist(), END]
+    longest = max(len(ids) for ids, _ in conversations)
+    packed = packing.pack_conversations(conversations, tok, 2 * longest)
+    assert len(packed.tokens) < len(records)  # several in a row
+    batch = packing.batch_of(packed, np.arange(len(packed.tokens)))
+    for number, (record, (ids, _)) in enumerate(zip(records, conversations)):
+        here = packed.documents == number
+        assert packed.tokens[here].tolist() == ids.tolist()
+        assert len(set(np.nonzero(here)[0])) == 1  # whole, in one row
+        kept = (batch.documents == number) & (batch.weights == 1)
+        assert batch.targets[kept].tolist() == [*tok.encode(record.reference).tolist(), END]
+    replies = [len(ids) - start for ids, start in conversations]
+    assert batch.weights.sum() == sum(replies)
     with pytest.raises(ValueError, match="raise seq_len"):
         packing.pack_conversations(conversations, tok, 5)
 
