@@ -1,7 +1,9 @@
 """Checkpoints for `training.fit`: orbax folders, written whole or not at all, checked when they are read.
 
 A checkpoint holds the trainable weights, the optimizer's state, the history and the fingerprint of the run. The
-frozen weights are the caller's: the fingerprint has their checksum.
+frozen weights are the caller's: the fingerprint has their checksum. Where the weights are spread over devices or
+processes, the checkpoint still holds them whole and plain: any mesh can continue it, and process 0 alone touches the
+disk. That costs a gather and one process's memory, so it is for models that fit there.
 """
 
 import dataclasses
@@ -17,11 +19,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from . import agreement
 from .history import PER_STEP, History
 from .training import path_of
 
 SEAL = "checksums.json"  # of all files in a checkpoint's folder; written last
 UNFINISHED = "unfinished"
+
+
+def open_folder(path, keep, parts, state, frozen):
+    """Return the checkpoints of a run at path, or None without a path; several processes compare their settings."""
+    about = fingerprint(parts, state, frozen)
+    if not agreement.several():
+        return Folder(path, keep, about)
+    theirs = json.loads(str(agreement.broadcast({"fingerprint": np.array(json.dumps(about))})["fingerprint"]))
+    problem = difference(theirs, about)
+    if problem:
+        raise ValueError(
+            f"process {jax.process_index()} was not started like process 0: {problem}. Give every process the same "
+            "arguments, the same text and the same version of Python"
+        )
+    return None if path is None else SharedFolder(path, keep, about)
 
 
 class Folder:
@@ -34,10 +52,13 @@ class Folder:
         self.path, self.fingerprint, self.ocp = Path(path).absolute(), fingerprint, ocp
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file: give a folder for the checkpoints")
+        self.path.mkdir(parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(
+            create=False,
             preservation_policy=preservation_policy.LatestN(keep),
             enable_async_checkpointing=False,
             cleanup_tmp_directories=True,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes={0}),  # of several, see below
         )
         self.manager = ocp.CheckpointManager(self.path, options=options)
         self.newest = None
@@ -82,6 +103,43 @@ class Folder:
         history = History.from_lists(columns | {"evaluations": about["evaluations"]})
         self.newest = step
         return _unflatten(like, arrays)._replace(step=step), history.records(), history.evaluations
+
+
+class SharedFolder:
+    """The checkpoints of a run in several processes: process 0 reads and writes them, and tells the others.
+
+    So nothing has to be shared between hosts, and nobody reads what is being written.
+    """
+
+    def __init__(self, path, keep, fingerprint):
+        self.path, self.newest = Path(path).absolute(), None
+        self.folder = None
+        self.make = functools.partial(Folder, path, keep, fingerprint)
+
+    def save(self, state, records, evaluations):
+        """As Folder.save. All processes call it; the state is whole in each."""
+        if self.folder is not None:
+            self.folder.save(state, records, evaluations)
+        self.newest = state.step
+
+    def load(self, like):
+        """As Folder.load; what is wrong with the folder is raised in every process."""
+        arrays = agreement.by_process_0(functools.partial(self._read, like))
+        if not arrays:
+            return None
+        columns = {name: arrays["history." + name].tolist() for name in PER_STEP}
+        history = History.from_lists(columns | {"evaluations": json.loads(str(arrays["evaluations"]))})
+        self.newest = int(arrays["step"])
+        return _unflatten(like, arrays)._replace(step=self.newest), history.records(), history.evaluations
+
+    def _read(self, like):
+        self.folder = self.make()
+        found = self.folder.load(like)
+        if found is None:
+            return {}
+        state, records, evaluations = found
+        about = {"step": np.array(state.step), "evaluations": np.array(json.dumps(evaluations))}
+        return _flatten(state) | _history_arrays(records) | about
 
 
 def _files(folder):

@@ -4,8 +4,6 @@ A loss is any function (params, batch) -> (sum, count); what is descended is sum
 """
 
 import contextlib
-import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,7 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from . import agreement
 from .history import History
+from .layout import Layout
 
 
 class FitResult(NamedTuple):
@@ -74,8 +74,11 @@ def split(params, select=None):
     return trainable, frozen
 
 
-def make_step(loss, optimizer):
-    """Return the jitted update (trainable, optimizer state, frozen, batch) -> (trainable, state, metrics)."""
+def make_step(loss, optimizer, placed=None):
+    """Return the jitted update (trainable, optimizer state, frozen, batch) -> (trainable, state, metrics).
+
+    placed, (trainable, optimizer state) as they lie on several devices, keeps them lying so.
+    """
 
     def step(trainable, opt_state, frozen, batch):
         def total(trainable):
@@ -88,7 +91,9 @@ def make_step(loss, optimizer):
         metrics = {"loss": loss_sum / count, "count": count, "grad_norm": optax.tree.norm(grads), "changed": changed}
         return optax.apply_updates(trainable, updates), opt_state, metrics
 
-    return jax.jit(step, donate_argnums=(0, 1))
+    # The compiler may lay its outputs out anew, and so let a resumed run differ from one that was never interrupted.
+    kept = None if placed is None else (*jax.tree.map(lambda x: x.sharding, placed), None)
+    return jax.jit(step, donate_argnums=(0, 1), out_shardings=kept)
 
 
 def fit(
@@ -100,6 +105,7 @@ def fit(
     *,
     select: Callable | None = None,
     optimizer_state=None,
+    layout: Layout | None = None,
     evaluate: Callable | None = None,
     evaluate_every: int = 100,
     checkpoint=None,
@@ -120,13 +126,18 @@ def fit(
     select(params) -> tree with None at what stays frozen (see `where`); None trains every float leaf. Frozen leaves
     come back as they were; the caller's arrays are never overwritten. optimizer_state continues an earlier fit.
 
+    layout trains over several devices, and over several processes that all make the same call (see `Layout`). params,
+    loss and batches stay the plain ones, and so are the weights that evaluate gets and those returned, as NumPy
+    arrays. The checkpoints hold plain weights as well: any other layout continues them, equal but for rounding.
+
     evaluate(params) -> {name: number} is called before the first step, every evaluate_every steps and at the end.
     callback(history) is called every callback_every steps and at the end. progress shows a bar.
 
     checkpoint, a folder, keeps the last `keep` states, one every checkpoint_every steps. The same call with the same
     folder continues from the newest whole one to the same numbers, bit for bit. A folder of another run (other
     shapes, first weights, loss, optimizer or `settings`) is refused with ValueError. A damaged checkpoint is passed
-    over with a warning for the one before it. On KeyboardInterrupt the state is saved first.
+    over with a warning for the one before it. On KeyboardInterrupt the state is saved first; of several processes one
+    that gets SIGTERM stops all after the same step, and process 0 alone reads and writes the folder.
 
     FloatingPointError is raised after max_bad_steps steps in a row with a non-finite loss or gradient or with no
     change of the weights, and before a checkpoint of non-finite weights would be written.
@@ -137,17 +148,20 @@ def fit(
     """
     _check_counts(steps=steps, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every, keep=keep,
                   callback_every=callback_every, max_bad_steps=max_bad_steps)  # fmt: skip
-    run = _Run(params, select, optimizer, optimizer_state, batches, make_step(loss, optimizer), max_bad_steps)
-    if checkpoint is not None:
-        from .checkpoints import Folder, fingerprint
+    run = _Run(params, select, optimizer, optimizer_state, batches, layout, max_bad_steps)
+    parts = {"loss": loss, "batches": batches, "optimizer": optimizer, "settings": settings or {}}
+    if checkpoint is not None or agreement.several():
+        from .checkpoints import open_folder
 
-        parts = {"loss": loss, "batches": batches, "optimizer": optimizer, "settings": settings or {}}
-        run.open(Folder(checkpoint, keep, fingerprint(parts, run.state, run.frozen)), steps)
+        run.open(open_folder(checkpoint, keep, parts, run.state, run.frozen), steps)
+    run.prepare(loss, optimizer)
     try:
         with run.progress(steps, progress):
             while run.state.step < steps:
                 run.evaluate(evaluate, run.state.step % evaluate_every == 0)
                 run.advance()
+                if agreement.told_to_stop(run.state.step):
+                    raise KeyboardInterrupt
                 if run.state.step < steps:
                     run.report(callback, run.state.step % callback_every == 0)
                     run.save(run.state.step % checkpoint_every == 0)
@@ -163,24 +177,42 @@ def fit(
 class _Run:
     """The moving parts of one call of fit."""
 
-    def __init__(self, params, select, optimizer, optimizer_state, batches, step, max_bad_steps):
+    def __init__(self, params, select, optimizer, optimizer_state, batches, layout, max_bad_steps):
         trainable, self.frozen = split(params, select)
+        if layout is not None and jax.tree.leaves(self.frozen):
+            raise ValueError("a layout places all weights together: select must leave none frozen")
         self.placed = jax.device_put(self.frozen)  # once, not at every step
         trainable = _copy(trainable)  # the first step donates these
         optimizer_state = optimizer.init(trainable) if optimizer_state is None else _copy(optimizer_state)
         self.state = State(0, trainable, optimizer_state)
-        self.batches, self.step, self.max_bad_steps = batches, step, max_bad_steps
+        self.batches, self.layout, self.max_bad_steps = batches, layout, max_bad_steps
         self.records, self.evaluations, self.pending = [], [], deque()
         self.folder = self.bar = None
         self.seconds = 0.0
 
+    def prepare(self, loss, optimizer):
+        """Put the state where it is to lie, and make the step."""
+        if self.layout is None:
+            self.step = make_step(loss, optimizer)
+        else:
+            self.state = self.layout.place_state(self.state)
+            self.placed = jax.tree.map(lambda leaf: None, self.state.trainable)
+            self.step = make_step(self.layout.loss, optimizer, self.state[1:])
+
+    def plain(self):
+        """Return the state without its layout."""
+        return self.state if self.layout is None else self.layout.unplace_state(self.state)
+
     def params(self):
-        """Return all weights as they are now, on the device."""
+        """Return all weights as they are now: on the device, or plain where there is a layout."""
+        if self.layout is not None:
+            return self.layout.unplace(self.state.trainable)
         return merge(self.state.trainable, self.placed)
 
     def result(self):
         """Return what fit returns; the frozen leaves are the caller's own."""
-        return FitResult(merge(self.state.trainable, self.frozen), self.history(), self.state.optimizer)
+        state = self.plain()
+        return FitResult(merge(state.trainable, self.frozen), self.history(), state.optimizer)
 
     def history(self):
         """Return all that has happened up to the present step."""
@@ -201,8 +233,9 @@ class _Run:
         """Start one more update, and collect the numbers of the one before it while this one runs."""
         step, trainable, opt_state = self.state
         args = (step, self.params()) if getattr(self.batches, "on_policy", False) else (step,)
-        with _uninterrupted():
-            trainable, opt_state, metrics = self.step(trainable, opt_state, self.placed, self.batches(*args))
+        place = (lambda batch: batch) if self.layout is None else self.layout.place_batch
+        with agreement.uninterrupted():
+            trainable, opt_state, metrics = self.step(trainable, opt_state, self.placed, place(self.batches(*args)))
             self.pending.append(metrics)
             self.state = State(step + 1, trainable, opt_state)
             self._collect(leave=1)
@@ -247,7 +280,7 @@ class _Run:
     def open(self, folder, steps):
         """Continue from the folder's newest whole checkpoint, if it has one."""
         self.folder = folder
-        found = folder.load(self.state)
+        found = None if folder is None else folder.load(self.state)
         if found is None:
             return
         self.state, self.records, self.evaluations = found
@@ -268,23 +301,7 @@ class _Run:
                 f"weights are not finite after step {self.state.step}; no checkpoint was written. Lower the learning "
                 f"rate or look at the batches since step {self.folder.newest}, and start again to resume there"
             )
-        self.folder.save(self.state, self.records, self.evaluations)
-
-
-@contextlib.contextmanager
-def _uninterrupted():
-    """Hold Ctrl-C back until the block is done: while a step takes the weights' buffers over, there is no state."""
-    if threading.current_thread() is not threading.main_thread():  # only that one is interrupted
-        yield
-        return
-    held = []
-    previous = signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if held and callable(previous):
-        previous(*held[0])
+        self.folder.save(self.plain(), self.records, self.evaluations)
 
 
 def _copy(tree):

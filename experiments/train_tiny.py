@@ -18,7 +18,7 @@ from afm_ref import evaluation, losses, transformer
 from afm_ref.config import AFM_TINY, train_flops_per_token
 from afm_ref.data import baselines, mixture, packing, tokenizer
 from afm_ref.interop import hugging_face
-from afm_ref.pretraining import afm_optimizer, mup_scales, warmup_cosine
+from afm_ref.pretraining import tiny_optimizer
 from afm_ref.training import fit
 
 from . import _record
@@ -68,9 +68,7 @@ def main():
     train, held_out = mixture.pretraining_documents(SEED)
     tok = tokenizer.train((document.text for document in train), AFM_TINY.vocab_size)
     rows = packing.pack(train, tok, SEQ_LEN, progress=True)
-    optimizer = afm_optimizer(
-        a.learning_rate, warmup_cosine(a.steps // 20, a.steps), weight_decay=3.16e-4, update_scale=mup_scales(AFM_TINY)
-    )
+    optimizer = tiny_optimizer(AFM_TINY, a.learning_rate, a.steps)
     loss = partial(losses.next_token, cfg=AFM_TINY)
     english = packing.pack_for_evaluation(of_source(held_out, "english"), tok, SEQ_LEN)
     batches = packing.evaluation_batches(english, 16)

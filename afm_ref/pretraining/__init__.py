@@ -1,5 +1,5 @@
 """Pre-training: Apple's optimizer and its schedule."""
 
-from .optimizer import afm_optimizer, mup_scales, warmup_cosine
+from .optimizer import afm_optimizer, mup_scales, tiny_optimizer, warmup_cosine
 
-__all__ = ["afm_optimizer", "mup_scales", "warmup_cosine"]
+__all__ = ["afm_optimizer", "mup_scales", "tiny_optimizer", "warmup_cosine"]

@@ -143,6 +143,11 @@ def afm_optimizer(
     return optax.GradientTransformation(init, update)
 
 
+def tiny_optimizer(cfg: AFMConfig, learning_rate: float, steps: int) -> optax.GradientTransformation:
+    """Return `afm_optimizer` as the small models here are trained with: warmed up over a twentieth of the steps."""
+    return afm_optimizer(learning_rate, warmup_cosine(steps // 20, steps), update_scale=mup_scales(cfg))
+
+
 class AFMState(NamedTuple):
     """The optimizer's state: steps taken, the running mean of the squared gradient, the momentum."""
 

@@ -1,0 +1,75 @@
+"""What the processes of one run must agree on: when to stop, that they were started alike, what a checkpoint holds.
+
+With a single process nothing here sends anything.
+"""
+
+import contextlib
+import io
+import signal
+import threading
+
+import jax
+import numpy as np
+
+
+def several() -> bool:
+    """Return whether other processes (jax.distributed) take part in this run."""
+    return jax.process_count() > 1
+
+
+def told_to_stop(step: int) -> bool:
+    """Return whether all processes are to stop after this step, because one of them was sent SIGTERM.
+
+    JAX agrees on a step that none of them has passed: so all see True at the same one. A Ctrl-C in a process of
+    several becomes a SIGTERM (parallelism.processes).
+    """
+    if not several():
+        return False
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.reached_preemption_sync_point(step)
+
+
+@contextlib.contextmanager
+def uninterrupted():
+    """Hold Ctrl-C back until the block is done: while a step takes the weights' buffers over, there is no state."""
+    if threading.current_thread() is not threading.main_thread():  # only that one is interrupted
+        yield
+        return
+    held = []
+    previous = signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if held and callable(previous):
+        previous(*held[0])
+
+
+def broadcast(arrays: dict) -> dict:
+    """Return process 0's {name: array}, to the last bit, in every process; what the others give is not looked at."""
+    from jax.experimental import multihost_utils
+
+    file = io.BytesIO()
+    if jax.process_index() == 0:
+        np.savez(file, **arrays)
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(file.tell())))
+    # As bytes: sent as floats, 64 bits would become 32 and -0.0 become 0.0.
+    sent = np.frombuffer(file.getvalue(), np.uint8) if jax.process_index() == 0 else np.zeros(length, np.uint8)
+    received = multihost_utils.broadcast_one_to_all(sent)
+    with np.load(io.BytesIO(np.asarray(received).tobytes())) as content:
+        return dict(content)
+
+
+def by_process_0(make) -> dict:
+    """Return what make() -> {name: array} gives in process 0; its ValueError is raised in every process."""
+    arrays = {}
+    if jax.process_index() == 0:
+        try:
+            arrays = {"made." + name: array for name, array in make().items()}
+        except ValueError as error:
+            arrays = {"error": np.array(str(error))}
+    arrays = broadcast(arrays)
+    if "error" in arrays:
+        raise ValueError(str(arrays["error"]))
+    return {name.removeprefix("made."): array for name, array in arrays.items()}
