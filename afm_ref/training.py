@@ -296,12 +296,13 @@ class _Run:
         if self.folder is None or not due or self.state.step in (0, self.folder.newest):
             return
         self._collect()
-        if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(self.state.trainable)):
+        state = self.plain()
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.trainable)):
             raise FloatingPointError(
                 f"weights are not finite after step {self.state.step}; no checkpoint was written. Lower the learning "
                 f"rate or look at the batches since step {self.folder.newest}, and start again to resume there"
             )
-        self.folder.save(self.plain(), self.records, self.evaluations)
+        self.folder.save(state, self.records, self.evaluations)
 
 
 def _copy(tree):

@@ -37,14 +37,14 @@ def _add_run(group):
                        help="where the run is kept and continued from (default: %(default)s)")  # fmt: skip
     add("--checkpoint-every", 100, "steps")
     group.add_argument("--evaluate-every", type=int, metavar="N",
-                       help="steps between measurements of the bits per byte of held-out text (default: none)")  # fmt: skip
+                       help="steps between measures of the bits per byte of held-out text (default: none)")  # fmt: skip
     group.add_argument("--history", type=Path, metavar="FILE", help="write the losses of all steps there, as JSON")
     group.add_argument("--save", type=Path, metavar="FOLDER", help="write the trained model there, for `generate`")
 
 
 def _add_devices(group):
     group.add_argument("--mesh", metavar="AXES",
-                       help="devices along data, fsdp, pipe, seq and model, as in data=2,fsdp=2 (default: all on data)")  # fmt: skip
+                       help="devices along data, fsdp, pipe, seq, model: data=2,fsdp=2 (default: data)")  # fmt: skip
     group.add_argument("--sequence", choices=("norm", "gather", "ring"),
                        help="norm: cut the norms' regions over model; gather, ring: cut each row over seq")  # fmt: skip
     group.add_argument("--zero", type=int, choices=(1, 2, 3), default=3, help="what fsdp cuts (default: 3, all)")

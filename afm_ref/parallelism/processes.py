@@ -15,11 +15,12 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from typing import NamedTuple
 
-HEARTBEAT_S = 15  # a host that is silent for so long is dead; JAX waits 100 s
-SHUTDOWN_S = 15  # how long a process that is done waits for the others; JAX waits 300 s
+HEARTBEAT_S = 10  # a host that is silent for so long is dead; JAX waits 100 s
+SHUTDOWN_S = 10  # how long a process that is done waits for the others; JAX waits 300 s
 AFTER_ERROR_S = 1  # and how long one that failed waits, and then those that could not go on without it
 VARIABLE = "AFM_REF_PROCESS"  # tells a process that it was launched, and as which
 INTERRUPTED = 130  # the exit status of a command that Ctrl-C ended
@@ -73,7 +74,10 @@ def joined(me: Member):
     threading.Thread(target=_end_with_launcher, daemon=True).start()
     try:
         yield
-    except Exception:
+    except Exception as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "Gloo" in str(error):
+            # A connection broke. Whose it was, JAX learns from the heartbeats; then it says so and ends this process.
+            time.sleep(2 * HEARTBEAT_S)
         # At its exit JAX waits for the others, who cannot come: they wait in a step for this one.
         end = threading.Timer(AFTER_ERROR_S, os._exit, [2])
         end.daemon = True

@@ -1,0 +1,80 @@
+"""One process of a small run that the tests launch: a linear model, its batch cut over all devices.
+
+    python -m tests.parallelism.member FOLDER STEPS [DEVICES] [--at STEP WHAT PROCESS] [--seed-of PROCESS]
+
+WHAT happens to PROCESS when it has done STEP steps: "kill" (SIGKILL), "interrupt" (Ctrl-C), "launcher" (Ctrl-C in the
+launcher). --seed-of starts that process with other batches.
+"""
+
+import argparse
+import os
+import signal
+from functools import partial
+
+import numpy as np
+
+from afm_ref.layout import Layout
+from afm_ref.parallelism import processes
+from afm_ref.pretraining import afm_optimizer, warmup_cosine
+from afm_ref.training import fit
+from tests.training.problems import noisy_batch, squares
+
+
+def layout():
+    """Return a layout of plain data parallelism over all devices of all processes; the compiler does the rest."""
+    import jax
+    from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+    mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+
+    def put(spec, array):
+        array = np.asarray(array)
+        return jax.make_array_from_callback(array.shape, NamedSharding(mesh, spec), lambda index: array[index])
+
+    return Layout(
+        loss=squares,
+        place=partial(jax.tree.map, partial(put, PartitionSpec())),
+        unplace=partial(jax.tree.map, np.asarray),
+        place_batch=partial(jax.tree.map, partial(put, PartitionSpec("data"))),
+    )
+
+
+def train(folder, steps, seed=0, **options):
+    """Fit a linear model to other numbers at every step, resuming in folder."""
+    options = dict(checkpoint_every=5, progress=False) | options
+    optimizer = afm_optimizer(0.05, warmup_cosine(3, 100))
+    params, batches = {"w": np.zeros(4, np.float32)}, partial(noisy_batch, seed=seed)
+    return fit(params, squares, batches, optimizer, steps, checkpoint=folder, **options)
+
+
+def main():
+    """Take part in the run."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder")
+    parser.add_argument("steps", type=int)
+    parser.add_argument("devices", type=int, nargs="?", default=1)
+    parser.add_argument("--at", nargs=3)
+    parser.add_argument("--seed-of", type=int)
+    args = parser.parse_args()
+    me = processes.member()
+
+    def happen(history):
+        if args.at and (len(history), me.index) == (int(args.at[0]), int(args.at[2])):
+            target = os.getppid() if args.at[1] == "launcher" else os.getpid()
+            os.kill(target, signal.SIGKILL if args.at[1] == "kill" else signal.SIGINT)
+
+    import jax
+
+    jax.config.update("jax_num_cpu_devices", args.devices)
+    with processes.joined(me):
+        options = dict(callback=happen, callback_every=1)
+        try:
+            result = train(args.folder, args.steps, seed=int(me.index == args.seed_of), layout=layout(), **options)
+        except KeyboardInterrupt:
+            raise SystemExit(processes.INTERRUPTED) from None
+        if me.index == me.count - 1:  # not the one that writes the checkpoints
+            result.history.save(f"{args.folder}.json")
+
+
+if __name__ == "__main__":
+    main()

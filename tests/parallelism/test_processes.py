@@ -1,0 +1,215 @@
+"""Several processes: the numbers of one, ended together, continued by any number of them."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from afm_ref.history import History
+from afm_ref.parallelism import processes
+from tests.parallelism.member import train
+
+ROOT = Path(__file__).parents[2]
+STEPS = 14
+
+# Both sides add the same float32 numbers in another order: in a step at most 8 rows of 4 products and a few more for
+# the optimizer, each sum wrong by at most (terms) x 2^-24 of its size. The updates are contractions, so the errors of
+# the steps at most add up. A row that is lost or taken twice changes a loss by more than a hundredth of itself.
+ROUNDING = STEPS * (8 * 4 + 16) * 2.0**-24  # 4e-5
+
+
+def launch(*arguments, count=2, **options):
+    """Launch tests.parallelism.member in the repository's root."""
+    command = [sys.executable, "-m", "tests.parallelism.member", *map(str, arguments)]
+    return processes.launch(command, count, **options)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The history of the run in one process, on one device, that nothing interrupts."""
+    return train(tmp_path_factory.mktemp("whole"), STEPS).history
+
+
+@pytest.fixture(autouse=True)
+def _in_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def equal(history, wanted):
+    assert len(history) == len(wanted)
+    np.testing.assert_allclose(history.loss, wanted.loss, rtol=ROUNDING)
+    np.testing.assert_allclose(history.grad_norm, wanted.grad_norm, rtol=ROUNDING)
+    assert history.count.tolist() == wanted.count.tolist()
+
+
+@pytest.mark.parametrize("count, devices", [(2, 2), (4, 1)])
+def test_processes_give_the_losses_of_one(tmp_path, whole, count, devices):
+    assert launch(tmp_path / "run", STEPS, devices, count=count) == 0
+    equal(History.load(tmp_path / "run.json"), whole)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["10", "14"]  # by process 0 alone, and whole
+
+
+def test_a_killed_process_ends_the_others_and_is_named(tmp_path, whole, capfd):
+    """Process 1 is killed in mid-run; then one process with one device continues from the last checkpoint."""
+    start = time.monotonic()
+    assert launch(tmp_path, STEPS, "--at", 8, "kill", 1, advice="Do it again.") == 1
+    assert time.monotonic() - start < 30
+    error = capfd.readouterr().err
+    assert "error: process 1 of 2 was killed by SIGKILL. The run has ended. Do it again.\n" in error
+    assert [path.name for path in tmp_path.iterdir() if "tmp" not in path.name] == ["5"]
+    told = []
+    result = train(tmp_path, STEPS, callback=lambda history: told.append(len(history)), callback_every=1)
+    assert told[0] == 6
+    equal(result.history, whole)
+
+
+def test_another_layout_continues_a_checkpoint(tmp_path, whole):
+    """One process stops after 7 steps, two with two devices each continue, with Apple's optimizer's state."""
+    train(tmp_path / "run", 7)
+    assert launch(tmp_path / "run", STEPS, 2) == 0
+    history = History.load(tmp_path / "run.json")
+    equal(history, whole)
+    assert history.loss[:7].tobytes() == whole.loss[:7].tobytes()  # not computed again
+
+
+@pytest.mark.parametrize("where", ["interrupt", "launcher"])
+def test_ctrl_c_stops_all_after_the_same_step_and_saves(tmp_path, whole, where):
+    """In a process, as on several hosts, or in the launcher, which then tells one of its processes."""
+    assert launch(tmp_path, 10_000, "--at", 7, where, 1) == processes.INTERRUPTED
+    saved = max(int(path.name) for path in tmp_path.iterdir())
+    assert 7 <= saved < 10_000
+    result = train(tmp_path, saved)  # nothing is left to do: the state is whole, and of that step
+    np.testing.assert_allclose(result.history.loss[:STEPS], whole.loss[:saved][:STEPS], rtol=ROUNDING)
+
+
+def test_processes_that_were_started_differently_are_refused(tmp_path, capfd):
+    assert launch(tmp_path / "run", STEPS, "--seed-of", 1) != 0
+    assert "process 1 was not started like process 0: batches.seed was 0 and is 1" in capfd.readouterr().err
+    assert not list((tmp_path / "run").glob("*"))
+
+
+def test_on_several_hosts_a_lost_process_is_named(tmp_path):
+    """Two launchers, as on two hosts. One is killed with its process: the other must learn it from silence."""
+    coordinator = f"127.0.0.1:{processes.free_port()}"
+    code = "import sys; from tests.parallelism import test_processes as t; sys.exit(t.launch(*sys.argv[3:], "
+    code += "coordinator=sys.argv[1], index=int(sys.argv[2])))"
+    hosts = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, coordinator, str(i), str(tmp_path), "1000000", "--at", "8", "kill", "1"],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    try:
+        _, second = hosts[1].communicate(timeout=120)
+        start = time.monotonic()
+        _, first = hosts[0].communicate(timeout=60)
+        assert time.monotonic() - start < 30
+    finally:
+        for host in hosts:
+            host.kill()
+            host.wait()
+    assert "error: process 1 of 2 was killed by SIGKILL" in second
+    assert "error: process 1 of 2 died" in first
+    assert [host.returncode for host in hosts] == [1, 1]
+
+
+# The launcher by itself, with processes that do not even import JAX.
+
+
+def script(tmp_path, text):
+    """Return a command that runs this text, in which `me` is the number of the process."""
+    file = tmp_path / "script.py"
+    file.write_text(f"import os, sys, time\nme = int(os.environ['AFM_REF_PROCESS'].split()[1])\n{text}\n")
+    return [sys.executable, str(file)]
+
+
+def test_the_first_error_is_told_and_nobody_is_left(tmp_path, capfd):
+    command = script(tmp_path, f"""
+open(r'{tmp_path}/pid%d' % me, 'w').write(str(os.getpid()))
+if me == 2:
+    while len(os.listdir(r'{tmp_path}')) < 5: time.sleep(0.01)
+    sys.exit('error: no such mesh')
+time.sleep(1000)""")  # fmt: skip
+    assert processes.launch(command, 4) == 1
+    assert "error: process 2 of 4 failed: no such mesh. The run has ended." in capfd.readouterr().err
+    for i in range(4):
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((tmp_path / f"pid{i}").read_text()), 0)
+
+
+def test_only_the_first_process_is_heard(tmp_path, capfd):
+    text = "print('[Gloo] Rank 0 is connected'); print('number', me); sys.stderr.write('\\r 10%'); sys.stderr.flush()"
+    assert processes.launch(script(tmp_path, text), 3) == 0
+    assert capfd.readouterr() == ("number 0\n", "\r 10%")
+
+
+def test_a_bar_is_passed_on_before_its_line_ends(tmp_path, capfd):
+    """The process waits for the test to have seen the unfinished line."""
+    command = script(tmp_path, f"""
+sys.stderr.write('\\r 10%'); sys.stderr.flush()
+while not os.path.exists(r'{tmp_path}/seen'): time.sleep(0.01)""")  # fmt: skip
+    seen = []
+
+    def look():
+        deadline = time.monotonic() + 60
+        while not seen and time.monotonic() < deadline:
+            time.sleep(0.02)
+            if "10%" in capfd.readouterr().err:
+                seen.append(True)
+        (tmp_path / "seen").touch()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    assert processes.launch(command, 2) == 0
+    thread.join()
+    assert seen
+
+
+def test_processes_do_not_outlive_their_launcher(tmp_path):
+    worker = "from afm_ref.parallelism.processes import _end_with_launcher; import os\n"
+    worker += "print(os.getpid(), flush=True)\n_end_with_launcher()"
+    code = "import sys; from afm_ref.parallelism import processes\n"
+    code += "processes.launch([sys.executable, '-c', sys.argv[1]], 2)"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, worker], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as launcher:
+        pid = int(launcher.stdout.readline())
+        launcher.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and running(pid):
+        time.sleep(0.05)
+    assert not running(pid)
+
+
+def running(pid):
+    """Return whether a process runs; one that has ended may wait for whoever adopted it to take notice."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        (dict(count=1), "at least 2"),
+        (dict(count=2, coordinator="10.0.0.1:1234"), "give both"),
+        (dict(count=2, index=1), "give both"),
+        (dict(count=2, coordinator="10.0.0.1:1234", index=2), "numbered 0 to 1"),
+        (dict(count=2, coordinator="10.0.0.1", index=0), "host:port"),
+    ],
+)
+def test_what_cannot_be_launched_is_refused(options, told):
+    with pytest.raises(ValueError, match=told):
+        processes.launch(["true"], **options)
