@@ -1,12 +1,14 @@
 """Checkers accept the solutions, and refuse every stub and the mistakes that people make."""
 
 import json
+import math
 import pathlib
 
 import numpy as np
 import pytest
 
 from afm_ref import config, ops
+from afm_ref.parallelism import attends
 from afm_ref.teaching import attempt
 from afm_ref.teaching.exercises import EXERCISES, grade
 
@@ -62,6 +64,19 @@ WRONG = {  # id: (a plausible wrong answer, words of the hint it must get)
         lambda q_gain, k_gain: len(q_gain) ** 0.5 * np.max(np.abs(q_gain)) * np.max(np.abs(k_gain)),
         "not a tight one",
     ),
+    "3.1": (
+        lambda n, n_bytes, latency_s, bandwidth_bytes_per_s: (
+            (n - 1) * (latency_s + n_bytes / n / bandwidth_bytes_per_s)
+        ),
+        "AND an all-gather",
+    ),
+    "3.2": (lambda n_parameters, n_devices, stage: 16 * n_parameters / n_devices, "only stage 3"),
+    "3.3": (lambda n_stages, largest_bubble: math.ceil((n_stages - 1) / largest_bubble), "the busy time"),
+    "3.4": (lambda T, n: np.arange(T).reshape(n, -1), "contiguous"),
+    "3.5": (
+        lambda top_a, total_a, out_a, top_b, total_b, out_b: (out_a / total_a + out_b / total_b) / 2,
+        "do not weigh the same",
+    ),
 }
 
 
@@ -79,7 +94,7 @@ def test_no_constant_is_right(id, constant):
     assert grade(id, lambda **_: constant).status == "wrong"
 
 
-@pytest.mark.parametrize("id", ["1.2", "1.3", "1.4"])
+@pytest.mark.parametrize("id", ["1.2", "1.3", "1.4", "3.5"])
 def test_what_an_answer_does_to_its_input_does_not_reach_the_judge(id):
     def spoil(**arguments):
         for value in arguments.values():
@@ -133,3 +148,19 @@ def test_no_pair_of_normalised_vectors_passes_the_bound_of_1_4():
         q, k = (ops.rms_norm(v, g, 1e-12) for v, g in ((x, q_gain), (y, k_gain)))
         largest = np.abs((q * k).sum(-1)).max() / H**0.5
         assert 0.8 * case.expected < largest <= case.expected * (1 + 1e-9)
+
+
+def test_the_numbers_of_chapter_3_equal_the_closed_forms():
+    for case in EXERCISES["3.1"].cases():
+        n, n_bytes, latency, bandwidth = case.arguments.values()
+        assert case.expected == pytest.approx(2 * (n - 1) * (latency + n_bytes / n / bandwidth))
+    for case in EXERCISES["3.2"].cases():
+        P, n, stage = case.arguments.values()
+        whole, cut = {0: (16, 0), 1: (8, 8), 2: (4, 12), 3: (0, 16)}[stage]
+        assert case.expected == whole * P + cut * P / n
+    for case in EXERCISES["3.3"].cases():
+        p, bubble = case.arguments.values()
+        assert case.expected == max(1, math.ceil((p - 1) * (1 - bubble) / bubble))
+    for case in EXERCISES["3.4"].cases():
+        T, n = case.arguments.values()
+        assert np.array_equal(case.expected.ravel(), attends.sequence_order(T, n, zigzag=True))
