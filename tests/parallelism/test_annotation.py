@@ -1,0 +1,177 @@
+"""Annotation only: the same numbers as on one device, where the arrays lie, and what the partitioner makes of it."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from afm_ref import losses, training, transformer
+from afm_ref.config import AFM_ON_DEVICE, AFMConfig, parameters
+from afm_ref.parallelism import annotation, collectives
+from afm_ref.parallelism.mesh import MeshShape, make_mesh
+from afm_ref.pretraining import afm_optimizer, mup_scales, warmup_cosine
+
+# Three queries per key head; every cut dimension divides by 8.
+CFG = AFMConfig(d_model=32, n_layers=2, n_heads=24, n_kv_heads=8, head_dim=4, d_ff=64, vocab_size=64)
+B, T = 8, 16
+LOSS = functools.partial(losses.next_token, cfg=CFG)
+RECIPE = afm_optimizer(0.01, warmup_cosine(1, 10), update_scale=mup_scales(CFG, base_dim=16))
+KEEP = optax.GradientTransformation(  # its state is the last gradient, so that one compiled step shows everything
+    lambda params: jax.tree.map(jnp.zeros_like, params), lambda grads, state, params=None: (grads, grads)
+)
+OPTIMIZER = optax.chain(KEEP, RECIPE)
+
+
+def stacked():
+    params = jax.tree.map(np.float64, transformer.init(CFG, seed=0))
+    return params._replace(layers=transformer.group(params.layers)[0])
+
+
+def batches(step):
+    rng = np.random.default_rng(step)
+    tokens = rng.integers(CFG.vocab_size, size=(B, T + 1))
+    weights = (rng.random((B, T)) < 0.8).astype(np.float64)
+    documents = np.cumsum(rng.random((B, T)) < 0.1, axis=1)
+    return losses.Batch(tokens[:, :-1], tokens[:, 1:], weights, documents)
+
+
+def three_steps(step, params, place):
+    """Return [(loss, gradients)] of three steps, and the weights after them."""
+    state, none, seen = OPTIMIZER.init(params), annotation.frozen(params), []
+    step = step.lower(params, state, none, place(batches(0))).compile(compiler_options=collectives.QUICK)
+    for i in range(3):
+        params, state, metrics = step(params, state, none, place(batches(i)))
+        seen.append((metrics["loss"], jax.tree.map(np.asarray, annotation.unpin(state[0]))))
+    return seen, params
+
+
+@functools.cache
+def single():
+    with jax.enable_x64(True):
+        params = jax.tree.map(jnp.array, stacked())
+        return three_steps(training.make_step(LOSS, OPTIMIZER), params, lambda batch: batch)
+
+
+@pytest.mark.parametrize(
+    "shape, pinned",
+    [
+        ("data=8", True),
+        ("fsdp=8", True),
+        ("model=8", True),
+        ("data=2,seq=4", True),
+        ("data=2,fsdp=2,model=2", True),
+        ("data=2,fsdp=2,model=2", False),
+    ],
+)
+def test_equals_one_device(shape, pinned):
+    """Float64 within 1e-10: sums of up to 1e4 terms, each rounded by 1e-16, through three steps of the optimizer."""
+    mesh = make_mesh(MeshShape.parse(shape))
+    expected, trained = single()
+    with jax.enable_x64(True):
+        params = annotation.shard(stacked(), mesh, pinned=pinned)
+        before = [w.sharding for w in jax.tree.leaves(params)]
+        step = annotation.make_step(LOSS, OPTIMIZER, params, mesh, documents=True)
+        seen, params = three_steps(step, params, lambda batch: annotation.shard_batch(batch, mesh))
+    assert [w.sharding for w in jax.tree.leaves(params)] == before
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12),
+        (seen, annotation.unpin(params)),
+        (expected, trained),
+    )
+
+
+def test_specs_of_every_weight():
+    params = annotation.specs(transformer.init(CFG, seed=0))
+    assert params.embed == P("model", "fsdp")
+    assert params.layers[1] == transformer.Layer(
+        attention_norm=P(None), wq=P("model", "fsdp"), wk=P("model", "fsdp"), wv=P("model", "fsdp"),
+        wo=P("fsdp", "model"), q_norm=P(None), k_norm=P(None), ffn_norm=P(None),
+        w_gate=P("model", "fsdp"), w_up=P("model", "fsdp"), w_down=P("fsdp", "model"),
+    )  # fmt: skip
+    deep = annotation.specs(stacked(), annotation.Rules(layers="pipe", embed=None))
+    assert deep.layers.layer.w_down == P("pipe", None, "model")
+    assert deep.layers.layer.q_norm == P("pipe", None) and deep.unembed is None
+
+
+def test_each_device_holds_its_slice():
+    mesh = make_mesh(MeshShape(data=2, fsdp=2, model=2))
+    whole = transformer.init(CFG, seed=0)
+    params = annotation.shard(whole, mesh, pinned=False)
+    w, F, D = params.layers[0].w_up, CFG.d_ff // 2, CFG.d_model // 2
+    for shard in w.addressable_shards:
+        place = dict(zip(mesh.axis_names, np.argwhere(mesh.devices == shard.device)[0]))
+        rows, columns = slice(place["model"] * F, None), slice(place["fsdp"] * D, None)
+        np.testing.assert_array_equal(shard.data, whole.layers[0].w_up[rows, columns][:F, :D])
+    assert annotation.unpin(annotation.pin(params, mesh)) is not params
+    assert jax.tree.all(jax.tree.map(lambda a, b: a is b, annotation.unpin(annotation.pin(params, mesh)), params))
+
+
+def gradient_traffic(shape, pinned):
+    """The collectives of one gradient."""
+    mesh = make_mesh(MeshShape.parse(shape))
+    params = annotation.abstract(CFG, jnp.float32, remat=False)
+    placed = annotation.shardings(params, annotation.specs(params), mesh)
+    if pinned:
+        pins = annotation.pin(params, mesh)
+        params, placed = pins, jax.tree.unflatten(jax.tree.structure(pins), jax.tree.leaves(placed))
+    ids, floats = (jax.ShapeDtypeStruct((B, T), dtype) for dtype in (jnp.int32, jnp.float32))
+    batch = losses.Batch(ids, ids, floats)
+    where = annotation.shardings(batch, annotation.batch_specs(), mesh)
+    grad = jax.jit(jax.grad(LOSS, has_aux=True), in_shardings=(placed, where), out_shardings=(placed, None))
+    return collectives.of(grad.lower(params, batch))
+
+
+def test_pins_keep_the_batch_cut():
+    """Pinned FSDP gathers each matrix once and sums no activation in the forward pass.
+
+    Without pins the partitioner cuts activations along D as well, and sums those of the whole batch.
+    """
+    pinned, free = gradient_traffic("fsdp=8", True), gradient_traffic("fsdp=8", False)
+    gains = CFG.n_layers * (2 * CFG.d_model + 2 * CFG.head_dim) + CFG.d_model
+    matrices = 4 * (parameters(CFG)["total"] - gains)  # float32
+    assert collectives.by_kind(pinned)["all-gather"]["bytes_sent"] == matrices * 7 / 8  # not again in the backward pass
+
+    def summed_forward(found, whole_bytes):
+        forward = [c for c in found if c.kind == "all-reduce" and "/jvp()/while" in c.op_name]
+        return sum(c.count for c in forward if c.operand_bytes >= whole_bytes)
+
+    ffn_activation = 4 * B * T * CFG.d_ff
+    assert summed_forward(free, ffn_activation) >= 2 * CFG.n_layers  # gate and up of every layer
+    assert summed_forward(pinned, 1) == 0
+
+
+def test_cut_time_stays_cut_in_the_matrices():
+    """With T cut, no activation of the feed-forward layer is gathered; attention's queries are, by their reshape."""
+    found = gradient_traffic("data=2,seq=4", True)
+    gathers = [c for c in found if c.kind == "all-gather"]
+    q = 4 * (B // 2) * T * CFG.n_heads * CFG.head_dim
+    assert {c.result_bytes for c in gathers} == {q}
+
+
+def test_abstract_has_the_shapes_of_real_weights():
+    shapes = jax.tree.map(lambda w: (w.shape, str(w.dtype)), annotation.abstract(CFG, jnp.float32, remat=False))
+    real = transformer.init(CFG, seed=0)
+    real = real._replace(layers=transformer.group(real.layers)[0])
+    assert shapes == jax.tree.map(lambda w: (w.shape, str(w.dtype)), real)
+    on_device = annotation.abstract(AFM_ON_DEVICE, jnp.bfloat16)
+    assert sum(leaf.size for leaf in jax.tree.leaves(on_device)) == parameters(AFM_ON_DEVICE)["total"]
+
+
+def test_bad_input_says_what_to_do():
+    params = transformer.init(CFG, seed=0)
+    mesh = make_mesh(MeshShape(model=3))
+    with pytest.raises(ValueError, match=r"embed \[64, 32\] cannot be cut into 3 along axis 0 \(model\)"):
+        annotation.shard(params, mesh)
+    with pytest.raises(ValueError, match="mesh axis 'tensor'"):
+        annotation.shard(params, mesh, annotation.Rules(vocab="tensor"))
+    with pytest.raises(TypeError, match="wq is a str"):
+        annotation.specs(params._replace(layers=(params.layers[0]._replace(wq="a palette"),)))
+    with pytest.raises(TypeError, match="cannot annotate a dict"):
+        annotation.specs(params._replace(layers=({"wq": params.embed},)))
+    batch = batches(0)
+    with pytest.raises(ValueError, match=r"tokens \[8, 16\] cannot be cut into 3"):
+        annotation.shard_batch(batch, make_mesh(MeshShape(data=3)))
