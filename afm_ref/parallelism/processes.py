@@ -75,7 +75,7 @@ def joined(me: Member):
     try:
         yield
     except Exception as error:
-        if isinstance(error, jax.errors.JaxRuntimeError) and "Gloo" in str(error):
+        if "Gloo" in str(error):  # as a ValueError or a JaxRuntimeError
             # A connection broke. Whose it was, JAX learns from the heartbeats; then it says so and ends this process.
             time.sleep(2 * HEARTBEAT_S)
         # At its exit JAX waits for the others, who cannot come: they wait in a step for this one.

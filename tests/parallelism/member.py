@@ -2,8 +2,8 @@
 
     python -m tests.parallelism.member FOLDER STEPS [DEVICES] [--at STEP WHAT PROCESS] [--seed-of PROCESS]
 
-WHAT happens to PROCESS when it has done STEP steps: "kill" (SIGKILL), "interrupt" (Ctrl-C), "launcher" (Ctrl-C in the
-launcher). --seed-of starts that process with other batches.
+WHAT happens to PROCESS when it has done STEP steps: "kill" (SIGKILL) or "interrupt" (Ctrl-C). --seed-of starts that
+process with other batches.
 """
 
 import argparse
@@ -60,8 +60,7 @@ def main():
 
     def happen(history):
         if args.at and (len(history), me.index) == (int(args.at[0]), int(args.at[2])):
-            target = os.getppid() if args.at[1] == "launcher" else os.getpid()
-            os.kill(target, signal.SIGKILL if args.at[1] == "kill" else signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGKILL if args.at[1] == "kill" else signal.SIGINT)
 
     import jax
 

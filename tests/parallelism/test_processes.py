@@ -78,10 +78,9 @@ def test_another_layout_continues_a_checkpoint(tmp_path, whole):
     assert history.loss[:7].tobytes() == whole.loss[:7].tobytes()  # not computed again
 
 
-@pytest.mark.parametrize("where", ["interrupt", "launcher"])
-def test_ctrl_c_stops_all_after_the_same_step_and_saves(tmp_path, whole, where):
-    """In a process, as on several hosts, or in the launcher, which then tells one of its processes."""
-    assert launch(tmp_path, 10_000, "--at", 7, where, 1) == processes.INTERRUPTED
+def test_ctrl_c_in_one_process_stops_all_after_the_same_step_and_saves(tmp_path, whole):
+    """As on several hosts. In the launcher: test_train_command.py."""
+    assert launch(tmp_path, 10_000, "--at", 7, "interrupt", 1) == processes.INTERRUPTED
     saved = max(int(path.name) for path in tmp_path.iterdir())
     assert 7 <= saved < 10_000
     result = train(tmp_path, saved)  # nothing is left to do: the state is whole, and of that step
