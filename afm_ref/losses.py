@@ -22,23 +22,30 @@ def token_log_probs(logits: Float[Array, "*batch V"], targets: Int[Array, "*batc
 
         log p(y) = z_y - log sum_v exp(z_v)
 
+    logits: an array, or logits with `.token_log_probs(targets)`, such as those that lie in slices on several devices.
+
     Source: textbook [standard].
     Test: tests/transformer/test_losses.py::test_token_log_probs_closed_form
     """
+    if hasattr(logits, "token_log_probs"):
+        return logits.token_log_probs(targets)
     xp = logits.__array_namespace__()
     shifted = logits - stop_gradient(xp.max(logits, axis=-1, keepdims=True))  # cancels; see ops.softmax
     log_sum = xp.log(xp.sum(xp.exp(shifted), axis=-1))
     return xp.take_along_axis(shifted, targets[..., None], axis=-1)[..., 0] - log_sum
 
 
-def next_token(params: Params, batch: Batch, cfg: AFMConfig):
+def next_token(params: Params, batch: Batch, cfg: AFMConfig, positions=None, attend=None):
     """Return (sum, count) of the cross-entropy of the next token, in nats, over the weighted targets.
 
         sum = - sum_t w_t log p(y_t | x_<=t),   count = sum_t w_t
 
+    positions and attend default to those of whole sequences: 0 .. T-1, within each document.
+
     Source: TR24 section 3.2 (next-token pre-training) [confirmed].
     Test: tests/transformer/test_losses.py::test_next_token_equals_its_definition
     """
-    logits = forward(params, batch.tokens, cfg, attend=Causal(batch.documents))
+    attend = Causal(batch.documents) if attend is None else attend
+    logits = forward(params, batch.tokens, cfg, positions, attend)
     log_probs = token_log_probs(logits, batch.targets)
     return -(log_probs * batch.weights).sum(), batch.weights.sum()

@@ -2,6 +2,7 @@
 
 A weight is an array, or an object that knows how to be applied: `linear`, `lookup` and `rms_norm` ask it. Every
 chapter that changes what a weight is (LoRA, palettes, shards) does it there and leaves the forward function alone.
+Their shapes say "..." because a weight may also gather or scatter the sequence over devices.
 """
 
 import sys
@@ -19,7 +20,7 @@ def stop_gradient(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
     return jax.lax.stop_gradient(x) if jax is not None and isinstance(x, jax.Array) else x
 
 
-def linear(x: Float[Array, "*batch in"], w) -> Float[Array, "*batch out"]:
+def linear(x: Float[Array, "... in"], w) -> Float[Array, "... out"]:
     """Return W x for every row vector of x.
 
         y_o = sum_i W_oi x_i
@@ -37,12 +38,12 @@ def linear(x: Float[Array, "*batch in"], w) -> Float[Array, "*batch out"]:
     return y.T.reshape(*x.shape[:-1], w.shape[0])
 
 
-def lookup(tokens: Int[Array, "*batch"], w) -> Float[Array, "*batch D"]:
+def lookup(tokens: Int[Array, "..."], w) -> Float[Array, "... D"]:
     """Return the rows of the embedding w: [V, D] that the tokens name; a weight may bring its own `.lookup`."""
     return w.lookup(tokens) if hasattr(w, "lookup") else w[tokens]
 
 
-def rms_norm(x: Float[Array, "*batch D"], gain, eps: float) -> Float[Array, "*batch D"]:
+def rms_norm(x: Float[Array, "... D"], gain, eps: float) -> Float[Array, "... D"]:
     """Return x scaled to unit root mean square along its last axis, times the gain.
 
         y = x / sqrt(mean(x^2) + eps) * gain
@@ -145,7 +146,7 @@ def silu(x: Float[Array, "*batch F"]) -> Float[Array, "*batch F"]:
     return x * (0.5 * (1 + xp.tanh(0.5 * x)))
 
 
-def swiglu(x: Float[Array, "*batch D"], w_gate, w_up, w_down) -> Float[Array, "*batch D"]:
+def swiglu(x: Float[Array, "... D"], w_gate, w_up, w_down) -> Float[Array, "... D"]:
     """Return the gated feed-forward layer.
 
         y = W_down (silu(W_gate x) * (W_up x))

@@ -1,0 +1,66 @@
+"""Collectives inside `jax.shard_map` that cost nothing along an axis of one device.
+
+XLA for CPUs runs a sum over one device as a copy. Leaving it out needs care with types: what passes through no
+collective must not have been said to differ along that axis. So axes of one device are left out everywhere: of the
+specs (`trim`), of what varies (`vary`) and of the collectives.
+"""
+
+import jax
+from jax.sharding import PartitionSpec
+
+
+def live(axes) -> tuple[str, ...]:
+    """Return those of the axes (a name or several) along which there is more than one device."""
+    axes = (axes,) if isinstance(axes, str) else axes
+    return tuple(axis for axis in axes if jax.lax.axis_size(axis) > 1)
+
+
+def trim(spec: PartitionSpec, mesh: jax.sharding.Mesh) -> PartitionSpec:
+    """Return the spec without the axes along which the mesh has one device."""
+
+    def entry(axes):
+        names = (axes,) if isinstance(axes, str) else axes or ()
+        kept = tuple(name for name in names if mesh.shape[name] > 1)
+        return kept[0] if len(kept) == 1 else kept or None
+
+    entries = [entry(axes) for axes in spec]
+    while entries and entries[-1] is None:  # as XLA writes what it returns: else a second step would compile anew
+        entries.pop()
+    return PartitionSpec(*entries)
+
+
+def index(axis: str):
+    """Return this device's place along the axis: a plain 0 where it is alone."""
+    return jax.lax.axis_index(axis) if live(axis) else 0
+
+
+def vary(x, axes):
+    """Return x as a value that differs, or may, along these axes of the mesh; those it varies along already are kept.
+
+        its transpose is a psum over the axes that were added
+
+    Source: jax.lax.pcast [standard].
+    Test: tests/parallelism/test_placements.py::test_vary_adds_what_is_missing_and_sums_in_reverse
+    """
+    new = tuple(axis for axis in live(axes) if axis not in jax.typeof(x).manual_axis_type.varying)
+    return jax.lax.pcast(x, new, to="varying") if new else x
+
+
+def psum(x, axes):
+    """Return the sum of x over the devices of the axes."""
+    return jax.lax.psum(x, live(axes)) if live(axes) else x
+
+
+def pmax(x, axis: str):
+    """Return the largest of each entry over the devices of the axis."""
+    return jax.lax.pmax(x, axis) if live(axis) else x
+
+
+def all_gather(x, axis: str, dim: int):
+    """Return the slices of x along dim put together; its transpose is `reduce_scatter`."""
+    return jax.lax.all_gather(x, axis, axis=dim, tiled=True) if live(axis) else x
+
+
+def reduce_scatter(x, axis: str, dim: int):
+    """Return this device's slice along dim of the sum of x; its transpose is `all_gather`."""
+    return jax.lax.psum_scatter(x, axis, scatter_dimension=dim, tiled=True) if live(axis) else x

@@ -1,0 +1,124 @@
+"""Meshes of devices with the five axes that training is cut along, and fake devices to try them on.
+
+    data   copies of the model, each with its own part of the batch
+    fsdp   the same, but the copies share one set of weights, cut in slices
+    pipe   consecutive layers on consecutive devices
+    seq    each sequence cut in parts, attending across them
+    model  each matrix cut in slices that compute side by side
+
+An axis of one device does nothing; every mesh has all five.
+"""
+
+import dataclasses
+import math
+
+import jax
+import numpy as np
+
+AXES = ("data", "fsdp", "pipe", "seq", "model")  # the last vary fastest: neighbours speak most
+RENDEZVOUS_LIMIT = 256  # above about this many devices the CPU's collectives abort the process
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshShape:
+    """The number of devices along each axis; their product is the number of devices.
+
+    Raises ValueError or TypeError, naming the axis, when a size is not a whole number of at least 1.
+
+    Source: TR24 section 3.2 (data, tensor, sequence parallelism and FSDP together); the names are ours [ours].
+    Test: tests/parallelism/test_mesh.py::test_text_and_shape_say_the_same
+    """
+
+    data: int = 1
+    fsdp: int = 1
+    pipe: int = 1
+    seq: int = 1
+    model: int = 1
+
+    def __post_init__(self):
+        for name in AXES:
+            size = getattr(self, name)
+            if not isinstance(size, int) or isinstance(size, bool):
+                raise TypeError(f"axis {name} of the mesh must be a whole number of devices, got {size!r}")
+            if size < 1:
+                raise ValueError(f"axis {name} of the mesh needs at least 1 device, got {size}; leave it out for 1")
+
+    @property
+    def size(self) -> int:
+        """The number of devices."""
+        return math.prod(self.sizes)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The devices along each of AXES."""
+        return tuple(getattr(self, name) for name in AXES)
+
+    def __str__(self):
+        """Return the text that `parse` reads: "data=2,model=2"."""
+        return ",".join(f"{name}={size}" for name, size in zip(AXES, self.sizes) if size > 1) or "data=1"
+
+    @classmethod
+    def parse(cls, text: str) -> "MeshShape":
+        """Return the shape that a text such as "data=2,fsdp=2,model=2" names; axes left out have size 1."""
+        sizes = {}
+        for part in text.split(","):
+            name, _, size = (piece.strip() for piece in part.partition("="))
+            if name not in AXES:
+                raise ValueError(f"{name!r} in {text!r} is no axis of a mesh: write axis=devices with {AXES}")
+            if name in sizes:
+                raise ValueError(f"axis {name} stands twice in {text!r}: give it once")
+            if not size.isdecimal():
+                raise ValueError(f"axis {name} in {text!r} needs a number of devices, as in {name}=2")
+            sizes[name] = int(size)
+        return cls(**sizes)
+
+
+def make_mesh(shape: MeshShape, devices=None) -> jax.sharding.Mesh:
+    """Return a mesh of the first shape.size devices with all of AXES, those of size 1 too.
+
+    Its axis types are Auto: outside `jax.shard_map` the compiler places, inside we do.
+
+    Source: jax.make_mesh, whose default axis types are explicit since 0.9 [standard].
+    Test: tests/parallelism/test_mesh.py::test_mesh_has_every_axis_and_neighbours_along_the_last
+    """
+    found = jax.devices() if devices is None else list(devices)
+    if len(found) < shape.size:
+        raise ValueError(
+            f"the mesh {shape} needs {shape.size} devices and there are {len(found)}: take a smaller mesh, or call "
+            f"use_fake_devices({shape.size}) before anything else of JAX runs"
+        )
+    types = (jax.sharding.AxisType.Auto,) * len(AXES)
+    return jax.sharding.Mesh(np.array(found[: shape.size]).reshape(shape.sizes), AXES, axis_types=types)
+
+
+def shape_of(mesh: jax.sharding.Mesh) -> MeshShape:
+    """Return the shape of a mesh; axes that we do not know, or that lack, raise ValueError."""
+    if set(mesh.axis_names) != set(AXES):
+        raise ValueError(f"the mesh has the axes {mesh.axis_names}, but needs {AXES}: make it with make_mesh(shape)")
+    return MeshShape(**{name: int(mesh.shape[name]) for name in AXES})
+
+
+def use_fake_devices(n: int) -> None:
+    """Let the CPU pass for n devices. It must come before anything that makes JAX look for its devices.
+
+    RuntimeError when JAX has started with fewer, ValueError for more than the CPU's collectives bear.
+
+    Source: jax.config jax_num_cpu_devices [standard].
+    Test: tests/parallelism/test_mesh.py::test_fake_devices_too_late_or_too_many
+    """
+    if n < 1:
+        raise ValueError(f"use_fake_devices({n}): give at least 1")
+    if n > RENDEZVOUS_LIMIT:
+        raise ValueError(
+            f"use_fake_devices({n}): beyond {RENDEZVOUS_LIMIT} devices the CPU's collectives abort the process. Run on "
+            "fewer; to compile for more without running, set jax_num_cpu_devices yourself in a process of its own"
+        )
+    try:
+        jax.config.update("jax_num_cpu_devices", n)
+    except RuntimeError as error:
+        if jax.device_count() >= n:
+            return
+        raise RuntimeError(
+            f"JAX has already started with {jax.device_count()} device(s), too late for {n}: call "
+            f"use_fake_devices({n}) first, before any array is made (in a notebook: restart the kernel)"
+        ) from error
