@@ -12,7 +12,7 @@ import jax  # noqa: E402
 import jaxtyping  # noqa: E402
 from hypothesis import HealthCheck, Phase, settings  # noqa: E402
 
-# Meshes need devices; one CPU passes for eight. It must be said before the first array is made, whichever test makes it.
+# Meshes need devices: one CPU passes for eight. It must be said before the first array is made, whoever makes it.
 jax.config.update("jax_num_cpu_devices", 8)
 
 # Every annotated shape of the package is checked at each call. It stays installed for the whole run.
