@@ -39,11 +39,13 @@ def prepare() -> None:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def arguments(description: str, rounds: int = 7) -> argparse.Namespace:
-    """Return the command line that all benchmarks have: --rounds, --plot [FILE]."""
+def arguments(description: str, rounds: int = 7, add=None) -> argparse.Namespace:
+    """Return the command line that all benchmarks have: --rounds, --plot [FILE]; add(parser) may add options."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=rounds, help="timed calls of each side (default %(default)s)")
     parser.add_argument("--plot", nargs="?", const="", metavar="FILE", help="draw the comparisons into this PNG")
+    if add is not None:
+        add(parser)
     parsed = parser.parse_args()
     if parsed.rounds < 1:
         parser.error(f"--rounds must be at least 1, got {parsed.rounds}")

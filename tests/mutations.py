@@ -281,6 +281,20 @@ MUTATIONS = [
         "min(n_stages - stage, n_microbatches)",
         "tests/parallelism/test_schedules.py::test_live_activations_are_the_closed_forms",
     ),
+    Mutation(
+        "several processes resume with the right weights and forget the step",
+        "afm_ref/checkpoints.py",
+        "_unflatten(like, arrays)._replace(step=self.newest)",
+        "_unflatten(like, arrays)",
+        "tests/parallelism/test_processes.py::test_another_layout_continues_a_checkpoint",
+    ),
+    Mutation(
+        "process 1's part of the batch is process 0's",
+        "afm_ref/parallelism/placing.py",
+        "plan.sharding(spec), lambda index: array[index])",
+        "plan.sharding(spec), lambda i: array[i] if jax.process_index() == 0 else array[: array[i].shape[0]])",
+        "tests/parallelism/test_train_command.py::test_interrupted_in_two_processes_and_continued_on_another_mesh",
+    ),
 ]
 
 if __name__ == "__main__":
