@@ -68,10 +68,8 @@ def main(arguments=None):
     if options.cell:
         print(json.dumps(one_cell(json.loads(options.cell))))
         return
-    name = "at_scale_tpu" if options.tpu else "at_scale"
-    command = "python -m experiments.at_scale" + (" --tpu" if options.tpu else "")
     try:
-        numbers = _record.load(name)["numbers"]
+        numbers = _record.load("at_scale")["numbers"]
     except FileNotFoundError:
         numbers = {}
     for cell in cells(options.tpu):
@@ -79,7 +77,9 @@ def main(arguments=None):
             continue
         print(cell["name"], flush=True)
         numbers[cell["name"]] = {"cell": cell, "measured": in_own_process(cell)}
-        _record.save(name, command, {"cells": [row["cell"] for row in numbers.values()]}, [], numbers)
+        config = {"cells": [row["cell"] for row in numbers.values()], "libtpu": "0.0.42 for the TPU cells"}
+        _record.save("at_scale", "python -m experiments.at_scale && python -m experiments.at_scale --tpu", config, [],
+                     numbers)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,0 +1,134 @@
+"""Programs compiled for machines that are not here: recorded numbers, recomputed once and held against the rules."""
+
+import dataclasses
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from afm_ref import losses, transformer
+from afm_ref.config import AFM_ON_DEVICE, AFMConfig
+from afm_ref.parallelism import annotation, costs, topologies
+from afm_ref.parallelism.mesh import MeshShape, make_mesh
+from afm_ref.parallelism.topologies import MODELS, Cell
+from experiments import _record, at_scale
+
+TINY = AFMConfig(d_model=32, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=8, d_ff=64, vocab_size=64)
+
+
+def recorded():
+    """Every recorded cell with what was measured: fake CPU devices, then TPU topologies."""
+    return [(Cell(**row["cell"]), row["measured"]) for row in _record.load("at_scale")["numbers"].values()]
+
+
+def test_a_recorded_cell_is_recomputed():
+    cell, then = next((cell, measured) for cell, measured in recorded() if cell.name == "cpu 8 fsdp")
+    now = at_scale.one_cell(dataclasses.asdict(cell))
+    assert now["argument_bytes"] == then["argument_bytes"]
+    assert now["collectives"] == then["collectives"]
+    assert now["temp_bytes"] == pytest.approx(then["temp_bytes"], rel=0.05)  # the compiler's packing of buffers
+
+
+def test_every_cell_is_recorded():
+    asked = [cell for tpu in (False, True) for cell in at_scale.cells(tpu)]
+    assert [Cell(**cell) for cell in asked] == [cell for cell, _ in recorded()]
+
+
+def test_recorded_arguments_equal_the_rules():
+    """12 bytes a parameter, cut as the rules say, and the batch: 10 bytes a token (ids, targets, weights)."""
+    for cell, measured in recorded():
+        if not measured["fits"]:
+            continue
+        shape = MeshShape.parse(cell.mesh)
+        batch = 10 * cell.batch * cell.seq_len // (shape.data * shape.fsdp * shape.seq)
+        expected = topologies.state_bytes(MODELS[cell.model], shape) + batch + 4  # the optimizer's counter
+        slack = 0 if cell.machine == "cpu" else 0.01 * expected  # TPUs pad arrays to tiles
+        assert abs(measured["argument_bytes"] - expected) <= slack, cell
+
+
+def test_devices_do_not_make_compiling_longer():
+    """One program serves all devices: 64 times as many leave its size, so its compile time, within a factor of 3."""
+    by_name = {cell.name: measured for cell, measured in recorded()}
+    for axis in ("data", "fsdp"):
+        few, many = by_name[f"cpu 8 {axis}"], by_name[f"cpu 512 {axis}"]
+        assert many["compile_s"] < 3 * few["compile_s"] and many["peak_rss_bytes"] < 3 * few["peak_rss_bytes"]
+
+
+def test_the_mended_sharding_sends_less():
+    """The controlled pair differs in the pins alone."""
+    by_name = {cell.name: (cell, measured) for cell, measured in recorded()}
+    (good_cell, good), (bad_cell, bad) = by_name["v5p fsdp"], by_name["v5p fsdp unpinned"]
+    assert dataclasses.replace(bad_cell, name=good_cell.name, pinned=True) == good_cell
+    assert good["fits"]
+    sent = [sum(kind["bytes_sent"] for kind in row["collectives"].values()) for row in (good, bad)]
+    assert not bad["fits"] or sent[1] > 5 * sent[0]
+
+
+def test_memory_against_the_compiler():
+    """The formula counts what must lie there; the compiler may hold more at once, or share. Half to double."""
+    for cell, measured in recorded():
+        if cell.machine == "cpu" or not measured["fits"] or not cell.pinned:
+            continue
+        predicted = costs.memory_bytes(
+            MODELS[cell.model], MeshShape.parse(cell.mesh), cell.batch, cell.seq_len, fused_attention=False
+        )
+        actual = measured["argument_bytes"] + measured["temp_bytes"]
+        assert 0.5 < actual / sum(predicted.values()) < 2, cell
+
+
+def test_products_are_bfloat16_and_state_is_float32():
+    params = annotation.abstract(TINY, jnp.float32)
+    ids, floats = (jax.ShapeDtypeStruct((2, 8), dtype) for dtype in (jnp.int32, jnp.bfloat16))
+    grad = jax.grad(topologies.step_loss(TINY), has_aux=True)
+    jaxpr = jax.make_jaxpr(grad)(params, losses.Batch(ids, ids, floats))
+    products = [str(line) for line in str(jaxpr).splitlines() if "dot_general" in line]
+    assert products and all("bf16[" in line.split("=")[0] for line in products)
+    lowered = topologies.lower_step(TINY, make_mesh(MeshShape(data=2)), 2, 8)
+    weights, state, _, _ = lowered.in_avals[0]
+    assert {leaf.dtype for leaf in jax.tree.leaves((weights, state.v, state.m))} == {jnp.dtype("float32")}
+
+
+def test_server_sized_model_is_a_model_of_its_class():
+    """Ours: nothing of it but the vocabulary's size and the architecture is Apple's."""
+    cfg = topologies.SERVER_SIZED
+    assert 30e9 < sum(leaf.size for leaf in jax.tree.leaves(annotation.abstract(cfg, jnp.float32))) < 40e9
+    assert round(cfg.vocab_size, -3) == 100_000 and AFM_ON_DEVICE.qk_norm == cfg.qk_norm
+    tiny = annotation.abstract(TINY, jnp.float32, remat=False)
+    assert sum(leaf.size for leaf in jax.tree.leaves(tiny)) == sum(
+        leaf.size for leaf in jax.tree.leaves(transformer.init(TINY, 0))
+    )
+
+
+CELL = Cell("t", "AFM_ON_DEVICE", "v5p:2x2x2", "data=8", 8, 8)
+
+
+def test_without_libtpu_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"afm-ref\[tpu\]"):
+        topologies.mesh_of(CELL)
+
+
+def test_a_topology_of_another_size_and_a_bad_slice_are_refused(monkeypatch):
+    monkeypatch.setattr(topologies, "chips", lambda topology, slices: list(range(8 * slices)))
+    with pytest.raises(ValueError, match="has 8 chips, but data=4 names 4"):
+        topologies.mesh_of(dataclasses.replace(CELL, mesh="data=4"))
+    with pytest.raises(ValueError, match="only data crosses slices: data=1 must be a multiple of 2"):
+        topologies.mesh_of(dataclasses.replace(CELL, mesh="fsdp=16", slices=2))
+
+
+def test_what_does_not_fit_is_a_result(monkeypatch):
+    monkeypatch.setitem(MODELS, "AFM_ON_DEVICE", TINY)
+    cell = dataclasses.replace(CELL, machine="cpu")
+
+    def fail(text):
+        def compile(lowered, machine):
+            raise jax.errors.JaxRuntimeError(text)
+
+        monkeypatch.setattr(topologies, "_compile", compile)
+        return topologies.measure(cell)
+
+    measured = fail("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 130G of 95G")
+    assert not measured.fits and "130G of 95G" in measured.error
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        fail("INTERNAL: something else")
