@@ -21,21 +21,23 @@ from tests.training.problems import noisy_batch, squares
 
 
 def layout():
-    """Return a layout of plain data parallelism over all devices of all processes; the compiler does the rest."""
+    """Return a layout that cuts weights and batch over all devices of all processes; the compiler does the rest."""
     import jax
+    from jax.experimental.multihost_utils import process_allgather
     from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
     mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 
-    def put(spec, array):
-        array = np.asarray(array)
-        return jax.make_array_from_callback(array.shape, NamedSharding(mesh, spec), lambda index: array[index])
+    def cut(tree):
+        sharding = NamedSharding(mesh, PartitionSpec("data"))
+        put = partial(jax.make_array_from_callback, sharding=sharding)
+        return jax.tree.map(lambda array: put(array.shape, data_callback=np.asarray(array).__getitem__), tree)
 
     return Layout(
         loss=squares,
-        place=partial(jax.tree.map, partial(put, PartitionSpec())),
-        unplace=partial(jax.tree.map, np.asarray),
-        place_batch=partial(jax.tree.map, partial(put, PartitionSpec("data"))),
+        place=cut,
+        unplace=partial(process_allgather, tiled=True),
+        place_batch=cut,
     )
 
 

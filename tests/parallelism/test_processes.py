@@ -78,6 +78,31 @@ def test_another_layout_continues_a_checkpoint(tmp_path, whole):
     assert history.loss[:7].tobytes() == whole.loss[:7].tobytes()  # not computed again
 
 
+def test_continued_with_the_same_layout_equals_never_interrupted_to_the_last_bit(tmp_path):
+    """Four devices in one process: without pinning where the results lie, the first step would be compiled anew."""
+    code = """
+import jax, sys
+jax.config.update("jax_num_cpu_devices", 4)
+from tests.parallelism.member import layout, train
+
+def interrupt(history):
+    if len(history) == 7:
+        raise KeyboardInterrupt
+
+folder, steps = sys.argv[1], int(sys.argv[2])
+whole = train(None, steps, layout=layout())
+try:
+    train(folder, steps, layout=layout(), callback=interrupt, callback_every=1)
+except KeyboardInterrupt:
+    print("interrupted")
+again = train(folder, steps, layout=layout())
+for a, b in ((whole.history.loss, again.history.loss), (whole.params["w"], again.params["w"])):
+    assert a.tobytes() == b.tobytes(), (a, b)
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path, str(STEPS)], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
 def test_ctrl_c_in_one_process_stops_all_after_the_same_step_and_saves(tmp_path, whole):
     """As on several hosts. In the launcher: test_train_command.py."""
     assert launch(tmp_path, 10_000, "--at", 7, "interrupt", 1) == processes.INTERRUPTED
