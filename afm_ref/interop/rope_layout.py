@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from afm_ref.config import AFMConfig
+from afm_ref.lora.adapter import LoRA
 from afm_ref.transformer import Layer, Params, Remat, Stacked
 
 
@@ -29,7 +30,8 @@ def permute_rope_layout(params: Params, cfg: AFMConfig, layout: str) -> tuple[Pa
 
     Scores are dot products over a head's channels, so the order of channels is free as long as queries and keys agree;
     values and the output projection stay. Works on NumPy and JAX arrays and on stacked layers; the inverse is the same
-    call with the other layout. Weights that are no plain arrays raise ValueError.
+    call with the other layout. An adapter's base and B are permuted alike; other weights that are no plain arrays raise
+    ValueError.
 
     Source: the permutation in transformers' Llama conversion script [standard].
     Test: tests/interop/test_rope_layout.py::test_logits_do_not_change
@@ -54,9 +56,13 @@ def _each(layers, order):
 
 def _permuted(layer, order):
     def rows(name):
-        w = getattr(layer, name)
+        return rows_of(name, getattr(layer, name))
+
+    def rows_of(name, w):
         if w is None:
             return None
+        if isinstance(w, LoRA):  # the rows of B are those of the matrix B A
+            return dataclasses.replace(w, base=rows_of(name, w.base), b=rows_of(name, w.b))
         if not hasattr(w, "__array_namespace__"):
             raise ValueError(f"{name} is a {type(w).__name__}: merge it into a plain array before permuting")
         return w.reshape(*w.shape[:-2], -1, len(order), w.shape[-1])[..., order, :].reshape(w.shape)

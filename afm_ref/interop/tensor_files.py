@@ -38,13 +38,16 @@ def read(folder: Path, shapes: dict[str, tuple], optional: dict[str, tuple], dty
     for name in [name for name in where if IGNORED.fullmatch(name)]:
         del where[name]
     _check_names(folder, set(where), set(shapes), set(optional))
+    _check_headers(where, shapes | optional)
+    return _values(where, float_dtype(dtype))
+
+
+def _check_headers(where, shapes):
     for name, (path, kind, shape) in where.items():
-        expected = (shapes | optional)[name]
-        if shape != expected:
-            raise ValueError(f"{path}: {name} has shape {shape}, but config.json asks for {expected}")
+        if shape != shapes[name]:
+            raise ValueError(f"{path}: {name} has shape {shape}, but config.json asks for {shapes[name]}")
         if kind not in FLOATS:
             raise ValueError(f"{path}: {name} holds {kind} values; weights must be one of {sorted(FLOATS)}")
-    return _values(where, float_dtype(dtype))
 
 
 def _check_names(folder, found, required, optional):
@@ -175,3 +178,18 @@ def tensor_writer(tensors: dict[str, np.ndarray]) -> Callable[[Path], None]:
 def json_writer(fields: dict) -> Callable[[Path], None]:
     """Return a writer of a JSON object."""
     return lambda path: path.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read_file(path: Path, shapes: dict[str, tuple], dtype) -> dict[str, np.ndarray]:
+    """Return the tensors named in shapes from one safetensors file, checked as `read` does."""
+    where = {name: (path, *header) for name, header in header_of(path).items()}
+    _check_names(path, set(where), set(shapes), set())
+    _check_headers(where, shapes)
+    return _values(where, float_dtype(dtype))
+
+
+def header_of(path: Path) -> dict[str, tuple[str, tuple]]:
+    """Return {tensor name: (dtype, shape)} of one safetensors file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    return _header(path)

@@ -1,9 +1,9 @@
 """Make the golden files again: `python -m tests.golden.make` (needs the extra `oracles`).
 
-A folder each for afm7, Qwen3 and Llama: random float32 weights, tokens, and the logits that the other implementation
-gives them. Qwen3's and Llama's folders are written by transformers itself, logits in float64; afm7's weights are
-written by our `save` and its logits are MLX's float32. The default tests compare with them, so
-that they need no oracle.
+A folder each for afm7, Qwen3, Llama and two adapters of PEFT on that Qwen3: random float32 weights, tokens, and the
+logits that the other implementation gives them. Qwen3's, Llama's and PEFT's folders are written by transformers and
+PEFT themselves, logits in float64; afm7's weights are written by our `save` and its logits are MLX's float32. The
+default tests compare with them, so that they need no oracle.
 """
 
 import os
@@ -48,13 +48,44 @@ def afm7():
     save_file({"tokens": tokens, "logits": logits}, HERE / "afm7" / "expected.safetensors")
 
 
+def peft(name: str, **settings):
+    """Write the folder of an adapter of PEFT's on the Qwen3 that is there, and the logits of both together."""
+    import shutil
+    import warnings
+
+    import peft as theirs
+    from safetensors.numpy import load_file, save_file
+
+    from tests.oracles import peers
+
+    folder = HERE / name
+    shutil.rmtree(folder, ignore_errors=True)
+    with peers.exact_torch(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import transformers
+
+        base = transformers.Qwen3ForCausalLM.from_pretrained(HERE / "qwen3", attn_implementation="eager")
+        model = theirs.get_peft_model(base, theirs.LoraConfig(task_type="CAUSAL_LM", **settings))
+        peers.randomise(model, "lora_", seed=7)
+        for config in model.peft_config.values():
+            config.base_model_name_or_path = "qwen3"  # not a path of this machine
+        model.save_pretrained(folder)
+        (folder / "README.md").unlink()
+        tokens = load_file(HERE / "qwen3" / "expected.safetensors")["tokens"]
+        logits = peers.torch_logits(model.double().eval(), tokens)
+    save_file({"tokens": tokens, "logits": logits}, folder / "expected.safetensors")
+
+
 def main():
-    """Write all three folders and list their sizes."""
+    """Write all folders and list their sizes."""
     rope = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}
     heads = {"num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 4}
     hugging_face("qwen3", hidden_size=10, rms_norm_eps=1e-6, tie_word_embeddings=False, **heads, **rope)
     hugging_face("llama", hidden_size=12, rms_norm_eps=1e-5, tie_word_embeddings=True, **heads, **rope)
     afm7()
+    linears = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    peft("peft", r=3, lora_alpha=4, target_modules=linears)
+    peft("peft_rslora", r=2, lora_alpha=5, use_rslora=True, target_modules=["q_proj", "up_proj"])
     for path in sorted(HERE.glob("*/*")):
         print(f"{path.relative_to(HERE)}  {path.stat().st_size:,} bytes")
 

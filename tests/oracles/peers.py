@@ -31,6 +31,17 @@ def random_model(kind: str, seed: int = 0, **fields):
     return model
 
 
+def randomise(model, part: str, seed: int = 0):
+    """Draw anew, in place, every parameter whose name has `part` in it."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    for name, weight in model.named_parameters():
+        if part in name:
+            noise = torch.randn(weight.shape, generator=generator, dtype=torch.float32)
+            weight.data = (noise * weight.shape[-1] ** -0.5).to(weight.dtype)
+
+
 class _Float64Torch:
     """torch, with float64 where the code asks for float32."""
 

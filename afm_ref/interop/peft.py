@@ -1,0 +1,175 @@
+"""Adapters in the format of Hugging Face's PEFT: adapter_config.json beside adapter_model.safetensors.
+
+params = load(folder, params)            # the base's params, with the folder's adapter beside them
+save(folder, params)                     # PEFT reads it onto the same base
+
+A file belongs to the base as its own folder has it: for a Qwen3 or Llama whose channels were laid out anew, turn the
+params back first (rope_layout.permute_rope_layout takes adapters along).
+"""
+
+import math
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from afm_ref.lora.adapter import TARGETS, LoRA, collect, map_matrices
+from afm_ref.transformer import Params, ungroup
+
+from . import tensor_files
+from .config_json import read_json
+from .hugging_face import LAYER_NAMES, layer_tensor
+
+CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+MODULES = {name: LAYER_NAMES[name] for name in TARGETS}  # wq: self_attn.q_proj
+TENSOR = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.(\w+\.\w+)\.lora_([AB])\.weight")
+READ = frozenset(["lora_alpha", "peft_type", "r", "use_rslora"])
+# fmt: off
+# Says nothing about the outputs of a trained adapter: bookkeeping, training, and which modules it is on, which the
+# names of the tensors say as well.
+HARMLESS = frozenset([
+    "auto_mapping", "base_model_name_or_path", "ensure_weight_tying", "eva_config", "exclude_modules",
+    "inference_mode", "layers_pattern", "layers_to_transform", "lora_dropout", "megatron_core", "peft_version",
+    "qalora_group_size", "revision", "runtime_config", "target_modules", "task_type",
+])
+# fmt: on
+# Changes the maths at any other value. None and what is empty always stand for "not set".
+NEUTRAL = {"bias": "none", "fan_in_fan_out": False, "lora_bias": False, "use_dora": False, "use_qalora": False}
+# These starts leave W0 as it is; the others (PiSSA, OLoRA, ...) change it, and their files need that other base.
+PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
+
+
+def load(folder: str | os.PathLike, params: Params, dtype="float32") -> Params:
+    """Return the base's params with the adapter of a PEFT folder beside its matrices; layers come as a tuple.
+
+        scale = lora_alpha / r, or lora_alpha / sqrt(r) with use_rslora
+
+    Raises ValueError that names the file and the field or tensor for everything that cannot be used as it is: fields
+    that change the maths (use_dora, bias, rank_pattern, ...), unknown fields, tensors of other modules or shapes,
+    NaN. Nothing is skipped in silence.
+
+    Source: PEFT's LoraConfig, LoRA Linear layer and file names [standard]; the refusals [ours].
+    Test: tests/oracles/test_peft.py::test_logits_equal_peft, tests/interop/test_peft.py::test_logits_equal_golden
+    """
+    folder = Path(folder)
+    path = folder / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: an adapter of PEFT is a folder with {CONFIG} and {TENSORS}")
+    if (folder / "adapter_model.bin").is_file() and not (folder / TENSORS).is_file():
+        raise ValueError(f"{folder} holds adapter_model.bin, a pickle: save it again with safe_serialization=True")
+    try:
+        rank, scale = _rank_and_scale(read_json(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
+    params = params._replace(layers=ungroup(params.layers))
+    shapes = _shapes(folder / TENSORS, params, rank)
+    tensors = tensor_files.read_file(folder / TENSORS, shapes, dtype)
+
+    def beside(name, w, numbers):
+        a, b = (tensors.get(_tensor(numbers[0], name, letter)) for letter in "AB")
+        if a is None:
+            return w
+        if isinstance(w, LoRA):
+            raise ValueError(f"{name} of layer {numbers[0]} has an adapter already: merge or detach it first")
+        return LoRA(w, a, b, scale)
+
+    return map_matrices(params, beside)
+
+
+def save(folder: str | os.PathLike, params: Params, dtype=None, base_model: str = "") -> None:
+    """Write the adapters of params as a PEFT folder; the base is not written.
+
+    dtype: float32, float16 or bfloat16; by default each tensor keeps its own. base_model: the name or folder of the
+    base, which PEFT's AutoPeftModel looks up. Raises ValueError without adapters, for several ranks or scales, and
+    for values that are not finite. Nothing in the folder changes unless all could be written.
+
+    Source: PEFT's save_pretrained [standard].
+    Test: tests/oracles/test_peft.py::test_peft_reads_what_we_save
+    """
+    layers = ungroup(params.layers)
+    loras = collect(params._replace(layers=layers))
+    kinds = {(w.rank, w.scale) for w in loras.values()}
+    if len(kinds) != 1:
+        raise ValueError(f"PEFT's format has one rank and scale for all; found (rank, scale) {sorted(kinds)}")
+    ((rank, scale),) = kinds
+    tensors = {}
+    for (name, i), w in loras.items():
+        for letter, m in (("A", np.asarray(w.a)), ("B", np.asarray(w.b))):
+            kind = tensor_files.float_dtype(m.dtype if dtype is None else dtype)
+            tensors[_tensor(i, name, letter)] = tensor_files.cast(m, kind, _tensor(i, name, letter))
+    alpha = scale * rank
+    fields = {
+        "base_model_name_or_path": base_model,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
+        "lora_dropout": 0.0,
+        "peft_type": "LORA",
+        "r": rank,
+        "target_modules": _target_modules(loras, len(layers)),
+        "task_type": "CAUSAL_LM",
+        "use_dora": False,
+        "use_rslora": False,
+    }
+    writers = {TENSORS: tensor_files.tensor_writer(tensors), CONFIG: tensor_files.json_writer(fields)}
+    tensor_files.write_together(Path(folder), writers)
+
+
+def _tensor(layer, name, letter):
+    return f"base_model.model.{layer_tensor(layer, name).removesuffix('.weight')}.lora_{letter}.weight"
+
+
+def _target_modules(loras, n_layers):
+    """Return short names where every layer has them all, else each module's own; PEFT matches the ends of names."""
+    names = {name for name, _ in loras}
+    if len(loras) == len(names) * n_layers:
+        return sorted(MODULES[name].partition(".")[2] for name in names)
+    return sorted(f"layers.{i}.{MODULES[name]}" for name, i in loras)
+
+
+def _rank_and_scale(fields):
+    if fields.get("peft_type") != "LORA":
+        raise ValueError(f"peft_type {fields.get('peft_type')!r} is not supported; only 'LORA' is")
+    for key, neutral in NEUTRAL.items():
+        value = fields.get(key)
+        if value is not None and value != neutral:
+            raise ValueError(f"{key} = {value!r} is not supported; only {neutral!r} is")
+    if fields.get("init_lora_weights") not in PLAIN_STARTS:
+        raise ValueError(
+            f"init_lora_weights = {fields['init_lora_weights']!r} changes the base as well, which is not in the "
+            "folder: convert the adapter to a plain one (PEFT's path_initial_model_for_weight_conversion)"
+        )
+    known = READ | HARMLESS | set(NEUTRAL) | {"init_lora_weights"}
+    other = sorted(key for key, value in fields.items() if key not in known and value not in (None, False, {}, []))
+    if other:
+        raise ValueError(f"not supported, as it may change the maths: {other[0]} = {fields[other[0]]!r}")
+    rank, alpha, rooted = fields.get("r"), fields.get("lora_alpha"), fields.get("use_rslora") or False
+    if type(rank) is not int or rank < 1:
+        raise ValueError(f"r must be a positive integer, got {rank!r}")
+    if type(alpha) not in (int, float) or not 0 < alpha < math.inf:
+        raise ValueError(f"lora_alpha must be a positive number, got {alpha!r}")
+    if type(rooted) is not bool:
+        raise ValueError(f"use_rslora must be true or false, got {rooted!r}")
+    return rank, alpha / (math.sqrt(rank) if rooted else rank)
+
+
+def _shapes(path, params, rank):
+    """Return {tensor: shape} of the adapters on the modules that the file names, each of them with A and B."""
+    fields = {module: name for name, module in MODULES.items()}
+    shapes = {}
+    for tensor in tensor_files.header_of(path):
+        found = TENSOR.fullmatch(tensor)
+        if not found or found[2] not in fields:
+            raise ValueError(f"{path}: {tensor} is no A or B of a matrix that this model adapts, {list(fields)}")
+        i, name = int(found[1]), fields[found[2]]
+        w = getattr(params.layers[i], name) if i < len(params.layers) else None
+        if w is None:
+            raise ValueError(f"{path}: {tensor} is for a layer that this model does not have: is the base another one?")
+        shapes[_tensor(i, name, "A")] = (rank, w.shape[-1])
+        shapes[_tensor(i, name, "B")] = (w.shape[-2], rank)
+    if not shapes:
+        raise ValueError(f"{path} holds no tensors")
+    return shapes

@@ -1,0 +1,22 @@
+"""LoRA: adapters beside frozen weights, their files, and the bank that serves them."""
+
+from . import costs, files
+from .adapter import ATTENTION, FFN, TARGETS, LoRA, attach, detach, merge, trainable, unmerge
+from .bank import AdapterBank
+from .extraction import extract
+
+__all__ = [
+    "ATTENTION",
+    "FFN",
+    "TARGETS",
+    "AdapterBank",
+    "LoRA",
+    "attach",
+    "costs",
+    "detach",
+    "extract",
+    "files",
+    "merge",
+    "trainable",
+    "unmerge",
+]

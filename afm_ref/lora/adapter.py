@@ -1,0 +1,278 @@
+"""LoRA: a frozen weight with a low-rank matrix beside it, and the transformations that put it there and take it away.
+
+    attach -> train A and B alone (training.fit with select=trainable) -> merge, or keep beside the base and swap
+
+Works on NumPy and JAX arrays, and on layers in a tuple, `Stacked` or `Remat`. Imports without JAX.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..transformer import Layer, Params, Remat, Stacked
+
+ATTENTION, FFN = ("wq", "wk", "wv", "wo"), ("w_gate", "w_up", "w_down")
+TARGETS = ATTENTION + FFN
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LoRA:
+    """A weight W0 that stays as it is, plus a product of two thin matrices.
+
+        y = W0 x + scale B (A x)          W0: [out, in], A: [R, in], B: [out, R], scale = alpha / R
+
+    base may be any weight: an array, a palette, a shard. A and B may be stored in 16 bits; they are applied in the
+    dtype of x. No matrix of the size of W0 is ever made.
+
+    Source: Hu et al. 2021 equation 3; TR24 section 5 (adapters) [confirmed].
+    Test: tests/lora/test_adapter.py::test_apply_is_the_sum_of_two_matrices
+    """
+
+    base: Any
+    a: Any  # [R, in]
+    b: Any  # [out, R]
+    scale: float
+
+    @property
+    def rank(self) -> int:
+        """Return R."""
+        return self.a.shape[-2]
+
+    @property
+    def shape(self):
+        """Return the shape of the whole matrix, [out, in]."""
+        return self.base.shape
+
+    def apply(self, x):
+        """Return the base's output plus the adapter's."""
+        a, b = in_dtype(self.a, x.dtype), in_dtype(self.b, x.dtype)
+        return ops.linear(x, self.base) + self.scale * ops.linear(ops.linear(x, a), b)
+
+    def spec(self):
+        """Return the names of the leaves' dimensions, for the placements of `afm_ref.parallelism`."""
+        from jax.sharding import PartitionSpec
+
+        base = self.base.spec() if hasattr(self.base, "spec") else PartitionSpec("out", "in")
+        return LoRA(base, PartitionSpec(None, "in"), PartitionSpec("out", None), self.scale)
+
+
+try:
+    import jax
+except ImportError:  # NumPy alone runs the model; see ops
+    pass
+else:
+    jax.tree_util.register_dataclass(LoRA, data_fields=["base", "a", "b"], meta_fields=["scale"])
+
+
+def attach(
+    params: Params,
+    targets: Iterable[str] = TARGETS,
+    rank: int = 16,
+    alpha: float = 16.0,
+    seed: int = 0,
+    layers: Iterable[int] | None = None,
+    dtype="float32",
+) -> Params:
+    """Return the params with a fresh adapter beside each targeted matrix: the same function, for B = 0.
+
+        A ~ normal(0, 1/in),   B = 0,   scale = alpha / rank
+
+    Both zero would never train: each one's gradient has the other as a factor. targets: fields of `Layer`, by default
+    Apple's list, all matrices of attention and of the feed-forward layer. layers: numbers from 0; None is all.
+    A depends on (seed, layer, matrix) alone, not on the container. The base's arrays are shared, not copied.
+
+    Raises ValueError for unknown targets or layers, a second adapter on top of one, and a choice of layers that would
+    cut a `Stacked` in two.
+
+    Source: TR24 section 5 (targets, rank 16) [confirmed]; Hu et al. 2021 section 4.1 (start) [standard]; alpha [ours].
+    Test: tests/lora/test_adapter.py::test_attaching_changes_no_output
+    """
+    targets = checked_targets(targets)
+    if isinstance(rank, bool) or not isinstance(rank, int | np.integer) or rank < 1:
+        raise ValueError(f"rank must be a whole number of at least 1, got {rank!r}")
+    if not 0 < alpha < float("inf"):
+        raise ValueError(f"alpha must be a positive number, got {alpha!r}; the scale is alpha / rank")
+    chosen = None if layers is None else {int(i) for i in layers}
+    attached = set()
+
+    def beside(name, w, numbers):
+        if name not in targets or not _all_or_none(numbers, chosen):
+            return w
+        if isinstance(w, LoRA):
+            raise ValueError(f"{name} of layer {numbers[0]} has an adapter already: merge or detach it first")
+        attached.update(numbers)
+        *_, out_dim, in_dim = w.shape
+        a = np.stack([_normal((seed, i, TARGETS.index(name)), (rank, in_dim)) for i in numbers])
+        b = np.zeros((len(numbers), out_dim, rank))
+        a, b = (m.astype(dtype) if isinstance(numbers, range) else m[0].astype(dtype) for m in (a, b))
+        return LoRA(w, a, b, float(alpha) / int(rank))
+
+    adapted = map_matrices(params, beside)
+    if chosen is not None and chosen - attached:
+        raise ValueError(f"layers {sorted(chosen - attached)} have none of {targets}: the first layer has the number 0")
+    if not attached:
+        raise ValueError(f"the model has no matrix of {targets}: nothing to adapt")
+    return adapted
+
+
+def _normal(key, shape):
+    return np.random.default_rng(key).standard_normal(shape) * shape[-1] ** -0.5
+
+
+def checked_targets(targets):
+    targets = (targets,) if isinstance(targets, str) else tuple(targets)
+    unknown = sorted(set(targets) - set(TARGETS))
+    if unknown or not targets:
+        raise ValueError(f"targets {unknown or targets} are no matrices of a layer; choose from {TARGETS}")
+    return targets
+
+
+def _all_or_none(numbers, chosen):
+    """Return whether these layers are chosen; those of one container must be so together."""
+    if chosen is None:
+        return True
+    inside = sum(i in chosen for i in numbers)
+    if inside not in (0, len(numbers)):
+        raise ValueError(
+            f"layers {numbers[0]} to {numbers[-1]} are stacked and cannot be adapted one by one: use "
+            "transformer.ungroup first"
+        )
+    return inside > 0
+
+
+def merge(params: Params, force: bool = False) -> Params:
+    """Return plain params that compute the same: each adapter's product added to its base.
+
+        W = W0 + scale B A          in float32 at least, then in the dtype of W0
+
+    A base that is no plain array (a palette of 2 or 4 bits, say) cannot hold the sum: refused with ValueError, unless
+    force makes it a plain matrix first, which gives the compression away.
+
+    Source: Hu et al. 2021 section 4.1 (no latency after merging) [standard].
+    Test: tests/lora/test_adapter.py::test_merging_changes_no_output
+    """
+
+    def merged(name, w, numbers):
+        if not isinstance(w, LoRA):
+            return w
+        return added(plain(w.base, name, numbers, force), delta(w))
+
+    return map_matrices(params, merged)
+
+
+def unmerge(params: Params, adapted: Params) -> Params:
+    """Return merged params with the adapters of `adapted` taken out again and beside them: W0 = W - scale B A.
+
+    Equal to what was merged up to the rounding of two sums, so keep the base itself where bits matter.
+
+    Source: Hu et al. 2021 section 4.1 (switching tasks) [standard].
+    Test: tests/lora/test_adapter.py::test_unmerge_undoes_merge
+    """
+    adapters = collect(adapted)
+
+    def parted(name, w, numbers):
+        adapter = adapters.get((name, numbers[0]))
+        if adapter is None:
+            return w
+        return dataclasses.replace(adapter, base=added(plain(w, name, numbers, False), -delta(adapter)))
+
+    return map_matrices(params, parted)
+
+
+def detach(params: Params) -> Params:
+    """Return the params without their adapters: the base, the very same arrays."""
+    return map_matrices(params, lambda name, w, numbers: w.base if isinstance(w, LoRA) else w)
+
+
+def trainable(params: Params):
+    """Return the tree with A and B of every adapter and None elsewhere: the `select` for training.fit.
+
+    Source: Hu et al. 2021 section 4 (W0 is frozen) [standard].
+    Test: tests/lora/test_training.py::test_fit_trains_the_adapter_and_leaves_the_base_bit_identical
+    """
+    import jax
+
+    def nothing(tree):
+        return jax.tree.map(lambda _: None, tree)
+
+    def choose(node):
+        return dataclasses.replace(node, base=nothing(node.base)) if isinstance(node, LoRA) else None
+
+    return jax.tree.map(choose, params, is_leaf=lambda node: isinstance(node, LoRA))
+
+
+def delta(w: LoRA):
+    """Return the matrix that an adapter adds, scale B A: [..., out, in], in float32 at least."""
+    dtype = np.result_type(np.float32, *(np.float64 for m in (w.a, w.b) if m.dtype == np.float64))
+    return w.scale * (w.b.astype(dtype) @ w.a.astype(dtype))
+
+
+def added(w, change):
+    """Return w + change in w's dtype, added in float32 at least."""
+    wide = np.result_type(np.float32, *(np.float64 for m in (w, change) if m.dtype == np.float64))
+    return (w.astype(wide) + change.astype(wide)).astype(w.dtype)
+
+
+def collect(params: Params, keep: Callable[[Any], bool] = lambda w: isinstance(w, LoRA)) -> dict:
+    """Return {(matrix, number of the layer, or of the first of a stack): weight} of those that `keep` accepts."""
+    found = {}
+
+    def look(name, w, numbers):
+        if keep(w):
+            found[name, numbers[0]] = w
+        return w
+
+    map_matrices(params, look)
+    return found
+
+
+def map_matrices(params: Params, change: Callable) -> Params:
+    """Return the params with change(name, weight, numbers of its layers) in place of every matrix of every layer.
+
+    In a `Stacked` the weight has an axis of layers in front, and numbers is a range; else it is a tuple of one.
+    """
+
+    def matrices(layer, numbers):
+        there = {name: getattr(layer, name) for name in TARGETS if getattr(layer, name) is not None}
+        return layer._replace(**{name: change(name, w, numbers) for name, w in there.items()})
+
+    def each(layers, first):
+        """Return (changed layers, number of the next layer)."""
+        if isinstance(layers, Layer):
+            return matrices(layers, (first,)), first + 1
+        if isinstance(layers, Stacked):
+            end = first + len(layers.layer.attention_norm)
+            return Stacked(matrices(layers.layer, range(first, end))), end
+        if isinstance(layers, Remat):
+            inner, end = each(layers.layers, first)
+            return Remat(inner), end
+        if not isinstance(layers, tuple | list):
+            raise ValueError(f"cannot adapt layers in a {type(layers).__name__}: adapt the model before it is wrapped")
+        out = []
+        for item in layers:
+            item, first = each(item, first)
+            out.append(item)
+        return tuple(out), first
+
+    return params._replace(layers=each(params.layers, 0)[0])
+
+
+def in_dtype(m, dtype):
+    """Return a plain array in the dtype of what it is applied to; any other weight as it is."""
+    return m.astype(dtype) if hasattr(m, "__array_namespace__") and m.dtype != dtype else m
+
+
+def plain(w, name, numbers, force):
+    if hasattr(w, "__array_namespace__"):
+        return w
+    if not force:
+        raise ValueError(
+            f"{name} of layer {numbers[0]} is a {type(w).__name__}, which cannot hold a sum: keep the adapter "
+            "beside it, or merge(force=True) into a plain matrix, which is no longer compressed"
+        )
+    if isinstance(numbers, range):
+        raise ValueError(f"{name} is stacked: use transformer.ungroup before forcing a merge")
+    return ops.linear(np.eye(w.shape[-1], dtype=np.float32), w).T

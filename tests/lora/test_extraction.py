@@ -1,0 +1,79 @@
+"""The SVD of a fine-tune against Eckart and Young, by singular values and by rivals of the same rank."""
+
+import jax
+import numpy as np
+import pytest
+
+from afm_ref import lora
+from afm_ref.lora.adapter import collect, delta, map_matrices
+from afm_ref.lora.extraction import factors
+from afm_ref.transformer import Params, forward
+from tests.lora.models import CFG, base_params, float64, stacked, tokens
+
+
+def tuned_of(base: Params, seed=0, size=0.1):
+    """Return the params with every matrix changed by full-rank noise."""
+    rng = np.random.default_rng(seed)
+    return map_matrices(base, lambda n, w, i: (w + size * rng.standard_normal(w.shape)).astype(w.dtype))
+
+
+@pytest.mark.parametrize("container", [lambda p: p, stacked])
+def test_full_rank_extraction_is_the_fine_tune(container):
+    base = float64(container(base_params()))
+    tuned = tuned_of(base)
+    extracted = lora.extract(base, tuned, rank=None)
+    for mine, theirs in zip(jax.tree.leaves(lora.merge(extracted)), jax.tree.leaves(tuned), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-11, atol=1e-12)
+    if container is not stacked:
+        np.testing.assert_allclose(forward(extracted, tokens(), CFG), forward(tuned, tokens(), CFG), rtol=1e-9)
+
+
+def test_extraction_error_is_what_eckart_and_young_say():
+    rng = np.random.default_rng(0)
+    change = rng.standard_normal((9, 13))
+    singular = np.sqrt(np.linalg.eigvalsh(change @ change.T)[::-1])  # not by the SVD that is under test
+    for rank in range(1, 10):
+        a, b = factors(change, rank)
+        error = np.linalg.norm(change - b @ a)
+        assert error == pytest.approx(np.sqrt((singular[rank:] ** 2).sum()), rel=1e-9, abs=1e-12)
+        assert np.linalg.matrix_rank(b @ a) == rank
+
+
+def test_no_other_matrix_of_that_rank_is_nearer():
+    """Rivals: the best left factor for random right ones, and steps away from the solution."""
+    rng = np.random.default_rng(1)
+    change = rng.standard_normal((8, 11))
+    a, b = factors(change, 2)
+    best = np.linalg.norm(change - b @ a)
+    for _ in range(200):
+        rival = rng.standard_normal((2, 11)) if rng.random() < 0.5 else a + 0.05 * rng.standard_normal(a.shape)
+        left = change @ np.linalg.pinv(rival)
+        assert np.linalg.norm(change - left @ rival) >= best - 1e-12
+
+
+def test_ranks_above_the_full_one_are_filled_with_zeros():
+    base = float64(base_params())
+    tuned = tuned_of(base)
+    extracted = lora.extract(base, tuned, rank=11)  # wk is 8 x 12, the FFN 10 x 12
+    for (name, i), w in collect(extracted).items():
+        assert w.a.shape[0] == w.b.shape[1] == 11
+        change = getattr(tuned.layers[i], name) - w.base
+        if min(change.shape) <= 11:
+            np.testing.assert_allclose(delta(w), change, atol=1e-12)
+
+
+def test_the_rest_is_refused_dropped_or_kept():
+    base = base_params()
+    tuned = tuned_of(base)._replace(final_norm=base.final_norm + 1)
+    with pytest.raises(ValueError, match="final_norm differs between base and fine-tune"):
+        lora.extract(base, tuned, rank=2)
+    assert lora.extract(base, tuned, rank=2, rest="base").final_norm is base.final_norm
+    kept = lora.extract(base, tuned, rank=2, rest="tuned", targets=("wq",))
+    assert kept.final_norm is tuned.final_norm and kept.layers[1].wo is tuned.layers[1].wo
+    assert kept.layers[1].wq.base is base.layers[1].wq
+    with pytest.raises(ValueError, match=r"layers.0.w_down differs"):
+        lora.extract(base, tuned_of(base), rank=2, targets=("wq",))
+    with pytest.raises(ValueError, match="rest must be"):
+        lora.extract(base, tuned, rank=2, rest="mine")
+    with pytest.raises(ValueError, match="rank must be at least 1"):
+        lora.extract(base, tuned, rank=0)
