@@ -100,17 +100,17 @@ def ring_step(ax, trace: rings.Trace, step: int) -> None:
             if held:
                 ink = "white" if share > 0.45 else INK
                 ax.text(column, device, _sources(held), ha="center", va="center", fontsize=10, color=ink, zorder=4)
-    _arrows(ax, arrived, chunks)
+    _arrows(ax, arrived, chunks, trace.n)
     _ring_labels(ax, trace, step, chunks)
 
 
-def _arrows(ax, arrived, chunks):
+def _arrows(ax, arrived, chunks, n):
+    """Draw where chunks came from; between the last device and the first, from the edge of the picture."""
+    style = {"arrowstyle": "-|>", "color": ORANGE, "lw": 1.8}
     for (target, chunk), source in arrived.items():
-        if abs(target - source) == 1:
-            x = chunks.index(chunk) + 0.3
-            ax.annotate(
-                "", (x, target), (x, source), arrowprops={"arrowstyle": "-|>", "color": ORANGE, "lw": 1.8}, zorder=5
-            )
+        start = source if abs(target - source) == 1 else (-0.8 if target == 0 else n - 0.2)
+        x = chunks.index(chunk) + 0.36
+        ax.annotate("", (x, target), (x, start), arrowprops=style, zorder=5, annotation_clip=False)
 
 
 def _ring_labels(ax, trace, step, chunks):

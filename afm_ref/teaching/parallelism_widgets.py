@@ -34,3 +34,60 @@ def ring_stepper(alt: str, name: str = "all-reduce", n: int = 4, step: int = 2) 
         n=widgets.slider("devices", 2, 6, n),
         step=widgets.slider("step", 0, 10, step),
     )
+
+
+PARTS = (("computes", figures.BLUE), ("waits for what is sent", figures.ORANGE), ("idles in the pipeline", figures.PINK))
+SEQUENCE = 4096
+
+
+def mesh_figure(data: int, fsdp: int, model: int, seq: int, pipe: int, batch: int):
+    """Return the figure of a step of AFM-on-device on TPU v5p: where its time goes, and what lies on a chip.
+
+    Raises ValueError, as `explore` shows it, for a mesh that does not fit model and batch.
+
+    Test: tests/parallelism/test_drawing.py::test_the_mesh_figure_shows_the_estimate
+    """
+    from ..config import AFM_ON_DEVICE
+    from ..parallelism import costs
+    from ..parallelism.mesh import MeshShape
+
+    shape = MeshShape(data=data, fsdp=fsdp, pipe=pipe, seq=seq, model=model)
+    estimate = costs.step(AFM_ON_DEVICE, shape, batch, SEQUENCE, costs.V5P)
+    fig, (top, bottom) = figures.subplots(2, 1, figsize=(8.6, 3.9))
+    seconds = (estimate.compute_s, estimate.exposed_s, estimate.step_s - estimate.compute_s - estimate.exposed_s)
+    _stack(top, [(name, value, color) for (name, color), value in zip(PARTS, seconds, strict=True)], "s")
+    used = f"{shape.size} chips, {estimate.mfu:.0%} of their peak FLOP/s used for the model"
+    top.set(xlabel="one training step, s", title=f"{shape}: {used}")
+    held = zip(estimate.memory.items(), figures.CYCLE, strict=False)
+    _stack(bottom, [(name, size / 2**30, color) for (name, size), color in held], "GiB")
+    room = costs.V5P.hbm_bytes / 2**30
+    bottom.axvline(room, color=figures.BLACK, ls="--", lw=1.4)
+    bottom.text(room, 0.52, f"a v5p chip has {room:.0f} GiB", ha="right", va="bottom", fontsize=9)
+    largest = max(room, estimate.memory_bytes / 2**30)
+    bottom.set(xlabel="memory of one chip at the worst moment, GiB", xlim=(0, 1.03 * largest))
+    return fig
+
+
+def _stack(ax, parts, unit):
+    """Draw the parts one after the other in one bar; each is named with its size in the legend."""
+    left = 0.0
+    for name, size, color in parts:
+        ax.barh(0, size, left=left, color=color, label=f"{name}, {size:.3g} {unit}")
+        left += size
+    ax.set(yticks=[], ylim=(-0.5, 0.75))
+    ax.legend(fontsize=8.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def mesh_explorer(alt: str) -> None:
+    """Display controls for the mesh and the batch above the predicted step time and memory."""
+    powers = [2**i for i in range(12)]
+    widgets.explore(
+        mesh_figure,
+        alt,
+        data=widgets.steps("data", powers, 64),
+        fsdp=widgets.steps("fsdp", powers[:11], 8),
+        model=widgets.steps("model", powers[:4], 1),
+        seq=widgets.steps("seq", powers[:6], 1),
+        pipe=widgets.steps("pipe", [1, 2, 13, 26], 1),
+        batch=widgets.steps("sequences in a batch", [2**i for i in range(3, 14)], 2048),
+    )
