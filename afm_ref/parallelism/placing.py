@@ -187,7 +187,7 @@ def _bare(node):
 
 
 def _to_host(leaf):
-    if not leaf.is_fully_addressable:
+    if not getattr(leaf, "is_fully_addressable", True):
         from jax.experimental.multihost_utils import process_allgather
 
         leaf = process_allgather(leaf, tiled=True)

@@ -100,6 +100,8 @@ def _check_plan(plan, shape):
         raise ValueError(f"zero is {plan.zero!r}: give 1, 2 or 3")
     if plan.zero == 3 and shape.fsdp > 1 and not plan.remat:
         raise ValueError("zero=3 gathers the weights again in the backward pass: it needs remat, or take zero=2")
+    if plan.zero == 2 and shape.pipe > 1 and shape.fsdp > 1:
+        raise ValueError("zero=2 in a pipeline would keep the gathered weights of every tick: take zero=3 or zero=1")
     if not isinstance(plan.microbatches, int) or plan.microbatches < 1:
         raise ValueError(f"microbatches is {plan.microbatches!r}: give a whole number of at least 1")
     if plan.microbatches > 1 and shape.pipe == 1:

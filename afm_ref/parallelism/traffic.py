@@ -49,7 +49,7 @@ def terms(plan: Plan, B: int, T: int, bytes_per_number: int = 4, documents: bool
     u = (M+P-1)/M, how much longer a pipeline runs than its work; A = B/(d f) T/s D numbers, the residual stream;
     r = 1 with remat, else 0:
 
-        gradients of copies   all-reduce over the axes that do not cut a weight: d s (p) for matrices, d f s (p) for gains
+        gradients of copies   all-reduce over the axes that do not cut a weight: d s for matrices, d f s for gains
         fsdp, layers          all-gather l u M (1 + [zero 3]) times a layer's matrices / m, reduce-scatter l u M times
                               (with zero 1: both once);   the embedding both once
         model, activations    all-reduce (4 + r) l u A, and 2 A at the two ends;   three numbers a token for the loss
