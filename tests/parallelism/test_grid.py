@@ -1,0 +1,72 @@
+"""The grid of proof: every strategy, and products of them, against the single device; and their bytes by formula."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from afm_ref.parallelism import collectives, traffic
+from afm_ref.parallelism.strategies import Plan
+from tests.parallelism import grid
+
+# The strategies add the same numbers in another order. The longest chain of additions: the B T tokens, in each of L
+# layers, there and back, D + N H + F + T numbers, and the vocabulary. Each addition rounds by half an eps.
+CHAIN = grid.B * grid.T + 2 * grid.CFG.n_layers * (16 + 24 + 24 + 16) + 32
+ROUNDING = CHAIN * np.finfo(np.float64).eps / 2  # 1e-13; up to 5e-15 was seen
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def leaves(tree):
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def check(got, want):
+    """Losses, every gradient and every change of a weight, each within rounding of the leaf's largest entry."""
+    np.testing.assert_allclose(got.losses, want.losses, rtol=ROUNDING)
+    assert leaves(got.grads).keys() == leaves(want.grads).keys()
+    for path, g in leaves(want.grads).items():
+        largest = np.abs(g).max()
+        assert leaves(got.grads)[path].dtype == np.float64
+        assert np.abs(leaves(got.grads)[path] - g).max() <= ROUNDING * largest, path
+        # RMSProp divides each entry by its own size: what rounds off the largest weighs more in the smallest.
+        worst = largest / np.abs(g[g != 0]).min()
+        change = leaves(want.change)[path]
+        difference = np.abs(leaves(got.change)[path] - change).max() / np.abs(change).max()
+        assert difference <= grid.STEPS * ROUNDING * worst, path
+
+
+@pytest.mark.parametrize("name", grid.CASES)
+def test_strategy_equals_the_single_device(name):
+    run = grid.sharded(name)
+    check(run, grid.single())
+    assert run.moved == []  # what a step returns lies where it lay: the next step compiles nothing new
+
+
+@pytest.mark.parametrize("name", grid.CASES)
+def test_bytes_sent_equal_the_formula(name):
+    mesh, options = grid.CASES[name]
+    want = traffic.bytes_sent(Plan(grid.CFG, mesh, **options), grid.B, grid.T, bytes_per_number=8, documents=True)
+    got = {kind: row["bytes_sent"] for kind, row in collectives.by_kind(grid.sharded(name).ours).items()}
+    assert got == want
+
+
+@pytest.mark.parametrize("name", grid.CASES)
+def test_the_optimizer_moves_single_numbers(name):
+    # The norm of a block, or of all: one number a layer at most. No weight is gathered to be updated.
+    for found in grid.sharded(name).compilers:
+        assert found.kind == "all-reduce" and found.operand_bytes <= 8 * grid.CFG.n_layers
+
+
+def test_an_untied_model_with_the_other_layouts():
+    cfg = dataclasses.replace(grid.CFG, tie_embeddings=False, qk_norm="before_rope", rope_layout="half_split")
+    run = grid.sharded("data-fsdp-norm", cfg)
+    check(run, grid.single(cfg))
+    mesh, options = grid.CASES["data-fsdp-norm"]
+    want = traffic.bytes_sent(Plan(cfg, mesh, **options), grid.B, grid.T, bytes_per_number=8, documents=True)
+    assert {kind: row["bytes_sent"] for kind, row in collectives.by_kind(run.ours).items()} == want

@@ -1,0 +1,196 @@
+"""Each weight against the whole matrix it is a slice of, and what it communicates."""
+
+import collections
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from afm_ref import losses, ops
+from afm_ref.parallelism import manual, placements
+from afm_ref.parallelism.mesh import MeshShape, make_mesh
+from afm_ref.parallelism.placements import Column, Gathered, NormEnter, NormGather, Row, VocabParallel, specs
+from afm_ref.transformer import Stacked
+
+B, T, D, F, V = 2, 4, 8, 12, 16
+MESH = make_mesh(MeshShape(model=4))
+WHOLE = P()
+rng = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def mapped(f, *in_specs, out=WHOLE, mesh=MESH):
+    """Return f under shard_map; axes of one device leave the specs, as they do in a Plan."""
+    is_spec = lambda leaf: isinstance(leaf, P)  # noqa: E731
+    trimmed = jax.tree.map(lambda spec: manual.trim(spec, mesh), in_specs, is_leaf=is_spec)
+    return jax.shard_map(f, mesh=mesh, in_specs=trimmed, out_specs=manual.trim(out, mesh))
+
+
+def count(f, *args):
+    """Return how often each collective stands in the jaxpr of f."""
+    text = str(jax.make_jaxpr(f)(*args))
+    names = ("psum_invariant", "all_gather", "reduce_scatter", "pmax", "ppermute")
+    return collections.Counter({name: text.count(f"= {name}[") for name in names if f"= {name}[" in text})
+
+
+def ffn(x, gain, up, down):
+    """Return half a block."""
+    return ops.linear(ops.linear(ops.rms_norm(x, gain, 1e-5), up) ** 2, down)
+
+
+X, GAIN, UP, DOWN = normal(B, T, D), normal(D), normal(F, D), normal(D, F)
+
+
+def half_block(gain, down, out=WHOLE):
+    """Return the sum of squares of half a block, as a function of whole arrays, cut by these weights."""
+    weights = (gain, Column(UP), down)
+
+    def total(x, weights):
+        def local(x, weights):
+            y = ffn(x, *weights)
+            return manual.psum((y * y).sum(), ("model",)) if out != WHOLE else (y * y).sum()
+
+        return mapped(local, out, specs(weights))(x, weights)
+
+    return total, weights
+
+
+def test_column_then_row_is_the_whole_product():
+    total, weights = half_block(NormEnter(GAIN), Row(DOWN))
+    value, grads = jax.value_and_grad(total, (0, 1))(X, weights)
+    want = jax.value_and_grad(lambda x, w: (ffn(x, *w) ** 2).sum(), (0, 1))(X, (GAIN, UP, DOWN))
+    np.testing.assert_allclose(value, want[0], rtol=1e-5)
+    for got, leaf in zip(jax.tree.leaves(grads), jax.tree.leaves(want[1])):
+        np.testing.assert_allclose(got, leaf, rtol=1e-4, atol=1e-5 * np.abs(leaf).max())
+
+
+def test_a_half_block_sums_once_each_way():
+    total, weights = half_block(NormEnter(GAIN), Row(DOWN))
+    assert count(total, X, weights) == {"psum_invariant": 1}
+    assert count(jax.grad(lambda x: total(x, weights)), X) == {"psum_invariant": 2}
+
+
+def test_a_half_block_gathers_once_each_way():
+    total, weights = half_block(NormGather(GAIN), Row(DOWN, scatter=True), P(None, "model"))
+    assert count(total, X, weights) == {
+        "all_gather": 1,
+        "reduce_scatter": 1,
+        "psum_invariant": 1,
+    }  # the last: our total
+    both = count(jax.grad(lambda x: total(x, weights)), X)
+    assert both == {"all_gather": 2, "reduce_scatter": 2, "psum_invariant": 1}
+    grads = jax.grad(total, (0, 1))(X, weights)
+    want = jax.grad(lambda x, w: (ffn(x, *w) ** 2).sum(), (0, 1))(X, (GAIN, UP, DOWN))
+    for got, leaf in zip(jax.tree.leaves(grads), jax.tree.leaves(want)):
+        np.testing.assert_allclose(got, leaf, rtol=1e-4, atol=1e-5 * np.abs(leaf).max())
+
+
+def test_gathered_gradient_is_the_scattered_sum():
+    mesh = make_mesh(MeshShape(fsdp=4))
+    x, w = normal(8, D), Gathered(UP)
+
+    def total(w, x):
+        def local(w, x):
+            return manual.psum((ops.linear(x, w) ** 2).sum(), ("fsdp",))
+
+        return mapped(local, specs(w), P("fsdp"), mesh=mesh)(w, x)
+
+    value, grad = jax.value_and_grad(total)(w, x)
+    np.testing.assert_allclose(value, ((x @ UP.T) ** 2).sum(), rtol=1e-5)
+    np.testing.assert_allclose(grad.shard, 2 * (x @ UP.T).T @ x, rtol=1e-4, atol=1e-3)  # of sum |W x|^2, in closed form
+    assert count(jax.grad(total), w, x) == {"all_gather": 1, "reduce_scatter": 1, "psum_invariant": 1}
+
+
+@pytest.mark.parametrize("scatter", [False, True])
+def test_vocab_parallel_equals_whole(scatter):
+    table = 3 * normal(V, D)
+    tokens, targets = rng.integers(0, V, (2, B, T)).astype(np.int32)
+    norm = NormGather if scatter else NormEnter
+
+    def loss(embed, gain, scale, axes=()):
+        x = ops.lookup(tokens, embed)
+        logits = ops.linear(ops.rms_norm(x, gain, 1e-5) * scale, embed)
+        return losses.token_log_probs(logits, targets).sum()
+
+    for scale in (1.0, 300.0):  # the second would overflow exp without the largest logit of all devices
+        weights = (VocabParallel(table, scatter=scatter), norm(GAIN))
+        cut = lambda w: mapped(lambda w: loss(*w, scale), specs(weights))(w)  # noqa: B023, E731
+        got, want = jax.value_and_grad(cut)(weights), jax.value_and_grad(loss, (0, 1))(table, GAIN, scale)
+        np.testing.assert_allclose(got[0], want[0], rtol=1e-5)
+        for a, b in zip(jax.tree.leaves(got[1]), jax.tree.leaves(want[1])):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(b).max())
+
+
+def test_vary_adds_what_is_missing_and_sums_in_reverse():
+    mesh = make_mesh(MeshShape(data=2, fsdp=2))
+
+    def total(w, x):
+        def local(w, x):
+            w = manual.vary(w, ("data", "fsdp", "model"))
+            assert jax.typeof(w).manual_axis_type.varying == {"data", "fsdp"}  # model has one device
+            assert manual.vary(x, ("data",)) is x
+            return manual.psum((w * x).sum(), ("data", "fsdp"))
+
+        return mapped(local, P(), P(("data", "fsdp")), mesh=mesh)(w, x)
+
+    x = normal(8)
+    np.testing.assert_allclose(jax.grad(total)(jnp.float32(2.0), x), x.sum(), rtol=1e-5)
+
+
+def test_a_missing_sum_is_refused():
+    def local(x, up, down):
+        return ops.linear(ops.linear(x, up), down.shard)  # Row's matrix without its sum
+
+    weights = (Column(UP), Row(DOWN))
+    with pytest.raises(ValueError, match="out_specs"):
+        mapped(local, P(), *specs(weights))(X, *weights)
+
+
+def test_specs_come_from_the_classes():
+    nested = Column(Gathered(UP))
+    assert specs(nested).shard.shard == P("model", "fsdp")
+    assert specs(Row(Gathered(DOWN, dim="out"))).shard.shard == P("fsdp", "model")
+    assert specs(VocabParallel(Gathered(UP))).shard.shard == P("model", "fsdp")
+    assert specs(NormEnter(GAIN)).gain == specs(GAIN) == P()
+    assert specs(Stacked({"w": nested, "g": GAIN})).layer["w"].shard.shard == P(None, "model", "fsdp")
+    assert specs(Stacked({"w": nested, "g": GAIN})).layer["g"] == P(None)
+
+
+def test_a_weight_of_several_leaves_is_cut_leaf_by_leaf():
+    # As an adapter is: it says what its leaves are, and Column and Gathered cut those that have the dimension.
+    @jax.tree_util.register_pytree_node_class
+    class LowRank:
+        def __init__(self, a, b):
+            self.a, self.b = a, b
+
+        def spec(self):
+            return LowRank(P(None, "in"), P("out", None))
+
+        def apply(self, x):
+            return ops.linear(ops.linear(x, self.a), self.b)
+
+        def tree_flatten(self):
+            return (self.a, self.b), None
+
+        @classmethod
+        def tree_unflatten(cls, _, leaves):
+            return cls(*leaves)
+
+    a, b = normal(4, D), normal(F, 4)
+    mesh = make_mesh(MeshShape(fsdp=2, model=2))
+    w = Column(Gathered(LowRank(a, b)))
+    cut = specs(w).shard.shard
+    assert (cut.a, cut.b) == (P(None, "fsdp"), P("model", None))
+    y = mapped(
+        lambda x, w: w.apply(manual.vary(x, ("fsdp", "model"))), P(), specs(w), out=P(("fsdp", "model")), mesh=mesh
+    )
+    y = np.asarray(y(X, w)).reshape(2, 2, B, T, F // 2)  # the devices' parts of F, twice for the two of fsdp
+    whole = X @ a.T @ b.T
+    for copy in y:
+        np.testing.assert_allclose(np.concatenate(list(copy), -1), whole, rtol=1e-4, atol=1e-4)
+    assert placements.is_placed(w) and not placements.is_placed(a)
