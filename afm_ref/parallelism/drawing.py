@@ -37,11 +37,21 @@ def tensor(ax, x: Tensor, title: str | None = None) -> None:
         )
         ax.text(left + width / 2, top - 0.07, f"{device}", ha="center", va="bottom", fontsize=9, color=INK)
     rows = -(-len(x.cluster.ids) // columns)
+    _row_labels(ax, x, columns, height)
     ax.set(xlim=(-0.1, columns * (width + 0.35) - 0.25), ylim=(rows * (height + 0.55) - 0.45, -0.35), aspect="equal")
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     ax.set_title(x.type if title is None else title, fontsize=11)
     ax.set_xlabel(_axis_words(x), fontsize=9.5)
+
+
+def _row_labels(ax, x, columns, height):
+    """Name the rows of a mesh of several axes by their coordinates."""
+    names = list(x.cluster.mesh)[:-1]
+    for row in range(len(x.cluster.ids) // columns if names else 0):
+        coordinate = x.cluster.coordinates[row * columns]
+        label = "\n".join(f"{name} {i}" for name, i in zip(names, coordinate))
+        ax.text(-0.12, row * (height + 0.55) + height / 2, label, ha="right", va="center", fontsize=8.5, color=INK)
 
 
 def _extent(x):
@@ -54,9 +64,9 @@ def _extent(x):
 
 
 def _axis_words(x):
-    if len(x.axes) == 1:
-        return f"devices; {x.axes[0]} runs down"
-    return f"devices; {x.axes[0]} runs down, {x.axes[1]} across"
+    columns = f"devices along {list(x.cluster.mesh)[-1]}" if x.cluster.mesh else "device"
+    across = f", {x.axes[1]} across" if len(x.axes) > 1 else ""
+    return f"{columns}; {x.axes[0]} down{across}"
 
 
 def _span(x, coordinate, axis, size):
@@ -108,8 +118,8 @@ def _arrows(ax, arrived, chunks, n):
     """Draw where chunks came from; between the last device and the first, from the edge of the picture."""
     style = {"arrowstyle": "-|>", "color": ORANGE, "lw": 1.8}
     for (target, chunk), source in arrived.items():
-        start = source if abs(target - source) == 1 else (-0.8 if target == 0 else n - 0.2)
-        x = chunks.index(chunk) + 0.36
+        start = source if abs(target - source) == 1 else (-0.72 if target == 0 else n - 0.28)
+        x = chunks.index(chunk) + 0.42
         ax.annotate("", (x, target), (x, start), arrowprops=style, zorder=5, annotation_clip=False)
 
 
@@ -120,7 +130,7 @@ def _ring_labels(ax, trace, step, chunks):
     ax.set_xticklabels(names, fontsize=9)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    ax.set_title(f"{trace.name}, after step {step} of {len(trace.steps) - 1}", fontsize=11)
+    ax.set_title(f"{trace.name}, after step {step} of {len(trace.steps) - 1}", fontsize=11, pad=14)
 
 
 def _shade(share):

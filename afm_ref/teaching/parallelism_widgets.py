@@ -36,7 +36,11 @@ def ring_stepper(alt: str, name: str = "all-reduce", n: int = 4, step: int = 2) 
     )
 
 
-PARTS = (("computes", figures.BLUE), ("waits for what is sent", figures.ORANGE), ("idles in the pipeline", figures.PINK))
+PARTS = (
+    ("computes", figures.BLUE),
+    ("waits for what is sent", figures.ORANGE),
+    ("idles in the pipeline", figures.PINK),
+)
 SEQUENCE = 4096
 
 
@@ -86,7 +90,7 @@ def mesh_explorer(alt: str) -> None:
         alt,
         data=widgets.steps("data", powers, 64),
         fsdp=widgets.steps("fsdp", powers[:11], 8),
-        model=widgets.steps("model", powers[:4], 1),
+        model=widgets.steps("model", powers[:4], 4),
         seq=widgets.steps("seq", powers[:6], 1),
         pipe=widgets.steps("pipe", [1, 2, 13, 26], 1),
         batch=widgets.steps("sequences in a batch", [2**i for i in range(3, 14)], 2048),

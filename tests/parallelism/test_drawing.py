@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from afm_ref.parallelism import drawing, rings, schedules
+from afm_ref.config import AFM_ON_DEVICE
+from afm_ref.parallelism import costs, drawing, rings, schedules
 from afm_ref.parallelism.cluster import Cluster, einsum
+from afm_ref.parallelism.mesh import MeshShape
 from afm_ref.teaching import figures, parallelism_widgets
 
 
@@ -21,7 +23,8 @@ def test_a_tensor_is_drawn_as_it_lies():
     x = Cluster(data=2, model=2).place(np.zeros((4, 4)), "TD", data="T", model="D")
     drawing.tensor(ax, x)
     boxes = rectangles(ax)
-    assert len(boxes) == 8 and texts(ax) == ["0", "1", "2", "3"] and ax.get_title() == "[T/data, D/model]"
+    assert len(boxes) == 8 and texts(ax) == ["0", "1", "2", "3", "data 0", "data 1"]
+    assert ax.get_title() == "[T/data, D/model]"
     for device in range(4):
         outline, piece = boxes[2 * device], boxes[2 * device + 1]
         assert piece[2:] == (0.5, 0.5) and outline[2:] == (1.0, 1.0)
@@ -69,3 +72,13 @@ def test_the_ring_stepper_draws_every_step(name):
         ax = parallelism_widgets.ring_figure(name, 4, step).axes[0]
         assert ax.get_title().startswith(name) and len(texts(ax)) >= 4
     assert parallelism_widgets.ring_figure(name, 2, 0).axes[0].get_ylabel() == "device"
+
+
+def test_the_mesh_figure_shows_the_estimate():
+    top, bottom = parallelism_widgets.mesh_figure(64, 2, 2, 2, 2, 1024).axes
+    estimate = costs.step(AFM_ON_DEVICE, MeshShape(64, 2, 2, 2, 2), 1024, 4096, costs.V5P)
+    assert sum(p.get_width() for p in top.patches) == pytest.approx(estimate.step_s)
+    assert sum(p.get_width() for p in bottom.patches) == pytest.approx(estimate.memory_bytes / 2**30)
+    assert all(p.get_width() > 0 for p in top.patches) and "1024 chips" in top.get_title()
+    with pytest.raises(ValueError, match="does not divide"):
+        parallelism_widgets.mesh_figure(64, 1, 1, 1, 1, 8)
