@@ -170,8 +170,8 @@ class Pinned:
     """
 
     w: Any  # [out, in]
-    use: NamedSharding
-    out: NamedSharding
+    use: NamedSharding  # where W lies in a product
+    out: NamedSharding  # where its result lies, [B, T, out]
 
     def _whole(self):
         return jax.lax.with_sharding_constraint(self.w, self.use)

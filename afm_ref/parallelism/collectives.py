@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from . import hlo
+
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 
 
@@ -73,7 +75,8 @@ def of(program) -> tuple[Collective, ...]:
     """
     if hasattr(program, "compile"):
         return compile_and_count(program, QUICK)[1]
-    return _Module(program if isinstance(program, str) else program.as_text()).collectives()
+    text = program if isinstance(program, str) else program.as_text()
+    return _Reader(hlo.Module(text)).collectives()
 
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}  # the CPU's code, made fast
@@ -111,55 +114,18 @@ def by_kind(collectives) -> dict[str, dict[str, float]]:
     return table
 
 
-# --- reading HLO text ------------------------------------------------------------------------------------------------
+class _Reader:
+    """Walks a module from its entry, through calls and loops."""
 
-_HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) (?:\(.*\) -> .*)?\{$")
-_INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*)$")
-_ARRAY = re.compile(r"\b([a-z]+\d*\w*)\[([\d,<=\s]*)\]")
-_CALLS = re.compile(r"\b(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)")
-_BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
-_TRIPS = re.compile(r'known_trip_count"?[:=]\{"?n"?:"?(\d+)')
-_OP_NAME = re.compile(r'op_name="([^"]*)"')
-_ASYNC = re.compile(r"^(.*?)-(start|update|done)$")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Instruction:
-    name: str
-    type: str
-    opcode: str
-    operands: tuple[str, ...]  # as printed: "%x", "x" or "f32[8]{0} %x"
-    attributes: str
-    root: bool
-
-    def names(self):
-        return [o.split()[-1].lstrip("%") for o in self.operands]
-
-
-class _Module:
-    """The computations of an HLO text by name, each a dict of its instructions by name."""
-
-    def __init__(self, text: str):
-        self.computations, self.entry, current = {}, None, None
-        header = text.split("\n", 1)[0]
-        sizes = re.findall(r"\b(?:replica_count|num_partitions)=(\d+)", header)
-        self.n_devices = math.prod(map(int, sizes))
-        for line in text.splitlines():
-            if found := _HEADER.match(line):
-                current = self.computations.setdefault(found[2], {})
-                self.entry = found[2] if found[1] else self.entry
-            elif current is not None and (found := _INSTRUCTION.match(line)):
-                instruction = _instruction(found[2], found[3], bool(found[1]))
-                current[instruction.name] = instruction
-        if self.entry is None:
-            raise ValueError("no ENTRY computation: give the HLO text of a whole module, as compiled.as_text() does")
+    def __init__(self, module: hlo.Module):
+        self.computations, self.entry, self.n_devices = module.computations, module.entry, module.n_devices
 
     def collectives(self):
         return tuple(self._inside(self.entry, 1))
 
     def _inside(self, computation: str, count: int) -> Iterator[Collective]:
         for instruction in self.computations.get(computation, {}).values():
-            opcode, asynchronous = instruction.opcode, _ASYNC.match(instruction.opcode)
+            opcode, asynchronous = instruction.opcode, hlo.ASYNC.match(instruction.opcode)
             if asynchronous and asynchronous[2] != "start":
                 continue  # counted at its start
             opcode = asynchronous[1] if asynchronous else opcode
@@ -170,104 +136,43 @@ class _Module:
             elif opcode == "fusion" and "all-reduce-scatter" in instruction.attributes:
                 yield from self._reduce_scatter_fusion(instruction, count)
             elif opcode == "conditional":
-                branches = [tuple(self._inside(name, count)) for name in _called(instruction.attributes)]
+                branches = [tuple(self._inside(name, count)) for name in hlo.called(instruction.attributes)]
                 yield from max(branches, key=total_bytes, default=())
             else:
-                for name in _called(instruction.attributes):
+                for name in hlo.called(instruction.attributes):
                     yield from self._inside(name, count)
 
     def _collective(self, kind, instruction, computation, count):
         table = self.computations[computation]
         operand = sum(
-            _bytes(text) or _bytes(table[name].type) for text, name in zip(instruction.operands, instruction.names())
+            hlo.bytes_of(text) or hlo.bytes_of(table[name].type)
+            for text, name in zip(instruction.operands, instruction.names())
         )
         n = _group_size(kind, instruction.attributes, self.n_devices)
         result = {"all-gather": operand * n, "reduce-scatter": operand // n}.get(kind, operand)
-        if instruction.opcode == kind and _bytes(instruction.type) != result:  # a start's type also holds its operand
+        said = hlo.bytes_of(instruction.type)
+        if instruction.opcode == kind and said != result:  # the type of a start holds its operand as well
             raise ValueError(
                 f"{instruction.name}: {kind} of {operand} bytes over {n} devices should give {result} bytes, but the "
-                f"text says {_bytes(instruction.type)}: a syntax of replica_groups that this reader does not know?"
+                f"text says {said}: a syntax of replica_groups that this reader does not know?"
             )
-        op_name = _OP_NAME.search(instruction.attributes)
+        op_name = hlo.OP_NAME.search(instruction.attributes)
         return Collective(kind, operand, result, n, count, op_name[1] if op_name else "")
 
     def _reduce_scatter_fusion(self, instruction, count):
         """TPUs write a reduce-scatter as a fusion of an all-reduce and the slice that each device keeps."""
-        for inner in self._inside(_called(instruction.attributes)[0], count):
+        for inner in self._inside(hlo.called(instruction.attributes)[0], count):
             yield dataclasses.replace(
                 inner, kind="reduce-scatter", result_bytes=inner.operand_bytes // inner.group_size
             )
 
     def _loop(self, instruction, computation, count):
-        body = next(iter(re.findall(r"\bbody=%?([\w.\-]+)", instruction.attributes)))
+        body = re.search(r"\bbody=%?([\w.\-]+)", instruction.attributes)[1]
         if not any(self._inside(body, 1)):
             return
-        trips = _TRIPS.search(instruction.attributes)
-        trips = int(trips[1]) if trips else self._count_trips(instruction, computation, body)
+        trips = hlo.TRIPS.search(instruction.attributes)
+        trips = int(trips[1]) if trips else hlo.trips(self.computations, instruction, computation, body)
         yield from self._inside(body, count * trips)
-
-    def _count_trips(self, loop, computation, body):
-        """Return the trips of `for i in range(start, stop, step)`, the only loop that jax.lax.scan makes."""
-        condition = self.computations[re.search(r"\bcondition=%?([\w.\-]+)", loop.attributes)[1]]
-        outer, inner = self.computations[computation], self.computations[body]
-        try:
-            test = _root(condition)
-            counter, stop = (condition[name] for name in test.names())
-            start = outer[outer[loop.names()[0]].names()[_index(counter)]]
-            add = inner[_root(inner).names()[_index(counter)]]
-            step = next(inner[name] for name in add.names() if inner[name].opcode == "constant")
-            if stop.opcode == "get-tuple-element":
-                stop = outer[outer[loop.names()[0]].names()[_index(stop)]]
-            if "direction=LT" not in test.attributes or add.opcode != "add":
-                raise ValueError("not a counted loop")
-            return len(range(_value(start), _value(stop), _value(step)))
-        except (KeyError, ValueError, IndexError, StopIteration, TypeError) as error:
-            raise ValueError(
-                f"the loop {loop.name} holds collectives, but its text does not say how often it runs: count only "
-                "programs whose loops have a fixed length (scan, or fori_loop with integer bounds)"
-            ) from error
-
-
-def _instruction(name, rest, root):
-    """Split `TYPE opcode(operands), attributes`; types and operands may nest parentheses."""
-    end = _balanced(rest) if rest.startswith("(") else rest.index(" ")
-    opcode, rest_of_line = rest[end:].strip().split("(", 1)
-    close = _balanced("(" + rest_of_line) - 1
-    operands = () if opcode == "constant" else _split(rest_of_line[: close - 1])
-    attributes = rest_of_line[close:] if opcode != "constant" else rest_of_line[: close - 1]
-    return _Instruction(name, rest[:end], opcode, operands, attributes, root)
-
-
-def _balanced(text):
-    """Return the position just after the parenthesis that closes the first character."""
-    depth = 0
-    for i, character in enumerate(text):
-        depth += (character in "({[") - (character in ")}]")
-        if depth == 0:
-            return i + 1
-    raise ValueError(f"unbalanced parentheses in HLO text: {text[:80]!r}")
-
-
-def _split(text):
-    """Split at the commas that stand in no brackets."""
-    parts, depth, start = [], 0, 0
-    for i, character in enumerate(text):
-        depth += (character in "({[") - (character in ")}]")
-        if character == "," and depth == 0:
-            parts.append(text[start:i])
-            start = i + 1
-    return tuple(re.sub(r"/\*.*?\*/", "", part).strip() for part in (*parts, text[start:]) if part.strip())
-
-
-def _bytes(type_text: str) -> int:
-    """Return the bytes of all arrays named in a type: bf16[8,32]{1,0} is 512; tuples are summed."""
-    bits = 0
-    for dtype, shape in _ARRAY.findall(type_text):
-        width = re.match(r"[a-z]+(\d+)", dtype)
-        if width or dtype == "pred":
-            sizes = [int(size.replace("<=", "")) for size in shape.split(",") if size.strip()]
-            bits += math.prod(sizes) * (int(width[1]) if width else 8)
-    return -(-bits // 8)
 
 
 def _group_size(kind, attributes, n_devices):
@@ -299,21 +204,3 @@ def _largest_ring(pairs):
         root[find(a)] = find(b)
     members = [find(x) for x in list(root)]
     return max((members.count(x) for x in set(members)), default=1)
-
-
-def _called(attributes):
-    listed = _BRANCHES.search(attributes)
-    names = [name.strip().lstrip("%") for name in listed[1].split(",")] if listed else []
-    return names + _CALLS.findall(attributes)
-
-
-def _root(computation):
-    return next(instruction for instruction in computation.values() if instruction.root)
-
-
-def _index(instruction):
-    return int(re.search(r"index=(\d+)", instruction.attributes)[1])
-
-
-def _value(constant):
-    return int(constant.attributes)

@@ -280,3 +280,18 @@ def test_what_the_partitioner_adds_is_read(mesh):
 
 def test_one_device_sends_nothing():
     assert collectives.of(jax.jit(lambda x: x + 1).lower(jnp.ones(3))) == ()
+
+
+def test_a_loop_whose_counter_is_copied_on_the_way():
+    """As TPUs write it: no trip count, and the counter's start and next value pass through copies."""
+    others = LOOPS.replace("NNN", "6").replace("tuple(%next, %z)", "tuple(%next.copy, %z)")
+    others = others.replace("add(%i, %one)\n", "add(%i.copy, %one)\n  %next.copy = s32[] copy(%next)\n")
+    others = others.replace("  %y = f32[16,4]{1,0} get", "  %i.copy = s32[] copy(%i)\n  %y = f32[16,4]{1,0} get", 1)
+    found = one(
+        "%zero = s32[] constant(0)",
+        "%start = s32[]{:T(128)} copy(%zero), backend_config={}",
+        "%init = (s32[], f32[16,4]{1,0}) tuple(%start, %x)",
+        "ROOT %w = (s32[], f32[16,4]{1,0}) while(%init), condition=%cond, body=%body",
+        others=others,
+    )
+    assert found.count == 6

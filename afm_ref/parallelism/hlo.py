@@ -1,0 +1,143 @@
+"""XLA's text of a program as data: a module's computations, their instructions, and how often a loop runs."""
+
+import dataclasses
+import math
+import re
+
+_HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) (?:\(.*\) -> .*)?\{$")
+_INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*)$")
+_ARRAY = re.compile(r"\b([a-z]+\d*\w*)\[([\d,<=\s]*)\]")
+_CALLS = re.compile(r"\b(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)")
+_BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
+TRIPS = re.compile(r'known_trip_count"?[:=]\{"?n"?:"?(\d+)')
+OP_NAME = re.compile(r'op_name="([^"]*)"')
+ASYNC = re.compile(r"^(.*?)-(start|update|done)$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """One line of a computation: NAME = TYPE OPCODE(OPERANDS), ATTRIBUTES."""
+
+    name: str
+    type: str
+    opcode: str
+    operands: tuple[str, ...]  # as printed: "%x", "x" or "f32[8]{0} %x"
+    attributes: str
+    root: bool
+
+    def names(self) -> list[str]:
+        """Return the operands' names."""
+        return [o.split()[-1].lstrip("%") for o in self.operands]
+
+
+class Module:
+    """The computations of an HLO text by name, each a dict of its instructions by name."""
+
+    def __init__(self, text: str):
+        self.computations, self.entry, current = {}, None, None
+        header = text.split("\n", 1)[0]
+        sizes = re.findall(r"\b(?:replica_count|num_partitions)=(\d+)", header)
+        self.n_devices = math.prod(map(int, sizes))
+        for line in text.splitlines():
+            if found := _HEADER.match(line):
+                current = self.computations.setdefault(found[2], {})
+                self.entry = found[2] if found[1] else self.entry
+            elif current is not None and (found := _INSTRUCTION.match(line)):
+                instruction = _instruction(found[2], found[3], bool(found[1]))
+                current[instruction.name] = instruction
+        if self.entry is None:
+            raise ValueError("no ENTRY computation: give the HLO text of a whole module, as compiled.as_text() does")
+
+
+def trips(computations, loop: Instruction, computation: str, body: str) -> int:
+    """Return the trips of `for i in range(start, stop, step)`, the only loop that jax.lax.scan makes.
+
+    body's name is given; start, stop and step are read from the loop. ValueError when it is no such loop.
+    """
+    condition = computations[re.search(r"\bcondition=%?([\w.\-]+)", loop.attributes)[1]]
+    outer, inner = computations[computation], computations[body]
+    init = outer[loop.names()[0]].names()
+    try:
+        test = _root(condition)
+        counter, stop = (_source(condition, name) for name in test.names())
+        start = _source(outer, init[_index(counter)])
+        add = _source(inner, _root(inner).names()[_index(counter)])
+        step = next(found for name in add.names() if (found := _source(inner, name)).opcode == "constant")
+        if stop.opcode == "get-tuple-element":
+            stop = _source(outer, init[_index(stop)])
+        if "direction=LT" not in test.attributes or add.opcode != "add":
+            raise ValueError("not a counted loop")
+        return len(range(_value(start), _value(stop), _value(step)))
+    except (KeyError, ValueError, IndexError, StopIteration, TypeError) as error:
+        raise ValueError(
+            f"the loop {loop.name} holds collectives, but its text does not say how often it runs: count only "
+            "programs whose loops have a fixed length (scan, or fori_loop with integer bounds)"
+        ) from error
+
+
+def _instruction(name, rest, root):
+    """Split `TYPE opcode(operands), attributes`; types and operands may nest parentheses."""
+    end = _balanced(rest) if rest.startswith("(") else rest.index(" ")
+    opcode, rest_of_line = rest[end:].strip().split("(", 1)
+    close = _balanced("(" + rest_of_line) - 1
+    operands = () if opcode == "constant" else _split(rest_of_line[: close - 1])
+    attributes = rest_of_line[close:] if opcode != "constant" else rest_of_line[: close - 1]
+    return Instruction(name, rest[:end], opcode, operands, attributes, root)
+
+
+def _balanced(text):
+    """Return the position just after the parenthesis that closes the first character."""
+    depth = 0
+    for i, character in enumerate(text):
+        depth += (character in "({[") - (character in ")}]")
+        if depth == 0:
+            return i + 1
+    raise ValueError(f"unbalanced parentheses in HLO text: {text[:80]!r}")
+
+
+def _split(text):
+    """Split at the commas that stand in no brackets."""
+    parts, depth, start = [], 0, 0
+    for i, character in enumerate(text):
+        depth += (character in "({[") - (character in ")}]")
+        if character == "," and depth == 0:
+            parts.append(text[start:i])
+            start = i + 1
+    return tuple(re.sub(r"/\*.*?\*/", "", part).strip() for part in (*parts, text[start:]) if part.strip())
+
+
+def bytes_of(type_text: str) -> int:
+    """Return the bytes of all arrays named in a type: bf16[8,32]{1,0} is 512; tuples are summed."""
+    bits = 0
+    for dtype, shape in _ARRAY.findall(type_text):
+        width = re.match(r"[a-z]+(\d+)", dtype)
+        if width or dtype == "pred":
+            sizes = [int(size.replace("<=", "")) for size in shape.split(",") if size.strip()]
+            bits += math.prod(sizes) * (int(width[1]) if width else 8)
+    return -(-bits // 8)
+
+
+def called(attributes: str) -> list[str]:
+    """Return the names of the computations that an instruction runs."""
+    listed = _BRANCHES.search(attributes)
+    names = [name.strip().lstrip("%") for name in listed[1].split(",")] if listed else []
+    return names + _CALLS.findall(attributes)
+
+
+def _root(computation):
+    return next(instruction for instruction in computation.values() if instruction.root)
+
+
+def _source(computation, name):
+    """Return the instruction of this name, or the one that it is a plain copy of."""
+    while (instruction := computation[name]).opcode in ("copy", "bitcast"):
+        (name,) = instruction.names()
+    return instruction
+
+
+def _index(instruction):
+    return int(re.search(r"index=(\d+)", instruction.attributes)[1])
+
+
+def _value(constant):
+    return int(constant.attributes)
