@@ -105,8 +105,8 @@ def _train(args):
 
     cfg = _config(args.config)
     layout, where = _layout(args, cfg)
-    train, held_out, tokenizer = _text(args, cfg)
     first = jax.process_index() == 0
+    train, held_out, tokenizer = _text(args, cfg, progress=first)
     if first:
         print(f"{_millions(cfg)} on {where}; {len(train.tokens)} rows of {args.seq_len} tokens", file=sys.stderr)
     try:
@@ -125,7 +125,7 @@ def _train(args):
         )
     except KeyboardInterrupt:
         if first:
-            print(f"\nsaved in {args.checkpoint}; give the same command again to continue", file=sys.stderr)
+            print(f"\ninterrupted; the same command continues from {args.checkpoint}", file=sys.stderr)
         raise
     if first:
         _finish(args, cfg, result, tokenizer)
@@ -186,13 +186,13 @@ def _layout(args, cfg):
         loss=strategies.next_token(plan),
         place=partial(placing.place, plan=plan),
         unplace=placing.unplace,
-        place_batch=partial(strategies.place_batch, plan=plan),
+        place_batch=partial(placing.place_batch, plan=plan),
     )
     several = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
     return layout, f"{shape.size} devices, {shape},{several}".rstrip(",")
 
 
-def _text(args, cfg):
+def _text(args, cfg, progress):
     """Return (rows to train on, rows held out, the tokenizer): the shipped one, for it can write any text."""
     from .. import assets
     from ..data import mixture, packing
@@ -204,7 +204,7 @@ def _text(args, cfg):
             f"vocab_size {cfg.vocab_size} of {args.config} is less than the tokenizer's {tokenizer.vocab_size}"
         )
     if args.folder is None:
-        train, held_out = mixture.pretraining_documents(args.seed, progress=False)
+        train, held_out = mixture.pretraining_documents(args.seed, progress=progress)
     else:
         train, held_out = mixture.folder_documents(args.folder, args.seed)
     return (

@@ -2,14 +2,16 @@
 
     python -m tests.parallelism.member FOLDER STEPS [DEVICES] [--at STEP WHAT PROCESS] [--seed-of PROCESS]
 
-WHAT happens to PROCESS when it has done STEP steps: "kill" (SIGKILL) or "interrupt" (Ctrl-C). --seed-of starts that
-process with other batches.
+WHAT happens to PROCESS when it has done STEP steps: "kill" (SIGKILL) or "interrupt" (Ctrl-C); when, is
+written to FOLDER.at. --seed-of starts that process with other batches.
 """
 
 import argparse
 import os
 import signal
+import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -62,6 +64,7 @@ def main():
 
     def happen(history):
         if args.at and (len(history), me.index) == (int(args.at[0]), int(args.at[2])):
+            Path(f"{args.folder}.at").write_text(str(time.time()))
             os.kill(os.getpid(), signal.SIGKILL if args.at[1] == "kill" else signal.SIGINT)
 
     import jax

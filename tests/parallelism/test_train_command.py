@@ -106,7 +106,7 @@ def test_interrupted_in_two_processes_and_continued_on_another_mesh(texts, alone
         command.send_signal(signal.SIGINT)
         _, err = command.communicate()
     assert "on 4 devices, data=2,fsdp=2, in 2 processes" in "".join(seen)
-    assert (command.returncode, "give the same command again to continue" in err) == (130, True), err
+    assert (command.returncode, "interrupted; the same command continues" in err) == (130, True), err
     saved = max(int(path.name) for path in (tmp_path / "run").iterdir())
     assert 1 <= saved < STEPS
     devices = ("--mesh", "fsdp=2,model=2", "--fake-devices", "4", "--processes", "2")
