@@ -77,6 +77,38 @@ WRONG = {  # id: (a plausible wrong answer, words of the hint it must get)
         lambda top_a, total_a, out_a, top_b, total_b, out_b: (out_a / total_a + out_b / total_b) / 2,
         "do not weigh the same",
     ),
+    "4.1": (lambda found: sum(w * (n - 1) / n * times for kind, w, n, times in found), "AND an all-gather"),
+    "4.2": (
+        lambda cfg, seq_len, tokens, step_s, chips, peak_flops: (
+            config.train_flops_per_token(cfg, 0) * tokens / (step_s * chips * peak_flops)
+        ),
+        "scores and weighted values",
+    ),
+    "4.3": (
+        lambda n_parameters, model, hbm_bytes, other_bytes: (
+            2 ** math.ceil(math.log2(16 * n_parameters / model / hbm_bytes))
+        ),
+        "beside the state",
+    ),
+    "4.4": (
+        lambda n, peak_flops, bandwidth_bytes_per_s: math.ceil(
+            2 * (n - 1) / n * 2 * peak_flops / (2 * bandwidth_bytes_per_s)
+        ),
+        "6 FLOPs a parameter",
+    ),
+    "5.1": (
+        lambda shapes, rank, bytes_per_value: bytes_per_value * sum(o * i for o, i in shapes),
+        "not of A and B",
+    ),
+    "5.2": (lambda w, a, b, alpha: w + b @ a, "alpha / R"),
+    "5.3": (lambda a, x, g, scale: g.T @ (x @ a.T), "multiplies the gradient too"),
+    "5.4": (
+        lambda singular_values, tolerance: int(
+            np.searchsorted(np.cumsum(singular_values) / singular_values.sum(), 1 - tolerance) + 1
+        ),
+        "sum of SQUARES",
+    ),
+    "5.5": (lambda requests, sizes, budget: len(set(requests)), "must be read again"),
 }
 
 

@@ -4,7 +4,18 @@ A chapter registers its exercises in a module of its own here. A checker compare
 that are computed in that module in another way than the solution does, never with the student's own numbers.
 """
 
-from . import parallelism, start_here, transformer
+from . import at_scale, lora, parallelism, start_here, transformer
 from .registry import EXERCISES, Exercise, Verdict, attempt, grade
 
-__all__ = ["EXERCISES", "Exercise", "Verdict", "attempt", "grade", "parallelism", "start_here", "transformer"]
+__all__ = [
+    "EXERCISES",
+    "Exercise",
+    "Verdict",
+    "at_scale",
+    "attempt",
+    "grade",
+    "lora",
+    "parallelism",
+    "start_here",
+    "transformer",
+]
