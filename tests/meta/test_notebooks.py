@@ -154,7 +154,8 @@ RULES = [
 
 
 def test_there_are_chapters():
-    assert [p.name[:2] for p in CHAPTERS] == [f"{n:02d}" for n in range(len(CHAPTERS))] and len(CHAPTERS) >= 2
+    numbers = [int(p.name[:2]) for p in CHAPTERS]  # one each; a planned chapter leaves a gap
+    assert numbers == sorted(set(numbers)) and numbers[:2] == [0, 1]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.relative_to(FOLDER).as_posix())
