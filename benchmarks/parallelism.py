@@ -25,6 +25,7 @@ def meshes(n: int) -> dict[str, str]:
     found = {"data": f"data={n}", "fsdp": f"fsdp={n}"}
     if n <= SHAPE["n_kv_heads"]:
         found["model"] = f"model={n}"
+        found["seq"] = f"seq={n}"
     if n >= 4:
         found["data_model"] = f"data={n // 2},model=2"
     if n >= 8:
@@ -50,7 +51,7 @@ def explicit(cfg, mesh, optimizer):
     from afm_ref.layout import Layout
     from afm_ref.parallelism import placing, strategies
 
-    plan = strategies.Plan(cfg, mesh)
+    plan = strategies.Plan(cfg, mesh, sequence="gather" if "seq" in mesh else None)
     layout = Layout(strategies.next_token(plan), lambda p: placing.place(p, plan), placing.unplace, None)
     plain = transformer.init(cfg, 0)
     state = layout.place_state(training.State(0, plain, optimizer.init(plain)))
