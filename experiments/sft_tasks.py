@@ -25,7 +25,7 @@ def arguments():
     """Return the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="independent runs (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=1500, help="optimizer steps (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=1800, help="optimizer steps (default: %(default)s)")
     parser.add_argument("--records", type=int, default=2000, help="training records a task (default: %(default)s)")
     parser.add_argument("--held-out", type=int, default=200, help="held-out records a task (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=0.003, help="peak (default: %(default)s)")
@@ -39,7 +39,8 @@ def fine_tune(params, cfg, tok, a, seed):
         for task in tasks.TASKS
         for record in tasks.records(task, a.records, seed=seed + 1)
     ]
-    rows = packing.pack_conversations(conversations, tok, SEQ_LEN)
+    order = np.random.default_rng(seed).permutation(len(conversations))  # so that every row holds several tasks
+    rows = packing.pack_conversations([conversations[i] for i in order], tok, SEQ_LEN)
     optimizer = afm_optimizer(a.learning_rate, warmup_cosine(a.steps // 10, a.steps), weight_decay=1e-5)
     batches = packing.batches(rows, batch_size=8, seed=seed)
     return fit(params, partial(losses.next_token, cfg=cfg), batches, optimizer, a.steps).params
