@@ -270,8 +270,8 @@ MUTATIONS = [
     Mutation(
         "a product over a cut axis counts as complete",
         "afm_ref/parallelism/cluster.py",
-        "return letter if letter in out else PARTIAL",
-        "return letter if letter in out else REPLICATED",
+        'return letter if letter in spec.split("->")[1] else PARTIAL',
+        'return letter if letter in spec.split("->")[1] else REPLICATED',
         "tests/parallelism/test_cluster.py::test_products_equal_numpy_wherever_they_are_allowed",
     ),
     Mutation(
@@ -294,6 +294,27 @@ MUTATIONS = [
         "plan.sharding(spec), lambda index: array[index])",
         "plan.sharding(spec), lambda i: array[i] if jax.process_index() == 0 else array[: array[i].shape[0]])",
         "tests/parallelism/test_train_command.py::test_interrupted_in_two_processes_and_continued_on_another_mesh",
+    ),
+    Mutation(
+        "a loop's collectives count once",
+        "afm_ref/parallelism/collectives.py",
+        "self._inside(body, count * trips)",
+        "self._inside(body, count)",
+        "tests/parallelism/test_collectives.py::test_loops_multiply_and_nest",
+    ),
+    Mutation(
+        "pins leave a matrix cut along fsdp while it is used",
+        "afm_ref/parallelism/annotation.py",
+        "tuple(name for name in _tuple(names) if name not in batch)",
+        "tuple(name for name in _tuple(names))",
+        "tests/parallelism/test_annotation.py::test_pins_keep_the_batch_cut",
+    ),
+    Mutation(
+        "the roofline forgets that the backward pass of tensor parallelism sums as well",
+        "afm_ref/parallelism/costs.py",
+        "model = (4 + remat)",
+        "model = (2 + remat)",
+        "tests/parallelism/test_costs.py::test_traffic_equals_that_of_the_explicit_strategies",
     ),
 ]
 
