@@ -303,10 +303,10 @@ MUTATIONS = [
         "tests/parallelism/test_collectives.py::test_loops_multiply_and_nest",
     ),
     Mutation(
-        "pins leave a matrix cut along fsdp while it is used",
+        "pins make every device work on the whole batch",
         "afm_ref/parallelism/annotation.py",
-        "tuple(name for name in _tuple(names) if name not in batch)",
-        "tuple(name for name in _tuple(names))",
+        "out = P(rules.batch, rules.time, use[0])",
+        "out = P(None, rules.time, use[0])",
         "tests/parallelism/test_annotation.py::test_pins_keep_the_batch_cut",
     ),
     Mutation(
