@@ -205,33 +205,40 @@ def einsum(spec: str, a: Tensor, b: Tensor) -> Tensor:
     if inputs.split(",") != [a.axes, b.axes]:
         raise ValueError(f"einsum {spec!r} does not fit the axes of its tensors, {a.axes!r} and {b.axes!r}")
     _same_devices("multiply", a, b)
-    layout = {name: _product_layout(name, spec, a, b, out) for name in a.cluster.mesh}
+    layout = {name: product_layout(name, spec, a, b) for name in a.cluster.mesh}
     pieces = {c: np.einsum(spec, piece, b.pieces[c]) for c, piece in a.pieces.items()}
     return Tensor(a.cluster, out, layout, pieces)
 
 
-def _product_layout(name: str, spec: str, a: Tensor, b: Tensor, out: str) -> str:
-    kinds = (a.layout[name], b.layout[name])
-    what = f"multiply {a.type} by {b.type} ({spec})"
+def product_layout(axis: str, spec: str, a: Tensor, b: Tensor) -> str:
+    """Return how a product lies along one mesh axis. Raises LayoutError where devices could not multiply locally.
+
+    Test: tests/parallelism/test_cluster.py::test_products_equal_numpy_wherever_they_are_allowed
+    """
+    kinds = (a.layout[axis], b.layout[axis])
     if PARTIAL in kinds:
         if REPLICATED in kinds:
-            return PARTIAL
-        why = f"along {name!r} one factor is a sum over devices, and a device would multiply only its own summand"
-        raise LayoutError(what, why, f'all_reduce the partial factor over "{name}" first')
+            return PARTIAL  # a product with a whole factor is linear in the summands
+        why = "a device would multiply only its own summand"
+        raise _unfit(spec, a, b, axis, why, f'all_reduce the partial factor over "{axis}"')
     letters = sorted({kind for kind in kinds if kind != REPLICATED})
     if not letters:
         return REPLICATED
     if len(letters) == 2:
-        why = f"along {name!r} part i of {letters[0]} would meet only part i of {letters[1]}; the other pairs are lost"
-        raise LayoutError(what, why, f'all_gather one of the two over "{name}"')
-    letter = letters[0]
+        first, second = letters
+        why = f"part i of {first} would meet only part i of {second}; the other pairs are lost"
+        raise _unfit(spec, a, b, axis, why, f'all_gather one of the two over "{axis}"')
+    (letter,) = letters
     for tensor, kind in zip((a, b), kinds, strict=True):
         if letter in tensor.axes and kind != letter:
-            why = f"along {name!r} a device has its part of {letter} in one factor and all of {letter} in the other"
-            raise LayoutError(
-                what, why, f'split(x, "{name}", "{letter}") the whole one (free), or all_gather the other'
-            )
-    return letter if letter in out else PARTIAL
+            why = f"a device has its part of {letter} in one factor, all of it in the other"
+            mend = f'split(x, "{axis}", "{letter}") the whole one (free), or all_gather the cut one'
+            raise _unfit(spec, a, b, axis, why, mend)
+    return letter if letter in spec.split("->")[1] else PARTIAL
+
+
+def _unfit(spec, a, b, axis, why, mend):
+    return LayoutError(f"multiply {a.type} by {b.type} ({spec})", f"along {axis!r} {why}", mend)
 
 
 def _addable(name: str, a: Tensor, b: Tensor) -> None:

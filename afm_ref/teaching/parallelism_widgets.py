@@ -57,11 +57,12 @@ def mesh_figure(data: int, fsdp: int, model: int, seq: int, pipe: int, batch: in
 
     shape = MeshShape(data=data, fsdp=fsdp, pipe=pipe, seq=seq, model=model)
     estimate = costs.step(AFM_ON_DEVICE, shape, batch, SEQUENCE, costs.V5P)
-    fig, (top, bottom) = figures.subplots(2, 1, figsize=(8.6, 3.9))
+    fig, (top, bottom) = figures.subplots(2, 1, figsize=(8.6, 4.2))
     seconds = (estimate.compute_s, estimate.exposed_s, estimate.step_s - estimate.compute_s - estimate.exposed_s)
     _stack(top, [(name, value, color) for (name, color), value in zip(PARTS, seconds, strict=True)], "s")
     used = f"{shape.size} chips, {estimate.mfu:.0%} of their peak FLOP/s used for the model"
-    top.set(xlabel="one training step, s", title=f"{shape}: {used}")
+    top.set_xlabel("one training step, s")
+    top.set_title(f"{shape}\n{used}", loc="left", fontsize=11)
     held = zip(estimate.memory.items(), figures.CYCLE, strict=False)
     _stack(bottom, [(name, size / 2**30, color) for (name, size), color in held], "GiB")
     room = costs.V5P.hbm_bytes / 2**30

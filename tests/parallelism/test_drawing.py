@@ -79,6 +79,6 @@ def test_the_mesh_figure_shows_the_estimate():
     estimate = costs.step(AFM_ON_DEVICE, MeshShape(64, 2, 2, 2, 2), 1024, 4096, costs.V5P)
     assert sum(p.get_width() for p in top.patches) == pytest.approx(estimate.step_s)
     assert sum(p.get_width() for p in bottom.patches) == pytest.approx(estimate.memory_bytes / 2**30)
-    assert all(p.get_width() > 0 for p in top.patches) and "1024 chips" in top.get_title()
+    assert all(p.get_width() > 0 for p in top.patches) and "1024 chips" in top.get_title(loc="left")
     with pytest.raises(ValueError, match="does not divide"):
         parallelism_widgets.mesh_figure(64, 1, 1, 1, 1, 8)
