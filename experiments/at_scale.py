@@ -23,11 +23,11 @@ TIMEOUT_S = 1500
 def cells(tpu: bool) -> list[dict]:
     """Return the cells: two sequences a device on CPUs; Apple's chips and 4096 sequences of 4096 tokens on TPUs."""
     if not tpu:
-        return [
-            dict(name=f"cpu {n} {axis}", model="AFM_ON_DEVICE", machine="cpu", mesh=f"{axis}={n}", batch=2 * n)
-            for n in (8, 64, 512)
-            for axis in ("data", "fsdp")
-        ]
+        meshes = [(n, axis) for n in (8, 64, 512) for axis in ("data", "fsdp")]
+        common = dict(model="AFM_ON_DEVICE", machine="cpu")
+        found = [dict(name=f"cpu {n} {axis}", mesh=f"{axis}={n}", batch=2 * n, **common) for n, axis in meshes]
+        bad = dict(name="cpu 512 fsdp unpinned", mesh="fsdp=512", batch=1024, pinned=False, **common)
+        return [*found, bad]
     on_device = dict(model="AFM_ON_DEVICE", machine="v5p:8x16x16", batch=4096)
     server = dict(model="SERVER_SIZED", machine="v4:8x8x16", slices=8, batch=4096)
     return [

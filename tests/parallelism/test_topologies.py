@@ -32,7 +32,7 @@ def test_a_recorded_cell_is_recomputed():
 
 def test_every_cell_is_recorded():
     asked = [cell for tpu in (False, True) for cell in at_scale.cells(tpu)]
-    assert [Cell(**cell) for cell in asked] == [cell for cell, _ in recorded()]
+    assert {Cell(**cell) for cell in asked} == {cell for cell, _ in recorded()}
 
 
 def test_recorded_arguments_equal_the_rules():
@@ -43,8 +43,12 @@ def test_recorded_arguments_equal_the_rules():
         shape = MeshShape.parse(cell.mesh)
         batch = 10 * cell.batch * cell.seq_len // (shape.data * shape.fsdp * shape.seq)
         expected = topologies.state_bytes(MODELS[cell.model], shape) + batch + 4  # the optimizer's counter
-        slack = 0 if cell.machine == "cpu" else 0.01 * expected  # TPUs pad arrays to tiles
-        assert abs(measured["argument_bytes"] - expected) <= slack, cell
+        if cell.machine == "cpu":
+            assert measured["argument_bytes"] == expected, cell
+            continue
+        columns = MODELS[cell.model].d_model // shape.fsdp
+        padded = -(-columns // 8) * 8 / columns  # a TPU's tiles are 8 rows: 12 columns of FSDP take the room of 16
+        assert 0.99 * expected <= measured["argument_bytes"] <= 1.01 * padded * expected, cell
 
 
 def test_devices_do_not_make_compiling_longer():
@@ -56,13 +60,18 @@ def test_devices_do_not_make_compiling_longer():
 
 
 def test_the_mended_sharding_sends_less():
-    """The controlled pair differs in the pins alone."""
+    """The controlled pairs differ in the pins alone; the open choice sums activations of the whole batch."""
     by_name = {cell.name: (cell, measured) for cell, measured in recorded()}
-    (good_cell, good), (bad_cell, bad) = by_name["v5p fsdp"], by_name["v5p fsdp unpinned"]
-    assert dataclasses.replace(bad_cell, name=good_cell.name, pinned=True) == good_cell
-    assert good["fits"]
-    sent = [sum(kind["bytes_sent"] for kind in row["collectives"].values()) for row in (good, bad)]
-    assert not bad["fits"] or sent[1] > 5 * sent[0]
+    for name in ("v5p fsdp", "cpu 512 fsdp"):
+        (good_cell, good), (bad_cell, bad) = by_name[name], by_name[f"{name} unpinned"]
+        assert dataclasses.replace(bad_cell, name=good_cell.name, pinned=True) == good_cell and good["fits"]
+        if name == "v5p fsdp":
+            assert not bad["fits"] and "exceeds available HBM" in bad["error"]
+            continue
+        sent = [sum(kind["bytes_sent"] for kind in row["collectives"].values()) for row in (good, bad)]
+        assert sent[1] > 100 * sent[0]
+        kind, operand_bytes, _, _, _ = bad["largest"][0]
+        assert kind == "all-reduce" and operand_bytes >= 2 * bad_cell.batch * bad_cell.seq_len * AFM_ON_DEVICE.d_model
 
 
 def test_memory_against_the_compiler():
