@@ -54,8 +54,10 @@ def in_own_process(cell: dict) -> dict:
 def one_cell(cell: dict) -> dict:
     """Return the measurement of one cell in this process."""
     from afm_ref.parallelism import topologies
+    from afm_ref.pretraining import afm_optimizer, warmup_cosine
 
-    return dataclasses.asdict(topologies.measure(topologies.Cell(**cell)))
+    optimizer = afm_optimizer(0.01, warmup_cosine(5000, 375_509))
+    return dataclasses.asdict(topologies.measure(topologies.Cell(**cell), optimizer))
 
 
 def main(arguments=None):

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..transformer import Stream, run_layers
+from ..transformer import Remat, Stream, run_layers
 from .manual import index, vary
 
 
@@ -42,9 +42,7 @@ class Pipeline:
         def tick(received, t):
             mine = jnp.clip(t - stage, 0, M - 1)  # the microbatch of this stage, any other in the bubble
             x = jnp.where(stage == 0, todo[jnp.clip(t, 0, M - 1)], received)
-            # Tied to the tick, or JAX would gather all layers' weights before the first one and keep them (no ZeRO-3).
-            layers = jax.tree.map(lambda leaf: jax.lax.optimization_barrier((leaf, t))[0], self.layers)
-            x = self._stage(layers, step, x, mine * (B // M))
+            x = self._stage(step, x, mine * (B // M))
             return jax.lax.ppermute(x, self.axis, onward), x
 
         start = vary(jnp.zeros_like(todo[0]), (self.axis,))
@@ -52,12 +50,26 @@ class Pipeline:
         x = jnp.where(stage == P - 1, done[P - 1 :], 0).reshape(stream.x.shape)
         return Stream(x), None
 
-    @staticmethod
-    def _stage(layers, step, x, first_row):
+    def _stage(self, step, x, first_row):
         """Return what this device's layers make of a microbatch; its first row stands where a cache would."""
-        n_layers = jax.tree.leaves(layers)[0].shape[0]
-        rows = (jnp.broadcast_to(first_row, (n_layers,)),)  # for the one stack in layers
-        return run_layers(layers, step, Stream(x), rows)[0].x
+        n_layers = jax.tree.leaves(self.layers)[0].shape[0]
+        rows = (jnp.broadcast_to(first_row, (n_layers,)),)  # for the one stack in self.layers
+        step = _tied(step) if isinstance(self.layers, Remat) else step
+        return run_layers(self.layers, step, Stream(x), rows)[0].x
+
+
+def _tied(step):
+    """Return the step with its weights tied to the microbatch: computed again in the backward pass, never kept.
+
+    Otherwise JAX sees that gathering a layer's weights is the same in every tick, gathers those of all layers before
+    the first one and keeps them: no ZeRO-3.
+    """
+
+    def tied(stream, layer, row):
+        layer = jax.tree.map(lambda leaf: jax.lax.optimization_barrier((leaf, row))[0], layer)
+        return step(stream, layer, row)
+
+    return tied
 
 
 def is_last(axis: str = "pipe"):

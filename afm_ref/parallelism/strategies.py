@@ -43,7 +43,7 @@ class NextToken:
 
     plan: Plan
 
-    def __call__(self, params: Params, batch: PlacedBatch):
+    def __call__(self, params: Params, batch):
         """Return (sum, count), the same on every device."""
         if not isinstance(batch, PlacedBatch):
             raise TypeError(f"this loss takes what place_batch(batch, plan) returns, got a {type(batch).__name__}")

@@ -18,7 +18,6 @@ import numpy as np
 
 from .. import losses
 from ..config import AFM_ON_DEVICE, AFMConfig
-from ..pretraining import optimizer as recipe
 from . import annotation, collectives
 from .mesh import AXES, MeshShape, make_mesh
 
@@ -79,15 +78,14 @@ def step_loss(cfg: AFMConfig):
     return loss
 
 
-def lower_step(cfg: AFMConfig, mesh: jax.sharding.Mesh, batch: int, seq_len: int, pinned: bool = True):
-    """Return the lowered training step of a model of this shape: bfloat16 products, Apple's optimizer, remat a layer.
+def lower_step(cfg: AFMConfig, mesh: jax.sharding.Mesh, batch: int, seq_len: int, optimizer, pinned: bool = True):
+    """Return the lowered training step of a model of this shape: bfloat16 products, this optimizer, remat a layer.
 
-    Source: TR24 section 3.2 (optimizer); AXLearn (precision, remat) [inferred].
+    Source: AXLearn (precision, remat) [inferred].
     Test: tests/parallelism/test_topologies.py::test_a_recorded_cell_is_recomputed
     """
     params = annotation.abstract(cfg, jnp.float32)
     params = annotation.pin(params, mesh) if pinned else params
-    optimizer = recipe.afm_optimizer(0.01, recipe.warmup_cosine(5000, 375_509))
     step = annotation.make_step(step_loss(cfg), optimizer, params, mesh)
     ids, floats = (jax.ShapeDtypeStruct((batch, seq_len), dtype) for dtype in (jnp.int32, jnp.bfloat16))
     state = jax.eval_shape(optimizer.init, params)
@@ -144,8 +142,8 @@ def chips(topology: str, slices: int = 1) -> list:
     return topologies.get_topology_desc(platform="tpu", topology_name=topology, **options).devices
 
 
-def measure(cell: Cell) -> Measured:
-    """Return what lowering and compiling the cell in this process shows.
+def measure(cell: Cell, optimizer) -> Measured:
+    """Return what lowering and compiling the cell's step with this optimizer shows, in this process.
 
     A program that does not fit the chip's memory is a result, not an error: fits is False and error says by how much.
 
@@ -153,7 +151,7 @@ def measure(cell: Cell) -> Measured:
     Test: tests/parallelism/test_topologies.py::test_a_recorded_cell_is_recomputed
     """
     started = time.perf_counter()
-    lowered = lower_step(MODELS[cell.model], mesh_of(cell), cell.batch, cell.seq_len, cell.pinned)
+    lowered = lower_step(MODELS[cell.model], mesh_of(cell), cell.batch, cell.seq_len, optimizer, cell.pinned)
     lower_s, started = time.perf_counter() - started, time.perf_counter()
     try:
         compiled, found = _compile(lowered, cell.machine)

@@ -190,7 +190,7 @@ def test_a_file_that_is_written_over_while_it_is_read_is_refused(folder, monkeyp
     bank = bank_of(folder)
     for at in (len(old) // 2, len(old) - 400, len(old) - 100):
         monkeypatch.setattr("pathlib.Path.read_bytes", lambda self, at=at: new[:at] + old[at:])
-        with pytest.raises(ValueError, match="header|changed after it was written"):
+        with pytest.raises(ValueError, match=r"header|changed after it was written"):
             bank.get("tone")
     monkeypatch.undo()
     bank.get("tone")

@@ -12,6 +12,7 @@ from afm_ref.config import AFM_ON_DEVICE, AFMConfig
 from afm_ref.parallelism import annotation, costs, topologies
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
 from afm_ref.parallelism.topologies import MODELS, Cell
+from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from experiments import _record, at_scale
 
 TINY = AFMConfig(d_model=32, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=8, d_ff=64, vocab_size=64)
@@ -93,7 +94,7 @@ def test_products_are_bfloat16_and_state_is_float32():
     jaxpr = jax.make_jaxpr(grad)(params, losses.Batch(ids, ids, floats))
     products = [str(line) for line in str(jaxpr).splitlines() if "dot_general" in line]
     assert products and all("bf16[" in line.split("=")[0] for line in products)
-    lowered = topologies.lower_step(TINY, make_mesh(MeshShape(data=2)), 2, 8)
+    lowered = topologies.lower_step(TINY, make_mesh(MeshShape(data=2)), 2, 8, OPTIMIZER)
     weights, state, _, _ = lowered.in_avals[0]
     assert {leaf.dtype for leaf in jax.tree.leaves((weights, state.v, state.m))} == {jnp.dtype("float32")}
 
@@ -109,6 +110,7 @@ def test_server_sized_model_is_a_model_of_its_class():
     )
 
 
+OPTIMIZER = afm_optimizer(0.01, warmup_cosine(10, 100))
 CELL = Cell("t", "AFM_ON_DEVICE", "v5p:2x2x2", "data=8", 8, 8)
 
 
@@ -135,7 +137,7 @@ def test_what_does_not_fit_is_a_result(monkeypatch):
             raise jax.errors.JaxRuntimeError(text)
 
         monkeypatch.setattr(topologies, "_compile", compile)
-        return topologies.measure(cell)
+        return topologies.measure(cell, OPTIMIZER)
 
     measured = fail("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 130G of 95G")
     assert not measured.fits and "130G of 95G" in measured.error

@@ -1,0 +1,69 @@
+"""The pipeline against its layers in turn."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from afm_ref.parallelism import manual
+from afm_ref.parallelism.attends import Local
+from afm_ref.parallelism.mesh import MeshShape, make_mesh
+from afm_ref.parallelism.pipeline import Pipeline, is_last
+from afm_ref.transformer import Layer, Remat, Stacked, Stream, run_layers
+
+L, B, T, D = 4, 6, 3, 2
+MESH = make_mesh(MeshShape(pipe=2))
+
+
+def stacked(seed=0):
+    """Return layers of which only one matrix is used."""
+    w = np.random.default_rng(seed).standard_normal((L, D, D)).astype(np.float32)
+    return Stacked(Layer(*[None] * 7, None, w, None, None))
+
+
+def step(stream, layer, cache):
+    return Stream(stream.x + jnp.tanh(stream.x @ layer.w_gate.T)), cache
+
+
+def pipelined(wrap, microbatches, weights, x):
+    """Return x after all layers, from the last stage."""
+
+    def local(layers, x):
+        layers = Pipeline(wrap(layers), microbatches)
+        y = layers.run(step, Stream(manual.vary(x, ("pipe",))))[0].x
+        return jax.lax.psum(jnp.where(is_last(), y, 0), "pipe")
+
+    specs = jax.tree.map(lambda _: P("pipe"), weights)
+    return jax.shard_map(local, mesh=MESH, in_specs=(specs, P()), out_specs=P())(weights, x)
+
+
+@pytest.mark.parametrize("microbatches", [1, 3, 6])
+@pytest.mark.parametrize("wrap", [lambda layers: (layers,), lambda layers: Remat((layers,))], ids=["kept", "remat"])
+def test_pipeline_equals_the_layers_in_turn(wrap, microbatches):
+    x, weight = np.random.default_rng(1).standard_normal((2, B, T, D)).astype(np.float32)
+
+    def run(way):
+        return jax.jit(jax.value_and_grad(lambda w, x: (way(w, x) * weight).sum(), (0, 1)))(stacked(), x)
+
+    got = run(lambda w, x: pipelined(wrap, microbatches, w, x))
+    want = run(lambda w, x: run_layers(w, step, Stream(x))[0].x)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want)):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_microbatches_keep_their_documents():
+    documents = np.arange(B * T, dtype=np.int32).reshape(B, T)
+    way = Local(documents)
+    k = np.zeros((2, T, 1, 2), np.float32)
+    (_, _, _, rows), cache = way.keys(k, k, np.arange(T, dtype=np.int32)[None], np.int32(4))
+    assert rows.tolist() == documents[4:6].tolist() and cache == 4
+    assert way.keys(k, k, None)[0][3] is documents and Local(None).keys(k, k, None, np.int32(4))[0][3] is None
+
+
+def test_what_a_pipeline_cannot_run_is_told():
+    x = np.zeros((B, T, D), np.float32)
+    with pytest.raises(ValueError, match="6 sequences a device cannot be cut into 4 microbatches"):
+        pipelined(lambda layers: (layers,), 4, stacked(), x)
+    with pytest.raises(ValueError, match="keeps no cache"):
+        Pipeline(stacked(), 1).run(step, Stream(x), cache=())

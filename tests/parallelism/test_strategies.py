@@ -1,0 +1,147 @@
+"""Placing and its inverse, batches in a plan's order, and what cannot be cut."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from afm_ref import losses, training, transformer
+from afm_ref.config import AFMConfig
+from afm_ref.parallelism.strategies import Plan, abstract, abstract_batch, next_token, place, place_batch, unplace
+from afm_ref.pretraining import afm_optimizer, warmup_cosine
+from tests.parallelism.grid import FAST
+
+CFG = AFMConfig(d_model=8, n_layers=4, n_heads=6, n_kv_heads=2, head_dim=2, d_ff=12, vocab_size=16)
+PLANS = [
+    ("data=2,fsdp=2,model=2", {}),
+    ("pipe=2,fsdp=4", {}),
+    ("seq=2,model=2", {"sequence": "ring", "zigzag": True}),
+    ("data=8", {}),
+]
+
+
+def batch(B=8, T=8, seed=0):
+    tokens = np.random.default_rng(seed).integers(0, CFG.vocab_size, (B, T + 1)).astype(np.int32)
+    documents = np.repeat([[0, 1]], B, 0).repeat(T // 2, 1).astype(np.int32)
+    return losses.Batch(
+        tokens[:, :-1], tokens[:, 1:], np.linspace(0, 1, B * T, dtype=np.float32).reshape(B, T), documents
+    )
+
+
+@pytest.mark.parametrize("mesh, options", PLANS)
+@pytest.mark.parametrize("tied", [True, False])
+def test_unplace_returns_the_same_bits(mesh, options, tied):
+    cfg = dataclasses.replace(CFG, tie_embeddings=tied)
+    params = transformer.init(cfg, 0)
+    back = unplace(place(params, Plan(cfg, mesh, **options)))
+    assert jax.tree.structure(back) == jax.tree.structure(params)
+    for got, want in zip(jax.tree.leaves(back), jax.tree.leaves(params)):
+        assert got.dtype == want.dtype and got.tobytes() == want.tobytes()
+
+
+@pytest.mark.parametrize("mesh, options", PLANS)
+def test_abstract_weights_have_the_shapes_of_placed_ones(mesh, options):
+    for cfg in (CFG, dataclasses.replace(CFG, tie_embeddings=False, qk_norm=None)):
+        plan = Plan(cfg, mesh, **options)
+        placed, shapes = place(transformer.init(cfg, 0), plan), abstract(plan)
+        assert jax.tree.structure(placed) == jax.tree.structure(shapes)
+        for got, want in zip(jax.tree.leaves(shapes), jax.tree.leaves(placed)):
+            assert (got.shape, got.dtype, got.sharding) == (want.shape, want.dtype, want.sharding)
+    for got, want in zip(abstract_batch(plan, 8, 8, documents=True), place_batch(batch(), plan)):
+        assert (got.shape, got.dtype, got.sharding) == (want.shape, want.dtype, want.sharding)
+
+
+def test_each_device_holds_its_slice_alone():
+    plan = Plan(CFG, "data=2,fsdp=2,model=2")
+    params = transformer.init(CFG, 0)
+    placed = place(params, plan).layers.layers[0].layer
+    wq = placed.wq.shard.shard
+    assert {shard.data.shape for shard in wq.addressable_shards} == {(4, 6, 4)}  # [L, N H / model, D / fsdp]
+    assert {shard.data.shape for shard in placed.w_down.shard.shard.addressable_shards} == {(4, 4, 6)}
+    for shard in wq.addressable_shards:
+        _, _, _, _, model = np.argwhere(plan.mesh.devices == shard.device)[0]
+        np.testing.assert_array_equal(shard.data[0], params.layers[0].wq[6 * model : 6 * model + 6][:, shard.index[2]])
+
+
+def test_a_placed_batch_is_the_batch_in_the_plans_order():
+    plan = Plan(CFG, "data=2,seq=2", sequence="ring", zigzag=True)
+    plain, placed = batch(), place_batch(batch(), plan)
+    order = [0, 1, 6, 7, 2, 3, 4, 5]
+    assert placed.positions.tolist() == [order]
+    for name in plain._fields:
+        np.testing.assert_array_equal(getattr(placed, name), getattr(plain, name)[:, order])
+    first = next(s for s in placed.tokens.addressable_shards if s.device == plan.mesh.devices[1, 0, 0, 1, 0])
+    np.testing.assert_array_equal(first.data, plain.tokens[4:][:, [2, 3, 4, 5]])
+    assert place_batch(plain._replace(documents=None), plan).documents is None
+
+
+def test_layers_that_reuse_keys():
+    # The last layer with keys of its own must not be stacked: a scan hands on none.
+    params = jax.tree.map(lambda a: a.astype(np.float64), transformer.init(CFG, 0))
+    layers = params.layers[:2] + tuple(layer._replace(wk=None, wv=None, k_norm=None) for layer in params.layers[2:])
+    params = params._replace(layers=layers)
+    plan = Plan(CFG, "fsdp=2,model=2")
+
+    def run(loss, params, batch):
+        return jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=FAST)(params, batch)
+
+    with jax.enable_x64(True):
+        (got, _), grads = run(next_token(plan), place(params, plan), place_batch(batch(), plan))
+        (want, _), want_grads = run(lambda p, b: losses.next_token(p, b, CFG), params, batch())
+    np.testing.assert_allclose(got, want, rtol=1e-13)
+    for a, b in zip(jax.tree.leaves(unplace(grads)), jax.tree.leaves(want_grads)):
+        np.testing.assert_allclose(a, b, atol=1e-13 * np.abs(b).max())
+    with pytest.raises(ValueError, match="one stack of equal layers"):
+        place(params, Plan(CFG, "pipe=2"))
+
+
+def test_fit_trains_placed_weights():
+    cfg = dataclasses.replace(CFG, n_layers=2)
+    plan, params = Plan(cfg, "data=2,model=2"), transformer.init(cfg, 0)
+    optimizer = afm_optimizer(0.05, warmup_cosine(1, 10))
+    source = lambda step: place_batch(batch(seed=step % 2), plan)  # noqa: E731
+    got = training.fit(place(params, plan), next_token(plan), source, optimizer, 3, progress=False)
+    first = losses.next_token(params, batch(), cfg)  # NumPy
+    np.testing.assert_allclose(got.history.loss[0], first[0] / first[1], rtol=1e-5)
+    np.testing.assert_allclose(got.history.count, first[1], rtol=1e-5)
+    after = losses.next_token(unplace(got.params), batch(), cfg)
+    assert after[0] < first[0] and got.history.loss[2] < got.history.loss[0]
+
+
+@pytest.mark.parametrize(
+    "mesh, options, told",
+    [
+        ("fsdp=3", {}, "d_model 8 cannot be cut over fsdp=3"),
+        ("model=6", {}, "n_kv_heads 2 cannot be cut over model=6"),
+        ("model=4", {}, "n_heads 6 cannot be cut over model=4"),
+        ("pipe=3", {}, "n_layers 4 cannot be cut over pipe=3"),
+        ("seq=2", {}, 'sequence="gather" or "ring"'),
+        ("seq=2", {"sequence": "norm"}, 'sequence="gather" or "ring"'),
+        ("data=2", {"sequence": "rings"}, "sequence is 'rings'"),
+        ("fsdp=2", {"zero": 4}, "zero is 4"),
+        ("fsdp=2", {"remat": False}, "zero=3 gathers the weights again"),
+        ("pipe=2,fsdp=2", {"zero": 2}, "zero=2 in a pipeline"),
+        ("pipe=2", {"microbatches": 0}, "microbatches is 0"),
+        ("data=2", {"microbatches": 2}, "microbatches are a pipeline's"),
+        ("data=16", {}, "needs 16 devices and there are 8"),
+    ],
+)
+def test_what_cannot_be_cut_is_told(mesh, options, told):
+    with pytest.raises(ValueError, match=told):
+        Plan(CFG, mesh, **options)
+    for field in ("d_ff", "vocab_size"):
+        with pytest.raises(ValueError, match=f"{field} 15 cannot be cut over model=2"):
+            Plan(dataclasses.replace(CFG, **{field: 15}), "model=2")
+
+
+def test_batches_that_cannot_be_cut_are_told():
+    with pytest.raises(ValueError, match=r"batch of 6 sequences.*take a multiple of 4"):
+        place_batch(batch(B=6), Plan(CFG, "data=2,pipe=2"))
+    with pytest.raises(ValueError, match="5 positions cannot be cut over model=2"):
+        abstract_batch(Plan(CFG, "model=2", sequence="norm"), 8, 5)
+    with pytest.raises(ValueError, match="6 positions cannot be cut into 4 equal chunks"):
+        abstract_batch(Plan(CFG, "seq=4", sequence="gather"), 8, 6)
+    plan = Plan(CFG, "data=2")
+    with pytest.raises(TypeError, match="takes what place_batch"):
+        next_token(plan)(place(transformer.init(CFG, 0), plan), batch())
