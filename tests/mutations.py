@@ -130,8 +130,8 @@ MUTATIONS = [
     Mutation(
         "the prompt is trained on",
         PACKING,
-        "trained[row, start : len(ids)] = ids, row, True",
-        "trained[row, : len(ids)] = ids, row, True",
+        "trained[row, at + start : end] = ids, number, True",
+        "trained[row, at:end] = ids, number, True",
         "tests/data/test_packing.py::test_conversations_train_the_response_alone",
     ),
     Mutation(

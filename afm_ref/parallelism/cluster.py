@@ -46,6 +46,7 @@ class Cluster:
 
     `log` lists every Transfer in order. Raises ValueError for an axis of size less than 1.
 
+    Source: our own simulator [ours].
     Test: tests/parallelism/test_cluster.py::test_products_equal_numpy_wherever_they_are_allowed
     """
 
@@ -83,6 +84,7 @@ class Cluster:
         Where two mesh axes cut one letter, the first axis of the mesh makes the coarser cut. Raises ValueError where
         letters do not fit x, a mesh axis does not exist, or a size does not divide.
 
+        Source: our own simulator [ours].
         Test: tests/parallelism/test_cluster.py::test_placing_and_reading_back
         """
         x = np.asarray(x)
@@ -213,6 +215,7 @@ def einsum(spec: str, a: Tensor, b: Tensor) -> Tensor:
 def product_layout(axis: str, spec: str, a: Tensor, b: Tensor) -> str:
     """Return how a product lies along one mesh axis. Raises LayoutError where devices could not multiply locally.
 
+    Source: our own simulator [ours].
     Test: tests/parallelism/test_cluster.py::test_products_equal_numpy_wherever_they_are_allowed
     """
     kinds = (a.layout[axis], b.layout[axis])

@@ -181,7 +181,7 @@ def memory_bytes(
         gathered       two layers' weights and the embedding, where fsdp cuts weights
 
     Source: Rajbhandari et al. 2020 section 3 (states); our count of activations [ours].
-    Test: tests/parallelism/test_costs.py::test_memory_against_the_compiler
+    Test: tests/parallelism/test_topologies.py::test_memory_against_the_compiler
     """
     M = batch * seq_len / (shape.data * shape.fsdp * shape.seq)
     D, F = cfg.d_model, cfg.d_ff / shape.model

@@ -19,6 +19,7 @@ def tensor(ax, x: Tensor, title: str | None = None) -> None:
 
     Columns follow the last axis of the mesh. Summands are hatched. An array of one axis is drawn as a column.
 
+    Source: our own drawing [ours].
     Test: tests/parallelism/test_drawing.py::test_a_tensor_is_drawn_as_it_lies
     """
     from matplotlib.patches import Rectangle
@@ -85,6 +86,7 @@ def ring_step(ax, trace: rings.Trace, step: int) -> None:
 
     A chunk that has just arrived has an orange frame, and an arrow from the device that sent it.
 
+    Source: our own drawing [ours].
     Test: tests/parallelism/test_drawing.py::test_a_ring_step_shows_what_is_held
     """
     from matplotlib.patches import Rectangle
@@ -145,6 +147,7 @@ def _sources(held):
 def timeline(ax, schedule: Timeline) -> None:
     """Draw a pipeline's timeline: a row for each stage, forwards blue, backwards orange, what is left pale is idle.
 
+    Source: our own drawing [ours].
     Test: tests/parallelism/test_drawing.py::test_a_timeline_has_a_bar_for_every_job
     """
     from matplotlib.patches import Patch

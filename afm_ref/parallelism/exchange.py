@@ -15,6 +15,7 @@ from .cluster import PARTIAL, REPLICATED, LayoutError, Tensor, Transfer
 def all_reduce(x: Tensor, axis: str) -> Tensor:
     """Return x summed over a mesh axis, the sum on every device. Raises LayoutError unless x is partial there.
 
+    Source: ring collectives, Patarasuk and Yuan 2009 [standard].
     Test: tests/parallelism/test_cluster.py::test_collectives_keep_the_value
     """
     kind = _kind(x, axis)
@@ -31,6 +32,7 @@ def all_reduce(x: Tensor, axis: str) -> Tensor:
 def all_gather(x: Tensor, axis: str) -> Tensor:
     """Return x with the parts along a mesh axis put together on every device. Raises LayoutError unless x is cut there.
 
+    Source: ring collectives, Patarasuk and Yuan 2009 [standard].
     Test: tests/parallelism/test_cluster.py::test_collectives_keep_the_value
     """
     kind = _cut_kind(x, axis, "all_gather", f'all_reduce(x, "{axis}") adds the summands')
@@ -43,6 +45,7 @@ def reduce_scatter(x: Tensor, axis: str, letter: str) -> Tensor:
 
     Raises LayoutError unless x is partial there, ValueError if the size of `letter` does not divide.
 
+    Source: ring collectives, Patarasuk and Yuan 2009 [standard].
     Test: tests/parallelism/test_cluster.py::test_collectives_keep_the_value
     """
     kind = _kind(x, axis)
@@ -59,6 +62,7 @@ def all_to_all(x: Tensor, axis: str, letter: str) -> Tensor:
 
     Raises LayoutError unless x is cut there, ValueError if the size of `letter` does not divide.
 
+    Source: ring collectives, Patarasuk and Yuan 2009 [standard].
     Test: tests/parallelism/test_cluster.py::test_collectives_keep_the_value
     """
     kind = _cut_kind(x, axis, "all_to_all", f'reduce_scatter(x, "{axis}", "{letter}") adds the summands and cuts')
@@ -74,6 +78,7 @@ def permute(x: Tensor, axis: str, shift: int = 1) -> Tensor:
 
     Raises LayoutError unless x is cut there: moving equal copies or summands changes nothing.
 
+    Source: ring collectives, Patarasuk and Yuan 2009 [standard].
     Test: tests/parallelism/test_cluster.py::test_permute_rolls_the_parts
     """
     kind = _cut_kind(x, axis, "permute", "nothing: the sum does not depend on who holds which summand")
@@ -85,6 +90,7 @@ def split(x: Tensor, axis: str, letter: str) -> Tensor:
 
     Raises LayoutError unless x is replicated there.
 
+    Source: ring collectives, Patarasuk and Yuan 2009 [standard].
     Test: tests/parallelism/test_cluster.py::test_collectives_keep_the_value
     """
     kind = _kind(x, axis)

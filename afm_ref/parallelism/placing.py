@@ -19,7 +19,7 @@ class KeepGathered(NamedTuple):
     """Layers whose activations are computed again in the backward pass, but whose gathered weights are kept (ZeRO-2).
 
     Source: Rajbhandari et al. 2020 section 5.2 [standard].
-    Test: tests/parallelism/test_traffic.py::test_zero_stages_differ_in_memory_as_they_say
+    Test: tests/parallelism/test_memory.py::test_zero_stages_differ_in_memory_as_they_say
     """
 
     layers: Any

@@ -26,6 +26,7 @@ def landscape(chip: str, chips: int, batch: int, fsdp: int, model: int):
 
     Raises ValueError, as `widgets.explore` shows it, when the picked mesh does not fit the chips or the model.
 
+    Source: our own drawing [ours].
     Test: tests/teaching/test_at_scale_widgets.py::test_the_picked_mesh_is_the_one_taken_apart
     """
     if chips % (fsdp * model):

@@ -17,6 +17,7 @@ COLLECTIVES = {
 def ring_figure(name: str, n: int, step: int):
     """Return the figure of one step of a collective on a ring of n devices; steps after the last repeat it.
 
+    Source: our own drawing [ours].
     Test: tests/parallelism/test_drawing.py::test_the_ring_stepper_draws_every_step
     """
     trace = COLLECTIVES[name](n)
@@ -49,6 +50,7 @@ def mesh_figure(data: int, fsdp: int, model: int, seq: int, pipe: int, batch: in
 
     Raises ValueError, as `explore` shows it, for a mesh that does not fit model and batch.
 
+    Source: our own drawing [ours].
     Test: tests/parallelism/test_drawing.py::test_the_mesh_figure_shows_the_estimate
     """
     from ..config import AFM_ON_DEVICE
