@@ -48,7 +48,8 @@ class AdapterBank:
     holds stays valid after its eviction. Counts are in `counts`: hits, misses, evictions.
 
     Source: BLOG24 (adapters are loaded, cached in memory and swapped) [confirmed]; least recently used [ours].
-    Test: tests/lora/test_bank.py::test_a_mixed_batch_equals_each_request_alone, tests/lora/test_bank.py::test_swapping_compiles_nothing
+    Test: tests/lora/test_bank.py::test_a_mixed_batch_equals_each_request_alone,
+    tests/lora/test_bank.py::test_swapping_compiles_nothing
     """
 
     def __init__(self, params: Params, folder, budget_bytes: float, rank: int = 16, slots: int = 8, targets=TARGETS,

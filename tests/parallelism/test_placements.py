@@ -13,11 +13,16 @@ from afm_ref.parallelism import manual, placements
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
 from afm_ref.parallelism.placements import Column, Gathered, NormEnter, NormGather, Row, VocabParallel, specs
 from afm_ref.transformer import Stacked
+from tests.parallelism.grid import FAST
 
 B, T, D, F, V = 2, 4, 8, 12, 16
 MESH = make_mesh(MeshShape(model=4))
 WHOLE = P()
 rng = np.random.default_rng(0)
+
+
+def jit(f):
+    return jax.jit(f, compiler_options=FAST)
 
 
 def normal(*shape):
@@ -62,7 +67,7 @@ def half_block(gain, down, out=WHOLE):
 
 def test_column_then_row_is_the_whole_product():
     total, weights = half_block(NormEnter(GAIN), Row(DOWN))
-    value, grads = jax.value_and_grad(total, (0, 1))(X, weights)
+    value, grads = jit(jax.value_and_grad(total, (0, 1)))(X, weights)
     want = jax.value_and_grad(lambda x, w: (ffn(x, *w) ** 2).sum(), (0, 1))(X, (GAIN, UP, DOWN))
     np.testing.assert_allclose(value, want[0], rtol=1e-5)
     for got, leaf in zip(jax.tree.leaves(grads), jax.tree.leaves(want[1])):
@@ -84,7 +89,7 @@ def test_a_half_block_gathers_once_each_way():
     }  # the last: our total
     both = count(jax.grad(lambda x: total(x, weights)), X)
     assert both == {"all_gather": 2, "reduce_scatter": 2, "psum_invariant": 1}
-    grads = jax.grad(total, (0, 1))(X, weights)
+    grads = jit(jax.grad(total, (0, 1)))(X, weights)
     want = jax.grad(lambda x, w: (ffn(x, *w) ** 2).sum(), (0, 1))(X, (GAIN, UP, DOWN))
     for got, leaf in zip(jax.tree.leaves(grads), jax.tree.leaves(want)):
         np.testing.assert_allclose(got, leaf, rtol=1e-4, atol=1e-5 * np.abs(leaf).max())
@@ -100,7 +105,7 @@ def test_gathered_gradient_is_the_scattered_sum():
 
         return mapped(local, specs(w), P("fsdp"), mesh=mesh)(w, x)
 
-    value, grad = jax.value_and_grad(total)(w, x)
+    value, grad = jit(jax.value_and_grad(total))(w, x)
     np.testing.assert_allclose(value, ((x @ UP.T) ** 2).sum(), rtol=1e-5)
     np.testing.assert_allclose(grad.shard, 2 * (x @ UP.T).T @ x, rtol=1e-4, atol=1e-3)  # of sum |W x|^2, in closed form
     assert count(jax.grad(total), w, x) == {"all_gather": 1, "reduce_scatter": 1, "psum_invariant": 1}
@@ -120,7 +125,7 @@ def test_vocab_parallel_equals_whole(scatter):
     for scale in (1.0, 300.0):  # the second would overflow exp without the largest logit of all devices
         weights = (VocabParallel(table, scatter=scatter), norm(GAIN))
         cut = lambda w: mapped(lambda w: loss(*w, scale), specs(weights))(w)  # noqa: B023, E731
-        got, want = jax.value_and_grad(cut)(weights), jax.value_and_grad(loss, (0, 1))(table, GAIN, scale)
+        got, want = jit(jax.value_and_grad(cut))(weights), jit(jax.value_and_grad(loss, (0, 1)))(table, GAIN, scale)
         np.testing.assert_allclose(got[0], want[0], rtol=1e-5)
         for a, b in zip(jax.tree.leaves(got[1]), jax.tree.leaves(want[1])):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(b).max())
@@ -139,7 +144,7 @@ def test_vary_adds_what_is_missing_and_sums_in_reverse():
         return mapped(local, P(), P(("data", "fsdp")), mesh=mesh)(w, x)
 
     x = normal(8)
-    np.testing.assert_allclose(jax.grad(total)(jnp.float32(2.0), x), x.sum(), rtol=1e-5)
+    np.testing.assert_allclose(jit(jax.grad(total))(jnp.float32(2.0), x), x.sum(), rtol=1e-5)
 
 
 def test_a_missing_sum_is_refused():
