@@ -238,7 +238,7 @@ def ring_work(T: int, n: int, zigzag: bool = False) -> np.ndarray:
     """Return the (query, key) pairs each device computes in each step of the ring: [devices, steps].
 
     A block that is not skipped is computed whole. The ring waits for its slowest device, so a step costs the largest
-    number of its column: in all n (T/n)^2 in contiguous order, (2 n + 1) / 4 (T/n)^2 ... in zigzag order.
+    number of its column: in all n (T/n)^2 in contiguous order, (2 n + 1) / 4 (T/n)^2 in zigzag order.
 
     Source: our own count [ours].
     Test: tests/parallelism/test_attends.py::test_zigzag_halves_what_the_slowest_device_does
