@@ -128,5 +128,7 @@ class BankMachine(RuleBasedStateMachine):
             self.stack.close()
 
 
-TestBank = BankMachine.TestCase
-TestBank.settings = settings(max_examples=25, stateful_step_count=30)
+class TestBank(BankMachine.TestCase):
+    """The machine as a test."""
+
+    settings = settings(max_examples=25, stateful_step_count=30)
