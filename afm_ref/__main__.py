@@ -3,10 +3,11 @@
 import argparse
 import sys
 
-from .commands import generate, info, train
+from .commands import adapt, generate, info, train
 
 # name: module; the help is the first line of the docstring of its run
 COMMANDS = {
+    "adapt": adapt,
     "generate": generate,
     "info": info,
     "train": train,

@@ -1,7 +1,7 @@
 """What rank does, what a fine-tune changes, and whether adapters specialise: the numbers of chapter 5.
 
     nice -n 10 python -m experiments.lora          # call it again to resume; about 30 CPU-minutes
-    python -m experiments.lora --seeds 2 --steps 5 --held-out 8 --folder runs/lora_smoke --no-ship
+    python -m experiments.lora --seeds 2 --steps 5 --matrix-steps 5 --held-out 8 --folder runs/lora_smoke --no-ship
 
 Four parts, all from the shipped model and on held-out records of the tasks summarise, proofread and tone:
   sweep     one adapter for the three tasks together, ranks 1 to 32, and full fine-tuning: loss and scores
@@ -32,6 +32,7 @@ from . import _record
 FEATURES = ("summarise", "proofread", "tone")
 RANKS = (1, 2, 4, 8, 16, 32)
 SEQ_LEN = 112  # the longest conversation has 102 tokens
+MATRIX_SEQ_LEN = 216  # three conversations in a row: the matrix's adapters see more text
 SHIPPED = Path(assets.__file__).parent / "adapters"
 
 
@@ -40,7 +41,8 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = partial(parser.add_argument, help="default: %(default)s")
     add("--seeds", type=int, default=3)
-    add("--steps", type=int, default=400)
+    add("--steps", type=int, default=400, help="of the sweep, rows of one conversation (default: %(default)s)")
+    add("--matrix-steps", type=int, default=600, help="of the matrix, rows of three (default: %(default)s)")
     add("--batch-size", type=int, default=4)
     add("--records", type=int, default=2000, help="training records a task (default: %(default)s)")
     add("--held-out", type=int, default=150, help="held-out records a task (default: %(default)s)")
@@ -61,20 +63,20 @@ class Bench:
         self.held_out = {task: tasks.records(task, a.held_out, seed=10_000, split="held_out") for task in FEATURES}
         self.loss = partial(losses.next_token, cfg=self.cfg)
 
-    def rows(self, records):
+    def rows(self, records, seq_len=SEQ_LEN):
         """Return conversations as rows; only responses are targets."""
         chats = [tasks.chat_tokens(self.tok, record.prompt, record.reference) for record in records]
-        return packing.pack_conversations(chats, self.tok, SEQ_LEN)
+        return packing.pack_conversations(chats, self.tok, seq_len)
 
-    def tune(self, features, rank, seed):
+    def tune(self, features, rank, seed, steps, seq_len=SEQ_LEN):
         """Return the params after fine-tuning on these tasks: an adapter of that rank, or all weights for None."""
         records = [record for task in features for record in tasks.records(task, self.a.records, seed=seed + 1)]
-        batches = packing.batches(self.rows(records), self.a.batch_size, seed=seed)
+        batches = packing.batches(self.rows(records, seq_len), self.a.batch_size, seed=seed)
         start = self.params if rank is None else lora.attach(self.params, rank=rank, alpha=self.a.alpha, seed=seed)
         peak = self.a.learning_rate if rank is None else self.a.lora_learning_rate
-        optimizer = afm_optimizer(peak, warmup_cosine(self.a.steps // 10, self.a.steps), weight_decay=1e-5)
+        optimizer = afm_optimizer(peak, warmup_cosine(steps // 10, steps), weight_decay=1e-5)
         select = None if rank is None else lora.trainable
-        return fit(start, self.loss, batches, optimizer, self.a.steps, select=select, progress=False).params
+        return fit(start, self.loss, batches, optimizer, steps, select=select, progress=False).params
 
     def nats(self, params):
         """Return {task: mean nats per token of the held-out responses}."""
@@ -151,14 +153,14 @@ def summary(s):
 
 def full_run(bench, seed):
     """Fine-tune all weights once: its measures, its spectrum, and its measures when cut to each rank."""
-    tuned = bench.tune(FEATURES, None, seed)
+    tuned = bench.tune(FEATURES, None, seed, bench.a.steps)
     cut = {rank: bench.nats(lora.extract(bench.params, tuned, rank, rest="tuned")) for rank in RANKS}
     return bench.measure(tuned) | {"cut_to_rank": cut, "spectrum": spectrum(bench, tuned)}
 
 
 def feature_run(bench, task, seed):
     """Train one task's adapter of rank 16, measure it on every task, and keep its file."""
-    tuned = bench.tune((task,), 16, seed)
+    tuned = bench.tune((task,), 16, seed, bench.a.matrix_steps, MATRIX_SEQ_LEN)
     if not bench.a.no_ship and seed == 0:
         lora.files.save(SHIPPED / f"{task}.safetensors", tuned, dtype="bfloat16")
     return bench.measure(tuned)
@@ -205,7 +207,9 @@ def jobs(bench):
     for seed in seeds:
         runs[f"full_{seed}"] = partial(full_run, bench, seed)
         for rank in RANKS:
-            runs[f"rank_{rank}_{seed}"] = lambda rank=rank, seed=seed: bench.measure(bench.tune(FEATURES, rank, seed))
+            runs[f"rank_{rank}_{seed}"] = lambda rank=rank, seed=seed: bench.measure(
+                bench.tune(FEATURES, rank, seed, bench.a.steps)
+            )
     return runs
 
 
@@ -253,6 +257,7 @@ def main():
     numbers = {"intervals": intervals(done, a), "runs": done, "cpu_s_of_last_call": round(time.process_time() - start)}
     config = {k: str(v) if isinstance(v, Path) else v for k, v in vars(a).items()} | {
         "seq_len": SEQ_LEN,
+        "matrix_seq_len": MATRIX_SEQ_LEN,
         "base": lora.files.fingerprint(bench.params),
     }
     if a.no_ship:

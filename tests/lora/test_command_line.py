@@ -1,0 +1,106 @@
+"""python -m afm_ref adapt and generate --adapter, as a user runs them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from afm_ref import __main__ as command_line
+from afm_ref import assets, lora, transformer
+from afm_ref.commands import adapt
+from afm_ref.config import AFM_TINY, AFMConfig
+from afm_ref.data.tokenizer import Tokenizer
+from afm_ref.interop import hugging_face, peft
+from afm_ref.lora.adapter import collect
+
+SMALL = AFMConfig.from_dict(AFM_TINY.to_dict() | dict(d_model=24, n_layers=1, n_heads=2, n_kv_heads=1, d_ff=32))
+PAIRS = [{"prompt": f"Echo: {word}", "completion": word} for word in ("list", "dict", "set", "tuple") * 4]
+
+
+@pytest.fixture
+def model(tmp_path):
+    """The folder of an untrained small model with the shipped tokenizer."""
+    tokenizer = hugging_face.load_tokenizer(assets.FOLDER)
+    hugging_face.save(tmp_path / "model", transformer.init(SMALL, 0), SMALL, tokenizer=tokenizer)
+    return str(tmp_path / "model")
+
+
+@pytest.fixture
+def task(tmp_path):
+    path = tmp_path / "task.jsonl"
+    path.write_text("\n".join(map(json.dumps, PAIRS)) + "\n")
+    return path
+
+
+def run(*arguments):
+    return command_line.main(list(map(str, arguments)))
+
+
+@pytest.mark.parametrize("format", [(), ("--peft",)], ids=["own", "peft"])
+def test_an_adapter_is_trained_saved_and_used(model, task, tmp_path, capsys, format):
+    file = tmp_path / "mine"
+    options = ["--model", model, "--task", task, "--rank", 2, "--steps", 6, "--learning-rate", 0.05, "--save", file]
+    assert run("adapt", *options, *format) == 0
+    out, err = capsys.readouterr()
+    assert "6/6" in err and "rank 2:" in err  # the progress bar, and what is trained
+    before, after = (float(line.split()[2]) for line in out.splitlines()[:2])
+    assert after < before - 0.1, out
+    base, _ = hugging_face.load(model)
+    params = peft.load(file, base) if format else lora.files.put(base, lora.files.load(file))
+    assert len(collect(params)) == 7 and all(np.abs(w.b).max() > 0 for w in collect(params).values())
+    assert run("generate", "--model", model, "--adapter", file, "--prompt", "Echo: set", "--max-new-tokens", 4) == 0
+    assert capsys.readouterr().out.strip()
+    again = run("adapt", *options, *format)  # finished: it says the same once more, from its checkpoint
+    assert again == 0 and capsys.readouterr().out.splitlines()[:2] == out.splitlines()[:2]
+
+
+def test_an_adapter_of_another_base_is_one_line_and_status_2(model, tmp_path, capsys):
+    params = lora.attach(transformer.init(SMALL, 1), rank=1)
+    lora.files.save(tmp_path / "other", params)
+    assert run("generate", "--model", model, "--adapter", tmp_path / "other", "--prompt", "a") == 2
+    assert "trained on the base" in capsys.readouterr().err
+
+
+def test_the_prompt_is_a_turn_of_the_user():
+    from afm_ref.commands.generate import _as_request
+    from afm_ref.data import tasks
+    from afm_ref.data.tokenizer import END
+
+    tokenizer = hugging_face.load_tokenizer(assets.FOLDER)
+    assert isinstance(tokenizer, Tokenizer)
+    prompt, stop = _as_request(tokenizer, "Echo: set")
+    assert prompt.tolist() == tasks.chat_tokens(tokenizer, "Echo: set").tokens.tolist() and stop == END
+
+
+@pytest.mark.parametrize(
+    "text, why",
+    [
+        ('{"prompt": "a", "completion": "b"}\nnot json\n', "line 2: no JSON"),
+        ('{"prompt": "a"}\n', "line 1: expected"),
+        ('{"prompt": "a", "completion": 3}\n', "line 1: expected"),
+        ('{"prompt": "a", "completion": " "}\n', "line 1: expected"),
+        ("[1]\n", "line 1: expected"),
+        ('\n{"prompt": "a", "completion": "b"}\n\n', "holds 1 pairs: give at least 2"),
+        ("", "holds 0 pairs"),
+    ],
+)
+def test_a_file_that_is_wrong_is_told_by_line(tmp_path, text, why):
+    (tmp_path / "task.jsonl").write_text(text)
+    with pytest.raises(ValueError, match=why):
+        adapt.read_pairs(tmp_path / "task.jsonl")
+
+
+@pytest.mark.parametrize(
+    "options, why",
+    [
+        (("--rank", 0), "--rank is 0"),
+        (("--steps", 0), "--steps is 0"),
+        (("--held-out", 1.5), "--held-out is 1.5"),
+        (("--alpha", -1), "alpha must be a positive number"),
+        (("--task", "absent.jsonl"), "absent.jsonl"),
+    ],
+)
+def test_bad_options_are_one_line(model, task, tmp_path, capsys, options, why):
+    assert run("adapt", "--model", model, "--task", task, "--save", tmp_path / "x", *options) == 2
+    err = capsys.readouterr().err
+    assert why in err and err.count("\n") == 1 and not (tmp_path / "x").exists()
