@@ -1,6 +1,6 @@
 """What rank does, what a fine-tune changes, and whether adapters specialise: the numbers of chapter 5.
 
-    nice -n 10 python -m experiments.lora          # call it again to resume; about 30 CPU-minutes
+    nice -n 10 python -m experiments.lora          # call it again to resume; about 40 CPU-minutes
     python -m experiments.lora --seeds 2 --steps 5 --matrix-steps 5 --held-out 8 --folder runs/lora_smoke --no-ship
 
 Four parts, all from the shipped model and on held-out records of the tasks summarise, proofread and tone:
