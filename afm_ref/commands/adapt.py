@@ -116,9 +116,7 @@ def _rows(args, tokenizer):
     from ..data.tokenizer import Tokenizer
 
     if not isinstance(tokenizer, Tokenizer):
-        raise ValueError(
-            "this model's tokenizer has no turn markers: adapt needs a model that this project trained"
-        )
+        raise ValueError("this model's tokenizer has no turn markers: adapt needs a model that this project trained")
     pairs = read_pairs(args.task)
     order = np.random.default_rng(args.seed).permutation(len(pairs))
     chats = [tasks.chat_tokens(tokenizer, *pairs[i]) for i in order]
