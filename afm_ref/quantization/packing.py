@@ -1,0 +1,78 @@
+"""Small integers packed into bytes, row by row, so that a row or a range of whole bytes can be cut out of a matrix.
+
+    bits 1, 2, 4, 8   8 / bits codes a byte, the first in the lowest bits
+    bits 3, 5, 6, 7   8 codes in `bits` bytes, the same way: one little-endian number of 8 * bits bits
+
+Works on NumPy and JAX arrays.
+"""
+
+import math
+
+import numpy as np
+
+WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8)
+
+
+def group(bits: int) -> tuple[int, int]:
+    """Return (codes, bytes) of the smallest group that fills whole bytes: 8 codes in 3 bytes for 3 bits."""
+    if bits not in WIDTHS:
+        raise ValueError(f"codes take 1 to 8 bits, got {bits!r}")
+    common = math.gcd(8, bits)
+    return 8 // common, bits // common
+
+
+def packed_bytes(n_codes: int, bits: int) -> int:
+    """Return the bytes of a row of n codes: whole groups."""
+    codes, size = group(bits)
+    return -(-n_codes // codes) * size
+
+
+def pack(codes: np.ndarray, bits: int) -> np.ndarray:
+    """Return codes [..., n] of 0 .. 2^bits - 1 as bytes [..., packed_bytes(n)]; the last group is filled with zeros.
+
+    Raises ValueError for a code that does not fit.
+
+    Source: our own layout [ours].
+    Test: tests/quantization/test_packing.py::test_unpack_undoes_pack
+    """
+    n_codes, n_bytes = group(bits)
+    codes = np.asarray(codes)
+    if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < 2**bits:
+        raise ValueError(f"codes run from {codes.min()} to {codes.max()}; {bits} bits hold 0 to {2**bits - 1}")
+    pad = -codes.shape[-1] % n_codes
+    codes = np.pad(codes.astype(np.uint8), [(0, 0)] * (codes.ndim - 1) + [(0, pad)])
+    if n_bytes == 1:  # by far the most common: shifts of bytes
+        groups = codes.reshape(*codes.shape[:-1], -1, n_codes)
+        out = groups[..., 0].copy()
+        for i in range(1, n_codes):
+            out |= groups[..., i] << np.uint8(i * bits)
+        return out
+    one_bit_each = (codes[..., None] >> np.arange(bits, dtype=np.uint8)) & 1  # [..., n, bits]
+    return np.packbits(one_bit_each.reshape(*codes.shape[:-1], -1), axis=-1, bitorder="little")
+
+
+def unpack(packed, bits: int, n: int | None = None):
+    """Return the first n codes of every row, [..., n] uint8; by default all that the bytes hold.
+
+    Source: our own layout [ours].
+    Test: tests/quantization/test_packing.py::test_unpack_undoes_pack
+    """
+    n_codes, n_bytes = group(bits)
+    xp = packed.__array_namespace__()
+    if n_bytes == 1:
+        shifts = xp.arange(0, 8, bits, dtype=xp.uint8)
+        codes = (packed[..., None] >> shifts) & xp.uint8(2**bits - 1)
+    else:
+        groups = packed.reshape(*packed.shape[:-1], -1, n_bytes)
+        codes = xp.stack([_field(groups, bits, i) for i in range(n_codes)], axis=-1)
+    codes = codes.reshape(*packed.shape[:-1], -1)
+    return codes if n is None else codes[..., :n]
+
+
+def _field(groups, bits, i):
+    """Return the code number i of every group: the bits from i * bits on, from one byte or two."""
+    byte, shift = divmod(i * bits, 8)
+    code = groups[..., byte] >> shift
+    if shift + bits > 8:
+        code = code | (groups[..., byte + 1] << (8 - shift))
+    return code & (2**bits - 1)

@@ -1,0 +1,171 @@
+"""From a matrix of floats to a palette or to 8-bit integers, and the same for the tree of a model's parameters."""
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from ..transformer import Layer, Params, ungroup
+from . import kmeans, packing
+from .weights import Int8, Palettized
+
+MATRICES = ("wq", "wk", "wv", "wo", "w_gate", "w_up", "w_down")
+ROWS_PER_TABLE = 16
+METHODS: dict[str, Callable] = {"fast": kmeans.fast, "exact": kmeans.exact}
+LARGEST_FLOAT16_EXPONENT = 14  # a table's largest entry stays below 2^15; float16 ends at 65504
+
+
+def palettize(
+    matrix, bits: int, rows_per_table: int = ROWS_PER_TABLE, importance=None, method: str = "fast", threads: int = 0
+) -> Palettized:
+    """Return the palette of least squared error for every `rows_per_table` rows of a matrix [out, in].
+
+        minimise sum_i h_i (W_i - table[code_i])^2          i: the elements of those rows, h = 1 or `importance`
+
+    bits: 1 to 8 a weight. rows_per_table need not divide `out`: the last table then serves fewer rows. importance:
+    [out, in] (a diagonal of the Fisher matrix) or [in] (second moments of the inputs), at least 0. method: "fast", or
+    "exact" for the optimum (a second or so a table). threads: 0 takes all cores; the result does not depend on it.
+
+    Tables are rounded to float16 and codes then point to the nearest rounded entry. Weights of any size work: they are
+    divided by one power of two a matrix first. A table of fewer distinct weights than entries is exact to float16.
+    Raises ValueError for NaN or infinite weights, for bits, rows and importance that make no sense.
+
+    Source: TR24 section 5 (K-means, one table for 16 rows) [confirmed]; optimum and float16 tables [ours].
+    Test: tests/quantization/test_palettize.py::test_error_is_that_of_the_optimal_palette
+    """
+    w = checked_matrix(matrix)
+    packing.group(bits)
+    if isinstance(rows_per_table, bool) or not 1 <= rows_per_table <= 2**30:
+        raise ValueError(f"rows_per_table must be at least 1, got {rows_per_table!r}")
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {sorted(METHODS)}, got {method!r}")
+    importance = _checked_importance(importance, w.shape)
+    exponent = exponent_of(w)
+    starts = range(0, len(w), rows_per_table)
+
+    def block(start):
+        rows = slice(start, start + rows_per_table)
+        values = np.ldexp(w[rows], -exponent)
+        h = None if importance is None else importance[rows]
+        if h is not None and not h.any():  # nothing reads these weights: any table will do
+            h = None
+        table = METHODS[method](values, 2**bits, h).astype(np.float16)
+        return table, packing.pack(kmeans.nearest(values, table.astype(values.dtype)), bits)
+
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:  # NumPy's sorts and loops let go of the GIL
+        tables, codes = zip(*pool.map(block, starts))
+    pad = -w.shape[1] % packing.group(bits)[0]
+    return Palettized(
+        np.concatenate(codes), np.stack(tables), np.asarray(exponent, np.int16), bits, int(rows_per_table), pad
+    )
+
+
+def int8(matrix) -> Int8:
+    """Return a matrix [V, D] as 8-bit integers with a scale for every row.
+
+        scale_v = max_d |E_vd| / 127,   code = round(E / scale)
+
+    Raises ValueError for NaN or infinite values.
+
+    Source: TR24 section 5 (8-bit per-channel integers) [confirmed]; symmetric, by the largest value [ours].
+    Test: tests/quantization/test_palettize.py::test_int8_errs_by_half_a_step_at_most
+    """
+    w = checked_matrix(matrix)
+    largest = np.abs(w).max()
+    # The largest scale just below float16's end: rows may be smaller than it by 9 orders of magnitude.
+    exponent = math.frexp(largest / 127)[1] - 1 - LARGEST_FLOAT16_EXPONENT if largest else 0
+    w = np.ldexp(w, -exponent)
+    scale = (np.abs(w).max(axis=1) / 127).astype(np.float16)
+    step = np.where(scale > 0, scale, 1).astype(w.dtype)[:, None]
+    codes = np.clip(np.rint(w / step), -127, 127).astype(np.int8)
+    return Int8(codes, scale, np.asarray(exponent, np.int16))
+
+
+def quantize(
+    params: Params,
+    bits: int | Mapping[tuple[str, int], int] = 4,
+    rows_per_table: int = ROWS_PER_TABLE,
+    importance: Mapping | None = None,
+    method: str = "fast",
+    progress: bool = False,
+) -> Params:
+    """Return the params with a palette for every matrix of every layer and 8-bit integers for the embedding.
+
+    bits: one number, or {(matrix, layer): bits} as `allocation` returns it, for example {("wq", 0): 2, ...}. importance:
+    {(matrix, layer): array}, see `palettize`. Layers come back as a tuple, gains as they were.
+
+    Source: TR24 section 5 [confirmed].
+    Test: tests/quantization/test_palettize.py::test_a_quantized_model_runs_under_numpy_and_jax
+    """
+    from tqdm.auto import tqdm
+
+    layers = ungroup(params.layers)
+    keys = [(name, i) for i, layer in enumerate(layers) for name in MATRICES if getattr(layer, name) is not None]
+    if isinstance(bits, Mapping):
+        if set(bits) != set(keys):
+            raise ValueError(
+                f"bits must name every matrix once; missing or unknown: {sorted(set(bits) ^ set(keys))[:4]}"
+            )
+    else:
+        bits = dict.fromkeys(keys, bits)
+    done = {}
+    for name, i in tqdm(keys, desc="palettize", unit="matrix", disable=not progress, leave=False):
+        h = None if importance is None else importance[name, i]
+        done[name, i] = palettize(getattr(layers[i], name), bits[name, i], rows_per_table, h, method)
+    new = tuple(
+        layer._replace(**{name: done[name, i] for name in MATRICES if (name, i) in done})
+        for i, layer in enumerate(layers)
+    )
+    unembed = None if params.unembed is None else int8(params.unembed)
+    return Params(int8(params.embed), new, params.final_norm, unembed)
+
+
+def dequantize(params: Params, dtype=np.float32) -> Params:
+    """Return plain params that compute the same, every quantized weight as a matrix of floats.
+
+    Source: none [ours].
+    Test: tests/quantization/test_palettize.py::test_a_quantized_model_runs_under_numpy_and_jax
+    """
+
+    def dense(w):
+        return w.dense(dtype) if isinstance(w, Palettized | Int8) else w
+
+    layers = tuple(Layer(*map(dense, layer)) for layer in ungroup(params.layers))
+    return Params(dense(params.embed), layers, params.final_norm, dense(params.unembed))
+
+
+def checked_matrix(matrix) -> np.ndarray:
+    """Return a matrix as float32 or float64; ValueError for anything else, for NaN and infinity."""
+    if not hasattr(matrix, "__array_namespace__"):
+        raise ValueError(f"a {type(matrix).__name__} cannot be quantized: merge or dequantize it into an array first")
+    w = np.asarray(matrix)
+    if w.ndim != 2 or 0 in w.shape:
+        raise ValueError(f"expected a matrix [out, in], got shape {w.shape}; unstack the layers first")
+    w = w if w.dtype == np.float64 else w.astype(np.float32)
+    if not np.isfinite(w).all():
+        raise ValueError(
+            f"{int((~np.isfinite(w)).sum())} of {w.size} weights are NaN or infinite: train or load it again"
+        )
+    return w
+
+
+def exponent_of(w: np.ndarray) -> int:
+    """Return e such that w / 2^e has a root mean square in [1, 2), or less where its largest would not fit float16."""
+    largest = float(np.abs(w).max())
+    if largest == 0:
+        return 0
+    rms = largest * math.sqrt(np.mean(np.square(w / w.dtype.type(largest)), dtype=np.float64))
+    return max(math.frexp(rms)[1] - 1, math.frexp(largest)[1] - 1 - LARGEST_FLOAT16_EXPONENT)
+
+
+def _checked_importance(importance, shape):
+    if importance is None:
+        return None
+    importance = np.asarray(importance, np.float64)
+    if importance.shape not in (shape, shape[1:]):
+        raise ValueError(f"importance must have the shape {shape} or {shape[1:]}, got {importance.shape}")
+    if not np.isfinite(importance).all() or importance.min() < 0:
+        raise ValueError("importance must be finite and at least 0 everywhere")
+    return np.broadcast_to(importance, shape)

@@ -1,0 +1,112 @@
+"""Quantized weights against their dense matrices: NumPy and JAX, every width, odd shapes, stacked, under LoRA, sharded."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec as P
+
+from afm_ref import lora, ops
+from afm_ref.quantization import int8, palettize
+from afm_ref.quantization.weights import Palettized
+
+
+def matrix(out=40, n=24, scale=1.0, seed=0):
+    return (scale * np.random.default_rng(seed).standard_normal((out, n))).astype(np.float32)
+
+
+def on_jax(tree):
+    return jax.tree.map(jnp.asarray, tree)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("shape", [(40, 24), (33, 17), (5, 1), (1, 9), (16, 8)])
+def test_apply_is_the_product_with_the_dense_matrix(bits, shape):
+    """The dense matrix is put together here, code by code."""
+    w = palettize(matrix(*shape, scale=3e-3), bits)
+    assert w.shape == shape
+    codes = np.array([[_code(w, o, i) for i in range(shape[1])] for o in range(shape[0])])
+    rows = np.arange(shape[0])[:, None] // 16
+    dense = w.tables.astype(np.float64)[rows, codes] * 2.0 ** int(w.exponent)
+    x = np.random.default_rng(1).standard_normal((2, 3, shape[1]))
+    np.testing.assert_allclose(w.apply(x), x @ dense.T, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(w.dense(np.float64), dense, rtol=1e-12)
+    got = jax.jit(lambda w, x: w.apply(x))(on_jax(w), jnp.asarray(x, np.float32))
+    np.testing.assert_allclose(got, x @ dense.T, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(jax.jit(lambda w: w.dense())(on_jax(w)), w.dense())
+
+
+def _code(w, o, i):
+    """Return one code by reading its bits: the lowest first, along the row."""
+    bits = np.unpackbits(w.codes[o], bitorder="little")
+    return int(sum(int(b) << j for j, b in enumerate(bits[i * w.bits : (i + 1) * w.bits])))
+
+
+def test_both_ends_of_the_embedding():
+    e = int8(matrix(30, 8, 0.02))
+    tokens = np.array([[0, 29, 3]])
+    by_hand = e.codes.astype(np.float64) * (e.scale.astype(np.float64) * 2.0 ** int(e.exponent))[:, None]
+    x = np.random.default_rng(0).standard_normal((2, 8))
+    np.testing.assert_allclose(ops.lookup(tokens, e), by_hand[tokens], rtol=1e-6)
+    np.testing.assert_allclose(ops.linear(x, e), x @ by_hand.T, rtol=1e-12)
+    np.testing.assert_allclose(jax.jit(ops.lookup)(jnp.asarray(tokens), on_jax(e)), by_hand[tokens], rtol=1e-6)
+    np.testing.assert_allclose(
+        jax.jit(ops.linear)(jnp.asarray(x, np.float32), on_jax(e)), x @ by_hand.T, rtol=1e-4, atol=1e-6
+    )
+
+
+def test_a_stack_of_palettes_is_scanned_with_an_exponent_each():
+    ws = [palettize(matrix(scale=s, seed=i), 4) for i, s in enumerate((1.0, 1e-6, 1e6))]
+    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(on_jax, ws))
+    x = jnp.asarray(matrix(2, 24))
+    _, ys = jax.lax.scan(lambda _, w: (None, ops.linear(x, w)), None, stack)
+    for y, w in zip(ys, ws):
+        np.testing.assert_allclose(y, x @ w.dense().T, rtol=1e-4, atol=1e-5 * np.abs(w.dense()).max())
+
+
+def test_an_adapter_trains_on_top_and_the_palette_has_no_gradient():
+    w = lora.LoRA(on_jax(palettize(matrix(), 2)), jnp.ones((3, 24)), jnp.zeros((40, 3)), 0.5)
+    x = jnp.asarray(matrix(2, 24))
+    np.testing.assert_allclose(ops.linear(x, w), ops.linear(x, w.base), rtol=1e-6)
+
+    def loss(pair):
+        return (ops.linear(x, dataclasses.replace(w, a=pair[0], b=pair[1])) ** 2).sum()
+
+    da, db = jax.grad(loss)((w.a, w.b))
+    y = np.asarray(ops.linear(x, w.base))
+    np.testing.assert_allclose(db, 0.5 * 2 * y.T @ (np.asarray(x) @ np.ones((24, 3))), rtol=1e-4)
+    assert not da.any()
+
+
+@pytest.mark.parametrize("cut", [("out", "model"), ("in", "model")])
+def test_a_palette_is_cut_over_devices(cut):
+    """Each device holds whole tables (out) or whole bytes (in), and the product of the parts is the product."""
+    w = palettize(matrix(64, 32), 4)
+    spec = jax.tree.map(
+        lambda names: P(*(cut[1] if name == cut[0] else None for name in names)),
+        w.spec(),
+        is_leaf=lambda leaf: isinstance(leaf, P),
+    )
+    mesh = jax.make_mesh((4,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
+    placed = jax.tree.map(lambda leaf, names: jax.device_put(leaf, NamedSharding(mesh, names)), on_jax(w), spec)
+    x = jnp.asarray(matrix(3, 32))
+
+    def local(w, x):
+        y = ops.linear(x, w)
+        return jax.lax.psum(y, "model") if cut[0] == "in" else y
+
+    specs = (spec, P(None, "model" if cut[0] == "in" else None))
+    run = jax.jit(
+        jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=P(None, "model" if cut[0] == "out" else None))
+    )
+    assert "all-gather" not in run.lower(placed, x).compile().as_text()
+    np.testing.assert_allclose(run(placed, x), x @ w.dense().T, rtol=1e-4, atol=1e-5)
+
+
+def test_stored_bits_by_hand():
+    w = palettize(matrix(40, 24), 4)
+    assert w.stored_bits == 40 * 24 * 4 + 3 * 16 * 16 + 16
+    assert isinstance(w, Palettized) and w.codes.shape == (40, 12) and w.tables.shape == (3, 16)
+    assert int8(matrix(40, 24)).stored_bits == 40 * 24 * 8 + 40 * 16 + 16
