@@ -19,12 +19,20 @@ import time
 from pathlib import Path
 
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-TUNABLE = "glibc.malloc.hugetlb=1"
+# One heap in huge pages that keeps what it is given back: a step's temporary arrays are then not mapped and cleared by
+# the kernel again at every step (140,000 page faults and 0.3 s of 0.75 s a training step, measured in a virtual machine).
+TUNABLES = (
+    "glibc.malloc.hugetlb=1",
+    "glibc.malloc.arena_max=1",
+    "glibc.malloc.mmap_max=0",
+    "glibc.malloc.trim_threshold=8589934592",
+    "glibc.malloc.top_pad=1073741824",
+)
 KEYS = ("name", "ours", "peer", "ratio", "unit", "share_of_peak", "rounds", "versions")
 
 
 def prepare() -> None:
-    """Start this process again with huge pages in malloc and a stated number of threads, for both sides alike.
+    """Start this process again with TUNABLES of malloc and a stated number of threads, for both sides alike.
 
     Call it before JAX or torch is imported. glibc reads its tunables when a process starts: hence the exec.
     """
@@ -34,7 +42,7 @@ def prepare() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if sys.platform == "linux" and "glibc.malloc.hugetlb" not in os.environ.get("GLIBC_TUNABLES", ""):
         others = [t for t in [os.environ.get("GLIBC_TUNABLES")] if t]
-        os.environ["GLIBC_TUNABLES"] = ":".join([*others, TUNABLE])
+        os.environ["GLIBC_TUNABLES"] = ":".join([*others, *TUNABLES])
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
