@@ -93,33 +93,45 @@ def quantize(
 ) -> Params:
     """Return the params with a palette for every matrix of every layer and 8-bit integers for the embedding.
 
-    bits: one number, or {(matrix, layer): bits} as `allocation` returns it, for example {("wq", 0): 2, ...}. importance:
-    {(matrix, layer): array}, see `palettize`. Layers come back as a tuple, gains as they were.
+    bits: one number, or {(matrix, layer): bits} as `allocate` returns it, for example {("wq", 0): 2, ...}.
+    importance: {(matrix, layer): array}, see `palettize`. Layers come back as a tuple, gains as they were.
 
     Source: TR24 section 5 [confirmed].
     Test: tests/quantization/test_palettize.py::test_a_quantized_model_runs_under_numpy_and_jax
     """
     from tqdm.auto import tqdm
 
-    layers = ungroup(params.layers)
-    keys = [(name, i) for i, layer in enumerate(layers) for name in MATRICES if getattr(layer, name) is not None]
+    plain = matrices(params)
     if isinstance(bits, Mapping):
-        if set(bits) != set(keys):
+        if set(bits) != set(plain):
             raise ValueError(
-                f"bits must name every matrix once; missing or unknown: {sorted(set(bits) ^ set(keys))[:4]}"
+                f"bits must name every matrix once; missing or unknown: {sorted(set(bits) ^ set(plain))[:4]}"
             )
     else:
-        bits = dict.fromkeys(keys, bits)
+        bits = dict.fromkeys(plain, bits)
     done = {}
-    for name, i in tqdm(keys, desc="palettize", unit="matrix", disable=not progress, leave=False):
-        h = None if importance is None else importance[name, i]
-        done[name, i] = palettize(getattr(layers[i], name), bits[name, i], rows_per_table, h, method)
-    new = tuple(
-        layer._replace(**{name: done[name, i] for name in MATRICES if (name, i) in done})
-        for i, layer in enumerate(layers)
-    )
+    for key in tqdm(plain, desc="palettize", unit="matrix", disable=not progress, leave=False):
+        h = None if importance is None else importance[key]
+        done[key] = palettize(plain[key], bits[key], rows_per_table, h, method)
     unembed = None if params.unembed is None else int8(params.unembed)
-    return Params(int8(params.embed), new, params.final_norm, unembed)
+    return replaced(params, done)._replace(embed=int8(params.embed), unembed=unembed)
+
+
+def matrices(params: Params) -> dict:
+    """Return every matrix of every layer by its key: {("wq", 0): w, ...}. A layer without one has no such key."""
+    layers = ungroup(params.layers)
+    return {
+        (name, i): w for i, layer in enumerate(layers) for name in MATRICES if (w := getattr(layer, name)) is not None
+    }
+
+
+def replaced(params: Params, new: Mapping) -> Params:
+    """Return the params with other weights at these keys, the layers as a tuple."""
+    changes = [{} for _ in ungroup(params.layers)]
+    for (name, i), w in new.items():
+        changes[i][name] = w
+    layers = tuple(layer._replace(**change) for layer, change in zip(ungroup(params.layers), changes, strict=True))
+    return params._replace(layers=layers)
 
 
 def dequantize(params: Params, dtype=np.float32) -> Params:

@@ -1,0 +1,143 @@
+"""What palettes are compared with: uniform grids, and codes that make up for each other's errors (GPTQ).
+
+                 nearest code               errors compensated
+    palette      palettize                  gptq_palette
+    grid         round_to_nearest           gptq_grid
+
+Every one says how many bits a weight it takes with all that it stores, so that equals are compared with equals.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from . import packing
+from .palettize import ROWS_PER_TABLE, checked_matrix, palettize
+from .weights import Palettized
+
+DAMPING = 0.01  # of the Hessian's mean diagonal, as in Frantar et al.
+FLOAT16_BITS = 16
+
+
+class Rounded(NamedTuple):
+    """A matrix on uniform grids."""
+
+    matrix: np.ndarray  # [out, in] float32
+    bits_per_weight: float  # codes, and a scale and a minimum of 16 bits each for every block
+
+
+def bits_per_weight(w: Palettized) -> float:
+    """Return what a palette takes: codes, tables and the exponent, over the number of weights."""
+    return w.stored_bits / (w.shape[0] * w.shape[1])
+
+
+def round_to_nearest(matrix, bits: int, rows: int = 1, inputs: int | None = 32) -> Rounded:
+    """Return a matrix [out, in] with every weight at the nearest point of its block's uniform grid.
+
+        points: minimum + scale k,   k = 0 .. 2^bits - 1,   scale = (maximum - minimum) / (2^bits - 1)
+
+    A block is `rows` rows by `inputs` inputs (None: all of them); scale and minimum are rounded to float16 and count.
+    rows 1, inputs 32 is the usual 4-bit format; rows 16, inputs None has the blocks of Apple's palettes. Raises
+    ValueError for NaN, for blocks that make no sense, and for weights that float16 cannot hold.
+
+    Source: asymmetric round-to-nearest, as in Frantar et al. 2022's baseline [standard].
+    Test: tests/quantization/test_alternatives.py::test_grid_by_hand
+    """
+    return gptq_grid(matrix, bits, None, rows, inputs)
+
+
+def gptq_grid(matrix, bits: int, hessian, rows: int = 1, inputs: int | None = 32, damping: float = DAMPING) -> Rounded:
+    """Return a matrix on the grids of `round_to_nearest`, its errors compensated as in `gptq_palette`.
+
+    A block's grid is set when its first column is reached, from the weights as they have become by then.
+
+    Source: Frantar et al. 2022, GPTQ, with groups [standard].
+    Test: tests/quantization/test_alternatives.py::test_compensation_lowers_the_error_of_the_outputs
+    """
+    w = checked_matrix(matrix).astype(np.float64)
+    packing.group(bits)
+    out, n = w.shape
+    inputs = n if inputs is None else inputs
+    if rows < 1 or inputs < 1:
+        raise ValueError(f"a block has at least 1 row and 1 input, got {rows} x {inputs}")
+    starts = np.arange(0, out, rows)
+
+    def entries(w, column):
+        block = w[:, column : column + inputs]
+        low = np.minimum.reduceat(block.min(axis=1), starts)
+        high = np.maximum.reduceat(block.max(axis=1), starts)
+        with np.errstate(over="ignore"):  # said below
+            low, scale = low.astype(np.float16), ((high - low) / (2**bits - 1)).astype(np.float16)
+        if not (np.isfinite(low).all() and np.isfinite(scale).all()):
+            raise ValueError(f"weights up to {np.abs(block).max():.3g} do not fit a float16 minimum and scale")
+        points = low[:, None].astype(np.float64) + scale[:, None].astype(np.float64) * np.arange(2**bits)
+        return np.repeat(points, rows, axis=0)[:out]
+
+    _, dense = _compensated(w, hessian, damping, entries, inputs)
+    blocks = len(starts) * -(-n // inputs)
+    return Rounded(dense.astype(np.float32), bits + 2 * FLOAT16_BITS * blocks / w.size)
+
+
+def gptq_palette(
+    matrix,
+    bits: int,
+    hessian,
+    rows_per_table: int = ROWS_PER_TABLE,
+    importance=None,
+    damping: float = DAMPING,
+) -> Palettized:
+    """Return a palette whose codes are chosen column by column, each column's error made up for by those to come.
+
+        for i = 0 .. in - 1:   q_i = nearest entry to w_i,   w_j <- w_j - (w_i - q_i) U_ij / U_ii   for j > i
+        H + damping mean(diag H) I = (U^T U)^{-1},   U upper triangular
+
+    It descends sum_o (W - Q)_o H (W - Q)_o^T, the squared error of the outputs. The tables are those of `palettize`
+    (with `importance`), so the bits are the same and only the codes differ. hessian: [in, in], `input_moments` with
+    full=True; None compensates nothing. Columns are taken in their order, one at a time: for the matrices of a small
+    model.
+
+    Raises ValueError for a hessian of another shape, that is not symmetric and finite, or that has a negative
+    eigenvalue beyond the damping.
+
+    Source: Frantar et al. 2022, GPTQ, algorithm 1 without its blocks; on k-means tables [ours].
+    Test: tests/quantization/test_alternatives.py::test_two_columns_by_brute_force
+    """
+    start = palettize(matrix, bits, rows_per_table, importance)
+    w = np.ldexp(checked_matrix(matrix).astype(np.float64), -int(start.exponent))
+    tables = np.repeat(start.tables.astype(np.float64), rows_per_table, axis=0)[: len(w)]  # [out, entries]
+    codes, _ = _compensated(w, hessian, damping, lambda w, column: tables, w.shape[1])
+    return dataclasses.replace(start, codes=packing.pack(codes, bits))
+
+
+def _compensated(w, hessian, damping, entries: Callable, inputs: int):
+    """Return (codes uint8, values) [out, in]; entries(w, column) -> [out, 2^bits] is asked every `inputs` columns."""
+    w, upper = w.copy(), _inverse_root(hessian, w.shape[1], damping)
+    codes, values = np.empty(w.shape, np.uint8), np.empty(w.shape)
+    every_row = np.arange(len(w))
+    for i in range(w.shape[1]):
+        if i % inputs == 0:
+            table = entries(w, i)
+            middles = (table[:, 1:] + table[:, :-1]) / 2
+        codes[:, i] = (w[:, i, None] > middles).sum(axis=1)
+        values[:, i] = table[every_row, codes[:, i]]
+        if upper is not None:
+            w[:, i + 1 :] -= np.outer((w[:, i] - values[:, i]) / upper[i, i], upper[i, i + 1 :])
+    return codes, values
+
+
+def _inverse_root(hessian, n, damping):
+    """Return the upper triangular U with (H + damping mean(diag H) I)^{-1} = U^T U."""
+    if hessian is None:
+        return None
+    h = np.asarray(hessian, np.float64)
+    if h.shape != (n, n) or not np.isfinite(h).all() or not np.allclose(h, h.T, rtol=1e-6, atol=1e-6 * abs(h).max()):
+        raise ValueError(f"the hessian must be a finite symmetric matrix [{n}, {n}], got shape {h.shape}")
+    if not h.any():  # nothing reads these inputs
+        return None
+    try:
+        damped = h + damping * np.mean(np.diag(h)) * np.eye(n)
+        return np.linalg.cholesky(np.linalg.inv(damped)).T
+    except np.linalg.LinAlgError:
+        raise ValueError("the hessian has eigenvalues below 0, or of 0 and no damping: raise damping") from None

@@ -1,0 +1,193 @@
+"""How much each matrix matters: the loss that few bits in it cost, measured or predicted, and what flows into it.
+
+measured        the loss itself, once for each matrix and width: the truth, for as many evaluations
+predicted       1/2 sum F (W - Q)^2 with F from `fisher`, one pass over the batches for all widths
+input_moments   E x^2 or E x x^T of each matrix's inputs, for `palettize(importance=...)` and for GPTQ
+
+Keys are those of `quantize`: ("wq", 0) is the query matrix of the first layer.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..config import AFMConfig
+from ..evaluation import total_loss
+from ..losses import next_token
+from ..transformer import Causal, Params, hidden
+from .palettize import ROWS_PER_TABLE, checked_matrix, matrices, palettize, replaced
+
+
+def measured(
+    params: Params,
+    cfg: AFMConfig,
+    batches: Iterable,
+    bits=(2, 4),
+    rows_per_table: int = ROWS_PER_TABLE,
+    importance: Mapping | None = None,
+    progress: bool = True,
+) -> dict:
+    """Return the loss that each matrix alone costs at each width, in nats per token: {(matrix, layer): {bits: nats}}.
+
+        loss(W replaced by its palette) - loss(W)          all other matrices plain
+
+    It may be slightly below 0: the batches are a sample. The palettes are used as dense arrays, so the loss is compiled
+    once. importance: {(matrix, layer): array}, see `palettize`. Raises ValueError for weights that are not plain
+    finite matrices, and without batches.
+
+    Source: BLOG24 and TR24 section 5 mix 2 and 4 bits; how the matrices were chosen is not stated [ours].
+    Test: tests/quantization/test_sensitivity.py::test_measured_is_the_loss_of_one_palette_among_plain_matrices
+    """
+    import jax
+    from tqdm.auto import tqdm
+
+    plain, batches = _plain(params), list(batches)
+    on_device = jax.device_put(replaced(params, plain))
+    loss = jax.jit(partial(next_token, cfg=cfg))
+
+    def nats(params):
+        total, count = total_loss(params, loss, batches, progress=False)
+        return total / count
+
+    before, costs = nats(on_device), {key: {} for key in plain}
+    pairs = [(key, b) for key in plain for b in bits]
+    for key, b in tqdm(pairs, desc="sensitivity", unit="loss", disable=not progress, leave=False):
+        dense = _palette(plain, key, b, rows_per_table, importance)
+        costs[key][b] = nats(replaced(on_device, {key: jax.device_put(dense)})) - before
+    return costs
+
+
+def fisher(params: Params, cfg: AFMConfig, batches: Iterable, progress: bool = True) -> dict:
+    """Return the diagonal of the empirical Fisher matrix, per token: {(matrix, layer): F [out, in]}.
+
+        F_oi = 1/n sum_rows (d nats(row) / d W_oi)^2          nats(row): the loss summed over a row, n: targets in all
+
+    For a model that fits the text, the tokens' gradients are uncorrelated, so that the square of their sum estimates
+    the sum of their squares, and F the diagonal of the Hessian of the mean loss.
+
+    Source: Kunstner et al. 2019 (empirical Fisher) [standard]; squares of whole rows [ours].
+    Test: tests/quantization/test_sensitivity.py::test_fisher_is_the_mean_of_squared_finite_differences
+    """
+    import jax
+    from tqdm.auto import tqdm
+
+    plain = _plain(params)
+
+    def row_nats(chosen, params, row):
+        return next_token(replaced(params, chosen), jax.tree.map(lambda x: x[None], row), cfg)[0]
+
+    @jax.jit
+    def squares(chosen, params, batch):
+        def add(total, row):
+            gradient = jax.grad(row_nats)(chosen, params, row)
+            return jax.tree.map(lambda t, g: t + g * g, total, gradient), None
+
+        return jax.lax.scan(add, jax.tree.map(jax.numpy.zeros_like, chosen), batch)[0]
+
+    total, count = {key: np.zeros(w.shape) for key, w in plain.items()}, 0.0
+    on_device = jax.device_put((plain, replaced(params, plain)))
+    for batch in tqdm(batches, desc="Fisher", unit="batch", disable=not progress, leave=False):
+        for key, square in squares(*on_device, batch).items():
+            total[key] += square
+        count += float(np.sum(batch.weights))
+    return _mean(total, count)
+
+
+def predicted(
+    params: Params,
+    fisher: Mapping,
+    bits=(2, 4),
+    rows_per_table: int = ROWS_PER_TABLE,
+    importance: Mapping | None = None,
+) -> dict:
+    """Return the loss that each matrix is expected to cost at each width, in nats per token, as `measured` has it.
+
+        1/2 sum_oi F_oi (W_oi - Q_oi)^2          Q: the palette
+
+    The second-order term of the loss at a minimum, with the Hessian's diagonal alone: weights that err together, as
+    those of one row do, are taken for independent.
+
+    Source: LeCun et al. 1989, Optimal Brain Damage (the diagonal second-order term) [standard].
+    Test: tests/quantization/test_sensitivity.py::test_predicted_equals_loops_and_falls_with_bits
+    """
+    plain = _plain(params)
+    if set(fisher) != set(plain):
+        raise ValueError(f"fisher must have every matrix once; different: {sorted(set(fisher) ^ set(plain))[:4]}")
+
+    def loss(key, b):
+        error = plain[key].astype(np.float64) - _palette(plain, key, b, rows_per_table, importance)
+        return 0.5 * float((fisher[key] * error**2).sum())
+
+    return {key: {b: loss(key, b) for b in bits} for key in plain}
+
+
+def input_moments(params: Params, cfg: AFMConfig, batches: Iterable, full: bool = False, progress: bool = True) -> dict:
+    """Return the second moments of each matrix's inputs: {(matrix, layer): E x^2 [in], or E x x^T [in, in] if full}.
+
+    The mean is over the positions whose next token is a target (weight above 0), so padding does not count.
+
+    Source: Frantar et al. 2022, GPTQ (H = X X^T, up to a factor) [standard].
+    Test: tests/quantization/test_sensitivity.py::test_moments_are_those_of_the_inputs_that_the_forward_pass_sees
+    """
+    import jax
+    from tqdm.auto import tqdm
+
+    plain = _plain(params)
+
+    @jax.jit
+    def moments(params, batch):
+        seen = {}
+        recorders = {key: Recorder(w, key, seen, batch.weights, full) for key, w in matrices(params).items()}
+        hidden(replaced(params, recorders), batch.tokens, cfg, attend=Causal(batch.documents))
+        return seen  # filled while the forward pass was traced
+
+    total, count = dict.fromkeys(plain, 0.0), 0.0
+    on_device = jax.device_put(replaced(params, plain))
+    for batch in tqdm(batches, desc="inputs", unit="batch", disable=not progress, leave=False):
+        for key, moment in moments(on_device, batch).items():
+            total[key] = total[key] + np.asarray(moment, np.float64)
+        count += float(np.sum(batch.weights))
+    return _mean(total, count)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recorder:
+    """A weight that notes what is multiplied with it: seen[key] = sum_t weight_t x_t x_t^T, or its diagonal.
+
+    weights: [B, T], those of the positions of x [B, T, in].
+    """
+
+    base: Any
+    key: tuple[str, int]
+    seen: dict
+    weights: Any
+    full: bool
+
+    def apply(self, x):
+        """Return W x, as the weight alone does."""
+        weighted = x * self.weights[..., None]
+        if self.full:
+            n = x.shape[-1]
+            self.seen[self.key] = weighted.reshape(-1, n).T @ x.reshape(-1, n)
+        else:
+            self.seen[self.key] = (weighted * x).sum(axis=(0, 1))
+        return ops.linear(x, self.base)
+
+
+def _plain(params):
+    return {key: checked_matrix(w) for key, w in matrices(params).items()}
+
+
+def _palette(plain, key, bits, rows_per_table, importance):
+    h = None if importance is None else importance[key]
+    return palettize(plain[key], bits, rows_per_table, h).dense()
+
+
+def _mean(total, count):
+    if not count > 0:
+        raise ValueError("no token of these batches is a target: give batches of text")
+    return {key: value / count for key, value in total.items()}

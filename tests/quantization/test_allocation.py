@@ -1,0 +1,160 @@
+"""Allocation against all assignments, the bound and the two simpler methods; budgets; overrides; true scale."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, AFMConfig, layer_parameters
+from afm_ref.quantization import allocate, frontier, greedy, lagrangian, lower_bound, weight_counts
+from afm_ref.quantization.allocation import _Front, _Problem
+from afm_ref.quantization.palettize import matrices
+from afm_ref.transformer import init
+
+
+def loss_of(costs, bits):
+    return sum(costs[key][b] for key, b in bits.items())
+
+
+def average(weights, bits):
+    return sum(weights[key] * b for key, b in bits.items()) / sum(weights.values())
+
+
+def synthetic(cfg, seed=0, widths=(2, 4)):
+    """Return costs that fall fourfold with every bit, as errors do, of very different sizes."""
+    rng = np.random.default_rng(seed)
+    return {key: {b: float(c) * 4.0**-b for b in widths} for key in weight_counts(cfg) if (c := rng.lognormal(0, 1.5))}
+
+
+@st.composite
+def small_cases(draw):
+    keys = [("wq", i) for i in range(draw(st.integers(1, 5)))]
+    widths = st.lists(st.integers(1, 5), min_size=1, max_size=3, unique=True)
+    cost = st.floats(-1, 10, allow_nan=False)
+    costs = {key: {b: draw(cost) for b in draw(widths)} for key in keys}
+    weights = {key: draw(st.integers(1, 12)) for key in keys}
+    return costs, weights, draw(st.floats(1, 5))
+
+
+@settings(max_examples=300)
+@given(small_cases())
+def test_no_assignment_is_better(case):
+    """bound <= exact = the best of all assignments <= Lagrangian and greedy, all of them within the budget."""
+    costs, weights, budget = case
+    every = [dict(zip(costs, bits)) for bits in itertools.product(*costs.values())]
+    within = [loss_of(costs, bits) for bits in every if average(weights, bits) <= budget + 1e-9]
+    if not within:
+        with pytest.raises(ValueError, match="is impossible"):
+            allocate(costs, weights, budget)
+        return
+    found = {method: method(costs, weights, budget) for method in (allocate, greedy, lagrangian)}
+    for bits in found.values():
+        assert average(weights, bits) <= budget + 1e-9
+    exact = loss_of(costs, found[allocate])
+    assert exact == pytest.approx(min(within), abs=1e-9)
+    assert exact <= min(loss_of(costs, found[greedy]), loss_of(costs, found[lagrangian])) + 1e-9
+    assert lower_bound(costs, weights, budget) <= exact + 1e-9
+
+
+def test_the_simpler_methods_miss_the_optimum_where_they_should():
+    """By hand: 3 and 2 weights, 2 or 4 bits, room for 4 bits more than the least 10. Gains a bit: 2 (a), 1.9 (b)."""
+    costs = {"a": {2: 12.0, 4: 0.0}, "b": {2: 7.6, 4: 0.0}, "c": {2: 7.2, 4: 0.0}}
+    weights = {"a": 3, "b": 2, "c": 2}
+    budget = (14 + 8) / 7
+    assert allocate(costs, weights, budget) == {"a": 2, "b": 4, "c": 4}  # saves 14.8
+    assert greedy(costs, weights, budget) == lagrangian(costs, weights, budget) == {"a": 4, "b": 2, "c": 2}
+    assert lower_bound(costs, weights, budget) == pytest.approx(26.8 - 12 - 1.9 * 2)  # 2 bits left at b's price
+
+
+def test_the_frontier_is_that_of_single_allocations_and_falls():
+    costs, weights = synthetic(AFM_TINY, widths=(2, 3, 4)), weight_counts(AFM_TINY)
+    averages = np.linspace(2, 4, 41)
+    points = frontier(costs, weights, averages)
+    for asked, point in zip(averages, points):
+        assert point.bits == allocate(costs, weights, asked)
+        assert point.loss == pytest.approx(loss_of(costs, point.bits))
+        assert point.average_bits == pytest.approx(average(weights, point.bits)) and point.average_bits <= asked + 1e-9
+    losses = [point.loss for point in points]
+    assert losses == sorted(losses, reverse=True) and losses[0] > losses[20] > losses[-1]
+    assert set(points[0].bits.values()) == {2} and set(points[-1].bits.values()) == {4}
+
+
+@pytest.mark.parametrize("target", [3.5, 3.7])
+def test_averages_are_hit_to_a_hundredth_at_true_scale(target):
+    weights = weight_counts(AFM_ON_DEVICE)
+    for seed in range(3):
+        costs = synthetic(AFM_ON_DEVICE, seed)
+        bits = allocate(costs, weights, target)
+        assert target - 0.01 <= average(weights, bits) <= target + 1e-9
+        exact, bound = loss_of(costs, bits), lower_bound(costs, weights, target)
+        assert bound <= exact + 1e-9 and exact <= loss_of(costs, lagrangian(costs, weights, target)) + 1e-9
+        # Relaxed, at most one matrix is split between two widths: the optimum lies within one matrix's cost of it.
+        assert exact - bound <= max(cost[2] - cost[4] for cost in costs.values())
+
+
+def test_too_many_points_are_thinned_within_the_stated_gap():
+    rng = np.random.default_rng(0)
+    keys = [("wq", i) for i in range(14)]
+    weights = {key: int(n) for key, n in zip(keys, rng.integers(10**6, 10**7, 14))}
+    # Gains a bit that are almost equal, and counts without a common divisor: nearly every assignment is undominated.
+    costs = {key: {2: weights[key] * float(c), 4: 0.0} for key, c in zip(keys, rng.uniform(0.99e-6, 1.01e-6, 14))}
+    most_points = 1000
+    kept = len(_Front(_Problem(costs, weights, None), most_points).size)
+    assert kept <= most_points + 1 < len(_Front(_Problem(costs, weights, None), 2**16).size)
+    lost = len(keys) * (4 - 2) / most_points
+    for budget in (2.0, 2.5, 3.1, 3.5, 4.0):
+        thinned = allocate(costs, weights, budget, most_points=most_points)
+        assert average(weights, thinned) <= budget + 1e-9
+        smaller = allocate(costs, weights, max(2.0, budget - lost))
+        assert loss_of(costs, thinned) <= loss_of(costs, smaller) + 1e-9
+
+
+def test_bits_fixed_by_hand_are_kept_and_the_rest_is_the_best_beside_them():
+    costs, weights = synthetic(AFM_TINY), weight_counts(AFM_TINY)
+    free = allocate(costs, weights, 3.0)
+    up = next(key for key, b in free.items() if b == 2)
+    down = next(key for key, b in free.items() if b == 4)
+    fixed = {up: 4, down: 2}
+    rest = {key: cost if key not in fixed else {fixed[key]: cost[fixed[key]]} for key, cost in costs.items()}
+    for method in (allocate, greedy, lagrangian):
+        bits = method(costs, weights, 3.0, fixed=fixed)
+        assert bits == method(rest, weights, 3.0) and bits[up] == 4 and bits[down] == 2
+        assert average(weights, bits) <= 3.0 + 1e-9
+
+
+def test_weight_counts_are_the_sizes_of_real_arrays():
+    cfg = AFMConfig(vocab_size=9, d_model=12, n_layers=2, n_heads=3, n_kv_heads=1, head_dim=4, d_ff=20)
+    assert weight_counts(cfg) == {key: w.size for key, w in matrices(init(cfg, 0)).items()}
+    per_layer = layer_parameters(AFM_ON_DEVICE)
+    assert sum(weight_counts(AFM_ON_DEVICE).values()) == 26 * (per_layer["attention"] + per_layer["ffn"])
+
+
+COSTS, WEIGHTS = {"a": {2: 1.0, 4: 0.0}, "b": {2: 1.0, 4: 0.0}}, {"a": 3, "b": 1}
+
+
+@pytest.mark.parametrize(
+    "costs, weights, average_bits, fixed, message",
+    [
+        (COSTS, WEIGHTS, 1.9, None, "average of 1.9 bits is impossible: the fewest bits of all matrices take 2 on"),
+        (COSTS, WEIGHTS, 3.0, {"a": 4}, "average of 3.0 bits is impossible: .* take 3.5 on"),
+        (COSTS, WEIGHTS, float("nan"), None, "is impossible"),
+        (COSTS, WEIGHTS, 4, {"a": 3}, r"a is fixed at 3 bits, but costs know \[2, 4\]"),
+        (COSTS, WEIGHTS, 4, {"c": 2}, "fixed names"),
+        (COSTS, {"a": 3}, 4, None, "name the same matrices"),
+        ({}, {}, 4, None, "at least one"),
+        (COSTS, {"a": 3, "b": 0}, 4, None, "b has 0 weights"),
+        (COSTS | {"b": {2: float("inf")}}, WEIGHTS, 4, None, "b needs a finite cost"),
+        (COSTS | {"b": {}}, WEIGHTS, 4, None, "b needs a finite cost"),
+    ],
+)
+def test_what_cannot_be_allocated_is_refused(costs, weights, average_bits, fixed, message):
+    for method in (allocate, greedy, lagrangian, lower_bound):
+        with pytest.raises(ValueError, match=message):
+            method(costs, weights, average_bits, fixed=fixed)
+
+
+def test_more_bits_than_the_most_are_no_error():
+    for method in (allocate, greedy, lagrangian):
+        assert method(COSTS, WEIGHTS, 16) == {"a": 4, "b": 4}
