@@ -1,0 +1,148 @@
+"""Chapter 6's pictures: the bits of every matrix under a budget, and a palette beside the weights it stands for."""
+
+import numpy as np
+
+from ..config import AFMConfig
+from ..quantization import costs as decoding
+from ..quantization import frontier, palettize, weight_counts
+from ..quantization.alternatives import bits_per_weight
+from ..quantization.palettize import MATRICES
+from . import figures, widgets
+
+GIGABYTES_PER_S = 40.0
+NONE = "none"
+WIDTHS = (1, 2, 3, 4, 5, 6)
+
+
+def talaria(
+    costs: dict,
+    cfg: AFMConfig,
+    average_bits: float,
+    fixed: dict | None = None,
+    gigabytes_per_s: float = GIGABYTES_PER_S,
+):
+    """Return a figure: the bits of every matrix at an average, and the loss, size and decode time they should give.
+
+    costs: {(matrix, layer): {bits: nats per token}}, as `quantization.measured` and `predicted` return them. fixed:
+    bits set by hand, framed in the figure. Size and time count codes, an 8-bit embedding and gains. Raises ValueError
+    for a budget that the fewest bits exceed.
+
+    Source: BLOG24 (Talaria: latency and power guide the choice of bits) [confirmed]; the figure is ours [ours].
+    Test: tests/teaching/test_quantization_widgets.py::test_talaria_shows_the_allocation_and_its_price
+    """
+    weights, fixed = weight_counts(cfg), fixed or {}
+    (point,) = frontier(costs, weights, [average_bits], fixed)
+    fig, (left, right) = figures.subplots(1, 2, figsize=(9.4, 3.9), width_ratios=[1.5, 1])
+    _bits_map(left, point.bits, cfg.n_layers, fixed, _widths(costs))
+    rate = decoding.tokens_per_s(cfg, point.average_bits, gigabytes_per_s * 1e9)
+    size = _size(decoding.bytes_per_token(cfg, point.average_bits))
+    left.set_title(
+        f"{point.average_bits:.2f} bits a weight, {size} in all\n"
+        f"{1e3 / rate:.3g} ms a token at {gigabytes_per_s:g} GB/s",
+        loc="left",
+    )
+    _frontier(right, costs, weights)
+    right.plot([point.average_bits], [point.loss], "o", color=figures.RED, ms=9, label="on the left")
+    right.set_title(f"predicted loss: {point.loss:+.3g} nats\nfor every token", loc="left")
+    right.legend(loc="upper right")
+    return fig
+
+
+def _widths(costs):
+    return sorted({b for cost in costs.values() for b in cost})
+
+
+def _bits_map(ax, bits, n_layers, fixed, widths):
+    """Draw the bits as a map of layers by matrices, those fixed by hand in a frame."""
+    from matplotlib.patches import Rectangle
+
+    table = np.array([[bits[name, layer] for name in MATRICES] for layer in range(n_layers)])
+    ax.imshow(table, cmap=figures.SEQUENTIAL, vmin=widths[0], vmax=widths[-1], aspect="auto")
+    for (layer, column), b in np.ndenumerate(table):
+        dark = b < (widths[0] + widths[-1]) / 2
+        ax.text(column, layer, b, ha="center", va="center", color="white" if dark else figures.BLACK)
+    for name, layer in fixed:
+        corner = (MATRICES.index(name) - 0.44, layer - 0.44)
+        ax.add_patch(Rectangle(corner, 0.88, 0.88, fill=False, edgecolor=figures.RED, lw=3))
+    ax.set(xticks=range(len(MATRICES)), yticks=range(n_layers), xlabel="matrix", ylabel="layer")
+    ax.set_xticklabels(MATRICES, fontsize=10)
+
+
+def _frontier(ax, costs, weights):
+    averages = np.linspace(max(min(cost) for cost in costs.values()), _widths(costs)[-1], 41)
+    points = frontier(costs, weights, averages)
+    ax.plot([p.average_bits for p in points], [p.loss for p in points], color=figures.BLUE, label="the least possible")
+    ax.set(xlabel="bits a projection weight", ylabel="predicted loss over the plain\nmodel's, nats per token")
+
+
+def _size(n_bytes):
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.2f} MB"
+
+
+def explore_bits(costs: dict, cfg: AFMConfig, alt: str, average_bits: float = 3.5) -> None:
+    """Display controls for the budget and for one matrix set by hand, above the figure of `talaria`."""
+    widths, names = _widths(costs), {f"{name}, layer {layer}": (name, layer) for name, layer in costs}
+
+    def draw(average_bits, matrix, bits, gigabytes_per_s):
+        fixed = {} if matrix == NONE else {names[matrix]: bits}
+        return talaria(costs, cfg, average_bits, fixed, gigabytes_per_s)
+
+    averages = [round(float(b), 1) for b in np.arange(10 * widths[0], 10 * widths[-1] + 1) / 10]
+    widgets.explore(
+        draw,
+        alt,
+        average_bits=widgets.steps("average bits", averages, average_bits),
+        matrix=widgets.choice("by hand", [NONE, *names], NONE),
+        bits=widgets.steps("its bits", widths, widths[-1]),
+        gigabytes_per_s=widgets.steps("memory, GB/s", [10.0, 20.0, 40.0, 50.0, 100.0, 400.0], GIGABYTES_PER_S),
+    )
+
+
+def palette(matrix, bits: int, rows_per_table: int, table: int = 0):
+    """Return a figure: one table's weights and its entries, and the error of the whole matrix at every width.
+
+    matrix: [out, in]. rows_per_table: how many rows share a table; table: which of them is shown.
+
+    Source: TR24 section 5 (K-means tables) [confirmed]; the figure is ours [ours].
+    Test: tests/teaching/test_quantization_widgets.py::test_the_palette_figure_shows_the_table_and_the_error
+    """
+    w = np.asarray(matrix, np.float32)
+    if not 0 <= table < -(-len(w) // rows_per_table):
+        raise ValueError(f"table must be 0..{-(-len(w) // rows_per_table) - 1}, got {table}")
+    found = {b: palettize(w, b, rows_per_table) for b in sorted({*WIDTHS, bits})}
+    chosen = found[bits]
+    rows = slice(table * rows_per_table, (table + 1) * rows_per_table)
+    entries = np.unique(chosen.dense()[rows])
+    fig, (left, right) = figures.subplots(1, 2, figsize=(9.4, 3.6), width_ratios=[1.6, 1])
+    left.hist(w[rows].ravel(), bins=60, color=figures.SKY)
+    left.vlines(entries, 0, 1, transform=left.get_xaxis_transform(), color=figures.RED, lw=1.4)
+    left.set(xlabel="weight", ylabel="count")
+    left.set_title(f"{len(entries)} entries (lines) for the {w[rows].size:,} weights of {len(w[rows])} rows")
+    sizes = [bits_per_weight(p) for p in found.values()]
+    errors = {b: relative_error(w, p.dense()) for b, p in found.items()}
+    right.plot(sizes, [100 * e for e in errors.values()], "o-", color=figures.BLUE)
+    right.plot([bits_per_weight(chosen)], [100 * errors[bits]], "o", color=figures.RED, ms=10)
+    right.set(xlabel="bits a weight, tables included", ylabel="error, % of the weights", ylim=(0, None))
+    right.set_title(f"{bits_per_weight(chosen):.2f} bits, error {100 * errors[bits]:.2g}%")
+    return fig
+
+
+def relative_error(w: np.ndarray, q: np.ndarray) -> float:
+    """Return |W - Q| / |W|, Frobenius norms; 0 for a matrix of zeros that is kept."""
+    error, size = np.linalg.norm(w - q), np.linalg.norm(w)
+    return float(error / size) if size else float(error)
+
+
+def explore_palette(matrices: dict[str, np.ndarray], name: str, alt: str, bits: int = 4, rows: int = 16) -> None:
+    """Display controls for the matrix, the bits and the rows a table, above the figure of `palette`."""
+
+    def draw(matrix, bits, rows):
+        return palette(matrices[matrix], bits, rows)
+
+    widgets.explore(
+        draw,
+        alt,
+        matrix=widgets.choice("matrix", list(matrices), name),
+        bits=widgets.slider("bits", WIDTHS[0], WIDTHS[-1], bits),
+        rows=widgets.steps("rows a table", [1, 2, 4, 8, 16, 32, 64], rows),
+    )
