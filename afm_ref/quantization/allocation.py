@@ -42,7 +42,12 @@ def weight_counts(cfg: AFMConfig) -> dict:
 
 
 def allocate(
-    costs: Mapping, weights: Mapping, average_bits: float, fixed: Mapping | None = None, most_points: int = MOST_POINTS
+    costs: Mapping,
+    weights: Mapping,
+    average_bits: float,
+    fixed: Mapping | None = None,
+    within: float | None = None,
+    most_points: int = MOST_POINTS,
 ) -> dict:
     """Return the bits of every matrix, {(matrix, layer): bits}, of least summed loss within the average.
 
@@ -58,16 +63,23 @@ def allocate(
     the averages at all their most and fewest bits: 0.006 for 182 matrices at 2 or 4 bits. `lower_bound` tells how far
     any result can be from the optimum.
 
+    The optimum can lie well below the average where the bits left over buy nothing: in AFM_TINY one step of the
+    smallest matrix is 0.014 bits. `within` asks for the best that is not further below than that, at a higher loss.
+
     fixed: {(matrix, layer): bits} set by hand, among those in costs. More bits than the most are no error.
-    Raises ValueError for an average below what the fewest bits take, and for costs, weights or fixed that do not fit
-    together.
+    Raises ValueError for an average below what the fewest bits take, one that nothing comes `within`, and for costs,
+    weights or fixed that do not fit together.
 
     Source: BLOG24, TR24 section 5 (mixed 2 and 4 bits, 3.5 to 3.7 on average) [confirmed]; Nemhauser and Ullmann 1969
     (lists of undominated states) [standard]; their use here [ours].
     Test: tests/quantization/test_allocation.py::test_no_assignment_is_better
     """
     problem = _Problem(costs, weights, fixed)
-    return _Front(problem, most_points).read(problem.budget(average_bits))
+    budget = problem.budget(average_bits)
+    if within is None:
+        return _Front(problem, most_points).read(budget)
+    floor = min((average_bits - within) * problem.total * (1 - 1e-12), problem.most)
+    return _Front(problem, most_points, dominated=True).read(budget, floor)
 
 
 def frontier(costs: Mapping, weights: Mapping, averages: Iterable[float], fixed: Mapping | None = None) -> list[Point]:
@@ -77,7 +89,7 @@ def frontier(costs: Mapping, weights: Mapping, averages: Iterable[float], fixed:
     Test: tests/quantization/test_allocation.py::test_the_frontier_is_that_of_single_allocations_and_falls
     """
     problem = _Problem(costs, weights, fixed)
-    front = _Front(problem, MOST_POINTS)
+    front = _Front(problem)
     return [problem.point(front.read(problem.budget(average))) for average in averages]
 
 
@@ -207,23 +219,32 @@ def _options(key, costs, n, fixed):
 
 
 class _Front:
-    """All undominated assignments: sizes ascending, costs falling, and how each came about."""
+    """All undominated assignments, or (dominated) the best of every size: size, cost, and how each came about."""
 
-    def __init__(self, problem, most_points):
+    def __init__(self, problem, most_points=MOST_POINTS, dominated=False):
         self.problem, self.trail = problem, []
         size, cost = np.zeros(1, np.int64), np.zeros(1)
         width = (problem.most - problem.least) / most_points
         for options in problem.options.values():
             sizes = np.concatenate([size + step for _, step, _ in options])
             costs = np.concatenate([cost + more for _, _, more in options])
-            keep = _thinned(sizes, _undominated(sizes, costs), width, most_points)
+            keep = _best_of_each_size(sizes, costs) if dominated else _undominated(sizes, costs)
+            if len(keep) > most_points:
+                keep = _thinned(sizes, costs, keep, width)
             self.trail.append((keep // len(size), keep % len(size)))  # (option, the assignment that it extends)
             size, cost = sizes[keep], costs[keep]
-        self.size = size
+        self.size, self.cost = size, cost  # sizes ascend
 
-    def read(self, budget):
-        """Return the bits of the best assignment within the budget."""
-        at, bits = int(np.searchsorted(self.size, budget, side="right")) - 1, {}
+    def read(self, budget, floor=0):
+        """Return the bits of the cheapest assignment with floor <= size <= budget."""
+        start, end = np.searchsorted(self.size, floor), np.searchsorted(self.size, budget, side="right")
+        if start == end:
+            total = self.problem.total
+            raise ValueError(
+                f"no assignment comes so near: {floor / total:.4f} bits on average are the least allowed, and the next "
+                f"below what is asked for has {self.size[end - 1] / total:.4f}: allow more with `within`"
+            )
+        at, bits = int(start + np.argmin(self.cost[start:end])), {}
         for (key, options), (option, before) in reversed([*zip(self.problem.options.items(), self.trail)]):
             bits[key] = options[option[at]][0]
             at = before[at]
@@ -234,14 +255,17 @@ def _undominated(sizes, costs):
     """Return the indices, by ascending size, of those to which none of at most their size is as good."""
     order = np.lexsort((costs, sizes))
     cheapest = np.minimum.accumulate(costs[order])
-    return order[np.concatenate([[True], costs[order][1:] < cheapest[:-1]])]
+    return order[np.append(True, costs[order][1:] < cheapest[:-1])]
 
 
-def _thinned(sizes, keep, width, most_points):
-    """Return the last, and so the cheapest, of every step of size, and the smallest of all."""
-    if len(keep) <= most_points:
-        return keep
-    step = ((sizes[keep] - sizes[keep[0]]) / width).astype(np.int64)
-    last = np.append(step[1:] != step[:-1], True)
-    last[0] = True
-    return keep[last]
+def _best_of_each_size(sizes, costs):
+    """Return the indices of the cheapest of every size, by ascending size."""
+    order = np.lexsort((costs, sizes))
+    return order[np.append(True, np.diff(sizes[order]) > 0)]
+
+
+def _thinned(sizes, costs, keep, width):
+    """Return those to keep that are the cheapest of a step of size, and the smallest of all, by ascending size."""
+    steps = ((sizes[keep] - sizes[keep[0]]) / width).astype(np.int64)
+    best = _best_of_each_size(steps, costs[keep])
+    return keep[best] if best[0] == 0 else keep[np.append(0, best)]

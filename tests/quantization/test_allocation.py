@@ -94,6 +94,32 @@ def test_averages_are_hit_to_a_hundredth_at_true_scale(target):
         assert exact - bound <= max(cost[2] - cost[4] for cost in costs.values())
 
 
+def test_the_best_within_a_window_by_brute_force():
+    """The optimum leaves bits unused; a window asks for more bits, of which the best loss is a higher one."""
+    rng = np.random.default_rng(0)
+    costs = {i: {b: float(rng.exponential()) * 4.0**-b for b in (2, 3, 4)} for i in range(6)}
+    weights = dict(zip(costs, (3, 9, 9, 1, 3, 9)))
+    every = [dict(zip(costs, bits)) for bits in itertools.product((2, 3, 4), repeat=6)]
+    higher = 0
+    for target in np.linspace(2.05, 3.95, 20):
+        inside = [loss_of(costs, b) for b in every if target - 0.03 <= average(weights, b) <= target]
+        found = allocate(costs, weights, target, within=0.03)
+        assert target - 0.03 <= average(weights, found) <= target
+        assert loss_of(costs, found) == pytest.approx(min(inside))
+        higher += min(inside) > loss_of(costs, allocate(costs, weights, target)) * (1 + 1e-9)
+    assert higher > 0
+    with pytest.raises(ValueError, match=r"2\.0090 bits on average are the least allowed, .* has 2\.0000"):
+        allocate(costs, weights, 2.01, within=0.001)
+
+
+@pytest.mark.parametrize("target", [3.5, 3.7])
+def test_averages_are_hit_to_a_hundredth_whatever_the_costs(target):
+    weights = weight_counts(AFM_TINY)
+    for seed in range(5):
+        bits = allocate(synthetic(AFM_TINY, seed), weights, target, within=0.01)
+        assert target - 0.01 <= average(weights, bits) <= target + 1e-9
+
+
 def test_too_many_points_are_thinned_within_the_stated_gap():
     rng = np.random.default_rng(0)
     keys = [("wq", i) for i in range(14)]
@@ -109,6 +135,8 @@ def test_too_many_points_are_thinned_within_the_stated_gap():
         assert average(weights, thinned) <= budget + 1e-9
         smaller = allocate(costs, weights, max(2.0, budget - lost))
         assert loss_of(costs, thinned) <= loss_of(costs, smaller) + 1e-9
+        near = allocate(costs, weights, budget, within=0.1, most_points=most_points)
+        assert budget - 0.1 <= average(weights, near) <= budget + 1e-9
 
 
 def test_bits_fixed_by_hand_are_kept_and_the_rest_is_the_best_beside_them():
