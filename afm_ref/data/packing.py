@@ -87,7 +87,16 @@ def batches(packed: Packed, batch_size: int, seed: int = 0):
     Source: batches as a function of the step, so that a run resumes anywhere [ours].
     Test: tests/data/test_packing.py::test_every_row_once_an_epoch, tests/data/test_packing.py::test_batches_are_pure
     """
-    rows = len(packed.tokens)
+    numbers = row_numbers(len(packed.tokens), batch_size, seed)
+
+    def batch(step) -> Batch:
+        return batch_of(packed, numbers(step))
+
+    return batch
+
+
+def row_numbers(rows: int, batch_size: int, seed: int = 0):
+    """Return a function step -> the numbers [B] of the rows in that batch, as `batches` describes it."""
     if not 1 <= batch_size <= rows:
         raise ValueError(f"batch_size {batch_size} does not fit the corpus of {rows} rows: choose 1..{rows}")
 
@@ -95,11 +104,11 @@ def batches(packed: Packed, batch_size: int, seed: int = 0):
     def order(epoch):
         return np.random.default_rng((seed, epoch)).permutation(rows)
 
-    def batch(step) -> Batch:
+    def numbers(step):
         places = step * batch_size + np.arange(batch_size)
-        return batch_of(packed, np.array([order(int(place) // rows)[place % rows] for place in places]))
+        return np.array([order(int(place) // rows)[place % rows] for place in places])
 
-    return batch
+    return numbers
 
 
 def evaluation_batches(packed: Packed, batch_size: int) -> list[Batch]:

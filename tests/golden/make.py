@@ -1,9 +1,9 @@
 """Make the golden files again: `python -m tests.golden.make` (needs the extra `oracles`).
 
 A folder each for afm7, Qwen3, Llama and two adapters of PEFT on that Qwen3: random float32 weights, tokens, and the
-logits that the other implementation gives them. Qwen3's, Llama's and PEFT's folders are written by transformers and
-PEFT themselves, logits in float64; afm7's weights are written by our `save` and its logits are MLX's float32. The
-default tests compare with them, so that they need no oracle.
+logits that the other implementation gives them; and TRL's losses of pairs of responses under that Qwen3. Qwen3's,
+Llama's and PEFT's folders are written by transformers and PEFT themselves, logits in float64; afm7's weights by our
+`save`, and its logits are MLX's float32. The default tests compare with them, so that they need no oracle.
 """
 
 import os
@@ -76,6 +76,29 @@ def peft(name: str, **settings):
     save_file({"tokens": tokens, "logits": logits}, folder / "expected.safetensors")
 
 
+def trl():
+    """Write TRL's DPO, IPO and reward losses of random pairs under the Qwen3 that is there, in float64."""
+    import transformers
+    from safetensors.numpy import save_file
+
+    from afm_ref.interop import hugging_face as ours
+    from tests.oracles import peers, trl_peer
+    from tests.post_training.models import random_pairs
+
+    pairs = random_pairs(5, seed=7, cfg=ours.load(HERE / "qwen3")[1])
+    expected = {name: np.ascontiguousarray(field) for name, field in pairs._asdict().items()}
+    expected["head"] = np.random.default_rng(7).standard_normal(10)
+    with peers.exact_torch():
+        model = transformers.AutoModelForCausalLM.from_pretrained(HERE / "qwen3", attn_implementation="eager").double()
+        for kind in trl_peer.DPO_KINDS:
+            losses = [trl_peer.dpo_loss(kind, beta, model.eval(), pairs.rows, pairs.reference) for beta in (0.05, 0.5)]
+            expected[kind] = np.array(losses)
+        classifier = trl_peer.classifier(model, expected["head"])
+        expected["reward"] = np.array([trl_peer.reward_loss(classifier, pairs.take([b]).rows) for b in range(5)])
+    (HERE / "trl").mkdir(exist_ok=True)
+    save_file(expected, HERE / "trl" / "expected.safetensors")
+
+
 def main():
     """Write all folders and list their sizes."""
     rope = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}
@@ -86,6 +109,7 @@ def main():
     linears = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     peft("peft", r=3, lora_alpha=4, target_modules=linears)
     peft("peft_rslora", r=2, lora_alpha=5, use_rslora=True, target_modules=["q_proj", "up_proj"])
+    trl()
     for path in sorted(HERE.glob("*/*")):
         print(f"{path.relative_to(HERE)}  {path.stat().st_size:,} bytes")
 

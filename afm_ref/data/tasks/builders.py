@@ -43,7 +43,7 @@ def proofread(rng, split, difficulty):
     wrong = right
     while wrong == right:  # two slips can cancel out
         for _ in range(int(rng.integers(1, difficulty + 2))):
-            wrong = _with_an_error(rng, wrong)
+            wrong = with_an_error(rng, wrong)
     return Record("proofread", "Correct:\n" + wrong, right, split, {"source": wrong})
 
 
@@ -132,7 +132,7 @@ def _answerable(news, reply, text):
     return all(_holds(text, news.slots[slot]) for slot in re.findall(r"{(\w+)}", reply))
 
 
-def _with_an_error(rng, text):
+def with_an_error(rng, text):
     """Return text with one more error in it: a slip of the fingers, of agreement, of a capital or of a mark."""
     words = text.split(" ")
     while True:

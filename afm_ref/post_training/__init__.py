@@ -1,0 +1,31 @@
+"""Post-training: hybrid data, fine-tuning, preferences, the reward model and the teaching committee.
+
+examples    = sft.examples_of(hybrid.demonstrations(), tokenizer)
+policy      = sft.fine_tune(params, cfg, tokenizer, examples, optimizer, steps).params
+groups      = responses.sample(policy, cfg, tokenizer, prompts, n=4, max_new_tokens=48)
+preferences = preferences.collect(records, groups)                  # simulated annotators
+pairs       = pairs.with_reference(pairs.pairs_of(...), policy, cfg)
+model       = training.fit(reward_model.init_reward_model(policy, cfg), partial(reward_loss, cfg=cfg), ...)
+rounds      = committee.run(members, policy, model, tools, prompts)
+"""
+
+from . import (
+    best_of_n,
+    committee,
+    hybrid,
+    measures,
+    pairs,
+    preference_losses,
+    preferences,
+    responses,
+    reward_model,
+    sft,
+)
+from .policy import sequence_log_probs
+from .preference_losses import preference_loss
+from .reward_model import RewardModel, init_reward_model, reward_loss
+from .utility import qualities, utility
+
+__all__ = ["RewardModel", "best_of_n", "committee", "hybrid", "init_reward_model", "measures", "pairs"]
+__all__ += ["preference_loss", "preference_losses", "preferences", "qualities", "responses", "reward_loss"]
+__all__ += ["reward_model", "sequence_log_probs", "sft", "utility"]

@@ -1,0 +1,186 @@
+"""Hybrid data: demonstrations written for the project, and synthetic data evolved from them, sampled and curated.
+
+A model wrote the demonstrations, not a person; every record says so (`generated`).
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..data import overlap, tasks
+from ..data.corpora import Document
+from ..data.tasks import Record, grammar, lexicon
+from ..data.tasks.builders import with_an_error
+from .responses import Response
+
+DEMONSTRATIONS = Path(tasks.__file__).with_name("demonstrations.jsonl")
+
+
+class Solved(NamedTuple):
+    """A record with responses sampled for it."""
+
+    record: Record
+    responses: tuple[Response, ...]
+
+
+class Step(NamedTuple):
+    """One step of curation, with how many items went in and came out."""
+
+    name: str
+    before: int
+    after: int
+
+
+def demonstrations() -> list[Record]:
+    """Return the demonstrations of all tasks. A model wrote them for this project, one by one; no person did.
+
+    Source: TR24 section 4.1 (human demonstrations) [confirmed]; that a model wrote these [ours].
+    Test: tests/post_training/test_hybrid.py::test_demonstrations_do_their_tasks
+    """
+    lines = DEMONSTRATIONS.read_text(encoding="utf-8").splitlines()
+    return [Record(**json.loads(line)) for line in lines]
+
+
+def deeper(record: Record, rng: np.random.Generator) -> Record:
+    """Return a harder variant of a record, whose reference still holds.
+
+    A third number for a sum; a line of chatter for a summary or a question; one more error to correct; a postscript to
+    be kept for a change of tone.
+
+    Source: TR24 section 4.1 (evolving in depth) [confirmed]; by these rules instead of a model [ours].
+    Test: tests/post_training/test_hybrid.py::test_evolution_keeps_references_true
+    """
+    talk = grammar.small_talk(rng)
+    if record.task == "sums":
+        return _longer_sum(record, rng)
+    if record.task == "proofread":
+        wrong = record.reference
+        while wrong in (record.reference, record.fields["source"]):
+            wrong = with_an_error(rng, record.fields["source"])
+        return record._replace(prompt="Correct:\n" + wrong, fields={"source": wrong})
+    if record.task == "tone":
+        fields = record.fields | {"facts": [*record.fields["facts"], talk]}
+        return record._replace(
+            prompt=f"{record.prompt} PS: {talk}", reference=f"{record.reference} PS: {talk}", fields=fields
+        )
+    first, *lines = record.prompt.split("\n")
+    speaker = grammar.pick(rng, lexicon.NAMES)
+    if record.task == "answer":  # the question stays last
+        return record._replace(prompt="\n".join([f"{speaker}: {talk}", first, *lines]))
+    return record._replace(prompt="\n".join([first, f"{speaker}: {talk}", *lines]))
+
+
+def broader(record: Record, rng: np.random.Generator) -> Record:
+    """Return a new record of the same task, about something else.
+
+    Source: TR24 section 4.1 (evolving in breadth) [confirmed]; by the task's generator instead of a model [ours].
+    Test: tests/post_training/test_hybrid.py::test_evolution_keeps_references_true
+    """
+    return tasks.records(record.task, 1, seed=int(rng.integers(1, 2**31)), split=record.split)[0]
+
+
+def evolve(records: Sequence[Record], seed: int = 0) -> list[Record]:
+    """Return two new records for each: one in depth, one in breadth, drawn from (seed, place) alone."""
+    new = []
+    for i, record in enumerate(records):
+        rng = np.random.default_rng((seed, 3, i))
+        new += [deeper(record, rng), broader(record, rng)]
+    return new
+
+
+def curate(items: list, steps: Sequence[tuple[str, Callable[[list], list]]]) -> tuple[list, list[Step]]:
+    """Return what is left of items after all steps (name, list -> list), and the counts before and after each.
+
+    Source: TR24 section 4.1 (curation) [confirmed]; the steps [ours].
+    Test: tests/post_training/test_hybrid.py::test_curation_counts
+    """
+    counts = []
+    for name, step in steps:
+        left = step(items)
+        counts.append(Step(name, len(items), len(left)))
+        items = left
+    return items, counts
+
+
+def without_copies(records: list[Record]) -> list[Record]:
+    """Return the first of every set of records whose prompts have the same words."""
+    seen, kept = set(), []
+    for record in records:
+        key = (record.task, tuple(re.findall(r"\w+|[+-]", record.prompt.lower())))
+        if key not in seen:
+            seen.add(key)
+            kept.append(record)
+    return kept
+
+
+def without_held_out(held_out: Sequence[Record], n: int = 13) -> Callable:
+    """Return a step that drops records which share a run of n words, or the whole prompt, with a held-out prompt."""
+    forbidden = overlap.ngrams([_document(record) for record in held_out], n)
+    prompts = {record.prompt for record in held_out}
+
+    def step(records):
+        return [r for r in records if r.prompt not in prompts and not forbidden & overlap.ngrams([_document(r)], n)]
+
+    return step
+
+
+def of_difficulty(lowest: float = 0.1, highest: float = 0.9) -> Callable:
+    """Return a step on solved records: the share of responses that the verifier passes must lie between these.
+
+    What always succeeds teaches nothing, and what never succeeds has no solution to keep.
+
+    Source: TR24 section 4.1, a difficulty threshold in one secondary account [inferred]; these shares [ours].
+    Test: tests/post_training/test_hybrid.py::test_solutions_are_kept_by_verifier_or_judge
+    """
+
+    def step(solved):
+        rates = [np.mean([tasks.success(s.record, r.text) for r in s.responses]) for s in solved]
+        return [s for s, rate in zip(solved, rates) if lowest <= rate <= highest]
+
+    return step
+
+
+def by_verifier(solved: Solved) -> Response | None:
+    """Return the first response that ends and does the whole task by its ground truth, or None."""
+    return next((r for r in solved.responses if r.ended and tasks.success(solved.record, r.text)), None)
+
+
+def by_judge(judge: Callable[[Record, Response], float], threshold: float) -> Callable:
+    """Return a keeper like `by_verifier` for tasks without ground truth: the response that a judge likes best.
+
+    judge(record, response) -> number, such as a reward. None where even the best is below the threshold.
+    """
+
+    def keeper(solved):
+        best = max(solved.responses, key=lambda response: judge(solved.record, response))
+        return best if judge(solved.record, best) >= threshold else None
+
+    return keeper
+
+
+def solutions(solved: Sequence[Solved], keeper: Callable) -> list[tuple[str, Response]]:
+    """Return (prompt, kept response) for SFT, without the records for which the keeper finds none.
+
+    Source: TR24 section 4.1 (kept by ground truth, or by a judge where there is none) [confirmed].
+    Test: tests/post_training/test_hybrid.py::test_solutions_are_kept_by_verifier_or_judge
+    """
+    kept = [(s.record.prompt, keeper(s)) for s in solved]
+    return [(prompt, response) for prompt, response in kept if response is not None]
+
+
+def _longer_sum(record, rng):
+    number, total = int(rng.integers(10)), int(record.reference)
+    plus = number > total or rng.random() < 0.5
+    if record.prompt.endswith(" ="):
+        prompt = f"{record.prompt.removesuffix(' =')} {'+' if plus else '-'} {number} ="
+    else:
+        prompt = f"{record.prompt} Then {'add' if plus else 'take away'} {number}."
+    return record._replace(prompt=prompt, reference=str(total + number if plus else total - number))
+
+
+def _document(record):
+    return Document(record.prompt, "tasks", record.task)

@@ -1,0 +1,157 @@
+"""Preferences: records with a strength and single-sided grades, and simulated annotators who give them.
+
+No person judged anything here: an annotator is a formula with noise around the latent utility, and records say so.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..data.tasks import Record
+from .responses import Response
+from .utility import GRADES, qualities, utility
+
+LEVELS = ("significantly better", "better", "slightly better", "negligibly better")
+SOFT_LABELS = (0.95, 0.85, 0.75, 0.65)  # the label p_l of each level
+# Ours: a level is given when the preference seen, in units of the annotator's noise, exceeds the log-odds of the
+# probability half-way to the next level's label: logit 0.9, 0.8, 0.7.
+THRESHOLDS = tuple(float(np.log(p / (1 - p))) for p in (0.9, 0.8, 0.7))
+GRADE_CUTS = (0.5, 0.95)  # ours: a quality below the first is grade 0, below the second 1, above it 2
+
+
+class Preference(NamedTuple):
+    """Two responses to a prompt, the better one first as an annotator saw it."""
+
+    prompt: str
+    chosen: Response
+    rejected: Response
+    level: int  # 0 .. 3, into LEVELS and SOFT_LABELS
+    chosen_grades: tuple[int, ...]  # 0 .. 2 for each of GRADES, given without looking at the other response
+    rejected_grades: tuple[int, ...]
+    gap: float  # latent utility of the chosen one less that of the rejected one: for measuring, never for training
+    simulated: bool = True
+
+
+class Annotator(NamedTuple):
+    """How a simulated annotator errs. All numbers are ours; utilities run from 0 to 1."""
+
+    noise: float = 0.15  # the scale of the logistic noise on a difference of utilities
+    length_bias: float = 0.0  # added for each factor e by which a response is longer in words
+    position_bias: float = 0.0  # added to the response shown first
+    lapse: float = 0.0  # the share of pairs in which a level and a side are chosen blindly
+    grade_lapse: float = 0.0  # the share of single-sided grades given blindly
+
+
+# A careful annotator, one who likes long answers, and a hasty one.
+PANEL = (
+    Annotator(noise=0.1, length_bias=0.0, position_bias=0.01, lapse=0.01, grade_lapse=0.05),
+    Annotator(noise=0.15, length_bias=0.1, position_bias=0.01, lapse=0.02, grade_lapse=0.1),
+    Annotator(noise=0.25, length_bias=0.03, position_bias=0.05, lapse=0.08, grade_lapse=0.2),
+)
+
+
+def seen_difference(annotator: Annotator, gap, first_words: int, second_words: int):
+    """Return what the annotator sees of a pair before the noise, in units of that noise.
+
+        d = (U(first) - U(second) + length_bias log((1 + words first) / (1 + words second)) + position_bias) / noise
+
+    Source: logistic random utility (Bradley-Terry-Luce) [standard]; the biases [ours].
+    Test: tests/post_training/test_preferences.py::test_each_bias_moves_the_choice_its_way
+    """
+    longer = np.log((1 + first_words) / (1 + second_words))
+    return (gap + annotator.length_bias * longer + annotator.position_bias) / annotator.noise
+
+
+def level_probabilities(difference: float, lapse: float = 0.0) -> np.ndarray:
+    """Return the probability of each verdict: [2, 4], the first response better or the second, by level.
+
+        P(first better, level l) = (1 - lapse) P(t_l < d + e <= t_{l-1}) + lapse / 8,   e ~ Logistic(0, 1)
+
+    difference: d of `seen_difference`; t_l are THRESHOLDS, then 0. Without lapses P(first better) = sigmoid(d).
+
+    Source: TR24 section 4 (four levels of strength) [confirmed]; thresholds and lapses [ours].
+    Test: tests/post_training/test_preferences.py::test_verdicts_follow_their_distribution
+    """
+    edges = np.array([np.inf, *THRESHOLDS, 0.0])
+
+    def above(t):
+        return 0.5 * (1 + np.tanh((difference - t) / 2))  # P(d + e > t)
+
+    first = np.diff(above(edges))
+    second = np.diff(1 - above(-edges))
+    return (1 - lapse) * np.stack([first, second]) + lapse / 8
+
+
+def expected_label(difference: float, lapse: float = 0.0) -> float:
+    """Return the mean soft label that the first response gets: what a reward model's sigmoid(r_1 - r_2) converges to.
+
+        E[p] = sum_l (P(first, l) p_l + P(second, l) (1 - p_l))
+
+    Source: the minimiser of a mean of soft-label losses [standard].
+    Test: tests/post_training/test_preferences.py::test_expected_label_minimises_the_mean_loss
+    """
+    labels = np.array(SOFT_LABELS)
+    return float((level_probabilities(difference, lapse) * np.stack([labels, 1 - labels])).sum())
+
+
+def grade(quality: float) -> int:
+    """Return a quality in [0, 1] as one of three grades, 0 to 2."""
+    return int(np.searchsorted(GRADE_CUTS, quality, side="right"))
+
+
+def judge(record: Record, first: Response, second: Response, annotator: Annotator, rng) -> Preference:
+    """Return one annotator's verdict on two responses, shown in this order.
+
+    The pair is drawn from `level_probabilities`; each grade is that of the true quality or, with probability
+    grade_lapse, any of the three. Raises ValueError for two equal texts: there is nothing to prefer.
+
+    Source: TR24 section 4 (side by side with strength, and single-sided grades) [confirmed]; the annotator [ours].
+    Test: tests/post_training/test_preferences.py::test_verdicts_follow_their_distribution
+    """
+    if same(first, second):
+        raise ValueError(
+            f"both responses are {first.text[:40]!r}: there is nothing to prefer; `collect` leaves such out"
+        )
+    gap = utility(record, first) - utility(record, second)
+    words = (len(response.text.split()) for response in (first, second))
+    odds = level_probabilities(seen_difference(annotator, gap, *words), annotator.lapse)
+    side, level = divmod(int(rng.choice(8, p=odds.ravel() / odds.sum())), 4)
+    first_grades, second_grades = (_grades(record, response, annotator, rng) for response in (first, second))
+    if side == 0:
+        return Preference(record.prompt, first, second, level, first_grades, second_grades, gap)
+    return Preference(record.prompt, second, first, level, second_grades, first_grades, -gap)
+
+
+def same(first: Response, second: Response) -> bool:
+    """Return whether two responses read the same, and both or neither came to an end."""
+    return first.text == second.text and first.ended == second.ended
+
+
+def collect(
+    records: Sequence[Record], groups: Sequence[Sequence[Response]], panel=PANEL, seed: int = 0, pairs: int = 1
+) -> list[Preference]:
+    """Return preferences between responses to the same prompt: up to `pairs` a prompt, different ones each time.
+
+    groups[i]: the responses to records[i]. The pair, its order on the screen and the annotator are drawn at random,
+    from (seed, i) alone. A prompt whose responses all read the same gives none.
+
+    Source: TR24 section 4 (pairs sampled from the committee) [confirmed]; at random [ours].
+    Test: tests/post_training/test_preferences.py::test_collect_pairs_what_differs
+    """
+    found = []
+    for number, (record, group) in enumerate(zip(records, groups, strict=True)):
+        rng = np.random.default_rng((seed, number))
+        usable = [(a, b) for a in range(len(group)) for b in range(a) if not same(group[a], group[b])]
+        for place in rng.permutation(len(usable))[:pairs]:
+            a, b = usable[place] if rng.random() < 0.5 else usable[place][::-1]
+            annotator = panel[int(rng.integers(len(panel)))]
+            found.append(judge(record, group[a], group[b], annotator, rng))
+    return found
+
+
+def _grades(record, response, annotator, rng):
+    found = qualities(record, response)
+    return tuple(
+        int(rng.integers(3)) if rng.random() < annotator.grade_lapse else grade(found[name]) for name in GRADES
+    )

@@ -1,0 +1,155 @@
+"""The committee's logic, with members that train nothing: policies are names, responses carry their utility."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from afm_ref.post_training.committee import (
+    Pool,
+    Tools,
+    best_member,
+    best_per_prompt,
+    chosen,
+    draw,
+    equal_budget,
+    run,
+    shares,
+)  # fmt: skip
+from afm_ref.post_training.responses import Response
+
+PROMPTS = ["maths", "letter", "joke"]
+# How good each kind of member is at each prompt.
+SKILL = {"sft": (2, 2, 2), "dpo": (9, 1, 1), "rs": (1, 9, 1)}
+
+
+class Stage:
+    """Fake tools that write down every call. A policy is (name, round); a reward model is its version."""
+
+    def __init__(self):
+        self.calls, self.seeds = [], []
+
+    def sample(self, policy, prompts, n, seed):
+        self.calls.append(("sample", policy))
+        self.seeds.append(seed)
+        return [
+            [Response(f"{policy[0]}{policy[1]} on {prompt}, {i}", (i + 1,)) for i in range(n)] for prompt in prompts
+        ]
+
+    def score(self, version, prompts, groups):
+        """The skill of the kind on the prompt, the round, and a little for the last sample; version 1 errs on jokes."""
+        self.calls.append(("score", version))
+        found = []
+        for p, group in enumerate(groups):
+            name, made = group[0].text.split(" on ")[0][:-1], int(group[0].text.split(" on ")[0][-1])
+            skill = SKILL.get(name, (0, 0, 0))[p] + 0.1 * made + (10 if version == 1 and p == 2 and name == "rs" else 0)
+            found.append([skill + 0.01 * i for i in range(len(group))])
+        return found
+
+    def annotate(self, prompts, groups, seed):
+        self.calls.append(("annotate", [len(group) for group in groups]))
+        return [f"preference {prompt}" for prompt in prompts]
+
+    def refresh(self, version, preferences, seed):
+        self.calls.append(("refresh", version, len(preferences)))
+        return version + 1
+
+    def distil(self, student, examples, seed):
+        self.calls.append(("distil", student, [response.text for _, response in examples]))
+        return ("student", student[1] + 1)
+
+    def member(self, name):
+        def train(situation):
+            self.calls.append(("train", name, situation.student, situation.reward, len(situation.preferences)))
+            return (name, situation.round + 1)
+
+        return train
+
+    @property
+    def tools(self):
+        return Tools(self.sample, self.score, self.annotate, self.refresh, self.distil)
+
+
+def test_rounds_by_hand():
+    stage = Stage()
+    rounds = run({name: stage.member(name) for name in SKILL}, ("student", 0), 0, stage.tools, PROMPTS, rounds=2, n=2)
+    first, second = ["sft1", "dpo1", "rs1"], [("rs", 1), ("sft", 2), ("dpo", 2), ("rs", 2)]
+    assert stage.calls == [
+        ("sample", ("student", 0)),
+        ("annotate", [2, 2, 2]),
+        ("refresh", 0, 3),
+        *(("train", name, ("student", 0), 1, 3) for name in SKILL),
+        *(call for name in SKILL for call in (("sample", (name, 1)), ("score", 1))),
+        ("distil", ("student", 0), ["dpo1 on maths, 1", "rs1 on letter, 1", "rs1 on joke, 1"]),
+        *(("sample", (name, 1)) for name in SKILL),
+        ("sample", ("student", 1)),
+        ("annotate", [8, 8, 8]),
+        ("refresh", 1, 6),
+        *(("train", name, ("student", 1), 2, 6) for name in SKILL),
+        *(call for policy in second for call in (("sample", policy), ("score", 2))),
+        # the newest reward has unlearnt its error on jokes
+        ("distil", ("student", 1), ["dpo2 on maths, 1", "rs2 on letter, 1", "sft2 on joke, 1"]),
+    ]
+    assert first == [f"{name}{made}" for name, made in rounds[0].committee.values()]
+    assert list(rounds[1].committee) == ["rs of round 1", "sft", "dpo", "rs"]
+    assert [r.preferences for r in rounds] == [3, 6] and [r.reward for r in rounds] == [1, 2]
+    assert rounds[1].student == ("student", 2)
+    assert len(set(stage.seeds)) == len(stage.seeds)  # nobody draws with another's seed
+
+
+def pool_of(rewards):
+    names = tuple("abcdefgh"[: len(rewards)])
+    groups = [[[Response(f"{name}{p}{i}", (1,)) for i in range(len(values))] for p, values in enumerate(member)]
+              for name, member in zip(names, rewards)]  # fmt: skip
+    return Pool(names, groups, np.array(rewards, float))
+
+
+def test_the_best_is_chosen_for_each_prompt_alone():
+    pool = pool_of([[[5, 0], [0, 0]], [[0, 1], [0, 3]]])
+    assert [response.text for _, response in chosen(pool, "xy", best_per_prompt(pool.rewards))] == ["a00", "b11"]
+    assert best_member(pool.rewards) == 0 and best_member(pool.rewards[::-1]) == 1
+
+
+@settings(max_examples=40)
+@given(shape=st.tuples(*[st.integers(1, 4)] * 3), seed=st.integers(0, 999))
+def test_choices_are_maxima(shape, seed):
+    rewards = np.random.default_rng(seed).integers(0, 4, shape).astype(float)
+    member, i = best_per_prompt(rewards)
+    for p in range(shape[1]):
+        assert rewards[member[p], p, i[p]] == max(rewards[m, p, k] for m in range(shape[0]) for k in range(shape[2]))
+
+
+def test_shares_split_ties():
+    rewards = np.array([[[3, 1], [2, 2], [7, 7]], [[3, 0], [1, 0], [7, 1]], [[1, 0], [2, 0], [7, 0]]], float)
+    np.testing.assert_allclose(shares(rewards), [(1 / 2 + 1 / 2 + 1 / 3) / 3, (1 / 2 + 1 / 3) / 3, (1 / 2 + 1 / 3) / 3])
+
+
+def test_budgets_are_equal():
+    """Four samples a prompt for everybody: the committee may not look at more than two of each member."""
+    a = [[1, 2, 9, 0], [1, 1, 1, 1], [4, 0, 0, 8]]
+    b = [[0, 3, 0, 8], [5, 2, 2, 6], [0, 1, 3, 2]]
+    pool = pool_of([a, b])
+    found = equal_budget(pool, 10 * pool.rewards + 1)
+    want = {"committee": [31, 51, 41], "a": [91, 11, 81], "b": [81, 61, 31]}
+    want["best teacher"] = want["b"]  # mean 32 / 12 against 28 / 12
+    assert {name: values.tolist() for name, values in found.items()} == want
+    with pytest.raises(ValueError, match="dealt"):
+        equal_budget(pool_of([[[1, 2, 3]], [[1, 2, 3]]]), np.zeros((2, 1, 3)))
+
+
+def test_equal_responses_teach_nothing_but_do_no_harm():
+    """A prompt on which all say the same: the members share it, and every way of teaching picks the same."""
+    pool = pool_of([[[2, 2], [1, 0]], [[2, 2], [0, 3]]])
+    assert shares(pool.rewards[:, :1]).tolist() == [0.5, 0.5]
+    assert {float(values[0]) for values in equal_budget(pool, pool.rewards).values()} == {2.0}
+
+
+def test_bad_members_are_named():
+    stage = Stage()
+    short = stage.tools._replace(sample=lambda policy, prompts, n, seed: [[]] * len(prompts))
+    nan = stage.tools._replace(score=lambda *_: np.full((3, 2), np.nan))
+    for tools, message in ((short, "'sft' must give 2 responses"), (nan, "'sft' must be finite")):
+        with pytest.raises(ValueError, match=message):
+            draw({"sft": ("sft", 1)}, 1, tools, PROMPTS, 2, 0)
+    with pytest.raises(ValueError, match="needs members"):
+        run({}, "student", 0, stage.tools, PROMPTS)

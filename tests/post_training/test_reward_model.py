@@ -1,0 +1,105 @@
+"""The reward model: what its heads read, its loss by definition, the margins at which it rests."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from afm_ref.post_training import preferences
+from afm_ref.post_training.responses import Response, written
+from afm_ref.post_training.reward_model import (
+    init_reward_model,
+    margins,
+    optimal_margin,
+    read,
+    reward_loss,
+    rewards,
+    soft_label_loss,
+)  # fmt: skip
+from afm_ref.training import fit
+from afm_ref.transformer import hidden, init
+from tests.post_training.models import CFG, TEXT_CFG, random_pairs, random_reward_model, slope, tokenizer
+
+
+def by_hand(model, rows, b):
+    """Return (reward, grade logits [4, 3]) of one row, from its real tokens alone."""
+    e = hidden(model.params, rows.tokens[b : b + 1, : rows.lengths[b]], CFG)[0][0, -1]
+    logits = [w @ np.tanh(v @ e + b) + c for v, b, w, c in zip(*model[2:])]
+    return float(model.preference @ e), np.array(logits)
+
+
+def test_heads_read_the_last_token_that_is_not_padding():
+    model, rows = random_reward_model(), random_pairs(4).rows
+    found = read(model, rows, CFG)
+    assert len(set(rows.lengths.tolist())) > 3
+    for b in range(8):
+        reward, logits = by_hand(model, rows, b)
+        assert found.rewards[b] == pytest.approx(reward, rel=1e-10)
+        np.testing.assert_allclose(found.grade_logits[:, b], logits, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("soft", [True, False])
+def test_loss_equals_its_definition(soft):
+    model, pairs, weight = random_reward_model(), random_pairs(4), 0.3
+    want = 0.0
+    for b in range(4):
+        sides = [by_hand(model, pairs.rows, b + 4 * side) for side in (0, 1)]
+        p = pairs.labels[b] if soft else 1.0
+        d = sides[0][0] - sides[1][0]
+        want += p * math.log1p(math.exp(-d)) + (1 - p) * math.log1p(math.exp(d))
+        for side in (0, 1):
+            odds = np.exp(sides[side][1])
+            shares = odds / odds.sum(-1, keepdims=True)
+            want -= weight * sum(math.log(shares[g, pairs.grades[side, b, g]]) for g in range(4))
+    total, count = reward_loss(model, pairs, CFG, soft, weight)
+    assert count == 4 and total == pytest.approx(want, rel=1e-10)
+
+
+def test_loss_at_the_start():
+    """Heads of grades start at zero: ln 3 a grade. Rewards start near zero: ln 2 a pair."""
+    model, pairs = init_reward_model(init(CFG, 0), CFG), random_pairs(5)
+    pairs = pairs._replace(labels=pairs.labels.astype(np.float32))
+    ranking, _ = reward_loss(model, pairs, CFG, grading_weight=0)
+    assert ranking / 5 == pytest.approx(math.log(2), abs=0.2)  # |margin| is of the size of sqrt(2 / D) = 0.4
+    total, _ = reward_loss(model, pairs, CFG, grading_weight=0.1)
+    assert (total - ranking) / 5 == pytest.approx(0.1 * 8 * math.log(3), rel=1e-4)
+
+
+def test_gradient_against_finite_differences():
+    pairs = random_pairs(3)
+    numeric, exact = slope(lambda model: reward_loss(model, pairs, CFG)[0], random_reward_model())
+    assert numeric == pytest.approx(exact, rel=1e-6)
+
+
+def test_margins_reach_their_optimum():
+    """Free margins, one a level, trained by fit: they stop at log-odds of the label, to the digits of the sources."""
+    labels = np.array(preferences.SOFT_LABELS, np.float32)
+    loss = lambda margin, batch: (soft_label_loss(margin, jnp.asarray(labels)).sum(), 4)  # noqa: E731
+    done = fit(np.zeros(4, np.float32), loss, lambda step: None, optax.sgd(16.0), 400, progress=False)
+    np.testing.assert_allclose(done.params, [2.94, 1.73, 1.10, 0.62], atol=0.006)
+    np.testing.assert_allclose(done.params, optimal_margin(labels), atol=1e-3)
+    hard = soft_label_loss(np.array([1.0, 3.0, 10.0]), np.ones(3))
+    assert hard[0] > hard[1] > hard[2]  # without soft labels it pays to go on for ever
+
+
+def test_rewards_come_back_by_prompt():
+    tok, model = tokenizer(), init_reward_model(init(TEXT_CFG, 0), TEXT_CFG)
+    groups = [
+        [written(tok, "7"), written(tok, "")],
+        [written(tok, "the park")],
+        [Response("8", tuple(tok.encode("8")))],
+    ]
+    found = rewards(model, TEXT_CFG, tok, ["3 + 4 =", "Where?", "4 + 4 ="], groups, batch_size=3)
+    assert [len(values) for values in found] == [2, 1, 1]
+    alone = rewards(model, TEXT_CFG, tok, ["Where?"], [groups[1]], batch_size=3)
+    np.testing.assert_allclose(found[1], alone[0], rtol=1e-5)  # float32
+    with pytest.raises(ValueError, match="no token"):
+        rewards(model, TEXT_CFG, tok, ["Where?"], [[Response("", ())]])
+
+
+def test_margins_are_differences_of_rewards():
+    model, pairs = random_reward_model(), random_pairs(5)
+    found = read(model, pairs.rows, CFG).rewards
+    np.testing.assert_allclose(margins(model, pairs, CFG, batch_size=4), found[:5] - found[5:], rtol=1e-4, atol=1e-4)
