@@ -3,13 +3,14 @@
 import argparse
 import sys
 
-from .commands import adapt, generate, info, train
+from .commands import adapt, generate, info, palettize, train
 
 # name: module; the help is the first line of the docstring of its run
 COMMANDS = {
     "adapt": adapt,
     "generate": generate,
     "info": info,
+    "palettize": palettize,
     "train": train,
 }
 

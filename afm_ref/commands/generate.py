@@ -2,7 +2,8 @@
 
 
 def add_arguments(parser):
-    parser.add_argument("--model", metavar="FOLDER", help="a Hugging Face folder (default: the shipped tiny model)")
+    parser.add_argument("--model", metavar="FOLDER", help="a Hugging Face folder, or one of `palettize` (default: the "
+                        "shipped tiny model)")  # fmt: skip
     parser.add_argument("--adapter", metavar="PATH", help="of `adapt`, or a folder of PEFT's; the prompt is then a "
                         "request, and what is printed the answer")  # fmt: skip
     parser.add_argument("--prompt", default="The ", metavar="TEXT", help="the text to continue (default: %(default)r)")
@@ -68,6 +69,7 @@ def load_model(folder):
         from ..assets import load_tiny
 
         return load_tiny()
-    from ..interop import hugging_face
+    from ..interop import hugging_face, palettized
 
-    return *hugging_face.load(folder), hugging_face.load_tokenizer(folder)
+    load = palettized.load if palettized.is_palettized(folder) else hugging_face.load
+    return *load(folder), hugging_face.load_tokenizer(folder)

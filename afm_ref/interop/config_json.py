@@ -12,6 +12,7 @@ from pathlib import Path
 
 from afm_ref.config import AFMConfig
 
+PALETTIZED = "afm_ref_palettized"  # the folders of interop.palettized
 QK_NORM = {"qwen3": "before_rope", "llama": None}
 ARCHITECTURES = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM", "afm_ref": "AFMForCausalLM"}
 DEFAULT_THETA = 10_000.0  # what transformers takes where a file names none
@@ -96,6 +97,11 @@ def from_fields(fields: dict) -> AFMConfig:
     kind = fields.get("model_type")
     if kind == "afm_ref":
         return AFMConfig.from_dict({k: v for k, v in fields.items() if k not in OWN_BOOKKEEPING})
+    if kind == PALETTIZED:
+        raise ValueError(
+            "a palettized model is loaded by afm_ref.interop.palettized.load(folder), and run by "
+            "python -m afm_ref generate --model FOLDER"
+        )
     if not isinstance(kind, str) or kind not in QK_NORM:
         raise ValueError(f"model_type {kind!r} is not supported; known are {sorted(ARCHITECTURES)}")
     _refuse_other_maths(fields)

@@ -34,12 +34,22 @@ def read(folder: Path, shapes: dict[str, tuple], optional: dict[str, tuple], dty
     ValueError names the file and the tensor: for a file that is cut short or no safetensors file, for a missing,
     extra or doubled tensor, a wrong shape or dtype, a NaN or an infinity.
     """
+    return _values(locate(folder, shapes, optional), float_dtype(dtype))
+
+
+def locate(folder: Path, shapes: dict[str, tuple], optional: dict[str, tuple]) -> dict[str, tuple]:
+    """Return {tensor name: (file, dtype, shape)}, everything checked that can be without reading values."""
     where = _headers(folder)
     for name in [name for name in where if IGNORED.fullmatch(name)]:
         del where[name]
     _check_names(folder, set(where), set(shapes), set(optional))
     _check_headers(where, shapes | optional)
-    return _values(where, float_dtype(dtype))
+    return where
+
+
+def read_one(where: dict[str, tuple], name: str, dtype) -> np.ndarray:
+    """Return one of the tensors that `locate` found, as finite floats of that dtype."""
+    return _values({name: where[name]}, float_dtype(dtype))[name]
 
 
 def _check_headers(where, shapes):

@@ -1,0 +1,298 @@
+"""A palettized model as a folder: one safetensors file of codes and tables, config.json, the tokenizer.
+
+save(folder, quantized, cfg)            # of `quantization.quantize`
+params, cfg = load(folder)              # bit for bit, and never a matrix of floats in memory
+
+The tensors bear Hugging Face's names. A projection has .codes, .tables and .exponent, the embedding .codes, .scale and
+.exponent (see `quantization.weights`); gains are as they were. The header's metadata says how each matrix is packed and
+has a checksum of every tensor. All else in the header follows from the config, so it is written before the tensors are
+there, and compared byte for byte when it is read.
+"""
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from afm_ref.config import AFMConfig
+from afm_ref.quantization import Int8, Palettized, packing
+from afm_ref.transformer import Layer, Params, ungroup
+
+from . import config_json, hugging_face, tensor_files
+
+FILE = "palettized.safetensors"
+FORMAT = "afm_ref.palettized.1"
+MOST_HEADER_BYTES = 1 << 26
+KINDS = {"U8": "uint8", "I8": "int8", "I16": "int16", "F16": "float16", "BF16": "bfloat16"}
+KINDS = {kind: np.dtype(name) for kind, name in (KINDS | tensor_files.FLOATS).items()}
+NAMES = {dtype: kind for kind, dtype in KINDS.items()}
+PARTS = {Palettized: ("codes", "tables", "exponent"), Int8: ("codes", "scale", "exponent")}
+
+
+class Contents(NamedTuple):
+    """What a file holds, apart from the numbers."""
+
+    cfg: AFMConfig
+    packed: dict[str, tuple[int, int]]  # name of a projection: (bits, rows_per_table)
+    tensors: dict[str, tuple[np.dtype, tuple]]  # name: (dtype, shape), in the order of the file
+
+    def ranges(self) -> dict[str, tuple[int, int]]:
+        """Return where each tensor begins and ends, in bytes behind the header."""
+        sizes = [dtype.itemsize * int(np.prod(shape, dtype=np.int64)) for dtype, shape in self.tensors.values()]
+        ends = np.cumsum([0, *sizes]).tolist()
+        return dict(zip(self.tensors, zip(ends, ends[1:])))
+
+    def header(self, checksums: Mapping[str, int]) -> bytes:
+        """Return all bytes in front of the tensors, as many whatever the checksums are; a missing one counts as 0."""
+        ranges = self.ranges()
+        entries = {
+            name: {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": list(ranges[name])}
+            for name, (dtype, shape) in self.tensors.items()
+        }
+        about = {
+            "format": FORMAT,
+            "config": json.dumps(self.cfg.to_dict(), sort_keys=True),
+            "bits, rows_per_table": json.dumps(self.packed, sort_keys=True),
+            "crc32": json.dumps({name: f"{checksums.get(name, 0):08x}" for name in self.tensors}),
+        }
+        text = json.dumps({"__metadata__": about} | entries).encode()
+        text += b" " * (-len(text) % 8)
+        return struct.pack("<Q", len(text)) + text
+
+    def file_bytes(self) -> int:
+        """Return the size of the file."""
+        return len(self.header({})) + max(end for _, end in self.ranges().values())
+
+
+def save(folder: str | os.PathLike, params: Params, cfg: AFMConfig, tokenizer=None) -> None:
+    """Write the folder of a quantized model; nothing in it changes unless all could be written.
+
+    tokenizer: anything with `.save(path)` and `.vocab_size`. Raises ValueError for weights that are not quantized, or
+    have an adapter, or do not fit cfg, and for a folder that holds another model.
+
+    Source: the safetensors format [standard]; names and metadata [ours].
+    Test: tests/interop/test_palettized.py::test_what_is_saved_is_loaded
+    """
+    contents, writers = contents_of(params, cfg), {}
+    if tokenizer is not None:
+        if tokenizer.vocab_size > cfg.vocab_size:
+            raise ValueError(f"the tokenizer has {tokenizer.vocab_size} ids, vocab_size is {cfg.vocab_size}")
+        writers["tokenizer.json"] = tokenizer.save
+    write(folder, contents, (part for name, w in _named(params).items() for part in parts(name, w).items()), writers)
+
+
+def load(folder: str | os.PathLike) -> tuple[Params, AFMConfig]:
+    """Return (params, cfg) of a folder that `save` wrote, the weights packed as they are in the file.
+
+    Raises FileNotFoundError for a missing file, and ValueError that names the file for everything that was cut short,
+    changed or is of another format.
+
+    Source: our own format [ours].
+    Test: tests/interop/test_palettized.py::test_every_damage_is_refused
+    """
+    folder = Path(folder)
+    cfg, path = _read_config(folder), folder / FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist, but config.json says that the model is in it")
+    with open(path, "rb") as file:
+        try:
+            contents, checksums = _read_header(file, cfg)
+            arrays = {name: _read_tensor(file, name, contents, checksums[name]) for name in contents.tensors}
+        except ValueError as error:
+            raise ValueError(f"{path} {error}") from None
+    return _assembled(arrays, contents), cfg
+
+
+def is_palettized(folder: str | os.PathLike) -> bool:
+    """Return whether a folder's config.json says that it holds a palettized model."""
+    path = Path(folder) / "config.json"
+    return path.is_file() and config_json.read_json(path).get("model_type") == config_json.PALETTIZED
+
+
+def file_bytes(params: Params, cfg: AFMConfig) -> int:
+    """Return the bytes of the file of these params: the stored bytes of `quantization.sizes`, and the header.
+
+    Source: the safetensors format [standard].
+    Test: tests/interop/test_palettized.py::test_the_size_is_known_beforehand
+    """
+    return contents_of(params, cfg).file_bytes()
+
+
+def planned(cfg: AFMConfig, packed: Mapping[str, tuple[int, int]], gains: Mapping | None = None) -> Contents:
+    """Return what the file of such a model holds: packed {name of a projection: (bits, rows_per_table)}.
+
+    gains: {name: dtype} of the weights without packing, float32 by default.
+
+    Source: our own [ours].
+    Test: tests/interop/test_palettized.py::test_the_size_is_known_beforehand
+    """
+    tensors = {}
+    for name, shape in hugging_face.tensor_shapes(cfg).items():
+        if len(shape) == 1:
+            tensors[name] = (np.dtype(np.float32 if gains is None else gains[name]), shape)
+            continue
+        tensors[f"{name}.exponent"] = (np.dtype(np.int16), ())
+        if name in (hugging_face.EMBED, hugging_face.UNEMBED):
+            tensors[f"{name}.codes"] = (np.dtype(np.int8), shape)
+            tensors[f"{name}.scale"] = (np.dtype(np.float16), shape[:1])
+        else:
+            bits, rows = packed[name]
+            tensors[f"{name}.codes"] = (np.dtype(np.uint8), (shape[0], packing.packed_bytes(shape[1], bits)))
+            tensors[f"{name}.tables"] = (np.dtype(np.float16), (-(-shape[0] // rows), 2**bits))
+    order = sorted(tensors, key=lambda name: (-tensors[name][0].itemsize, name))  # so that all are aligned
+    return Contents(cfg, dict(packed), {name: tensors[name] for name in order})
+
+
+def contents_of(params: Params, cfg: AFMConfig) -> Contents:
+    """Return what the file of these params holds; ValueError where they are not quantized, or do not fit cfg."""
+    weights, shapes = _named(params), hugging_face.tensor_shapes(cfg)
+    for name in sorted(weights.keys() ^ shapes.keys()):
+        raise ValueError(f"params and cfg disagree: {name} is only in the {'cfg' if name in shapes else 'params'}")
+    for name, w in weights.items():
+        gain = len(shapes[name]) == 1
+        if (type(w) in PARTS) == gain or (gain and not hasattr(w, "__array_namespace__")):
+            raise ValueError(
+                f"{name} is a {type(w).__name__}: quantization.quantize makes a palettized model, lora.detach takes an "
+                "adapter off"
+            )
+    packed = {name: (w.bits, w.rows_per_table) for name, w in weights.items() if isinstance(w, Palettized)}
+    gains = {name: w.dtype for name, w in weights.items() if type(w) not in PARTS}
+    contents = planned(cfg, packed, gains)
+    for name, w in weights.items():
+        for part, array in parts(name, w).items():
+            if contents.tensors.get(part) != (array.dtype, array.shape):
+                raise ValueError(
+                    f"{part} is {array.dtype} {array.shape}, but cfg asks for {contents.tensors.get(part)}"
+                )
+    return contents
+
+
+def parts(name: str, w) -> dict[str, np.ndarray]:
+    """Return {name in the file: array} of one weight."""
+    if type(w) not in PARTS:
+        return {name: np.asarray(w)}
+    return {f"{name}.{part}": np.asarray(getattr(w, part)) for part in PARTS[type(w)]}
+
+
+def write(
+    folder, contents: Contents, arrays: Iterable[tuple[str, np.ndarray]], writers: Mapping[str, Callable]
+) -> None:
+    """Write the folder: the tensors in whatever order they come, further files by their writers; all or nothing.
+
+    arrays: (name, array) of every tensor; only one need be in memory at a time.
+    """
+    folder = Path(folder)
+    check_target(folder)
+    fields = {"model_type": config_json.PALETTIZED} | contents.cfg.to_dict()
+    first = {FILE: lambda path: _write_tensors(path, contents, arrays)}
+    tensor_files.write_together(folder, first | dict(writers) | {"config.json": tensor_files.json_writer(fields)})
+
+
+def check_target(folder: Path) -> None:
+    """Raise ValueError if the folder is a file, or holds a model of another kind."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; a palettized model needs the name of a folder")
+    for other in (tensor_files.SINGLE, tensor_files.INDEX):
+        if (folder / other).exists():
+            raise ValueError(f"{folder} holds {other}, a model of another kind: choose another folder")
+
+
+def _write_tensors(path, contents, arrays):
+    """Write the header, each tensor to its place, then the header again with their checksums."""
+    ranges, checksums, start = contents.ranges(), {}, len(contents.header({}))
+    with open(path, "wb") as file:
+        for name, array in arrays:
+            data = _bytes_of(np.ascontiguousarray(array))
+            file.seek(start + ranges[name][0])
+            file.write(data)
+            checksums[name] = zlib.crc32(data)
+        file.seek(0)
+        file.write(contents.header(checksums))
+
+
+def _bytes_of(array):
+    return array.reshape(-1).view(np.uint8).data
+
+
+def _read_config(folder):
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: a palettized model is a folder with config.json and {FILE}")
+    fields = config_json.read_json(path)
+    if fields.pop("model_type", None) != config_json.PALETTIZED:
+        raise ValueError(f"{path} is of no palettized model: hugging_face.load loads others")
+    try:
+        cfg = AFMConfig.from_dict(fields)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    if cfg.n_layers > config_json.MOST_LAYERS:
+        raise ValueError(f"{path}: {cfg.n_layers} layers; no model has more than {config_json.MOST_LAYERS}")
+    return cfg
+
+
+def _read_header(file, cfg):
+    """Return (contents, checksums): the header must be what we would write for such contents, byte for byte."""
+    size, start = os.fstat(file.fileno()).st_size, file.read(8)
+    length = struct.unpack("<Q", start)[0] if len(start) == 8 else MOST_HEADER_BYTES + 1
+    if length > min(MOST_HEADER_BYTES, size - 8):
+        raise ValueError("is cut short or no safetensors file: copy it again")
+    raw = file.read(length)
+    try:
+        entries = json.loads(raw)
+        about = entries["__metadata__"]
+        if about["format"] != FORMAT:
+            raise ValueError(f"is of the format {about['format']!r}, expected {FORMAT!r}")
+        packed = {name: (bits, rows) for name, (bits, rows) in json.loads(about["bits, rows_per_table"]).items()}
+        checksums = {name: int(text, 16) for name, text in json.loads(about["crc32"]).items()}
+        gains = {name: KINDS[entry["dtype"]] for name, entry in entries.items() if "dtype" in entry}
+        contents = planned(cfg, packed, gains)
+        expected = contents.header(checksums)
+    except (KeyError, TypeError, AttributeError, ArithmeticError, json.JSONDecodeError, UnicodeDecodeError):
+        raise ValueError(f"has no header of the format {FORMAT} that fits config.json: copy both again") from None
+    if start + raw != expected:
+        raise ValueError("was changed after it was written, or belongs to another config.json: copy both again")
+    if size != contents.file_bytes():
+        raise ValueError(f"has {size} bytes, expected {contents.file_bytes()}: copy it again")
+    return contents, checksums
+
+
+def _read_tensor(file, name, contents, checksum):
+    array = np.empty(contents.tensors[name][1], contents.tensors[name][0])
+    data = _bytes_of(array)
+    if file.readinto(data) != len(data) or zlib.crc32(data) != checksum:
+        raise ValueError(f"was changed after it was written: the checksum of {name} differs; copy it again")
+    return array
+
+
+def _assembled(arrays, contents):
+    """Return the params of the arrays, named as in the file."""
+    shapes = hugging_face.tensor_shapes(contents.cfg)
+
+    def weight(name):
+        if name in arrays or name not in shapes:
+            return arrays.get(name)
+        if name not in contents.packed:
+            return Int8(*(arrays[f"{name}.{part}"] for part in PARTS[Int8]))
+        bits, rows = contents.packed[name]
+        pad = -shapes[name][1] % packing.group(bits)[0]
+        return Palettized(*(arrays[f"{name}.{part}"] for part in PARTS[Palettized]), bits, rows, pad)
+
+    layers = tuple(
+        Layer(*(weight(hugging_face.layer_tensor(i, field)) for field in Layer._fields))
+        for i in range(contents.cfg.n_layers)
+    )
+    return Params(weight(hugging_face.EMBED), layers, weight(hugging_face.FINAL_NORM), weight(hugging_face.UNEMBED))
+
+
+def _named(params):
+    """Return {name in a folder of Hugging Face's: weight} of the weights that are there."""
+    ends = {hugging_face.EMBED: params.embed, hugging_face.FINAL_NORM: params.final_norm}
+    weights = ends | {hugging_face.UNEMBED: params.unembed}
+    for i, layer in enumerate(ungroup(params.layers)):
+        weights |= {hugging_face.layer_tensor(i, field): w for field, w in layer._asdict().items()}
+    return {name: w for name, w in weights.items() if w is not None}

@@ -1,0 +1,162 @@
+"""From a model folder on disk to a palettized one, one matrix in memory at a time.
+
+palettize_folder("my_model", "my_model_small", average_bits=3.5)
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from afm_ref.config import AFMConfig
+from afm_ref.quantization import allocate, int8, palettize, weight_counts
+from afm_ref.quantization.palettize import ROWS_PER_TABLE, checked_matrix
+
+from . import config_json, hugging_face, palettized, tensor_files
+
+FEW, MANY = 2, 4  # the widths that are mixed
+SAMPLED_TABLES = 32  # as many tables of a matrix tell its error
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+
+def palettize_folder(
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    average_bits: float = 3.5,
+    rows_per_table: int = ROWS_PER_TABLE,
+    costs: Mapping | None = None,
+    progress: bool = True,
+) -> dict[tuple[str, int], int]:
+    """Palettize a Hugging Face folder into another folder, which `palettized.load` reads; return the bits chosen.
+
+    The source may be one file or shards, of 32 or 16 bits. The target is the same, byte for byte, as that of
+    `palettized.save(target, quantize(params, bits), cfg)`, but no more than one matrix is in memory at a time. It
+    changes in one step at the end: an interrupted run leaves it as it was.
+
+    average_bits: 2 to 4 bits per projection weight; what lies between is a mix of 2 and 4. costs: the loss that each
+    matrix costs, {(matrix, layer): {2: loss, 4: loss}}, as `quantization.measured` measures it with text at hand.
+    Without them `weight_errors` takes the place of the loss.
+
+    Source: TR24 section 5, BLOG24 (mixed 2 and 4 bits, 3.5 on average) [confirmed]; how it is done on disk [ours].
+    Test: tests/interop/test_palettizing.py::test_streaming_gives_the_file_of_quantize
+    """
+    source, target = Path(source), Path(target)
+    palettized.check_target(target)
+    if not FEW <= average_bits <= MANY:
+        raise ValueError(f"average_bits is {average_bits}: give {FEW} to {MANY}")
+    if isinstance(rows_per_table, bool) or rows_per_table < 1:
+        raise ValueError(f"rows_per_table must be at least 1, got {rows_per_table!r}")
+    checkpoint = Checkpoint(source)
+    weights = weight_counts(checkpoint.cfg)
+    if average_bits in (FEW, MANY):
+        bits = dict.fromkeys(weights, int(average_bits))
+    else:
+        costs = weight_errors(checkpoint, rows_per_table, progress) if costs is None else costs
+        bits = allocate(costs, weights, average_bits)
+    packed = {hugging_face.layer_tensor(i, field): (b, rows_per_table) for (field, i), b in bits.items()}
+    contents = palettized.planned(checkpoint.cfg, packed)
+    copies = {name: partial(shutil.copyfile, source / name) for name in TOKENIZER_FILES if (source / name).is_file()}
+    palettized.write(target, contents, _packed_arrays(checkpoint, contents, progress), copies)
+    return bits
+
+
+class Checkpoint:
+    """A model folder of Hugging Face's, whose tensors are read one by one.
+
+    Source: the safetensors format; transformers' file names [standard].
+    Test: tests/interop/test_palettizing.py::test_streaming_gives_the_file_of_quantize
+    """
+
+    def __init__(self, folder: Path):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder} is not a folder; nothing is downloaded here: give a local model folder")
+        self.cfg: AFMConfig = config_json.read(folder / "config.json")
+        self.shapes = hugging_face.tensor_shapes(self.cfg)
+        head = {hugging_face.UNEMBED: self.shapes[hugging_face.EMBED]} if self.cfg.tie_embeddings else {}
+        self.where = tensor_files.locate(folder, self.shapes, head)
+        ends = [self.read(name) for name in head if name in self.where for name in (hugging_face.EMBED, name)]
+        if ends and not np.array_equal(*ends):
+            raise ValueError(
+                f"{folder}: config.json ties the embeddings, but {hugging_face.UNEMBED} differs from the embedding"
+            )
+
+    def read(self, name: str) -> np.ndarray:
+        """Return one tensor as float32."""
+        return tensor_files.read_one(self.where, name, np.float32)
+
+    def file_bytes(self) -> int:
+        """Return the bytes of all its files of tensors."""
+        return sum(path.stat().st_size for path in {path for path, _, _ in self.where.values()})
+
+
+def weight_errors(checkpoint: Checkpoint, rows_per_table: int = ROWS_PER_TABLE, progress: bool = True) -> dict:
+    """Return {(matrix, layer): {bits: error}} at 2 and 4 bits, what stands for the loss where no text is at hand.
+
+        error = |W - W_b|^2 / |W|^2
+
+    Matrices count alike whatever their size, for each disturbs its own output by that share. Which of them the loss
+    depends on most it cannot say: costs measured on text are better. At most SAMPLED_TABLES tables of a matrix are
+    looked at, evenly spread.
+
+    Source: none; relative error as a proxy [ours].
+    Test: tests/interop/test_palettizing.py::test_a_matrix_that_is_hard_to_palettize_gets_more_bits
+    """
+    costs = {}
+    for key in _bar(weight_counts(checkpoint.cfg), "measure", progress):
+        w = _sampled(checked_matrix(checkpoint.read(hugging_face.layer_tensor(key[1], key[0]))), rows_per_table)
+        total = float(np.square(w, dtype=np.float64).sum()) or 1.0
+        errors = (w - palettize(w, bits, rows_per_table).dense() for bits in (FEW, MANY))
+        costs[key] = {b: float(np.square(e, dtype=np.float64).sum()) / total for b, e in zip((FEW, MANY), errors)}
+    return costs
+
+
+def read_costs(path: str | os.PathLike) -> dict:
+    """Return the costs in a JSON file: {"layers.0.wq": {"2": loss, "4": loss}, ...}, one entry for every matrix.
+
+    Raises ValueError that names the file for anything else.
+
+    Source: our own format [ours].
+    Test: tests/interop/test_palettizing.py::test_costs_from_a_file_choose_the_bits
+    """
+    costs = {}
+    for name, entry in config_json.read_json(Path(path)).items():
+        match name.split("."):
+            case ["layers", number, matrix] if number.isdecimal() and isinstance(entry, dict):
+                try:
+                    costs[matrix, int(number)] = {int(bits): float(cost) for bits, cost in entry.items()}
+                    continue
+                except (TypeError, ValueError):
+                    pass
+        raise ValueError(
+            f'{path}: {json.dumps({name: entry})[:80]} is not of the form {{"layers.0.wq": {{"2": 0.1, "4": 0.01}}}}'
+        )
+    return costs
+
+
+def _packed_arrays(checkpoint, contents, progress) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield (name, array) of all parts of all tensors, one matrix after the other."""
+    for name in _bar(checkpoint.shapes, "palettize", progress):
+        w = checkpoint.read(name)
+        if name in contents.packed:
+            w = palettize(w, *contents.packed[name])
+        elif w.ndim == 2:
+            w = int8(w)
+        yield from palettized.parts(name, w).items()
+
+
+def _sampled(w, rows_per_table):
+    """Return the rows of SAMPLED_TABLES tables or fewer, evenly spread over the matrix."""
+    tables = -(-len(w) // rows_per_table)
+    chosen = np.unique(np.linspace(0, tables - 1, SAMPLED_TABLES).round().astype(int))
+    rows = (chosen[:, None] * rows_per_table + np.arange(rows_per_table)).reshape(-1)
+    return w[rows[rows < len(w)]]
+
+
+def _bar(items, what, progress):
+    from tqdm.auto import tqdm
+
+    return tqdm(items, desc=what, unit="tensor", disable=not progress, leave=False)

@@ -1,0 +1,198 @@
+"""Palettized folders: bit for bit, at the predicted size, without a matrix of floats; every damage is refused."""
+
+import dataclasses
+import json
+import tracemalloc
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from afm_ref import assets, lora
+from afm_ref.config import AFMConfig
+from afm_ref.interop import hugging_face, palettized
+from afm_ref.quantization import Palettized, quantize, sizes
+from afm_ref.quantization.palettize import MATRICES
+from afm_ref.transformer import forward, group, init
+from tests.interop.models import LLAMA, QWEN3, random_params, random_tokens
+
+MIXED = {(name, i): (2, 3, 4, 1, 4, 2, 8)[(j + i) % 7] for j, name in enumerate(MATRICES) for i in range(2)}
+
+
+def quantized(cfg, bits=MIXED):
+    return quantize(random_params(cfg), bits, rows_per_table=5)
+
+
+def assert_same(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)  # bits, rows_per_table and pad are in it
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert x.dtype == y.dtype and np.array_equal(x, y)
+
+
+@pytest.mark.parametrize("cfg", [LLAMA, QWEN3], ids=["tied", "untied"])
+def test_what_is_saved_is_loaded(tmp_path, cfg):
+    params = quantized(cfg)
+    params = params._replace(final_norm=params.final_norm.astype(np.float16))
+    palettized.save(tmp_path, params._replace(layers=group(params.layers)), cfg)
+    loaded, found = palettized.load(tmp_path)
+    assert found == cfg and palettized.is_palettized(tmp_path)
+    assert_same(loaded, params)
+    tokens = random_tokens(cfg)
+    np.testing.assert_array_equal(forward(loaded, tokens, cfg), forward(params, tokens, cfg))
+    on_jax = jax.tree.map(jnp.asarray, params)
+    palettized.save(tmp_path / "jax", on_jax, cfg)
+    assert (tmp_path / "jax" / palettized.FILE).read_bytes() == (tmp_path / palettized.FILE).read_bytes()
+
+
+def test_the_file_is_a_safetensors_file_of_known_names(tmp_path):
+    """Read by the library of that name, and unpacked by hand."""
+    params = quantized(LLAMA)
+    palettized.save(tmp_path, params, LLAMA)
+    tensors = safetensors.numpy.load_file(tmp_path / palettized.FILE)
+    name = "model.layers.1.mlp.down_proj.weight"
+    codes, tables, exponent = (tensors[f"{name}.{part}"] for part in ("codes", "tables", "exponent"))
+    bits = MIXED["w_down", 1]
+    every = np.unpackbits(codes, axis=1, bitorder="little")[:, : LLAMA.d_ff * bits].reshape(LLAMA.d_model, -1, bits)
+    which = every @ (1 << np.arange(bits))
+    dense = tables.astype(np.float32)[np.arange(LLAMA.d_model)[:, None] // 5, which] * 2.0 ** int(exponent)
+    np.testing.assert_array_equal(dense, params.layers[1].w_down.dense())
+    embed = {part: tensors[f"model.embed_tokens.weight.{part}"] for part in ("codes", "scale", "exponent")}
+    scale = embed["scale"].astype(np.float32) * 2.0 ** int(embed["exponent"])
+    np.testing.assert_array_equal(embed["codes"] * scale[:, None], params.embed.dense())
+    np.testing.assert_array_equal(tensors["model.norm.weight"], params.final_norm)
+
+
+@pytest.mark.parametrize("cfg", [LLAMA, QWEN3], ids=["tied", "untied"])
+def test_the_size_is_known_beforehand(tmp_path, cfg):
+    params = quantized(cfg)
+    predicted = palettized.file_bytes(params, cfg)
+    packed = {hugging_face.layer_tensor(i, name): (bits, 5) for (name, i), bits in MIXED.items()}
+    assert palettized.planned(cfg, packed).file_bytes() == predicted  # without any weights
+    palettized.save(tmp_path, params, cfg)
+    path = tmp_path / palettized.FILE
+    header_bytes = 8 + int.from_bytes(path.read_bytes()[:8], "little")
+    assert path.stat().st_size == predicted == header_bytes + sizes(params).stored_bytes
+
+
+def test_loading_makes_no_matrix_of_floats(tmp_path):
+    cfg = AFMConfig(vocab_size=64, d_model=192, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=64, d_ff=1024)
+    packed = {hugging_face.layer_tensor(i, name): (2, 16) for i in range(2) for name in MATRICES}
+    contents = palettized.planned(cfg, packed)
+    zeros = ((name, np.zeros(shape, dtype)) for name, (dtype, shape) in contents.tensors.items())
+    palettized.write(tmp_path, contents, zeros, {})
+    palettized.load(tmp_path)  # imports
+    tracemalloc.start()
+    params, _ = palettized.load(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    one_matrix = 1024 * 192 * 4
+    assert isinstance(params.layers[0].w_up, Palettized)
+    assert peak < sizes(params).stored_bytes + one_matrix / 4  # codes unpacked to bytes would be as much
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """(a folder to damage, its sound bytes)"""
+    folder = tmp_path_factory.mktemp("sound")
+    palettized.save(folder, quantized(LLAMA), LLAMA)
+    return folder, (folder / palettized.FILE).read_bytes()
+
+
+def refused(folder, data) -> bool:
+    """Return whether the file is refused by a ValueError that names it."""
+    (folder / palettized.FILE).write_bytes(data)
+    try:
+        palettized.load(folder)
+    except ValueError as error:
+        return palettized.FILE in str(error)
+    return False
+
+
+@settings(max_examples=100)
+@given(data=st.data(), bit=st.integers(0, 7), part=st.sampled_from(["header", "tensors"]))
+def test_every_damage_is_refused(sound, data, bit, part):
+    """A flipped bit anywhere, in the header's spaces too; a cut anywhere; something at the end."""
+    folder, good = sound
+    start = 8 + int.from_bytes(good[:8], "little")
+    at = data.draw(st.integers(0, start - 1) if part == "header" else st.integers(start, len(good) - 1))
+    bad = bytearray(good)
+    bad[at] ^= 1 << bit
+    assert refused(folder, bytes(bad)) and refused(folder, good[:at]) and refused(folder, good + bytes(bit + 1))
+    assert not refused(folder, good)
+
+
+def test_foreign_files_are_refused(sound, tmp_path):
+    folder, good = sound
+    other = safetensors.numpy.save({"model.norm.weight": np.ones(3, np.float32)})
+    for data in (b"", other, json.dumps({"a": 1}).encode(), good.replace(b"palettized.1", b"palettized.2")):
+        assert refused(folder, data)
+    (folder / palettized.FILE).write_bytes(good)
+
+
+@pytest.mark.parametrize("change", [{"norm_eps": 1e-3}, {"rope_theta": 2e4}, {"d_model": 16}, {"n_layers": 1}])
+def test_another_config_is_refused(tmp_path, change):
+    palettized.save(tmp_path, quantized(LLAMA), LLAMA)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=r"palettized.safetensors .*config\.json"):
+        palettized.load(tmp_path)
+
+
+def test_each_loader_names_the_other(tmp_path):
+    palettized.save(tmp_path / "packed", quantized(LLAMA), LLAMA)
+    hugging_face.save(tmp_path / "plain", random_params(LLAMA), LLAMA)
+    with pytest.raises(ValueError, match=r"config.json: a palettized model is loaded by .*palettized\.load\(folder\)"):
+        hugging_face.load(tmp_path / "packed")
+    with pytest.raises(ValueError, match=r"hugging_face\.load"):
+        palettized.load(tmp_path / "plain")
+    (tmp_path / "packed" / palettized.FILE).unlink()
+    with pytest.raises(FileNotFoundError, match=r"palettized\.safetensors"):
+        palettized.load(tmp_path / "packed")
+
+
+def test_what_cannot_be_saved_leaves_the_folder_as_it_was(tmp_path):
+    params = quantized(LLAMA)
+    half = params._replace(embed=random_params(LLAMA).embed)
+    shorter = params._replace(layers=params.layers[:1])
+    other = dataclasses.replace(LLAMA, d_ff=12)
+    hugging_face.save(tmp_path / "plain", random_params(LLAMA), LLAMA)
+    for what, cfg, folder, message in (
+        (half, LLAMA, "new", "embed_tokens.weight is a ndarray"),
+        (lora.attach(params, rank=1), LLAMA, "new", "is a LoRA"),
+        (shorter, LLAMA, "new", "only in the cfg"),
+        (params, other, "new", "but cfg asks for"),
+        (params, LLAMA, "plain", "holds model.safetensors"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            palettized.save(tmp_path / folder, what, cfg)
+    assert not (tmp_path / "new").exists() and not (tmp_path / "plain" / palettized.FILE).exists()
+
+
+def test_an_adapter_finds_its_palettized_base_again(tmp_path):
+    """The fingerprint is of what the file holds, on NumPy and JAX, stacked or not, and of nothing else."""
+    params = quantized(LLAMA, 4)
+    palettized.save(tmp_path, params, LLAMA)
+    loaded, _ = palettized.load(tmp_path)
+    mark = lora.files.fingerprint(params)
+    on_jax = jax.tree.map(jnp.asarray, loaded)
+    assert mark == lora.files.fingerprint(loaded) == lora.files.fingerprint(on_jax)
+    assert mark == lora.files.fingerprint(on_jax._replace(layers=group(on_jax.layers)))
+    assert mark != lora.files.fingerprint(quantized(LLAMA, 2))
+    adapted = lora.attach(loaded, rank=2)
+    lora.files.save(tmp_path / "adapter", adapted)
+    back = lora.files.put(palettized.load(tmp_path)[0], lora.files.load(tmp_path / "adapter"))
+    assert_same(lora.detach(back), params)
+
+
+def test_the_tokenizer_comes_along(tmp_path):
+    tokenizer = hugging_face.load_tokenizer(assets.FOLDER)
+    cfg = dataclasses.replace(LLAMA, vocab_size=tokenizer.vocab_size)
+    params = quantize(init(cfg, 0), 2)
+    palettized.save(tmp_path, params, cfg, tokenizer=tokenizer)
+    assert hugging_face.load_tokenizer(tmp_path).encode("a b").tolist() == tokenizer.encode("a b").tolist()
+    with pytest.raises(ValueError, match="vocab_size is 17"):
+        palettized.save(tmp_path / "other", quantized(LLAMA), LLAMA, tokenizer=tokenizer)

@@ -1,0 +1,159 @@
+"""From a Hugging Face folder to a palettized one on disk, as a library and as python -m afm_ref palettize."""
+
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from afm_ref import __main__ as command_line
+from afm_ref import assets, lora, transformer
+from afm_ref.config import AFM_TINY, AFMConfig
+from afm_ref.interop import hugging_face, palettized, palettizing
+from afm_ref.quantization import quantize, sizes
+from afm_ref.quantization.palettize import MATRICES
+from tests.interop.files import named_tensors, write_folder
+from tests.interop.models import LLAMA, QWEN3, map_weights, random_params
+
+
+def contents(folder):
+    """Return {file name: bytes}, what is hidden included."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else None
+
+
+@pytest.mark.parametrize(
+    "cfg, kind, average", [(QWEN3, "F32", 3.5), (QWEN3, "F16", 2.9), (LLAMA, "BF16", 3.5), (LLAMA, "F32", 4)]
+)
+def test_streaming_gives_the_file_of_quantize(tmp_path, cfg, kind, average):
+    """Of one file and of shards, in 32 and 16 bits: the same bytes as from the whole model in memory."""
+    tensors = {name: (kind, w) for name, w in named_tensors(random_params(cfg)).items()}
+    names = sorted(tensors)
+    shards = None if kind == "F32" else {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    write_folder(tmp_path / "source", cfg, tensors, shards)
+    (tmp_path / "source" / "tokenizer.json").write_text("{}")
+    bits = palettizing.palettize_folder(tmp_path / "source", tmp_path / "ours", average, 5, progress=False)
+    params, _ = hugging_face.load(tmp_path / "source")
+    palettized.save(tmp_path / "whole", quantize(params, bits, 5), cfg)
+    written = contents(tmp_path / "ours")
+    assert written.pop("tokenizer.json") == b"{}" and written == contents(tmp_path / "whole")
+    found = sizes(palettized.load(tmp_path / "ours")[0]).projection_bits
+    assert found == 4 if average == 4 else average - 0.3 < found <= average and set(bits.values()) == {2, 4}
+
+
+def test_one_matrix_is_in_memory_at_a_time(tmp_path):
+    cfg = AFMConfig(vocab_size=64, d_model=128, n_layers=6, n_heads=2, n_kv_heads=2, head_dim=64, d_ff=256)
+    hugging_face.save(tmp_path / "source", transformer.init(cfg, 0), cfg)
+    small = tmp_path / "small"
+    write_folder(tmp_path / "tiny", LLAMA, named_tensors(random_params(LLAMA)))
+    palettizing.palettize_folder(tmp_path / "tiny", small, 2, progress=False)  # imports
+    tracemalloc.start()
+    palettizing.palettize_folder(tmp_path / "source", small, 2, progress=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    whole = (tmp_path / "source" / "model.safetensors").stat().st_size
+    assert peak < whole / 2, f"{peak} of {whole} bytes"
+
+
+@pytest.mark.parametrize("before", ["nothing", "a model"])
+def test_an_interrupted_run_leaves_the_target_as_it_was(tmp_path, monkeypatch, before):
+    write_folder(tmp_path / "source", LLAMA, named_tensors(random_params(LLAMA)))
+    target = tmp_path / "target"
+    if before == "a model":
+        palettizing.palettize_folder(tmp_path / "source", target, 2, progress=False)
+    old, calls = contents(target), []
+
+    def interrupted(w, *settings):
+        calls.append(w)
+        if len(calls) == 5:
+            assert any(path.name.endswith(".tmp") for path in target.iterdir())  # it was half-written by then
+            raise KeyboardInterrupt
+        return original(w, *settings)
+
+    original = palettizing.palettize
+    monkeypatch.setattr(palettizing, "palettize", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        palettizing.palettize_folder(tmp_path / "source", target, 4, progress=False)
+    assert contents(target) == (old or {})
+
+
+def test_a_matrix_that_is_hard_to_palettize_gets_more_bits(tmp_path):
+    """Weights of four values cost nothing at 2 bits; those of layer 1 do, and 3 bits on average pay for them alone."""
+    params = map_weights(lambda w: np.sign(w) * np.float32(0.5) if w.ndim == 2 else w, random_params(QWEN3))
+    hard = random_params(QWEN3).layers[1]
+    params = params._replace(layers=(params.layers[0], hard))
+    write_folder(tmp_path / "source", QWEN3, named_tensors(params))
+    costs = palettizing.weight_errors(palettizing.Checkpoint(tmp_path / "source"), progress=False)
+    assert all(cost == {2: 0, 4: 0} for (_, i), cost in costs.items() if i == 0)
+    w = hard.wq.astype(np.float64)
+    by_hand = np.square(w - quantize(params, 2).layers[1].wq.dense()).sum() / np.square(w).sum()
+    assert costs["wq", 1][2] == pytest.approx(by_hand, rel=1e-5) and costs["wq", 1][4] < by_hand / 4
+    bits = palettizing.palettize_folder(tmp_path / "source", tmp_path / "out", 3, progress=False)
+    assert bits == {(name, i): (2, 4)[i] for name in MATRICES for i in (0, 1)}
+
+
+def test_costs_from_a_file_choose_the_bits(tmp_path):
+    write_folder(tmp_path / "source", QWEN3, named_tensors(random_params(QWEN3)))
+    entries = {f"layers.{i}.{name}": {"2": float(i == 0), "4": 0.0} for name in MATRICES for i in (0, 1)}
+    path = tmp_path / "costs.json"
+    path.write_text(json.dumps(entries))
+    costs = palettizing.read_costs(path)
+    bits = palettizing.palettize_folder(tmp_path / "source", tmp_path / "out", 3, costs=costs, progress=False)
+    assert bits == {(name, i): (4, 2)[i] for name in MATRICES for i in (0, 1)}
+    for wrong in ({"wq": {"2": 1}}, {"layers.0.wq": 3}, {"layers.x.wq": {"2": 1}}, {"layers.0.wq": {"two": 1}}):
+        path.write_text(json.dumps(wrong))
+        with pytest.raises(ValueError, match=r"costs\.json: .* is not of the form"):
+            palettizing.read_costs(path)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"average_bits": 1.9}, "give 2 to 4"),
+        ({"average_bits": float("nan")}, "give 2 to 4"),
+        ({"rows_per_table": 0}, "rows_per_table must be at least 1"),
+        ({"source": "nowhere"}, "is not a folder"),
+        ({"target": "source"}, "holds model.safetensors"),
+        ({"target": "source/config.json"}, "is a file"),
+    ],
+)
+def test_bad_input_is_refused(tmp_path, settings, message):
+    write_folder(tmp_path / "source", LLAMA, named_tensors(random_params(LLAMA)))
+    before = contents(tmp_path / "source")
+    settings = {"source": "source", "target": "new"} | settings
+    source, target = (tmp_path / settings.pop(name) for name in ("source", "target"))
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        palettizing.palettize_folder(source, target, **settings, progress=False)
+    assert contents(tmp_path / "source") == before and not (tmp_path / "new").exists()
+
+
+def test_the_command_palettizes_and_generate_runs_the_result(tmp_path, capsys, monkeypatch):
+    tokenizer = hugging_face.load_tokenizer(assets.FOLDER)
+    cfg = AFMConfig.from_dict(AFM_TINY.to_dict() | dict(d_model=24, n_layers=1, n_heads=2, n_kv_heads=1, d_ff=32))
+    hugging_face.save(tmp_path / "model", transformer.init(cfg, 0), cfg, dtype="float16", tokenizer=tokenizer)
+    monkeypatch.setattr(assets, "FOLDER", tmp_path / "model")  # what it takes if no folder is given
+    out = str(tmp_path / "small")
+    assert command_line.main(["palettize", "--bits", "3.5", "--out", out]) == 0
+    shown, err = capsys.readouterr()
+    lines = {line.split()[0]: line.split()[1] for line in shown.splitlines()}
+    params, cfg = palettized.load(out)
+    found = sizes(params)
+    assert float(lines["projection_bits"]) == round(found.projection_bits, 3) and 3 < found.projection_bits <= 3.5
+    assert float(lines["model_bits"]) == round(found.model_bits, 3)
+    assert int(lines["file_bytes"].replace(",", "")) == palettized.file_bytes(params, cfg)
+    source_bytes = (tmp_path / "model" / "model.safetensors").stat().st_size
+    assert f"divided by {source_bytes / palettized.file_bytes(params, cfg):.2f}" in shown
+    assert "palettize" in err and "measure" in err  # progress bars
+    adapted = lora.attach(params, rank=1)
+    adapter = str(tmp_path / "adapter.safetensors")
+    lora.files.save(adapter, adapted)
+    for extra in ([], ["--adapter", adapter]):
+        options = ["--model", out, "--prompt", "def ", "--max-new-tokens", "3", *extra]
+        assert command_line.main(["generate", *options]) == 0
+        text = capsys.readouterr().out
+        assert len(text.strip()) > (0 if extra else len("def "))
+
+
+def test_what_is_wrong_is_one_line(tmp_path, capsys):
+    assert command_line.main(["palettize", "--bits", "5", "--out", str(tmp_path / "x")]) == 2
+    err = capsys.readouterr().err
+    assert "average_bits is 5.0: give 2 to 4" in err and err.count("\n") == 1 and not (tmp_path / "x").exists()
