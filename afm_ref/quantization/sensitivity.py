@@ -92,7 +92,7 @@ def fisher(params: Params, cfg: AFMConfig, batches: Iterable, progress: bool = T
     on_device = jax.device_put((plain, replaced(params, plain)))
     for batch in tqdm(batches, desc="Fisher", unit="batch", disable=not progress, leave=False):
         for key, square in squares(*on_device, batch).items():
-            total[key] += square
+            total[key] += np.asarray(square)  # in float64, on the host
         count += float(np.sum(batch.weights))
     return _mean(total, count)
 
@@ -149,7 +149,7 @@ def input_moments(params: Params, cfg: AFMConfig, batches: Iterable, full: bool 
     on_device = jax.device_put(replaced(params, plain))
     for batch in tqdm(batches, desc="inputs", unit="batch", disable=not progress, leave=False):
         for key, moment in moments(on_device, batch).items():
-            total[key] = total[key] + np.asarray(moment, np.float64)
+            total[key] += np.asarray(moment, np.float64)
         count += float(np.sum(batch.weights))
     return _mean(total, count)
 

@@ -61,7 +61,7 @@ def test_fisher_is_the_mean_of_squared_finite_differences():
     step = 1e-5
     for (name, layer), (o, i) in {("wq", 0): (3, 5), ("wv", 1): (7, 0), ("w_down", 0): (15, 23)}.items():
         w = matrices(PARAMS)[name, layer].astype(np.float64)
-        assert found[name, layer].shape == w.shape
+        assert found[name, layer].shape == w.shape and found[name, layer].dtype == np.float64
         total = 0.0
         for row in rows:
             ends = []
