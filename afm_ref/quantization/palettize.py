@@ -73,13 +73,15 @@ def int8(matrix) -> Int8:
     Test: tests/quantization/test_palettize.py::test_int8_errs_by_half_a_step_at_most
     """
     w = checked_matrix(matrix)
-    largest = np.abs(w).max()
+    largest = _largest(w)
     # The largest scale just below float16's end: rows may be smaller than it by 9 orders of magnitude.
     exponent = math.frexp(largest / 127)[1] - 1 - LARGEST_FLOAT16_EXPONENT if largest else 0
-    w = np.ldexp(w, -exponent)
-    scale = (np.abs(w).max(axis=1) / 127).astype(np.float16)
-    step = np.where(scale > 0, scale, 1).astype(w.dtype)[:, None]
-    codes = np.clip(np.rint(w / step), -127, 127).astype(np.int8)
+    codes, scale = np.empty(w.shape, np.int8), np.empty(len(w), np.float16)
+    for rows in _row_blocks(w):
+        block = np.ldexp(w[rows], -exponent)
+        scale[rows] = (np.abs(block).max(axis=1) / 127).astype(np.float16)
+        step = np.where(scale[rows] > 0, scale[rows], 1).astype(w.dtype)[:, None]
+        codes[rows] = np.clip(np.rint(block / step), -127, 127)
     return Int8(codes, scale, np.asarray(exponent, np.int16))
 
 
@@ -155,7 +157,7 @@ def checked_matrix(matrix) -> np.ndarray:
     w = np.asarray(matrix)
     if w.ndim != 2 or 0 in w.shape:
         raise ValueError(f"expected a matrix [out, in], got shape {w.shape}; unstack the layers first")
-    w = w if w.dtype == np.float64 else w.astype(np.float32)
+    w = w.astype(np.float64 if w.dtype == np.float64 else np.float32, copy=False)
     if not np.isfinite(w).all():
         raise ValueError(
             f"{int((~np.isfinite(w)).sum())} of {w.size} weights are NaN or infinite: train or load it again"
@@ -165,11 +167,22 @@ def checked_matrix(matrix) -> np.ndarray:
 
 def exponent_of(w: np.ndarray) -> int:
     """Return e such that w / 2^e has a root mean square in [1, 2), or less where its largest would not fit float16."""
-    largest = float(np.abs(w).max())
+    largest = _largest(w)
     if largest == 0:
         return 0
-    rms = largest * math.sqrt(np.mean(np.square(w / w.dtype.type(largest)), dtype=np.float64))
+    squares = sum(float(np.square(w[rows] / w.dtype.type(largest), dtype=np.float64).sum()) for rows in _row_blocks(w))
+    rms = largest * math.sqrt(squares / w.size)
     return max(math.frexp(rms)[1] - 1, math.frexp(largest)[1] - 1 - LARGEST_FLOAT16_EXPONENT)
+
+
+def _largest(w):
+    return float(max(w.max(), -w.min()))
+
+
+def _row_blocks(w):
+    """Return slices of rows, some 0.5 MB each: temporary arrays stay small whatever the matrix is."""
+    step = max(1, 2**17 // w.shape[1])
+    return [slice(start, start + step) for start in range(0, len(w), step)]
 
 
 def _checked_importance(importance, shape):
