@@ -128,6 +128,7 @@ def test_too_many_points_are_thinned_within_the_stated_gap():
     rng = np.random.default_rng(0)
     keys = [("wq", i) for i in range(14)]
     weights = {key: int(n) for key, n in zip(keys, rng.integers(10**6, 10**7, 14))}
+    weights["wq", 0] = 10  # in one step of size with the smallest assignment, which must not be lost: 2.0 needs it
     # Gains a bit that are almost equal, and counts without a common divisor: nearly every assignment is undominated.
     costs = {key: {2: weights[key] * float(c), 4: 0.0} for key, c in zip(keys, rng.uniform(0.99e-6, 1.01e-6, 14))}
     most_points = 1000
