@@ -27,7 +27,7 @@ def sizes(params: Params) -> Sizes:
         projection_bits = sum over matrices of bits * weights / sum of weights
         model_bits      = 8 stored_bytes / parameters
 
-    Source: BLOG24 (bits per weight); which weights Apple's average counts is not stated, here the projections [inferred].
+    Source: BLOG24 (bits per weight); which weights Apple counts is not stated, here the projections [inferred].
     Test: tests/quantization/test_sizes.py::test_sizes_of_a_small_model_by_hand
     """
     layers = ungroup(params.layers)
