@@ -4,6 +4,8 @@ A folder each for afm7, Qwen3, Llama and two adapters of PEFT on that Qwen3: ran
 logits that the other implementation gives them; and TRL's losses of pairs of responses under that Qwen3. Qwen3's,
 Llama's and PEFT's folders are written by transformers and PEFT themselves, logits in float64; afm7's weights by our
 `save`, and its logits are MLX's float32. The default tests compare with them, so that they need no oracle.
+
+palettes: rows of numbers, and the centres that kmeans1d finds optimal for them.
 """
 
 import os
@@ -99,6 +101,19 @@ def trl():
     save_file(expected, HERE / "trl" / "expected.safetensors")
 
 
+def palettes():
+    """Write rows of numbers, float32, and the centres that kmeans1d finds optimal for each of them at 2 and 4 bits."""
+    import kmeans1d
+    from safetensors.numpy import save_file
+
+    rng = np.random.default_rng(7)
+    draws = [rng.standard_normal(600), rng.standard_t(3, 600), 2e-4 * rng.laplace(size=600), rng.integers(-9, 9, 600)]
+    rows = np.stack(draws).astype(np.float32)
+    centres = {f"centres_{k}": np.array([kmeans1d.cluster(row, k).centroids for row in rows]) for k in (4, 16)}
+    (HERE / "palettes").mkdir(exist_ok=True)
+    save_file({"rows": rows} | centres, HERE / "palettes" / "expected.safetensors")
+
+
 def main():
     """Write all folders and list their sizes."""
     rope = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}
@@ -110,6 +125,7 @@ def main():
     peft("peft", r=3, lora_alpha=4, target_modules=linears)
     peft("peft_rslora", r=2, lora_alpha=5, use_rslora=True, target_modules=["q_proj", "up_proj"])
     trl()
+    palettes()
     for path in sorted(HERE.glob("*/*")):
         print(f"{path.relative_to(HERE)}  {path.stat().st_size:,} bytes")
 

@@ -1,12 +1,17 @@
-"""K-means in one dimension: the exact mode against all partitions and golden optima, the fast mode against the exact."""
+"""One-dimensional k-means: the exact mode against all partitions and golden optima, the fast mode against the exact."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
 
 from afm_ref.quantization import kmeans
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "palettes"
 
 
 def error(values, centres, weights=None):
@@ -69,6 +74,16 @@ def test_fast_is_near_the_optimum(kind, bits):
     found = error(values, kmeans.fast(values, 2**bits))
     assert found <= optimum * (1 + 1e-4)
     assert optimum <= found * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("k", [4, 16])
+def test_exact_finds_the_optimum_of_kmeans1d(k):
+    """Of numbers and centres that `python -m tests.golden.make` stored."""
+    golden = load_file(GOLDEN / "expected.safetensors")
+    for row, centres in zip(golden["rows"], golden[f"centres_{k}"], strict=True):
+        optimum = error(row, centres)
+        assert error(row, kmeans.exact(row, k)) == pytest.approx(optimum, rel=1e-6)
+        assert optimum <= error(row, kmeans.fast(row, k)) * (1 + 1e-6) <= optimum * (1 + 1e-4)
 
 
 @pytest.mark.parametrize("kind", ["gauss", "student", "two_lumps"])
