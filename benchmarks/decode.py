@@ -2,12 +2,20 @@
 
 One model (21.9 MB of float32 weights, the same numbers on both sides), a prompt of 64 tokens, 192 new ones, greedy.
 A side's time is that of a whole call: reading the prompt, decoding, handing the tokens back.
+
+    python -m benchmarks.decode --bits 3.5
+
+compares the palettized model with the same in 32 and 16 bits instead, at that size and at 150M parameters: tokens/s,
+and the bytes of the weights that are held in memory (there, too, a ratio above 1 is better for us). Needs no peer.
 """
+
+import json
 
 from . import _common
 from ._qwen3 import DIMS, qwen3
 
 PROMPT, NEW = 64, 192
+DIMS_150M = dict(d_model=768, n_layers=17, n_heads=12, n_kv_heads=4, head_dim=64, d_ff=2560, vocab_size=32768)
 
 
 def model():
@@ -27,10 +35,56 @@ def model():
     return peer, jax.tree.map(jnp.asarray, params), cfg
 
 
+def quantized_lines(bits, rounds):
+    """Compare the palettized model with itself in 32 and 16 bits, at two sizes."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from afm_ref.config import AFMConfig, parameters
+    from afm_ref.generation import generate
+    from afm_ref.quantization import allocate, quantize, sizes, weight_counts
+    from afm_ref.transformer import init
+
+    for size, dims, new in (("", DIMS, NEW), ("_150M", DIMS_150M, 32)):
+        cfg = AFMConfig(**dims)
+        params, weights = init(cfg, 0), weight_counts(cfg)
+        chosen = allocate({key: {2: 0.1176, 4: 0.0095} for key in weights}, weights, bits)  # Gaussian weights' errors
+        packed = quantize(params, chosen, progress=True)
+        ours = jax.tree.map(jnp.asarray, packed)
+        prompts = np.random.default_rng(1).integers(1, cfg.vocab_size, (1, PROMPT)).astype(np.int32)
+        for dtype in ("float32", "bfloat16"):
+            peer = jax.tree.map(lambda w, dtype=dtype: jnp.asarray(w, dtype), params)
+            held, theirs = (sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) for tree in (ours, peer))
+            yield _common.compare(
+                f"decode_palettized_vs_{dtype}{size}",
+                lambda: generate(ours, cfg, prompts, new),  # noqa: B023 - called before the next turn
+                lambda: generate(peer, cfg, prompts, new),  # noqa: B023
+                unit="tokens/s",
+                work_per_call=new,
+                rounds=rounds,
+                warmup=1,
+                projection_bits=round(sizes(packed).projection_bits, 3),
+                parameters=parameters(cfg)["total"],
+            )
+            shared = dict(unit="bytes", share_of_peak=None, rounds=1, versions=_common.versions())
+            name, ratio = f"bytes_palettized_vs_{dtype}{size}", round(theirs / held, 3)
+            line = dict(name=name, ours=held, peer=theirs, ratio=ratio, **shared)
+            print(json.dumps(line), flush=True)
+            yield line
+
+
+def _add_bits(parser):
+    parser.add_argument("--bits", type=float, metavar="X", help="compare the palettized model with 32 and 16 bits")
+
+
 def main():
     """Print a JSON line for each comparison."""
-    args = _common.arguments(__doc__)
+    args = _common.arguments(__doc__, add=_add_bits)
     _common.prepare()
+    if args.bits is not None:
+        _common.plot(list(quantized_lines(args.bits, args.rounds)), args.plot, "decode_bits.png")
+        return
     import numpy as np
     import torch
     import transformers
