@@ -36,7 +36,7 @@ class Preference(NamedTuple):
 class Annotator(NamedTuple):
     """How a simulated annotator errs. All numbers are ours; utilities run from 0 to 1."""
 
-    noise: float = 0.15  # the scale of the logistic noise on a difference of utilities
+    noise: float = 0.1  # the scale of the logistic noise on a difference of utilities
     length_bias: float = 0.0  # added for each factor e by which a response is longer in words
     position_bias: float = 0.0  # added to the response shown first
     lapse: float = 0.0  # the share of pairs in which a level and a side are chosen blindly
@@ -45,9 +45,9 @@ class Annotator(NamedTuple):
 
 # A careful annotator, one who likes long answers, and a hasty one.
 PANEL = (
-    Annotator(noise=0.1, length_bias=0.0, position_bias=0.01, lapse=0.01, grade_lapse=0.05),
-    Annotator(noise=0.15, length_bias=0.1, position_bias=0.01, lapse=0.02, grade_lapse=0.1),
-    Annotator(noise=0.25, length_bias=0.03, position_bias=0.05, lapse=0.08, grade_lapse=0.2),
+    Annotator(noise=0.05, length_bias=0.0, position_bias=0.01, lapse=0.01, grade_lapse=0.05),
+    Annotator(noise=0.1, length_bias=0.05, position_bias=0.01, lapse=0.02, grade_lapse=0.1),
+    Annotator(noise=0.2, length_bias=0.02, position_bias=0.05, lapse=0.08, grade_lapse=0.2),
 )
 
 
@@ -83,18 +83,6 @@ def level_probabilities(difference: float, lapse: float = 0.0) -> np.ndarray:
     return (1 - lapse) * np.stack([first, second]) + lapse / 8
 
 
-def expected_label(difference: float, lapse: float = 0.0) -> float:
-    """Return the mean soft label that the first response gets: what a reward model's sigmoid(r_1 - r_2) converges to.
-
-        E[p] = sum_l (P(first, l) p_l + P(second, l) (1 - p_l))
-
-    Source: the minimiser of a mean of soft-label losses [standard].
-    Test: tests/post_training/test_preferences.py::test_expected_label_minimises_the_mean_loss
-    """
-    labels = np.array(SOFT_LABELS)
-    return float((level_probabilities(difference, lapse) * np.stack([labels, 1 - labels])).sum())
-
-
 def grade(quality: float) -> int:
     """Return a quality in [0, 1] as one of three grades, 0 to 2."""
     return int(np.searchsorted(GRADE_CUTS, quality, side="right"))
@@ -113,14 +101,49 @@ def judge(record: Record, first: Response, second: Response, annotator: Annotato
         raise ValueError(
             f"both responses are {first.text[:40]!r}: there is nothing to prefer; `collect` leaves such out"
         )
-    gap = utility(record, first) - utility(record, second)
-    words = (len(response.text.split()) for response in (first, second))
-    odds = level_probabilities(seen_difference(annotator, gap, *words), annotator.lapse)
+    gap, odds = verdict_odds(record, first, second, annotator)
     side, level = divmod(int(rng.choice(8, p=odds.ravel() / odds.sum())), 4)
     first_grades, second_grades = (_grades(record, response, annotator, rng) for response in (first, second))
     if side == 0:
         return Preference(record.prompt, first, second, level, first_grades, second_grades, gap)
     return Preference(record.prompt, second, first, level, second_grades, first_grades, -gap)
+
+
+def verdict_odds(record: Record, first: Response, second: Response, annotator: Annotator) -> tuple[float, np.ndarray]:
+    """Return (the gap in latent utility, the probability of each verdict [2, 4]) for responses shown in this order."""
+    gap = utility(record, first) - utility(record, second)
+    words = (len(response.text.split()) for response in (first, second))
+    return gap, level_probabilities(seen_difference(annotator, gap, *words), annotator.lapse)
+
+
+class Expected(NamedTuple):
+    """What a panel says of a pair in the long run."""
+
+    probability: float  # that the first response is preferred: what hard labels teach a reward model
+    label: float  # the mean soft label of the first response: what soft labels teach it
+
+
+def expected_verdict(record: Record, first: Response, second: Response, panel=PANEL) -> Expected:
+    """Return the panel's expected verdict, over its annotators and both orders on the screen.
+
+    A reward model with the ranking loss alone, and enough data, has sigmoid(r_1 - r_2) equal to one of these.
+
+    Source: the minimiser of a mean of soft-label losses [standard].
+    Test: tests/post_training/test_preferences.py::test_expected_verdicts_are_those_of_many_pairs
+    """
+    found = []
+    for annotator in panel:
+        shown_first = verdict_odds(record, first, second, annotator)[1]
+        shown_second = verdict_odds(record, second, first, annotator)[1][::-1]
+        found.append((shown_first + shown_second) / 2)
+    odds = np.mean(found, axis=0)
+    return Expected(float(odds[0].sum()), mean_label(odds))
+
+
+def mean_label(odds: np.ndarray) -> float:
+    """Return the mean soft label of the first response, sum_l (P(first, l) p_l + P(second, l) (1 - p_l))."""
+    labels = np.array(SOFT_LABELS)
+    return float((odds * np.stack([labels, 1 - labels])).sum())
 
 
 def same(first: Response, second: Response) -> bool:

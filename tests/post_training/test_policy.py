@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 
-import jax
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +13,7 @@ from afm_ref.post_training import preference_losses, reward_model
 from afm_ref.post_training.policy import response_lengths, sequence_log_probs
 from afm_ref.post_training.responses import pad
 from afm_ref.transformer import init
-from tests.post_training.models import CFG, chats, params64, random_pairs, random_reward_model
+from tests.post_training.models import CFG, TEXT_CFG, chats, params64, random_pairs, random_reward_model
 
 
 def test_probabilities_of_all_responses_sum_to_one():
@@ -27,10 +26,11 @@ def test_probabilities_of_all_responses_sum_to_one():
 
 def test_equal_to_those_of_generation():
     """Decoding goes token by token through a cache; the sum must be the same."""
-    params, prompts = init(CFG, 3), [np.array(p, np.int32) for p in ([1, 5, 2], [7], [9, 9, 4, 1, 3])]
-    said = generation.rollouts(params, CFG, prompts, 6, temperature=1.0, seed=4)
+    rng, params = np.random.default_rng(3), init(TEXT_CFG, 3)
+    prompts = [rng.integers(6, 2048, n).astype(np.int32) for n in (3, 1, 12, 5, 7, 2, 9, 4)]
+    said = generation.rollouts(params, TEXT_CFG, prompts, 6, temperature=1.0, seed=4)
     rows = pad([Rendered(np.concatenate([p, s]), len(p)) for p, s in zip(prompts, said.tokens)])
-    got = jax.jit(lambda p, r: sequence_log_probs(p, r, CFG))(params, rows)
+    got = sequence_log_probs(params, rows, TEXT_CFG)
     np.testing.assert_allclose(got, [x.sum() for x in said.log_probs], rtol=1e-5)  # float32 through a layer
 
 

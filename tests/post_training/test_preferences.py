@@ -12,10 +12,11 @@ from afm_ref.post_training.preferences import (
     SOFT_LABELS,
     Annotator,
     collect,
-    expected_label,
+    expected_verdict,
     grade,
     judge,
     level_probabilities,
+    mean_label,
     seen_difference,
 )  # fmt: skip
 from afm_ref.post_training.responses import Response, written
@@ -37,11 +38,11 @@ def test_level_probabilities_close(d, lapse):
 
 
 def test_verdicts_follow_their_distribution():
-    """2000 verdicts: each of the 8 counts within 5 standard deviations (once in 200000 runs, and the seed is fixed).
+    """1200 verdicts: each of the 8 counts within 5 standard deviations (once in 200000 runs, and the seed is fixed).
 
     The levels are drawn here from noise and thresholds, in the package from the closed form.
     """
-    annotator, n = Annotator(noise=0.4, position_bias=0.1, length_bias=0.2), 2000
+    annotator, n = Annotator(noise=0.4, position_bias=0.1, length_bias=0.2), 1200
     gap = utility(RECORD, RIGHT) - utility(RECORD, LONG)
     seen = gap / 0.4 + 0.25 + 0.5 * np.log(2 / 6) + np.random.default_rng(0).logistic(size=n)
     cuts = np.log(np.array([0.9, 0.8, 0.7]) / np.array([0.1, 0.2, 0.3]))
@@ -75,7 +76,7 @@ def test_each_bias_moves_the_choice_its_way():
 
 
 @pytest.mark.parametrize("d, lapse", [(0.0, 0.0), (0.7, 0.1), (-3.0, 0.02)])
-def test_expected_label_minimises_the_mean_loss(d, lapse):
+def test_mean_label_minimises_the_mean_loss(d, lapse):
     """By a search over margins: sigmoid of the best one is the expected label."""
     odds, labels = level_probabilities(d, lapse), np.array(SOFT_LABELS)
     p = np.linspace(0.001, 0.999, 9981)  # sigmoid of the margin
@@ -84,7 +85,23 @@ def test_expected_label_minimises_the_mean_loss(d, lapse):
         for side in range(2)
         for level, q in enumerate(labels)
     )
-    assert p[loss.argmin()] == pytest.approx(expected_label(d, lapse), abs=1e-4)  # the grid's step
+    assert p[loss.argmin()] == pytest.approx(mean_label(odds), abs=1e-4)  # the grid's step
+
+
+def test_expected_verdicts_are_those_of_many_pairs():
+    """1000 pairs from the whole panel in random order; 5 standard errors, of which a label's is below 0.5 / sqrt(n)."""
+    found = collect([RECORD] * 1000, [[RIGHT, LONG]] * 1000, PANEL, seed=8)
+    first = np.array([p.chosen == RIGHT for p in found])
+    labels = np.where(first, *(lambda p: (p, 1 - p))(np.array([SOFT_LABELS[p.level] for p in found])))
+    expected = expected_verdict(RECORD, RIGHT, LONG)
+    error = 0.5 / np.sqrt(len(found))
+    assert expected.probability == pytest.approx(first.mean(), abs=5 * error)
+    assert expected.label == pytest.approx(labels.mean(), abs=5 * error)
+    other = expected_verdict(RECORD, LONG, RIGHT)
+    assert [x + y for x, y in zip(expected, other)] == pytest.approx([1, 1])
+    gap = utility(RECORD, RIGHT) - utility(RECORD, LONG)
+    plain = expected_verdict(RECORD, RIGHT, LONG, [Annotator(noise=0.3)]).probability
+    assert plain == pytest.approx(1 / (1 + np.exp(-gap / 0.3)))
 
 
 def test_grades():
