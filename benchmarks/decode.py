@@ -15,7 +15,7 @@ from . import _common
 from ._qwen3 import DIMS, qwen3
 
 PROMPT, NEW = 64, 192
-DIMS_150M = dict(d_model=768, n_layers=17, n_heads=12, n_kv_heads=4, head_dim=64, d_ff=2560, vocab_size=32768)
+DIMS_150M = dict(d_model=1024, n_layers=8, n_heads=16, n_kv_heads=4, head_dim=64, d_ff=3840, vocab_size=32768)
 
 
 def model():

@@ -1,5 +1,6 @@
 """From a Hugging Face folder to a palettized one on disk, as a library and as python -m afm_ref palettize."""
 
+import hashlib
 import json
 import tracemalloc
 
@@ -17,8 +18,9 @@ from tests.interop.models import LLAMA, QWEN3, map_weights, random_params
 
 
 def contents(folder):
-    """Return {file name: bytes}, what is hidden included."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else None
+    """Return {file name: a hash of it}, hidden files included. (pytest takes minutes to show how bytes differ.)"""
+    paths = folder.iterdir() if folder.exists() else ()
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 @pytest.mark.parametrize(
@@ -34,8 +36,9 @@ def test_streaming_gives_the_file_of_quantize(tmp_path, cfg, kind, average):
     bits = palettizing.palettize_folder(tmp_path / "source", tmp_path / "ours", average, 5, progress=False)
     params, _ = hugging_face.load(tmp_path / "source")
     palettized.save(tmp_path / "whole", quantize(params, bits, 5), cfg)
-    written = contents(tmp_path / "ours")
-    assert written.pop("tokenizer.json") == b"{}" and written == contents(tmp_path / "whole")
+    assert (tmp_path / "ours" / "tokenizer.json").read_text() == "{}"
+    (tmp_path / "ours" / "tokenizer.json").unlink()
+    assert contents(tmp_path / "ours") == contents(tmp_path / "whole")
     found = sizes(palettized.load(tmp_path / "ours")[0]).projection_bits
     assert found == 4 if average == 4 else average - 0.3 < found <= average and set(bits.values()) == {2, 4}
 
@@ -73,7 +76,7 @@ def test_an_interrupted_run_leaves_the_target_as_it_was(tmp_path, monkeypatch, b
     monkeypatch.setattr(palettizing, "palettize", interrupted)
     with pytest.raises(KeyboardInterrupt):
         palettizing.palettize_folder(tmp_path / "source", target, 4, progress=False)
-    assert contents(target) == (old or {})
+    assert contents(target) == old
 
 
 def test_a_matrix_that_is_hard_to_palettize_gets_more_bits(tmp_path):
@@ -132,12 +135,12 @@ def test_the_command_palettizes_and_generate_runs_the_result(tmp_path, capsys, m
     hugging_face.save(tmp_path / "model", transformer.init(cfg, 0), cfg, dtype="float16", tokenizer=tokenizer)
     monkeypatch.setattr(assets, "FOLDER", tmp_path / "model")  # what it takes if no folder is given
     out = str(tmp_path / "small")
-    assert command_line.main(["palettize", "--bits", "3.5", "--out", out]) == 0
+    assert command_line.main(["palettize", "--bits", "2.5", "--out", out]) == 0
     shown, err = capsys.readouterr()
     lines = {line.split()[0]: line.split()[1] for line in shown.splitlines()}
     params, cfg = palettized.load(out)
     found = sizes(params)
-    assert float(lines["projection_bits"]) == round(found.projection_bits, 3) and 3 < found.projection_bits <= 3.5
+    assert float(lines["projection_bits"]) == round(found.projection_bits, 3) and 2 < found.projection_bits <= 2.5
     assert float(lines["model_bits"]) == round(found.model_bits, 3)
     assert int(lines["file_bytes"].replace(",", "")) == palettized.file_bytes(params, cfg)
     source_bytes = (tmp_path / "model" / "model.safetensors").stat().st_size
@@ -146,11 +149,8 @@ def test_the_command_palettizes_and_generate_runs_the_result(tmp_path, capsys, m
     adapted = lora.attach(params, rank=1)
     adapter = str(tmp_path / "adapter.safetensors")
     lora.files.save(adapter, adapted)
-    for extra in ([], ["--adapter", adapter]):
-        options = ["--model", out, "--prompt", "def ", "--max-new-tokens", "3", *extra]
-        assert command_line.main(["generate", *options]) == 0
-        text = capsys.readouterr().out
-        assert len(text.strip()) > (0 if extra else len("def "))
+    assert command_line.main(["generate", "--model", out, "--adapter", adapter, "--max-new-tokens", "3"]) == 0
+    assert capsys.readouterr().out.strip()
 
 
 def test_what_is_wrong_is_one_line(tmp_path, capsys):
