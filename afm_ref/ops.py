@@ -88,8 +88,9 @@ def rope(
     angles = positions[:, :, None, None].astype(angle_dtype) * frequencies  # [B, T, 1, H/2]
     cos, sin = xp.cos(angles).astype(x.dtype), xp.sin(angles).astype(x.dtype)
     if layout == "interleaved":
-        a, b = x[..., 0::2], x[..., 1::2]
-        return xp.stack([a * cos - b * sin, a * sin + b * cos], axis=-1).reshape(x.shape)
+        pairs = x.reshape(*x.shape[:-1], -1, 2)  # (a, b); turned by a right angle it is (-b, a)
+        turned = pairs[..., ::-1] * xp.stack([-sin, sin], axis=-1)
+        return (pairs * cos[..., None] + turned).reshape(x.shape)
     half = x.shape[-1] // 2
     a, b = x[..., :half], x[..., half:]
     return xp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
