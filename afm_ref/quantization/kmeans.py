@@ -1,7 +1,7 @@
 """K-means in one dimension, where the optimum can be found: clusters of sorted numbers are runs of neighbours.
 
     exact    the optimum, by dynamic programming over all positions of the cuts
-    fast     the optimum among some 120 places to cut at, then among ever closer ones around it: within 1e-4 in practice
+    fast     the optimum among some 200 places to cut at, then among ever closer ones: within 1e-4 for 16 centres
 
 Both minimise the weighted squared error
 
@@ -13,8 +13,8 @@ runs add up to the same however they are cut, so that -V^2 / W is what is minimi
 
 import numpy as np
 
-PLACES = 128  # where the fast mode may cut at first; four times as many, then more, around the cuts found
-FAR, NEAR = np.arange(-20, 21), np.arange(-6, 7)  # how many places a cut may move, among those and later
+PLACES = 192  # where the fast mode may cut at first; four times as many, then more, around the cuts found
+FAR, NEAR = np.arange(-28, 29), np.arange(-6, 7)  # how many places a cut may move, among those and later
 MOST_ROUNDS = 12
 
 
@@ -70,7 +70,7 @@ def fast(values, k: int, weights=None) -> np.ndarray:
     if k == 1 or len(starts) < 8 * max(PLACES, k):
         return exact(values, k, weights)
     runs = Runs(v, w)
-    few, more = _places(v, max(PLACES, 2 * k))
+    few, more = _places(v, max(PLACES, 4 * k))
     cuts = _moved(runs, _cuts_among(runs, few, k), more, FAR)
     for stride in (len(starts) // 2048, len(starts) // 8192):
         cuts = _moved(runs, cuts, starts, stride * NEAR, 1)
@@ -185,9 +185,12 @@ def _places(v, count):
 
     Every gap between neighbours weighs its length to the power 2/3. Where values have the density f, gaps are as 1/f,
     and so places have the density f^(1/3), as the cuts of the best palette have (Panter and Dite 1951); and a value
-    that stands alone has its own.
+    that stands alone has its own. Half of the places are spread over all gaps alike: an outlier cannot draw all of them.
     """
-    weight = np.cumsum(np.subtract(v[1:], v[:-1], dtype=np.float64) ** (2 / 3))
+    gaps = np.subtract(v[1:], v[:-1], dtype=np.float64)
+    weight = gaps ** (2 / 3)
+    weight += weight.mean() * (gaps > 0)
+    weight = np.cumsum(weight)
     levels = np.linspace(0, weight[-1], 4 * count + 1)[1:-1]
     places = np.searchsorted(weight, levels) + 1
     return np.unique(places[3::4]), np.unique(places)

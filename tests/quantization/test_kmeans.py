@@ -58,12 +58,13 @@ def draws(kind, n=6000, seed=0):
         "tiny": lambda: 2e-20 * rng.standard_normal(n),
         "huge": lambda: 1e15 * rng.standard_normal(n),
         "offset": lambda: 1000 + rng.standard_normal(n),
+        "outliers": lambda: np.concatenate([rng.standard_normal(n), [-1e5, 1e6]]),
         "few": lambda: rng.choice([-1.0, -0.5, 0.25, 3.0], n),
         "two_lumps": lambda: np.concatenate([rng.normal(0, 1e-3, n // 2), rng.normal(1, 1e-3, n // 2)]),
     }[kind]().astype(np.float32)
 
 
-KINDS = ("gauss", "student", "cauchy", "tiny", "huge", "offset", "few", "two_lumps")
+KINDS = ("gauss", "student", "cauchy", "tiny", "huge", "offset", "outliers", "few", "two_lumps")
 
 
 @pytest.mark.parametrize("kind", KINDS)
