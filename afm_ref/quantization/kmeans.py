@@ -185,7 +185,7 @@ def _places(v, count):
 
     Every gap between neighbours weighs its length to the power 2/3. Where values have the density f, gaps are as 1/f,
     and so places have the density f^(1/3), as the cuts of the best palette have (Panter and Dite 1951); and a value
-    that stands alone has its own. Half of the places are spread over all gaps alike: an outlier cannot draw all of them.
+    that stands alone has its own. Half of the places are spread over all gaps alike, lest an outlier draw all of them.
     """
     gaps = np.subtract(v[1:], v[:-1], dtype=np.float64)
     weight = gaps ** (2 / 3)
