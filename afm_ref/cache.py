@@ -30,6 +30,11 @@ class Cached(Causal):
     Test: tests/generation/test_cache.py::test_cached_decoding_equals_the_full_forward
     """
 
+    @staticmethod
+    def empty(cfg: AFMConfig, B: int, S: int, dtype=np.float32) -> tuple[LayerCache, ...]:
+        """Return an empty cache of the kind that this attend reads and writes; see `init_cache`."""
+        return init_cache(cfg, B, S, dtype)
+
     def keys(self, k, v, positions, cache: LayerCache):
         """Return ((k, v, positions) of the whole cache, cache) after writing k, v [B, T, K, H] at positions [B, T]."""
         rows = jnp.arange(k.shape[0])[:, None]

@@ -58,13 +58,15 @@ def generate(
     top_p: float | None = None,
     seed: int = 0,
     stop=None,
+    cache: type[Cached] = Cached,
 ) -> list[np.ndarray]:
     """Return the new tokens of each prompt, a list of int32 arrays.
 
     tokens: [B, T] ids, or a list of B sequences of any lengths; each continues as it would alone. temperature 0
     takes the most likely token every time; otherwise tokens are drawn after dividing the logits by it and keeping
     the top_k most likely and then the nucleus top_p. Row b draws from a random stream that depends on (seed, b,
-    position) alone. stop: a token id or several: a row ends with the first of them, which is its last token.
+    position) alone. stop: a token id or several: a row ends with the first of them, which is its last token. cache:
+    the attend that keeps keys and values; quantization.kv_cache.QuantizedCached keeps them in 8 bits.
 
     Raises ValueError or TypeError for settings and prompts that make no sense, FloatingPointError when the model's
     logits are not finite.
@@ -73,29 +75,28 @@ def generate(
     Test: tests/generation/test_generate.py::test_greedy_equals_argmax_over_the_full_forward,
     tests/oracles/test_generate.py::test_greedy_equals_transformers
     """
-    return rollouts(params, cfg, tokens, max_new_tokens, temperature, top_k, top_p, seed, stop).tokens
+    return rollouts(params, cfg, tokens, max_new_tokens, temperature, top_k, top_p, seed, stop, cache).tokens
 
 
 def rollouts(
-    params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, top_p=None, seed=0, stop=None
+    params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, top_p=None, seed=0, stop=None, cache=Cached
 ) -> Rollouts:
     """Return what `generate` returns together with each token's log-probability under the model, in nats."""
-    run = _Run(params, cfg, tokens, max_new_tokens, Sampler(temperature, top_k, top_p), seed, stop)
+    run = _Run(params, cfg, tokens, max_new_tokens, Sampler(temperature, top_k, top_p), seed, stop, cache)
     pieces = [([np.zeros(0, np.int32)] * run.B, [np.zeros(0, np.float32)] * run.B), *run.chunks(CHUNK)]
     joined = [[np.concatenate(row) for row in zip(*columns)] for columns in zip(*pieces)]
     return Rollouts(*joined)
 
 
-def stream(
-    params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, top_p=None, seed=0, stop=None, chunk: int = 8
-) -> Iterator[list[np.ndarray]]:
+def stream(params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, top_p=None, seed=0, stop=None,
+           chunk: int = 8, cache=Cached) -> Iterator[list[np.ndarray]]:  # fmt: skip
     """Yield the tokens of `generate` as they come, about `chunk` at a time: each time a list of an array per row.
 
     Settings and prompts are checked when it is called, not when the first tokens are asked for.
     """
     if not 1 <= chunk <= CHUNK:
         raise ValueError(f"chunk must lie in 1 .. {CHUNK}, got {chunk}")
-    run = _Run(params, cfg, tokens, max_new_tokens, Sampler(temperature, top_k, top_p), seed, stop)
+    run = _Run(params, cfg, tokens, max_new_tokens, Sampler(temperature, top_k, top_p), seed, stop, cache)
     return (new for new, _ in run.chunks(chunk))
 
 
@@ -149,6 +150,7 @@ class _Program(NamedTuple):
     greedy: bool
     top_k: int | None
     nucleus: bool  # whether there is a top_p
+    cache: type[Cached] = Cached
 
 
 def _emit(params, x, position, knobs: _Knobs, program: _Program):
@@ -170,7 +172,8 @@ def _prefill(params, prompts, lengths, knobs, *, S, program):
     real = jnp.arange(T) < lengths[:, None]
     positions = jnp.where(real, jnp.arange(T), FAR)
     dtype = jax.eval_shape(ops.lookup, prompts, params.embed).dtype
-    x, cache = hidden(params, prompts, program.cfg, positions, Cached(), init_cache(program.cfg, B, S, dtype))
+    empty = program.cache.empty(program.cfg, B, S, dtype)
+    x, cache = hidden(params, prompts, program.cfg, positions, program.cache(), empty)
     last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)[:, 0]
     token, log_prob, done, finite = _emit(params, last, lengths, knobs, program)
     return _State(token, lengths, done, finite, cache), log_prob
@@ -188,7 +191,7 @@ def _decode(params, state, knobs, steps, *, program):
     def step(carry):
         i, state, tokens, log_probs = carry
         positions = state.position[:, None]
-        x, cache = hidden(params, state.token[:, None], program.cfg, positions, Cached(), state.cache)
+        x, cache = hidden(params, state.token[:, None], program.cfg, positions, program.cache(), state.cache)
         token, log_prob, done, finite = _emit(params, x[:, 0], state.position + 1, knobs, program)
         state = _State(token, state.position + 1, state.done | done, state.finite & (finite | state.done), cache)
         return i + 1, state, tokens.at[:, i].set(token), log_probs.at[:, i].set(log_prob.astype(log_probs.dtype))
@@ -201,7 +204,7 @@ def _decode(params, state, knobs, steps, *, program):
 class _Run:
     """One checked call of `generate`: the prompts padded to a common shape, the settings split as jit wants them."""
 
-    def __init__(self, params, cfg, tokens, max_new_tokens, sampler, seed, stop):
+    def __init__(self, params, cfg, tokens, max_new_tokens, sampler, seed, stop, cache=Cached):
         prompts = _checked_prompts(tokens, cfg)
         sampler.check()
         self.max_new_tokens = _whole_number("max_new_tokens", max_new_tokens, least=0)
@@ -219,7 +222,7 @@ class _Run:
         stops[: len(self.stop)] = self.stop
         keys = row_keys(_whole_number("seed", seed, least=0), self.B)
         self.knobs = _Knobs(keys, jnp.float32(sampler.temperature), jnp.float32(top_p), stops)
-        self.program = _Program(cfg, sampler.temperature == 0, sampler.top_k, sampler.top_p is not None)
+        self.program = _Program(cfg, sampler.temperature == 0, sampler.top_k, sampler.top_p is not None, cache)
         if self.program.greedy:
             self.program = self.program._replace(top_k=None, nucleus=False)
 
