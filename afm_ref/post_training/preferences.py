@@ -14,9 +14,11 @@ from .utility import GRADES, qualities, utility
 
 LEVELS = ("significantly better", "better", "slightly better", "negligibly better")
 SOFT_LABELS = (0.95, 0.85, 0.75, 0.65)  # the label p_l of each level
-# Ours: a level is given when the preference seen, in units of the annotator's noise, exceeds the log-odds of the
-# probability half-way to the next level's label: logit 0.9, 0.8, 0.7.
-THRESHOLDS = tuple(float(np.log(p / (1 - p))) for p in (0.9, 0.8, 0.7))
+THRESHOLDS = (
+    0.3,
+    0.15,
+    0.05,
+)  # ours: what the difference of utilities, as it is seen, exceeds for each level but the last
 GRADE_CUTS = (0.5, 0.95)  # ours: a quality below the first is grade 0, below the second 1, above it 2
 
 
@@ -51,32 +53,33 @@ PANEL = (
 )
 
 
-def seen_difference(annotator: Annotator, gap, first_words: int, second_words: int):
-    """Return what the annotator sees of a pair before the noise, in units of that noise.
+def seen_difference(annotator: Annotator, gap: float, first_words: int, second_words: int) -> float:
+    """Return the difference of utilities that the annotator sees, before the noise.
 
-        d = (U(first) - U(second) + length_bias log((1 + words first) / (1 + words second)) + position_bias) / noise
+        d = U(first) - U(second) + length_bias log((1 + words first) / (1 + words second)) + position_bias
 
-    Source: logistic random utility (Bradley-Terry-Luce) [standard]; the biases [ours].
+    Source: none [ours].
     Test: tests/post_training/test_preferences.py::test_each_bias_moves_the_choice_its_way
     """
     longer = np.log((1 + first_words) / (1 + second_words))
-    return (gap + annotator.length_bias * longer + annotator.position_bias) / annotator.noise
+    return float(gap + annotator.length_bias * longer + annotator.position_bias)
 
 
-def level_probabilities(difference: float, lapse: float = 0.0) -> np.ndarray:
+def level_probabilities(difference: float, noise: float, lapse: float = 0.0) -> np.ndarray:
     """Return the probability of each verdict: [2, 4], the first response better or the second, by level.
 
-        P(first better, level l) = (1 - lapse) P(t_l < d + e <= t_{l-1}) + lapse / 8,   e ~ Logistic(0, 1)
+        P(first better, level l) = (1 - lapse) P(t_l < d + noise e <= t_{l-1}) + lapse / 8,   e ~ Logistic(0, 1)
 
-    difference: d of `seen_difference`; t_l are THRESHOLDS, then 0. Without lapses P(first better) = sigmoid(d).
+    difference: d of `seen_difference`; t_l are THRESHOLDS, then 0. Without lapses P(first better) = sigmoid(d / noise).
 
-    Source: TR24 section 4 (four levels of strength) [confirmed]; thresholds and lapses [ours].
+    Source: TR24 section 4 (four levels of strength) [confirmed]; logistic random utility (Bradley-Terry-Luce)
+    [standard]; thresholds and lapses [ours].
     Test: tests/post_training/test_preferences.py::test_verdicts_follow_their_distribution
     """
     edges = np.array([np.inf, *THRESHOLDS, 0.0])
 
     def above(t):
-        return 0.5 * (1 + np.tanh((difference - t) / 2))  # P(d + e > t)
+        return 0.5 * (1 + np.tanh((difference - t) / (2 * noise)))  # P(d + noise e > t)
 
     first = np.diff(above(edges))
     second = np.diff(1 - above(-edges))
@@ -113,7 +116,7 @@ def verdict_odds(record: Record, first: Response, second: Response, annotator: A
     """Return (the gap in latent utility, the probability of each verdict [2, 4]) for responses shown in this order."""
     gap = utility(record, first) - utility(record, second)
     words = (len(response.text.split()) for response in (first, second))
-    return gap, level_probabilities(seen_difference(annotator, gap, *words), annotator.lapse)
+    return gap, level_probabilities(seen_difference(annotator, gap, *words), annotator.noise, annotator.lapse)
 
 
 class Expected(NamedTuple):

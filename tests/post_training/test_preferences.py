@@ -1,9 +1,12 @@
 """Simulated annotators: their verdicts follow the stated distribution, their biases point where they should."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit
 
 from afm_ref.data import tasks
 from afm_ref.post_training.preferences import (
@@ -25,16 +28,19 @@ from tests.post_training.models import tokenizer
 
 TOK = tokenizer()
 RECORD = tasks.Record("sums", "3 + 4 =", "7", "train", {})
+NEWS = tasks.Record("summarise", "Summarise:\nLeo: away on Friday", "Leo is off on Friday.", "train",
+                    {"facts": ["Leo", "Friday"]})  # fmt: skip
+SHORT, WORDY = written(TOK, NEWS.reference), written(TOK, "Leo is off on Friday, I think so.")  # 5 and 8 words
 RIGHT, WRONG, LONG = written(TOK, "7"), written(TOK, "8"), written(TOK, "7 I think it is")
 
 
 @settings(max_examples=50)
-@given(d=st.floats(-30, 30), lapse=st.floats(0, 1))
-def test_level_probabilities_close(d, lapse):
-    odds = level_probabilities(d, lapse)
+@given(d=st.floats(-3, 3), noise=st.floats(0.01, 2), lapse=st.floats(0, 1))
+def test_level_probabilities_close(d, noise, lapse):
+    odds = level_probabilities(d, noise, lapse)
     assert odds.min() >= 0 and odds.sum() == pytest.approx(1)
-    assert odds[0].sum() == pytest.approx((1 - lapse) / (1 + np.exp(-d)) + lapse / 2)
-    np.testing.assert_allclose(odds, level_probabilities(-d, lapse)[::-1], atol=1e-12)  # no side is special
+    assert odds[0].sum() == pytest.approx((1 - lapse) * expit(d / noise) + lapse / 2)
+    np.testing.assert_allclose(odds, level_probabilities(-d, noise, lapse)[::-1], atol=1e-12)  # no side is special
 
 
 def test_verdicts_follow_their_distribution():
@@ -42,20 +48,23 @@ def test_verdicts_follow_their_distribution():
 
     The levels are drawn here from noise and thresholds, in the package from the closed form.
     """
-    annotator, n = Annotator(noise=0.4, position_bias=0.1, length_bias=0.2), 1200
-    gap = utility(RECORD, RIGHT) - utility(RECORD, LONG)
-    seen = gap / 0.4 + 0.25 + 0.5 * np.log(2 / 6) + np.random.default_rng(0).logistic(size=n)
-    cuts = np.log(np.array([0.9, 0.8, 0.7]) / np.array([0.1, 0.2, 0.3]))
-    simulated = [(seen * side > low) & (seen * side <= high) for side in (1, -1)
-                 for low, high in zip([*cuts, 0], [np.inf, *cuts])]  # fmt: skip
+    annotator, n = Annotator(noise=0.15, position_bias=0.04, length_bias=0.08), 1200
+    gap = utility(NEWS, SHORT) - utility(NEWS, WORDY)
+    assert gap == pytest.approx(0.6 * 0.25 + 0.15 * 0.375)
+    seen = gap + 0.04 + 0.08 * np.log(6 / 9) + 0.15 * np.random.default_rng(0).logistic(size=n)
+    edges = [np.inf, 0.3, 0.15, 0.05, 0]
+    simulated = [
+        ((side * seen > low) & (side * seen <= high)).sum() for side in (1, -1) for high, low in pairwise(edges)
+    ]
     rng = np.random.default_rng(1)
-    verdicts = [judge(RECORD, RIGHT, LONG, annotator, rng) for _ in range(n)]
-    counts = np.array([sum(v.chosen == first and v.level == level for v in verdicts)
-                       for first in (RIGHT, LONG) for level in range(4)])  # fmt: skip
-    for got in (counts, np.array(simulated).sum(axis=1)):
-        want = n * level_probabilities(seen_difference(annotator, gap, 1, 5)).ravel()
-        assert np.all(np.abs(got - want) <= 5 * np.sqrt(want))
-    assert all(v.gap == (gap if v.chosen == RIGHT else -gap) and v.simulated for v in verdicts)
+    verdicts = [judge(NEWS, SHORT, WORDY, annotator, rng) for _ in range(n)]
+    counts = [
+        sum(v.chosen == first and v.level == level for v in verdicts) for first in (SHORT, WORDY) for level in range(4)
+    ]
+    want = n * level_probabilities(seen_difference(annotator, gap, 5, 8), 0.15).ravel()
+    for got in (counts, simulated):
+        assert np.all(np.abs(np.array(got) - want) <= 5 * np.sqrt(want))
+    assert all(v.gap == (gap if v.chosen == SHORT else -gap) and v.simulated for v in verdicts)
 
 
 def test_lapses_are_blind():
@@ -67,18 +76,16 @@ def test_lapses_are_blind():
 
 
 def test_each_bias_moves_the_choice_its_way():
-    plain = seen_difference(Annotator(noise=0.5), 0.2, 3, 3)
-    assert plain == pytest.approx(0.4)
-    assert seen_difference(Annotator(noise=0.5, position_bias=0.1), 0.2, 3, 3) == pytest.approx(plain + 0.2)
-    longer = seen_difference(Annotator(noise=0.5, length_bias=0.1), 0.2, 7, 3)
-    assert longer == pytest.approx(plain + 0.2 * np.log(2))
-    assert seen_difference(Annotator(noise=0.25), 0.2, 3, 3) == pytest.approx(2 * plain)
+    assert seen_difference(Annotator(), 0.2, 3, 3) == pytest.approx(0.2)
+    assert seen_difference(Annotator(position_bias=0.1), 0.2, 3, 3) == pytest.approx(0.3)
+    assert seen_difference(Annotator(length_bias=0.1), 0.2, 7, 3) == pytest.approx(0.2 + 0.1 * np.log(2))
+    assert level_probabilities(0.2, 0.5)[0].sum() < level_probabilities(0.2, 0.1)[0].sum()
 
 
-@pytest.mark.parametrize("d, lapse", [(0.0, 0.0), (0.7, 0.1), (-3.0, 0.02)])
+@pytest.mark.parametrize("d, lapse", [(0.0, 0.0), (0.07, 0.1), (-0.3, 0.02)])
 def test_mean_label_minimises_the_mean_loss(d, lapse):
-    """By a search over margins: sigmoid of the best one is the expected label."""
-    odds, labels = level_probabilities(d, lapse), np.array(SOFT_LABELS)
+    """By a search over margins: sigmoid of the best one is the mean label."""
+    odds, labels = level_probabilities(d, 0.1, lapse), np.array(SOFT_LABELS)
     p = np.linspace(0.001, 0.999, 9981)  # sigmoid of the margin
     loss = sum(
         odds[side, level] * (-q * np.log(p if side == 0 else 1 - p) - (1 - q) * np.log(1 - p if side == 0 else p))
@@ -90,17 +97,17 @@ def test_mean_label_minimises_the_mean_loss(d, lapse):
 
 def test_expected_verdicts_are_those_of_many_pairs():
     """1000 pairs from the whole panel in random order; 5 standard errors, of which a label's is below 0.5 / sqrt(n)."""
-    found = collect([RECORD] * 1000, [[RIGHT, LONG]] * 1000, PANEL, seed=8)
-    first = np.array([p.chosen == RIGHT for p in found])
+    found = collect([NEWS] * 1000, [[SHORT, WORDY]] * 1000, PANEL, seed=8)
+    first = np.array([p.chosen == SHORT for p in found])
     labels = np.where(first, *(lambda p: (p, 1 - p))(np.array([SOFT_LABELS[p.level] for p in found])))
-    expected = expected_verdict(RECORD, RIGHT, LONG)
+    expected = expected_verdict(NEWS, SHORT, WORDY)
     error = 0.5 / np.sqrt(len(found))
     assert expected.probability == pytest.approx(first.mean(), abs=5 * error)
     assert expected.label == pytest.approx(labels.mean(), abs=5 * error)
-    other = expected_verdict(RECORD, LONG, RIGHT)
+    other = expected_verdict(NEWS, WORDY, SHORT)
     assert [x + y for x, y in zip(expected, other)] == pytest.approx([1, 1])
-    gap = utility(RECORD, RIGHT) - utility(RECORD, LONG)
-    plain = expected_verdict(RECORD, RIGHT, LONG, [Annotator(noise=0.3)]).probability
+    gap = utility(NEWS, SHORT) - utility(NEWS, WORDY)
+    plain = expected_verdict(NEWS, SHORT, WORDY, [Annotator(noise=0.3)]).probability
     assert plain == pytest.approx(1 / (1 + np.exp(-gap / 0.3)))
 
 
