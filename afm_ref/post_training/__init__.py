@@ -26,6 +26,6 @@ from .preference_losses import preference_loss
 from .reward_model import RewardModel, init_reward_model, reward_loss
 from .utility import qualities, utility
 
-__all__ = ["RewardModel", "best_of_n", "committee", "hybrid", "init_reward_model", "measures", "pairs"]
+__all__ = ["RewardModel", "best_of_n", "committee", "hybrid", "init_reward_model", "measures", "members", "pairs"]
 __all__ += ["preference_loss", "preference_losses", "preferences", "qualities", "responses", "reward_loss"]
 __all__ += ["reward_model", "sequence_log_probs", "sft", "utility"]

@@ -121,13 +121,15 @@ def reward_loss(model: RewardModel, pairs: Pairs, cfg: AFMConfig, soft: bool = T
     return total, label.shape[0]
 
 
-def rewards(model: RewardModel, cfg: AFMConfig, tokenizer, prompts, groups, batch_size: int = 32) -> list[np.ndarray]:
+def rewards(
+    model: RewardModel, cfg: AFMConfig, tokenizer, prompts, groups, batch_size: int = 32, length: int | None = None
+) -> list[np.ndarray]:
     """Return the reward of every response: an array for each prompt's group.
 
-    Rows are padded to the longest of all. Raises ValueError for a response without any token.
+    Rows are padded to `length`, or to the longest of all. Raises ValueError for a response without any token.
     """
     chats = [conversation(tokenizer, p, r) for p, group in zip(prompts, groups, strict=True) for r in group]
-    found = in_batches(row_rewards, model, pad(chats), cfg, batch_size)
+    found = in_batches(row_rewards, model, pad(chats, length), cfg, batch_size)
     return np.split(found, np.cumsum([len(group) for group in groups])[:-1])
 
 

@@ -1,0 +1,101 @@
+"""The committee's members and tools for real models: SFT, rejection sampling, DPO, IPO, the reward model's refresh."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from ..config import AFMConfig
+from ..data.tasks import Record
+from ..training import fit
+from . import best_of_n, reward_model, sft
+from .committee import Situation, Tools
+from .pairs import pair_batches, pairs_of, with_reference
+from .preference_losses import preference_loss
+from .preferences import PANEL, collect
+from .responses import sample
+
+
+@dataclasses.dataclass(frozen=True)
+class Workshop:
+    """What all members share. The numbers are ours; Apple states none.
+
+    records: prompt -> record, for the annotators. optimizer: steps -> an optax optimizer. row_length: of padded rows,
+    fixed so that every round runs the programs compiled for the first; None takes the longest.
+
+    Source: TR24 section 4.1 (the committee's algorithms) [confirmed]; sizes [ours].
+    Test: tests/post_training/test_members.py::test_a_round_with_real_models
+    """
+
+    cfg: AFMConfig
+    tokenizer: object
+    records: Mapping[str, Record]
+    optimizer: Callable
+    steps: int = 60
+    reward_steps: int = 100
+    batch_size: int = 8
+    sample_rows: int = 64  # responses sampled at a time
+    seq_len: int = 128
+    row_length: int | None = None
+    max_new_tokens: int = 32
+    temperature: float = 1.0
+    pairs: int = 2
+    panel: tuple = PANEL
+
+    def tools(self) -> Tools:
+        """Return the committee's tools; policies are Params, the reward is a RewardModel."""
+        return Tools(self.sample, self.score, self.annotate, self.refresh, self.fine_tune)
+
+    def sample(self, policy, prompts, n, seed):
+        """Return n responses to each prompt."""
+        settings = dict(temperature=self.temperature, seed=seed, batch_size=self.sample_rows)
+        return sample(policy, self.cfg, self.tokenizer, prompts, n, self.max_new_tokens, **settings)
+
+    def score(self, reward, prompts, groups):
+        """Return the reward of each response, as groups."""
+        return reward_model.rewards(reward, self.cfg, self.tokenizer, prompts, groups, length=self.row_length)
+
+    def annotate(self, prompts, groups, seed):
+        """Return the panel's preferences."""
+        return collect([self.records[prompt] for prompt in prompts], groups, self.panel, seed, self.pairs)
+
+    def refresh(self, reward, preferences, seed):
+        """Return the reward model trained on with all preferences."""
+        loss = partial(reward_model.reward_loss, cfg=self.cfg)
+        return self._fit(reward, loss, pairs_of(preferences, self.tokenizer, self.row_length), self.reward_steps, seed)
+
+    def fine_tune(self, policy, examples, seed):
+        """Return the policy after SFT on (prompt, response) examples."""
+        return sft.fine_tune(
+            policy, self.cfg, self.tokenizer, examples, self.optimizer(self.steps), self.steps,
+            batch_size=self.batch_size, seq_len=self.seq_len, seed=seed, progress=False,
+        ).params  # fmt: skip
+
+    def sft(self, examples) -> Callable:
+        """Return the trainer of a member that learns from these examples."""
+        return lambda situation: self.fine_tune(situation.student, examples, situation.seed)
+
+    def rejection(self, n: int) -> Callable:
+        """Return the trainer of a member that learns from the best of n of the student's own responses."""
+
+        def train(situation: Situation):
+            groups = self.sample(situation.student, situation.prompts, n, situation.seed)
+            values = self.score(situation.reward, situation.prompts, groups)
+            examples = best_of_n.rejection_sample(situation.prompts, groups, values)
+            return self.fine_tune(situation.student, examples, situation.seed)
+
+        return train
+
+    def preference(self, kind: str, beta: float) -> Callable:
+        """Return the trainer of a member that learns from all preferences by "dpo", "ipo" or "ipo_mean"."""
+
+        def train(situation: Situation):
+            pairs = pairs_of(situation.preferences, self.tokenizer, self.row_length)
+            pairs = with_reference(pairs, situation.student, self.cfg)
+            loss = partial(preference_loss, cfg=self.cfg, kind=kind, beta=beta)
+            return self._fit(situation.student, loss, pairs, self.steps, situation.seed)
+
+        return train
+
+    def _fit(self, params, loss, pairs, steps, seed):
+        feed = pair_batches(pairs, min(self.batch_size, len(pairs.labels)), seed)
+        return fit(params, loss, feed, self.optimizer(steps), steps, progress=False).params
