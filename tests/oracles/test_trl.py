@@ -7,8 +7,9 @@ import pytest
 
 from afm_ref.interop import hugging_face
 from afm_ref.post_training import reward_model
+from afm_ref.post_training.policy import sequence_log_probs
 from afm_ref.post_training.preference_losses import preference_loss
-from tests.interop.models import QWEN3
+from tests.interop.models import QWEN3, random_params
 from tests.oracles import peers, trl_peer
 from tests.post_training.models import float64, random_pairs
 
@@ -25,8 +26,6 @@ def both(tmp_path, seed):
     """Return (transformers' random Qwen3 in float64, our params)."""
     import transformers
 
-    from tests.interop.models import random_params
-
     hugging_face.save(tmp_path, random_params(QWEN3, seed), QWEN3)
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager").double().eval()
     return model, float64(hugging_face.load(tmp_path)[0])
@@ -41,8 +40,6 @@ def test_dpo_and_ipo(trl, tmp_path, kind, beta):
         (model, params), (reference, reference_params) = both(tmp_path / "a", 0), both(tmp_path / "b", 1)
         theirs = trl_peer.dpo_loss(kind, beta, model, pairs.rows, reference)
         fixed = trl_peer.dpo_loss(kind, beta, model, pairs.rows, pairs.reference)
-    from afm_ref.post_training.policy import sequence_log_probs
-
     log_probs = sequence_log_probs(reference_params, pairs.rows, QWEN3).reshape(2, -1)
     for own, want in ((log_probs, theirs), (pairs.reference, fixed)):
         total, count = preference_loss(params, pairs._replace(reference=own), QWEN3, kind, beta)

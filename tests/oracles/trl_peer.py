@@ -73,15 +73,13 @@ def dpo_loss(kind: str, beta: float, model, rows, reference) -> float:
         return float(DPOTrainer._compute_loss(stub, stub.model, inputs, return_outputs=False))
 
 
-def reward_loss(model, rows, margin=None) -> float:
-    """Return the mean loss of RewardTrainer for a sequence classifier; margin: [B] or None."""
+def reward_loss(model, rows) -> float:
+    """Return the mean loss of RewardTrainer for a sequence classifier."""
     import torch
     from trl import RewardTrainer
 
     inputs = inputs_of(rows)
     del inputs["completion_mask"]
-    if margin is not None:
-        inputs["margin"] = torch.as_tensor(margin)
 
     def classify(input_ids, attention_mask, **_):
         return model(input_ids=input_ids, attention_mask=attention_mask)
