@@ -20,7 +20,7 @@ from pathlib import Path
 
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 # One heap in huge pages that keeps what it is given back: a step's temporary arrays are then not mapped and cleared by
-# the kernel again at every step (140,000 page faults and 0.3 s of 0.75 s a training step, measured in a virtual machine).
+# the kernel again at every step (140,000 page faults and 0.3 s of 0.75 s a step, measured in a virtual machine).
 TUNABLES = (
     "glibc.malloc.hugetlb=1",
     "glibc.malloc.arena_max=1",

@@ -11,7 +11,7 @@ from afm_ref import __main__ as command_line
 from afm_ref import assets, lora, transformer
 from afm_ref.config import AFM_TINY, AFMConfig
 from afm_ref.interop import hugging_face, palettized, palettizing
-from afm_ref.quantization import quantize, sizes
+from afm_ref.quantization import quantize, sizes, weight_counts
 from afm_ref.quantization.palettize import MATRICES
 from tests.interop.files import named_tensors, write_folder
 from tests.interop.models import LLAMA, QWEN3, map_weights, random_params
@@ -44,7 +44,7 @@ def test_streaming_gives_the_file_of_quantize(tmp_path, cfg, kind, average):
 
 
 def test_one_matrix_is_in_memory_at_a_time(tmp_path):
-    cfg = AFMConfig(vocab_size=64, d_model=128, n_layers=6, n_heads=2, n_kv_heads=2, head_dim=64, d_ff=256)
+    cfg = AFMConfig(vocab_size=64, d_model=256, n_layers=6, n_heads=4, n_kv_heads=2, head_dim=64, d_ff=512)
     hugging_face.save(tmp_path / "source", transformer.init(cfg, 0), cfg)
     small = tmp_path / "small"
     write_folder(tmp_path / "tiny", LLAMA, named_tensors(random_params(LLAMA)))
@@ -92,6 +92,20 @@ def test_a_matrix_that_is_hard_to_palettize_gets_more_bits(tmp_path):
     assert costs["wq", 1][2] == pytest.approx(by_hand, rel=1e-5) and costs["wq", 1][4] < by_hand / 4
     bits = palettizing.palettize_folder(tmp_path / "source", tmp_path / "out", 3, progress=False)
     assert bits == {(name, i): (2, 4)[i] for name in MATRICES for i in (0, 1)}
+
+
+def test_the_average_is_hit_to_a_hundredth():
+    """The shipped model has so few matrices that the plain optimum within 3.5 bits spends less."""
+    weights = weight_counts(AFM_TINY)
+    costs = {key: {2: 1.0 + layer, 4: 0.0} for key in weights for layer in key[1:]}
+    for average in (3.5, 3.7):
+        bits = palettizing.bits_near(costs, weights, average)
+        reached = sum(b * weights[key] for key, b in bits.items()) / sum(weights.values())
+        assert average - 0.01 <= reached <= average
+    lone = palettizing.bits_near({("wq", 0): {2: 1.0, 4: 0.0}}, {("wq", 0): 7}, 3.5)
+    assert lone == {("wq", 0): 2}
+    with pytest.raises(ValueError, match="fewest bits"):
+        palettizing.bits_near(costs, weights, 1.9)
 
 
 def test_costs_from_a_file_choose_the_bits(tmp_path):

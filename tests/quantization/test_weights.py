@@ -1,4 +1,4 @@
-"""Quantized weights against their dense matrices: NumPy and JAX, every width, odd shapes, stacked, under LoRA, sharded."""
+"""Quantized weights against their dense matrices: NumPy, JAX, every width, odd shapes, stacked, adapted, sharded."""
 
 import dataclasses
 
@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec as P
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from afm_ref import lora, ops
 from afm_ref.quantization import int8, palettize
