@@ -8,6 +8,8 @@ take the mistakes that someone would really make.
 
 import sys
 
+from tests.post_training.mutations import MUTATIONS as POST_TRAINING
+from tests.quantization.mutations import MUTATIONS as QUANTIZATION
 from tools.mutate import Mutation, main
 
 OPS, TRANSFORMER, LOSSES = "afm_ref/ops.py", "afm_ref/transformer.py", "afm_ref/losses.py"
@@ -463,6 +465,8 @@ MUTATIONS = [
         "np.asarray(array)[:, np.sort(order)]",
         "tests/parallelism/test_strategies.py::test_a_placed_batch_is_the_batch_in_the_plans_order",
     ),
+    *QUANTIZATION,
+    *POST_TRAINING,
 ]
 
 if __name__ == "__main__":

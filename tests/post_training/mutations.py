@@ -1,0 +1,98 @@
+"""Faults in afm_ref/post_training; see tests/mutations.py."""
+
+from tools.mutate import Mutation
+
+MUTATIONS = [
+    Mutation(
+        "DPO forgets its reference",
+        "afm_ref/post_training/preference_losses.py",
+        "ratios = sequence_log_probs(params, rows, cfg).reshape(2, -1) - pairs.reference",
+        "ratios = sequence_log_probs(params, rows, cfg).reshape(2, -1)",
+        "tests/post_training/test_trl_golden.py::test_losses_equal_trl",
+    ),
+    Mutation(
+        "IPO aims at 1 / tau and not at 1 / (2 tau)",
+        "afm_ref/post_training/preference_losses.py",
+        "return (h - 1 / (2 * tau)) ** 2",
+        "return (h - 1 / tau) ** 2",
+        "tests/post_training/test_trl_golden.py::test_losses_equal_trl",
+    ),
+    Mutation(
+        "chosen and rejected are swapped",
+        "afm_ref/post_training/preference_losses.py",
+        "return ratios[0] - ratios[1]",
+        "return ratios[1] - ratios[0]",
+        "tests/post_training/test_trl_golden.py::test_losses_equal_trl",
+    ),
+    Mutation(
+        "the reward is read at the last position, padding or not",
+        "afm_ref/post_training/reward_model.py",
+        "last = xp.asarray(rows.lengths)[:, None, None] - 1",
+        "last = 0 * xp.asarray(rows.lengths)[:, None, None] + rows.tokens.shape[1] - 1",
+        "tests/post_training/test_reward_model.py::test_heads_read_the_last_token_that_is_not_padding",
+    ),
+    Mutation(
+        "the soft label is ignored",
+        "afm_ref/post_training/reward_model.py",
+        "label if soft else xp.ones_like(label)",
+        "xp.ones_like(label)",
+        "tests/post_training/test_reward_model.py::test_loss_equals_its_definition",
+    ),
+    Mutation(
+        "grades of chosen and rejected responses are mixed up",
+        "afm_ref/post_training/reward_model.py",
+        "targets = xp.asarray(pairs.grades).reshape(-1, len(GRADES)).T",
+        "targets = xp.asarray(pairs.grades)[::-1].reshape(-1, len(GRADES)).T",
+        "tests/post_training/test_reward_model.py::test_loss_equals_its_definition",
+    ),
+    Mutation(
+        "padding is part of the response",
+        "afm_ref/post_training/responses.py",
+        "tokens[row, : len(ids)], response[row, start : len(ids)] = ids, True",
+        "tokens[row, : len(ids)], response[row, start:] = ids, True",
+        "tests/post_training/test_policy.py::test_padding_leaks_nowhere",
+    ),
+    Mutation(
+        "the mask of the response is not shifted with its targets",
+        "afm_ref/post_training/policy.py",
+        "xp.asarray(rows.response[:, 1:])",
+        "xp.asarray(rows.response[:, :-1])",
+        "tests/post_training/test_policy.py::test_probabilities_of_all_responses_sum_to_one",
+    ),
+    Mutation(
+        "one teacher for all prompts instead of the best for each",
+        "afm_ref/post_training/committee.py",
+        "choice = best_per_prompt(pool.rewards)",
+        "m = best_member(pool.rewards)\n"
+        "        choice = Choice(np.full(len(prompts), m), pool.rewards[m].argmax(axis=1))",
+        "tests/post_training/test_committee.py::test_rounds_by_hand",
+    ),
+    Mutation(
+        "the committee looks at more samples than a single teacher",
+        "afm_ref/post_training/committee.py",
+        "few = slice(N // M)",
+        "few = slice(N)",
+        "tests/post_training/test_committee.py::test_budgets_are_equal",
+    ),
+    Mutation(
+        "the reward model of the round before picks the winners",
+        "afm_ref/post_training/committee.py",
+        "pool = draw(committee, reward, tools, prompts, n, seeds[3])",
+        "pool = draw(committee, done[-1].reward if done else reward, tools, prompts, n, seeds[3])",
+        "tests/post_training/test_committee.py::test_rounds_by_hand",
+    ),
+    Mutation(
+        "the best of n is drawn with replacement",
+        "afm_ref/post_training/best_of_n.py",
+        "weights = [math.comb(i, n - 1) / math.comb(m, n) for i in range(m)]",
+        "weights = [((i + 1) / m) ** n - (i / m) ** n for i in range(m)]",
+        "tests/post_training/test_best_of_n.py::test_expected_best_is_the_mean_over_all_subsets",
+    ),
+    Mutation(
+        "a solution that never ended is kept as a demonstration",
+        "afm_ref/post_training/hybrid.py",
+        "(r for r in solved.responses if r.ended and tasks.success(solved.record, r.text))",
+        "(r for r in solved.responses if tasks.success(solved.record, r.text))",
+        "tests/post_training/test_hybrid.py::test_solutions_are_kept_by_verifier_or_judge",
+    ),
+]
