@@ -109,6 +109,11 @@ WRONG = {  # id: (a plausible wrong answer, words of the hint it must get)
         "sum of SQUARES",
     ),
     "5.5": (lambda requests, sizes, budget: len(set(requests)), "must be read again"),
+    "6.1": (lambda out_dim, in_dim, bits, rows_per_table: bits * out_dim * in_dim, "tables are stored too"),
+    "6.2": (lambda codes: 16 * codes[0::2] + codes[1::2], "LOW half"),
+    "6.3": (lambda values: [min(values), max(values)], "is its mean"),
+    "6.4": (lambda cost_at_2, cost_at_4, weights, average: [4] * len(weights), "over the budget"),
+    "6.5": (lambda w, h: np.round(w), "make up for the error"),
 }
 
 
