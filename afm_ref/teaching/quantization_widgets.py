@@ -80,8 +80,12 @@ def _size(n_bytes):
 
 
 def explore_bits(costs: dict, cfg: AFMConfig, alt: str, average_bits: float = 3.5) -> None:
-    """Display controls for the budget and for one matrix set by hand, above the figure of `talaria`."""
+    """Display controls for the budget and for one matrix set by hand, above the figure of `talaria`.
+
+    The matrix by hand is at first the one that costs most at the fewest bits, at its most bits: the optimum's choice.
+    """
     widths, names = _widths(costs), {f"{name}, layer {layer}": (name, layer) for name, layer in costs}
+    dearest = max(names, key=lambda name: costs[names[name]][widths[0]])
 
     def draw(average_bits, matrix, bits, gigabytes_per_s):
         fixed = {} if matrix == NONE else {names[matrix]: bits}
@@ -92,7 +96,7 @@ def explore_bits(costs: dict, cfg: AFMConfig, alt: str, average_bits: float = 3.
         draw,
         alt,
         average_bits=widgets.steps("average bits", averages, average_bits),
-        matrix=widgets.choice("by hand", [NONE, *names], NONE),
+        matrix=widgets.choice("by hand", [NONE, *names], dearest),
         bits=widgets.steps("its bits", widths, widths[-1]),
         gigabytes_per_s=widgets.steps("memory, GB/s", [10.0, 20.0, 40.0, 50.0, 100.0, 400.0], GIGABYTES_PER_S),
     )

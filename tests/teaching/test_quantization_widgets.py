@@ -83,8 +83,9 @@ def test_the_widgets_redraw(monkeypatch):
     quantization_widgets.explore_palette({"wq": np.eye(64), "wk": np.ones((64, 8))}, "wq", "alt")
     (draw, controls), (draw_palette, palette_controls) = shown
     start = {name: control.value for name, control in controls.items()}
-    assert start == {"average_bits": 3.5, "matrix": "none", "bits": 4, "gigabytes_per_s": 40.0}
-    assert cells(draw(**start | {"average_bits": 2.0}).axes[0]) == dict.fromkeys(WEIGHTS, 2)
+    assert start == {"average_bits": 3.5, "matrix": "w_gate, layer 0", "bits": 4, "gigabytes_per_s": 40.0}
+    assert len(draw(**start).axes[0].patches) == 1 + len(draw(**start | {"matrix": "none"}).axes[0].patches)
+    assert cells(draw(**start | {"average_bits": 2.0, "matrix": "none"}).axes[0]) == dict.fromkeys(WEIGHTS, 2)
     assert cells(draw(**start | {"matrix": "wk, layer 3", "bits": 2}).axes[0])["wk", 3] == 2
     start = {name: control.value for name, control in palette_controls.items()}
     assert start == {"matrix": "wq", "bits": 4, "rows": 16}
