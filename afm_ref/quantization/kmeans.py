@@ -13,8 +13,8 @@ runs add up to the same however they are cut, so that -V^2 / W is what is minimi
 
 import numpy as np
 
-PLACES = 192  # where the fast mode may cut at first; four times as many, then more, around the cuts found
-FAR, NEAR = np.arange(-28, 29), np.arange(-6, 7)  # how many places a cut may move, among those and later
+PLACES = 128  # where the fast mode may cut at first; four times as many, then more, around the cuts found
+FAR, NEAR = np.arange(-10, 11), np.arange(-6, 7)  # how many places a cut may move, among those and later
 MOST_ROUNDS = 12
 
 
@@ -58,6 +58,14 @@ def fast(values, k: int, weights=None) -> np.ndarray:
     Source: Wu 1991 over a subset of cuts [standard]; the places and the moves [ours].
     Test: tests/quantization/test_kmeans.py::test_fast_is_near_the_optimum
     """
+    return finish(prepare(values, k, weights), k)
+
+
+def prepare(values, k: int, weights=None):
+    """Return the first half of `fast`: the values sorted, their running sums, places to cut at; or centres, if few.
+
+    NumPy calls over all values, in which other threads can run. `finish` makes short ones, which gain nothing from it.
+    """
     values, weights = _checked(values, k, weights)
     if weights is None:
         v, w = np.sort(values), None
@@ -69,8 +77,14 @@ def fast(values, k: int, weights=None) -> np.ndarray:
         return _padded(v[np.concatenate([[0], starts])].astype(np.float64), k)
     if k == 1 or len(starts) < 8 * max(PLACES, k):
         return exact(values, k, weights)
-    runs = Runs(v, w)
-    few, more = _places(v, max(PLACES, 4 * k))
+    return Runs(v, w), starts, *_places(v, max(PLACES, 4 * k))
+
+
+def finish(prepared, k: int) -> np.ndarray:
+    """Return the k centres, from what `prepare` returned."""
+    if isinstance(prepared, np.ndarray):
+        return prepared
+    runs, starts, few, more = prepared
     cuts = _moved(runs, _cuts_among(runs, few, k), more, FAR)
     for stride in (len(starts) // 2048, len(starts) // 8192):
         cuts = _moved(runs, cuts, starts, stride * NEAR, 1)
@@ -187,10 +201,10 @@ def _places(v, count):
     and so places have the density f^(1/3), as the cuts of the best palette have (Panter and Dite 1951); and a value
     that stands alone has its own. Half of the places are spread over all gaps alike, lest an outlier draw all of them.
     """
-    gaps = np.subtract(v[1:], v[:-1], dtype=np.float64)
-    weight = gaps ** (2 / 3)
+    gaps = v[1:] - v[:-1]
+    weight = gaps ** gaps.dtype.type(2 / 3)
     weight += weight.mean() * (gaps > 0)
-    weight = np.cumsum(weight)
+    weight = np.cumsum(weight, dtype=np.float64)
     levels = np.linspace(0, weight[-1], 4 * count + 1)[1:-1]
     places = np.searchsorted(weight, levels) + 1
     return np.unique(places[3::4]), np.unique(places)

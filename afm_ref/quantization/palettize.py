@@ -13,7 +13,12 @@ from .weights import Int8, Palettized
 
 MATRICES = ("wq", "wk", "wv", "wo", "w_gate", "w_up", "w_down")
 ROWS_PER_TABLE = 16
-METHODS: dict[str, Callable] = {"fast": kmeans.fast, "exact": kmeans.exact}
+TABLES_AT_A_TIME = 8  # begun together by the threads, then finished by one: more would not stay in its cache
+# name: (what threads share, what then one does alone)
+METHODS: dict[str, tuple[Callable, Callable]] = {
+    "fast": (kmeans.prepare, kmeans.finish),
+    "exact": (kmeans.exact, lambda centres, k: centres),
+}
 LARGEST_FLOAT16_EXPONENT = 14  # a table's largest entry stays below 2^15; float16 ends at 65504
 
 
@@ -45,17 +50,28 @@ def palettize(
     exponent = exponent_of(w)
     starts = range(0, len(w), rows_per_table)
 
-    def block(start):
-        rows = slice(start, start + rows_per_table)
-        values = np.ldexp(w[rows], -exponent)
-        h = None if importance is None else importance[rows]
+    prepare, finish = METHODS[method]
+
+    def values_of(start):
+        return np.ldexp(w[start : start + rows_per_table], -exponent)
+
+    def begin(start):
+        h = None if importance is None else importance[start : start + rows_per_table]
         if h is not None and not h.any():  # nothing reads these weights: any table will do
             h = None
-        table = METHODS[method](values, 2**bits, h).astype(np.float16)
-        return table, packing.pack(kmeans.nearest(values, table.astype(values.dtype)), bits)
+        return prepare(values_of(start), 2**bits, h)
 
+    def encode(start, table):
+        values = values_of(start)
+        return packing.pack(kmeans.nearest(values, table.astype(values.dtype)), bits)
+
+    tables, codes = [], []
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:  # NumPy's sorts and loops let go of the GIL
-        tables, codes = zip(*pool.map(block, starts))
+        for first in range(0, len(starts), TABLES_AT_A_TIME):
+            some = starts[first : first + TABLES_AT_A_TIME]
+            found = [finish(prepared, 2**bits).astype(np.float16) for prepared in list(pool.map(begin, some))]
+            codes += pool.map(encode, some, found)
+            tables += found
     pad = -w.shape[1] % packing.group(bits)[0]
     return Palettized(
         np.concatenate(codes), np.stack(tables), np.asarray(exponent, np.int16), bits, int(rows_per_table), pad

@@ -126,7 +126,7 @@ def palette(matrix, bits: int, rows_per_table: int, table: int = 0):
     errors = {b: relative_error(w, p.dense()) for b, p in found.items()}
     right.plot(sizes, [100 * e for e in errors.values()], "o-", color=figures.BLUE)
     right.plot([bits_per_weight(chosen)], [100 * errors[bits]], "o", color=figures.RED, ms=10)
-    right.set(xlabel="bits a weight, tables included", ylabel="error, % of the weights", ylim=(0, None))
+    right.set(xlabel="bits a weight, tables included", ylabel="error $|W - Q|$ / $|W|$, %", ylim=(0, None))
     right.set_title(f"{bits_per_weight(chosen):.2f} bits, error {100 * errors[bits]:.2g}%")
     return fig
 

@@ -76,10 +76,12 @@ MUTATIONS = [
     Mutation(
         "codes are chosen before the table is rounded to float16",
         "afm_ref/quantization/palettize.py",
-        "table = METHODS[method](values, 2**bits, h).astype(np.float16)\n"
-        "        return table, packing.pack(kmeans.nearest(values, table.astype(values.dtype)), bits)",
-        "table = METHODS[method](values, 2**bits, h)\n"
-        "        return table.astype(np.float16), packing.pack(kmeans.nearest(values, table), bits)",
+        "found = [finish(prepared, 2**bits).astype(np.float16) for prepared in list(pool.map(begin, some))]\n"
+        "            codes += pool.map(encode, some, found)\n"
+        "            tables += found\n",
+        "found = [finish(prepared, 2**bits) for prepared in list(pool.map(begin, some))]\n"
+        "            codes += pool.map(encode, some, found)\n"
+        "            tables += [table.astype(np.float16) for table in found]\n",
         "tests/quantization/test_palettize.py::test_codes_point_to_the_nearest_entry_as_stored",
     ),
     Mutation(
