@@ -14,6 +14,7 @@ from . import (
     committee,
     hybrid,
     measures,
+    members,
     pairs,
     preference_losses,
     preferences,
