@@ -152,4 +152,4 @@ def test_another_run_in_the_folder_is_refused(texts, alone, capsys):
     checkpoint = alone[1].parent / "run"
     assert command_line.main(arguments(texts, checkpoint, "--mesh", "data=1", "--seed", "1")) == 2
     err = capsys.readouterr().err
-    assert "holds checkpoints of another run" in err and "batches.order.seed was 0 and is 1" in err
+    assert "holds checkpoints of another run" in err and "batches.numbers.order.seed was 0 and is 1" in err
