@@ -7,6 +7,10 @@ from typing import Literal
 QKNorm = Literal["after_rope", "before_rope"]
 RopeLayout = Literal["interleaved", "half_split"]
 
+# The matrices of a layer, by their fields in transformer.Layer.
+ATTENTION, FFN = ("wq", "wk", "wv", "wo"), ("w_gate", "w_up", "w_down")
+MATRICES = ATTENTION + FFN
+
 
 @dataclasses.dataclass(frozen=True)
 class AFMConfig:
@@ -89,6 +93,13 @@ AFM_ON_DEVICE = AFMConfig(
 
 # Ours: the model that is trained and shipped here, with the same three queries per key head.
 AFM_TINY = AFMConfig(d_model=192, n_layers=4, n_heads=6, n_kv_heads=2, head_dim=32, d_ff=576, vocab_size=2048)
+
+
+def matrix_shapes(cfg: AFMConfig) -> dict[str, tuple[int, int]]:
+    """Return the shape (out, in) of every matrix of a layer, in the order of MATRICES."""
+    D, F, q_dim, kv_dim = cfg.d_model, cfg.d_ff, cfg.n_heads * cfg.head_dim, cfg.n_kv_heads * cfg.head_dim
+    attention = {"wq": (q_dim, D), "wk": (kv_dim, D), "wv": (kv_dim, D), "wo": (D, q_dim)}
+    return attention | {"w_gate": (F, D), "w_up": (F, D), "w_down": (D, F)}
 
 
 def layer_parameters(cfg: AFMConfig) -> dict[str, int]:

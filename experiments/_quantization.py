@@ -2,7 +2,6 @@
 
 import copy
 import math
-import time
 from functools import lru_cache, partial
 
 import jax
@@ -26,6 +25,7 @@ from afm_ref.quantization import (
 )
 from afm_ref.training import fit
 
+from . import _record
 from . import lora as chapter5
 from .train_tiny import SEQ_LEN, SOURCES, of_source
 
@@ -69,7 +69,7 @@ class Bench(chapter5.Bench):
 
     def costs(self):
         """Return {(matrix, layer): {bits: nats}} as the part `sensitivity` measured them."""
-        table = kept(self.a.folder, "sensitivity", partial(sensitivity_run, self))["measured"]
+        table = _record.kept(self.a.folder, "sensitivity", partial(sensitivity_run, self))["measured"]
         return {tuple_of(key): {int(b): nats for b, nats in row.items()} for key, row in table.items()}
 
     @lru_cache(maxsize=8)  # noqa: B019
@@ -107,16 +107,6 @@ class Bench(chapter5.Bench):
 def plain(params):
     """Return arrays that compute the same, to rounding: adapters added to what the palettes stand for."""
     return dequantize(lora.merge(params, force=True))
-
-
-def kept(folder, key, make):
-    """Return make()'s result with its CPU seconds, or what an earlier call of the script kept."""
-
-    def timed():
-        start = time.process_time()
-        return make() | {"cpu_s": round(time.process_time() - start, 1)}
-
-    return chapter5.kept(folder, key, timed)
 
 
 def text_of(key):

@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+import time
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,6 +26,35 @@ def save(name: str, command: str, config: dict, seeds: list[int], numbers: dict)
     temporary.write_text(json.dumps(record, indent=1) + "\n")
     os.replace(temporary, path)
     return path
+
+
+def finished(jobs: Mapping[str, Callable], folder: Path) -> dict:
+    """Return {key: result} of all jobs, with a progress bar; see `kept`."""
+    from tqdm import tqdm
+
+    bar, done = tqdm(jobs.items(), unit="run"), {}
+    for key, job in bar:
+        bar.set_postfix_str(key)
+        done[key] = kept(folder, key, job)
+    return done
+
+
+def kept(folder: Path, key: str, make: Callable) -> dict:
+    """Return make()'s result with its CPU seconds (cpu_s), or what an earlier call of the script kept."""
+    path = folder / f"{key}.json"
+    if not path.exists():
+        start = time.process_time()
+        result = make() | {"cpu_s": round(time.process_time() - start, 1)}
+        folder.mkdir(parents=True, exist_ok=True)
+        partial_path = path.with_suffix(".part")
+        partial_path.write_text(json.dumps(result))
+        partial_path.replace(path)
+    return json.loads(path.read_text())
+
+
+def config_of(arguments) -> dict:
+    """Return a script's command line as JSON can hold it."""
+    return {key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()}
 
 
 def load(name: str) -> dict:

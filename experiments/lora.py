@@ -107,18 +107,6 @@ class Bench:
         return {"nats": self.nats(params), "scores": self.scores(params)}
 
 
-def kept(folder, key, make):
-    """Return make()'s result, or what an earlier call of the script kept."""
-    path = folder / f"{key}.json"
-    if not path.exists():
-        result = make()
-        folder.mkdir(parents=True, exist_ok=True)
-        partial_path = path.with_suffix(".part")
-        partial_path.write_text(json.dumps(result))
-        partial_path.replace(path)
-    return json.loads(path.read_text())
-
-
 def spectrum(bench, tuned):
     """Return how the change of every matrix is spread over its singular values, beside W0 and noise of equal norm."""
     rng = np.random.default_rng(0)
@@ -244,18 +232,14 @@ def intervals(done, a):
 
 def main():
     """Run what has not been run yet, then record."""
-    from tqdm import tqdm
-
     a = arguments()
     if a.seeds < 2:
         raise SystemExit("--seeds must be at least 2: one run has no spread")
-    bench, done, start = Bench(a), {}, time.process_time()
-    bar = tqdm(jobs(bench).items(), unit="run")
-    for key, job in bar:
-        bar.set_postfix_str(key)
-        done[key] = kept(a.folder, key, job)
-    numbers = {"intervals": intervals(done, a), "runs": done, "cpu_s_of_last_call": round(time.process_time() - start)}
-    config = {k: str(v) if isinstance(v, Path) else v for k, v in vars(a).items()} | {
+    bench = Bench(a)
+    done = _record.finished(jobs(bench), a.folder)
+    cpu_s = round(sum(run["cpu_s"] for run in done.values()))
+    numbers = {"intervals": intervals(done, a), "runs": done, "cpu_s": cpu_s}
+    config = _record.config_of(a) | {
         "seq_len": SEQ_LEN,
         "matrix_seq_len": MATRIX_SEQ_LEN,
         "base": lora.files.fingerprint(bench.params),

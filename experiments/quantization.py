@@ -42,7 +42,6 @@ from ._quantization import (
     bits_run,
     feature_run,
     frontier_run,
-    kept,
     kv_cache_run,
     merged_run,
     recovered_run,
@@ -174,20 +173,15 @@ def merged_intervals(done, seeds):
 
 def main():
     """Run what has not been run yet, then record."""
-    from tqdm import tqdm
-
     a = arguments()
     if a.seeds < 2:
         raise SystemExit("--seeds must be at least 2: one run has no spread")
     jax.config.update("jax_compilation_cache_dir", str(a.folder / "compiled"))  # few structures, many runs
-    bench, done = Bench(a), {}
-    bar = tqdm(jobs(bench).items(), unit="run")
-    for key, job in bar:
-        bar.set_postfix_str(key)
-        done[key] = kept(a.folder, key, job)
+    bench = Bench(a)
+    done = _record.finished(jobs(bench), a.folder)
     cpu_s = round(sum(run["cpu_s"] for run in done.values()))
     numbers = {"intervals": intervals(done, range(a.seeds)), "runs": done, "cpu_s": cpu_s}
-    config = {k: str(v) if isinstance(v, Path) else v for k, v in vars(a).items()} | {
+    config = _record.config_of(a) | {
         "seq_len": SEQ_LEN,
         "feature_seq_len": FEATURE_SEQ_LEN,
         "base": lora.files.fingerprint(bench.params),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from afm_ref.config import AFMConfig
+from afm_ref.config import AFMConfig, matrix_shapes
 from afm_ref.data import tokenizer as own_tokenizer
 from afm_ref.transformer import Layer, Params, ungroup
 
@@ -43,11 +43,11 @@ def tensor_shapes(cfg: AFMConfig) -> dict[str, tuple]:
     Source: transformers' Qwen3ForCausalLM and LlamaForCausalLM state dicts [standard].
     Test: tests/oracles/test_hugging_face.py::test_logits_equal_transformers_in_float64
     """
-    D, F, q_dim, kv_dim = cfg.d_model, cfg.d_ff, cfg.n_heads * cfg.head_dim, cfg.n_kv_heads * cfg.head_dim
-    layer = {"attention_norm": (D,), "wq": (q_dim, D), "wk": (kv_dim, D), "wv": (kv_dim, D), "wo": (D, q_dim)}
+    D = cfg.d_model
+    found = {"attention_norm": (D,), "ffn_norm": (D,)} | matrix_shapes(cfg)
     if cfg.qk_norm:
-        layer |= {"q_norm": (cfg.head_dim,), "k_norm": (cfg.head_dim,)}
-    layer |= {"ffn_norm": (D,), "w_gate": (F, D), "w_up": (F, D), "w_down": (D, F)}
+        found |= {"q_norm": (cfg.head_dim,), "k_norm": (cfg.head_dim,)}
+    layer = {field: found[field] for field in Layer._fields if field in found}
     shapes = {EMBED: (cfg.vocab_size, D), FINAL_NORM: (D,)}
     if not cfg.tie_embeddings:
         shapes[UNEMBED] = (cfg.vocab_size, D)

@@ -1,7 +1,8 @@
 """LoRA: adapters beside frozen weights, their files, and the bank that serves them."""
 
+from ..config import ATTENTION, FFN
 from . import costs, files
-from .adapter import ATTENTION, FFN, TARGETS, LoRA, attach, detach, merge, trainable, unmerge
+from .adapter import TARGETS, LoRA, attach, detach, merge, trainable, unmerge
 from .bank import AdapterBank
 from .extraction import extract
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..config import MATRICES
 from ..transformer import Layer, Params, Remat, Stacked
 
-ATTENTION, FFN = ("wq", "wk", "wv", "wo"), ("w_gate", "w_up", "w_down")
-TARGETS = ATTENTION + FFN
+TARGETS = MATRICES
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -2,15 +2,8 @@
 
 from collections.abc import Iterable
 
-from ..config import AFMConfig, parameters
+from ..config import AFMConfig, matrix_shapes, parameters
 from .adapter import TARGETS, checked_targets
-
-
-def matrix_shapes(cfg: AFMConfig) -> dict[str, tuple[int, int]]:
-    """Return {matrix of a layer: (out, in)}."""
-    D, F, q_dim, kv_dim = cfg.d_model, cfg.d_ff, cfg.n_heads * cfg.head_dim, cfg.n_kv_heads * cfg.head_dim
-    attention = {"wq": (q_dim, D), "wk": (kv_dim, D), "wv": (kv_dim, D), "wo": (D, q_dim)}
-    return attention | {"w_gate": (F, D), "w_up": (F, D), "w_down": (D, F)}
 
 
 def adapter_parameters(cfg: AFMConfig, rank: int, targets: Iterable[str] = TARGETS, n_layers: int | None = None) -> int:

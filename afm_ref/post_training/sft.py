@@ -45,8 +45,9 @@ def fine_tune(
 
         L = - sum over responses of log pi(y|x) / sum over responses of |y|
 
-    The prompt is read but never a target. settings go to `training.fit`. Apple's recipe: a constant learning rate
-    (2e-5 on device, 5e-6 on server) and dropout 0.1; dropout is left out here, for the forward function has none.
+    The prompt is read but never a target. settings go to `training.fit`. Apple's recipe: a learning rate of 2e-5 on
+    device and 5e-6 on server (constant, says one account) and dropout 0.1, which is left out: the forward function has
+    none.
     Raises ValueError for no examples and for an example longer than a row.
 
     Source: TR24 section 4.2 (SFT; rates, dropout) [confirmed]; masked prompts [standard].

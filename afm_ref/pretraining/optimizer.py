@@ -13,11 +13,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..config import AFMConfig
+from ..config import MATRICES, AFMConfig
 from ..training import path_of
 from ..transformer import Stacked
 
-MATRICES = frozenset({"wq", "wk", "wv", "wo", "w_gate", "w_up", "w_down"})  # attention's and the FFN's
 EPS = 1e-30  # inside the mean of squares, so that a gradient of zero divides by something
 
 
@@ -62,7 +61,7 @@ class MupScales:
     matrix_scale: float
 
     def __call__(self, path: str) -> float:
-        return self.matrix_scale if MATRICES & set(path.split(".")) else 1.0
+        return self.matrix_scale if set(MATRICES) & set(path.split(".")) else 1.0
 
 
 def mup_scales(cfg: AFMConfig, base_dim: int = 768) -> MupScales:

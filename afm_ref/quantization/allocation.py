@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..config import AFMConfig
+from ..config import AFMConfig, matrix_shapes
 
 MOST_POINTS = 2**16
 BISECTIONS = 100
@@ -35,10 +35,8 @@ def weight_counts(cfg: AFMConfig) -> dict:
     Source: TR24 Table 1 (AXLearn honeycrisp-3B for F) [inferred].
     Test: tests/quantization/test_allocation.py::test_weight_counts_are_the_sizes_of_real_arrays
     """
-    q, kv = cfg.n_heads * cfg.head_dim * cfg.d_model, cfg.n_kv_heads * cfg.head_dim * cfg.d_model
-    ffn = dict.fromkeys(("w_gate", "w_up", "w_down"), cfg.d_ff * cfg.d_model)
-    one = {"wq": q, "wk": kv, "wv": kv, "wo": q} | ffn
-    return {(name, i): count for i in range(cfg.n_layers) for name, count in one.items()}
+    counts = {name: math.prod(shape) for name, shape in matrix_shapes(cfg).items()}
+    return {(name, i): count for i in range(cfg.n_layers) for name, count in counts.items()}
 
 
 def allocate(

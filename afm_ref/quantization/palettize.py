@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from ..config import MATRICES
 from ..transformer import Layer, Params, ungroup
 from . import kmeans, packing
 from .weights import Int8, Palettized
 
-MATRICES = ("wq", "wk", "wv", "wo", "w_gate", "w_up", "w_down")
 ROWS_PER_TABLE = 16
 TABLES_AT_A_TIME = 8  # begun together by the threads, then finished by one: more would not stay in its cache
 # name: (what threads share, what then one does alone)
@@ -31,7 +31,7 @@ def palettize(
 
     bits: 1 to 8 a weight. rows_per_table need not divide `out`: the last table then serves fewer rows. importance:
     [out, in] (a diagonal of the Fisher matrix) or [in] (second moments of the inputs), at least 0. method: "fast", or
-    "exact" for the optimum (a second or so a table). threads: 0 takes all cores; the result does not depend on it.
+    "exact" for the optimum (some 0.3 s for 16 rows of 3072). threads: 0 takes all cores; the result is the same.
 
     Tables are rounded to float16 and codes then point to the nearest rounded entry. Weights of any size work: they are
     divided by one power of two a matrix first. A table of fewer distinct weights than entries is exact to float16.
@@ -49,7 +49,6 @@ def palettize(
     importance = _checked_importance(importance, w.shape)
     exponent = exponent_of(w)
     starts = range(0, len(w), rows_per_table)
-
     prepare, finish = METHODS[method]
 
     def values_of(start):

@@ -8,8 +8,8 @@ stored_bytes      the same in bytes; the file adds its header: see `interop.pale
 import math
 from typing import NamedTuple
 
+from ..config import MATRICES
 from ..transformer import Params, ungroup
-from .palettize import MATRICES
 from .weights import Int8, Palettized
 
 

@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from ..config import AFMConfig
+from ..config import MATRICES, AFMConfig
 from ..quantization import costs as decoding
 from ..quantization import frontier, palettize, weight_counts
 from ..quantization.alternatives import bits_per_weight
-from ..quantization.palettize import MATRICES
 from . import figures, widgets
 
 GIGABYTES_PER_S = 40.0

@@ -1,0 +1,19 @@
+"""What the experiments share: a finished run is kept and not run again."""
+
+import pytest
+
+from experiments import _record
+
+
+def test_a_finished_job_is_not_run_again(tmp_path):
+    def fails():
+        raise KeyboardInterrupt
+
+    calls = []
+    first = {"a": lambda: calls.append("a") or {"x": 1}, "b": fails, "c": lambda: {"x": 3}}
+    with pytest.raises(KeyboardInterrupt):
+        _record.finished(first, tmp_path)
+    done = _record.finished(first | {"b": lambda: {"x": 2}}, tmp_path)
+    assert calls == ["a"] and {key: run["x"] for key, run in done.items()} == {"a": 1, "b": 2, "c": 3}
+    assert all(run["cpu_s"] >= 0 for run in done.values())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "b.json", "c.json"]
