@@ -1,0 +1,110 @@
+"""Chapter 7's controls: what they draw against brute force and closed forms, and what they refuse."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from afm_ref.post_training.preferences import PANEL
+from afm_ref.teaching import figures, post_training_widgets, widgets
+
+RNG = np.random.default_rng(7)
+REWARDS, JUDGED = RNG.standard_normal((3, 5)), RNG.random((3, 5))
+
+
+def points(line):
+    return dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
+
+
+def over_pairs(rewards, judged):
+    """Return the mean judged value of the better of two, over all pairs of every prompt."""
+    pairs = list(itertools.combinations(range(rewards.shape[1]), 2))
+    return np.mean([judged[p, max(pair, key=lambda i: rewards[p, i])] for p in range(len(rewards)) for pair in pairs])
+
+
+def test_best_of_n_draws_the_means_over_all_pairs():
+    left, right = post_training_widgets.best_of_n(REWARDS, JUDGED, 2).axes
+    oracle, _, picked, mark, one = left.lines
+    best = points(right.lines[0])
+    assert list(best) == [1, 2, 4, 5]
+    top = REWARDS.argmax(axis=1)
+    for curve, of in ((points(picked), JUDGED), (best, REWARDS)):
+        assert curve[1] == pytest.approx(of.mean())
+        assert curve[2] == pytest.approx(over_pairs(REWARDS, of))
+        assert curve[5] == pytest.approx(np.mean(of[np.arange(3), top]))
+    assert points(oracle)[5] == pytest.approx(JUDGED.max(axis=1).mean())
+    assert points(mark) == {2: pytest.approx(over_pairs(REWARDS, JUDGED))}
+    assert one.get_ydata()[0] == pytest.approx(JUDGED.mean())
+    assert "0.19 nats" in right.get_title()  # log 2 - 1 / 2
+
+
+def test_noise_in_the_reward_raises_it_and_lowers_what_it_picks():
+    """Without noise this reward is the utility; with much of it, it picks nearly at random."""
+    utility = np.random.default_rng(0).random((60, 16))
+    clean, noisy = (post_training_widgets.best_of_n(utility, utility, 16, noise).axes for noise in (0.0, 4.0))
+    picked, rewards = ([axes[side].lines[2 if side == 0 else 0] for axes in (clean, noisy)] for side in (0, 1))
+    assert points(picked[0]) == points(clean[0].lines[0])
+    assert points(picked[1])[16] < 0.5 * (points(picked[0])[16] + utility.mean())
+    assert points(rewards[1])[16] > points(rewards[0])[16] + 1
+
+
+def bands(ax):
+    """Return {verdict: its height at every gap}."""
+    found = {}
+    for band in ax.collections:
+        x, y = band.get_paths()[0].vertices.T
+        height = [np.ptp(y[np.isclose(x, gap)]) for gap in post_training_widgets.GAPS]
+        found[band.get_label()] = np.array(height)
+    return found
+
+
+def test_verdicts_are_the_closed_forms():
+    gaps = post_training_widgets.GAPS
+    left, right = post_training_widgets.verdicts(noise=0.1, lapse=0.2).axes
+    found = bands(left)
+    assert len(found) == 8
+    np.testing.assert_allclose(sum(found.values()), 1)
+    np.testing.assert_allclose(found["second negligibly, 0.65"], found["first negligibly, 0.65"][::-1], atol=1e-12)
+    at = 0.025 + 0.8 / (1 + np.exp(-(gaps - 0.3) / 0.1))  # a lapse takes each of the eight as often
+    np.testing.assert_allclose(found["first significantly, 0.95"], at, atol=1e-12)
+    preferred, label = (line.get_ydata() for line in right.lines[:2])
+    choice = 0.1 + 0.8 / (1 + np.exp(-gaps / 0.1))
+    np.testing.assert_allclose(preferred, choice)
+    want = sum(
+        h * (float(name[-4:]) if name.startswith("first") else 1 - float(name[-4:])) for name, h in found.items()
+    )
+    np.testing.assert_allclose(label, want)
+    agree = np.maximum(choice, 1 - choice)[gaps != 0].mean()
+    assert f"on {100 * agree:.0f}%" in right.get_title()
+
+
+def test_biases_shift_the_curves():
+    """By log 2 times the length bias, the first response being twice as long, and by the position bias."""
+    gaps = post_training_widgets.GAPS
+    right = post_training_widgets.verdicts(noise=0.1, length_bias=0.1, position_bias=0.05).axes[1]
+    shifted = 1 / (1 + np.exp(-(gaps + 0.1 * np.log(2) + 0.05) / 0.1))
+    np.testing.assert_allclose(right.lines[0].get_ydata(), shifted)
+
+
+def test_bad_requests_are_refused():
+    for n in (0, 6):
+        with pytest.raises(ValueError, match=r"n must lie in 1 \.\. 5"):
+            post_training_widgets.best_of_n(REWARDS, JUDGED, n)
+    with pytest.raises(ValueError, match="of one shape"):
+        post_training_widgets.best_of_n(REWARDS, JUDGED[:2], 2)
+    for settings in (dict(noise=0.0), dict(noise=0.1, lapse=1.5)):
+        with pytest.raises(ValueError, match="noise must be above 0"):
+            post_training_widgets.verdicts(**settings)
+
+
+def test_the_widgets_redraw_and_are_small_enough(monkeypatch):
+    shown = []
+    monkeypatch.setattr(widgets, "explore", lambda draw, alt, **controls: shown.append((draw, controls)))
+    post_training_widgets.best_of_n_explorer(REWARDS, JUDGED, "alt")
+    post_training_widgets.annotator_explorer("alt", PANEL[2])
+    wanted = dict(n=4, noise=0.0), dict(noise=0.2, length_bias=0.02, position_bias=0.05, lapse=0.08)
+    other = dict(n=5, noise=4.0), dict(noise=0.02, length_bias=0.2, position_bias=0.2, lapse=0.4)
+    for (draw, controls), start, ends in zip(shown, wanted, other, strict=True):
+        assert {name: control.value for name, control in controls.items()} == start
+        before, after = (figures.png(draw(**values)) for values in (start, ends))
+        assert before != after and 2000 < max(len(before), len(after)) < figures.MAX_BYTES
