@@ -96,12 +96,12 @@ def verdicts(noise: float, length_bias: float = 0.0, position_bias: float = 0.0,
     right.set(xlabel="U(first) - U(second)", ylabel="probability", ylim=(0, 1), xlim=(GAPS[0], GAPS[-1]))
     right.legend(loc="lower right", fontsize=9)
     right.set_title(
-        f"agrees with the utility on {100 * agreement(GAPS, first):.0f}%\nof pairs, if all gaps are as frequent"
+        f"agrees with the utility on {100 * _agreement(GAPS, first):.0f}%\nof pairs, if all gaps are as frequent"
     )
     return fig
 
 
-def agreement(gaps, first) -> float:
+def _agreement(gaps, first) -> float:
     """Return how often the better response is preferred: the mean over pairs whose gap of utilities is not 0."""
     gaps, first = np.asarray(gaps), np.asarray(first)
     return float(np.where(gaps > 0, first, 1 - first)[gaps != 0].mean())
