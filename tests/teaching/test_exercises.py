@@ -9,6 +9,7 @@ import pytest
 
 from afm_ref import config, ops
 from afm_ref.parallelism import attends
+from afm_ref.post_training import best_of_n, committee, preference_losses, reward_model
 from afm_ref.teaching import attempt
 from afm_ref.teaching.exercises import EXERCISES, grade
 
@@ -114,6 +115,27 @@ WRONG = {  # id: (a plausible wrong answer, words of the hint it must get)
     "6.3": (lambda values: [min(values), max(values)], "is its mean"),
     "6.4": (lambda cost_at_2, cost_at_4, weights, average: [4] * len(weights), "over the budget"),
     "6.5": (lambda w, h: np.round(w), "make up for the error"),
+    "7.1": (
+        lambda margins, labels: [np.log1p(np.exp(-margins)), np.log(labels / (1 - labels))],
+        "loss of a hard label",
+    ),
+    "7.2": (
+        lambda rewards, n: np.diff((np.arange(len(rewards) + 1) / len(rewards)) ** n) @ np.sort(rewards),
+        "without replacement",
+    ),
+    "7.3": (
+        lambda policy, reference, starts, lengths, beta: np.log1p(
+            np.exp(-beta * np.subtract(*(policy - reference).sum(-1)))
+        ).mean(),
+        "prompt and padding count",
+    ),
+    "7.4": (
+        lambda rewards, judged: [
+            np.mean([judged[:, p].ravel()[rewards[:, p].argmax()] for p in range(rewards.shape[1])]),
+            np.mean([j[r.argmax()] for r, j in zip(*(of[rewards.mean((1, 2)).argmax()] for of in (rewards, judged)))]),
+        ],
+        "each gives N / M samples",
+    ),
 }
 
 
@@ -201,3 +223,22 @@ def test_the_numbers_of_chapter_3_equal_the_closed_forms():
     for case in EXERCISES["3.4"].cases():
         T, n = case.arguments.values()
         assert np.array_equal(case.expected.ravel(), attends.sequence_order(T, n, zigzag=True))
+
+
+def test_the_numbers_of_chapter_7_equal_the_package():
+    for case in EXERCISES["7.1"].cases():
+        d, p = case.arguments.values()
+        np.testing.assert_allclose(case.expected, [reward_model.soft_label_loss(d, p), reward_model.optimal_margin(p)])
+    for case in EXERCISES["7.2"].cases():
+        assert case.expected == pytest.approx(best_of_n.expected_best(*case.arguments.values()))
+    for case in EXERCISES["7.3"].cases():
+        policy, reference, starts, lengths, beta = case.arguments.values()
+        places = np.arange(policy.shape[-1])
+        response = (places >= starts[..., None]) & (places < lengths[..., None])
+        ratios = np.where(response, policy - reference, 0).sum(-1)
+        assert case.expected == pytest.approx(preference_losses.dpo(ratios[0] - ratios[1], beta).mean())
+    for case in EXERCISES["7.4"].cases():
+        rewards, judged = case.arguments.values()
+        names = tuple("abc"[: len(rewards)])
+        found = committee.equal_budget(committee.Pool(names, [], rewards), judged)
+        assert case.expected == pytest.approx([found["committee"].mean(), found["best teacher"].mean()])

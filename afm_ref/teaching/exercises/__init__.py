@@ -4,7 +4,7 @@ A chapter registers its exercises in a module of its own here. A checker compare
 that are computed in that module in another way than the solution does, never with the student's own numbers.
 """
 
-from . import at_scale, lora, parallelism, quantization, start_here, transformer
+from . import at_scale, lora, parallelism, post_training, quantization, start_here, transformer
 from .registry import EXERCISES, Exercise, Verdict, attempt, grade
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "grade",
     "lora",
     "parallelism",
+    "post_training",
     "quantization",
     "start_here",
     "transformer",

@@ -1,0 +1,147 @@
+"""Chapter 7's exercises: soft labels, the best of n, DPO's loss over padded rows, and a committee on a budget."""
+
+import itertools
+import math
+
+import numpy as np
+
+from .registry import Case, exercise
+
+
+@exercise("7.1", "soft labels and where they rest", "easy", 10)
+def soft_labels():
+    """Cross-entropy between two coins, the second a choice in proportion to exp(reward); the optimum by bisection."""
+    cases = []
+    for margins, labels in (([1.0], [0.75]), ([2.0, -1.0, 0.3], [0.95, 0.85, 0.65]), ([4.0, -3.0], [0.6, 0.9])):
+        coin = np.exp([margins, np.zeros(len(margins))])  # [2, B]
+        coin = coin / coin.sum(axis=0)
+        p, d = np.array(labels), np.array(margins)
+        losses = -(np.stack([p, 1 - p]) * np.log(coin)).sum(axis=0)
+        rest = np.array([_bisect(lambda x, p=p: p - 1 / (1 + math.exp(-x))) for p in labels])
+        mistakes = (
+            ([-np.log(coin[0]), rest], "that is the loss of a hard label: the second order has the weight 1 - p"),
+            ([-p * np.log(coin[0]), rest], "the other order counts as well, with the weight 1 - p"),
+            ([-(p * np.log(coin[1]) + (1 - p) * np.log(coin[0])), rest], "p goes with sigmoid(margin), not -margin"),
+            ([losses, p], "at the optimum sigmoid(margin) is p; the margin itself is asked"),
+            ([losses, -rest], "the sign: a label above one half asks for a positive margin"),
+            ([losses, np.log(p)], "the other order counts as well: set the slope of the whole loss to zero"),
+        )
+        cases.append(_case({"margins": d, "labels": p}, np.stack([losses, rest]), mistakes))
+    return cases
+
+
+def _bisect(falling):
+    """Return where a falling function is zero, in [-20, 20]."""
+    low, high = -20.0, 20.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if falling(middle) > 0 else (low, middle)
+    return low
+
+
+@exercise("7.2", "the best of n from m samples", "medium", 15)
+def expected_best():
+    """Go through all ways to choose n of them."""
+    cases = []
+    for rewards, n in (
+        ([1.0, 4.5, 2.0], 2),
+        ([0.3, -1.0, 2.0, 0.7, 0.1], 3),
+        ([3.0, 1.0, 3.0, 2.0], 2),
+        ([5.0, 2.0], 1),
+    ):
+        r = np.sort(rewards)
+        expected = np.mean([max(some) for some in itertools.combinations(rewards, n)])
+        replaced = np.mean([max(some) for some in itertools.product(rewards, repeat=n)])
+        mistakes = (
+            (r[-1], "that is the best of all m; asked is the mean best of n fresh samples"),
+            (max(rewards[:n]), "that uses n samples of m: average over all ways to choose n"),
+            (r[-n:].mean(), "that is the mean of the n highest; asked is the mean of the highest of n"),
+            (replaced, "a sample is not drawn twice: choose without replacement"),
+            (r.mean(), "of every n only the highest counts"),
+        )
+        cases.append(_case({"rewards": np.array(rewards), "n": n}, expected, mistakes))
+    return cases
+
+
+@exercise("7.3", "DPO over padded rows", "medium", 15)
+def dpo():
+    """Multiply probabilities token by token, and let two odds compete: Bradley-Terry without a logarithm in it."""
+    rng = np.random.default_rng((7, 3))
+    cases = []
+    for B, T, beta in ((1, 6, 1.0), (3, 9, 0.1), (2, 12, 0.5)):
+        policy, reference = -rng.uniform(0.1, 3.0, (2, 2, B, T))
+        starts = rng.integers(1, 3, (2, B))
+        lengths = starts + rng.integers(1, T - 3, (2, B))
+        rows = {"policy": policy, "reference": reference, "starts": starts, "lengths": lengths}
+        loss = _dpo(*rows.values(), beta)
+        whole, nothing = np.full_like(lengths, T), np.zeros_like(starts)
+        swapped = [field[::-1] for field in rows.values()]
+        mistakes = (
+            (_dpo(policy, reference, starts, whole, beta), "padding counts: stop at the row's length"),
+            (_dpo(policy, reference, nothing, lengths, beta), "the prompt counts: begin where the response begins"),
+            (_dpo(policy, reference, nothing, whole, beta), "prompt and padding count: only the response's tokens may"),
+            (_dpo(policy, 0 * reference, starts, lengths, beta), "the reference is missing: what counts is the ratio"),
+            (_dpo(*swapped, beta), "index 0 is the chosen response, 1 the rejected one"),
+            (_dpo(*rows.values(), beta, per_token=True), "DPO sums over the response; IPO's other form takes means"),
+            (_dpo(*rows.values(), 1.0), "beta is missing: it multiplies the difference inside the sigmoid"),
+            (beta * _dpo(*rows.values(), 1.0), "beta multiplies the difference inside the sigmoid, not the loss"),
+            (B * loss, "the mean over pairs is asked"),
+        )
+        cases.append(_case(rows | {"beta": beta}, loss, mistakes))
+    return cases
+
+
+def _dpo(policy, reference, starts, lengths, beta, per_token=False):
+    losses = []
+    for b in range(starts.shape[1]):
+        odds = []
+        for side in (0, 1):
+            ratio, span = 1.0, range(starts[side, b], lengths[side, b])
+            for t in span:
+                ratio *= math.exp(policy[side, b, t]) / math.exp(reference[side, b, t])
+            odds.append(ratio ** (beta / (len(span) if per_token else 1)))
+        losses.append(math.log(sum(odds) / odds[0]))
+    return sum(losses) / len(losses)
+
+
+@exercise("7.4", "a committee on the budget of one teacher", "hard", 20)
+def committee():
+    """Go through prompts, members and samples one by one."""
+    rng = np.random.default_rng((7, 4))
+    cases = []
+    for M, P, N in ((2, 1, 2), (2, 4, 6), (3, 5, 6)):
+        rewards = rng.standard_normal((M, P, N)) + 2 * rng.standard_normal((M, P, 1))  # members differ by prompt
+        judged = np.tanh(0.5 * rewards + rng.standard_normal((M, P, N)))
+        means = [[sum(of[m].ravel()) for m in range(M)] for of in (rewards, judged)]
+        best, truly_best = (scores.index(max(scores)) for scores in means)
+        everyone, few = range(M), N // M
+        together, alone = _picked(rewards, judged, everyone, few), _picked(rewards, judged, [best], N)
+        mistakes = (
+            ([_picked(rewards, judged, everyone, N), alone], f"the budget: with {M} members each gives N / M samples"),
+            ([together, _picked(rewards, judged, [best], few)], "the budget: the one teacher gives all N samples"),
+            ([_picked(rewards, rewards, everyone, few), _picked(rewards, rewards, [best], N)],
+             "the reward chooses, but what was chosen is measured by `judged`"),
+            ([_picked(judged, judged, everyone, few), _picked(judged, judged, [best], N)],
+             "nobody sees `judged` while choosing: the reward chooses"),
+            ([together, _picked(rewards, judged, [truly_best], N)], "the best teacher has the highest mean REWARD"),
+            ([alone, together], "the committee comes first"),
+        )  # fmt: skip
+        cases.append(_case({"rewards": rewards, "judged": judged}, [together, alone], mistakes))
+    return cases
+
+
+def _picked(rewards, judged, members, samples):
+    """Return the mean judged value of the highest reward of each prompt among these members' first samples."""
+    total, prompts = 0.0, rewards.shape[1]
+    for p in range(prompts):
+        reward, value = -math.inf, 0.0
+        for m, i in itertools.product(members, range(samples)):
+            if rewards[m, p, i] > reward:
+                reward, value = rewards[m, p, i], judged[m, p, i]
+        total += value
+    return total / prompts
+
+
+def _case(arguments, expected, mistakes):
+    """Return a case without the mistakes that give the right answer here."""
+    return Case(arguments, expected, tuple((wrong, why) for wrong, why in mistakes if not np.allclose(wrong, expected)))
