@@ -1,10 +1,24 @@
-"""The log-probability of whole responses under a model."""
+"""The log-probability of responses under a model, token by token and whole."""
 
 from .._typing import Array, Float
 from ..config import AFMConfig
 from ..losses import token_log_probs
 from ..transformer import Params, forward
 from .responses import Padded
+
+
+def response_log_probs(params: Params, rows: Padded, cfg: AFMConfig) -> Float[Array, "B T"]:
+    """Return log pi(y_t | x, y_<t) of each token of the responses, in nats; 0 at the prompt's tokens and the padding.
+
+    Entry t is of the token at t + 1, as everywhere where targets are shifted.
+
+    Source: textbook [standard].
+    Test: tests/post_training/test_policy.py::test_padding_leaks_nowhere
+    """
+    logits = forward(params, rows.tokens[:, :-1], cfg)
+    xp = logits.__array_namespace__()
+    log_probs = token_log_probs(logits, xp.asarray(rows.tokens[:, 1:]))
+    return xp.where(xp.asarray(rows.response[:, 1:]), log_probs, 0.0)
 
 
 def sequence_log_probs(params: Params, rows: Padded, cfg: AFMConfig) -> Float[Array, " B"]:
@@ -18,10 +32,7 @@ def sequence_log_probs(params: Params, rows: Padded, cfg: AFMConfig) -> Float[Ar
     Test: tests/post_training/test_policy.py::test_probabilities_of_all_responses_sum_to_one,
         tests/post_training/test_policy.py::test_padding_leaks_nowhere
     """
-    logits = forward(params, rows.tokens[:, :-1], cfg)
-    xp = logits.__array_namespace__()
-    log_probs = token_log_probs(logits, xp.asarray(rows.tokens[:, 1:]))  # [B, T-1]
-    return xp.where(xp.asarray(rows.response[:, 1:]), log_probs, 0.0).sum(-1)
+    return response_log_probs(params, rows, cfg).sum(-1)
 
 
 def response_lengths(rows: Padded):

@@ -1,0 +1,99 @@
+"""From rewards to advantages, in NumPy: they are computed once an iteration, and no gradient goes through them.
+
+Rewards are [P, K]: P prompts, K responses to each.
+"""
+
+import numpy as np
+
+from .._typing import Array, Float
+
+
+def penalised_reward(rewards, log_probs, reference, beta: float) -> np.ndarray:
+    """Return the reward that online RL maximises: less beta nats for each nat that the policy has left the reference.
+
+        R(x, y) = r(x, y) - beta log(pi(y|x) / pi_ref(y|x))
+
+    log_probs, reference: log pi(y|x) and log pi_ref(y|x) of whole responses, in nats. E_{y~pi} R is the mean reward
+    less beta KL(pi || pi_ref).
+
+    Source: TR24 section 4 [confirmed].
+    Test: tests/rlhf/test_advantages.py::test_penalised_reward_is_the_objective
+    """
+    return np.asarray(rewards) - beta * (np.asarray(log_probs) - np.asarray(reference))
+
+
+def none(rewards) -> Float[Array, "P K"]:
+    """Return the rewards as they are: REINFORCE without a baseline.
+
+    Source: Williams 1992 [standard].
+    Test: tests/rlhf/test_advantages.py::test_by_hand
+    """
+    return _checked(rewards, 1)
+
+
+def mean_baseline(rewards) -> Float[Array, "P K"]:
+    """Return R_i - mean R, the mean taken over all K, R_i among them: (K - 1) / K of the leave-one-out advantage.
+
+    So its gradient is biased, though only in length: the mean knows the response that it is a baseline for.
+
+    Source: a common baseline [standard].
+    Test: tests/rlhf/test_advantages.py::test_by_hand
+    """
+    rewards = _checked(rewards, 2)
+    return rewards - rewards.mean(axis=1, keepdims=True)
+
+
+def leave_one_out(rewards) -> Float[Array, "P K"]:
+    """Return each reward less the mean of the other K - 1 of its prompt.
+
+        A_i = R_i - 1/(K-1) sum_{j != i} R_j = K/(K-1) (R_i - mean R)
+
+    The others know nothing of y_i, so the gradient stays unbiased; no critic is needed. Var A_i = K/(K-1) Var R.
+
+    Source: TR24 section 4 [confirmed]; Kool et al. 2019 [standard].
+    Test: tests/rlhf/test_advantages.py::test_leave_one_out_is_unbiased
+    """
+    rewards = _checked(rewards, 2)
+    K = rewards.shape[1]
+    return K / (K - 1) * (rewards - rewards.mean(axis=1, keepdims=True))
+
+
+def standardised(rewards, epsilon: float = 1e-4) -> Float[Array, "P K"]:
+    """Return GRPO's advantages: the deviation from the group's mean in units of its standard deviation.
+
+        A_i = (R_i - mean R) / (s + epsilon),   s^2 = 1/(K-1) sum_j (R_j - mean R)^2,   |A_i| <= (K-1) / sqrt(K)
+
+    The bound is reached when all but one are equal (epsilon 0). The unit is the group's own, so rewards that differ by
+    noise alone give advantages as large as rewards that differ in earnest. epsilon, TRL's, keeps rounding errors of
+    equal rewards from doing the same.
+
+    Source: Shao et al. 2024 (DeepSeekMath) [standard]; epsilon and K - 1 as in TRL [standard].
+    Test: tests/rlhf/test_advantages.py::test_standardised_is_bounded
+    """
+    rewards = _checked(rewards, 2)
+    return mean_baseline(rewards) / (rewards.std(axis=1, ddof=1, keepdims=True) + epsilon)
+
+
+def returns_to_go(rewards: Float[Array, " B"], log_ratios: Float[Array, "B T"], beta: float) -> Float[Array, "B T"]:
+    """Return what is still to come from each token on, [B, T]: what PPO's critic is to predict before that token.
+
+        G_t = r - beta sum_{s >= t} log(pi_k(y_s|x, y_<s) / pi_ref(y_s|x, y_<s)),   G_1 = R
+
+    Every token pays its penalty, the last one gets the reward. log_ratios: 0 outside the response.
+
+    Source: Ziegler et al. 2019 (where penalty and reward stand), GAE with lambda = gamma = 1 [standard].
+    Test: tests/rlhf/test_advantages.py::test_returns_to_go
+    """
+    to_go = np.cumsum(log_ratios[:, ::-1], axis=1)[:, ::-1]
+    return rewards[:, None] - beta * to_go
+
+
+def _checked(rewards, least: int):
+    """Return the rewards as an array [P, K] of numbers, or raise ValueError."""
+    rewards = np.asarray(rewards)
+    if rewards.ndim != 2 or not rewards.size or not np.isfinite(rewards).all():
+        raise ValueError(f"rewards must be finite numbers [prompts, K], got shape {rewards.shape}: a reward that is "
+                         "no number must not reach the policy")  # fmt: skip
+    if rewards.shape[1] < least:
+        raise ValueError(f"this advantage compares the K responses of a prompt: sample at least 2, got {rewards.shape}")
+    return rewards if rewards.dtype.kind == "f" else rewards.astype(np.float64)

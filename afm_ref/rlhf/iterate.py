@@ -1,0 +1,249 @@
+"""Online RL: sample from the present policy, score, take a few steps, and again, whatever the loss.
+
+    outcome = run(policy, cfg, tokenizer, prompts, reward, optax.adam(1e-4), iterations=20, algorithm="mdloo")
+
+It is `training.fit` with batches that look at the weights: every inner_steps steps they are sampled anew. So one
+program is compiled for all iterations, the optimizer's state is carried through, and checkpoints are fit's.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..config import AFMConfig
+from ..data.packing import row_numbers
+from ..data.tasks import chat_tokens
+from ..post_training.committee import Situation
+from ..post_training.members import Workshop
+from ..post_training.policy import response_log_probs
+from ..post_training.responses import ROW_MULTIPLE, Padded, conversation, in_batches, pad, sample
+from ..training import History, fit
+from ..transformer import Params
+from . import advantages, baselines, mdloo
+from .experience import Experience
+
+
+class Algorithm(NamedTuple):
+    """How one algorithm differs from the others."""
+
+    loss: Callable  # (params, experience, cfg, **options) -> (sum, count)
+    options: tuple[str, ...]  # those of Settings that the loss takes
+    advantages: Callable | None  # rewards [P, K] -> advantages [P, K]; None: by a critic
+    penalised: bool = True  # the divergence to the reference is part of the reward; otherwise of the loss
+
+
+ALGORITHMS = {
+    "reinforce": Algorithm(baselines.reinforce_loss, (), advantages.none),
+    "reinforce_mean": Algorithm(baselines.reinforce_loss, (), advantages.mean_baseline),
+    "rloo": Algorithm(baselines.rloo_loss, ("epsilon",), advantages.leave_one_out),
+    "ppo": Algorithm(baselines.ppo_loss, ("epsilon", "value_weight"), None),
+    "grpo": Algorithm(baselines.grpo_loss, ("epsilon", "beta"), advantages.standardised, penalised=False),
+    "mdloo": Algorithm(mdloo.mdloo_loss, ("gamma",), advantages.leave_one_out),
+    "mdloo_per_token": Algorithm(mdloo.mdloo_per_token_loss, ("gamma",), advantages.leave_one_out),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What may be set. Apple states none of these numbers; they are ours.
+
+    beta and gamma are in units of reward a nat. row_length None takes the longest prompt and max_new_tokens together:
+    a fixed length, so that no iteration compiles anew.
+    """
+
+    K: int = 4  # responses a prompt
+    prompts: int = 16  # prompts an iteration
+    inner_steps: int = 4  # steps of the optimizer an iteration, each over all of its responses
+    beta: float = 0.05  # weight of the divergence to the reference
+    gamma: float = 0.5  # of that to the previous iterate: MDLOO
+    epsilon: float = 0.2  # where ratios are clipped: RLOO, PPO, GRPO
+    value_weight: float = 0.5  # of the critic's error: PPO
+    max_new_tokens: int = 32
+    row_length: int | None = None
+    batch_size: int = 64  # responses sampled, or read, at a time
+
+    def __post_init__(self):
+        for name in ("K", "prompts", "inner_steps", "max_new_tokens", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("beta", "gamma", "epsilon", "value_weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+
+
+class Outcome(NamedTuple):
+    """What `run` returns."""
+
+    policy: Params
+    history: History  # its evaluations are the iterations' numbers
+    params: Any  # the policy, with its critic where it has one
+    optimizer_state: Any
+
+
+@dataclasses.dataclass(eq=False)
+class OnPolicy:
+    """The batches of `run` for `training.fit`: experience that is collected anew every inner_steps steps."""
+
+    cfg: AFMConfig
+    tokenizer: Any
+    prompts: Sequence[str]
+    reward: Callable  # (prompts, groups) -> [P, K]
+    reference: Params
+    algorithm: Algorithm
+    settings: Settings
+    seed: int = 0
+    watch: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
+
+    on_policy = True  # fit gives the weights, too
+
+    def __post_init__(self):
+        size = min(self.settings.prompts, len(self.prompts))
+        self.numbers = row_numbers(len(self.prompts), size, self.seed)
+        self.row_length = self.settings.row_length or self._longest()
+        self.experience, self.record = None, {}
+
+    def _longest(self):
+        longest = max(len(chat_tokens(self.tokenizer, prompt).tokens) for prompt in self.prompts)
+        return -(-(longest + self.settings.max_new_tokens) // ROW_MULTIPLE) * ROW_MULTIPLE
+
+    def __call__(self, step: int, params) -> Experience:
+        """Return the experience of this step. It is sampled where an iteration begins (or a run goes on within one)."""
+        iteration, inner = divmod(step, self.settings.inner_steps)
+        if inner == 0 or self.experience is None:
+            self.collect(iteration, params)
+        return self.experience
+
+    def collect(self, iteration: int, params):
+        """Sample K responses a prompt from the policy, and fix all numbers that the steps will use."""
+        settings, policy = self.settings, policy_of(params)
+        prompts = [self.prompts[i] for i in self.numbers(iteration)]
+        seed = int(np.random.default_rng((self.seed, iteration)).integers(2**31))
+        groups = sample(
+            policy, self.cfg, self.tokenizer, prompts, settings.K, settings.max_new_tokens,
+            seed=seed, batch_size=settings.batch_size,
+        )  # fmt: skip
+        said = [(prompt, response) for prompt, group in zip(prompts, groups) for response in group]
+        rows = pad([conversation(self.tokenizer, *item) for item in said], self.row_length)
+        old, reference = (self._read(response_log_probs, model, rows) for model in (policy, self.reference))
+        rewards = _rewards(self.reward, prompts, groups)
+        self.experience = Experience(rows, old, reference, *self._advantages(params, rows, rewards, old, reference))
+        self.record = {
+            "samples": (iteration + 1) * len(said),
+            "reward": rewards.mean(),
+            "kl_reference": (old - reference).sum(-1).mean(),
+            "length": rows.response.sum(-1).mean(),
+            "ended": np.mean([response.ended for _, response in said]),
+        } | {name: _rewards(measure, prompts, groups).mean() for name, measure in self.watch.items()}
+
+    def _advantages(self, params, rows: Padded, rewards, old, reference):
+        """Return (advantages,), or with a critic (advantages, returns)."""
+        beta = self.settings.beta if self.algorithm.penalised else 0.0
+        if self.algorithm.advantages is None:
+            returns = advantages.returns_to_go(rewards.reshape(-1), old - reference, beta)
+            return returns - self._read(baselines.values, params, rows), returns
+        R = advantages.penalised_reward(rewards.reshape(-1), old.sum(-1), reference.sum(-1), beta)
+        return (self.algorithm.advantages(R.reshape(rewards.shape)).reshape(-1),)
+
+    def finished(self, params) -> dict[str, float]:
+        """Return the numbers of the iteration whose steps have led to these weights: what `run` describes."""
+        if self.experience is None:
+            return {}
+        rows, old = self.experience.rows, self.experience.old
+        log_rho = (self._read(response_log_probs, policy_of(params), rows) - old).sum(-1)
+        moved = {"kl_previous": mdloo.divergence(log_rho).mean(), "ratio_max": np.exp(log_rho.max())}
+        return self.record | moved
+
+    def _read(self, function, params, rows):
+        return in_batches(function, params, rows, self.cfg, self.settings.batch_size)
+
+
+def run(
+    policy: Params,
+    cfg: AFMConfig,
+    tokenizer,
+    prompts: Sequence[str],
+    reward: Callable,
+    optimizer,
+    iterations: int,
+    *,
+    algorithm: str = "mdloo",
+    settings: Settings | None = None,
+    reference: Params | None = None,
+    watch: Mapping[str, Callable] | None = None,
+    seed: int = 0,
+    **fitting,
+) -> Outcome:
+    """Return the policy after online RL by one of ALGORITHMS, with the numbers of every iteration.
+
+    reward(prompts, groups) -> [P, K], numbers for the K responses to each prompt; those of `watch`, {name: function},
+    are measured likewise and change nothing. reference: None takes the policy at the start. Responses are drawn at
+    temperature 1, for only then is pi_k what they come from; one that max_new_tokens has cut is an action like any
+    other, and what it deserves is the reward's to say. fitting goes to `training.fit` (checkpoint, select, progress);
+    with checkpoint_every a multiple of inner_steps a killed run continues to the same numbers.
+
+    history.evaluations has for each iteration, at the number of steps done after it: samples (so far), and of its
+    responses the mean reward, kl_reference = mean log(pi_k / pi_ref), length in tokens and the share that ended; then,
+    after its steps, kl_previous = KL(pi_k+1 || pi_k) and ratio_max = max pi_k+1 / pi_k over these responses.
+
+    Raises ValueError for an unknown algorithm, no prompts, and a reward that is not a finite number for each response.
+
+    Source: TR24 section 4 (iterations, K responses, fixed numbers) [confirmed]; sizes [ours].
+    Test: tests/rlhf/test_iterate.py::test_reward_rises_for_every_algorithm,
+        tests/rlhf/test_iterate.py::test_nothing_is_compiled_after_the_first_iteration
+    """
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"algorithm must be one of {sorted(ALGORITHMS)}, got {algorithm!r}")
+    if not prompts or iterations < 1:
+        raise ValueError(f"online RL needs prompts and iterations of 1 or more, got {len(prompts)} and {iterations}")
+    chosen, settings = ALGORITHMS[algorithm], settings or Settings()
+    reference = policy if reference is None else reference
+    source = OnPolicy(cfg, tokenizer, prompts, reward, reference, chosen, settings, seed, watch or {})
+    loss = partial(chosen.loss, cfg=cfg, **{name: getattr(settings, name) for name in chosen.options})
+    start = baselines.init_actor_critic(policy, cfg) if chosen.advantages is None else policy
+    steps = iterations * settings.inner_steps
+    done = fit(
+        start, loss, source, optimizer, steps, evaluate=source.finished, evaluate_every=settings.inner_steps, **fitting
+    )
+    return Outcome(policy_of(done.params), done.history, done.params, done.optimizer_state)
+
+
+def policy_of(params) -> Params:
+    """Return the policy alone, without the critic of PPO."""
+    return params.policy if isinstance(params, baselines.ActorCritic) else params
+
+
+def member(shop: Workshop, iterations: int, algorithm: str = "mdloo", settings: Settings | None = None) -> Callable:
+    """Return the trainer of a committee's member that learns online from the newest reward model.
+
+    The reference is the student that the round began with. The optimizer, row_length and max_new_tokens are the
+    workshop's.
+
+    Source: TR24 section 4.1 (online RL among the committee's algorithms) [confirmed]; sizes [ours].
+    Test: tests/rlhf/test_member.py::test_online_rl_joins_the_committee
+    """
+    sizes = dict(max_new_tokens=shop.max_new_tokens, row_length=shop.row_length, batch_size=shop.sample_rows)
+    settings = dataclasses.replace(settings or Settings(), **sizes)
+
+    def train(situation: Situation) -> Params:
+        def reward(prompts, groups):
+            return shop.score(situation.reward, prompts, groups)
+
+        return run(
+            situation.student, shop.cfg, shop.tokenizer, situation.prompts, reward,
+            shop.optimizer(iterations * settings.inner_steps), iterations,
+            algorithm=algorithm, settings=settings, seed=situation.seed, progress=False,
+        ).policy  # fmt: skip
+
+    return train
+
+
+def _rewards(function, prompts, groups) -> np.ndarray:
+    """Return function(prompts, groups) as finite numbers [P, K], or raise ValueError."""
+    found = np.asarray(function(prompts, groups), np.float32)
+    shape = len(prompts), len(groups[0])
+    if found.shape != shape or not np.isfinite(found).all():
+        raise ValueError(f"the reward must give finite numbers of shape {shape}, got {found.shape}: {found}")
+    return found

@@ -1,0 +1,49 @@
+"""A policy whose every response can be listed: a real transformer, four tokens, at most two of them, one ends early."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from afm_ref.data.tasks import Rendered
+from afm_ref.post_training.policy import response_log_probs
+from afm_ref.post_training.responses import pad
+from afm_ref.rlhf.experience import Experience
+from tests.post_training.models import CFG, params64
+
+V, END = 4, 1
+SMALL = dataclasses.replace(CFG, vocab_size=V)
+PROMPT = [3, 2, 0]
+SAID = [y for first in range(V) for y in ([(first,)] if first == END else itertools.product([first], range(V)))]  # 13
+ROWS = pad([Rendered(np.array([*PROMPT, *y], np.int32), len(PROMPT)) for y in SAID], length=6)
+PREVIOUS, PRESENT, REFERENCE = (params64(seed, SMALL) for seed in (0, 1, 2))
+REWARD = np.random.default_rng(3).standard_normal(len(SAID))
+
+
+def experience(advantages, old=PREVIOUS, returns=None, numbers=None, reference=REFERENCE):
+    """Return all responses, or those of these numbers, with their advantages, as if sampled from `old`."""
+    rows = ROWS if numbers is None else ROWS.rows(numbers)
+    log_probs = (response_log_probs(model, rows, SMALL) for model in (old, reference))
+    return Experience(rows, *log_probs, np.asarray(advantages), returns)
+
+
+def gradient(function, params=PRESENT):
+    """Return the gradient of function(params) as one vector, in float64."""
+    with jax.enable_x64(True):
+        return np.asarray(ravel_pytree(jax.jit(jax.grad(function))(jax.tree.map(jnp.asarray, params)))[0])
+
+
+def weighted(loss, batch, weights, **options):
+    """Return params -> sum_i w_i loss(params, row i of the batch): an expectation over listed responses."""
+
+    def of_one(params, row):
+        total, count = loss(params, jax.tree.map(lambda leaf: leaf[None], row), SMALL, **options)
+        return total / count
+
+    def total(params):
+        return weights @ jax.vmap(of_one, (None, 0))(params, jax.tree.map(jnp.asarray, batch))
+
+    return total
