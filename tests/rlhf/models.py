@@ -1,6 +1,7 @@
 """A policy whose every response can be listed: a real transformer, four tokens, at most two of them, one ends early."""
 
 import dataclasses
+import functools
 import itertools
 
 import jax
@@ -30,20 +31,23 @@ def experience(advantages, old=PREVIOUS, returns=None, numbers=None, reference=R
     return Experience(rows, *log_probs, np.asarray(advantages), returns)
 
 
-def gradient(function, params=PRESENT):
-    """Return the gradient of function(params) as one vector, in float64."""
+@functools.cache
+def _compiled(function):
+    return jax.jit(jax.grad(function))
+
+
+def gradient(function, params=PRESENT, *arguments):
+    """Return the gradient of function(params, ...) as one vector, in float64."""
     with jax.enable_x64(True):
-        return np.asarray(ravel_pytree(jax.jit(jax.grad(function))(jax.tree.map(jnp.asarray, params)))[0])
+        return np.asarray(ravel_pytree(_compiled(function)(*jax.tree.map(jnp.asarray, (params, *arguments))))[0])
 
 
-def weighted(loss, batch, weights, **options):
-    """Return params -> sum_i w_i loss(params, row i of the batch): an expectation over listed responses."""
+@functools.cache
+def weighted(loss, **options):
+    """Return (params, batch, weights) -> sum_i w_i loss(params, row i of the batch): an expectation over a list."""
 
     def of_one(params, row):
         total, count = loss(params, jax.tree.map(lambda leaf: leaf[None], row), SMALL, **options)
         return total / count
 
-    def total(params):
-        return weights @ jax.vmap(of_one, (None, 0))(params, jax.tree.map(jnp.asarray, batch))
-
-    return total
+    return lambda params, batch, weights: weights @ jax.vmap(of_one, (None, 0))(params, batch)

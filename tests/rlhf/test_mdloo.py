@@ -34,16 +34,14 @@ def test_the_responses_are_all_there_are_and_the_policies_differ():
     assert {len(y) for y in SAID} == {1, 2} and present @ np.log(present / PI_K) > 0.1
 
 
-@pytest.mark.parametrize("K", [None, 2])
-def test_gradient_is_exact_by_enumeration(K):
-    """Of the loss that is trained, away from pi_k; with exact advantages, and with leave-one-out ones of all pairs."""
-    numbers = np.arange(len(SAID))[:, None] if K is None else np.array([*itertools.product(range(len(SAID)), repeat=K)])
-    fixed = ADVANTAGE[numbers] if K is None else advantages.leave_one_out(REWARD[numbers])
-    weights = np.repeat(PI_K[numbers].prod(axis=1), numbers.shape[1]) / numbers.shape[1]
-    batch = experience(fixed.reshape(-1), numbers=numbers.reshape(-1))
-    want = gradient(psi)
-    assert error(-gradient(weighted(mdloo_loss, batch, weights, gamma=GAMMA)), want) < 1e-12  # float64
-    assert error(-gradient(weighted(mdloo_loss, batch, weights, gamma=0.0)), want) > 0.1  # gamma is felt
+def test_gradient_is_exact_by_enumeration():
+    """Of the loss that is trained, away from pi_k: with exact advantages, and with leave-one-out ones of all pairs."""
+    pairs = np.array([*itertools.product(range(len(SAID)), repeat=2)])
+    weights = np.repeat(PI_K[pairs].prod(axis=1), 2) / 2
+    for A in (ADVANTAGE[pairs], advantages.leave_one_out(REWARD[pairs])):
+        batch = experience(A.reshape(-1), numbers=pairs.reshape(-1))
+        got = -gradient(weighted(mdloo_loss, gamma=GAMMA), PRESENT, batch, weights)
+        assert error(got, gradient(psi)) < 1e-12  # float64
 
 
 def test_value_is_the_objective():
@@ -63,11 +61,13 @@ def test_gradient_of_one_sample():
 
 
 def test_per_token_divergence_is_biased():
-    """Away from pi_k by more than 1% here; at pi_k itself both divergences are without slope, and both are right."""
-    batch = experience(ADVANTAGE)
-    per_token = weighted(mdloo_per_token_loss, batch, PI_K, gamma=GAMMA)
-    assert error(-gradient(per_token), gradient(psi)) > 0.01
-    assert error(-gradient(per_token, PREVIOUS), gradient(psi, PREVIOUS)) < 1e-12
+    """By more than a tenth here, 0.6 nats from pi_k; at pi_k both divergences are without slope, and both right."""
+    expected = weighted(mdloo_per_token_loss, gamma=GAMMA)
+    away, at_home = (
+        error(-gradient(expected, params, experience(ADVANTAGE), PI_K), gradient(psi, params))
+        for params in (PRESENT, PREVIOUS)
+    )
+    assert away > 0.1 and at_home < 1e-12
 
 
 def test_divergence_is_kl():
