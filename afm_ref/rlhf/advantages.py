@@ -8,7 +8,7 @@ import numpy as np
 from .._typing import Array, Float
 
 
-def penalised_reward(rewards, log_probs, reference, beta: float) -> np.ndarray:
+def penalised_reward(rewards, log_probs, reference, beta: float):
     """Return the reward that online RL maximises: less beta nats for each nat that the policy has left the reference.
 
         R(x, y) = r(x, y) - beta log(pi(y|x) / pi_ref(y|x))

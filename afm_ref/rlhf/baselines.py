@@ -12,7 +12,7 @@ from ..transformer import Params, hidden
 from .experience import Experience
 
 
-def clipped(log_rho: Float[Array, "*B"], advantages: Float[Array, "*B"], epsilon: float) -> Float[Array, "*B"]:
+def clipped(log_rho: Float[Array, "*B"], advantages: Float[Array, "*#B"], epsilon: float) -> Float[Array, "*B"]:
     """Return PPO's clipped objective of each action.
 
         min(rho A, clip(rho, 1 - epsilon, 1 + epsilon) A)
