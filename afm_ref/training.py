@@ -157,12 +157,13 @@ def fit(
     run.prepare(loss, optimizer)
     try:
         with run.progress(steps, progress):
+            run.evaluate(evaluate, run.state.step % evaluate_every == 0)
             while run.state.step < steps:
-                run.evaluate(evaluate, run.state.step % evaluate_every == 0)
                 run.advance()
                 if agreement.told_to_stop(run.state.step):
                     raise KeyboardInterrupt
                 if run.state.step < steps:
+                    run.evaluate(evaluate, run.state.step % evaluate_every == 0)
                     run.report(callback, run.state.step % callback_every == 0)
                     run.save(run.state.step % checkpoint_every == 0)
             run.evaluate(evaluate)

@@ -189,9 +189,11 @@ def run(
     after its steps, kl_previous = KL(pi_k+1 || pi_k) and ratio_max = max pi_k+1 / pi_k over these responses.
 
     Raises ValueError for an unknown algorithm, no prompts, and a reward that is not a finite number for each response.
+    Where all K rewards of every prompt are equal there is nothing to learn; after ten such iterations in a row fit
+    raises FloatingPointError (max_bad_steps), unless an optimizer with momentum goes on by itself.
 
     Source: TR24 section 4 (iterations, K responses, fixed numbers) [confirmed]; sizes [ours].
-    Test: tests/rlhf/test_iterate.py::test_reward_rises_for_every_algorithm,
+    Test: tests/rlhf/test_iterate.py::test_the_reward_rises,
         tests/rlhf/test_iterate.py::test_nothing_is_compiled_after_the_first_iteration
     """
     if algorithm not in ALGORITHMS:
@@ -204,6 +206,7 @@ def run(
     loss = partial(chosen.loss, cfg=cfg, **{name: getattr(settings, name) for name in chosen.options})
     start = baselines.init_actor_critic(policy, cfg) if chosen.advantages is None else policy
     steps = iterations * settings.inner_steps
+    fitting = {"max_bad_steps": 10 * settings.inner_steps} | fitting
     done = fit(
         start, loss, source, optimizer, steps, evaluate=source.finished, evaluate_every=settings.inner_steps, **fitting
     )
@@ -222,7 +225,7 @@ def member(shop: Workshop, iterations: int, algorithm: str = "mdloo", settings: 
     workshop's.
 
     Source: TR24 section 4.1 (online RL among the committee's algorithms) [confirmed]; sizes [ours].
-    Test: tests/rlhf/test_member.py::test_online_rl_joins_the_committee
+    Test: tests/rlhf/test_iterate.py::test_online_rl_joins_the_committee
     """
     sizes = dict(max_new_tokens=shop.max_new_tokens, row_length=shop.row_length, batch_size=shop.sample_rows)
     settings = dataclasses.replace(settings or Settings(), **sizes)

@@ -1,0 +1,187 @@
+"""The online loop with a tiny model: what is fixed when, what is recorded, resumed, compiled and refused."""
+
+import dataclasses
+import inspect
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from afm_ref.post_training.committee import Situation
+from afm_ref.post_training.members import Workshop
+from afm_ref.post_training.policy import response_log_probs, sequence_log_probs
+from afm_ref.rlhf import advantages, baselines, iterate
+from afm_ref.rlhf.iterate import ALGORITHMS, OnPolicy, Outcome, Settings, run
+from afm_ref.transformer import init
+from tests.post_training.models import TEXT_CFG, tokenizer
+
+TOK = tokenizer()
+PROMPTS = ["2 + 3 =", "Where is the picnic?", "4 + 4 =", "Who?"]
+SIZES = dict(max_new_tokens=12, row_length=32, batch_size=24)
+SETTINGS = Settings(K=8, prompts=3, inner_steps=4, beta=0.02, gamma=0.1, **SIZES)
+ITERATIONS, SEED = 3, 7
+# Larger logits: a nearly uniform policy over 2048 tokens would never say the same one twice, and learn slowly.
+START, OTHER = (params._replace(embed=3 * params.embed) for params in (init(TEXT_CFG, 0), init(TEXT_CFG, 1)))
+
+
+def even(prompts, groups):
+    """Return the share of even token ids."""
+    return [[1 - np.mean(np.array(response.tokens) % 2) for response in group] for group in groups]
+
+
+def rl(reward=even, **changes):
+    settings = dict(settings=SETTINGS, seed=SEED, progress=False) | changes
+    return run(START, TEXT_CFG, TOK, PROMPTS, reward, optax.adam(0.01), ITERATIONS, **settings)
+
+
+class Plain(NamedTuple):
+    """A run with MDLOO, and how many programs had been compiled each time that the reward was asked for."""
+
+    outcome: Outcome
+    compiled: list[int]
+
+
+@pytest.fixture(scope="module")
+def plain():
+    events, at_reward = [], []
+    jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: events.append(name))
+
+    def reward(prompts, groups):
+        at_reward.append(sum("backend_compile" in name for name in events))
+        return even(prompts, groups)
+
+    return Plain(rl(reward), at_reward)
+
+
+def same(one, other):
+    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
+
+
+def test_the_reward_rises(plain):
+    _, rewards = plain.outcome.history.evaluation("reward")
+    assert rewards[0] < 0.8 and rewards[-1] > 0.9 and not same(plain.outcome.policy, START)
+
+
+def test_nothing_is_compiled_after_the_first_iteration(plain):
+    first, second, third = plain.compiled
+    assert 0 < first < second == third  # between the first two: the step
+
+
+def test_numbers_are_those_of_the_iterations(plain):
+    """The policy starts as its own reference, leaves it, and the rates at which it does agree with one another."""
+    history = plain.outcome.history
+    steps, samples = history.evaluation("samples")
+    assert steps.tolist() == [4, 8, 12] and samples.tolist() == [24, 48, 72] and len(history) == 12
+    reference, previous, largest = (history.evaluation(n)[1] for n in ("kl_reference", "kl_previous", "ratio_max"))
+    assert reference[0] == 0 and reference[-1] > 0
+    assert previous.min() > 0 and largest.min() > 1
+    length, ended = (history.evaluation(n)[1] for n in ("length", "ended"))
+    assert 1 <= length.min() <= length.max() <= 12 and 0 <= ended.min() <= ended.max() <= 1
+
+
+def source(name="mdloo", reward=even, prompts=PROMPTS, **changes):
+    settings = dataclasses.replace(SETTINGS, **changes)
+    return OnPolicy(TEXT_CFG, TOK, prompts, reward, OTHER, ALGORITHMS[name], settings, SEED)
+
+
+@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+def test_experience_by_hand(name):
+    """Old log-probabilities are the sampler's, reference ones the reference's; R and A follow, a prompt at a time."""
+    batches, model = source(name, beta=0.3), START
+    if name == "ppo":
+        model = baselines.init_actor_critic(START, TEXT_CFG)._replace(bias=np.float32(0.25))
+    found = batches(0, model)
+    for got, params in ((found.old, START), (found.reference, OTHER)):
+        np.testing.assert_allclose(got, response_log_probs(params, found.rows, TEXT_CFG), rtol=1e-4, atol=1e-5)  # f32
+    r = np.array([1 - np.mean(t[m] % 2) for t, m in zip(found.rows.tokens, found.rows.response)])
+    R = r - 0.3 * (found.old - found.reference).sum(-1)
+    if name == "ppo":
+        first = found.rows.response[:, 1:].argmax(axis=1)[:, None]
+        np.testing.assert_allclose(np.take_along_axis(found.returns, first, 1)[:, 0], R, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found.advantages, found.returns - 0.25, rtol=1e-4, atol=1e-5)
+        return
+    rewards = (r if name == "grpo" else R).reshape(3, 8)
+    want = {"reinforce": advantages.none, "reinforce_mean": advantages.mean_baseline, "grpo": advantages.standardised}
+    want = want.get(name, advantages.leave_one_out)(rewards)
+    np.testing.assert_allclose(found.advantages.reshape(3, 8), want, rtol=1e-3, atol=1e-5)
+    prompts = found.rows.tokens.reshape(3, 8, -1)[:, :, :8]
+    assert (prompts == prompts[:, :1]).all() and len({row[0].tobytes() for row in prompts}) == 3
+
+
+def test_numbers_stay_fixed_within_an_iteration():
+    """Whatever the weights have become: only where an iteration begins are they looked at."""
+    batches = source()
+    first = batches(0, START)
+    assert all(batches(step, OTHER) is first for step in (1, 2, 3))
+    second = batches(4, OTHER)
+    np.testing.assert_array_equal(second.old, second.reference)
+    assert (first.old != first.reference).any() and not np.array_equal(first.rows.tokens, second.rows.tokens)
+    moved = batches.finished(START)
+    log_rho = sequence_log_probs(START, second.rows, TEXT_CFG) - second.old.sum(-1)
+    assert moved["ratio_max"] == pytest.approx(np.exp(log_rho.max()), rel=1e-3)
+    assert moved["kl_previous"] == pytest.approx(np.mean(np.exp(log_rho) * (log_rho - 1) + 1), rel=1e-3)
+
+
+def test_a_killed_run_continues_to_the_same_numbers(plain, tmp_path, monkeypatch):
+    settings = dict(checkpoint=tmp_path, checkpoint_every=SETTINGS.inner_steps)
+    collect = OnPolicy.collect
+
+    def dies(self, iteration, params):
+        if iteration == 2:
+            raise OSError("the machine went away")
+        collect(self, iteration, params)
+
+    monkeypatch.setattr(OnPolicy, "collect", dies)
+    with pytest.raises(OSError, match="went away"):
+        rl(**settings)
+    monkeypatch.undo()
+    resumed = rl(**settings)
+    assert same(resumed.policy, plain.outcome.policy)
+    assert resumed.history.evaluations == plain.outcome.history.evaluations
+
+
+def test_online_rl_joins_the_committee(plain):
+    """A member learns from the situation's student, reward, prompts and seed, and from nothing else."""
+
+    class Shop(Workshop):
+        def score(self, reward, prompts, groups):
+            return reward(prompts, groups)
+
+    steps = []
+    sizes = dict(sample_rows=24, row_length=32, max_new_tokens=12)
+    shop = Shop(TEXT_CFG, TOK, {}, lambda n: steps.append(n) or optax.adam(0.01), **sizes)
+    trainer = iterate.member(shop, ITERATIONS, "mdloo", dataclasses.replace(SETTINGS, row_length=None, batch_size=1))
+    assert same(trainer(Situation(START, even, [], PROMPTS, 0, SEED)), plain.outcome.policy)
+    assert steps == [ITERATIONS * SETTINGS.inner_steps]
+
+
+def test_rows_have_one_length_that_holds_all():
+    batches = source(row_length=None)
+    assert batches.row_length % 16 == 0 and batches(0, START).rows.tokens.shape == (24, batches.row_length)
+    longest = max(len(iterate.chat_tokens(TOK, prompt).tokens) for prompt in PROMPTS)
+    assert longest + 12 <= batches.row_length < longest + 12 + 16
+
+
+def test_options_reach_the_losses():
+    """Every option is a setting, and an argument of its loss that has a default."""
+    for algorithm in ALGORITHMS.values():
+        taken = list(inspect.signature(algorithm.loss).parameters)[3:]
+        assert sorted(taken) == sorted(algorithm.options) and all(hasattr(SETTINGS, name) for name in taken)
+
+
+def test_bad_requests_are_refused():
+    for changes, message in (
+        (dict(algorithm="ppo2"), "algorithm must be one of"),
+        (dict(settings=dataclasses.replace(SETTINGS, K=1)), "at least 2"),
+        (dict(reward=lambda p, g: [[np.nan] * 8] * 3), "finite numbers of shape"),
+        (dict(reward=lambda p, g: [[1.0] * 3] * 3), "finite numbers of shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            rl(**changes)
+    with pytest.raises(ValueError, match="needs prompts"):
+        run(START, TEXT_CFG, TOK, [], even, optax.sgd(0.1), 1)
+    for changes in (dict(K=0), dict(gamma=-1.0), dict(beta=float("nan")), dict(inner_steps=0)):
+        with pytest.raises(ValueError, match="must be at least"):
+            Settings(**changes)
