@@ -1,9 +1,9 @@
 """Make the golden files again: `python -m tests.golden.make` (needs the extra `oracles`).
 
 A folder each for afm7, Qwen3, Llama and two adapters of PEFT on that Qwen3: random float32 weights, tokens, and the
-logits that the other implementation gives them; and TRL's losses of pairs of responses under that Qwen3. Qwen3's,
-Llama's and PEFT's folders are written by transformers and PEFT themselves, logits in float64; afm7's weights by our
-`save`, and its logits are MLX's float32. The default tests compare with them, so that they need no oracle.
+logits that the other implementation gives them; and TRL's losses of pairs and of groups of responses under that Qwen3.
+Qwen3's, Llama's and PEFT's folders are written by transformers and PEFT themselves, logits in float64; afm7's weights
+by our `save`, and its logits are MLX's float32. The default tests compare with them, so that they need no oracle.
 
 palettes: rows of numbers, and the centres that kmeans1d finds optimal for them.
 """
@@ -101,6 +101,33 @@ def trl():
     save_file(expected, HERE / "trl" / "expected.safetensors")
 
 
+def trl_rl():
+    """Write TRL's RLOO advantages, RLOO loss and GRPO loss of random responses under that Qwen3, in float64."""
+    import tempfile
+
+    from safetensors.numpy import save_file
+
+    from afm_ref.interop import hugging_face as ours
+    from afm_ref.post_training.policy import response_log_probs
+    from afm_ref.post_training.responses import pad
+    from tests.oracles import peers, trl_rl_peer
+    from tests.post_training.models import chats, float64
+    from tests.rlhf.golden import BETA, EPSILON, K, P, nearby, transformers_model
+
+    params, cfg = ours.load(HERE / "qwen3")
+    policies, rows = nearby(cfg, params), pad(chats(P * K, 7, cfg))
+    rewards = np.random.default_rng(7).standard_normal((P, K))
+    old, reference = (np.asarray(response_log_probs(float64(policy), rows, cfg)) for policy in policies[1:])
+    with peers.exact_torch(), tempfile.TemporaryDirectory() as folder:
+        models = [transformers_model(policy, cfg, Path(folder) / str(i)) for i, policy in enumerate(policies)]
+        advantages, rloo = trl_rl_peer.rloo(*models, rows, rewards, BETA, EPSILON)
+        grpo = trl_rl_peer.grpo_loss(models[0], rows, old, reference, advantages, BETA, EPSILON)
+    given = rows._asdict() | {"old": old, "reference": reference, "rewards": rewards}
+    expected = given | {"advantages": advantages, "rloo": np.array(rloo), "grpo": np.array(grpo)}
+    (HERE / "trl_rl").mkdir(exist_ok=True)
+    save_file({k: np.ascontiguousarray(v) for k, v in expected.items()}, HERE / "trl_rl" / "expected.safetensors")
+
+
 def palettes():
     """Write rows of numbers, float32, and the centres that kmeans1d finds optimal for each of them at 2 and 4 bits."""
     import kmeans1d
@@ -125,6 +152,7 @@ def main():
     peft("peft", r=3, lora_alpha=4, target_modules=linears)
     peft("peft_rslora", r=2, lora_alpha=5, use_rslora=True, target_modules=["q_proj", "up_proj"])
     trl()
+    trl_rl()
     palettes()
     for path in sorted(HERE.glob("*/*")):
         print(f"{path.relative_to(HERE)}  {path.stat().st_size:,} bytes")

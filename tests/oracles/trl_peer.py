@@ -12,15 +12,15 @@ import numpy as np
 DPO_KINDS = {"dpo": "sigmoid", "ipo_mean": "ipo"}  # our name -> TRL's
 
 
-def _accelerator():
+def accelerator():
     return SimpleNamespace(device="cpu", gather_for_metrics=lambda x: x, gather=lambda x: x, unwrap_model=lambda m: m)
 
 
-def _log():
+def log():
     return {"_metrics": defaultdict(lambda: defaultdict(list)), "_total_train_tokens": 0}
 
 
-class _LogProbs:
+class LogProbs:
     """A language model that answers as TRL's patched ones do: log-probabilities of the labels, 0 where one is -100."""
 
     training = is_gradient_checkpointing = False
@@ -64,10 +64,10 @@ def dpo_loss(kind: str, beta: float, model, rows, reference) -> float:
             "ref_rejected_logps": torch.as_tensor(reference[1]),
         }
     stub = SimpleNamespace(
-        model=_LogProbs(model), ref_model=None if fixed else _LogProbs(reference), accelerator=_accelerator(),
+        model=LogProbs(model), ref_model=None if fixed else LogProbs(reference), accelerator=accelerator(),
         aux_loss_enabled=False, ld_alpha=None, precompute_ref_logps=fixed, f_divergence_type="reverse_kl", beta=beta,
         loss_types=[DPO_KINDS[kind]], loss_weights=[1.0], label_smoothing=0.0, use_weighting=False,
-        args=SimpleNamespace(gradient_checkpointing_kwargs=None), **_log(),
+        args=SimpleNamespace(gradient_checkpointing_kwargs=None), **log(),
     )  # fmt: skip
     with torch.no_grad():
         return float(DPOTrainer._compute_loss(stub, stub.model, inputs, return_outputs=False))
@@ -86,7 +86,7 @@ def reward_loss(model, rows) -> float:
 
     stub = SimpleNamespace(
         model=SimpleNamespace(training=False), args=SimpleNamespace(center_rewards_coefficient=None),
-        accelerator=_accelerator(), **_log(),
+        accelerator=accelerator(), **log(),
     )  # fmt: skip
     with torch.no_grad():
         return float(RewardTrainer.compute_loss(stub, classify, inputs))
