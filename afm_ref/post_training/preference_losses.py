@@ -10,9 +10,12 @@ from .policy import response_lengths, sequence_log_probs
 
 
 def log_sigmoid(x):
-    """Return log(1 / (1 + exp(-x))) without overflow: -log(1 + exp(-|x|)) + min(x, 0)."""
+    """Return log(1 / (1 + exp(-x))) = -log(exp(0) + exp(-x)) without overflow, with its true slope everywhere.
+
+    Written with |x| it would have JAX's slope 1 instead of 1/2 at x = 0, where every pair is before the first step.
+    """
     xp = x.__array_namespace__()
-    return xp.minimum(x, xp.zeros_like(x)) - xp.log1p(xp.exp(-xp.abs(x)))
+    return -xp.logaddexp(xp.zeros_like(x), -x)
 
 
 def dpo(h: Float[Array, " B"], beta: float) -> Float[Array, " B"]:

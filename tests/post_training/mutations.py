@@ -11,6 +11,13 @@ MUTATIONS = [
         "tests/post_training/test_trl_golden.py::test_losses_equal_trl",
     ),
     Mutation(
+        "log sigmoid has a wrong slope at zero",
+        "afm_ref/post_training/preference_losses.py",
+        "return -xp.logaddexp(xp.zeros_like(x), -x)",
+        "return xp.minimum(x, xp.zeros_like(x)) - xp.log1p(xp.exp(-xp.abs(x)))",
+        "tests/post_training/test_preference_losses.py::test_the_first_step_has_its_true_slope",
+    ),
+    Mutation(
         "IPO aims at 1 / tau and not at 1 / (2 tau)",
         "afm_ref/post_training/preference_losses.py",
         "return (h - 1 / (2 * tau)) ** 2",

@@ -2,12 +2,15 @@
 
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from afm_ref.post_training.pairs import with_reference
 from afm_ref.post_training.policy import sequence_log_probs
 from afm_ref.post_training.preference_losses import LOSSES, dpo, ipo, log_ratio_difference, log_sigmoid, preference_loss
+from afm_ref.post_training.reward_model import soft_label_loss
 from afm_ref.transformer import init
 from tests.post_training.models import CFG, params64, random_pairs, slope
 
@@ -18,6 +21,14 @@ def test_log_sigmoid_does_not_overflow():
     x = np.array([-1000.0, -2.0, 0.0, 2.0, 1000.0])
     want = [-1000, -math.log1p(math.exp(2)), -math.log(2), -math.log1p(math.exp(-2)), 0]
     np.testing.assert_allclose(log_sigmoid(x), want, rtol=1e-14)
+    slopes = jax.vmap(jax.grad(log_sigmoid))(jnp.asarray(x, np.float32))
+    np.testing.assert_allclose(slopes, [1, 1 / (1 + math.exp(-2)), 0.5, 1 / (1 + math.exp(2)), 0], rtol=1e-6)
+
+
+def test_the_first_step_has_its_true_slope():
+    """Where the policy is still the reference h is exactly 0: minus half of beta, as torch and the formula have it."""
+    for loss, want in ((lambda h: dpo(h, 0.3), -0.15), (lambda r: soft_label_loss(r, jnp.full(1, 0.85)), 0.5 - 0.85)):
+        assert jax.grad(lambda x: loss(x).sum())(jnp.zeros(1))[0] == pytest.approx(want, rel=1e-6)  # noqa: B023
 
 
 @pytest.mark.parametrize("strength", [0.05, 0.5, 3.0])
