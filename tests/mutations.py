@@ -10,6 +10,7 @@ import sys
 
 from tests.post_training.mutations import MUTATIONS as POST_TRAINING
 from tests.quantization.mutations import MUTATIONS as QUANTIZATION
+from tests.rlhf.mutations import MUTATIONS as RLHF
 from tools.mutate import Mutation, main
 
 OPS, TRANSFORMER, LOSSES = "afm_ref/ops.py", "afm_ref/transformer.py", "afm_ref/losses.py"
@@ -467,6 +468,7 @@ MUTATIONS = [
     ),
     *QUANTIZATION,
     *POST_TRAINING,
+    *RLHF,
 ]
 
 if __name__ == "__main__":

@@ -162,6 +162,7 @@ def test_rows_have_one_length_that_holds_all():
     assert batches.row_length % 16 == 0 and batches(0, START).rows.tokens.shape == (24, batches.row_length)
     longest = max(len(iterate.chat_tokens(TOK, prompt).tokens) for prompt in PROMPTS)
     assert longest + 12 <= batches.row_length < longest + 12 + 16
+    assert source(row_length=48)(0, START).rows.tokens.shape == (24, 48)
 
 
 def test_options_reach_the_losses():

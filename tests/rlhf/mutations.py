@@ -1,0 +1,121 @@
+"""Faults in afm_ref/rlhf; see tests/mutations.py."""
+
+from tools.mutate import Mutation
+
+MDLOO, ADVANTAGES, BASELINES = (f"afm_ref/rlhf/{name}.py" for name in ("mdloo", "advantages", "baselines"))
+ITERATE, BANDIT = "afm_ref/rlhf/iterate.py", "afm_ref/rlhf/bandit.py"
+
+MUTATIONS = [
+    Mutation(
+        "the mean of the others is divided by K",
+        ADVANTAGES,
+        "return K / (K - 1) * (rewards",
+        "return (rewards",
+        "tests/rlhf/test_mdloo.py::test_gradient_is_exact_by_enumeration",
+    ),
+    Mutation(
+        "the penalty rewards leaving the reference",
+        ADVANTAGES,
+        "np.asarray(rewards) - beta * (",
+        "np.asarray(rewards) + beta * (",
+        "tests/rlhf/test_trl_rl_golden.py::test_losses_equal_trl",
+    ),
+    Mutation(
+        "the step is drawn away from the previous iterate",
+        MDLOO,
+        "return xp.exp(log_rho) * advantages - gamma * divergence(log_rho)\n",
+        "return xp.exp(log_rho) * advantages + gamma * divergence(log_rho)\n",
+        "tests/rlhf/test_mdloo.py::test_gradient_is_exact_by_enumeration",
+    ),
+    Mutation(
+        "no gradient goes through rho",
+        MDLOO,
+        "return xp.exp(log_rho) * advantages - gamma * divergence(log_rho)\n",
+        'return __import__("jax").lax.stop_gradient(xp.exp(log_rho)) * advantages - gamma * divergence(log_rho)\n',
+        "tests/rlhf/test_mdloo.py::test_gradient_is_exact_by_enumeration",
+    ),
+    Mutation(
+        "the divergence brings a baseline of gamma along",
+        MDLOO,
+        "return rho * log_rho - rho + 1\n",
+        "return rho * log_rho\n",
+        "tests/rlhf/test_mdloo.py::test_gradient_of_one_sample",
+    ),
+    Mutation(
+        "the trust region is around the reference",
+        MDLOO,
+        "each = mdloo(log_probs, batch.old.sum(-1)",
+        "each = mdloo(log_probs, batch.reference.sum(-1)",
+        "tests/rlhf/test_mdloo.py::test_gradient_is_exact_by_enumeration",
+    ),
+    Mutation(
+        "the reference is the previous iterate",
+        ITERATE,
+        "for model in (policy, self.reference))",
+        "for model in (policy, policy))",
+        "tests/rlhf/test_iterate.py::test_experience_by_hand[mdloo]",
+    ),
+    Mutation(
+        "the previous iterate is the policy of each step",
+        ITERATE,
+        "if inner == 0 or self.experience is None:",
+        "if True:",
+        "tests/rlhf/test_iterate.py::test_numbers_stay_fixed_within_an_iteration",
+    ),
+    Mutation(
+        "the K responses of a prompt are dealt to different groups",
+        ITERATE,
+        "self.algorithm.advantages(R.reshape(rewards.shape)).reshape(-1)",
+        "self.algorithm.advantages(R.reshape(rewards.shape[::-1]).T).T.reshape(-1)",
+        "tests/rlhf/test_iterate.py::test_experience_by_hand[mdloo]",
+    ),
+    Mutation(
+        "GRPO's penalty stands in the reward as well as in the loss",
+        ITERATE,
+        "advantages.standardised, penalised=False)",
+        "advantages.standardised)",
+        "tests/rlhf/test_iterate.py::test_experience_by_hand[grpo]",
+    ),
+    Mutation(
+        "every iteration pads to its own longest row",
+        ITERATE,
+        "for item in said], self.row_length)",
+        "for item in said])",
+        "tests/rlhf/test_iterate.py::test_rows_have_one_length_that_holds_all",
+    ),
+    Mutation(
+        "PPO learns from the padding",
+        BASELINES,
+        "return -xp.where(real, each, 0.0).sum(), real.sum()",
+        "return -each.sum(), real.sum()",
+        "tests/rlhf/test_baselines.py::test_padding_and_prompt_leak_nowhere[ppo]",
+    ),
+    Mutation(
+        "the clip takes the larger of the two",
+        BASELINES,
+        "return xp.minimum(rho * advantages",
+        "return xp.maximum(rho * advantages",
+        "tests/rlhf/test_baselines.py::test_clip_has_no_slope_where_it_should_not",
+    ),
+    Mutation(
+        "a value sees the token that it is before",
+        BASELINES,
+        "x, _ = hidden(model.critic, rows.tokens[:, :-1], cfg)",
+        "x, _ = hidden(model.critic, rows.tokens[:, 1:], cfg)",
+        "tests/rlhf/test_baselines.py::test_a_value_does_not_see_the_token_it_is_before",
+    ),
+    Mutation(
+        "rewards are standardised by K",
+        ADVANTAGES,
+        "rewards.std(axis=1, ddof=1, keepdims=True)",
+        "rewards.std(axis=1, keepdims=True)",
+        "tests/rlhf/test_advantages.py::test_standardised_is_bounded",
+    ),
+    Mutation(
+        "the price of guessing the mean is forgotten",
+        BANDIT,
+        "return float(variance + price)",
+        "return float(variance)",
+        "tests/rlhf/test_bandit.py::test_variances_by_enumeration[2]",
+    ),
+]
