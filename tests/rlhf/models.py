@@ -33,7 +33,8 @@ def experience(advantages, old=PREVIOUS, returns=None, numbers=None, reference=R
 
 @functools.cache
 def _compiled(function):
-    return jax.jit(jax.grad(function))
+    quickly = {"xla_backend_optimization_level": 0}  # to compile takes longer than to run
+    return jax.jit(jax.grad(function), compiler_options=quickly)
 
 
 def gradient(function, params=PRESENT, *arguments):

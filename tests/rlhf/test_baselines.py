@@ -4,12 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from afm_ref.post_training.policy import response_log_probs, sequence_log_probs
+from afm_ref.post_training.policy import response_log_probs
 from afm_ref.rlhf import baselines
 from afm_ref.rlhf.baselines import ActorCritic, clipped, grpo_loss, k3, ppo_loss, reinforce_loss, rloo_loss, values
 from afm_ref.rlhf.iterate import ALGORITHMS
 from afm_ref.rlhf.mdloo import divergence, mdloo_loss
-from tests.post_training.models import slope
 from tests.rlhf.models import PRESENT, PREVIOUS, REFERENCE, REWARD, ROWS, SMALL, experience, gradient, weighted
 
 RNG = np.random.default_rng(5)
@@ -103,25 +102,3 @@ def test_padding_and_prompt_leak_nowhere(name):
     loss = ALGORITHMS[name].loss
     assert (tokens != ROWS.tokens).any()
     assert [float(x) for x in loss(model, dirty, SMALL)] == [float(x) for x in loss(model, batch, SMALL)]
-
-
-def test_gradients_against_finite_differences():
-    """Of PPO, through the policy and the critic, and of GRPO."""
-
-    def total(model):
-        return ppo_loss(model, PPO_BATCH, SMALL)[0] + 0.7 * grpo_loss(model.policy, BATCH, SMALL)[0]
-
-    numeric, exact = slope(total, ActorCritic(PRESENT, *CRITIC))
-    assert numeric == pytest.approx(exact, rel=1e-6)
-
-
-def test_reinforce_climbs_the_expected_reward():
-    """By enumeration: the mean over pi of the loss's gradient is that of the expected reward."""
-
-    def expected(params):
-        log_probs = sequence_log_probs(params, ROWS, SMALL)
-        return log_probs.__array_namespace__().exp(log_probs) @ REWARD
-
-    p = np.exp(sequence_log_probs(PRESENT, ROWS, SMALL))
-    got, want = -gradient(weighted(reinforce_loss), PRESENT, BATCH, p), gradient(expected)
-    np.testing.assert_allclose(got, want, atol=1e-12 * np.abs(want).max())
