@@ -24,7 +24,7 @@ def normalised(scores) -> Float[Array, " n"]:
 def advantage(policy, reference, rewards, beta: float) -> Float[Array, " n"]:
     """Return the true advantage of every arm, R - E_{y~pi} R with R = r - beta log(pi / pi_ref).
 
-    Source: TR24 section 4 [confirmed].
+    Source: TR24 section 4 (R) [confirmed]; the advantage of it [standard].
     Test: tests/rlhf/test_bandit.py::test_iterates_approach_the_fixed_point_by_the_factor
     """
     penalised = np.asarray(rewards) - beta * (policy - reference)

@@ -118,7 +118,7 @@ def ppo_loss(model: ActorCritic, batch: Experience, cfg: AFMConfig, epsilon: flo
     batch.advantages and batch.returns are [B, T-1] here. A_t is GAE's for lambda = gamma = 1. Advantages are not
     standardised, values are not clipped, and there is no entropy bonus.
 
-    Source: Schulman et al. 2017 [standard]; Apple names PPO as what MDLOO was better than [confirmed].
+    Source: Schulman et al. 2017; Ouyang et al. 2022 [standard].
     Test: tests/rlhf/test_baselines.py::test_ppo_by_hand
     """
     log_rho = response_log_probs(model.policy, batch.rows, cfg) - batch.old

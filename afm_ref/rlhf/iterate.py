@@ -178,6 +178,8 @@ def run(
 ) -> Outcome:
     """Return the policy after online RL by one of ALGORITHMS, with the numbers of every iteration.
 
+        y_1 .. y_K ~ pi_k(.|x),   R and A fixed,   pi_k+1 = pi_k after inner_steps steps down the loss
+
     reward(prompts, groups) -> [P, K], numbers for the K responses to each prompt; those of `watch`, {name: function},
     are measured likewise and change nothing. reference: None takes the policy at the start. Responses are drawn at
     temperature 1, for only then is pi_k what they come from; one that max_new_tokens has cut is an action like any
@@ -189,10 +191,9 @@ def run(
     after its steps, kl_previous = KL(pi_k+1 || pi_k) and ratio_max = max pi_k+1 / pi_k over these responses.
 
     Raises ValueError for an unknown algorithm, no prompts, and a reward that is not a finite number for each response.
-    Where all K rewards of every prompt are equal there is nothing to learn; after ten such iterations in a row fit
-    raises FloatingPointError (max_bad_steps), unless an optimizer with momentum goes on by itself.
 
-    Source: TR24 section 4 (iterations, K responses, fixed numbers) [confirmed]; sizes [ours].
+    Source: TR24 section 4 (leave-one-out over K responses of the present policy) [confirmed]; what stays fixed, sizes
+    [ours].
     Test: tests/rlhf/test_iterate.py::test_the_reward_rises,
         tests/rlhf/test_iterate.py::test_nothing_is_compiled_after_the_first_iteration
     """
@@ -206,7 +207,7 @@ def run(
     loss = partial(chosen.loss, cfg=cfg, **{name: getattr(settings, name) for name in chosen.options})
     start = baselines.init_actor_critic(policy, cfg) if chosen.advantages is None else policy
     steps = iterations * settings.inner_steps
-    fitting = {"max_bad_steps": 10 * settings.inner_steps} | fitting
+    fitting = {"max_bad_steps": 10 * settings.inner_steps} | fitting  # equal rewards change no weight: not yet a fault
     done = fit(
         start, loss, source, optimizer, steps, evaluate=source.finished, evaluate_every=settings.inner_steps, **fitting
     )
@@ -222,7 +223,7 @@ def member(shop: Workshop, iterations: int, algorithm: str = "mdloo", settings: 
     """Return the trainer of a committee's member that learns online from the newest reward model.
 
     The reference is the student that the round began with. The optimizer, row_length and max_new_tokens are the
-    workshop's.
+    workshop's; its temperature is not: see `run`.
 
     Source: TR24 section 4.1 (online RL among the committee's algorithms) [confirmed]; sizes [ours].
     Test: tests/rlhf/test_iterate.py::test_online_rl_joins_the_committee

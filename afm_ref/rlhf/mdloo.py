@@ -1,4 +1,4 @@
-"""MDLOO, mirror descent with leave-one-out advantages: what Apple trained with instead of PPO.
+"""MDLOO, mirror descent with leave-one-out advantages: what Apple chose over PPO.
 
     sample     y_1 .. y_K ~ pi_k(.|x)                            K responses to each prompt
     reward     R_i = r(x, y_i) - beta log(pi_k(y_i|x) / pi_ref(y_i|x))
@@ -58,7 +58,7 @@ def mdloo(
 def mdloo_per_token(
     log_probs: Float[Array, "B T"], old_log_probs: Float[Array, "B T"], advantages: Float[Array, " B"], gamma: float
 ) -> Float[Array, " B"]:
-    """Return the same with the divergence taken token by token: a lower variance, and a bias.
+    """Return the same with the divergence taken token by token: the usual way, and a bias.
 
         rho A - gamma sum_t (rho_t log rho_t - rho_t + 1),   rho_t = pi(y_t|x, y_<t) / pi_k(y_t|x, y_<t)
 

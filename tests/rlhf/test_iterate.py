@@ -33,8 +33,12 @@ def even(prompts, groups):
     return [[1 - np.mean(np.array(response.tokens) % 2) for response in group] for group in groups]
 
 
+def odd(prompts, groups):
+    return [[1 - share for share in group] for group in even(prompts, groups)]
+
+
 def rl(reward=even, **changes):
-    settings = dict(settings=SETTINGS, seed=SEED, progress=False) | changes
+    settings = dict(settings=SETTINGS, seed=SEED, progress=False, watch={"odd": odd}) | changes
     return run(START, TEXT_CFG, TOK, PROMPTS, reward, optax.adam(0.01), ITERATIONS, **settings)
 
 
@@ -85,6 +89,7 @@ def test_numbers_are_those_of_the_iterations(plain):
     reference, previous, largest = (history.evaluation(n)[1] for n in ("kl_reference", "kl_previous", "ratio_max"))
     assert reference[0] == 0 and reference[-1] > 0
     assert previous.min() > 0 and largest.min() > 1
+    np.testing.assert_allclose(history.evaluation("odd")[1], 1 - history.evaluation("reward")[1], rtol=1e-5)  # f32
     length, ended = (history.evaluation(n)[1] for n in ("length", "ended"))
     assert 1 <= length.min() <= length.max() <= 12 and 0 <= ended.min() <= ended.max() <= 1
 
