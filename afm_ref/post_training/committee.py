@@ -116,8 +116,9 @@ def chosen(pool: Pool, prompts: Sequence[str], choice: Choice) -> list[tuple[str
 
 
 def run(
-    members: Mapping[str, Callable], student, reward, tools: Tools, prompts: Sequence[str], *, rounds=3, n=4, seed=0
-) -> list[Round]:
+    members: Mapping[str, Callable], student, reward, tools: Tools, prompts: Sequence[str], *, rounds=3, n=4, seed=0,
+    preferences: Sequence[Preference] = (),
+) -> list[Round]:  # fmt: skip
     """Return the rounds of a committee whose members are given as trainers: {name: Situation -> policy}.
 
     Each round:
@@ -126,15 +127,16 @@ def run(
       3. every member is trained, from the student; the best member of earlier rounds stays on beside them
       4. they all answer n times; the newest reward picks the best response to each prompt; `distil` gives the student
 
-    The best member is the one of highest mean reward under the reward model of its round. Every call gets a seed of
-    its own. Raises ValueError for no members, prompts or rounds, and what `draw` refuses.
+    preferences: those known already, such as those that `reward` was trained with. The best member is the one of
+    highest mean reward under the reward model of its round. Every call gets a seed of its own. Raises ValueError for
+    no members, prompts or rounds, and what `draw` refuses.
 
     Source: TR24 section 4.1 (iTeC) [confirmed]; sizes, and how many earlier members stay [ours].
     Test: tests/post_training/test_committee.py::test_rounds_by_hand
     """
     if not members or not prompts or rounds < 1 or n < 1:
         raise ValueError(f"a committee needs members, prompts, rounds and n of 1 or more, got {rounds=}, {n=}")
-    committee, earlier, preferences, done = {"student": student}, {}, [], []
+    committee, earlier, preferences, done = {"student": student}, {}, list(preferences), []
     for number in range(rounds):
         seeds = [_seed(seed, number, i) for i in range(5 + len(members))]
         preferences = preferences + _collect(committee | {"student": student}, tools, prompts, n, seeds)

@@ -9,10 +9,11 @@ from ..data.tasks import Record
 from ..training import fit
 from . import best_of_n, reward_model, sft
 from .committee import Situation, Tools
+from .comparisons import comparison_batches
 from .pairs import pair_batches, pairs_of, with_reference
 from .preference_losses import preference_loss
 from .preferences import PANEL, collect
-from .responses import sample
+from .responses import ROW_MULTIPLE, sample
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Workshop:
     optimizer: Callable
     steps: int = 60
     reward_steps: int = 100
-    batch_size: int = 8
+    batch_size: int = 8  # pairs, or rows of examples
+    reward_prompts: int = 6  # a batch of the reward model
     sample_rows: int = 64  # responses sampled at a time
     seq_len: int = 128
     row_length: int | None = None
@@ -60,8 +62,9 @@ class Workshop:
 
     def refresh(self, reward, preferences, seed):
         """Return the reward model trained on with all preferences."""
-        loss = partial(reward_model.reward_loss, cfg=self.cfg)
-        return self._fit(reward, loss, pairs_of(preferences, self.tokenizer, self.row_length), self.reward_steps, seed)
+        size = min(self.reward_prompts, len({p.prompt for p in preferences}))
+        feed = comparison_batches(preferences, self.tokenizer, size, seed, self.row_length or ROW_MULTIPLE)
+        return self._fit(reward, partial(reward_model.reward_loss, cfg=self.cfg), feed, self.reward_steps)
 
     def fine_tune(self, policy, examples, seed):
         """Return the policy after SFT on (prompt, response) examples."""
@@ -92,10 +95,10 @@ class Workshop:
             pairs = pairs_of(situation.preferences, self.tokenizer, self.row_length)
             pairs = with_reference(pairs, situation.student, self.cfg)
             loss = partial(preference_loss, cfg=self.cfg, kind=kind, beta=beta)
-            return self._fit(situation.student, loss, pairs, self.steps, situation.seed)
+            feed = pair_batches(pairs, min(self.batch_size, len(pairs.labels)), situation.seed)
+            return self._fit(situation.student, loss, feed, self.steps)
 
         return train
 
-    def _fit(self, params, loss, pairs, steps, seed):
-        feed = pair_batches(pairs, min(self.batch_size, len(pairs.labels)), seed)
+    def _fit(self, params, loss, feed, steps):
         return fit(params, loss, feed, self.optimizer(steps), steps, progress=False).params

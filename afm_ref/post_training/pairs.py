@@ -22,6 +22,16 @@ class Pairs(NamedTuple):
     reference: Any = None  # [2, B] float32: log-probabilities under the reference policy
 
     @property
+    def places(self):
+        """Return the rows that the chosen and the rejected responses stand in: [2, B]."""
+        return np.arange(2 * len(self.labels)).reshape(2, -1)
+
+    @property
+    def weights(self):
+        """Return what each pair counts: [B], 1 for all."""
+        return np.ones(len(self.labels), np.float32)
+
+    @property
     def rows(self) -> Padded:
         """Return both responses of every pair as rows: [2 B, T], the chosen ones first."""
         T = self.tokens.shape[-1]

@@ -8,6 +8,7 @@ from .._typing import Array, Float
 from ..config import AFMConfig
 from ..losses import token_log_probs
 from ..transformer import Params, hidden
+from .comparisons import Comparisons
 from .pairs import Pairs
 from .preference_losses import log_sigmoid
 from .responses import Padded, conversation, in_batches, pad
@@ -98,7 +99,9 @@ def optimal_margin(label):
     return np.log(label) - np.log1p(-np.asarray(label))
 
 
-def reward_loss(model: RewardModel, pairs: Pairs, cfg: AFMConfig, soft: bool = True, grading_weight: float = 0.1):
+def reward_loss(
+    model: RewardModel, pairs: Pairs | Comparisons, cfg: AFMConfig, soft: bool = True, grading_weight: float = 0.1
+):
     """Return (sum, count) over pairs of the ranking loss and the grading regulariser.
 
         L = L_rank + lambda sum_g (CE(u_g(x, y_c), z_c^g) + CE(u_g(x, y_r), z_r^g))
@@ -111,14 +114,13 @@ def reward_loss(model: RewardModel, pairs: Pairs, cfg: AFMConfig, soft: bool = T
     """
     rewards, grade_logits = read(model, pairs.rows, cfg)
     xp = rewards.__array_namespace__()
-    label = xp.asarray(pairs.labels)
-    chosen, rejected = rewards.reshape(2, -1)
-    ranking = soft_label_loss(chosen - rejected, label if soft else xp.ones_like(label))
-    total = ranking.sum()
+    label, weights, places = (xp.asarray(x) for x in (pairs.labels, pairs.weights, pairs.places))
+    chosen, rejected = rewards[places]
+    each = soft_label_loss(chosen - rejected, label if soft else xp.ones_like(label))
     if grading_weight:
-        targets = xp.asarray(pairs.grades).reshape(-1, len(GRADES)).T  # [grades, 2 B]
-        total = total - grading_weight * token_log_probs(grade_logits, targets).sum()
-    return total, label.shape[0]
+        targets = xp.moveaxis(xp.asarray(pairs.grades), -1, 0)  # [grades, 2, B]
+        each = each - grading_weight * token_log_probs(grade_logits[:, places], targets).sum((0, 1))
+    return (weights * each).sum(), weights.sum()
 
 
 def rewards(
