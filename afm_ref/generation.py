@@ -59,6 +59,7 @@ def generate(
     seed: int = 0,
     stop=None,
     cache: type[Cached] = Cached,
+    samples: int = 1,
 ) -> list[np.ndarray]:
     """Return the new tokens of each prompt, a list of int32 arrays.
 
@@ -66,23 +67,25 @@ def generate(
     takes the most likely token every time; otherwise tokens are drawn after dividing the logits by it and keeping
     the top_k most likely and then the nucleus top_p. Row b draws from a random stream that depends on (seed, b,
     position) alone. stop: a token id or several: a row ends with the first of them, which is its last token. cache:
-    the attend that keeps keys and values; quantization.kv_cache.QuantizedCached keeps them in 8 bits.
+    the attend that keeps keys and values; quantization.kv_cache.QuantizedCached keeps them in 8 bits. samples: how
+    many continuations of every prompt, one after the other: the rows are those of each prompt given that many times,
+    but each prompt is read once. Weights that differ from row to row (lora.AdapterBank.batch) do not go with it.
 
     Raises ValueError or TypeError for settings and prompts that make no sense, FloatingPointError when the model's
     logits are not finite.
 
     Source: TR24 section 2 (decoder-only model); the interface is our choice [ours].
     Test: tests/generation/test_generate.py::test_greedy_equals_argmax_over_the_full_forward,
+    tests/generation/test_generate.py::test_samples_are_those_of_the_prompt_repeated,
     tests/oracles/test_generate.py::test_greedy_equals_transformers
     """
-    return rollouts(params, cfg, tokens, max_new_tokens, temperature, top_k, top_p, seed, stop, cache).tokens
+    return rollouts(params, cfg, tokens, max_new_tokens, temperature, top_k, top_p, seed, stop, cache, samples).tokens
 
 
-def rollouts(
-    params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, top_p=None, seed=0, stop=None, cache=Cached
-) -> Rollouts:
+def rollouts(params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, top_p=None, seed=0, stop=None,
+             cache=Cached, samples=1) -> Rollouts:  # fmt: skip
     """Return what `generate` returns together with each token's log-probability under the model, in nats."""
-    run = _Run(params, cfg, tokens, max_new_tokens, Sampler(temperature, top_k, top_p), seed, stop, cache)
+    run = _Run(params, cfg, tokens, max_new_tokens, Sampler(temperature, top_k, top_p), seed, stop, cache, samples)
     pieces = [([np.zeros(0, np.int32)] * run.B, [np.zeros(0, np.float32)] * run.B), *run.chunks(CHUNK)]
     joined = [[np.concatenate(row) for row in zip(*columns)] for columns in zip(*pieces)]
     return Rollouts(*joined)
@@ -137,7 +140,7 @@ class _State(NamedTuple):
 class _Knobs(NamedTuple):
     """What a compiled program takes as values, and not as shapes."""
 
-    keys: Any  # [B] random keys
+    keys: Any  # [B] random keys, one for each continuation
     temperature: Any
     top_p: Any
     stop: Any  # [n] int32, filled up with -1
@@ -167,7 +170,10 @@ def _emit(params, x, position, knobs: _Knobs, program: _Program):
 
 @functools.partial(jax.jit, static_argnames=("S", "program"))
 def _prefill(params, prompts, lengths, knobs, *, S, program):
-    """Return (state, log-prob [B]) after reading prompts [B, T], of which each row's first `lengths` are real."""
+    """Return (state, log-prob) after reading prompts [B, T], of which each row's first `lengths` are real.
+
+    There is a key for each continuation: once read, a prompt becomes as many rows as it has keys.
+    """
     B, T = prompts.shape
     real = jnp.arange(T) < lengths[:, None]
     positions = jnp.where(real, jnp.arange(T), FAR)
@@ -175,6 +181,8 @@ def _prefill(params, prompts, lengths, knobs, *, S, program):
     empty = program.cache.empty(program.cfg, B, S, dtype)
     x, cache = hidden(params, prompts, program.cfg, positions, program.cache(), empty)
     last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)[:, 0]
+    samples = knobs.keys.shape[0] // B
+    last, lengths, cache = jax.tree.map(lambda of_prompt: jnp.repeat(of_prompt, samples, 0), (last, lengths, cache))
     token, log_prob, done, finite = _emit(params, last, lengths, knobs, program)
     return _State(token, lengths, done, finite, cache), log_prob
 
@@ -204,13 +212,13 @@ def _decode(params, state, knobs, steps, *, program):
 class _Run:
     """One checked call of `generate`: the prompts padded to a common shape, the settings split as jit wants them."""
 
-    def __init__(self, params, cfg, tokens, max_new_tokens, sampler, seed, stop, cache=Cached):
+    def __init__(self, params, cfg, tokens, max_new_tokens, sampler, seed, stop, cache=Cached, samples=1):
         prompts = _checked_prompts(tokens, cfg)
         sampler.check()
         self.max_new_tokens = _whole_number("max_new_tokens", max_new_tokens, least=0)
-        self.B, longest = len(prompts), max(map(len, prompts))
+        self.B, longest = len(prompts) * _whole_number("samples", samples, least=1), max(map(len, prompts))
         self.S = _bucket(longest + self.max_new_tokens)
-        self.prompts = np.zeros((self.B, _bucket(longest)), np.int32)
+        self.prompts = np.zeros((len(prompts), _bucket(longest)), np.int32)
         for row, prompt in zip(self.prompts, prompts):
             row[: len(prompt)] = prompt
         self.lengths = np.array([len(prompt) for prompt in prompts], np.int32)

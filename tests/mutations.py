@@ -222,6 +222,20 @@ MUTATIONS = [
         "tests/generation/test_generate.py::test_a_row_ends_with_its_first_stop_token",
     ),
     Mutation(
+        "samples of a prompt continue what another prompt left in the cache",
+        "afm_ref/generation.py",
+        "jnp.repeat(of_prompt, samples, 0)",
+        "jnp.concatenate([of_prompt] * samples)",
+        "tests/generation/test_generate.py::test_samples_are_those_of_the_prompt_repeated",
+    ),
+    Mutation(
+        "samples of a prompt draw the same random numbers",
+        "afm_ref/generation.py",
+        "least=0), self.B)",
+        "least=0), len(prompts))[np.arange(self.B) // samples]",
+        "tests/generation/test_generate.py::test_samples_are_those_of_the_prompt_repeated",
+    ),
+    Mutation(
         "every position draws the same random number",
         "afm_ref/sampling.py",
         "jax.random.fold_in(key, position), logits.shape[-1:]",

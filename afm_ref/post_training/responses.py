@@ -91,28 +91,34 @@ def sample(
 ) -> list[list[Response]]:
     """Return n responses to each prompt, drawn independently.
 
-    All batches have batch_size rows (the last is filled up), so that one compiled program serves every one whose
-    longest prompt rounds up to the same power of two. The same seed gives the same responses. temperature 0 would
-    give n equal ones, and raises ValueError when n > 1.
+    A batch has as many prompts as there is room for in batch_size rows, n rows each, and reads each once; n above
+    batch_size is dealt to several batches. The last batch is filled up, so that one compiled program serves every one
+    whose longest prompt rounds up to the same power of two. The same seed gives the same responses. temperature 0
+    would give n equal ones, and raises ValueError when n > 1.
 
     Source: TR24 section 4 (several responses a prompt) [confirmed].
-    Test: tests/post_training/test_responses.py::test_sampling_does_not_depend_on_the_fill
+    Test: tests/post_training/test_responses.py::test_sampling_does_not_depend_on_the_fill,
+    tests/post_training/test_responses.py::test_every_prompt_gets_its_own_responses
     """
     from ..generation import generate
 
-    if n < 1 or max_new_tokens < 1:
-        raise ValueError(f"n and max_new_tokens must be at least 1, got {n} and {max_new_tokens}")
+    if min(n, max_new_tokens, batch_size) < 1:
+        got = f"{n}, {max_new_tokens} and {batch_size}"
+        raise ValueError(f"n, max_new_tokens and batch_size must be at least 1, got {got}")
     if temperature == 0 and n > 1:
         raise ValueError("temperature 0 gives the same response n times: take n=1, or a temperature above 0")
-    wanted = [chat_tokens(tokenizer, prompt).tokens for prompt in prompts for _ in range(n)]
+    parts = -(-n // batch_size)  # calls that a prompt's responses are dealt to
+    samples = -(-n // parts)
+    count = batch_size // samples  # prompts a call
+    wanted = [chat_tokens(tokenizer, prompt).tokens for prompt in prompts for _ in range(parts)]
     said = []
-    for number, first in enumerate(range(0, len(wanted), batch_size)):
-        batch = wanted[first : first + batch_size]
-        fill = [batch[-1]] * (batch_size - len(batch))
+    for number, first in enumerate(range(0, len(wanted), count)):
+        batch = wanted[first : first + count]
+        batch += [batch[-1]] * (count - len(batch))
         batch_seed = int(np.random.default_rng((seed, number)).integers(2**31))
-        new = generate(params, cfg, batch + fill, max_new_tokens, temperature, None, top_p, batch_seed, stop=END)
-        said += [sampled(tokenizer, tokens) for tokens in new[: len(batch)]]
-    return [said[i : i + n] for i in range(0, len(said), n)]
+        new = generate(params, cfg, batch, max_new_tokens, temperature, None, top_p, batch_seed, END, samples=samples)
+        said += [sampled(tokenizer, tokens) for tokens in new]
+    return [said[i : i + n] for i in range(0, len(wanted) * samples, parts * samples)]
 
 
 def in_batches(function: Callable, params, rows: Padded, cfg, batch_size: int = 32) -> np.ndarray:

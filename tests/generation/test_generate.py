@@ -125,15 +125,20 @@ def test_rollouts_return_the_log_probs_of_the_model_itself():
         np.testing.assert_allclose(log_probs, expected, atol=100 * 10 * np.finfo(np.float32).eps)
 
 
-def test_one_compilation_serves_all_lengths_of_a_bucket(monkeypatch):
-    traced = []
+@pytest.fixture
+def traced(monkeypatch):
+    """Return a list of the shapes of tokens that the model was traced with."""
+    shapes, original = [], generation.hidden
 
     def counted(params, tokens, *rest):
-        traced.append(tokens.shape)
+        shapes.append(tokens.shape)
         return original(params, tokens, *rest)
 
-    original = generation.hidden
     monkeypatch.setattr(generation, "hidden", counted)
+    return shapes
+
+
+def test_one_compilation_serves_all_lengths_of_a_bucket(traced):
     cfg = dataclasses.replace(SMALL, rope_theta=123.0)  # a config of its own: nothing is compiled for it yet
     params = random_params(cfg)
     generate(params, cfg, [[1, 2, 3], [4]], 20)
@@ -147,6 +152,23 @@ def test_one_compilation_serves_all_lengths_of_a_bucket(monkeypatch):
     assert traced == once * 2
     generate(params, cfg, [[5] * 17, [6]], 20)
     assert traced == [*once * 2, (2, 32), (2, 1)]
+
+
+def test_samples_are_those_of_the_prompt_repeated(traced):
+    """The same rows, although each prompt goes through the model once."""
+    cfg = dataclasses.replace(QWEN3, rope_theta=123.0)  # a config of its own: nothing is compiled for it yet
+    params, prompts, settings = random_params(cfg), PROMPTS[1:], dict(temperature=1.0, seed=5, stop={4, 5})
+    got = rollouts(params, cfg, prompts, NEW, samples=3, **settings)
+    assert traced == [(2, 16), (6, 1)]
+    repeated = rollouts(params, cfg, [prompt for prompt in prompts for _ in range(3)], NEW, **settings)
+    assert traced == [(2, 16), (6, 1), (6, 16)]  # and the decoding is the same program
+    assert as_lists(got.tokens) == as_lists(repeated.tokens)
+    assert len({tuple(row) for row in as_lists(got.tokens)}) == 6
+    # float32 logits of size 10 after a few dozen roundings
+    atol = 100 * 10 * np.finfo(np.float32).eps
+    np.testing.assert_allclose(np.concatenate(got.log_probs), np.concatenate(repeated.log_probs), rtol=0, atol=atol)
+    with pytest.raises(ValueError, match="samples must be at least 1"):
+        generate(params, cfg, prompts, NEW, samples=0)
 
 
 class Bytes:

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from afm_ref import generation
+from afm_ref.data.tasks import chat_tokens
 from afm_ref.data.tokenizer import END, PAD
 from afm_ref.post_training import pairs, preferences, responses
 from afm_ref.post_training.responses import Response, conversation, in_batches, pad, sample, sampled, written
@@ -50,8 +52,33 @@ def test_sampling_does_not_depend_on_the_fill():
     assert all(response.ended == (END in response.tokens) for response in said)
 
 
+@pytest.mark.parametrize("n, batch_size", [(1, 1), (2, 8), (3, 8), (4, 4), (5, 4), (9, 4)])
+def test_every_prompt_gets_its_own_responses(monkeypatch, n, batch_size):
+    """With a model that repeats its prompt and counts its rows: nothing is mixed up, and one shape serves all."""
+    prompts, calls, shapes = ["2 + 3 =", "Where is the picnic?", "Why?", "7 - 1 ="], [], set()
+
+    def echo(params, cfg, tokens, *rest, samples):
+        shapes.add((len(tokens), samples))
+        calls.append(None)
+        rows = [ids for ids in tokens for _ in range(samples)]
+        return [np.array([*ids, len(calls), row]) for row, ids in enumerate(rows)]
+
+    monkeypatch.setattr(generation, "generate", echo)
+    groups = sample(None, None, TOK, prompts, n, 4, batch_size=batch_size)
+    [(count, samples)] = shapes
+    assert count * samples <= batch_size < (count + 1) * samples
+    assert batch_size % n or len(calls) == -(-4 * n // batch_size)
+    for prompt, group in zip(prompts, groups, strict=True):
+        assert [list(r.tokens[:-2]) for r in group] == [chat_tokens(TOK, prompt).tokens.tolist()] * n
+    assert len({response.tokens[-2:] for group in groups for response in group}) == 4 * n  # each row given once
+
+
 def test_bad_requests_are_refused():
-    for settings, message in ((dict(n=0), "at least 1"), (dict(n=2, temperature=0), "same response")):
+    for settings, message in (
+        (dict(n=0), "at least 1"),
+        (dict(n=1, batch_size=0), "at least 1"),
+        (dict(n=2, temperature=0), "same response"),
+    ):
         with pytest.raises(ValueError, match=message):
             sample(PARAMS, TEXT_CFG, TOK, ["Where?"], max_new_tokens=4, **settings)
     with pytest.raises(ValueError, match="no conversation"):
