@@ -4,14 +4,16 @@ examples    = sft.examples_of(hybrid.demonstrations(), tokenizer)
 policy      = sft.fine_tune(params, cfg, tokenizer, examples, optimizer, steps).params
 groups      = responses.sample(policy, cfg, tokenizer, prompts, n=4, max_new_tokens=48)
 preferences = preferences.collect(records, groups)                  # simulated annotators
-pairs       = pairs.with_reference(pairs.pairs_of(...), policy, cfg)
-model       = training.fit(reward_model.init_reward_model(policy, cfg), partial(reward_loss, cfg=cfg), ...)
+batches     = comparisons.comparison_batches(preferences, tokenizer, batch_size=6)
+model       = training.fit(init_reward_model(policy, cfg), partial(reward_loss, cfg=cfg), batches, ...).params
+pairs       = pairs.with_reference(pairs.pairs_of(preferences, tokenizer), policy, cfg)     # for preference_loss
 rounds      = committee.run(members, policy, model, tools, prompts)
 """
 
 from . import (
     best_of_n,
     committee,
+    comparisons,
     hybrid,
     measures,
     members,
@@ -27,6 +29,16 @@ from .preference_losses import preference_loss
 from .reward_model import RewardModel, init_reward_model, reward_loss
 from .utility import qualities, utility
 
-__all__ = ["RewardModel", "best_of_n", "committee", "hybrid", "init_reward_model", "measures", "members", "pairs"]
+__all__ = [
+    "RewardModel",
+    "best_of_n",
+    "committee",
+    "comparisons",
+    "hybrid",
+    "init_reward_model",
+    "measures",
+    "members",
+    "pairs",
+]
 __all__ += ["preference_loss", "preference_losses", "preferences", "qualities", "responses", "reward_loss"]
 __all__ += ["reward_model", "sequence_log_probs", "sft", "utility"]

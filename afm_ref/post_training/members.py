@@ -88,11 +88,14 @@ class Workshop:
 
         return train
 
-    def preference(self, kind: str, beta: float) -> Callable:
-        """Return the trainer of a member that learns from all preferences by "dpo", "ipo" or "ipo_mean"."""
+    def preference(self, kind: str, beta: float, newest: int = 0) -> Callable:
+        """Return the trainer of a member that learns from preferences by "dpo", "ipo" or "ipo_mean".
+
+        newest: from how many of them, the last collected; 0 takes all.
+        """
 
         def train(situation: Situation):
-            pairs = pairs_of(situation.preferences, self.tokenizer, self.row_length)
+            pairs = pairs_of(situation.preferences[-newest:], self.tokenizer, self.row_length)
             pairs = with_reference(pairs, situation.student, self.cfg)
             loss = partial(preference_loss, cfg=self.cfg, kind=kind, beta=beta)
             feed = pair_batches(pairs, min(self.batch_size, len(pairs.labels)), situation.seed)

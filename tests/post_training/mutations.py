@@ -102,4 +102,18 @@ MUTATIONS = [
         "(r for r in solved.responses if tasks.success(solved.record, r.text))",
         "tests/post_training/test_hybrid.py::test_solutions_are_kept_by_verifier_or_judge",
     ),
+    Mutation(
+        "pairs that only fill a batch up are learnt from",
+        "afm_ref/post_training/comparisons.py",
+        "np.pad(np.ones(places.shape[1], np.float32), (0, missing))",
+        "np.ones(B, np.float32)",
+        "tests/post_training/test_comparisons.py::test_loss_is_that_of_the_pairs",
+    ),
+    Mutation(
+        "a prompt's comparisons point at the rows of the first prompt",
+        "afm_ref/post_training/comparisons.py",
+        "[group.places + start for group, start in zip(groups, starts)]",
+        "[group.places for group, start in zip(groups, starts)]",
+        "tests/post_training/test_comparisons.py::test_loss_is_that_of_the_pairs",
+    ),
 ]

@@ -16,6 +16,7 @@ from afm_ref.post_training.committee import (
     run,
     shares,
 )  # fmt: skip
+from afm_ref.post_training.preferences import Preference
 from afm_ref.post_training.responses import Response
 
 PROMPTS = ["maths", "letter", "joke"]
@@ -95,6 +96,17 @@ def test_rounds_by_hand():
     assert [r.preferences for r in rounds] == [3, 6] and [r.reward for r in rounds] == [1, 2]
     assert rounds[1].student == ("student", 2)
     assert len(set(stage.seeds)) == len(stage.seeds)  # nobody draws with another's seed
+
+
+def test_known_preferences_come_first():
+    stage = Stage()
+    known = [
+        Preference(prompt, *[Response(t, (1,)) for t in "ab"], 0, (2,) * 4, (0,) * 4, 0.5) for prompt in PROMPTS[:2]
+    ]
+    (done,) = run(
+        {"sft": stage.member("sft")}, ("student", 0), 0, stage.tools, PROMPTS, rounds=1, n=2, preferences=known
+    )
+    assert done.preferences == 2 + 3 and ("refresh", 0, 5) in stage.calls
 
 
 def pool_of(rewards):

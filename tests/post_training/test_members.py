@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import optax
+import pytest
 
 from afm_ref.data import tasks
 from afm_ref.post_training import committee, sft
@@ -54,3 +55,16 @@ def test_a_round_with_real_models():
     assert given == demonstrations and [prompt for prompt, _ in sampled] == prompts
     best = shop.score(done.reward, prompts, [[response] for _, response in distilled])
     np.testing.assert_allclose(np.ravel(best), done.pool.rewards.max(axis=(0, 2)), rtol=1e-4, atol=1e-6)  # float32
+
+
+def test_the_newest_preferences_are_taken(monkeypatch):
+    from afm_ref.post_training import members
+
+    given = []
+    monkeypatch.setattr(members, "pairs_of", lambda preferences, *_: given.append(list(preferences)) or 1 / 0)
+    shop = Workshop(TEXT_CFG, TOK, {}, optax.sgd)
+    situation = committee.Situation(None, None, list("abcd"), [], 0, 0)
+    for newest in (0, 3):
+        with pytest.raises(ZeroDivisionError):
+            shop.preference("dpo", 0.1, newest)(situation)
+    assert given == [list("abcd"), list("bcd")]
