@@ -181,10 +181,18 @@ def _prefill(params, prompts, lengths, knobs, *, S, program):
     empty = program.cache.empty(program.cfg, B, S, dtype)
     x, cache = hidden(params, prompts, program.cfg, positions, program.cache(), empty)
     last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)[:, 0]
-    samples = knobs.keys.shape[0] // B
-    last, lengths, cache = jax.tree.map(lambda of_prompt: jnp.repeat(of_prompt, samples, 0), (last, lengths, cache))
+    last, lengths, cache = _repeated((last, lengths, cache), B, knobs.keys.shape[0] // B)
     token, log_prob, done, finite = _emit(params, last, lengths, knobs, program)
     return _State(token, lengths, done, finite, cache), log_prob
+
+
+def _repeated(tree, B, samples):
+    """Return a tree of arrays of B prompts, [B, ...] or [B*K, ...], with each prompt `samples` times in a row."""
+
+    def repeat(x):
+        return jnp.repeat(x.reshape(B, -1, *x.shape[1:]), samples, axis=0).reshape(-1, *x.shape[1:])
+
+    return jax.tree.map(repeat, tree)
 
 
 @functools.partial(jax.jit, static_argnames="program", donate_argnames="state")

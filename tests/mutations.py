@@ -224,8 +224,8 @@ MUTATIONS = [
     Mutation(
         "samples of a prompt continue what another prompt left in the cache",
         "afm_ref/generation.py",
-        "jnp.repeat(of_prompt, samples, 0)",
-        "jnp.concatenate([of_prompt] * samples)",
+        "jnp.repeat(x.reshape(B, -1, *x.shape[1:]), samples, axis=0)",
+        "jnp.repeat(x, samples, axis=0)",
         "tests/generation/test_generate.py::test_samples_are_those_of_the_prompt_repeated",
     ),
     Mutation(
