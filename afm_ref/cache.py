@@ -42,7 +42,7 @@ class Cached(Causal):
     def keys(self, k, v, positions, cache: LayerCache):
         """Return ((k, v, positions) of the whole cache, cache) after writing k, v [B, T, K, H] at positions [B, T]."""
         (B, T, K, H), S = k.shape, cache.positions.shape[1]
-        positions = jnp.broadcast_to(positions, (B, T))
+        positions = jnp.broadcast_to(jnp.asarray(positions, jnp.int32), (B, T))
         rows, heads, slots = jnp.arange(B)[:, None], jnp.arange(B * K)[:, None], jnp.repeat(positions, K, axis=0)
 
         def by_head(new, like):
