@@ -161,6 +161,11 @@ class Bench:
         return preferences.collect(records, said, seed=seed, pairs=10)
 
 
+def base_run(bench):
+    """Return the utility of the shipped model."""
+    return {"utility": bench.by_task(bench.judged(bench.held_out, bench.sample(bench.base, bench.held_out, 4, 77)))}
+
+
 def hybrid_run(bench, part, seed):
     """Return the utility of the model fine-tuned on one part of the hybrid data, and the counts of its curation."""
     parts, counts = bench.hybrid(seed)

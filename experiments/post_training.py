@@ -8,6 +8,7 @@
 
 Three tasks (summaries, questions, sums) with a latent utility that is computed; simulated annotators who see it with
 noise; all measured on held-out prompts, on the shipped model:
+  base        the shipped model, before any of it
   hybrid      fine-tuning on demonstrations alone, with evolved records, with sampled solutions, and with both
   reward      reward models with soft or hard labels, with and without the grades: pairs, calibration, the best of n
   committee   three rounds of SFT, rejection sampling, DPO, IPO and MDLOO with a refreshed reward model, on summaries
@@ -22,8 +23,10 @@ from pathlib import Path
 
 import jax
 
+from afm_ref.lora import files
+
 from . import _record
-from ._post_training import JUDGES, MAIN, PARTS, VARIANTS, Bench, committee_run, hybrid_run, reward_run
+from ._post_training import JUDGES, MAIN, PARTS, VARIANTS, Bench, base_run, committee_run, hybrid_run, reward_run
 
 
 def arguments(line=None):
@@ -63,7 +66,7 @@ def arguments(line=None):
 
 def jobs(bench):
     """Return {key: function} of all runs, seed by seed."""
-    runs = {}
+    runs = {"base": partial(base_run, bench)}
     for seed in range(bench.a.first_seed, bench.a.first_seed + bench.a.seeds):
         runs |= {f"hybrid_{part}_{seed}": partial(hybrid_run, bench, part, seed) for part in PARTS}
         variants = sorted(VARIANTS, key=lambda variant: variant == MAIN)  # the one that the committee goes on with
@@ -78,15 +81,15 @@ def main():
     a.folder.mkdir(parents=True, exist_ok=True)
     # every round trains by the same programs: compile each once
     jax.config.update("jax_compilation_cache_dir", str(a.folder.resolve() / "compiled"))
-    runs = _record.finished(jobs(Bench(a)), a.folder)
+    bench = Bench(a)
+    runs = _record.finished(jobs(bench), a.folder)
     seeds = list(range(a.first_seed, a.first_seed + a.seeds))
     numbers = {"cpu_minutes": round(sum(run["cpu_s"] for run in runs.values()) / 60, 1), "runs": runs}
     for key, run in runs.items():
         print(f"{key:40} {summary(run)}")
     if not a.no_ship:
-        print(
-            _record.save("post_training", "python -m experiments.post_training", _record.config_of(a), seeds, numbers)
-        )
+        config = _record.config_of(a) | {"base": files.fingerprint(bench.base)}
+        print(_record.save("post_training", "python -m experiments.post_training", config, seeds, numbers))
 
 
 def summary(run):

@@ -1,0 +1,54 @@
+"""What chapter 7 shows as recorded: still that of the shipped model, and put together from its runs."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from afm_ref.lora import files
+from afm_ref.post_training import hybrid
+from experiments import _post_training, _record, post_training
+
+RECORDING = _record.load("post_training")
+CONFIG, RUNS, SEEDS = RECORDING["config"], RECORDING["numbers"]["runs"], RECORDING["seeds"]
+BENCH = _post_training.Bench(post_training.arguments([f"--held-out={CONFIG['held_out']}"]))
+
+
+def test_a_cell_is_recomputed():
+    """The shipped model's utility. Another machine may draw a token otherwise; a response in a hundred moves it .01."""
+    assert files.fingerprint(BENCH.base) == CONFIG["base"]
+    found = _post_training.base_run(BENCH)["utility"]
+    assert found == pytest.approx(RUNS["base"]["utility"], abs=0.01)
+
+
+def test_curation_is_recomputed():
+    written = [record for record in hybrid.demonstrations() if record.task in _post_training.TASKS]
+    for seed in SEEDS:
+        generations = [record for i in range(3) for record in hybrid.evolve(written, 10 * seed + i)]
+        (_, before, after), *_ = RUNS[f"hybrid_all_{seed}"]["counts"]["evolved"]
+        assert (before, after) == (len(generations), len(hybrid.without_copies(generations)))
+
+
+def test_the_best_of_n_is_that_of_the_rewards():
+    """Every pair of samples, the better by reward taken (of equal ones, half of each)."""
+    run = RUNS[f"reward_{_post_training.MAIN}_{SEEDS[0]}"]
+    rewards, utilities = np.array(run["rewards"]), np.array(run["utilities"])
+    for task in _post_training.TASKS:
+        rows = np.flatnonzero(BENCH.task_of == task)
+        better = [
+            (utilities[p, i] * (1 + s) + utilities[p, j] * (1 - s)) / 2
+            for p in rows
+            for i, j in itertools.combinations(range(rewards.shape[1]), 2)
+            for s in [np.sign(rewards[p, i] - rewards[p, j])]
+        ]
+        assert run["best_of"][task][1][0] == pytest.approx(np.mean(better), abs=2e-3)  # rewards are kept to 0.001
+
+
+def test_runs_are_complete():
+    assert len(SEEDS) >= 3 and set(RUNS) == set(post_training.jobs(BENCH))
+    for seed in SEEDS:
+        for judge in _post_training.JUDGES:
+            rounds = RUNS[f"committee_{judge}_{seed}"]["rounds"]
+            assert len(rounds) >= 3
+            for done in rounds:
+                assert sum(done["shares"]["all"].values()) == pytest.approx(1)
