@@ -80,9 +80,7 @@ def reliability(found: Mapping[str, Calibration]):
         size = 15 + 150 * bins.count / bins.count.max()
         label = f"{name}: off by {bins.error:.3f}"
         ax.scatter(bins.predicted, bins.observed, size, color=color, marker=marker, label=label)
-    ax.set(
-        xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability that the first is preferred", ylabel="share observed"
-    )
+    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability of a preference", ylabel="its share in the long run")
     legend = ax.legend(fontsize=9, loc="upper left")
     for handle in legend.legend_handles[1:]:
         handle.set_sizes([40])
