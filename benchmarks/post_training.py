@@ -7,9 +7,10 @@ that normalises queries after RoPE, so it is Qwen3's order on both sides).
 
 rollout_vs_transformers: 4 responses to each of 16 prompts in a batch of 64, temperature 1, the whole vocabulary, 48 new
 tokens to every row. Ours is `responses.sample`, which reads and writes text, and each prompt once; theirs has its token
-ids ready, hands token ids back, and is given all 64 rows. `rollout_vs_transformers_small` is the same with 5M parameters. dpo_vs_trl: one step on 16 pairs with
-reference log-probabilities computed before. Theirs is DPOTrainer itself (training_step, its fused AdamW), without
-gradient checkpointing, eager as it runs by default, on the same padded batch.
+ids ready, hands token ids back, and is given all 64 rows. `rollout_vs_transformers_small` is the same with 5M
+parameters. dpo_vs_trl: one step on 16 pairs with reference log-probabilities computed before. Theirs is DPOTrainer
+itself (training_step, its fused AdamW), without gradient checkpointing, eager as it runs by default, on the same padded
+batch.
 
 Read the ratios of a quiet machine only: where other work takes a core, torch's threads wait for each other, and the
 ratio grows several times over in our favour. `ratio_range` shows it.
