@@ -188,13 +188,15 @@ def reward_run(bench, variant, seed):
     seen = {task: bench.task_of[numbers] == task for task in TASKS} | {"all": np.ones(len(found), bool)}
     probability = 1 / (1 + np.exp(-margins))
     target = np.array([e.label if VARIANTS[variant]["soft"] else e.probability for e in expected])
+    # in both orders: which response comes first here is the verdict of one annotator, of which the model knows nothing
+    bins = measures.calibration(np.concatenate([probability, 1 - probability]), np.concatenate([target, 1 - target]))
     return {
         "pairs": len(found),
         "unequal_pairs": {name: int((gaps[which] != 0).sum()) for name, which in seen.items()},
         "accuracy": {name: measures.accuracy(margins[which], gaps[which]) for name, which in seen.items()},
         "annotators": {name: float((gaps[which & (gaps != 0)] > 0).mean()) for name, which in seen.items()},
-        "calibration_error": measures.calibration(probability, target).error,
-        "reliability": [column.tolist() for column in measures.calibration(probability, target)],
+        "calibration_error": bins.error,
+        "reliability": [column.tolist() for column in bins],
         "margins": [margins[[p.level == level for p in found]].round(3).tolist() for level in range(4)],
         "best_of": {task: best_of(bench, rewards, judged, task) for task in TASKS},
     } | ({"rewards": rewards.round(3).tolist(), "utilities": judged.round(3).tolist()} if variant == MAIN else {})
