@@ -48,8 +48,8 @@ MUTATIONS = [
     Mutation(
         "grades of chosen and rejected responses are mixed up",
         "afm_ref/post_training/reward_model.py",
-        "targets = xp.asarray(pairs.grades).reshape(-1, len(GRADES)).T",
-        "targets = xp.asarray(pairs.grades)[::-1].reshape(-1, len(GRADES)).T",
+        "xp.moveaxis(xp.asarray(pairs.grades), -1, 0)",
+        "xp.moveaxis(xp.asarray(pairs.grades), -1, 0)[:, ::-1]",
         "tests/post_training/test_reward_model.py::test_loss_equals_its_definition",
     ),
     Mutation(
