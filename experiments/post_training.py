@@ -24,9 +24,11 @@ from pathlib import Path
 import jax
 
 from afm_ref.lora import files
+from afm_ref.pipeline.bench import MAIN, VARIANTS, Bench
+from afm_ref.pipeline.teaching import JUDGES
 
 from . import _record
-from ._post_training import JUDGES, MAIN, PARTS, VARIANTS, Bench, base_run, committee_run, hybrid_run, reward_run
+from ._post_training import PARTS, base_run, committee_run, hybrid_run, reward_run
 
 
 def arguments(line=None):
@@ -67,7 +69,7 @@ def arguments(line=None):
 def jobs(bench):
     """Return {key: function} of all runs, seed by seed."""
     runs = {"base": partial(base_run, bench)}
-    for seed in range(bench.a.first_seed, bench.a.first_seed + bench.a.seeds):
+    for seed in range(bench.sizes.first_seed, bench.sizes.first_seed + bench.sizes.seeds):
         runs |= {f"hybrid_{part}_{seed}": partial(hybrid_run, bench, part, seed) for part in PARTS}
         variants = sorted(VARIANTS, key=lambda variant: variant == MAIN)  # the one that the committee goes on with
         runs |= {f"reward_{variant}_{seed}": partial(reward_run, bench, variant, seed) for variant in variants}
@@ -81,7 +83,7 @@ def main():
     a.folder.mkdir(parents=True, exist_ok=True)
     # every round trains by the same programs: compile each once
     jax.config.update("jax_compilation_cache_dir", str(a.folder.resolve() / "compiled"))
-    bench = Bench(a)
+    bench = Bench(a, a.folder)
     runs = _record.finished(jobs(bench), a.folder)
     seeds = list(range(a.first_seed, a.first_seed + a.seeds))
     numbers = {"cpu_minutes": round(sum(run["cpu_s"] for run in runs.values()) / 60, 1), "runs": runs}

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from afm_ref.lora import files
+from afm_ref.pipeline.bench import MAIN, TASKS, Bench
+from afm_ref.pipeline.teaching import JUDGES
 from afm_ref.post_training import hybrid
 from experiments import _post_training, _record, post_training
 
 RECORDING = _record.load("post_training")
 CONFIG, RUNS, SEEDS = RECORDING["config"], RECORDING["numbers"]["runs"], RECORDING["seeds"]
-BENCH = _post_training.Bench(post_training.arguments([f"--held-out={CONFIG['held_out']}"]))
+BENCH = Bench(post_training.arguments([f"--held-out={CONFIG['held_out']}"]))
 
 
 def test_a_cell_is_recomputed():
@@ -22,7 +24,7 @@ def test_a_cell_is_recomputed():
 
 
 def test_curation_is_recomputed():
-    written = [record for record in hybrid.demonstrations() if record.task in _post_training.TASKS]
+    written = [record for record in hybrid.demonstrations() if record.task in TASKS]
     for seed in SEEDS:
         generations = [record for i in range(3) for record in hybrid.evolve(written, 10 * seed + i)]
         (_, before, after), *_ = RUNS[f"hybrid_all_{seed}"]["counts"]["evolved"]
@@ -31,9 +33,9 @@ def test_curation_is_recomputed():
 
 def test_the_best_of_n_is_that_of_the_rewards():
     """Every pair of samples, the better by reward taken (of equal ones, half of each)."""
-    run = RUNS[f"reward_{_post_training.MAIN}_{SEEDS[0]}"]
+    run = RUNS[f"reward_{MAIN}_{SEEDS[0]}"]
     rewards, utilities = np.array(run["rewards"]), np.array(run["utilities"])
-    for task in _post_training.TASKS:
+    for task in TASKS:
         rows = np.flatnonzero(BENCH.task_of == task)
         better = [
             (utilities[p, i] * (1 + s) + utilities[p, j] * (1 - s)) / 2
@@ -47,7 +49,7 @@ def test_the_best_of_n_is_that_of_the_rewards():
 def test_runs_are_complete():
     assert len(SEEDS) >= 3 and set(RUNS) == set(post_training.jobs(BENCH))
     for seed in SEEDS:
-        for judge in _post_training.JUDGES:
+        for judge in JUDGES:
             rounds = RUNS[f"committee_{judge}_{seed}"]["rounds"]
             assert len(rounds) >= 3
             for done in rounds:

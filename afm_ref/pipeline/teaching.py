@@ -1,0 +1,75 @@
+"""The committee on the bench: who its members are, and whose rewards they follow."""
+
+import dataclasses
+from functools import partial
+
+import numpy as np
+
+from .. import rlhf
+from ..post_training import committee, members, utility
+from .bench import MAIN, NEW_TOKENS, ROW, SAMPLE_ROWS, TAUGHT, adam, afm
+
+
+class Oracle(members.Workshop):
+    """A workshop whose reward is the latent utility itself: what a committee can do that is never misled."""
+
+    def score(self, reward, prompts, groups):
+        """Return the utility of each response."""
+        return [[utility(self.records[p], response) for response in group] for p, group in zip(prompts, groups)]
+
+    def refresh(self, reward, preferences, seed):
+        """Return the reward: there is nothing to learn."""
+        return reward
+
+
+JUDGES = {"reward model": members.Workshop, "utility": Oracle}
+
+
+def shops(bench, records, judge):
+    """Return (workshop for supervised steps, for preferences, for online RL, for the reward model)."""
+    s = bench.sizes
+    sizes = dict(seq_len=128, row_length=ROW, max_new_tokens=NEW_TOKENS, sample_rows=SAMPLE_ROWS, batch_size=8)
+    of = {record.prompt: record for record in records}
+    supervised = JUDGES[judge](bench.cfg, bench.tok, of, partial(afm, s.member_rate), s.member_steps, **sizes)
+    pairwise = dataclasses.replace(supervised, optimizer=partial(adam, s.preference_rate))
+    online = dataclasses.replace(supervised, optimizer=partial(adam, s.online_rate))
+    rewarding = dataclasses.replace(
+        supervised, optimizer=partial(adam, s.refresh_rate), reward_steps=s.refresh_steps, reward_prompts=s.reward_batch
+    )
+    return supervised, pairwise, online, rewarding
+
+
+def trainers(bench, supervised, pairwise, online, known):
+    """Return {name: trainer} of the five members; known: the examples that SFT goes on with."""
+    s = bench.sizes
+    settings = rlhf.Settings(K=4, prompts=16, inner_steps=2, beta=s.beta, gamma=s.gamma)
+    return {
+        "SFT": supervised.sft(known),
+        "rejection sampling": supervised.rejection(8),
+        "DPO": pairwise.preference("dpo", 0.1, s.newest),
+        "IPO": pairwise.preference("ipo_mean", 0.5, s.newest),
+        "MDLOO": rlhf.member(online, s.iterations, "mdloo", settings),
+    }
+
+
+def teach(bench, judge, seed):
+    """Return the rounds of a committee that starts from the bench's student of this seed, with one of JUDGES."""
+    records = taught_records(bench, seed)
+    supervised, pairwise, online, rewarding = shops(bench, records, judge)
+    known = bench.hybrid(seed)[0]["all"]
+
+    def distil(student, examples, seed):  # with as many of the hybrid data between, lest the rest be forgotten
+        some = np.random.default_rng(seed).choice(len(known), len(examples))
+        return supervised.fine_tune(student, examples + [known[i] for i in some], seed)
+
+    tools = supervised.tools()._replace(refresh=rewarding.refresh, distil=distil)
+    return committee.run(
+        trainers(bench, supervised, pairwise, online, known), bench.student(seed), bench.reward(seed, MAIN), tools,
+        [record.prompt for record in records],
+        rounds=bench.sizes.rounds, n=3, seed=seed, preferences=bench.preferences(seed),
+    )  # fmt: skip
+
+
+def taught_records(bench, seed):
+    """Return the records whose prompts the committee answers."""
+    return bench.records(bench.sizes.committee_records, seed=60 + seed, only=TAUGHT)

@@ -1,0 +1,41 @@
+"""A reward model's folder: read back bit for bit, and refused when it is not whole."""
+
+import jax
+import numpy as np
+import pytest
+
+from afm_ref.config import AFMConfig
+from afm_ref.interop import reward_files
+from afm_ref.post_training import reward_model
+from afm_ref.transformer import init
+
+CFG = AFMConfig(vocab_size=64, d_model=16, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=8, d_ff=24)
+
+
+@pytest.fixture
+def model():
+    start = reward_model.init_reward_model(init(CFG, 3), CFG, 4)
+    return start._replace(b_out=start.b_out + np.float32(0.25))
+
+
+def test_what_is_written_is_read(tmp_path, model):
+    reward_files.save(tmp_path / "reward", model, CFG)
+    found, cfg = reward_files.load(tmp_path / "reward")
+    assert cfg == CFG
+    jax.tree.map(np.testing.assert_array_equal, found, jax.tree.map(np.asarray, model))
+
+
+@pytest.mark.parametrize("missing", ["heads.safetensors", "config.json", "model.safetensors"])
+def test_half_a_folder_is_refused(tmp_path, model, missing):
+    reward_files.save(tmp_path / "reward", model, CFG)
+    (tmp_path / "reward" / missing).unlink()
+    with pytest.raises((ValueError, FileNotFoundError), match=missing):
+        reward_files.load(tmp_path / "reward")
+
+
+def test_heads_of_another_model_are_refused(tmp_path, model):
+    reward_files.save(tmp_path / "reward", model, CFG)
+    reward_files.save(tmp_path / "other", reward_model.init_reward_model(model.params, CFG, width=8), CFG)
+    (tmp_path / "other" / "heads.safetensors").replace(tmp_path / "reward" / "heads.safetensors")
+    with pytest.raises(ValueError, match="w_in"):
+        reward_files.load(tmp_path / "reward")
