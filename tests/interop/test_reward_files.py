@@ -37,5 +37,5 @@ def test_heads_of_another_model_are_refused(tmp_path, model):
     reward_files.save(tmp_path / "reward", model, CFG)
     reward_files.save(tmp_path / "other", reward_model.init_reward_model(model.params, CFG, width=8), CFG)
     (tmp_path / "other" / "heads.safetensors").replace(tmp_path / "reward" / "heads.safetensors")
-    with pytest.raises(ValueError, match="w_in"):
+    with pytest.raises(ValueError, match="b_in has shape"):
         reward_files.load(tmp_path / "reward")
