@@ -136,6 +136,15 @@ WRONG = {  # id: (a plausible wrong answer, words of the hint it must get)
         ],
         "each gives N / M samples",
     ),
+    "8.1": (lambda rewards: rewards - rewards.mean(axis=1, keepdims=True), "the OTHER K - 1"),
+    "8.2": (
+        lambda log_probs, old_log_probs, advantages, gamma: (
+            np.exp(log_probs - old_log_probs) * advantages - gamma * (log_probs - old_log_probs)
+        ),
+        "has the weight rho",
+    ),
+    "8.3": (lambda policy_log_probs, advantages, gamma: policy_log_probs + advantages / gamma, "add up to 1"),
+    "8.4": (lambda K: [[0.2, 0.3, 0.5], [1.0, 2.0, 3.0]], "the mean reward is 2.3"),
 }
 
 

@@ -10,11 +10,16 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One question to the student's function: arguments, the right answer, and answers that show a known mistake."""
+    """One question to the student's function: arguments, the right answer, and answers that show a known mistake.
+
+    judge: for a question with many right answers, or one that is known by what it does; `expected` is not read then.
+    It takes the answer as an array and returns what was expected and what was got, or an empty text.
+    """
 
     arguments: dict[str, Any]
-    expected: Any
+    expected: Any = None
     mistakes: tuple[tuple[Any, str], ...] = ()  # (wrong answer, what went wrong)
+    judge: Callable[[np.ndarray], str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,13 +100,18 @@ def _complaint(got, case, tolerance):
         got, expected = np.asarray(got, dtype=np.float64), np.asarray(case.expected, dtype=np.float64)
     except (TypeError, ValueError):
         return f"    returned {type(got).__name__}, where numbers are expected"
-    if _close(got, expected, tolerance):
+    if case.judge is not None:
+        numbers = case.judge(got)
+    else:
+        numbers = (
+            "" if _close(got, expected, tolerance) else f"    expected {_short(expected)}\n    got      {_short(got)}"
+        )
+    if not numbers:
         return ""
-    numbers = f"    expected {_short(expected)}\n    got      {_short(got)}"
     for wrong, why in case.mistakes:
         if _close(got, np.asarray(wrong, dtype=np.float64), tolerance):
             return f"{numbers}\n    hint     {why}"
-    if got.shape != expected.shape:
+    if case.judge is None and got.shape != expected.shape:
         return f"    expected an array of shape {expected.shape}\n    got      one of shape {got.shape}"
     return numbers
 

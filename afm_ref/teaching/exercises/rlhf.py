@@ -1,0 +1,149 @@
+"""Chapter 8's exercises: leave-one-out, MDLOO's objective, its exact step, and where leave-one-out harms."""
+
+import itertools
+
+import numpy as np
+
+from .registry import Case, exercise
+
+ONE = 1e-9  # how far from 1 probabilities may add up: rounding errors of float64 stay far below
+TIMES = 1.5  # 8.4: the variance with leave-one-out over that without a baseline
+
+
+@exercise("8.1", "leave one out", "easy", 5)
+def leave_one_out():
+    """Take each response out of its group and average what is left."""
+    rng, cases = np.random.default_rng((8, 1)), []
+    for P, K in ((1, 2), (2, 3), (3, 4)):
+        rewards = rng.standard_normal((P, K)) + 3
+        expected = [[r - np.delete(row, i).mean() for i, r in enumerate(row)] for row in rewards]
+        centred = rewards - rewards.mean(axis=1, keepdims=True)
+        others = rewards.sum(axis=1, keepdims=True) - rewards
+        mistakes = (
+            (centred, "that mean has the response itself in it: take the mean of the OTHER K - 1"),
+            (rewards - others / K, "the others are K - 1, not K"),
+            (centred / rewards.std(axis=1, keepdims=True), "dividing by the std is GRPO's; no std is asked"),
+            (centred / rewards.std(axis=1, ddof=1, keepdims=True), "dividing by the std is GRPO's; no std is asked"),
+            (expected / np.std(rewards, axis=1, keepdims=True), "dividing by the std is GRPO's; no std is asked"),
+            (rewards - rewards.mean(), "each prompt has its own baseline: the mean goes over its K responses alone"),
+            (-np.array(expected), "the sign: a response better than the others has a positive advantage"),
+            (others / (K - 1), "that is the baseline; the advantage is the reward less it"),
+        )
+        cases.append(Case({"rewards": rewards}, expected, mistakes))
+    return cases
+
+
+@exercise("8.2", "MDLOO's objective", "medium", 15)
+def objective():
+    """Take the divergence from its definition in plain probabilities, that of Bregman for h(p) = p log p.
+
+    Each case lists all responses of two policies, so that the mean over pi_k can be compared with the objective.
+    """
+    rng, cases = np.random.default_rng((8, 2)), []
+    for n, gamma in ((2, 1.0), (4, 0.5), (5, 2.0)):
+        q, p = rng.dirichlet(np.full(n, 2.0), 2)
+        A = rng.standard_normal(n)
+        D = (p * np.log(p) - q * np.log(q) - (np.log(q) + 1) * (p - q)) / q
+        rho, log_rho = p / q, np.log(p / q)
+        expected = rho * A - gamma * D
+        mistakes = (
+            (rho * A - gamma * log_rho, "pi_k drew the responses: in the divergence, too, each has the weight rho"),
+            (rho * A - gamma * (rho - 1 - log_rho), "that is KL(pi_k || pi), the other way round"),
+            (rho * A - gamma * (1 / rho - 1 + log_rho), "that is k3, for samples from pi; these are from pi_k"),
+            (rho * A - gamma * rho * log_rho, "right on average, but with a slope of A - gamma at pi_k: add - rho + 1"),
+            (rho * A + gamma * D, "a minus is missing: the divergence is a cost"),
+            (rho * A, "the divergence is missing"),
+            (rho * A - D, "gamma is missing: it multiplies the divergence"),
+            (A - gamma * D, "pi_k drew the responses: the advantage, too, has the weight rho"),
+            (log_rho * A - gamma * D, "the weight is rho itself, not its logarithm"),
+            (A / rho - gamma * (1 - 1 / rho - log_rho / rho), "rho is pi / pi_k, not pi_k / pi"),
+            (-expected, "that is the loss; the objective is asked, which is ascended"),
+            (expected.mean(), "one number for each response is asked"),
+        )
+        given = {"log_probs": np.log(p), "old_log_probs": np.log(q), "advantages": A, "gamma": gamma}
+        cases.append(Case(given, expected, mistakes))
+    return cases
+
+
+@exercise("8.3", "one exact step", "medium", 15)
+def exact_step():
+    """Let other policies, near and far, compete with the answer: none may reach a higher objective."""
+    rng, cases = np.random.default_rng((8, 3)), []
+    for n, gamma in ((3, 1.0), (4, 0.3), (6, 3.0), (4, 1e-3)):
+        old = np.log(rng.dirichlet(np.full(n, 3.0)))
+        A = rng.standard_normal(n)
+        mistakes = (
+            (old + A / gamma, "divide by Z: subtract its logarithm"),
+            (_normalised(A / gamma), "pi_k is missing: the step starts from it"),
+            (_normalised(old + gamma * A), "a large gamma makes a SHORT step: A / gamma"),
+            (_normalised(old + A), "gamma is missing"),
+            (_normalised(old - A / gamma), "the sign: the step is to raise the mean advantage"),
+            (np.exp(_normalised(old + A / gamma)), "log-probabilities are asked"),
+        )
+        given = {"policy_log_probs": old, "advantages": A, "gamma": gamma}
+        cases.append(Case(given, None, mistakes, lambda got, given=given: _beaten(got, **given)))
+    return cases
+
+
+def _beaten(got, policy_log_probs, advantages, gamma):
+    """Return an empty text if `got` is a policy that no other beats, else what is wrong with it."""
+    n = len(advantages)
+    if got.shape != (n,) or not np.isfinite(got).all():
+        return f"    expected finite log-probabilities of {n} arms (exp(A / gamma) may overflow)\n    got      {got}"
+    total = np.exp(np.minimum(got, 9.0)).sum()
+    if abs(total - 1) > ONE:
+        return f"    expected log-probabilities: their exp add up to 1\n    got      {got}: add up to {total:.6g}"
+
+    def value(policy):
+        return (np.exp(policy) * (advantages - gamma * (policy - policy_log_probs))).sum(axis=-1)
+
+    steps = np.repeat([1e-3, 0.03, 1.0, 10.0], 500)[:, None]
+    others = _normalised(got + steps * np.random.default_rng(n).standard_normal((2000, n)))
+    best = value(others).max()
+    if best <= value(got) + 1e-12:  # float64 adds up to some 1e-15; a step of 1e-3 changes the value by gamma 1e-7
+        return ""
+    return f"    expected a policy that no other beats, yet one reaches {best:.6g}\n    got      {value(got):.6g}"
+
+
+def _normalised(scores):
+    return scores - np.logaddexp.reduce(scores, axis=-1, keepdims=True)
+
+
+@exercise("8.4", "where leave-one-out harms", "hard", 20)
+def rewards_where_leave_one_out_hurts():
+    """Go through every group of K responses, with its probability."""
+    return [Case({"K": K}, judge=lambda got, K=K: _harmless(got, K)) for K in (2, 3, 4)]
+
+
+def _harmless(got, K):
+    """Return an empty text if leave-one-out gives this bandit's gradient TIMES the variance, else what is wrong."""
+    if got.ndim != 2 or len(got) != 2 or not 3 <= got.shape[1] <= 8 or not np.isfinite(got).all():
+        return (
+            f"    expected two lists of numbers: probabilities and rewards of 3 to 8 arms\n    got      {got.tolist()}"
+        )
+    p, rewards = got
+    if p.min() <= 0 or abs(p.sum() - 1) > ONE or np.abs(rewards).max() > 10:
+        return f"    expected probabilities above 0 with sum 1, rewards from -10 to 10\n    got      {got.tolist()}"
+    groups = np.array([*itertools.product(range(len(p)), repeat=K)])
+    none, ours = (_variance(p, A, groups) for A in (rewards[groups], _less_the_others(rewards[groups])))
+    if ours > 0 and ours >= TIMES * none:
+        return ""
+    return (
+        f"    expected at least {TIMES} times the variance without a baseline at K = {K}\n"
+        f"    got      {ours:.4g} with leave-one-out, {none:.4g} without\n"
+        f"    hint     the mean reward is {p @ rewards:.3g}: taking it away must help less than guessing it costs"
+    )
+
+
+def _less_the_others(rewards):
+    """Return each reward of [groups, K] less the mean of the others."""
+    K = rewards.shape[1]
+    return rewards - rewards @ ((1 - np.eye(K)) / (K - 1))
+
+
+def _variance(p, advantages, groups):
+    """Return the total variance of 1/K sum_i A_i grad log pi(y_i) over all groups of K responses."""
+    scores = np.eye(len(p))[groups] - p  # [groups, K, n]
+    estimates = (advantages[..., None] * scores).mean(axis=1)
+    weights = p[groups].prod(axis=1)
+    return weights @ ((estimates - weights @ estimates) ** 2).sum(axis=1)
