@@ -4,6 +4,7 @@ from tools.mutate import Mutation
 
 MDLOO, ADVANTAGES, BASELINES = (f"afm_ref/rlhf/{name}.py" for name in ("mdloo", "advantages", "baselines"))
 ITERATE, BANDIT = "afm_ref/rlhf/iterate.py", "afm_ref/rlhf/bandit.py"
+EXERCISES = "afm_ref/teaching/exercises/"
 
 MUTATIONS = [
     Mutation(
@@ -117,5 +118,19 @@ MUTATIONS = [
         "return float(variance + price)",
         "return float(variance)",
         "tests/rlhf/test_bandit.py::test_variances_by_enumeration[2]",
+    ),
+    Mutation(
+        "an exercise's own judge is not heard",
+        EXERCISES + "registry.py",
+        "numbers = case.judge(got)",
+        'numbers = ""',
+        "tests/teaching/test_rlhf_exercises.py::test_the_best_step_passes_and_its_neighbours_do_not",
+    ),
+    Mutation(
+        "the checker of 8.4 forgets the mean of the slope of log pi",
+        EXERCISES + "rlhf.py",
+        "scores = np.eye(len(p))[groups] - p ",
+        "scores = np.eye(len(p))[groups] ",
+        "tests/teaching/test_rlhf_exercises.py::test_what_harms_is_decided_as_the_closed_form_decides",
     ),
 ]

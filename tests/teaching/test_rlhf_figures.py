@@ -1,0 +1,124 @@
+"""Chapter 8's figures: what is drawn is what was given, and what makes no sense is refused."""
+
+import numpy as np
+import pytest
+
+from afm_ref.teaching import figures, rlhf_figures
+
+
+def small_enough(fig):
+    return 2000 < len(figures.png(fig)) < figures.MAX_BYTES
+
+
+def run(utility, reward=(1.0, 2.0), kl=(0.0, 3.0), samples=(0, 64)):
+    return {name: list(values) for name, values in dict(utility=utility, reward=reward, kl=kl, samples=samples).items()}
+
+
+TWO = [run((0.5, 0.6)), run((0.5, 0.8))]
+
+
+def test_lines_are_means_and_bands_t_intervals():
+    """Of two values that differ by 0.2 the interval is 0.1 times t on either side: 12.706 for one degree of freedom."""
+    mine = run((0.4, 0.5, 0.6), (1, 1.5, 2), (0, 1, 2), (0, 10, 20))
+    fig = rlhf_figures.against_samples({"rloo": TWO, "mdloo": TWO[:1]}, {"your run": mine})
+    for ax, last in zip(fig.axes, (0.7, 2.0, 3.0), strict=True):
+        assert [line.get_label() for line in ax.lines] == ["rloo", "mdloo", "your run"]
+        assert ax.lines[0].get_xdata().tolist() == [0, 64] and ax.lines[0].get_ydata()[1] == pytest.approx(last)
+        assert ax.lines[2].get_xdata().tolist() == [0, 10, 20] and ax.lines[2].get_linestyle() == "--"
+        assert len(ax.collections) == 1  # a single seed has no band
+    utility = fig.axes[0]
+    assert utility.lines[1].get_ydata().tolist() == [0.5, 0.6] and utility.lines[2].get_ydata()[2] == 0.6
+    (band,) = utility.collections[0].get_paths()
+    ends = band.vertices[band.vertices[:, 0] == 64][:, 1]
+    np.testing.assert_allclose([ends.min(), ends.max()], [0.7 - 1.2706, 0.7 + 1.2706], rtol=1e-4)
+    assert [ax.get_ylabel() for ax in fig.axes] == ["true utility", "proxy reward", "KL to the reference, nats"]
+    assert small_enough(fig)
+
+
+def test_six_algorithms_of_three_seeds_and_twenty_points_stay_small():
+    rng, t = np.random.default_rng(0), np.linspace(0, 1, 20)
+
+    def noisy(k):
+        noise = 0.03 * rng.standard_normal((3, 20))
+        return run(np.sqrt(t) * (1 - k * t / 10) / 2 + noise[0], 2 * np.sqrt(t) + noise[1], k * t + noise[2], 64 * t)
+
+    curves = {name: [noisy(k) for _ in range(3)] for k, name in enumerate("abcdef", start=1)}
+    for fig in (rlhf_figures.against_samples(curves, {"your run": noisy(2)}), rlhf_figures.frontier(curves)):
+        assert small_enough(fig)
+
+
+def test_paths_of_utility_and_proxy_share_their_kl():
+    """The utility of the mean over seeds is highest at the second of three points, while the proxy rises on."""
+    seeds = [
+        run((0.2, 0.9, 0.3), (0, 1, 2), (0, 1, 5), (0, 1, 2)),
+        run((0.4, 0.7, 0.5), (2, 3, 4), (0, 3, 7), (0, 1, 2)),
+    ]
+    fig = rlhf_figures.frontier({"beta 0": seeds})
+    above, below = fig.axes
+    np.testing.assert_allclose(above.lines[0].get_data(), [[0, 2, 6], [1, 2, 3]])
+    np.testing.assert_allclose(below.lines[0].get_data(), [[0, 2, 6], [0.3, 0.8, 0.4]])
+    np.testing.assert_allclose([ax.lines[1].get_data() for ax in fig.axes], [[[2], [2]], [[2], [0.8]]])  # the crosses
+    assert above.lines[0].get_markerfacecolor() == "white" != below.lines[0].get_markerfacecolor()
+    assert small_enough(fig)
+
+
+def test_surrogates_by_hand():
+    """gamma 1, epsilon 0.2, at rho = 2 and A = 1: 2, 1.2 and 2 - (2 ln 2 - 1); the maximum e - 1 at rho = e."""
+    fig = rlhf_figures.surrogates(1.0, 0.2)
+    for ax, plain, clip, ours, best in zip(
+        fig.axes, (2, -2), (1.2, -2), (3 - 2 * np.log(2), -1 - 2 * np.log(2)), (np.e, 1 / np.e), strict=True
+    ):
+        curves = {line.get_label(): line.get_data() for line in ax.lines[1:]}  # the first marks rho = 1
+        at_2 = [np.interp(2, *curve) for curve in list(curves.values())[:3]]
+        np.testing.assert_allclose(at_2, [plain, clip, ours], atol=1e-4)  # between points that are 0.01 apart
+        (_, _, (rho, y), (x, top)) = curves.values()
+        assert x[0] == pytest.approx(best) and y.max() <= top[0] < y.max() + 1e-4
+        assert abs(rho[y.argmax()] - x[0]) <= rho[1] - rho[0]
+    assert small_enough(fig)
+    assert [len(ax.lines) for ax in rlhf_figures.surrogates(0.5, 0.2).axes] == [4, 5]  # exp(2) is out of range
+    for settings, message in (((0.0, 0.2), "gamma must be above 0"), ((1.0, -1.0), "epsilon must be above 0")):
+        with pytest.raises(ValueError, match=message):
+            rlhf_figures.surrogates(*settings)
+
+
+def test_a_live_run_is_drawn_as_recorded():
+    evaluations = [{"step": 0}] + [
+        {
+            "step": 4 * i,
+            "samples": 64 * i,
+            "reward": i / 2,
+            "utility": i / 4,
+            "kl_reference": 1.0 * i,
+            "kl_previous": 0.1,
+        }
+        for i in (1, 2)
+    ]
+    fig = rlhf_figures.live(evaluations)
+    drawn = [line.get_data() for ax in fig.axes for line in ax.lines]
+    np.testing.assert_allclose(drawn, [[[64, 128], values] for values in ([0.5, 1], [0.25, 0.5], [1, 2], [0.1, 0.1])])
+    assert small_enough(fig)
+    without = [{name: value for name, value in row.items() if name != "utility"} for row in evaluations]
+    assert [line.get_label() for line in rlhf_figures.live(without).axes[0].lines] == ["reward"]
+    for bad in ([], evaluations[:1], [{"samples": 1, "reward": 1.0}]):
+        with pytest.raises(ValueError, match="no evaluation has samples and"):
+            rlhf_figures.live(bad)
+
+
+@pytest.mark.parametrize("draw", [rlhf_figures.against_samples, rlhf_figures.frontier])
+def test_bad_curves_are_refused_by_name(draw):
+    for bad, message in (
+        ({}, "1 to 6 names"),
+        ({str(i): TWO for i in range(7)}, "1 to 6 names"),
+        ({"ppo": []}, "ppo: no runs"),
+        ({"ppo": [TWO[0], {"samples": [0]}]}, r"ppo, run 1: \['utility', 'reward', 'kl'\] missing"),
+        ({"ppo": [run((0.5,))]}, "ppo, run 0: expected lists of one length"),
+        ({"ppo": [run((), (), (), ())]}, "at least 1"),
+        ({"ppo": [TWO[0], run((0.5, 0.6), samples=(0, 65))]}, "ppo, run 1: its samples differ"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            draw(bad)
+
+
+def test_a_bad_run_of_ones_own_is_refused_by_name():
+    with pytest.raises(ValueError, match="mine, run 0: expected lists of one length"):
+        rlhf_figures.against_samples({"ppo": TWO}, {"mine": run((0.5,))})
