@@ -74,6 +74,21 @@ def standardised(rewards, epsilon: float = 1e-4) -> Float[Array, "P K"]:
     return mean_baseline(rewards) / (rewards.std(axis=1, ddof=1, keepdims=True) + epsilon)
 
 
+def best_against_worst(rewards) -> Float[Array, "P K"]:
+    """Return 1 for the best response of each prompt, -1 for the worst, 0 for the others, and 0 where all are equal.
+
+    DPO's pair: the sum of these with log-ratios is their difference. Of equal ones the first.
+
+    Source: best and worst of K as a pair [standard].
+    Test: tests/rlhf/test_advantages.py::test_by_hand
+    """
+    rewards = _checked(rewards, 2)
+    chosen = np.zeros_like(rewards)
+    np.put_along_axis(chosen, rewards.argmax(axis=1, keepdims=True), 1.0, axis=1)
+    np.put_along_axis(chosen, rewards.argmin(axis=1, keepdims=True), -1.0, axis=1)
+    return np.where(np.ptp(rewards, axis=1, keepdims=True) > 0, chosen, 0.0)
+
+
 def returns_to_go(rewards: Float[Array, " B"], log_ratios: Float[Array, "B T"], beta: float) -> Float[Array, "B T"]:
     """Return what is still to come from each token on, [B, T]: what PPO's critic is to predict before that token.
 

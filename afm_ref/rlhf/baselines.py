@@ -1,4 +1,4 @@
-"""What MDLOO is compared with: REINFORCE, RLOO, PPO with a critic, GRPO."""
+"""What MDLOO is compared with: REINFORCE, RLOO, PPO with a critic, GRPO, DPO."""
 
 from typing import Any, NamedTuple
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from .._typing import Array, Float
 from ..config import AFMConfig
+from ..post_training import preference_losses
 from ..post_training.policy import response_log_probs, sequence_log_probs
 from ..post_training.responses import Padded
 from ..transformer import Params, hidden
@@ -61,6 +62,22 @@ def rloo_loss(params: Params, batch: Experience, cfg: AFMConfig, epsilon: float 
     log_rho = sequence_log_probs(params, batch.rows, cfg) - batch.old.sum(-1)
     each = clipped(log_rho, batch.advantages, epsilon)
     return -each.sum(), each.shape[0]
+
+
+def dpo_loss(params: Params, batch: Experience, cfg: AFMConfig, K: int = 4, beta: float = 0.1):
+    """Return (sum, count) over prompts of DPO's loss of the best response against the worst.
+
+        -log sigmoid(beta (log(pi(y_best|x) / pi_ref(y_best|x)) - log(pi(y_worst|x) / pi_ref(y_worst|x))))
+
+    batch.advantages: those of `advantages.best_against_worst`. A prompt of equal rewards adds log 2 and no slope.
+
+    Source: Rafailov et al. 2023 equation 7 [standard]; the pair from rewards [ours].
+    Test: tests/rlhf/test_baselines.py::test_dpo_is_that_of_chapter_7
+    """
+    log_ratios = sequence_log_probs(params, batch.rows, cfg) - batch.reference.sum(-1)
+    h = (batch.advantages * log_ratios).reshape(-1, K).sum(-1)
+    each = preference_losses.dpo(h, beta)
+    return each.sum(), each.shape[0]
 
 
 def grpo_loss(params: Params, batch: Experience, cfg: AFMConfig, epsilon: float = 0.2, beta: float = 0.04):

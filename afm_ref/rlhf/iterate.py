@@ -33,6 +33,7 @@ class Algorithm(NamedTuple):
     options: tuple[str, ...]  # those of Settings that the loss takes
     advantages: Callable | None  # rewards [P, K] -> advantages [P, K]; None: by a critic
     penalised: bool = True  # the divergence to the reference is part of the reward; otherwise of the loss
+    online: bool = True  # responses come from the present policy; otherwise from the reference
 
 
 ALGORITHMS = {
@@ -41,6 +42,7 @@ ALGORITHMS = {
     "rloo": Algorithm(baselines.rloo_loss, ("epsilon",), advantages.leave_one_out),
     "ppo": Algorithm(baselines.ppo_loss, ("epsilon", "value_weight"), None),
     "grpo": Algorithm(baselines.grpo_loss, ("epsilon", "beta"), advantages.standardised, penalised=False),
+    "dpo": Algorithm(baselines.dpo_loss, ("beta", "K"), advantages.best_against_worst, penalised=False, online=False),
     "mdloo": Algorithm(mdloo.mdloo_loss, ("gamma",), advantages.leave_one_out),
     "mdloo_per_token": Algorithm(mdloo.mdloo_per_token_loss, ("gamma",), advantages.leave_one_out),
 }
@@ -96,6 +98,8 @@ class OnPolicy:
     settings: Settings
     seed: int = 0
     watch: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
+    measure: Callable | None = None  # policy -> numbers, beside those of the responses
+    measure_every: int = 1  # iterations
 
     on_policy = True  # fit gives the weights, too
 
@@ -103,7 +107,7 @@ class OnPolicy:
         size = min(self.settings.prompts, len(self.prompts))
         self.numbers = row_numbers(len(self.prompts), size, self.seed)
         self.row_length = self.settings.row_length or self._longest()
-        self.experience, self.record = None, {}
+        self.experience, self.record, self.done = None, {}, 0
 
     def _longest(self):
         longest = max(len(chat_tokens(self.tokenizer, prompt).tokens) for prompt in self.prompts)
@@ -117,8 +121,8 @@ class OnPolicy:
         return self.experience
 
     def collect(self, iteration: int, params):
-        """Sample K responses a prompt from the policy, and fix all numbers that the steps will use."""
-        settings, policy = self.settings, policy_of(params)
+        """Sample K responses a prompt, and fix all numbers that the steps will use."""
+        settings, policy = self.settings, policy_of(params) if self.algorithm.online else self.reference
         prompts = [self.prompts[i] for i in self.numbers(iteration)]
         seed = int(np.random.default_rng((self.seed, iteration)).integers(2**31))
         groups = sample(
@@ -130,6 +134,7 @@ class OnPolicy:
         old, reference = (self._read(response_log_probs, model, rows) for model in (policy, self.reference))
         rewards = _rewards(self.reward, prompts, groups)
         self.experience = Experience(rows, old, reference, *self._advantages(params, rows, rewards, old, reference))
+        self.done = iteration + 1
         self.record = {
             "samples": (iteration + 1) * len(said),
             "reward": rewards.mean(),
@@ -149,12 +154,13 @@ class OnPolicy:
 
     def finished(self, params) -> dict[str, float]:
         """Return the numbers of the iteration whose steps have led to these weights: what `run` describes."""
+        measured = {} if self.measure is None or self.done % self.measure_every else self.measure(policy_of(params))
         if self.experience is None:
-            return {}
+            return measured
         rows, old = self.experience.rows, self.experience.old
         log_rho = (self._read(response_log_probs, policy_of(params), rows) - old).sum(-1)
         moved = {"kl_previous": mdloo.divergence(log_rho).mean(), "ratio_max": np.exp(log_rho.max())}
-        return self.record | moved
+        return self.record | moved | measured
 
     def _read(self, function, params, rows):
         return in_batches(function, params, rows, self.cfg, self.settings.batch_size)
@@ -173,6 +179,8 @@ def run(
     settings: Settings | None = None,
     reference: Params | None = None,
     watch: Mapping[str, Callable] | None = None,
+    measure: Callable | None = None,
+    measure_every: int = 1,
     seed: int = 0,
     **fitting,
 ) -> Outcome:
@@ -188,7 +196,9 @@ def run(
 
     history.evaluations has for each iteration, at the number of steps done after it: samples (so far), and of its
     responses the mean reward, kl_reference = mean log(pi_k / pi_ref), length in tokens and the share that ended; then,
-    after its steps, kl_previous = KL(pi_k+1 || pi_k) and ratio_max = max pi_k+1 / pi_k over these responses.
+    after its steps, kl_previous = KL(pi_k+1 || pi_k) and ratio_max = max pi_k+1 / pi_k over these responses. (Those of
+    "dpo" come from the reference, so its numbers say little of its policy.) The numbers of measure(policy) -> {name:
+    number}, such as those on held-out prompts, stand there at the start and after every measure_every iterations.
 
     Raises ValueError for an unknown algorithm, no prompts, and a reward that is not a finite number for each response.
 
@@ -203,7 +213,9 @@ def run(
         raise ValueError(f"online RL needs prompts and iterations of 1 or more, got {len(prompts)} and {iterations}")
     chosen, settings = ALGORITHMS[algorithm], settings or Settings()
     reference = policy if reference is None else reference
-    source = OnPolicy(cfg, tokenizer, prompts, reward, reference, chosen, settings, seed, watch or {})
+    source = OnPolicy(
+        cfg, tokenizer, prompts, reward, reference, chosen, settings, seed, watch or {}, measure, measure_every
+    )
     loss = partial(chosen.loss, cfg=cfg, **{name: getattr(settings, name) for name in chosen.options})
     start = baselines.init_actor_critic(policy, cfg) if chosen.advantages is None else policy
     steps = iterations * settings.inner_steps

@@ -19,6 +19,7 @@ def test_by_hand():
     others = [[R[p, i] - np.delete(R[p], i).mean() for i in range(3)] for p in range(2)]
     np.testing.assert_allclose(advantages.leave_one_out(R), others)
     np.testing.assert_allclose(others, [[-3, -1.5, 4.5], [-1.5, -1.5, 3]])
+    assert advantages.best_against_worst([*R, [2, 2, 2]]).tolist() == [[-1, 0, 1], [-1, 0, 1], [0, 0, 0]]
     np.testing.assert_allclose(
         advantages.standardised(R, 0.0), [R[0] / 7**0.5 - 3 / 7**0.5, [-(3**-0.5)] * 2 + [2 / 3**0.5]]
     )

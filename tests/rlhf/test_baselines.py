@@ -1,12 +1,26 @@
 """The algorithms that MDLOO is compared with: where they agree with it, where their gradients vanish, and by hand."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
 
+from afm_ref.post_training.pairs import Pairs
 from afm_ref.post_training.policy import response_log_probs
+from afm_ref.post_training.preference_losses import preference_loss
 from afm_ref.rlhf import baselines
-from afm_ref.rlhf.baselines import ActorCritic, clipped, grpo_loss, k3, ppo_loss, reinforce_loss, rloo_loss, values
+from afm_ref.rlhf.baselines import (
+    ActorCritic,
+    clipped,
+    dpo_loss,
+    grpo_loss,
+    k3,
+    ppo_loss,
+    reinforce_loss,
+    rloo_loss,
+    values,
+)
 from afm_ref.rlhf.iterate import ALGORITHMS
 from afm_ref.rlhf.mdloo import divergence, mdloo_loss
 from tests.rlhf.models import PRESENT, PREVIOUS, REFERENCE, REWARD, ROWS, SMALL, experience, gradient, weighted
@@ -61,6 +75,18 @@ def test_grpo_by_hand():
     assert count == B and total == pytest.approx(want, rel=1e-12)
 
 
+def test_dpo_is_that_of_chapter_7():
+    """Three prompts of four responses, as chapter 7's pairs; with equal rewards there is no slope, and log 2."""
+    numbers, signs = np.arange(12), np.array([1, 0, -1, 0, 0, -1, 0, 1, 0, 0, 0, 0.0])
+    total, count = dpo_loss(PRESENT, experience(signs, numbers=numbers), SMALL, K=4, beta=0.3)
+    which = np.array([[0, 7], [2, 5]])  # chosen, rejected
+    rows, reference = ROWS.rows(which.reshape(-1)), response_log_probs(REFERENCE, ROWS, SMALL).sum(-1)[which]
+    leaves = (leaf.reshape(2, 2, *leaf.shape[1:]) for leaf in rows)
+    pairs = Pairs(*leaves, np.ones(2), np.zeros((2, 2, 4), int), reference)
+    want, _ = preference_loss(PRESENT, pairs, SMALL, "dpo", 0.3)
+    assert count == 3 and total == pytest.approx(want + np.log(2), rel=1e-12)
+
+
 def _grpo_token(present, old, reference, A):
     rho, to_reference = np.exp(present - old), np.exp(reference - present)
     bounded = min(max(rho, 0.7), 1.3)
@@ -99,6 +125,6 @@ def test_padding_and_prompt_leak_nowhere(name):
     if ppo:
         fields = {field: np.where(outside, 1e6, getattr(batch, field)) for field in ("advantages", "returns")}
         dirty = dirty._replace(**fields)
-    loss = ALGORITHMS[name].loss
+    loss = partial(dpo_loss, K=B) if name == "dpo" else ALGORITHMS[name].loss
     assert (tokens != ROWS.tokens).any()
     assert [float(x) for x in loss(model, dirty, SMALL)] == [float(x) for x in loss(model, batch, SMALL)]

@@ -106,7 +106,8 @@ def test_experience_by_hand(name):
     if name == "ppo":
         model = baselines.init_actor_critic(START, TEXT_CFG)._replace(bias=np.float32(0.25))
     found = batches(0, model)
-    for got, params in ((found.old, START), (found.reference, OTHER)):
+    sampler = OTHER if name == "dpo" else START  # its responses are the reference's, whatever the policy
+    for got, params in ((found.old, sampler), (found.reference, OTHER)):
         np.testing.assert_allclose(got, response_log_probs(params, found.rows, TEXT_CFG), rtol=1e-4, atol=1e-5)  # f32
     r = np.array([1 - np.mean(t[m] % 2) for t, m in zip(found.rows.tokens, found.rows.response)])
     R = r - 0.3 * (found.old - found.reference).sum(-1)
@@ -115,8 +116,9 @@ def test_experience_by_hand(name):
         np.testing.assert_allclose(np.take_along_axis(found.returns, first, 1)[:, 0], R, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(found.advantages, found.returns - 0.25, rtol=1e-4, atol=1e-5)
         return
-    rewards = (r if name == "grpo" else R).reshape(3, 8)
+    rewards = (r if name in ("grpo", "dpo") else R).reshape(3, 8)
     want = {"reinforce": advantages.none, "reinforce_mean": advantages.mean_baseline, "grpo": advantages.standardised}
+    want["dpo"] = advantages.best_against_worst
     want = want.get(name, advantages.leave_one_out)(rewards)
     np.testing.assert_allclose(found.advantages.reshape(3, 8), want, rtol=1e-3, atol=1e-5)
     prompts = found.rows.tokens.reshape(3, 8, -1)[:, :, :8]
@@ -167,6 +169,14 @@ def test_rows_have_one_length_that_holds_all():
     longest = max(len(iterate.chat_tokens(TOK, prompt).tokens) for prompt in PROMPTS)
     assert longest + 12 <= batches.row_length < longest + 12 + 16
     assert source(row_length=48)(0, START).rows.tokens.shape == (24, 48)
+
+
+def test_the_policy_is_measured_at_the_start_and_every_few_iterations():
+    def measure(policy):
+        return {"weight": float(policy.embed[0, 0])}
+
+    steps, values = rl(measure=measure, measure_every=2).history.evaluation("weight")
+    assert steps.tolist() == [0, 8] and values[0] == START.embed[0, 0] != values[1]
 
 
 def test_options_reach_the_losses():
