@@ -1,73 +1,94 @@
-"""Online RL on the bench: one algorithm from the student on, measured on held-out prompts as it goes."""
+"""Online RL on the bench: one algorithm from the student on, measured as it goes."""
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
+from ..data.tasks import Record
 from ..post_training import utility
 from ..post_training.policy import sequence_log_probs
 from ..post_training.responses import conversation, in_batches, pad
 from ..rlhf import Outcome, Settings, iterate
 from .bench import NEW_TOKENS, ROW, SAMPLE_ROWS, TAUGHT, adam
 
-JUDGES = ("reward model", "utility")
-SETTINGS = Settings(K=4, prompts=16, inner_steps=4, max_new_tokens=NEW_TOKENS, row_length=ROW, batch_size=64)
-TRAIN_RECORDS = 400  # a task
+JUDGES = ("reward model", "utility")  # whose reward is maximised: a learned one, or the true one
+SETTINGS = Settings(K=4, prompts=16, inner_steps=2, max_new_tokens=NEW_TOKENS, row_length=ROW, batch_size=64)
+ITERATIONS, MEASURE_EVERY = 20, 4
+PROMPTS = 32  # of each task; every one is visited again and again, as few samples must do
+MEASURES = ("utility", "proxy", "kl", "tokens", "held_out_utility", "held_out_proxy")
+
+
+class Course(NamedTuple):
+    """Where a run starts, what it learns on and by whose reward: all but the algorithm."""
+
+    student: object
+    reward: object
+    records: list[Record]
+
+
+def course(bench, seed: int) -> Course:
+    """Return the course of a seed: its student and reward model, and prompts of the tasks that rewards teach."""
+    return Course(bench.student(seed), bench.reward(seed), bench.records(PROMPTS, seed=80 + seed, only=TAUGHT))
 
 
 def learn(
-    bench, seed: int, algorithm="mdloo", judge="reward model", rate=3e-4, iterations=24, settings=SETTINGS,
-    measure_every=4, **fitting,
+    bench, seed: int, algorithm="mdloo", judge="reward model", rate=3e-4, iterations=ITERATIONS, settings=SETTINGS,
+    measure_every=MEASURE_EVERY, **fitting,
 ) -> Outcome:  # fmt: skip
-    """Return `rlhf.run` from the bench's student of this seed, the student the reference.
+    """Return `rlhf.run` from the bench's student of this seed, which is the reference as well.
 
-    judge: whose reward is maximised, the reward model's or the latent utility itself. history.evaluations has, at the
-    start and every measure_every iterations, what `measured` gives. fitting goes to `rlhf.run`: checkpoint, progress.
+    history.evaluations has what `measured` gives at the start and every measure_every iterations. fitting goes to
+    `rlhf.run`: checkpoint, progress. Raises ValueError for another judge than JUDGES, and what `rlhf.run` refuses.
     """
     if judge not in JUDGES:
         raise ValueError(f"judge must be one of {JUDGES}, got {judge!r}")
-    student, reward = bench.student(seed), bench.reward(seed)
-    records = {r.prompt: r for r in bench.records(TRAIN_RECORDS, seed=80 + seed, only=TAUGHT)}
+    on = course(bench, seed)
+    of = {record.prompt: record for record in on.records}
 
-    def scores(prompts, groups):
-        return bench.score(reward, [records[prompt] for prompt in prompts], groups)
+    def by_model(prompts, groups):
+        return bench.score(on.reward, [of[prompt] for prompt in prompts], groups)
 
-    def utilities(prompts, groups):
-        return [[utility(records[prompt], y) for y in group] for prompt, group in zip(prompts, groups, strict=True)]
+    def by_utility(prompts, groups):
+        return [[utility(of[prompt], response) for response in group] for prompt, group in zip(prompts, groups)]
 
-    steps = iterations * settings.inner_steps
     return iterate.run(
-        student, bench.cfg, bench.tok, list(records), scores if judge == "reward model" else utilities,
-        adam(rate, steps), iterations, algorithm=algorithm, settings=settings, seed=seed,
-        measure=lambda policy: measured(bench, policy, student, reward), measure_every=measure_every, **fitting,
+        on.student, bench.cfg, bench.tok, list(of), by_model if judge == "reward model" else by_utility,
+        adam(rate, iterations * settings.inner_steps), iterations, algorithm=algorithm, settings=settings, seed=seed,
+        measure=lambda policy: measured(bench, policy, on), measure_every=measure_every, **fitting,
     )  # fmt: skip
 
 
-def measured(bench, policy, reference, reward, n=2, seed=81) -> dict[str, float]:
-    """Return the true utility, the proxy (the reward model's reward), the KL to the reference in nats, and the length.
+def measured(bench, policy, on: Course, seed: int = 81) -> dict[str, float]:
+    """Return MEASURES of a policy.
 
-    Means over n responses to each held-out prompt of the tasks that rewards teach; kl = mean log(pi / pi_ref).
+    Of 2 responses to each prompt that it learns on: the mean true utility, the proxy (the reward model's reward), kl =
+    mean log(pi / pi_ref) in nats and their length in tokens; of 1 to each held-out prompt the utility and the proxy.
+    The random numbers are the same at every call.
     """
-    records = [record for record in bench.held_out if record.task in TAUGHT]
-    groups = bench.sample(policy, records, n, seed)
-    said = [(record.prompt, y) for record, group in zip(records, groups) for y in group]
+    groups = bench.sample(policy, on.records, 2, seed)
+    said = [(record.prompt, y) for record, group in zip(on.records, groups) for y in group]
     rows = pad([conversation(bench.tok, *item) for item in said], ROW)
-    log_probs, to = (in_batches(sequence_log_probs, p, rows, bench.cfg, SAMPLE_ROWS) for p in (policy, reference))
+    log_probs, to = (in_batches(sequence_log_probs, p, rows, bench.cfg, SAMPLE_ROWS) for p in (policy, on.student))
+    held_out = [record for record in bench.held_out if record.task in TAUGHT]
+    answers = bench.sample(policy, held_out, 1, seed)
     return {
-        "utility": float(np.mean(bench.judged(records, groups))),
-        "proxy": float(np.mean(bench.score(reward, records, groups))),
+        "utility": float(np.mean(bench.judged(on.records, groups))),
+        "proxy": float(np.mean(bench.score(on.reward, on.records, groups))),
         "kl": float(np.mean(log_probs - to)),
         "tokens": float(rows.response.sum(-1).mean()),
+        "held_out_utility": float(np.mean(bench.judged(held_out, answers))),
+        "held_out_proxy": float(np.mean(bench.score(on.reward, held_out, answers))),
     }
 
 
-def curve(outcome: Outcome) -> dict[str, list]:
-    """Return {name: values} of what `measured` gave along the way, and the samples drawn until then."""
-    rows = [row for row in outcome.history.evaluations if "kl" in row]
-    table = {name: [round(row[name], 4) for row in rows] for name in ("utility", "proxy", "kl", "tokens")}
-    return {"samples": [int(row.get("samples", 0)) for row in rows]} | table
+def curve(history) -> dict[str, list]:
+    """Return {"samples": responses drawn so far} and the MEASURES along the way, as lists of equal length."""
+    rows = [row for row in history.evaluations if "kl" in row]
+    samples = [int(row.get("samples", 0)) for row in rows]
+    return {"samples": samples} | {name: [round(row[name], 4) for row in rows] for name in MEASURES}
 
 
-def settings_of(**changes) -> Settings:
+def settings(**changes) -> Settings:
     """Return SETTINGS with changes."""
     return dataclasses.replace(SETTINGS, **changes)
