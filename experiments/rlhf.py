@@ -60,7 +60,7 @@ def bench_of(a):
 
 def run(bench, seed, algorithm, judge, rate, iterations, measures=5, **changes):
     """Return the curve of one run, measured so many times after its start, and what each of its iterations saw."""
-    settings, every = online.settings(**changes), max(1, iterations // measures)
+    settings, every = online.settings_of(**changes), max(1, iterations // measures)
     outcome = online.learn(
         bench, seed, algorithm, judge, rate, iterations, settings, measure_every=every, progress=False
     )

@@ -89,6 +89,6 @@ def curve(history) -> dict[str, list]:
     return {"samples": samples} | {name: [round(row[name], 4) for row in rows] for name in MEASURES}
 
 
-def settings(**changes) -> Settings:
+def settings_of(**changes) -> Settings:
     """Return SETTINGS with changes."""
     return dataclasses.replace(SETTINGS, **changes)
