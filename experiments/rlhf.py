@@ -28,7 +28,7 @@ from afm_ref.pipeline.bench import Bench, Sizes
 from . import _record
 
 COMPARED = ("reinforce", "rloo", "ppo", "grpo", "dpo", "mdloo")
-RATES = (1e-4, 3e-4, 1e-3)
+RATES = (3e-5, 1e-4, 3e-4, 1e-3)
 SEARCH_SEED = 100
 SHOWN = ("utility", "proxy", "kl", "held_out_utility")
 BETAS, GAMMAS = (0.0, 0.2), (0.1, 2.0)  # beside those of `online.SETTINGS`

@@ -1,7 +1,8 @@
 """Chapter 8's figures. They take lists and dicts, whether recorded or computed a moment ago, and return a figure.
 
-A run is {"samples": [...], "utility": [...], "reward": [...], "kl": [...]}, entries of equal number: after so many
-responses drawn, the mean true utility, the mean proxy reward, and the KL to the reference in nats.
+A run is {"samples": [...], "utility": [...], "proxy": [...], "kl": [...], "held_out_utility": [...]}, entries of equal
+number: after so many responses drawn, the mean true utility, the mean proxy reward and the KL to the reference in nats
+on the prompts that are learnt from, and the true utility on others. `pipeline.online.curve` makes one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,36 +15,58 @@ from ..rlhf.mdloo import mdloo
 from . import figures
 from .post_training_figures import MARKERS
 
-MEASURES = {"utility": "true utility", "reward": "proxy reward", "kl": "KL to the reference, nats"}
+MEASURES = {
+    "utility": "true utility",
+    "proxy": "proxy reward",
+    "kl": "KL to the reference, nats",
+    "held_out_utility": "true utility,\nheld-out prompts",
+}
+ALGORITHMS = ("reinforce", "rloo", "ppo", "grpo", "dpo", "mdloo")  # in the order of colours
 SAMPLES = "samples (responses drawn)"
 
 
 def against_samples(curves: Mapping[str, Sequence[Mapping]], extra: Mapping[str, Mapping] | None = None):
-    """Return a figure of three panels: true utility, proxy reward and KL to the reference against samples.
+    """Return a figure of four panels: true utility, here and on held-out prompts, proxy reward and KL against samples.
 
     curves: {algorithm: [run of each seed]}. Lines are means over seeds, bands their 95% t-intervals; a single seed has
     no band. extra: {name: run}, each drawn as a dashed black line, at samples of its own. Raises ValueError for a run
-    without one of the four lists or with lists of unequal length, seeds at different samples, and more algorithms than
+    without one of the five lists or with lists of unequal length, seeds at different samples, and more algorithms than
     can be told apart.
 
     Source: none [ours].
     Test: tests/teaching/test_rlhf_figures.py::test_lines_are_means_and_bands_t_intervals
     """
+    if not curves and not extra:
+        raise ValueError("nothing to draw: neither curves nor a run of one's own was given")
     styles, tables = _styles(curves), {name: _table(name, runs) for name, runs in curves.items()}
     own = {name: _table(name, [run])[0] for name, run in (extra or {}).items()}
-    fig, axes = figures.subplots(1, 3, figsize=(10.2, 3.2))
-    for i, (ax, label) in enumerate(zip(axes, MEASURES.values(), strict=True), start=1):
+    fig, axes = figures.subplots(2, 2, figsize=(9.6, 5.6), sharex=True)
+    for i, (ax, label) in enumerate(zip(axes.flat, MEASURES.values(), strict=True), start=1):
         for (name, table), (color, marker) in zip(tables.items(), styles, strict=True):
             samples, values = table[0, 0], table[:, i]  # [T], [seeds, T]
             _line(ax, samples, values.mean(axis=0), f"{marker}-", color=color, label=name)
             if len(values) > 1:
                 _, low, high = np.transpose([mean_interval(of_seeds) for of_seeds in values.T])
                 ax.fill_between(samples, low, high, color=color, alpha=0.12, lw=0, antialiased=False)
-        for (name, run), (_, marker) in zip(own.items(), _styles(own) if own else [], strict=True):
+        for (name, run), (_, marker) in zip(own.items(), _styles(own), strict=True):
             _line(ax, run[0], run[i], f"{marker}--", color=figures.BLACK, mfc="white", label=name)
-        ax.set(xlabel=SAMPLES, ylabel=label)
-    axes[-1].legend(fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        ax.set(ylabel=label)
+    for ax in axes[1]:
+        ax.set(xlabel=SAMPLES)
+    axes[0, 1].legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return fig
+
+
+def recorded_curves(runs: Mapping[str, Mapping], judge: str) -> dict[str, list]:
+    """Return {algorithm: [run of each seed]} of the recorded runs that followed this judge's rewards.
+
+    runs: those of experiments/recorded/rlhf.json, by "<judge>_<algorithm>_<seed>".
+
+    Source: none [ours].
+    Test: tests/teaching/test_rlhf_figures.py::test_recorded_runs_are_sorted_by_algorithm
+    """
+    found = {name: [runs[key] for key in sorted(runs) if key.startswith(f"{judge}_{name}_")] for name in ALGORITHMS}
+    return {name: of_seeds for name, of_seeds in found.items() if of_seeds}
 
 
 def frontier(groups: Mapping[str, Sequence[Mapping]]):
@@ -58,13 +81,13 @@ def frontier(groups: Mapping[str, Sequence[Mapping]]):
     styles, tables = _styles(groups), {name: _table(name, runs) for name, runs in groups.items()}
     fig, (above, below) = figures.subplots(2, 1, figsize=(7.6, 5.4), sharex=True)
     for (name, table), (color, marker) in zip(tables.items(), styles, strict=True):
-        _, utility, reward, kl = table.mean(axis=0)
-        _line(above, kl, reward, f"{marker}:", color=color, mfc="white", label=name)
+        _, utility, proxy, kl, _ = table.mean(axis=0)
+        _line(above, kl, proxy, f"{marker}:", color=color, mfc="white", label=name)
         _line(below, kl, utility, f"{marker}-", color=color, label=name)
         peak = utility.argmax()
-        for ax, values in ((above, reward), (below, utility)):
+        for ax, values in ((above, proxy), (below, utility)):
             ax.plot(kl[peak], values[peak], "x", color=figures.BLACK, ms=11, mew=2, zorder=3)
-    above.set(ylabel=MEASURES["reward"])
+    above.set(ylabel=MEASURES["proxy"])
     below.set(ylabel=MEASURES["utility"], xlabel=MEASURES["kl"])
     above.plot([], [], "x", color=figures.BLACK, ms=11, mew=2, label="highest utility")
     above.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -161,6 +184,6 @@ def _table(name, runs):
 
 def _styles(names):
     """Return the (color, marker) of each name, or raise ValueError."""
-    if not 0 < len(names) <= len(figures.CYCLE):
-        raise ValueError(f"expected 1 to {len(figures.CYCLE)} names, which can be told apart, got {list(names)}")
+    if len(names) > len(figures.CYCLE):
+        raise ValueError(f"expected at most {len(figures.CYCLE)} names, which can be told apart, got {list(names)}")
     return list(zip(figures.CYCLE, MARKERS, strict=True))[: len(names)]

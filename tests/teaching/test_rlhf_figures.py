@@ -10,8 +10,9 @@ def small_enough(fig):
     return 2000 < len(figures.png(fig)) < figures.MAX_BYTES
 
 
-def run(utility, reward=(1.0, 2.0), kl=(0.0, 3.0), samples=(0, 64)):
-    return {name: list(values) for name, values in dict(utility=utility, reward=reward, kl=kl, samples=samples).items()}
+def run(utility, proxy=(1.0, 2.0), kl=(0.0, 3.0), samples=(0, 64)):
+    columns = dict(utility=utility, proxy=proxy, kl=kl, samples=samples, held_out_utility=np.array(utility) - 0.1)
+    return {name: list(values) for name, values in columns.items()}
 
 
 TWO = [run((0.5, 0.6)), run((0.5, 0.8))]
@@ -21,7 +22,7 @@ def test_lines_are_means_and_bands_t_intervals():
     """Of two values that differ by 0.2 the interval is 0.1 times t on either side: 12.706 for one degree of freedom."""
     mine = run((0.4, 0.5, 0.6), (1, 1.5, 2), (0, 1, 2), (0, 10, 20))
     fig = rlhf_figures.against_samples({"rloo": TWO, "mdloo": TWO[:1]}, {"your run": mine})
-    for ax, last in zip(fig.axes, (0.7, 2.0, 3.0), strict=True):
+    for ax, last in zip(fig.axes, (0.7, 2.0, 3.0, 0.6), strict=True):
         assert [line.get_label() for line in ax.lines] == ["rloo", "mdloo", "your run"]
         assert ax.lines[0].get_xdata().tolist() == [0, 64] and ax.lines[0].get_ydata()[1] == pytest.approx(last)
         assert ax.lines[2].get_xdata().tolist() == [0, 10, 20] and ax.lines[2].get_linestyle() == "--"
@@ -31,20 +32,27 @@ def test_lines_are_means_and_bands_t_intervals():
     (band,) = utility.collections[0].get_paths()
     ends = band.vertices[band.vertices[:, 0] == 64][:, 1]
     np.testing.assert_allclose([ends.min(), ends.max()], [0.7 - 1.2706, 0.7 + 1.2706], rtol=1e-4)
-    assert [ax.get_ylabel() for ax in fig.axes] == ["true utility", "proxy reward", "KL to the reference, nats"]
+    assert [ax.get_ylabel() for ax in fig.axes] == list(rlhf_figures.MEASURES.values())
     assert small_enough(fig)
 
 
-def test_six_algorithms_of_three_seeds_and_twenty_points_stay_small():
-    rng, t = np.random.default_rng(0), np.linspace(0, 1, 20)
+def test_six_algorithms_of_three_seeds_and_six_points_stay_small():
+    rng, t = np.random.default_rng(0), np.linspace(0, 1, 6)
 
     def noisy(k):
-        noise = 0.03 * rng.standard_normal((3, 20))
+        noise = 0.03 * rng.standard_normal((3, 6))
         return run(np.sqrt(t) * (1 - k * t / 10) / 2 + noise[0], 2 * np.sqrt(t) + noise[1], k * t + noise[2], 64 * t)
 
     curves = {name: [noisy(k) for _ in range(3)] for k, name in enumerate("abcdef", start=1)}
     for fig in (rlhf_figures.against_samples(curves, {"your run": noisy(2)}), rlhf_figures.frontier(curves)):
         assert small_enough(fig)
+
+
+def test_a_run_can_be_drawn_alone():
+    fig = rlhf_figures.against_samples({}, {"this run": TWO[0]})
+    assert [len(ax.lines) for ax in fig.axes] == [1] * 4 and small_enough(fig)
+    with pytest.raises(ValueError, match="nothing to draw"):
+        rlhf_figures.against_samples({})
 
 
 def test_paths_of_utility_and_proxy_share_their_kl():
@@ -107,16 +115,21 @@ def test_a_live_run_is_drawn_as_recorded():
 @pytest.mark.parametrize("draw", [rlhf_figures.against_samples, rlhf_figures.frontier])
 def test_bad_curves_are_refused_by_name(draw):
     for bad, message in (
-        ({}, "1 to 6 names"),
-        ({str(i): TWO for i in range(7)}, "1 to 6 names"),
+        ({str(i): TWO for i in range(7)}, "at most 6 names"),
         ({"ppo": []}, "ppo: no runs"),
-        ({"ppo": [TWO[0], {"samples": [0]}]}, r"ppo, run 1: \['utility', 'reward', 'kl'\] missing"),
+        ({"ppo": [TWO[0], {"samples": [0]}]}, r"ppo, run 1: \['utility', 'proxy', 'kl', 'held_out_utility'\] missing"),
         ({"ppo": [run((0.5,))]}, "ppo, run 0: expected lists of one length"),
         ({"ppo": [run((), (), (), ())]}, "at least 1"),
         ({"ppo": [TWO[0], run((0.5, 0.6), samples=(0, 65))]}, "ppo, run 1: its samples differ"),
     ):
         with pytest.raises(ValueError, match=message):
             draw(bad)
+
+
+def test_recorded_runs_are_sorted_by_algorithm():
+    runs = {"utility_mdloo_0": 1, "utility_mdloo_1": 2, "reward model_mdloo_0": 3, "utility_rloo_0": 4, "beta_0.0_0": 5}
+    assert list(rlhf_figures.recorded_curves(runs, "utility").items()) == [("rloo", [4]), ("mdloo", [1, 2])]
+    assert rlhf_figures.recorded_curves(runs, "reward model") == {"mdloo": [3]}
 
 
 def test_a_bad_run_of_ones_own_is_refused_by_name():

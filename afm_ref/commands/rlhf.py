@@ -1,0 +1,95 @@
+"""python -m afm_ref rlhf."""
+
+import json
+import sys
+from pathlib import Path
+
+EPILOG = """\
+examples
+  python -m afm_ref rlhf                                 MDLOO, the reward from a reward model, 60 iterations
+  python -m afm_ref rlhf --algorithm ppo --judge utility
+  python -m afm_ref rlhf --beta 0 --folder runs/no_pull  watch the proxy being over-optimised
+
+The first call makes the student and the reward model of the seed (some minutes) and keeps them. Ctrl-C saves a
+checkpoint and ends; the same command continues there, to the same numbers. At the end the run is drawn beside those
+that experiments.rlhf recorded."""
+
+
+def add_arguments(parser):
+    """Add the options of `rlhf`."""
+    from ..pipeline.online import JUDGES, SETTINGS
+    from ..rlhf import ALGORITHMS
+
+    parser.add_argument("--algorithm", choices=sorted(ALGORITHMS), default="mdloo", help="default: %(default)s")
+    parser.add_argument("--judge", choices=JUDGES, default=JUDGES[0],
+                        help="whose reward is maximised, a learned or the true one (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--iterations", type=int, default=60, metavar="N",
+                        help="which the learning rate's schedule spans (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--learning-rate", type=float, metavar="X",
+                        help="peak (default: the algorithm's in the recording, else 0.0003)")  # fmt: skip
+    for name, text in (("K", "responses to a prompt"), ("prompts", "an iteration"), ("inner_steps", "an iteration")):
+        _add(parser, name, getattr(SETTINGS, name), text, int)
+    for name, text in (("beta", "weight of the KL to the reference"), ("gamma", "of that to the previous iterate"),
+                       ("epsilon", "where ratios are clipped")):  # fmt: skip
+        _add(parser, name, getattr(SETTINGS, name), text, float)
+    _add(parser, "seed", 0, "of the student, its reward model, the prompts and the samples", int)
+    parser.add_argument("--folder", type=Path, default=Path("runs/rlhf_run"), metavar="FOLDER",
+                        help="where the run is kept and continued from (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--bench", type=Path, default=Path("runs/rlhf/bench"), metavar="FOLDER",
+                        help="where students and reward models are kept (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--recorded", type=Path, default=_recording(), metavar="FILE",
+                        help="the recording to draw it beside (default: the repository's)")  # fmt: skip
+
+
+def _add(parser, name, default, text, kind):
+    parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, metavar="N" if kind is int else "X",
+                        help=f"{text} (default: %(default)s)")  # fmt: skip
+
+
+def _recording() -> Path:
+    return Path(__file__).parents[2] / "experiments" / "recorded" / "rlhf.json"
+
+
+def run(args):
+    """Train the tiny model by online RL: MDLOO, or what it is compared with."""
+    import jax
+
+    from ..interop import hugging_face
+    from ..pipeline import online
+    from ..pipeline.bench import Bench
+
+    settings = online.settings_of(K=args.K, prompts=args.prompts, inner_steps=args.inner_steps, beta=args.beta,
+                                  gamma=args.gamma, epsilon=args.epsilon)  # fmt: skip
+    recorded = json.loads(args.recorded.read_text())["numbers"] if args.recorded.exists() else None
+    rate = args.learning_rate or (recorded or {}).get("chosen", {}).get(args.algorithm, 3e-4)
+    jax.config.update("jax_compilation_cache_dir", str((args.bench / "compiled").resolve()))
+    bench = Bench(folder=args.bench)
+    print(f"{args.algorithm} at learning rate {rate:g} by the {args.judge}; models of seed {args.seed} in {args.bench}",
+          file=sys.stderr)  # fmt: skip
+    try:
+        outcome = online.learn(
+            bench, args.seed, args.algorithm, args.judge, rate, args.iterations, settings,
+            measure_every=max(1, args.iterations // 15), checkpoint=args.folder / "checkpoints",
+            checkpoint_every=5 * settings.inner_steps,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; the same command continues from {args.folder}", file=sys.stderr)
+        raise
+    hugging_face.save(args.folder / "policy", outcome.policy, bench.cfg, tokenizer=bench.tok)
+    outcome.history.save(args.folder / "history.json")
+    _report(online.curve(outcome.history), recorded, args)
+
+
+def _report(curve, recorded, args):
+    """Print how the run went, and draw it beside the recorded ones."""
+    from ..teaching import rlhf_figures
+
+    for i in sorted({0, len(curve["samples"]) // 2, len(curve["samples"]) - 1}):
+        numbers = ", ".join(f"{name} {values[i]:.3f}" for name, values in curve.items() if name != "samples")
+        print(f"{curve['samples'][i]:6} samples: {numbers}")
+    beside = {} if recorded is None else rlhf_figures.recorded_curves(recorded["runs"], args.judge)
+    if not beside:
+        print(f"no recording at {args.recorded}: the run is drawn alone (python -m experiments.rlhf makes one)")
+    path = args.folder / "curves.png"
+    rlhf_figures.against_samples(beside, {"this run": curve}).savefig(path, bbox_inches="tight")
+    print(f"policy in {args.folder / 'policy'}, figure in {path}")
