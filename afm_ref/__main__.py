@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from .commands import adapt, generate, info, palettize, train
+from .commands import adapt, generate, info, palettize, pipeline, rlhf, train
 
 # name: module; the help is the first line of the docstring of its run
 COMMANDS = {
@@ -11,6 +11,8 @@ COMMANDS = {
     "generate": generate,
     "info": info,
     "palettize": palettize,
+    "pipeline": pipeline,
+    "rlhf": rlhf,
     "train": train,
 }
 

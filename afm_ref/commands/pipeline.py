@@ -1,0 +1,63 @@
+"""python -m afm_ref pipeline."""
+
+import sys
+from pathlib import Path
+
+EPILOG = """\
+steps, each a folder in --folder with what it has made and measured
+  0_base        the shipped model
+  1_sft         supervised fine-tuning on demonstrations, evolved records and solutions that the model found itself
+  2_reward      a reward model, from preferences of simulated annotators
+  3_committee   taught by SFT, rejection sampling, DPO, IPO and MDLOO members, the best answer to each prompt
+  4_mdloo       online RL by MDLOO, from the committee's student on
+  5_palettized  2 or 4 bits a weight by measured sensitivity, 3.5 on average; the embedding in 8
+  6_recovered   with an adapter that gives back what that took
+  7_features    with an adapter for summaries and one for answers, each begun from the recovery adapter
+
+examples
+  python -m afm_ref pipeline --fast                      see it all run in about a minute; the numbers mean nothing
+  python -m afm_ref pipeline                             about 10 minutes on two cores
+  python -m afm_ref pipeline --judge utility --folder runs/pipeline_utility
+                                                         the true utility as the reward: what the reward model's
+                                                         errors cost
+  python -m afm_ref generate --model runs/pipeline/5_palettized --adapter runs/pipeline/7_features/answer.safetensors \\
+      --prompt "Hugo: hi Nina! can u bring the report on Saturday? thx, Hugo
+When does Hugo need the report?"
+
+Ctrl-C ends; the same command continues, to the same numbers."""
+
+
+def add_arguments(parser):
+    """Add the options of `pipeline`."""
+    add = parser.add_argument
+    folder = "where the run is kept and continued from (default: runs/pipeline; with --fast runs/pipeline_fast)"
+    add("--folder", type=Path, metavar="FOLDER", help=folder)
+    judge = "whose rewards the committee and MDLOO follow (default: %(default)s)"
+    add("--judge", choices=("reward model", "utility"), default="reward model", help=judge)
+    add("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+    add("--fast", action="store_true", help="tiny sizes, to see it run")
+    bench = "where students and reward models are kept, for runs to share them (default: within --folder)"
+    add("--bench", type=Path, metavar="FOLDER", help=bench)
+
+
+def run(args):
+    """Take the shipped model through all steps, from fine-tuning to feature adapters on 3.5 bits."""
+    import jax
+
+    from ..pipeline import report
+    from ..pipeline.run import RESULTS, Run
+    from ..pipeline.steps import FAST, PipelineSizes
+
+    if args.seed < 0:
+        raise ValueError(f"--seed is {args.seed}: give 0 or more")
+    folder = args.folder or Path("runs/pipeline_fast" if args.fast else "runs/pipeline")
+    # The steps train by the same programs again and again: each is compiled once.
+    jax.config.update("jax_compilation_cache_dir", str(folder.resolve() / "compiled"))
+    try:
+        results = Run(folder, args.seed, args.judge, FAST if args.fast else PipelineSizes(), args.bench).complete()
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; the same command continues from {folder}", file=sys.stderr)
+        raise
+    print(report.answers(results), end="\n\n")
+    print(report.table(results), end="\n\n")
+    print(f"models in {folder}, all numbers in {folder / RESULTS}")

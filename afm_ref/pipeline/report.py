@@ -1,0 +1,49 @@
+"""The results of a run as text: a table of numbers with intervals, and the same prompts answered after every step."""
+
+import numpy as np
+
+from ..evaluation import mean_interval
+from .bench import TAUGHT
+
+COLUMNS = (
+    "step            utility of summaries and answers   less the step before         sums   bits/byte  bits/weight"
+)
+
+
+def table(results: dict) -> str:
+    """Return a line for each step that has measured a model.
+
+    Intervals, 95%, are over held-out prompts: they say how far the prompts determine a number, not how another seed
+    would turn out.
+    """
+    rows = {name: row for name, row in results["steps"].items() if "utility" in row}
+    taught = np.isin(results["task_of"], TAUGHT)
+    values = {name: np.array(row["by_prompt"])[taught] for name, row in rows.items()}
+    lines, before = [COLUMNS], None
+    for name, row in rows.items():
+        change = "" if before is None else bounds(values[name] - values[before], "+.3f")
+        text = "-" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.3f}"
+        sums, bits = row["utility"]["sums"], row["bits"]
+        lines.append(f"{name:15} {bounds(values[name]):34} {change:26} {sums:7.3f} {text:>11} {bits:12.2f}".rstrip())
+        before = name
+    if "2_reward" in results["steps"]:
+        lines.append(
+            f"the reward model orders {results['steps']['2_reward']['accuracy']:.0%} of pairs as the utility does"
+        )
+    return "\n".join(lines)
+
+
+def answers(results: dict) -> str:
+    """Return the prompts that are shown, each with its answer after every step."""
+    rows = {name: row["answers"] for name, row in results["steps"].items() if "answers" in row}
+    blocks = []
+    for i, prompt in enumerate(results["prompts"]):
+        said = [f"  {name:13} {row[i]!r}" for name, row in rows.items()]
+        blocks.append("\n".join([prompt["prompt"], f"  {'(reference)':13} {prompt['reference']!r}", *said]))
+    return "\n\n".join(blocks)
+
+
+def bounds(values, form=".3f") -> str:
+    """Return "mean [low, high]" of the 95% interval."""
+    mean, low, high = mean_interval(values)
+    return f"{mean:{form}} [{low:{form}}, {high:{form}}]"

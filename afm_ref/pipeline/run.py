@@ -1,0 +1,146 @@
+"""From the shipped model to feature adapters on palettes, as one run that can be stopped and continued.
+
+results = Run("runs/pipeline", seed=0).complete()
+
+A step is done when its folder is there: it is written under another name, measured, and then renamed. The next call
+with the same folder loads what is done.
+"""
+
+import dataclasses
+import shutil
+import time
+from functools import cached_property
+from pathlib import Path
+
+from ..checkpoints import difference
+from ..data.packing import batch_of, batches
+from ..interop import config_json, hugging_face, palettized, tensor_files
+from ..lora import files
+from . import text
+from .bench import Bench
+from .measuring import Measures, shown
+from .steps import STEPS, PipelineSizes
+from .teaching import JUDGES
+
+CONFIG, MEASURES, RESULTS, COST = "config.json", "measures.json", "results.json", "cost.json"
+BENCH = "bench.json"
+# What the models of a bench's own folder depend on.
+BENCH_FIELDS = ("held_out", "held_out_seed", "learning_rate", "sft_steps", "records", "backbone_records",
+                "backbone_steps", "preference_records", "reward_steps", "reward_rate", "reward_batch")  # fmt: skip
+
+
+class Run:
+    """One run: its folder, its bench, and what the steps have left in it.
+
+    judge: one of `teaching.JUDGES`; whose rewards the committee and MDLOO follow. bench_folder: where the bench keeps
+    its models, for runs that share them; by default within the folder. Raises ValueError for an unknown judge, and for
+    folders of runs of other settings.
+    """
+
+    def __init__(self, folder, seed=0, judge="reward model", sizes=None, bench_folder=None):
+        if judge not in JUDGES:
+            raise ValueError(f"judge must be one of {sorted(JUDGES)}, got {judge!r}")
+        self.folder, self.seed, self.judge = Path(folder), seed, judge
+        self.sizes = PipelineSizes() if sizes is None else sizes
+        self.bench = Bench(self.sizes, self.folder / "bench" if bench_folder is None else bench_folder)
+        fields = dataclasses.asdict(self.sizes) | {"base": files.fingerprint(self.bench.base)}
+        self.config = fields | {"judge": judge, "seed": seed}
+        claim(self.folder / CONFIG, self.config)
+        claim(self.bench.folder / BENCH, {name: fields[name] for name in (*BENCH_FIELDS, "base")})
+
+    def complete(self, progress=True) -> dict:
+        """Return the results, after all steps that are not done yet."""
+        from tqdm.auto import tqdm
+
+        with tqdm(STEPS.items(), unit="step", disable=not progress) as bar:
+            for name, step in bar:
+                bar.set_description(name)
+                if not self.step(name).exists():
+                    self.take(name, step)
+        return self.results()
+
+    def take(self, name, step):
+        """Make and measure one step."""
+        unfinished, start = self.folder / f"{name}.part", time.process_time()
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        step.make(self, unfinished)
+        numbers = {} if step.made is None else self.measures.of(step.made(self, unfinished))
+        write(unfinished / MEASURES, numbers | step.more(self, unfinished))
+        write(unfinished / COST, {"cpu_s": round(time.process_time() - start, 1)})
+        unfinished.replace(self.step(name))
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        write(self.folder / RESULTS, self.results())
+
+    def results(self) -> dict:
+        """Return the settings, the prompts whose answers are shown, and the measures of the steps that are done."""
+        prompts = [{"task": r.task, "prompt": r.prompt, "reference": r.reference} for r in shown(self.bench)]
+        done = {name: read(self.step(name) / MEASURES) for name in STEPS if self.step(name).exists()}
+        return {"config": self.config, "prompts": prompts, "task_of": self.bench.task_of.tolist(), "steps": done}
+
+    def step(self, name) -> Path:
+        """Return the folder of a step."""
+        return self.folder / name
+
+    def policy(self, name):
+        """Return the plain weights that a step has left."""
+        return hugging_face.load(self.step(name))[0]
+
+    def palettes(self):
+        """Return the palettized model, with its palettes."""
+        return palettized.load(self.step("5_palettized"))[0]
+
+    @cached_property
+    def documents(self):
+        """Return (training documents, held-out documents)."""
+        return text.documents()
+
+    @cached_property
+    def measures(self):
+        """Return the measures, made when the first step asks for them."""
+        return Measures(self.bench, self.documents[1])
+
+    @cached_property
+    def rows(self):
+        """Return the text of palettization and recovery."""
+        return text.mixed_rows(self.bench, self.policy("4_mdloo"), self.documents[0], self.seed)
+
+    def sensitivity_batches(self):
+        """Return some of the rows, as batches."""
+        size = min(8, self.sizes.sensitivity_rows)
+        starts = range(0, self.sizes.sensitivity_rows, size)
+        return [batch_of(self.rows, range(start, start + size)) for start in starts]
+
+    def recovery_batches(self):
+        """Return the rows in random order: step -> batch."""
+        return batches(self.rows, self.sizes.recovery_batch, self.seed)
+
+    @property
+    def checkpoints(self):
+        """Return the folder of MDLOO's own checkpoints, which goes when the step is done."""
+        return self.folder / "4_mdloo.checkpoints"
+
+    def whole_iterations(self, inner_steps) -> Path:
+        """Return that folder without what Ctrl-C saved within an iteration, whose responses would be drawn anew."""
+        for found in self.checkpoints.glob("*"):
+            if found.name.isdigit() and int(found.name) % inner_steps:
+                shutil.rmtree(found)
+        return self.checkpoints
+
+
+def claim(path: Path, config: dict):
+    """Write the settings of a folder, or raise ValueError if it has others."""
+    if not path.exists():
+        write(path, config)
+    elif told := difference(read(path), config):
+        raise ValueError(f"{path.parent} holds a run of other settings: {told}. Give another folder, or those settings")
+
+
+def write(path: Path, fields):
+    """Write a JSON file whole or not at all."""
+    tensor_files.write_together(path.parent, {path.name: tensor_files.json_writer(fields)})
+
+
+def read(path: Path):
+    """Return what is in a JSON file."""
+    return config_json.read_json(path)

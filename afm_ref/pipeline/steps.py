@@ -1,0 +1,169 @@
+"""The steps from the shipped model to one that fits on a phone, each from the folders of those before it.
+
+    base -> SFT -> reward model -> committee -> MDLOO -> palettes of 3.5 bits -> recovery adapter -> feature adapters
+
+A step is three functions: make(run, folder) writes the folder; made(run, folder) reads back what is then measured, or
+is None where no policy has changed; more(run, folder) returns further numbers.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import lora, rlhf
+from ..data import packing
+from ..interop import hugging_face, palettized, reward_files
+from ..losses import next_token
+from ..post_training.sft import examples_of, packed_examples
+from ..quantization import allocation, dequantize, quantize, recovery, sensitivity
+from ..training import fit
+from . import made, online, teaching
+from .bench import TAUGHT, Sizes, adam, afm
+from .made import ADAPTER, HISTORY, REWARD
+from .text import SEQ_LEN
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelineSizes(Sizes):
+    """How much of everything, from end to end; ours. The bench's own sizes are those of chapters 7 and 8."""
+
+    samples: int = 4  # of a held-out prompt, to measure with
+    text_rows: int = 32  # of held-out English, likewise
+    rounds: int = 1  # of the committee
+    mdloo_records: int = 200  # prompts a task
+    mdloo_iterations: int = 24
+    mdloo_rate: float = 0.0003
+    conversations: int = 300  # a task: prompts that the model answers, for the text of the three steps below
+    average_bits: float = 3.5
+    within: float = 0.01  # how far the average may lie below that
+    sensitivity_rows: int = 16
+    rank: int = 16
+    recovery_steps: int = 40
+    recovery_rate: float = 0.004
+    recovery_weight: float = 0.9  # the teacher's share of the loss
+    recovery_batch: int = 4  # rows
+    feature_records: int = 600
+    feature_steps: int = 40
+    feature_rate: float = 0.003
+    feature_batch: int = 2  # rows of some four conversations
+
+
+FAST = PipelineSizes(  # most of its time goes into compiling
+    held_out=8, sft_steps=5, records=8, backbone_records=40, backbone_steps=5, preference_records=8, reward_steps=5,
+    committee_records=4, newest=50, member_steps=3, iterations=1, refresh_steps=3, samples=2, text_rows=8,
+    mdloo_records=16, mdloo_iterations=2, conversations=16, sensitivity_rows=2, recovery_steps=3, feature_records=40,
+    feature_steps=4,
+)  # fmt: skip
+
+
+class Step(NamedTuple):
+    """One step; see above."""
+
+    make: Callable = lambda run, folder: None
+    made: Callable | None = None
+    more: Callable = lambda run, folder: {}
+
+
+def make_sft(run, folder):
+    """Write the shipped model after SFT on hybrid data: the student of chapter 7."""
+    _save(run, folder, run.bench.student(run.seed))
+
+
+def make_reward(run, folder):
+    """Write a reward model that was trained on simulated annotators' preferences among the student's responses."""
+    reward_files.save(folder, run.bench.reward(run.seed), run.bench.cfg)
+
+
+def make_committee(run, folder):
+    """Write the committee's last student, and the reward model as the committee has refreshed it."""
+    last = teaching.teach(run.bench, run.judge, run.seed)[-1]
+    _save(run, folder, last.student)
+    reward_files.save(folder / REWARD, last.reward, run.bench.cfg)
+
+
+def make_mdloo(run, folder):
+    """Write the policy after MDLOO from the committee's student on, the reference, for the committee's newest reward.
+
+    Its prompts are others than the committee's. fit keeps checkpoints, so that a killed run continues within.
+    """
+    bench, s = run.bench, run.sizes
+    start, reward = run.policy("3_committee"), reward_files.load(run.step("3_committee") / REWARD)[0]
+    records = bench.records(s.mdloo_records, seed=80 + run.seed, only=TAUGHT)
+    judge, truth = (teaching.shops(bench, records, name)[2] for name in (run.judge, "utility"))
+    settings = dataclasses.replace(online.SETTINGS, beta=s.beta, gamma=s.gamma)
+    done = rlhf.run(
+        start, bench.cfg, bench.tok, [record.prompt for record in records], partial(judge.score, reward),
+        adam(s.mdloo_rate, s.mdloo_iterations * settings.inner_steps), s.mdloo_iterations,
+        settings=settings, watch={"utility": partial(truth.score, None)}, seed=run.seed,
+        checkpoint=run.whole_iterations(settings.inner_steps), checkpoint_every=4 * settings.inner_steps,
+        progress=False,
+    )  # fmt: skip
+    _save(run, folder, done.policy)
+    done.history.save(folder / HISTORY)
+
+
+def make_palettized(run, folder):
+    """Write the policy with 2 or 4 bits a weight, 3.5 on average, and 8 bits in the embedding.
+
+    Which matrix gets how many follows from the loss that each costs, on text that the policy is to be good at.
+    """
+    bench, policy = run.bench, run.policy("4_mdloo")
+    costs = sensitivity.measured(policy, bench.cfg, run.sensitivity_batches(), progress=False)
+    bits = allocation.allocate(
+        costs, allocation.weight_counts(bench.cfg), run.sizes.average_bits, within=run.sizes.within
+    )
+    palettized.save(folder, quantize(policy, bits), bench.cfg, bench.tok)
+
+
+def make_recovered(run, folder):
+    """Write an adapter that gives back what the palettes took; the policy before palettization teaches it."""
+    s, palettes = run.sizes, run.palettes()
+    done = recovery.recover(
+        dequantize(palettes), run.policy("4_mdloo"), run.bench.cfg, run.recovery_batches(),
+        afm(s.recovery_rate, s.recovery_steps), s.recovery_steps,
+        rank=s.rank, weight=s.recovery_weight, start="residual", seed=run.seed, progress=False,
+    )  # fmt: skip
+    lora.files.save(folder / ADAPTER, done.params, base=lora.files.fingerprint(palettes))
+
+
+def make_features(run, folder):
+    """Write an adapter for each task that rewards teach, trained on references from the recovery adapter on."""
+    s, bench, base = run.sizes, run.bench, lora.files.fingerprint(run.palettes())
+    start = _over_dense(made.adapted(run, run.step("6_recovered") / ADAPTER))
+    for task in TAUGHT:
+        examples = examples_of(bench.records(s.feature_records, seed=90 + run.seed, only=(task,)), bench.tok)
+        batches = packing.batches(packed_examples(examples, bench.tok, SEQ_LEN, run.seed), s.feature_batch, run.seed)
+        done = fit(
+            start, partial(next_token, cfg=bench.cfg), batches, afm(s.feature_rate, s.feature_steps), s.feature_steps,
+            select=lora.trainable, progress=False,
+        )  # fmt: skip
+        lora.files.save(folder / f"{task}.safetensors", done.params, base=base)
+
+
+def _save(run, folder, params):
+    hugging_face.save(folder, params, run.bench.cfg, tokenizer=run.bench.tok)
+
+
+def _over_dense(params):
+    """Return the same with dense arrays below the adapters, and these in float32: what trains fast."""
+
+    def over(name, w, numbers):
+        a, b = (np.asarray(m, np.float32) for m in (w.a, w.b))
+        return dataclasses.replace(w, base=w.base.dense(np.float32), a=a, b=b)
+
+    return dequantize(lora.adapter.map_matrices(params, over))
+
+
+STEPS = {
+    "0_base": Step(made=made.of_base),
+    "1_sft": Step(make_sft, made.of_policy),
+    "2_reward": Step(make_reward, more=made.reward_accuracy),
+    "3_committee": Step(make_committee, made.of_policy),
+    "4_mdloo": Step(make_mdloo, made.of_policy, made.iterations),
+    "5_palettized": Step(make_palettized, made.of_palettes, made.bits_of),
+    "6_recovered": Step(make_recovered, made.of_recovered),
+    "7_features": Step(make_features, made.of_features),
+}
