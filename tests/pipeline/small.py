@@ -13,6 +13,7 @@ from afm_ref.pipeline import text
 from afm_ref.pipeline.steps import PipelineSizes
 from afm_ref.transformer import init
 
+CACHE = "jax_compilation_cache_dir"
 CFG = AFMConfig(d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=16, vocab_size=2048)
 SIZES = PipelineSizes(
     held_out=2, sft_steps=2, records=2, backbone_records=4, backbone_steps=2, preference_records=4, reward_steps=2,
@@ -33,7 +34,7 @@ def model(compiled):
     """Let the pipeline find the small model where the shipped one is, and compile each program once for all runs."""
     shipped = init(CFG, 0), CFG, hugging_face.load_tokenizer(assets.FOLDER)
     quickly = {  # what it is, and what it was
-        "jax_compilation_cache_dir": (str(compiled), jax.config.jax_compilation_cache_dir),
+        CACHE: (str(compiled), getattr(jax.config, CACHE)),
         "jax_persistent_cache_min_compile_time_secs": (0, jax.config.jax_persistent_cache_min_compile_time_secs),
         "jax_disable_most_optimizations": (True, False),
     }
