@@ -127,9 +127,14 @@ def test_bad_curves_are_refused_by_name(draw):
 
 
 def test_recorded_runs_are_sorted_by_algorithm():
-    runs = {"utility_mdloo_0": 1, "utility_mdloo_1": 2, "reward model_mdloo_0": 3, "utility_rloo_0": 4, "beta_0.0_0": 5}
-    assert list(rlhf_figures.recorded_curves(runs, "utility").items()) == [("rloo", [4]), ("mdloo", [1, 2])]
-    assert rlhf_figures.recorded_curves(runs, "reward model") == {"mdloo": [3]}
+    keys = ("utility_mdloo_0", "utility_mdloo_1", "reward model_mdloo_0", "utility_rloo_0", "beta_0.0_0")
+    runs = {key: {"its": key} for key in keys}
+    mdloo_0, mdloo_1, by_model, rloo, _ = runs.values()
+    assert list(rlhf_figures.recorded_curves(runs, "utility").items()) == [
+        ("rloo", [rloo]),
+        ("mdloo", [mdloo_0, mdloo_1]),
+    ]
+    assert rlhf_figures.recorded_curves(runs, "reward model") == {"mdloo": [by_model]}
 
 
 def test_a_bad_run_of_ones_own_is_refused_by_name():
