@@ -3,26 +3,28 @@
 from .._typing import Array, Float
 from ..config import AFMConfig
 from ..losses import token_log_probs
-from ..transformer import Params, forward
+from ..transformer import Params, logits
 from .responses import Padded
+from .shared import Shared
 
 
-def response_log_probs(params: Params, rows: Padded, cfg: AFMConfig) -> Float[Array, "B T"]:
+def response_log_probs(params: Params, rows: Padded | Shared, cfg: AFMConfig) -> Float[Array, "B T"]:
     """Return log pi(y_t | x, y_<t) of each token of the responses, in nats; 0 at the prompt's tokens and the padding.
 
-    Entry t is of the token at t + 1, as everywhere where targets are shifted.
+    An entry for each of rows.targets: of Padded rows the token at t + 1, of Shared ones token t of the response.
 
     Source: textbook [standard].
-    Test: tests/post_training/test_policy.py::test_padding_leaks_nowhere
+    Test: tests/post_training/test_policy.py::test_padding_leaks_nowhere,
+        tests/post_training/test_shared.py::test_numbers_are_those_of_padded_rows
     """
-    logits = forward(params, rows.tokens[:, :-1], cfg)
-    xp = logits.__array_namespace__()
-    log_probs = token_log_probs(logits, xp.asarray(rows.tokens[:, 1:]))
-    return xp.where(xp.asarray(rows.response[:, 1:]), log_probs, 0.0)
+    scores = logits(params, rows.states(params, cfg))
+    xp = scores.__array_namespace__()
+    log_probs = token_log_probs(scores, xp.asarray(rows.targets))
+    return xp.where(xp.asarray(rows.real), log_probs, 0.0)
 
 
-def sequence_log_probs(params: Params, rows: Padded, cfg: AFMConfig) -> Float[Array, " B"]:
-    """Return log pi(y|x) of each row's response, in nats: the sum over its tokens, <|end|> included where it is there.
+def sequence_log_probs(params: Params, rows: Padded | Shared, cfg: AFMConfig) -> Float[Array, " B"]:
+    """Return log pi(y|x) of each response, in nats: the sum over its tokens, <|end|> included where it is there.
 
         log pi(y|x) = sum_t log pi(y_t | x, y_<t)
 

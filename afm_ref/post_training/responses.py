@@ -10,6 +10,7 @@ import numpy as np
 
 from ..data.tasks import Rendered, chat_tokens
 from ..data.tokenizer import END, PAD
+from ..transformer import hidden
 
 ROW_MULTIPLE = 16  # rows are padded to a multiple of it, so that few shapes are compiled
 
@@ -32,6 +33,20 @@ class Padded(NamedTuple):
     tokens: Any  # [B, T] int32
     response: Any  # [B, T] bool: the tokens that the response consists of
     lengths: Any  # [B] int32: how many tokens are not padding
+
+    @property
+    def targets(self):
+        """Return the token after each that is read: [B, T-1]."""
+        return self.tokens[:, 1:]
+
+    @property
+    def real(self):
+        """Return which targets the responses consist of: [B, T-1]."""
+        return self.response[:, 1:]
+
+    def states(self, params, cfg):
+        """Return the hidden states that the targets are predicted from: [B, T-1, D]."""
+        return hidden(params, self.tokens[:, :-1], cfg)[0]
 
     def rows(self, numbers) -> "Padded":
         """Return the rows of these numbers."""
@@ -121,8 +136,8 @@ def sample(
     return [said[i : i + n] for i in range(0, len(wanted) * samples, parts * samples)]
 
 
-def in_batches(function: Callable, params, rows: Padded, cfg, batch_size: int = 32) -> np.ndarray:
-    """Return function(params, rows, cfg) -> [B] for all rows, computed batch_size at a time.
+def in_batches(function: Callable, params, rows, cfg, batch_size: int = 32) -> np.ndarray:
+    """Return function(params, rows, cfg) -> [B, ...] for all rows (`Padded` or `Shared`), batch_size at a time.
 
     The last batch is filled up with the last row. Give a function of a module and no lambda: it is compiled once for
     each shape, however often this is called.
@@ -135,4 +150,6 @@ def in_batches(function: Callable, params, rows: Padded, cfg, batch_size: int = 
     for first in range(0, len(rows.tokens), batch_size):
         numbers = np.minimum(np.arange(first, first + batch_size), len(rows.tokens) - 1)
         parts.append(np.asarray(compiled(params, rows.rows(numbers), cfg)))
-    return np.concatenate(parts)[: len(rows.tokens)]
+    found = np.concatenate(parts)
+    each = len(found) // (len(parts) * batch_size)  # results of a row: K where it has K responses
+    return found[: len(rows.tokens) * each]

@@ -9,7 +9,8 @@ from ..config import AFMConfig
 from ..post_training import preference_losses
 from ..post_training.policy import response_log_probs, sequence_log_probs
 from ..post_training.responses import Padded
-from ..transformer import Params, hidden
+from ..post_training.shared import Shared
+from ..transformer import Params
 from .experience import Experience
 
 
@@ -94,7 +95,7 @@ def grpo_loss(params: Params, batch: Experience, cfg: AFMConfig, epsilon: float 
     gain = clipped(log_probs - batch.old, batch.advantages[:, None], epsilon)
     each = gain - beta * k3(log_probs - batch.reference)
     xp = each.__array_namespace__()
-    real = xp.asarray(batch.rows.response[:, 1:])
+    real = xp.asarray(batch.rows.real)
     means = xp.where(real, each, 0.0).sum(-1) / real.sum(-1)
     return -means.sum(), means.shape[0]
 
@@ -117,14 +118,13 @@ def init_actor_critic(policy: Params, cfg: AFMConfig) -> ActorCritic:
     return ActorCritic(policy, policy, np.zeros(cfg.d_model, np.float32), np.zeros((), np.float32))
 
 
-def values(model: ActorCritic, rows: Padded, cfg: AFMConfig) -> Float[Array, "B T"]:
-    """Return the critic's value V(x, y_<t) before each token, by shifted positions as `response_log_probs`.
+def values(model: ActorCritic, rows: Padded | Shared, cfg: AFMConfig) -> Float[Array, "B T"]:
+    """Return the critic's value V(x, y_<t) before each token, an entry for each of rows.targets.
 
     Source: textbook [standard].
     Test: tests/rlhf/test_baselines.py::test_ppo_by_hand
     """
-    x, _ = hidden(model.critic, rows.tokens[:, :-1], cfg)
-    return x @ model.head + model.bias
+    return rows.states(model.critic, cfg) @ model.head + model.bias
 
 
 def ppo_loss(model: ActorCritic, batch: Experience, cfg: AFMConfig, epsilon: float = 0.2, value_weight: float = 0.5):
@@ -132,7 +132,7 @@ def ppo_loss(model: ActorCritic, batch: Experience, cfg: AFMConfig, epsilon: flo
 
         - min(rho_t A_t, clip(rho_t) A_t) + value_weight (V_t - G_t)^2,   A_t = G_t - V_t under pi_k
 
-    batch.advantages and batch.returns are [B, T-1] here. A_t is GAE's for lambda = gamma = 1. Advantages are not
+    batch.advantages and batch.returns are [B, T] here. A_t is GAE's for lambda = gamma = 1. Advantages are not
     standardised, values are not clipped, and there is no entropy bonus.
 
     Source: Schulman et al. 2017; Ouyang et al. 2022 [standard].
@@ -142,5 +142,5 @@ def ppo_loss(model: ActorCritic, batch: Experience, cfg: AFMConfig, epsilon: flo
     error = (values(model, batch.rows, cfg) - batch.returns) ** 2
     each = clipped(log_rho, batch.advantages, epsilon) - value_weight * error
     xp = each.__array_namespace__()
-    real = xp.asarray(batch.rows.response[:, 1:])
+    real = xp.asarray(batch.rows.real)
     return -xp.where(real, each, 0.0).sum(), real.sum()

@@ -19,7 +19,8 @@ from ..data.tasks import chat_tokens
 from ..post_training.committee import Situation
 from ..post_training.members import Workshop
 from ..post_training.policy import response_log_probs
-from ..post_training.responses import ROW_MULTIPLE, Padded, conversation, in_batches, pad, sample
+from ..post_training.responses import ROW_MULTIPLE, in_batches, sample
+from ..post_training.shared import Shared, share
 from ..training import History, fit
 from ..transformer import Params
 from . import advantages, baselines, mdloo
@@ -52,8 +53,8 @@ ALGORITHMS = {
 class Settings:
     """What may be set. Apple states none of these numbers; they are ours.
 
-    beta and gamma are in units of reward a nat. row_length None takes the longest prompt and max_new_tokens together:
-    a fixed length, so that no iteration compiles anew.
+    beta and gamma are in units of reward a nat. row_length: of a prompt and one response, so a prompt may have
+    row_length - max_new_tokens; None takes the longest. It is fixed, so that no iteration compiles anew.
     """
 
     K: int = 4  # responses a prompt
@@ -106,12 +107,19 @@ class OnPolicy:
     def __post_init__(self):
         size = min(self.settings.prompts, len(self.prompts))
         self.numbers = row_numbers(len(self.prompts), size, self.seed)
-        self.row_length = self.settings.row_length or self._longest()
+        self.prompt_length = self._prompt_length()
         self.experience, self.record, self.done = None, {}, 0
 
-    def _longest(self):
-        longest = max(len(chat_tokens(self.tokenizer, prompt).tokens) for prompt in self.prompts)
-        return -(-(longest + self.settings.max_new_tokens) // ROW_MULTIPLE) * ROW_MULTIPLE
+    def _prompt_length(self) -> int:
+        """Return how many tokens every prompt is padded to."""
+        longest, new = max(map(len, self._heads(self.prompts))), self.settings.max_new_tokens
+        row = self.settings.row_length or -(-(longest + new) // ROW_MULTIPLE) * ROW_MULTIPLE
+        if longest + new > row:
+            raise ValueError(f"row_length {row} does not hold {new} new tokens after a prompt of {longest}: raise it")
+        return row - new
+
+    def _heads(self, prompts):
+        return [chat_tokens(self.tokenizer, prompt).tokens for prompt in prompts]
 
     def __call__(self, step: int, params) -> Experience:
         """Return the experience of this step. It is sampled where an iteration begins (or a run goes on within one)."""
@@ -129,21 +137,21 @@ class OnPolicy:
             policy, self.cfg, self.tokenizer, prompts, settings.K, settings.max_new_tokens,
             seed=seed, batch_size=settings.batch_size,
         )  # fmt: skip
-        said = [(prompt, response) for prompt, group in zip(prompts, groups) for response in group]
-        rows = pad([conversation(self.tokenizer, *item) for item in said], self.row_length)
+        tokens = [[response.tokens for response in group] for group in groups]
+        rows = share(self._heads(prompts), tokens, self.prompt_length, settings.max_new_tokens)
         old, reference = (self._read(response_log_probs, model, rows) for model in (policy, self.reference))
         rewards = _rewards(self.reward, prompts, groups)
         self.experience = Experience(rows, old, reference, *self._advantages(params, rows, rewards, old, reference))
         self.done = iteration + 1
         self.record = {
-            "samples": (iteration + 1) * len(said),
+            "samples": (iteration + 1) * rewards.size,
             "reward": rewards.mean(),
             "kl_reference": (old - reference).sum(-1).mean(),
             "length": rows.response.sum(-1).mean(),
-            "ended": np.mean([response.ended for _, response in said]),
+            "ended": np.mean([response.ended for group in groups for response in group]),
         } | {name: _rewards(measure, prompts, groups).mean() for name, measure in self.watch.items()}
 
-    def _advantages(self, params, rows: Padded, rewards, old, reference):
+    def _advantages(self, params, rows: Shared, rewards, old, reference):
         """Return (advantages,), or with a critic (advantages, returns)."""
         beta = self.settings.beta if self.algorithm.penalised else 0.0
         if self.algorithm.advantages is None:
@@ -162,8 +170,9 @@ class OnPolicy:
         moved = {"kl_previous": mdloo.divergence(log_rho).mean(), "ratio_max": np.exp(log_rho.max())}
         return self.record | moved | measured
 
-    def _read(self, function, params, rows):
-        return in_batches(function, params, rows, self.cfg, self.settings.batch_size)
+    def _read(self, function, params, rows: Shared):
+        prompts = min(len(rows.prompts), max(1, self.settings.batch_size // self.settings.K))
+        return in_batches(function, params, rows, self.cfg, prompts)
 
 
 def run(

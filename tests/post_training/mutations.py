@@ -2,6 +2,8 @@
 
 from tools.mutate import Mutation
 
+SHARED = "afm_ref/post_training/shared.py"
+
 MUTATIONS = [
     Mutation(
         "DPO forgets its reference",
@@ -115,5 +117,19 @@ MUTATIONS = [
         "[group.places + start for group, start in zip(groups, starts)]",
         "[group.places for group, start in zip(groups, starts)]",
         "tests/post_training/test_comparisons.py::test_loss_is_that_of_the_pairs",
+    ),
+    Mutation(
+        "a response sees its neighbours",
+        SHARED,
+        "& ((of_key == of_query) | (of_key == 0))",
+        "& (of_key == of_key)",
+        "tests/post_training/test_shared.py::test_a_response_does_not_see_its_neighbours",
+    ),
+    Mutation(
+        "positions run on from one response to the next",
+        SHARED,
+        "np.tile(np.arange(R - 1, dtype=np.int32), K)",
+        "np.arange(K * (R - 1), dtype=np.int32)",
+        "tests/post_training/test_shared.py::test_numbers_are_those_of_padded_rows[3]",
     ),
 ]

@@ -80,8 +80,8 @@ MUTATIONS = [
     Mutation(
         "every iteration pads to its own longest row",
         ITERATE,
-        "for item in said], self.row_length)",
-        "for item in said])",
+        "self.prompt_length, settings.max_new_tokens)",
+        "max(map(len, self._heads(prompts))), settings.max_new_tokens)",
         "tests/rlhf/test_iterate.py::test_rows_have_one_length_that_holds_all",
     ),
     Mutation(
@@ -100,9 +100,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a value sees the token that it is before",
-        BASELINES,
-        "x, _ = hidden(model.critic, rows.tokens[:, :-1], cfg)",
-        "x, _ = hidden(model.critic, rows.tokens[:, 1:], cfg)",
+        "afm_ref/post_training/responses.py",
+        "return hidden(params, self.tokens[:, :-1], cfg)[0]",
+        "return hidden(params, self.tokens[:, 1:], cfg)[0]",
         "tests/rlhf/test_baselines.py::test_a_value_does_not_see_the_token_it_is_before",
     ),
     Mutation(

@@ -9,6 +9,7 @@ import pytest
 from afm_ref.post_training.pairs import Pairs
 from afm_ref.post_training.policy import response_log_probs
 from afm_ref.post_training.preference_losses import preference_loss
+from afm_ref.post_training.shared import share
 from afm_ref.rlhf import baselines
 from afm_ref.rlhf.baselines import (
     ActorCritic,
@@ -23,7 +24,19 @@ from afm_ref.rlhf.baselines import (
 )
 from afm_ref.rlhf.iterate import ALGORITHMS
 from afm_ref.rlhf.mdloo import divergence, mdloo_loss
-from tests.rlhf.models import PRESENT, PREVIOUS, REFERENCE, REWARD, ROWS, SMALL, experience, gradient, weighted
+from tests.rlhf.models import (
+    PRESENT,
+    PREVIOUS,
+    PROMPT,
+    REFERENCE,
+    REWARD,
+    ROWS,
+    SAID,
+    SMALL,
+    experience,
+    gradient,
+    weighted,
+)
 
 RNG = np.random.default_rng(5)
 D, B = SMALL.d_model, len(REWARD)
@@ -112,6 +125,20 @@ def test_a_value_does_not_see_the_token_it_is_before():
     changed.tokens[:, t] = (ROWS.tokens[:, t] + 1) % SMALL.vocab_size
     before, after = (values(model, rows, SMALL) for rows in (ROWS, changed))
     assert (before[:, :t] == after[:, :t]).all() and (before[:, t] != after[:, t]).all()
+
+
+@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+def test_losses_are_the_same_over_shared_rows(name):
+    """Whether all responses hang on one prompt or each has its own copy of it, the value is the same in float64."""
+    ppo, tokens = name == "ppo", [[*map(int, y)] for y in SAID]
+    model, batch = (ActorCritic(PRESENT, *CRITIC), PPO_BATCH) if ppo else (PRESENT, BATCH)
+    rows, at = share([PROMPT], [tokens], len(PROMPT) + 1, 2), slice(len(PROMPT) - 1, len(PROMPT) + 1)
+    each = {field: getattr(batch, field)[:, at] for field in ("old", "reference")}
+    if ppo:
+        each |= {field: getattr(batch, field)[:, at] for field in ("advantages", "returns")}
+    loss = partial(dpo_loss, K=B) if name == "dpo" else ALGORITHMS[name].loss
+    (got, n), (want, count) = (loss(model, b, SMALL) for b in (batch._replace(rows=rows, **each), batch))
+    assert n == count and got == pytest.approx(want, rel=1e-10)
 
 
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))

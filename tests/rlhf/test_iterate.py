@@ -11,9 +11,11 @@ import numpy as np
 import optax
 import pytest
 
+from afm_ref.data.tasks import Rendered
 from afm_ref.post_training.committee import Situation
 from afm_ref.post_training.members import Workshop
 from afm_ref.post_training.policy import response_log_probs, sequence_log_probs
+from afm_ref.post_training.responses import pad
 from afm_ref.rlhf import advantages, baselines, iterate
 from afm_ref.rlhf.iterate import ALGORITHMS, OnPolicy, Outcome, Settings, run
 from afm_ref.transformer import init
@@ -106,14 +108,17 @@ def test_experience_by_hand(name):
     if name == "ppo":
         model = baselines.init_actor_critic(START, TEXT_CFG)._replace(bias=np.float32(0.25))
     found = batches(0, model)
+    heads = [iterate.chat_tokens(TOK, PROMPTS[i]).tokens for i in batches.numbers(0) for _ in range(8)]
+    said = [y[real] for y, real in zip(found.rows.targets, found.rows.real)]
+    rows = pad([Rendered(np.concatenate([x, y]), len(x)) for x, y in zip(heads, said, strict=True)])
     sampler = OTHER if name == "dpo" else START  # its responses are the reference's, whatever the policy
     for got, params in ((found.old, sampler), (found.reference, OTHER)):
-        np.testing.assert_allclose(got, response_log_probs(params, found.rows, TEXT_CFG), rtol=1e-4, atol=1e-5)  # f32
-    r = np.array([1 - np.mean(t[m] % 2) for t, m in zip(found.rows.tokens, found.rows.response)])
+        want = response_log_probs(params, rows, TEXT_CFG)[rows.real]
+        np.testing.assert_allclose(got[found.rows.real], want, rtol=1e-4, atol=1e-5)  # f32
+    r = np.array([1 - np.mean(y % 2) for y in said])
     R = r - 0.3 * (found.old - found.reference).sum(-1)
     if name == "ppo":
-        first = found.rows.response[:, 1:].argmax(axis=1)[:, None]
-        np.testing.assert_allclose(np.take_along_axis(found.returns, first, 1)[:, 0], R, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found.returns[:, 0], R, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(found.advantages, found.returns - 0.25, rtol=1e-4, atol=1e-5)
         return
     rewards = (r if name in ("grpo", "dpo") else R).reshape(3, 8)
@@ -121,8 +126,6 @@ def test_experience_by_hand(name):
     want["dpo"] = advantages.best_against_worst
     want = want.get(name, advantages.leave_one_out)(rewards)
     np.testing.assert_allclose(found.advantages.reshape(3, 8), want, rtol=1e-3, atol=1e-5)
-    prompts = found.rows.tokens.reshape(3, 8, -1)[:, :, :8]
-    assert (prompts == prompts[:, :1]).all() and len({row[0].tobytes() for row in prompts}) == 3
 
 
 def test_numbers_stay_fixed_within_an_iteration():
@@ -165,10 +168,13 @@ def test_online_rl_joins_the_committee(plain):
 
 def test_rows_have_one_length_that_holds_all():
     batches = source(row_length=None)
-    assert batches.row_length % 16 == 0 and batches(0, START).rows.tokens.shape == (24, batches.row_length)
-    longest = max(len(iterate.chat_tokens(TOK, prompt).tokens) for prompt in PROMPTS)
-    assert longest + 12 <= batches.row_length < longest + 12 + 16
-    assert source(row_length=48)(0, START).rows.tokens.shape == (24, 48)
+    length, longest = batches.prompt_length, max(len(iterate.chat_tokens(TOK, prompt).tokens) for prompt in PROMPTS)
+    assert (length + 12) % 16 == 0 and longest <= length < longest + 16
+    rows = batches(0, START).rows
+    assert rows.prompts.shape == (3, length) and rows.said.shape == (3, 8, 12)
+    assert source(row_length=48)(0, START).rows.prompts.shape == (3, 36)
+    with pytest.raises(ValueError, match="row_length 16 does not hold 12 new tokens"):
+        source(row_length=16)
 
 
 def test_the_policy_is_measured_at_the_start_and_every_few_iterations():
