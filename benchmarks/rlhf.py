@@ -3,20 +3,24 @@
     python -m benchmarks.rlhf [--rounds N] [--plot [FILE]]
 
 rlhf_vs_trl: iterations of RLOO a minute. Both sides have the same random weights in the size of AFM_TINY (Qwen3's
-order of normalising, see `post_training`), float32, the same 16 prompts, K = 4 responses of 48 tokens at temperature
-1, the same reward of the text, beta > 0, and 4 steps of AdamW over all 64 responses. An iteration is:
+order of normalising, see `post_training`), float32, the same 16 prompts, K responses each at temperature 1, the same
+reward of the text, beta > 0, and 4 steps of AdamW over all responses. Prompts are longer than responses, as for a
+feature: a message to summarise, of 44 to 104 tokens, 71 in the mean, and K = 8 responses of 32 tokens. An iteration is:
 
-    ours (iterate.OnPolicy and training.make_step, as `iterate.run` puts them together): sample, reading each prompt
-        once; log-probabilities under the policy and the reference; advantages; 4 steps; log-probabilities once more,
-        for the divergence from the previous iterate that is recorded.
-    theirs (RLOOTrainer.training_step, 4 times, and its own fused AdamW): generate, with all 64 rows; the same
-        log-probabilities, rewards and advantages; 4 steps. No gradient checkpointing; eager, as it runs by default.
+    ours (iterate.OnPolicy and training.make_step, as `iterate.run` puts them together): sample; log-probabilities under
+        the policy and the reference; advantages; 4 steps; log-probabilities once more, for the divergence from the
+        previous iterate that is recorded. Each reads a prompt once for its K responses.
+    theirs (RLOOTrainer.training_step, 4 times, and its own fused AdamW): generate; the same log-probabilities, rewards
+        and advantages; 4 steps. Each reads a prompt K times. No gradient checkpointing; eager, as it runs by default.
         Its loop, data loader, scheduler and writing of logs are left out.
 
-A row that ends early is masked and saves neither side anything: the batch goes on to the last row, of 48 tokens. Before
-anything is timed, one iteration of theirs is read by ours: log-probabilities and the losses of all 4 steps must agree.
+A row that ends early is masked and saves neither side anything: the batch goes on to the last row, of all tokens.
+Before anything is timed, one iteration of theirs is read by ours: log-probabilities and the losses of all 4 steps must
+agree.
 
 mdloo_vs_trl: our MDLOO beside the same trainer. TRL has no MDLOO.
+
+rlhf_vs_trl_short: RLOO where little is shared: prompts of all tasks, 26 to 78 tokens, K = 4 responses of 48 tokens.
 
 Read the ratios of a quiet machine only, as with `post_training`.
 
@@ -26,12 +30,21 @@ is half way from the start to the best mean of any algorithm: a mean over the se
 
 import json
 import sys
+from typing import NamedTuple
 
 from . import _common
 from .post_training import both
 
-PROMPTS, K, NEW, INNER_STEPS = 16, 4, 48, 4
+PROMPTS, INNER_STEPS = 16, 4
 LEARNING_RATE, BETA, GAMMA, EPSILON = 1e-5, 0.05, 0.5, 0.2
+
+
+class Shape(NamedTuple):
+    """What an iteration is about."""
+
+    records: list  # PROMPTS of them
+    K: int
+    new_tokens: int
 
 
 def reward_of(text: str) -> float:
@@ -42,7 +55,7 @@ def reward_of(text: str) -> float:
 class Ours:
     """Iterations of one algorithm, each a call."""
 
-    def __init__(self, params, cfg, tokenizer, prompts, algorithm):
+    def __init__(self, params, cfg, tokenizer, shape, algorithm):
         from functools import partial
 
         import jax
@@ -51,7 +64,9 @@ class Ours:
         from afm_ref import training
         from afm_ref.rlhf import ALGORITHMS, Settings, iterate
 
-        sizes = dict(K=K, prompts=PROMPTS, inner_steps=INNER_STEPS, max_new_tokens=NEW, batch_size=PROMPTS * K)
+        sizes = dict(K=shape.K, max_new_tokens=shape.new_tokens, batch_size=PROMPTS * shape.K)
+        sizes |= dict(prompts=PROMPTS, inner_steps=INNER_STEPS)
+        prompts = [record.prompt for record in shape.records]
         settings = Settings(beta=BETA, gamma=GAMMA, epsilon=EPSILON, **sizes)
         chosen = ALGORITHMS[algorithm]
         self.source = iterate.OnPolicy(cfg, tokenizer, prompts, rewards, params, chosen, settings)
@@ -78,7 +93,7 @@ def rewards(prompts, groups):
     return [[reward_of(response.text) for response in group] for group in groups]
 
 
-def trl_trainer(peer, tokenizer_file, prompts, folder):
+def trl_trainer(peer, tokenizer_file, chats, shape, folder):
     """Return TRL's RLOOTrainer of the model, whose weights its reference takes from the folder."""
     import datasets
     import transformers
@@ -90,22 +105,22 @@ def trl_trainer(peer, tokenizer_file, prompts, folder):
     tokenizer.eos_token, tokenizer.padding_side = "<|end|>", "left"
     settings = trl.RLOOConfig(
         output_dir=folder, use_cpu=True, report_to="none", bf16=False, gradient_checkpointing=False, disable_tqdm=True,
-        per_device_train_batch_size=PROMPTS * K, num_generations=K, num_iterations=INNER_STEPS, beta=BETA,
-        epsilon=EPSILON, max_completion_length=NEW, temperature=1.0, learning_rate=LEARNING_RATE,
+        per_device_train_batch_size=PROMPTS * shape.K, num_generations=shape.K, num_iterations=INNER_STEPS, beta=BETA,
+        epsilon=EPSILON, max_completion_length=shape.new_tokens, temperature=1.0, learning_rate=LEARNING_RATE,
     )  # fmt: skip
 
     def rewards(completions, **_):
         return [reward_of(text) for text in completions]
 
-    trainer = trl.RLOOTrainer(peer, rewards, settings, datasets.Dataset.from_list(prompts), processing_class=tokenizer)
+    trainer = trl.RLOOTrainer(peer, rewards, settings, datasets.Dataset.from_list(chats), processing_class=tokenizer)
     trainer.create_optimizer()
     trainer.current_gradient_accumulation_steps = 1  # as its own loop sets it
     return trainer
 
 
-def trl_iteration(trainer, prompts):
+def trl_iteration(trainer, chats):
     """Return a call that does one iteration with the prompts, and returns the losses of its steps."""
-    batch = [prompt for prompt in prompts for _ in range(K)]  # as its sampler repeats them
+    batch = [chat for chat in chats for _ in range(trainer.num_generations)]  # as its sampler repeats them
 
     def call():
         losses = []
@@ -118,43 +133,45 @@ def trl_iteration(trainer, prompts):
     return call
 
 
-def experience_of(inputs, params, cfg):
-    """Return what TRL's trainer has sampled and learns from as our Experience."""
-    from afm_ref.data.tasks import Rendered
+def experience_of(inputs, params, cfg, shape):
+    """Return what TRL's trainer has sampled and learns from as our Experience, and its own log-probabilities of it."""
     from afm_ref.post_training.policy import response_log_probs
-    from afm_ref.post_training.responses import in_batches, pad
+    from afm_ref.post_training.responses import in_batches
+    from afm_ref.post_training.shared import share
     from afm_ref.rlhf import Experience
 
     columns = [inputs[name].numpy() for name in ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")]
-    parts = [(prompt[p == 1], completion[c == 1]) for prompt, p, completion, c in zip(*columns, strict=True)]
-    rows = pad([Rendered([*prompt, *completion], len(prompt)) for prompt, completion in parts])
-    old = in_batches(response_log_probs, params, rows, cfg, len(parts))
-    return Experience(rows, old, old, inputs["advantages"].numpy())
+    parts = [(prompt[p == 1].tolist(), said[c == 1].tolist()) for prompt, p, said, c in zip(*columns, strict=True)]
+    order = sorted(range(len(parts)), key=lambda row: parts[row][0])  # it has shuffled them
+    prompts, said = zip(*(parts[row] for row in order), strict=True)
+    groups = [said[i : i + shape.K] for i in range(0, len(said), shape.K)]
+    rows = share(prompts[:: shape.K], groups, columns[0].shape[1], shape.new_tokens)
+    old = in_batches(response_log_probs, params, rows, cfg, len(groups))
+    return Experience(rows, old, old, inputs["advantages"].numpy()[order]), inputs["old_logps"].numpy()[order]
 
 
-def check_same(ours, trainer, theirs, params, cfg):
+def check_same(ours, trainer, theirs, params, cfg, shape):
     """Raise RuntimeError unless one iteration of theirs, done by ours with their samples, gives the same numbers."""
     import numpy as np
 
     wanted = theirs()
-    inputs = trainer._buffered_inputs[0]
-    batch = experience_of(inputs, params, cfg)
-    apart = np.abs(batch.old.sum(-1) - inputs["old_logps"].numpy()).max()
+    batch, log_probs = experience_of(trainer._buffered_inputs[0], params, cfg, shape)
+    apart = np.abs(batch.old.sum(-1) - log_probs).max()
     found = [ours.step(batch) for _ in range(INNER_STEPS)]
-    if apart > 1e-3 or not np.allclose(found, wanted, atol=1e-4):  # float32, of about 370 and 1
+    if apart > 1e-3 or not np.allclose(found, wanted, atol=1e-4):  # float32, of up to 370 and 1
         raise RuntimeError(f"the two sides are not doing the same: log-probabilities {apart}, losses {found}, {wanted}")
 
 
-def check_lengths(ours, trainer):
-    """Raise RuntimeError unless the longest response of both sides' last iteration has NEW tokens."""
+def check_lengths(ours, trainer, new_tokens):
+    """Raise RuntimeError unless the longest response of both sides' last iteration has new_tokens."""
     rows, completions = ours.source.experience.rows, trainer._buffered_inputs[0]["completion_ids"]
     longest = int(rows.response.sum(-1).max()), completions.shape[1]
-    if longest != (NEW, NEW):
-        raise RuntimeError(f"both sides must take {NEW} steps, not {longest}")
+    if longest != (new_tokens, new_tokens):
+        raise RuntimeError(f"both sides must take {new_tokens} steps, not {longest}")
 
 
-def iteration_lines(cfg, tokenizer, tokenizer_file, records, rounds):
-    """Compare iterations a minute of RLOO and of MDLOO with TRL's RLOO."""
+def iteration_lines(cfg, tokenizer, tokenizer_file, shape, algorithms, rounds):
+    """Compare iterations a minute with TRL's RLOO; algorithms: {name of the line: ours}."""
     import tempfile
 
     import trl
@@ -162,20 +179,21 @@ def iteration_lines(cfg, tokenizer, tokenizer_file, records, rounds):
     from afm_ref.data.tasks import chat_tokens, render_prompt
 
     peer, params, cfg = both(cfg)
-    chats = [{"prompt": f"<|bos|>{render_prompt(record)}"} for record in records]
-    prompts = [record.prompt for record in records]
+    chats = [{"prompt": f"<|bos|>{render_prompt(record)}"} for record in shape.records]
     with tempfile.TemporaryDirectory() as folder:
-        trainer = trl_trainer(peer, tokenizer_file, chats, folder)
+        trainer = trl_trainer(peer, tokenizer_file, chats, shape, folder)
         read = trainer._tokenize_prompts([chat["prompt"] for chat in chats])[0]
-        if read != [chat_tokens(tokenizer, prompt).tokens.tolist() for prompt in prompts]:
+        if read != [chat_tokens(tokenizer, record.prompt).tokens.tolist() for record in shape.records]:
             raise RuntimeError("the two sides read other tokens")
         theirs = trl_iteration(trainer, chats)
-        check_same(Ours(params, cfg, tokenizer, prompts, "rloo"), trainer, theirs, params, cfg)
-        lines, settings = [], dict(responses=PROMPTS * K, new_tokens=NEW, inner_steps=INNER_STEPS, trl=trl.__version__)
-        for name, algorithm in (("rlhf_vs_trl", "rloo"), ("mdloo_vs_trl", "mdloo")):
-            ours = Ours(params, cfg, tokenizer, prompts, algorithm)
+        check_same(Ours(params, cfg, tokenizer, shape, "rloo"), trainer, theirs, params, cfg, shape)
+        tokens = [min(map(len, read)), max(map(len, read))]
+        settings = dict(K=shape.K, prompt_tokens=tokens, new_tokens=shape.new_tokens, trl=trl.__version__)
+        lines = []
+        for name, algorithm in algorithms.items():
+            ours = Ours(params, cfg, tokenizer, shape, algorithm)
             lines.append(_common.compare(name, ours, theirs, "iterations/min", 60, rounds=rounds, warmup=1, **settings))
-            check_lengths(ours, trainer)
+            check_lengths(ours, trainer, shape.new_tokens)
         return lines
 
 
@@ -220,9 +238,16 @@ def main():
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(_common.THREADS)
     tokenizer = hugging_face.load_tokenizer(assets.FOLDER)
-    records = [record for task in tasks.TASKS for record in tasks.records(task, 4)][:PROMPTS]
+    feature = Shape(tasks.records("summarise", PROMPTS, difficulty=4), K=8, new_tokens=32)
+    all_tasks = [record for task in tasks.TASKS for record in tasks.records(task, 4)][:PROMPTS]
+    short = Shape(all_tasks, K=4, new_tokens=48)
     tiny = dataclasses.replace(AFM_TINY, qk_norm="before_rope", rope_layout="half_split")
-    lines = iteration_lines(tiny, tokenizer, str(assets.FOLDER / "tokenizer.json"), records, args.rounds)
+    lines, file = [], str(assets.FOLDER / "tokenizer.json")
+    for shape, algorithms in (
+        (feature, {"rlhf_vs_trl": "rloo", "mdloo_vs_trl": "mdloo"}),
+        (short, {"rlhf_vs_trl_short": "rloo"}),
+    ):
+        lines += iteration_lines(tiny, tokenizer, file, shape, algorithms, args.rounds)
     try:
         utility_lines(_record.load("rlhf")["numbers"]["runs"])
     except FileNotFoundError as missing:
