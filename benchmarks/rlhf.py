@@ -24,8 +24,8 @@ rlhf_vs_trl_short: RLOO where little is shared: prompts of all tasks, 26 to 78 t
 
 Read the ratios of a quiet machine only, as with `post_training`.
 
-samples_to_utility: from experiments/recorded/rlhf.json, after how many samples each algorithm's held-out utility first
-is half way from the start to the best mean of any algorithm: a mean over the seeds that came there, and how many did.
+samples_to_utility: from experiments/recorded/rlhf.json, after how many samples the utility of each algorithm has first
+gained half of the best mean gain of any, seed by seed; null where it never did.
 """
 
 import json
@@ -198,26 +198,25 @@ def iteration_lines(cfg, tokenizer, tokenizer_file, shape, algorithms, rounds):
 
 
 def utility_lines(runs):
-    """Print for each judge and algorithm the samples to the target, one JSON line each.
+    """Print for each judge and algorithm the samples to the target by seed, one JSON line each.
 
     runs: {"<judge>_<algorithm>_<seed>": {"samples": [...], "utility": [...]}} as the recording has them.
     """
     import numpy as np
 
+    from afm_ref.pipeline.online import JUDGES
     from afm_ref.rlhf.measures import samples_to, target_between
+    from afm_ref.teaching.rlhf_figures import recorded_curves
 
-    found = {}
-    for key, run in runs.items():
-        judge, algorithm, _ = key.split("_")
-        found.setdefault(judge, {}).setdefault(algorithm, []).append(run)
-    for judge, algorithms in found.items():
-        target = target_between({name: [run["utility"] for run in group] for name, group in algorithms.items()})
-        for name, group in algorithms.items():
-            needed = [samples_to(run["samples"], run["utility"], target) for run in group]
-            there = [samples for samples in needed if samples is not None]
-            samples = round(float(np.mean(there))) if there else "not reached"
-            line = dict(name="samples_to_utility", judge=judge, algorithm=name, samples=samples, seeds=len(group))
-            print(json.dumps(line | {"seeds_there": len(there), "target": round(target, 4)}))
+    for judge in JUDGES:
+        curves = recorded_curves(runs, judge)
+        gains = {name: [np.subtract(run["utility"], run["utility"][0]) for run in of] for name, of in curves.items()}
+        target = target_between(gains)
+        for name, of_seeds in curves.items():
+            needed = [samples_to(run["samples"], gain, target) for run, gain in zip(of_seeds, gains[name])]
+            samples = [None if found is None else round(found) for found in needed]
+            line = dict(name="samples_to_utility", judge=judge, algorithm=name, gain=round(target, 4), samples=samples)
+            print(json.dumps(line))
 
 
 def main():
