@@ -12,6 +12,7 @@ latent utility the truth. All draw 64 responses an iteration and take 2 steps on
   search      each algorithm with the same step sizes, on a seed of its own, the utility the reward; the best by
               utility - beta KL at the end on the prompts that it learns on is the one that it keeps
   main        each algorithm with that step size, the reward from the reward model and from the utility itself
+  base        the shipped model, before any of it
   beta, gamma MDLOO by the reward model with a weaker and a stronger pull to the reference, and to the previous iterate
 """
 
@@ -20,10 +21,11 @@ from functools import partial
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from afm_ref.lora import files
 from afm_ref.pipeline import online
-from afm_ref.pipeline.bench import Bench, Sizes
+from afm_ref.pipeline.bench import TAUGHT, Bench, Sizes
 
 from . import _record
 
@@ -69,6 +71,13 @@ def run(bench, seed, algorithm, judge, rate, iterations, measures=5, **changes):
     return {"rate": rate} | online.curve(outcome.history) | {"iterations": by_iteration}
 
 
+def base_run(bench, seed):
+    """Return the utility of the shipped model, before any of it, on the prompts of a seed and on the held-out ones."""
+    records = {"utility": bench.records(online.PROMPTS, seed=80 + seed, only=TAUGHT)}
+    records["held_out_utility"] = [record for record in bench.held_out if record.task in TAUGHT]
+    return {name: float(np.mean(bench.judged(of, bench.sample(bench.base, of, 1, 81)))) for name, of in records.items()}
+
+
 def search_jobs(bench, a):
     """Return {key: function} of the search for step sizes."""
     return {
@@ -94,6 +103,7 @@ def main_jobs(bench, a, rates):
     """Return {key: function} of the comparison and the grid, seed by seed."""
     jobs = {}
     for seed in range(a.first_seed, a.first_seed + a.seeds):
+        jobs[f"base_{seed}"] = partial(base_run, bench, seed)
         for judge in online.JUDGES:
             for algorithm in a.algorithms:
                 jobs[f"{judge}_{algorithm}_{seed}"] = partial(
@@ -117,8 +127,9 @@ def main():
     if a.stage == "all":
         runs |= _record.finished(main_jobs(bench, a, rates), a.folder)
     for key, found in runs.items():
-        ends = "  ".join(f"{name} {found[name][0]:.3f} -> {found[name][-1]:.3f}" for name in SHOWN)
-        print(f"{key:32} {ends}")
+        if "samples" in found:
+            ends = "  ".join(f"{name} {found[name][0]:.3f} -> {found[name][-1]:.3f}" for name in SHOWN)
+            print(f"{key:32} {ends}")
     if not a.no_ship:
         config = _record.config_of(a) | {"base": files.fingerprint(bench.base), "settings": str(online.SETTINGS)}
         numbers = {"cpu_minutes": round(sum(r["cpu_s"] for r in runs.values()) / 60, 1), "chosen": rates, "runs": runs}
