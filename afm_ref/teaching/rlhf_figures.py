@@ -19,19 +19,20 @@ MEASURES = {
     "utility": "true utility",
     "proxy": "proxy reward",
     "kl": "KL to the reference, nats",
-    "held_out_utility": "true utility,\nheld-out prompts",
+    "held_out_utility": "held-out utility",
 }
 ALGORITHMS = ("reinforce", "rloo", "ppo", "grpo", "dpo", "mdloo")  # in the order of colours
 SAMPLES = "samples (responses drawn)"
 
 
 def against_samples(curves: Mapping[str, Sequence[Mapping]], extra: Mapping[str, Mapping] | None = None):
-    """Return a figure of four panels: true utility, here and on held-out prompts, proxy reward and KL against samples.
+    """Return a figure of four panels: what is gained since the start in the measures of a run, against samples.
 
-    curves: {algorithm: [run of each seed]}. Lines are means over seeds, bands their 95% t-intervals; a single seed has
-    no band. extra: {name: run}, each drawn as a dashed black line, at samples of its own. Raises ValueError for a run
-    without one of the five lists or with lists of unequal length, seeds at different samples, and more algorithms than
-    can be told apart.
+    True utility, proxy reward, KL to the reference and held-out utility, each less its own first value: seeds start at
+    different values, and what is compared is what an algorithm adds. curves: {algorithm: [run of each seed]}. Lines are
+    means over seeds, bands their 95% t-intervals; a single seed has no band. extra: {name: run}, each drawn as a
+    dashed black line, at samples of its own. Raises ValueError for a run without one of the five lists or with lists of
+    unequal length, seeds at different samples, and more algorithms than can be told apart.
 
     Source: none [ours].
     Test: tests/teaching/test_rlhf_figures.py::test_lines_are_means_and_bands_t_intervals
@@ -40,6 +41,7 @@ def against_samples(curves: Mapping[str, Sequence[Mapping]], extra: Mapping[str,
         raise ValueError("nothing to draw: neither curves nor a run of one's own was given")
     styles, tables = _styles(curves), {name: _table(name, runs) for name, runs in curves.items()}
     own = {name: _table(name, [run])[0] for name, run in (extra or {}).items()}
+    tables, own = ({name: _gained(table) for name, table in some.items()} for some in (tables, own))
     fig, axes = figures.subplots(2, 2, figsize=(9.6, 5.6), sharex=True)
     for i, (ax, label) in enumerate(zip(axes.flat, MEASURES.values(), strict=True), start=1):
         for (name, table), (color, marker) in zip(tables.items(), styles, strict=True):
@@ -50,7 +52,7 @@ def against_samples(curves: Mapping[str, Sequence[Mapping]], extra: Mapping[str,
                 ax.fill_between(samples, low, high, color=color, alpha=0.12, lw=0, antialiased=False)
         for (name, run), (_, marker) in zip(own.items(), _styles(own), strict=True):
             _line(ax, run[0], run[i], f"{marker}--", color=figures.BLACK, mfc="white", label=name)
-        ax.set(ylabel=label)
+        ax.set(ylabel=f"{label},\ngained")
     for ax in axes[1]:
         ax.set(xlabel=SAMPLES)
     axes[0, 1].legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -162,6 +164,11 @@ def live(evaluations: Sequence[Mapping]):
 def _line(ax, x, y, style, **options):
     """Draw a line with some ten markers, the first point's among them: more would run together."""
     ax.plot(x, y, style, ms=5, lw=1.6, markevery=-(-len(x) // 10), **options)
+
+
+def _gained(table):
+    """Return the same less the first entry, samples apart: [..., (samples, *MEASURES), T]."""
+    return np.concatenate([table[..., :1, :], table[..., 1:, :] - table[..., 1:, :1]], axis=-2)
 
 
 def _table(name, runs):

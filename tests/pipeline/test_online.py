@@ -50,7 +50,7 @@ def test_measures_by_hand(bench):
 
 
 def test_the_judge_is_the_one_that_is_asked_for(bench):
-    """The first iteration's samples are the same: one judge gives them utilities, the other an untrained head's numbers."""
+    """The first iteration's samples are the same: to one judge they have utilities, to the other numbers near 0."""
     settings = online.settings_of(K=2, prompts=2, inner_steps=1, batch_size=4)
     rewards = {}
     for judge in online.JUDGES:
