@@ -63,9 +63,9 @@ MUTATIONS = [
     ),
     Mutation(
         "the mask of the response is not shifted with its targets",
-        "afm_ref/post_training/policy.py",
-        "xp.asarray(rows.response[:, 1:])",
-        "xp.asarray(rows.response[:, :-1])",
+        "afm_ref/post_training/responses.py",
+        "return self.response[:, 1:]\n",
+        "return self.response[:, :-1]\n",
         "tests/post_training/test_policy.py::test_probabilities_of_all_responses_sum_to_one",
     ),
     Mutation(
