@@ -12,6 +12,8 @@ import time
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from ..checkpoints import difference
 from ..data.packing import batch_of, batches
 from ..interop import config_json, hugging_face, palettized, tensor_files
@@ -109,7 +111,7 @@ class Run:
         """Return some of the rows, as batches."""
         size = min(8, self.sizes.sensitivity_rows)
         starts = range(0, self.sizes.sensitivity_rows, size)
-        return [batch_of(self.rows, range(start, start + size)) for start in starts]
+        return [batch_of(self.rows, np.arange(start, start + size)) for start in starts]
 
     def recovery_batches(self):
         """Return the rows in random order: step -> batch."""

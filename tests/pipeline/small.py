@@ -1,6 +1,8 @@
-"""A run of minute sizes on a model of 24,000 random weights, shared by these tests."""
+"""A run of minute sizes on a model of some 17,000 random weights, shared by these tests."""
 
 import contextlib
+from functools import partial
+from types import SimpleNamespace
 from unittest import mock
 
 import jax
@@ -8,18 +10,18 @@ import jax
 from afm_ref import assets
 from afm_ref.config import AFMConfig
 from afm_ref.data import corpora
-from afm_ref.interop import hugging_face
-from afm_ref.pipeline import text
+from afm_ref.interop import hugging_face, reward_files
+from afm_ref.pipeline import teaching, text
+from afm_ref.pipeline.bench import Bench
 from afm_ref.pipeline.steps import PipelineSizes
+from afm_ref.post_training.reward_model import init_reward_model
 from afm_ref.transformer import init
 
 CACHE = "jax_compilation_cache_dir"
 CFG = AFMConfig(d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=16, vocab_size=2048)
 SIZES = PipelineSizes(
-    held_out=2, sft_steps=2, records=2, backbone_records=4, backbone_steps=2, preference_records=4, reward_steps=2,
-    committee_records=2, newest=8, member_steps=2, iterations=1, refresh_steps=2, samples=2, text_rows=2,
-    mdloo_records=2, mdloo_iterations=6, conversations=16, sensitivity_rows=2, within=0.1, rank=2, recovery_steps=2,
-    recovery_batch=2, feature_records=16, feature_steps=2, feature_batch=2,
+    held_out=2, samples=2, text_rows=2, mdloo_records=2, mdloo_iterations=6, conversations=16, sensitivity_rows=2,
+    within=0.1, rank=2, recovery_steps=2, recovery_batch=2, feature_records=16, feature_steps=2, feature_batch=2,
 )  # fmt: skip
 
 
@@ -27,6 +29,22 @@ def documents():
     """Return the language reference's own topics, without Python's other texts: quickly read."""
     topics = corpora.topics()
     return tuple([d for d in topics if corpora.is_held_out(d) == held][:4] for held in (False, True))
+
+
+def student(bench, seed):
+    """Return other weights, kept as a student is: to make one takes more compiling than all else together."""
+    return bench.kept(f"student_{seed}", lambda: init(CFG, 1))
+
+
+def reward(bench, seed):
+    """Return a reward model that nobody trained, kept as one is."""
+    make = partial(init_reward_model, init(CFG, 2), CFG, seed)
+    return bench.kept(f"reward_{seed}", make, reward_files)
+
+
+def teach(bench, judge, seed):
+    """Return a round of a committee that has taught nothing."""
+    return [SimpleNamespace(student=init(CFG, 3), reward=reward(bench, seed))]
 
 
 @contextlib.contextmanager
@@ -38,11 +56,12 @@ def model(compiled):
         "jax_persistent_cache_min_compile_time_secs": (0, jax.config.jax_persistent_cache_min_compile_time_secs),
         "jax_disable_most_optimizations": (True, False),
     }
-    with mock.patch.object(assets, "load_tiny", return_value=shipped), mock.patch.object(text, "documents", documents):
-        for name, (value, _) in quickly.items():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(assets, "load_tiny", return_value=shipped))
+        stack.enter_context(mock.patch.object(text, "documents", documents))
+        stack.enter_context(mock.patch.multiple(Bench, student=student, reward=reward))
+        stack.enter_context(mock.patch.object(teaching, "teach", teach))
+        for name, (value, before) in quickly.items():
+            stack.callback(jax.config.update, name, before)
             jax.config.update(name, value)
-        try:
-            yield
-        finally:
-            for name, (_, value) in quickly.items():
-                jax.config.update(name, value)
+        yield

@@ -1,0 +1,141 @@
+"""The pipeline from end to end on a minute model: stopped anywhere, it goes on to the same numbers, bit for bit."""
+
+import dataclasses
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from afm_ref import __main__ as command_line
+from afm_ref import lora
+from afm_ref.interop import palettized
+from afm_ref.pipeline import made, steps
+from afm_ref.pipeline.run import CONFIG, RESULTS, Run, read
+from afm_ref.rlhf.iterate import OnPolicy
+from tests.pipeline import small
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compiled")
+    with small.model(folder):
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def whole(compiled, tmp_path_factory):
+    """A run that was never stopped."""
+    run = Run(tmp_path_factory.mktemp("whole") / "run", sizes=small.SIZES)
+    run.complete(progress=False)
+    return run
+
+
+def test_every_step_leaves_what_the_next_one_needs(whole):
+    left = {path.name for path in whole.folder.iterdir()}
+    assert left == {*steps.STEPS, "bench", CONFIG, RESULTS}  # no unfinished folder, no checkpoints
+    done = read(whole.folder / RESULTS)["steps"]
+    assert [name for name in done if "utility" not in done[name]] == ["2_reward"]
+    assert [done[name]["bits"] for name in ("0_base", "4_mdloo")] == [16, 16]
+    assert small.SIZES.average_bits - small.SIZES.within <= done["5_palettized"]["projection_bits"] <= 3.5
+    adapter = done["6_recovered"]["bytes"] - done["5_palettized"]["bytes"]
+    matrices = lora.files.load(whole.step("6_recovered") / made.ADAPTER).matrices
+    assert (
+        adapter
+        == sum(2 * m.size for pair in matrices.values() for m in pair)
+        == done["7_features"]["bytes"] - done["5_palettized"]["bytes"]
+    )
+    assert len(done["4_mdloo"]["iterations"]) == small.SIZES.mdloo_iterations
+
+
+def test_numbers_belong_to_their_steps(whole):
+    """No step is measured by another's weights: training moves the loss on held-out text, palettes move it more."""
+    done = whole.results()["steps"]
+    bits = [done[name]["bits_per_byte"] for name in done if name not in ("2_reward", "7_features")]
+    assert len(set(bits)) == len(bits) and done["7_features"]["bits_per_byte"] is None
+    for row in (row for row in done.values() if "utility" in row):
+        assert row["utility"]["all"] == pytest.approx(np.mean(row["by_prompt"]), abs=1e-4)  # kept to 4 digits
+        assert len(row["answers"]) == len(whole.results()["prompts"]) == 5
+
+
+def test_a_feature_answers_with_its_own_adapter(whole):
+    folder, palettes = whole.step("7_features"), palettized.load(whole.step("5_palettized"))[0]
+    policies = made.of_features(whole, folder).policies
+    files = {task: folder / f"{task}.safetensors" for task in ("summarise", "answer")}
+    files["sums"] = whole.step("6_recovered") / made.ADAPTER
+    for task, path in files.items():
+        adapter = lora.files.load(path)
+        a, b = (np.asarray(m, np.float32) for m in adapter.matrices["wq", 0])
+        expected = palettes.layers[0].wq.dense(np.float32) + adapter.scale * b @ a
+        np.testing.assert_allclose(policies[task].layers[0].wq, expected, rtol=1e-6, atol=1e-6)  # float32
+    weights = [policies[task].layers[0].wq for task in files]
+    assert not np.allclose(weights[0], weights[1], atol=1e-4) and not np.allclose(weights[0], weights[2], atol=1e-4)
+
+
+def test_killed_and_called_again_it_gives_the_same_results(whole, tmp_path, monkeypatch):
+    """Stopped within an iteration of MDLOO, where fit saves half of one; and once more before the recovery."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("0_base", "1_sft", "2_reward", "3_committee", "bench"):
+        shutil.copytree(whole.step(name), folder / name)
+    act = OnPolicy.__call__
+
+    def stopped(source, step, params):
+        if step == 9:
+            raise KeyboardInterrupt
+        return act(source, step, params)
+
+    run = Run(folder, sizes=small.SIZES)
+    monkeypatch.setattr(OnPolicy, "__call__", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run.complete(progress=False)
+    assert (run.checkpoints / "9").exists() and not run.step("4_mdloo").exists()
+    monkeypatch.setattr(OnPolicy, "__call__", act)
+    recover = steps.recovery.recover
+    monkeypatch.setattr(steps.recovery, "recover", lambda *_, **__: stopped(None, 9, None))
+    with pytest.raises(KeyboardInterrupt):
+        Run(folder, sizes=small.SIZES).complete(progress=False)
+    assert run.step("5_palettized").exists() and not run.checkpoints.exists()
+    monkeypatch.setattr(steps.recovery, "recover", recover)
+    Run(folder, sizes=small.SIZES).complete(progress=False)
+    assert (folder / RESULTS).read_bytes() == (whole.folder / RESULTS).read_bytes()
+
+
+def test_whole_iterations_alone_are_continued(whole, tmp_path):
+    run = Run(tmp_path / "run", sizes=small.SIZES)
+    for name in ("8", "9", "10", "11.orbax-checkpoint-tmp-0"):
+        (run.checkpoints / name).mkdir(parents=True)
+    left = sorted(path.name for path in run.whole_iterations(2).iterdir())
+    assert left == ["10", "11.orbax-checkpoint-tmp-0", "8"]
+
+
+def test_a_folder_of_other_settings_is_refused(whole, tmp_path):
+    other = dataclasses.replace(small.SIZES, recovery_steps=3)
+    with pytest.raises(ValueError, match="seed was 0 and is 1"):
+        Run(whole.folder, seed=1, sizes=small.SIZES)
+    with pytest.raises(ValueError, match="judge was reward model and is utility"):
+        Run(whole.folder, judge="utility", sizes=small.SIZES)
+    with pytest.raises(ValueError, match="recovery_steps was 2 and is 3"):
+        Run(whole.folder, sizes=other)
+    bench = whole.bench.folder
+    assert Run(tmp_path / "another", seed=1, sizes=other, bench_folder=bench).bench.student(0) is not None
+    with pytest.raises(ValueError, match="sft_steps was 120 and is 3"):
+        Run(tmp_path / "third", sizes=dataclasses.replace(small.SIZES, sft_steps=3), bench_folder=bench)
+    with pytest.raises(ValueError, match="judge must be one of"):
+        Run(tmp_path / "fourth", judge="nobody", sizes=small.SIZES)
+
+
+def test_the_command_says_how_to_go_on(whole, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(steps, "FAST", small.SIZES)
+    before = getattr(jax.config, small.CACHE)
+    try:
+        assert command_line.main(["pipeline", "--fast", "--folder", str(whole.folder)]) == 0
+        out = capsys.readouterr().out
+        assert "7_features" in out and whole.results()["prompts"][0]["reference"] in out
+        assert command_line.main(["pipeline", "--fast", "--folder", str(whole.folder), "--seed", "1"]) == 2
+        assert "seed was 0 and is 1" in capsys.readouterr().err
+        monkeypatch.setattr(Run, "take", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert command_line.main(["pipeline", "--fast", "--folder", str(tmp_path / "new")]) == 130
+        assert f"the same command continues from {tmp_path / 'new'}" in capsys.readouterr().err
+    finally:
+        jax.config.update(small.CACHE, before)
