@@ -1,6 +1,6 @@
 """All steps from the shipped model to feature adapters on 3.5 bits, for three seeds: the numbers of chapter 0's page.
 
-    python -m experiments.pipeline                # call it again to resume
+    python -m experiments.pipeline                # call it again to resume; 28 CPU-minutes beside the bench
     NPROC=1 python -m experiments.pipeline --seeds 1 --first-seed 2 --no-ship       # one of several side by side
     python -m experiments.pipeline --seeds 2 --fast --folder runs/pipeline_smoke --bench runs/pipeline_smoke/bench \\
         --no-ship

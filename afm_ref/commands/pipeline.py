@@ -15,8 +15,8 @@ steps, each a folder in --folder with what it has made and measured
   7_features    with an adapter for summaries and one for answers, each begun from the recovery adapter
 
 examples
-  python -m afm_ref pipeline --fast                      see it all run in about a minute; the numbers mean nothing
-  python -m afm_ref pipeline                             about 10 minutes on two cores
+  python -m afm_ref pipeline --fast                      see it all run in two or three minutes; no good numbers
+  python -m afm_ref pipeline                             some 12 minutes of one core
   python -m afm_ref pipeline --judge utility --folder runs/pipeline_utility
                                                          the true utility as the reward: what the reward model's
                                                          errors cost

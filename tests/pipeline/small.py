@@ -6,13 +6,13 @@ from types import SimpleNamespace
 from unittest import mock
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from afm_ref import assets
 from afm_ref.config import AFMConfig
 from afm_ref.data import corpora
 from afm_ref.interop import hugging_face, reward_files
-from afm_ref.pipeline import teaching, text
-from afm_ref.pipeline.bench import Bench
+from afm_ref.pipeline import bench, teaching, text
 from afm_ref.pipeline.steps import PipelineSizes
 from afm_ref.post_training.reward_model import init_reward_model
 from afm_ref.transformer import init
@@ -31,20 +31,20 @@ def documents():
     return tuple([d for d in topics if corpora.is_held_out(d) == held][:4] for held in (False, True))
 
 
-def student(bench, seed):
+def student(self, seed):
     """Return other weights, kept as a student is: to make one takes more compiling than all else together."""
-    return bench.kept(f"student_{seed}", lambda: init(CFG, 1))
+    return self.kept(f"student_{seed}", lambda: init(CFG, 1))
 
 
-def reward(bench, seed):
+def reward(self, seed):
     """Return a reward model that nobody trained, kept as one is."""
     make = partial(init_reward_model, init(CFG, 2), CFG, seed)
-    return bench.kept(f"reward_{seed}", make, reward_files)
+    return self.kept(f"reward_{seed}", make, reward_files)
 
 
-def teach(bench, judge, seed):
+def teach(of, judge, seed):
     """Return a round of a committee that has taught nothing."""
-    return [SimpleNamespace(student=init(CFG, 3), reward=reward(bench, seed))]
+    return [SimpleNamespace(student=init(CFG, 3), reward=reward(of, seed))]
 
 
 @contextlib.contextmanager
@@ -59,8 +59,11 @@ def model(compiled):
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(assets, "load_tiny", return_value=shipped))
         stack.enter_context(mock.patch.object(text, "documents", documents))
-        stack.enter_context(mock.patch.multiple(Bench, student=student, reward=reward))
+        stack.enter_context(mock.patch.object(bench, "SAMPLE_ROWS", 8))
+        stack.enter_context(mock.patch.multiple(bench.Bench, student=student, reward=reward))
         stack.enter_context(mock.patch.object(teaching, "teach", teach))
+        stack.callback(compilation_cache.reset_cache)  # or it would go on in this folder
+        compilation_cache.reset_cache()
         for name, (value, before) in quickly.items():
             stack.callback(jax.config.update, name, before)
             jax.config.update(name, value)
