@@ -21,6 +21,7 @@ agree.
 mdloo_vs_trl: our MDLOO beside the same trainer. TRL has no MDLOO.
 
 rlhf_vs_trl_short: RLOO where little is shared: prompts of all tasks, 26 to 78 tokens, K = 4 responses of 48 tokens.
+rlhf_vs_trl_long: RLOO where much is: threads of four such messages, some 280 tokens, K = 8 responses of 32 tokens.
 
 Read the ratios of a quiet machine only, as with `post_training`.
 
@@ -240,11 +241,15 @@ def main():
     feature = Shape(tasks.records("summarise", PROMPTS, difficulty=4), K=8, new_tokens=32)
     all_tasks = [record for task in tasks.TASKS for record in tasks.records(task, 4)][:PROMPTS]
     short = Shape(all_tasks, K=4, new_tokens=48)
+    messages = tasks.records("summarise", 4 * PROMPTS, difficulty=4)
+    threads = [messages[i]._replace(prompt="\n".join(m.prompt for m in messages[i::PROMPTS])) for i in range(PROMPTS)]
+    long = Shape(threads, K=8, new_tokens=32)
     tiny = dataclasses.replace(AFM_TINY, qk_norm="before_rope", rope_layout="half_split")
     lines, file = [], str(assets.FOLDER / "tokenizer.json")
     for shape, algorithms in (
         (feature, {"rlhf_vs_trl": "rloo", "mdloo_vs_trl": "mdloo"}),
         (short, {"rlhf_vs_trl_short": "rloo"}),
+        (long, {"rlhf_vs_trl_long": "rloo"}),
     ):
         lines += iteration_lines(tiny, tokenizer, file, shape, algorithms, args.rounds)
     try:
