@@ -23,6 +23,7 @@ from . import (
     responses,
     reward_model,
     sft,
+    shared,
 )
 from .policy import sequence_log_probs
 from .preference_losses import preference_loss
@@ -41,4 +42,4 @@ __all__ = [
     "pairs",
 ]
 __all__ += ["preference_loss", "preference_losses", "preferences", "qualities", "responses", "reward_loss"]
-__all__ += ["reward_model", "sequence_log_probs", "sft", "utility"]
+__all__ += ["reward_model", "sequence_log_probs", "sft", "shared", "utility"]

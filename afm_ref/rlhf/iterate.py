@@ -3,7 +3,8 @@
     outcome = run(policy, cfg, tokenizer, prompts, reward, optax.adam(1e-4), iterations=20, algorithm="mdloo")
 
 It is `training.fit` with batches that look at the weights: every inner_steps steps they are sampled anew. So one
-program is compiled for all iterations, the optimizer's state is carried through, and checkpoints are fit's.
+program is compiled for all iterations, the optimizer's state is carried through, and checkpoints are fit's. A prompt is
+read once for its K responses, to sample them, for their log-probabilities and in every step (`post_training.shared`).
 """
 
 import dataclasses
