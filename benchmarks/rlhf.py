@@ -5,7 +5,7 @@
 rlhf_vs_trl: iterations of RLOO a minute. Both sides have the same random weights in the size of AFM_TINY (Qwen3's
 order of normalising, see `post_training`), float32, the same 16 prompts, K responses each at temperature 1, the same
 reward of the text, beta > 0, and 4 steps of AdamW over all responses. Prompts are longer than responses, as for a
-feature: a message to summarise, of 44 to 104 tokens, 71 in the mean, and K = 8 responses of 32 tokens. An iteration is:
+feature: a message to summarise, of 45 to 104 tokens, and K = 8 responses of 32 tokens. An iteration is:
 
     ours (iterate.OnPolicy and training.make_step, as `iterate.run` puts them together): sample; log-probabilities under
         the policy and the reference; advantages; 4 steps; log-probabilities once more, for the divergence from the
@@ -21,7 +21,7 @@ agree.
 mdloo_vs_trl: our MDLOO beside the same trainer. TRL has no MDLOO.
 
 rlhf_vs_trl_short: RLOO where little is shared: prompts of all tasks, 26 to 78 tokens, K = 4 responses of 48 tokens.
-rlhf_vs_trl_long: RLOO where much is: threads of four such messages, some 280 tokens, K = 8 responses of 32 tokens.
+rlhf_vs_trl_long: RLOO where much is: threads of four such messages, 191 to 306 tokens, K = 8 responses of 32 tokens.
 
 Read the ratios of a quiet machine only, as with `post_training`.
 

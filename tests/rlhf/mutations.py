@@ -133,4 +133,32 @@ MUTATIONS = [
         "scores = np.eye(len(p))[groups] ",
         "tests/teaching/test_rlhf_exercises.py::test_what_harms_is_decided_as_the_closed_form_decides",
     ),
+    Mutation(
+        "DPO prefers the worst response",
+        ADVANTAGES,
+        "rewards.argmax(axis=1, keepdims=True), 1.0, axis=1)",
+        "rewards.argmax(axis=1, keepdims=True), -1.0, axis=1)",
+        "tests/rlhf/test_advantages.py::test_by_hand",
+    ),
+    Mutation(
+        "DPO learns from responses of its own",
+        ITERATE,
+        "policy_of(params) if self.algorithm.online else self.reference",
+        "policy_of(params)",
+        "tests/rlhf/test_iterate.py::test_experience_by_hand[dpo]",
+    ),
+    Mutation(
+        "whoever is asked for, the utility judges",
+        "afm_ref/pipeline/online.py",
+        'by_model if judge == "reward model" else by_utility',
+        "by_utility",
+        "tests/pipeline/test_online.py::test_the_judge_is_the_one_that_is_asked_for",
+    ),
+    Mutation(
+        "a step counts as done before it is measured",
+        "afm_ref/pipeline/run.py",
+        'unfinished, start = self.folder / f"{name}.part", time.process_time()',
+        "unfinished, start = self.step(name), time.process_time()",
+        "tests/pipeline/test_run.py::test_killed_and_called_again_it_gives_the_same_results",
+    ),
 ]
