@@ -136,8 +136,9 @@ def fit(
     checkpoint, a folder, keeps the last `keep` states, one every checkpoint_every steps. The same call with the same
     folder continues from the newest whole one to the same numbers, bit for bit. A folder of another run (other
     shapes, first weights, loss, optimizer or `settings`) is refused with ValueError. A damaged checkpoint is passed
-    over with a warning for the one before it. On KeyboardInterrupt the state is saved first; of several processes one
-    that gets SIGTERM stops all after the same step, and process 0 alone reads and writes the folder.
+    over with a warning for the one before it. On KeyboardInterrupt the state is saved first, unless the batches are
+    on-policy: what they were drawn from would be gone, so such a run goes back to its last checkpoint. Of several
+    processes one that gets SIGTERM stops all after the same step, and process 0 alone reads and writes the folder.
 
     FloatingPointError is raised after max_bad_steps steps in a row with a non-finite loss or gradient or with no
     change of the weights, and before a checkpoint of non-finite weights would be written.
@@ -170,7 +171,7 @@ def fit(
             run.report(callback)
             run.save()
     except KeyboardInterrupt:
-        run.save()
+        run.save(not run.on_policy)
         raise
     return run.result()
 
@@ -187,6 +188,7 @@ class _Run:
         optimizer_state = optimizer.init(trainable) if optimizer_state is None else _copy(optimizer_state)
         self.state = State(0, trainable, optimizer_state)
         self.batches, self.layout, self.max_bad_steps = batches, layout, max_bad_steps
+        self.on_policy = getattr(batches, "on_policy", False)
         self.records, self.evaluations, self.pending = [], [], deque()
         self.folder = self.bar = None
         self.seconds = 0.0
@@ -233,7 +235,7 @@ class _Run:
     def advance(self):
         """Start one more update, and collect the numbers of the one before it while this one runs."""
         step, trainable, opt_state = self.state
-        args = (step, self.params()) if getattr(self.batches, "on_policy", False) else (step,)
+        args = (step, self.params()) if self.on_policy else (step,)
         place = (lambda batch: batch) if self.layout is None else self.layout.place_batch
         with agreement.uninterrupted():
             trainable, opt_state, metrics = self.step(trainable, opt_state, self.placed, place(self.batches(*args)))

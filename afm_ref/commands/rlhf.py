@@ -10,9 +10,9 @@ examples
   python -m afm_ref rlhf --algorithm ppo --judge utility
   python -m afm_ref rlhf --beta 0 --folder runs/no_pull  watch the proxy being over-optimised
 
-The first call makes the student and the reward model of the seed (some minutes) and keeps them. Ctrl-C saves a
-checkpoint and ends; the same command continues there, to the same numbers. At the end the run is drawn beside those
-that experiments.rlhf recorded."""
+The first call makes the student and the reward model of the seed (some minutes) and keeps them. Ctrl-C ends;
+the same command goes on from the last checkpoint, one every other iteration, to the same numbers. At the end the run is
+drawn beside those that experiments.rlhf recorded."""
 
 
 def add_arguments(parser):
@@ -70,7 +70,7 @@ def run(args):
         outcome = online.learn(
             bench, args.seed, args.algorithm, args.judge, rate, args.iterations, settings,
             measure_every=max(1, args.iterations // 15), checkpoint=args.folder / "checkpoints",
-            checkpoint_every=5 * settings.inner_steps,
+            checkpoint_every=2 * settings.inner_steps,
         )  # fmt: skip
     except KeyboardInterrupt:
         print(f"\ninterrupted; the same command continues from {args.folder}", file=sys.stderr)

@@ -122,13 +122,6 @@ class Run:
         """Return the folder of MDLOO's own checkpoints, which goes when the step is done."""
         return self.folder / "4_mdloo.checkpoints"
 
-    def whole_iterations(self, inner_steps) -> Path:
-        """Return that folder without what Ctrl-C saved within an iteration, whose responses would be drawn anew."""
-        for found in self.checkpoints.glob("*"):
-            if found.name.isdigit() and int(found.name) % inner_steps:
-                shutil.rmtree(found)
-        return self.checkpoints
-
 
 def claim(path: Path, config: dict):
     """Write the settings of a folder, or raise ValueError if it has others."""

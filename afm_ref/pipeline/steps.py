@@ -98,7 +98,7 @@ def make_mdloo(run, folder):
         start, bench.cfg, bench.tok, [record.prompt for record in records], partial(judge.score, reward),
         adam(s.mdloo_rate, s.mdloo_iterations * settings.inner_steps), s.mdloo_iterations,
         settings=settings, watch={"utility": partial(truth.score, None)}, seed=run.seed,
-        checkpoint=run.whole_iterations(settings.inner_steps), checkpoint_every=4 * settings.inner_steps,
+        checkpoint=run.checkpoints, checkpoint_every=4 * settings.inner_steps,
         progress=False,
     )  # fmt: skip
     _save(run, folder, done.policy)

@@ -202,7 +202,7 @@ def run(
     are measured likewise and change nothing. reference: None takes the policy at the start. Responses are drawn at
     temperature 1, for only then is pi_k what they come from; one that max_new_tokens has cut is an action like any
     other, and what it deserves is the reward's to say. fitting goes to `training.fit` (checkpoint, select, progress);
-    with checkpoint_every a multiple of inner_steps a killed run continues to the same numbers.
+    with checkpoint_every a multiple of inner_steps a run that was killed, or got Ctrl-C, continues to the same numbers.
 
     history.evaluations has for each iteration, at the number of steps done after it: samples (so far), and of its
     responses the mean reward, kl_reference = mean log(pi_k / pi_ref), length in tokens and the share that ended; then,

@@ -151,6 +151,29 @@ def test_a_killed_run_continues_to_the_same_numbers(plain):
     assert resumed.history.evaluations == plain.outcome.history.evaluations
 
 
+@pytest.mark.parametrize("where", ["__call__", "finished"])
+def test_ctrl_c_goes_back_to_a_whole_iteration(plain, tmp_path, monkeypatch, where):
+    """Within the third iteration, or while the second is described: the responses that were under way are lost."""
+    act, calls = getattr(OnPolicy, where), []
+
+    def stopped(source, *arguments):
+        calls.append(arguments)
+        if len(calls) == {"__call__": 10, "finished": 3}[where]:  # finished is called at the start, too
+            raise KeyboardInterrupt
+        return act(source, *arguments)
+
+    keep = dict(checkpoint=tmp_path, checkpoint_every=SETTINGS.inner_steps)
+    with monkeypatch.context() as patch:
+        patch.setattr(OnPolicy, where, stopped)
+        with pytest.raises(KeyboardInterrupt):
+            rl(**keep)
+    left = max(int(path.name) for path in tmp_path.iterdir() if path.name.isdigit())
+    assert left == {"__call__": 8, "finished": 4}[where]
+    resumed = rl(**keep)
+    assert same(resumed.policy, plain.outcome.policy)
+    assert resumed.history.evaluations == plain.outcome.history.evaluations
+
+
 def test_online_rl_joins_the_committee(plain):
     """A member learns from the situation's student, reward, prompts and seed, and from nothing else."""
 
