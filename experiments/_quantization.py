@@ -10,6 +10,7 @@ import numpy as np
 from afm_ref import evaluation, lora, losses
 from afm_ref.config import kv_cache_bytes_per_token
 from afm_ref.data import mixture, packing, tasks
+from afm_ref.pipeline.made import plain
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from afm_ref.quantization import (
     allocation,
@@ -102,11 +103,6 @@ class Bench(chapter5.Bench):
         params = plain(params)
         table = self.bits_per_byte(params) | {"nats": self.nats(params)}
         return table | ({"scores": self.scores(params)} if scores else {})
-
-
-def plain(params):
-    """Return arrays that compute the same, to rounding: adapters added to what the palettes stand for."""
-    return dequantize(lora.merge(params, force=True))
 
 
 def text_of(key):

@@ -1,6 +1,6 @@
 """REINFORCE, RLOO, PPO, GRPO, DPO and MDLOO at equal samples: the numbers of chapter 8.
 
-    python -m experiments.rlhf                       # call it again to resume; about 70 CPU-minutes
+    python -m experiments.rlhf                       # call it again to resume; about 80 CPU-minutes
     NPROC=1 python -m experiments.rlhf --stage search --algorithms rloo ppo --no-ship        # one of several
     NPROC=1 python -m experiments.rlhf --seeds 1 --first-seed 2 --no-ship       # side by side
     python -m experiments.rlhf --seeds 2 --iterations 2 --search-iterations 1 --sft-steps 3 --backbone-steps 3 \\
@@ -26,10 +26,10 @@ import numpy as np
 from afm_ref.lora import files
 from afm_ref.pipeline import online
 from afm_ref.pipeline.bench import TAUGHT, Bench, Sizes
+from afm_ref.teaching.rlhf_figures import ALGORITHMS as COMPARED
 
 from . import _record
 
-COMPARED = ("reinforce", "rloo", "ppo", "grpo", "dpo", "mdloo")
 RATES = (3e-5, 1e-4, 3e-4, 1e-3)
 SEARCH_SEED = 100
 SHOWN = ("utility", "proxy", "kl", "held_out_utility")
@@ -55,7 +55,7 @@ def arguments(line=None):
 
 
 def bench_of(a):
-    """Return the bench of the command line's sizes."""
+    """Return the bench of the command line's sizes; its own `iterations` are those of the committee's member."""
     sizes = {name: value for name, value in vars(a).items() if name in Sizes.__dataclass_fields__}
     return Bench(Sizes(**sizes | {"iterations": Sizes.iterations}), a.folder / "bench")
 

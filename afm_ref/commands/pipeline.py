@@ -16,7 +16,7 @@ steps, each a folder in --folder with what it has made and measured
 
 examples
   python -m afm_ref pipeline --fast                      see it all run in two or three minutes; no good numbers
-  python -m afm_ref pipeline                             some 12 minutes of one core
+  python -m afm_ref pipeline                             an estimated 12 minutes of one core
   python -m afm_ref pipeline --judge utility --folder runs/pipeline_utility
                                                          the true utility as the reward: what the reward model's
                                                          errors cost
@@ -29,11 +29,13 @@ Ctrl-C ends; the same command continues, to the same numbers."""
 
 def add_arguments(parser):
     """Add the options of `pipeline`."""
+    from ..pipeline.teaching import JUDGES
+
     add = parser.add_argument
     folder = "where the run is kept and continued from (default: runs/pipeline; with --fast runs/pipeline_fast)"
     add("--folder", type=Path, metavar="FOLDER", help=folder)
     judge = "whose rewards the committee and MDLOO follow (default: %(default)s)"
-    add("--judge", choices=("reward model", "utility"), default="reward model", help=judge)
+    add("--judge", choices=tuple(JUDGES), default="reward model", help=judge)
     add("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     add("--fast", action="store_true", help="tiny sizes, to see it run")
     bench = "where students and reward models are kept, for runs to share them (default: within --folder)"

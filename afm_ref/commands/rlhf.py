@@ -21,7 +21,7 @@ def add_arguments(parser):
     from ..rlhf import ALGORITHMS
 
     parser.add_argument("--algorithm", choices=sorted(ALGORITHMS), default="mdloo", help="default: %(default)s")
-    parser.add_argument("--judge", choices=JUDGES, default=JUDGES[0],
+    parser.add_argument("--judge", choices=tuple(JUDGES), default="reward model",
                         help="whose reward is maximised, a learned or the true one (default: %(default)s)")  # fmt: skip
     parser.add_argument("--iterations", type=int, default=60, metavar="N",
                         help="which the learning rate's schedule spans (default: %(default)s)")  # fmt: skip

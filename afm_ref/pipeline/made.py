@@ -36,19 +36,19 @@ def of_policy(run, folder):
 def of_palettes(run, folder):
     """Return the palettized model."""
     palettes = palettized.load(folder)[0]
-    return Made(dict.fromkeys(TASKS, _plain(palettes)), sizes(palettes).stored_bytes)
+    return Made(dict.fromkeys(TASKS, plain(palettes)), sizes(palettes).stored_bytes)
 
 
 def of_recovered(run, folder):
     """Return the palettized model with the recovery adapter."""
-    return Made(dict.fromkeys(TASKS, _plain(adapted(run, folder / ADAPTER))), _bytes(run, folder / ADAPTER))
+    return Made(dict.fromkeys(TASKS, plain(adapted(run, folder / ADAPTER))), _bytes(run, folder / ADAPTER))
 
 
 def of_features(run, folder):
     """Return the palettized model with the adapter of each task; where there is none, with the recovery adapter."""
     recovery_adapter = run.step("6_recovered") / ADAPTER
     paths = {task: folder / f"{task}.safetensors" if task in TAUGHT else recovery_adapter for task in TASKS}
-    policies = {task: _plain(adapted(run, path)) for task, path in paths.items()}
+    policies = {task: plain(adapted(run, path)) for task, path in paths.items()}
     # A feature's adapter was trained on from the recovery adapter, and takes its place: one adapter at a time.
     return Made(policies, _bytes(run, recovery_adapter), whole=False)
 
@@ -77,7 +77,7 @@ def _dense(params):
     return Made(dict.fromkeys(TASKS, params), sizes(half).stored_bytes)
 
 
-def _plain(params):
+def plain(params):
     """Return arrays that compute the same, to rounding: adapters added to what the palettes stand for."""
     return dequantize(lora.merge(params, force=True))
 

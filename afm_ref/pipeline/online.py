@@ -1,18 +1,18 @@
 """Online RL on the bench: one algorithm from the student on, measured as it goes."""
 
 import dataclasses
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from ..data.tasks import Record
-from ..post_training import utility
 from ..post_training.policy import sequence_log_probs
 from ..post_training.responses import conversation, in_batches, pad
 from ..rlhf import Outcome, Settings, iterate
 from .bench import NEW_TOKENS, ROW, SAMPLE_ROWS, TAUGHT, adam
+from .teaching import JUDGES, shops
 
-JUDGES = ("reward model", "utility")  # whose reward is maximised: a learned one, or the true one
 SETTINGS = Settings(K=4, prompts=16, inner_steps=2, max_new_tokens=NEW_TOKENS, row_length=ROW, batch_size=64)
 ITERATIONS, MEASURE_EVERY = 20, 4
 PROMPTS = 32  # of each task; every one is visited again and again, as few samples must do
@@ -42,18 +42,11 @@ def learn(
     `rlhf.run`: checkpoint, progress. Raises ValueError for another judge than JUDGES, and what `rlhf.run` refuses.
     """
     if judge not in JUDGES:
-        raise ValueError(f"judge must be one of {JUDGES}, got {judge!r}")
+        raise ValueError(f"judge must be one of {tuple(JUDGES)}, got {judge!r}")
     on = course(bench, seed)
-    of = {record.prompt: record for record in on.records}
-
-    def by_model(prompts, groups):
-        return bench.score(on.reward, [of[prompt] for prompt in prompts], groups)
-
-    def by_utility(prompts, groups):
-        return [[utility(of[prompt], response) for response in group] for prompt, group in zip(prompts, groups)]
-
+    _, _, shop, _ = shops(bench, on.records, judge)
     return iterate.run(
-        on.student, bench.cfg, bench.tok, list(of), by_model if judge == "reward model" else by_utility,
+        on.student, bench.cfg, bench.tok, list(shop.records), partial(shop.score, on.reward),
         adam(rate, iterations * settings.inner_steps), iterations, algorithm=algorithm, settings=settings, seed=seed,
         measure=lambda policy: measured(bench, policy, on), measure_every=measure_every, **fitting,
     )  # fmt: skip

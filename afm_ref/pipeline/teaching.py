@@ -22,7 +22,7 @@ class Oracle(members.Workshop):
         return reward
 
 
-JUDGES = {"reward model": members.Workshop, "utility": Oracle}
+JUDGES = {"reward model": members.Workshop, "utility": Oracle}  # whose rewards are followed: a learned one, the truth
 
 
 def shops(bench, records, judge):

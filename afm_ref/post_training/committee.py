@@ -131,7 +131,7 @@ def run(
     highest mean reward under the reward model of its round. Every call gets a seed of its own. Raises ValueError for
     no members, prompts or rounds, and what `draw` refuses.
 
-    Source: TR24 section 4.1 (iTeC) [confirmed]; sizes, and how many earlier members stay [ours].
+    Source: TR24 section 4 (iTeC) [confirmed]; sizes, and how many earlier members stay [ours].
     Test: tests/post_training/test_committee.py::test_rounds_by_hand
     """
     if not members or not prompts or rounds < 1 or n < 1:

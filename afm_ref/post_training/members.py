@@ -23,7 +23,7 @@ class Workshop:
     records: prompt -> record, for the annotators. optimizer: steps -> an optax optimizer. row_length: of padded rows,
     fixed so that every round runs the programs compiled for the first; None takes the longest.
 
-    Source: TR24 section 4.1 (the committee's algorithms) [confirmed]; sizes [ours].
+    Source: TR24 section 4 (the committee's algorithms) [confirmed]; sizes [ours].
     Test: tests/post_training/test_members.py::test_a_round_with_real_models
     """
 

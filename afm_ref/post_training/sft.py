@@ -50,7 +50,7 @@ def fine_tune(
     none.
     Raises ValueError for no examples and for an example longer than a row.
 
-    Source: TR24 section 4.2 (SFT; rates, dropout) [confirmed]; masked prompts [standard].
+    Source: TR24 section 4 (SFT; rates, dropout) [confirmed]; masked prompts [standard].
     Test: tests/post_training/test_sft.py::test_loss_is_that_of_whole_responses
     """
     if not examples:

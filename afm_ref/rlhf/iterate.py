@@ -247,7 +247,7 @@ def member(shop: Workshop, iterations: int, algorithm: str = "mdloo", settings: 
     The reference is the student that the round began with. The optimizer, row_length and max_new_tokens are the
     workshop's; its temperature is not: see `run`.
 
-    Source: TR24 section 4.1 (online RL among the committee's algorithms) [confirmed]; sizes [ours].
+    Source: TR24 section 4 (online RL among the committee's algorithms) [confirmed]; sizes [ours].
     Test: tests/rlhf/test_iterate.py::test_online_rl_joins_the_committee
     """
     sizes = dict(max_new_tokens=shop.max_new_tokens, row_length=shop.row_length, batch_size=shop.sample_rows)

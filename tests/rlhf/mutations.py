@@ -150,8 +150,8 @@ MUTATIONS = [
     Mutation(
         "whoever is asked for, the utility judges",
         "afm_ref/pipeline/online.py",
-        'by_model if judge == "reward model" else by_utility',
-        "by_utility",
+        "shops(bench, on.records, judge)",
+        'shops(bench, on.records, "utility")',
         "tests/pipeline/test_online.py::test_the_judge_is_the_one_that_is_asked_for",
     ),
     Mutation(
