@@ -1,0 +1,102 @@
+"""Every recorded experiment again, on the model that ships now: one command after AFM_TINY has changed.
+
+    python -m experiments --list           what would run, and which recordings are of another model
+    python -m experiments --train          train AFM_TINY first (20 minutes), then all the rest on it (6 CPU-hours)
+    python -m experiments                  on the model that ships; the same command goes on where it was stopped
+    python -m experiments --only lora rlhf
+
+Runs are kept in runs/<fingerprint of the model>/, so a new model never meets what an old one left there.
+`python -m tools.regenerate` afterwards draws the notebooks from the new recordings.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from afm_ref import assets
+from afm_ref.lora import files
+
+from . import _record
+
+# name: its options that name a folder, in the order in which one builds on another (pipeline takes rlhf's models)
+EXPERIMENTS = {
+    "at_scale": (),
+    "curation_quality": (),
+    "curation": ("--folder",),
+    "optimizer": ("--folder",),
+    "stages": ("--folder",),
+    "pruning": ("--folder",),
+    "sft_tasks": (),
+    "lora": ("--folder",),
+    "quantization": ("--folder",),
+    "post_training": ("--folder",),
+    "rlhf": ("--folder",),
+    "pipeline": ("--folder", "--bench"),
+}
+SHARED = {"--bench": "rlhf/bench"}  # a folder that belongs to another experiment
+
+
+def arguments(line=None):
+    """Return the command line's options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--list", action="store_true", help="run nothing")
+    parser.add_argument("--train", action="store_true", help="train and ship AFM_TINY first")
+    parser.add_argument("--only", nargs="+", choices=EXPERIMENTS, default=list(EXPERIMENTS), metavar="NAME")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="default: %(default)s")
+    return parser.parse_args(line)
+
+
+def shipped() -> str:
+    """Return the fingerprint of the model that ships."""
+    return files.fingerprint(assets.load_tiny()[0])
+
+
+def command(name: str, folder: Path) -> list[str]:
+    """Return the command line that runs an experiment with all its files under a folder."""
+    line = [sys.executable, "-m", f"experiments.{name}"]
+    for option in EXPERIMENTS[name]:
+        line += [option, str(folder / SHARED.get(option, name))]
+    return line
+
+
+def state(name: str, model: str) -> str:
+    """Return what is known of a recording: of the model that ships, of another one, without one, or missing."""
+    try:
+        base = _record.load(name)["config"].get("base")
+    except FileNotFoundError:
+        return "not recorded"
+    return "names no model" if base is None else "of this model" if base == model else "of another model"
+
+
+def run_all(names, folder: Path, run=subprocess.run):
+    """Run what is not done yet, in order; the first that fails ends it, and the next call starts there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        done = folder / f"{name}.done"
+        if not done.exists():
+            print(f"== {name}", flush=True)
+            run(command(name, folder), check=True)
+            done.touch()
+
+
+def main():
+    """List, or run."""
+    a = arguments()
+    names = [name for name in EXPERIMENTS if name in a.only]
+    if a.list:
+        model = shipped()
+        print("\n".join(f"{name:18} {state(name, model)}" for name in names))
+        return
+    try:
+        if a.train:
+            subprocess.run([sys.executable, "-m", "experiments.train_tiny"], check=True)
+        run_all(names, a.runs / shipped()[:12])
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"{' '.join(error.cmd[1:])} failed with status {error.returncode}; the same command goes on with it")
+
+
+if __name__ == "__main__":
+    main()
