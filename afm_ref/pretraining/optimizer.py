@@ -107,8 +107,8 @@ def afm_optimizer(
     order, skip_norm, block RMS and constants from AXLearn adastar_learner_config [inferred].
     Test: tests/pretraining/test_optimizer.py::test_equals_the_recipe_in_numpy
     """
-    _check(schedule, b1, b2, weight_decay, learning_rate=learning_rate, clip_norm=clip_norm, skip_norm=skip_norm,
-           update_clip=update_clip)  # fmt: skip
+    check_settings(schedule, b1, b2, weight_decay, learning_rate=learning_rate, clip_norm=clip_norm,
+                   skip_norm=skip_norm, update_clip=update_clip)  # fmt: skip
     scale_of = update_scale or (lambda path: 1.0)
 
     def init(params):
@@ -169,7 +169,8 @@ def layer_axes(tree):
     return jax.tree.map(axes, tree, is_leaf=lambda node: isinstance(node, Stacked))
 
 
-def _check(schedule, b1, b2, weight_decay, **positive):
+def check_settings(schedule, b1, b2, weight_decay, **positive):
+    """Raise TypeError or ValueError, naming the setting, for one that no update can have."""
     if not callable(schedule):
         raise TypeError(f"schedule must be a function step -> 0..1 such as warmup_cosine(...), got {schedule!r}")
     for name, beta in (("b1", b1), ("b2", b2)):
