@@ -1,0 +1,167 @@
+"""Distillation: the loss from probabilities, its gradient in closed form and by differences, the teacher a constant."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from afm_ref import losses
+from afm_ref.losses import Batch
+from afm_ref.pretraining import distillation as distil
+from afm_ref.transformer import Causal, Params, forward, hidden, init
+from tests.pretraining.small_models import CFG, batch, params64
+
+TEACHER_CFG = dataclasses.replace(CFG, d_ff=20, n_layers=1)
+
+
+def gradient(function, *arguments):
+    """Return the gradient with respect to the first argument, in float64."""
+    quickly = {"xla_backend_optimization_level": 0}  # to compile takes longer than to run
+    with jax.enable_x64(True):
+        return np.asarray(jax.jit(jax.grad(function), compiler_options=quickly)(*jax.tree.map(jnp.asarray, arguments)))
+
+
+def probabilities(params, one, cfg=CFG):
+    z = np.asarray(forward(params, one.tokens, cfg, None, Causal(one.documents)))
+    return np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+
+
+def taught_batch(seed=5):
+    one = batch()
+    return distil.Taught(one, np.random.default_rng(seed).integers(0, CFG.vocab_size, (2, 6), dtype=np.int32))
+
+
+def test_the_loss_by_hand():
+    """Three tokens of probability 1/2, 1/4, 1/4: the teacher's is the second, the true one the first or the second."""
+    z = np.log([0.5, 0.25, 0.25])
+    assert 0.9 * np.log(4) + 0.1 * np.log(2) == pytest.approx(1.9 * np.log(2))  # 0.9 * 2 + 0.1 * 1 bits
+    cfg = dataclasses.replace(CFG, n_layers=1, vocab_size=3)
+    flat = jax.tree.map(lambda m: m * 0, params64(0, cfg))  # every layer adds 0, and so does the embedding
+    flat = flat._replace(unembed=np.outer(z, np.ones(8)) / 8, final_norm=np.ones(8), embed=np.ones((3, 8)))
+    tokens = np.zeros((1, 2), np.int32)
+    for true, bits in ((0, 0.9 * 2 + 0.1 * 1), (1, 2.0)):
+        one = distil.Taught(Batch(tokens, tokens + true, np.ones((1, 2))), tokens + 1)
+        total, count = distil.mixed_target(flat, one, dataclasses.replace(cfg, tie_embeddings=False))
+        assert total == pytest.approx(2 * bits * np.log(2), rel=1e-5) and count == 2  # rms_norm's eps of 1e-5
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 1.0])
+def test_it_is_the_cross_entropy_with_the_mixed_target(share):
+    """The target written out over all V tokens; a target of weight 0 (padding) is in neither sum nor count."""
+    params, taught = params64(), taught_batch()
+    one, teacher = taught
+    p, eye = probabilities(params, one), np.eye(CFG.vocab_size)
+    q = share * eye[teacher] + (1 - share) * eye[one.targets]
+    total, count = distil.mixed_target(params, taught, CFG, share)
+    assert total == pytest.approx(-(one.weights[..., None] * q * np.log(p)).sum(), rel=1e-12)
+    assert count == one.weights.sum() == 10
+    kept = one.weights > 0
+    other = distil.Taught(one._replace(targets=np.where(kept, one.targets, 0)), np.where(kept, teacher, 0))
+    assert distil.mixed_target(params, other, CFG, share)[0] == pytest.approx(total, rel=1e-14)
+
+
+def test_share_0_is_next_token_and_share_1_never_sees_the_truth():
+    params, taught = params64(), taught_batch()
+    one, teacher = taught
+    assert distil.mixed_target(params, taught, CFG, 0.0)[0] == pytest.approx(losses.next_token(params, one, CFG)[0])
+    lied = distil.Taught(one._replace(targets=(one.targets + 1) % CFG.vocab_size), teacher)
+    assert distil.mixed_target(params, lied, CFG, 1.0)[0] == distil.mixed_target(params, taught, CFG, 1.0)[0]
+
+
+def test_the_gradient_is_p_less_q():
+    """With respect to the logits. An untied output matrix passes it on: d/dU = sum_t (p_t - q_t) x_t^T."""
+    cfg, one = dataclasses.replace(CFG, tie_embeddings=False), taught_batch()
+    params = params64(0, cfg)
+    got = gradient(
+        lambda u, *rest: distil.mixed_target(rest[0]._replace(unembed=u), rest[1], cfg)[0], params.unembed, params, one
+    )
+    one, teacher = one
+    x, _ = hidden(params, one.tokens, cfg, attend=Causal(one.documents))
+    eye = np.eye(cfg.vocab_size)
+    q = 0.9 * eye[teacher] + 0.1 * eye[one.targets]
+    change = (probabilities(params, one, cfg) - q) * one.weights[..., None]
+    np.testing.assert_allclose(got, np.einsum("btv,btd->vd", change, x), atol=1e-12)
+
+
+def with_gain(params, gain):
+    return params._replace(final_norm=gain)
+
+
+def test_the_gradient_by_finite_differences():
+    params, one = params64(), taught_batch()
+    found = gradient(lambda w, p, b: distil.mixed_target(with_gain(p, w), b, CFG)[0], params.final_norm, params, one)
+    for i, bump in enumerate(1e-6 * np.eye(CFG.d_model)):
+        up, down = (distil.mixed_target(with_gain(params, params.final_norm + d), one, CFG)[0] for d in (bump, -bump))
+        assert found[i] == pytest.approx((up - down) / 2e-6, abs=1e-7)
+
+
+def test_a_perfect_student_of_a_teacher_who_errs_keeps_the_entropy_of_the_mix():
+    """Where teacher and truth differ the best student has 0.9 and 0.1: -0.9 ln 0.9 - 0.1 ln 0.1 = 0.325 nats."""
+    z = np.log(np.array([0.9, 0.1, 1e-12]))
+    log_probs = 0.9 * distil.token_log_probs(z, np.array(0)) + 0.1 * distil.token_log_probs(z, np.array(1))
+    assert -log_probs == pytest.approx(0.3251, abs=1e-4)
+    for other in ([0.95, 0.05, 0.0], [0.8, 0.1, 0.1], [0.5, 0.5, 0.0]):
+        assert -0.9 * np.log(other[0]) - 0.1 * np.log(other[1]) > 0.3251
+
+
+def test_top_tokens_equal_the_argmax_of_all_logits():
+    """A uniform teacher, whose logits are all equal, names token 0, the lowest of the equals."""
+    teacher, one = params64(3, TEACHER_CFG), batch()
+    got = distil.top_tokens(teacher, one, TEACHER_CFG)
+    assert got.shape == one.tokens.shape and np.issubdtype(got.dtype, np.integer)
+    assert np.array_equal(got, probabilities(teacher, one, TEACHER_CFG).argmax(-1)) and len(np.unique(got)) > 2
+    uniform = teacher._replace(embed=teacher.embed * 0)
+    assert not np.asarray(distil.top_tokens(uniform, one, TEACHER_CFG)).any()
+
+
+def test_the_teacher_inside_the_loss_is_the_one_beside_the_batch():
+    params, teacher, one = params64(), params64(3, TEACHER_CFG), batch()
+    beside = distil.Taught(one, probabilities(teacher, one, TEACHER_CFG).argmax(-1))
+    inside = distil.distillation(params, one, CFG, teacher, TEACHER_CFG)
+    assert inside[0] == pytest.approx(distil.mixed_target(params, beside, CFG)[0], rel=1e-14) and inside[1] == 10
+    assert inside[0] != pytest.approx(distil.distillation(params, one, CFG, teacher, TEACHER_CFG, 0.1)[0], rel=1e-3)
+
+
+def test_no_gradient_reaches_the_teacher():
+    """A model that teaches itself learns what it would from its own tokens written down."""
+    params, one = params64(), batch()
+    beside = distil.Taught(one, np.asarray(distil.top_tokens(params, one, CFG)))
+    gain = params.final_norm
+
+    def self_taught(w, p, b):
+        return distil.distillation(with_gain(p, w), b.batch, CFG, with_gain(p, w), CFG)[0]
+
+    told = gradient(lambda w, p, b: distil.mixed_target(with_gain(p, w), b, CFG)[0], gain, params, beside)
+    np.testing.assert_allclose(gradient(self_taught, gain, params, beside), told, atol=1e-14)
+    assert np.abs(told).min() > 1e-3
+
+
+def test_tokens_in_the_batch_are_the_teachers():
+    teacher = params64(3, TEACHER_CFG)
+    made = [batch(seed=s) for s in range(2)]
+    of_step = distil.taught(lambda step: made[step], teacher, TEACHER_CFG)
+    for step in (1, 0, 1):
+        found = of_step(step)
+        assert found.batch is made[step]
+        assert np.array_equal(found.teacher, probabilities(teacher, made[step], TEACHER_CFG).argmax(-1))
+
+
+def test_another_vocabulary_is_refused():
+    larger = dataclasses.replace(CFG, vocab_size=9)
+    teacher = init(larger, 0)
+    with pytest.raises(ValueError, match="the teacher knows 9 tokens and the student 7"):
+        distil.distillation(params64(), batch(), CFG, teacher, larger)
+    a, b = SimpleNamespace(token_bytes=[b"a", b"b"]), SimpleNamespace(token_bytes=[b"b", b"a"])
+    distil.check_vocabularies(CFG, CFG, a, a)
+    distil.check_vocabularies(CFG, CFG, a, None)
+    with pytest.raises(ValueError, match="of two different tokenizers"):
+        distil.check_vocabularies(CFG, CFG, a, b)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_share_outside_0_to_1_is_refused(share):
+    with pytest.raises(ValueError, match="share is the teacher's part"):
+        distil.mixed_target(Params(None, (), None), distil.Taught(None, None), CFG, share)
