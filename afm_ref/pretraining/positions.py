@@ -1,0 +1,99 @@
+"""Loss by position: how well a model predicts the tokens early and late in long documents, and beyond its window."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .._typing import Array, Float, Int
+from ..config import AFMConfig
+from ..data.tokenizer import BOS
+from ..losses import token_log_probs
+from ..transformer import Params, forward
+
+
+class ByPosition(NamedTuple):
+    """Mean nats a token in bins of positions: bin i holds the targets edges[i] + 1 .. edges[i + 1] of each document."""
+
+    edges: Int[Array, " bins_plus_1"]
+    nats: Float[Array, " bins"]
+    counts: Int[Array, " bins"]  # targets in each bin, over all documents
+
+
+def loss_by_position(params: Params, cfg: AFMConfig, documents, tok, length: int, bins=16) -> ByPosition:
+    """Return the mean nats at each position of documents longer than `length` tokens, each alone in its row.
+
+        nats(bin) = mean over documents d and positions t in the bin of -log p(x_dt | <bos> x_d1 .. x_d,t-1)
+
+    No packing: position t is t tokens behind the document's beginning. Documents that are not longer are left out.
+    bins: how many equal ones, or their edges 0 = e_0 < ... = length. Raises ValueError if no document is long enough.
+
+    Source: how long-context models are compared, for example Xiong et al. 2023 [standard].
+    Test: tests/pretraining/test_stages.py::test_loss_by_position_by_hand
+    """
+    edges = _edges(bins, length)
+    rows = long_rows(documents, tok, length)
+    if not len(rows):
+        raise ValueError(f"no document is longer than {length} tokens: give a shorter length or longer documents")
+    nats = token_nats(params, cfg, rows)  # [documents, length]
+    sums = np.add.reduceat(nats.sum(axis=0, dtype=np.float64), edges[:-1])
+    counts = np.diff(edges) * len(rows)
+    return ByPosition(edges, sums / counts, counts)
+
+
+def long_rows(documents, tok, length: int) -> Int[Array, "documents T_plus_1"]:
+    """Return <|bos|> and the first `length` tokens of each document that has more than that."""
+    encoded = (tok.encode(document.text, markers=document.markers) for document in documents)
+    rows = [np.concatenate([[BOS], ids[:length]]) for ids in encoded if len(ids) > length]
+    return np.array(rows, np.int32).reshape(len(rows), length + 1)
+
+
+def token_nats(params: Params, cfg: AFMConfig, rows: Int[Array, "rows T_plus_1"]) -> Float[Array, "rows T"]:
+    """Return -log p of every token of the rows but the first, a row at a time: long ones are large."""
+    import jax
+
+    def nats(params, row):
+        return -token_log_probs(forward(params, row[None, :-1], cfg), row[None, 1:])[0]
+
+    compiled, params = jax.jit(nats), jax.device_put(params)
+    return np.array([compiled(params, row) for row in rows])
+
+
+class AnswerLoss(NamedTuple):
+    """One answer of a long document: how far back it was told, in tokens, and how the model did on its tokens."""
+
+    distance: int
+    nats: float  # a token
+    right: float  # share of its tokens that were the most likely
+
+
+def answer_losses(params: Params, cfg: AFMConfig, documents) -> list[AnswerLoss]:
+    """Return each answer's loss in `data.long_qa` documents, with the tokens before it given (teacher forcing).
+
+    Documents are padded to the longest. Chance, for a digit, is ln 10 = 2.303 nats and 0.1 right.
+
+    Source: none; the documents and the measure are ours [ours].
+    Test: tests/pretraining/test_stages.py::test_answers_are_measured_where_they_stand
+    """
+    import jax
+
+    longest = max(len(d.tokens) for d in documents)
+
+    def judged(params, row):
+        logits = forward(params, row[None, :-1], cfg)
+        return -token_log_probs(logits, row[None, 1:])[0], logits[0].argmax(axis=-1) == row[1:]
+
+    compiled, params, found = jax.jit(judged), jax.device_put(params), []
+    for document in documents:
+        row = np.pad(document.tokens, (0, longest - len(document.tokens)))
+        nats, right = map(np.asarray, compiled(params, row))
+        for answer in document.answers:
+            at = slice(answer.asked[0] - 1, answer.asked[1] - 1)  # row[t + 1] is the target of t
+            found.append(AnswerLoss(answer.distance, float(nats[at].mean()), float(right[at].mean())))
+    return found
+
+
+def _edges(bins, length):
+    edges = np.linspace(0, length, bins + 1).round().astype(int) if isinstance(bins, int) else np.asarray(bins)
+    if len(edges) < 2 or edges[0] != 0 or edges[-1] != length or (np.diff(edges) < 1).any():
+        raise ValueError(f"bins {bins} must give edges that rise from 0 to {length}, the length")
+    return edges

@@ -1,0 +1,232 @@
+"""Pre-training in three stages: core, continued, context lengthening. A stage is data, and `run` runs them in order.
+
+What changes between stages: the window, the mixture, learning rate and decay, and at the last the base of RoPE. What
+does not: the weights, which are handed on as they are.
+"""
+
+import dataclasses
+import math
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..config import AFMConfig
+from ..data.mixing import mix
+from ..losses import next_token
+from ..training import fit
+from .optimizer import afm_optimizer, mup_scales, warmup_cosine
+
+NAMES = ("core", "continued", "lengthening")
+
+
+def rope_base(base: float, T_train: int, T: int) -> float:
+    """Return the RoPE base for windows of T tokens of a model trained with `base` on windows of T_train.
+
+        base' = base^( ln(T / 2 pi) / ln(T_train / 2 pi) )        500000, 8192, 32768 -> 6,315,089
+
+    Pair i of H/2 turns by base^(-2 i / H) a position, so its wavelength is 2 pi base^(2 i / H). The pairs below the
+    critical dimension, 2 i / H < ln(T_train / 2 pi) / ln(base), complete a turn within the window in training; those
+    above have not seen all of their angles. base' is the one at which that same share of the pairs completes a turn
+    within T. Raises ValueError for a base of at most 1 or windows of at most 2 pi tokens.
+
+    Source: Liu et al. 2023 "Scaling laws of RoPE-based extrapolation" [standard]; the base 6,315,089 of TR24
+        section 3.2 [confirmed], which the rule gives to the digit [inferred].
+    Test: tests/pretraining/test_stages.py::test_the_rule_gives_the_published_base,
+        tests/pretraining/test_stages.py::test_the_rule_keeps_the_share_of_pairs_that_turn
+    """
+    if not base > 1 or min(T_train, T) <= 2 * math.pi:
+        raise ValueError(f"base {base} must be above 1, and windows {T_train} and {T} above 2 pi tokens")
+    return base ** (math.log(T / (2 * math.pi)) / math.log(T_train / (2 * math.pi)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stage of pre-training; `weights` is its mixture {part: weight}, empty where it is not known.
+
+    The learning rate rises linearly over warmup_steps and falls along a cosine to `final` of its peak.
+
+    Source: TR24 section 3.2 (three stages) [confirmed].
+    Test: tests/pretraining/test_stages.py::test_a_stage_changes_what_it_should_and_nothing_else
+    """
+
+    name: str
+    steps: int
+    seq_len: int
+    batch_size: int
+    learning_rate: float
+    warmup_steps: int
+    final: float
+    weight_decay: float
+    rope_theta: float
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in ("steps", "seq_len", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"stage {self.name}: {name} is {getattr(self, name)}, give at least 1")
+        self.schedule  # noqa: B018 - refuses a bad warm-up
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the stage trains on."""
+        return self.steps * self.batch_size * self.seq_len
+
+    @property
+    def schedule(self):
+        """The factor of the learning rate and of the decay, a function of the stage's own step."""
+        return warmup_cosine(self.warmup_steps, self.steps, self.final)
+
+    def config(self, cfg: AFMConfig) -> AFMConfig:
+        """Return the model of this stage: cfg with its RoPE base."""
+        return dataclasses.replace(cfg, rope_theta=float(self.rope_theta))
+
+
+def apple_stages() -> tuple[Stage, Stage, Stage]:
+    """Return the stages of AFM-server as published; where they are silent, what `APPLE_STATED` tags "ours".
+
+    375,509 steps of 4096 rows and 4096 tokens, 29,802 of 8192, 745 of 32,768. The mixtures are not stated.
+
+    Source: TR24 section 3.2 [confirmed]; steps follow from tokens if the batch stays at 4096 rows [ours].
+    Test: tests/pretraining/test_stages.py::test_apple_stages_hold_the_published_numbers
+    """
+    core = Stage("core", 375_509, 4096, 4096, 0.01, 5000, 0.005, 3.16e-4, 500_000)
+    continued = Stage("continued", 29_802, 8192, 4096, 3e-4, 1000, 0.001, 1e-5, 500_000)
+    lengthening = Stage("lengthening", 745, 32_768, 4096, 3e-4, 0, 0.001, 1e-5, 6_315_089)
+    return core, continued, lengthening
+
+
+# How each field of apple_stages is known, a tag a stage. "derived": from the tokens, the rows and the window.
+APPLE_STATED = {
+    "tokens": ("confirmed", "confirmed", "confirmed"),
+    "steps": ("derived", "derived, batch ours", "derived, batch ours"),
+    "seq_len": ("confirmed", "confirmed", "confirmed"),
+    "batch_size": ("confirmed", "ours", "ours"),
+    "learning_rate": ("confirmed", "confirmed", "ours"),
+    "warmup_steps": ("confirmed", "confirmed", "ours"),
+    "final": ("confirmed", "confirmed", "ours"),
+    "weight_decay": ("confirmed", "confirmed", "ours"),
+    "rope_theta": ("confirmed", "confirmed", "confirmed"),
+    "weights": ("not stated", "not stated", "not stated"),
+}
+APPLE_TOKENS = {"core": 6.3e12, "continued": 1e12, "lengthening": 100e9}
+
+
+def tiny_stages(
+    mixtures: Mapping[str, Mapping[str, float]],
+    steps: Mapping[str, int] | None = None,
+    seq_len: int = 128,
+    batch_size: int = 16,
+    learning_rate: float = 0.006,
+    rope_theta: float = 500_000.0,
+    change_base: bool = True,
+) -> tuple[Stage, Stage, Stage]:
+    """Return Apple's stages in miniature: windows 1 : 2 : 8, learning rates 1 : 0.03 : 0.03, finals, decay, the rule.
+
+    mixtures: {stage name: {part: weight}}. steps: {stage name: steps}, by default 70 : 20 : 10 of 600 (ours: by
+    Apple's tokens the last would be under 2%). The tokens of a step stay about the same (ours): rows fall as windows
+    grow. Warm-up is a twentieth of each stage (ours). change_base False leaves RoPE as it is in the last stage.
+
+    Source: TR24 section 3.2 (the ratios) [confirmed]; all that is called ours above [ours].
+    Test: tests/pretraining/test_stages.py::test_the_miniature_has_apples_ratios
+    """
+    steps = {"core": 420, "continued": 120, "lengthening": 60} if steps is None else steps
+    stages = []
+    for name, apple in zip(NAMES, apple_stages()):
+        times = apple.seq_len // 4096
+        base = rope_base(rope_theta, 2 * seq_len, 8 * seq_len) if name == "lengthening" and change_base else rope_theta
+        stages.append(
+            Stage(
+                name, steps[name], times * seq_len, max(1, batch_size // times),
+                learning_rate * apple.learning_rate / 0.01, steps[name] // 20, apple.final, apple.weight_decay, base,
+                dict(mixtures[name]),
+            )
+        )  # fmt: skip
+    return tuple(stages)
+
+
+class Pretrained(NamedTuple):
+    """What `run` returns: the weights, the model of the last stage, {stage: history}, the optimizer's last state."""
+
+    params: Any
+    cfg: AFMConfig
+    histories: dict
+    optimizer_state: Any
+
+
+def run(
+    params,
+    cfg: AFMConfig,
+    stages: Sequence[Stage],
+    rows: Callable[[int], Mapping],
+    seed: int = 0,
+    *,
+    loss: Callable | None = None,
+    optimizer: str = "fresh",
+    evaluate: Callable | None = None,
+    checkpoint=None,
+    announce: Callable | None = None,
+    **options,
+) -> Pretrained:
+    """Return the model after all stages, each trained by `training.fit` on its own mixture, window and schedule.
+
+    rows(seq_len) -> {part: Packed} of that length. loss(stage, cfg) -> a loss (params, batch) -> (sum, count), by
+    default the next token's. evaluate(stage, cfg) -> a function as fit takes it. announce(stage) is called before each.
+
+    optimizer "fresh" begins each stage with empty moments; "carried" hands them on, with the new schedule counted
+    from the stage's first step. What Apple did is not stated; fresh is ours, for a warm-up begins every stage.
+
+    checkpoint, a folder, holds one of fit's for each stage. The same call with it continues wherever it was stopped,
+    in or between stages, to the same numbers, bit for bit. options go to fit (checkpoint_every, progress, ...).
+
+    Source: TR24 section 3.2 (the stages) [confirmed]; the loop is ours [ours].
+    Test: tests/pretraining/test_stages.py::test_stopped_anywhere_continues_to_the_same_numbers,
+        tests/pretraining/test_stages.py::test_a_stage_changes_what_it_should_and_nothing_else
+    """
+    _check_run(stages, optimizer)
+    loss = loss or (lambda stage, cfg: partial(next_token, cfg=cfg))
+    histories, state = {}, None
+    for number, stage in enumerate(stages):
+        if announce is not None:
+            announce(stage)
+        cfg = stage.config(cfg)
+        carried = state if optimizer == "carried" else None
+        result = fit(
+            params,
+            loss(stage, cfg),
+            mix(rows(stage.seq_len), stage.weights, stage.batch_size, (seed, zlib.crc32(stage.name.encode()))),
+            _optimizer(stage, cfg, 0 if carried is None else int(carried.count)),
+            stage.steps,
+            optimizer_state=carried,
+            evaluate=None if evaluate is None else evaluate(stage, cfg),
+            checkpoint=None if checkpoint is None else Path(checkpoint) / f"{number}_{stage.name}",
+            settings={"stage": dataclasses.asdict(stage), "rope_theta": cfg.rope_theta},
+            **options,
+        )
+        params, histories[stage.name], state = result.params, result.history, result.optimizer_state
+    return Pretrained(params, cfg, histories, state)
+
+
+@dataclasses.dataclass(frozen=True)
+class Later:
+    """A schedule that begins after `steps` steps, for an optimizer whose count is carried on."""
+
+    schedule: Callable
+    steps: int
+
+    def __call__(self, step):
+        return self.schedule(step - self.steps)
+
+
+def _optimizer(stage, cfg, steps_before):
+    schedule = Later(stage.schedule, steps_before) if steps_before else stage.schedule
+    return afm_optimizer(stage.learning_rate, schedule, stage.weight_decay, update_scale=mup_scales(cfg))
+
+
+def _check_run(stages, optimizer):
+    names = [stage.name for stage in stages]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"run needs stages, each of its own name, got {names}")
+    if optimizer not in ("fresh", "carried"):
+        raise ValueError(f"optimizer must be 'fresh' or 'carried', got {optimizer!r}")
