@@ -8,7 +8,7 @@ from typing import Any
 Array = Any  # a numpy.ndarray, a jax.Array or a tracer: the code asks only for the array API
 
 try:
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Bool, Float, Int, UInt
 except ImportError:  # pragma: no cover - exercised by tests/transformer/test_imports.py in a bare environment
 
     class _Shapeless:
@@ -17,6 +17,6 @@ except ImportError:  # pragma: no cover - exercised by tests/transformer/test_im
         def __class_getitem__(cls, item):
             return Any
 
-    Bool = Float = Int = _Shapeless
+    Bool = Float = Int = UInt = _Shapeless
 
-__all__ = ["Array", "Bool", "Float", "Int"]
+__all__ = ["Array", "Bool", "Float", "Int", "UInt"]

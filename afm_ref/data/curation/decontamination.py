@@ -19,7 +19,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..._typing import Array, Int
+from ..._typing import Array, UInt
 from .. import overlap
 from ..corpora import Document
 from .steps import Dropped
@@ -48,7 +48,7 @@ class Benchmarks:
         if not self.runs or not len(self.runs[0]):
             raise ValueError(f"no benchmark text has {low} words: nothing would ever be dropped")
 
-    def collisions(self, text: str) -> Int[Array, " hits"]:
+    def collisions(self, text: str) -> UInt[Array, " hits"]:
         """Return the different hashes of the runs that a text shares with the benchmarks, uint64, in order.
 
         A run of n words can be shared only where its first n - 1 words are: so the longer runs are looked up in few
@@ -68,7 +68,7 @@ class Benchmarks:
         return np.unique(np.concatenate(hits))
 
 
-def word_hashes(text: str) -> Int[Array, " words"]:
+def word_hashes(text: str) -> UInt[Array, " words"]:
     """Return a 64-bit hash of each word of a text, the same in every process and on every machine.
 
     Source: none [ours].

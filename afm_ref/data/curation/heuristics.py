@@ -81,7 +81,7 @@ def alphabetic_share(text: str) -> float:
 def repeated_lines(text: str) -> float:
     """Return the share of lines that say what a line before them said."""
     lines = _lines(text)
-    return 1 - len(set(lines)) / max(1, len(lines))
+    return (len(lines) - len(set(lines))) / max(1, len(lines))
 
 
 def repeated_pair(text: str) -> float:

@@ -26,7 +26,7 @@ MATHS_SYMBOLS = re.compile(
     r"[=+^±\u00d7÷√∑∏∫∂∇∈∉∀∃≤≥≠≈≡∞πθλ²³]"
     r"|\\(?:frac|sum|int|sqrt|alpha|beta|mathbb|cdot|leq|geq)\b"
 )
-MATHS_DENSITY = 0.04  # such symbols to a word
+MATHS_DENSITY = 0.1  # such symbols to a word
 
 
 def language(name: str) -> str | None:

@@ -178,7 +178,7 @@ def worked_sum(rng) -> str:
     sums = (
         f"Let {x} = {a} + {b} = {a + b}. Then {x}² = {a + b}² = {(a + b) ** 2}, and {x}² ≥ 0.",
         f"∑ of {x} from 1 to {a} = {a} ({a} + 1) / 2 = {a * (a + 1) // 2}, so {y} = {(a + 1) / 2} on average.",
-        f"\\frac{{{a}}}{{{b}}} + \\frac{{{b}}}{{{a}}} = \\frac{{{a * a + b * b}}}{{{a * b}}} ≥ 2 whatever {x} and {y} are.",
+        f"\\frac{{{a}}}{{{b}}} + \\frac{{{b}}}{{{a}}} = \\frac{{{a * a + b * b}}}{{{a * b}}} ≥ 2 for all {x}, {y}.",
         f"Solve {a}{x} + {b} = {y}: {a}{x} = {y} - {b}, hence {x} = ({y} - {b}) / {a}.",
         f"∫ {a}{x}² d{x} = {a}/3 {x}³ + C; from 0 to {b} it is {a * b**3}/3 ≈ {a * b**3 / 3:.1f}.",
         f"Since {x} ≡ {a % 7} and {y} ≡ {b % 7} modulo 7, {x} + {y} ≡ {(a + b) % 7} and {x}{y} ≡ {a * b % 7}.",

@@ -1,0 +1,170 @@
+"""The classifier of quality that ships, and how well it and the extraction of pages do: numbers of chapter 2.
+
+    python -m experiments.curation_quality               # call it again to resume; about 4 CPU-minutes
+    python -m experiments.curation_quality --seeds 1 --each 20 --steps 20 --pages 10 --folder runs/quality_smoke \\
+        --no-ship
+
+Good is prose of the standard library: reference topics and docstrings. Junk is of junk.REAL and junk.GENERATED; the
+latter is model-written. Documents, so modules and topics, are on one side each; held-out junk of a generated kind is
+drawn anew, but from the same sentences: it is easier than it looks. Three harder questions:
+  without_<kind>   the classifier that never saw a kind: how much of that kind does it drop?
+  unseen           of the shipped classifier: log lines and terms of use, which none ever saw
+  everyday         good text of another style, generated: how much of it is kept?
+Extraction: pages around bodies that are known, with and without main_content, by style.
+"""
+
+import argparse
+import json
+import zlib
+from collections import defaultdict
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from afm_ref.data import corpora, tasks
+from afm_ref.data.curation import html, junk, pages, planting, quality
+
+from . import _record
+
+THRESHOLD = quality.Quality.threshold
+HELD_OUT = 0.3
+TRAINED = (*junk.REAL, *junk.GENERATED)
+EVERYDAY_MESSAGES = 12  # to a text
+
+
+def arguments(line=None):
+    """Return the command line's options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = partial(parser.add_argument, help="default: %(default)s")
+    add("--seeds", type=int, default=3)
+    add("--first-seed", type=int, default=0)
+    add("--each", type=int, default=250, help="texts of a kind of junk, at most (default: %(default)s)")
+    add("--steps", type=int, default=400)
+    add("--pages", type=int, default=200, help="pages of each style (default: %(default)s)")
+    add("--folder", type=Path, default=Path("runs/curation_quality"))
+    parser.add_argument("--no-ship", action="store_true", help="record nothing, ship nothing")
+    return parser.parse_args(line)
+
+
+def is_held_out(document, seed: int) -> bool:
+    """Return whether a document is on the held-out side of a seed, by its name: all its pieces with it."""
+    return zlib.crc32(f"{seed}:{document.name}".encode()) < HELD_OUT * 2**32
+
+
+@cache
+def sources():
+    """Return (good documents, real junk) of the running Python."""
+    good = [d for d in corpora.embedded(progress=False) if d.source in ("topics", "docstrings")]
+    return good, junk.real()
+
+
+def texts_of(seed: int, held_out: bool, each: int) -> dict[str, list[str]]:
+    """Return {"good" or kind of junk: texts} of one side."""
+    rng, found = np.random.default_rng((seed, held_out)), defaultdict(list)
+    good, real = sources()
+    for document in good + real:
+        if is_held_out(document, seed) == held_out:
+            kind = document.source if document.source in junk.REAL else "good"
+            found[kind] += [piece.text for piece in junk.chunks(document)]
+    for kind in junk.REAL:
+        found[kind] = [found[kind][i] for i in rng.permutation(len(found[kind]))[:each]]
+    for kind in (*junk.GENERATED, *(junk.UNSEEN if held_out else ())):
+        originals = rng.integers(len(found["good"]), size=each)
+        found[kind] = [junk.generate(kind, rng, found["good"][i]) for i in originals]
+    return dict(found)
+
+
+def everyday(count: int, seed: int) -> list[str]:
+    """Return generated everyday text, some messages to a text."""
+    messages = [d.text.strip() for d in tasks.everyday_documents(count * EVERYDAY_MESSAGES, seed, "held_out")]
+    return ["\n\n".join(messages[i::count]) for i in range(count)]
+
+
+def trained(texts: dict, kinds, steps: int) -> quality.Classifier:
+    """Return the classifier of good texts against some kinds of junk."""
+    junk_texts = [text for kind in kinds for text in texts.get(kind, [])]
+    labels = [1] * len(texts["good"]) + [0] * len(junk_texts)
+    return quality.train(texts["good"] + junk_texts, labels, steps=steps)
+
+
+def judged(classifier, texts: dict, kinds=TRAINED) -> dict:
+    """Return accuracy, AUC and the share of each kind on the right side of the threshold, on held-out texts."""
+    scores = {kind: classifier.scores(texts[kind]) for kind in ("good", *kinds) if texts.get(kind)}
+    all_scores = np.concatenate(list(scores.values()))
+    labels = np.concatenate([np.full(len(s), int(kind == "good")) for kind, s in scores.items()])
+    right = {kind: float(np.mean((s >= THRESHOLD) == (kind == "good"))) for kind, s in scores.items()}
+    correct = float(np.mean((all_scores >= THRESHOLD) == labels))
+    return {"accuracy": correct, "auc": quality.area(all_scores, labels), "right": right} | {
+        "texts": {kind: len(s) for kind, s in scores.items()}
+    }
+
+
+def full_run(seed: int, each: int, steps: int, asset: Path) -> dict:
+    """Return how the classifier of all kinds does, its ROC, and its scores; write it to `asset`."""
+    held_out = texts_of(seed, True, each)
+    quality.save(trained(texts_of(seed, False, each), TRAINED, steps), asset)
+    classifier = quality.load(asset)  # as shipped: in 16 bits
+    scores = {kind: classifier.scores(texts).round(4).tolist() for kind, texts in held_out.items() if texts}
+    scores["everyday"] = classifier.scores(everyday(each, seed)).round(4).tolist()
+    extra = {kind: float(np.mean(np.array(scores[kind]) < THRESHOLD)) for kind in junk.UNSEEN}
+    kept = float(np.mean(np.array(scores["everyday"]) >= THRESHOLD))
+    return judged(classifier, held_out) | {"unseen_dropped": extra, "everyday_kept": kept, "scores": scores}
+
+
+def without_run(seed: int, kind: str, each: int, steps: int) -> dict:
+    """Return the share of a kind that is dropped by the classifier that never saw it, and of good texts kept."""
+    held_out = texts_of(seed, True, each)
+    classifier = trained(texts_of(seed, False, each), [k for k in TRAINED if k != kind], steps)
+    right = judged(classifier, held_out, (kind,))["right"]
+    return {"dropped": right.get(kind), "good_kept": right["good"]}
+
+
+def extraction_run(seed: int, count: int) -> dict:
+    """Return the mean precision and recall of words by style of page, with and without main_content."""
+    rng, found = np.random.default_rng((seed, 7)), {}
+    stock = planting.Stock.of(sources()[0] + [corpora.Document("pass\n", "code", "none")], rng)
+    for style in pages.STYLES:
+        bodies = [stock.body(rng, "web") for _ in range(count)]
+        made = [pages.page(rng, planting.title(rng), body, style) for body in bodies]
+        for main in (True, False):
+            pairs = [html.agreement(html.extract(page, main), body) for page, body in zip(made, bodies, strict=True)]
+            precision, recall = np.mean(pairs, axis=0)
+            found[f"{style}, {'main content' if main else 'all text'}"] = {
+                "precision": round(float(precision), 4),
+                "recall": round(float(recall), 4),
+            }
+    return found
+
+
+def jobs_of(a) -> dict:
+    """Return {key: function} of all runs."""
+    jobs = {}
+    for seed in range(a.first_seed, a.first_seed + a.seeds):
+        jobs[f"full_{seed}"] = partial(full_run, seed, a.each, a.steps, a.folder / f"quality_{seed}.safetensors")
+        jobs[f"extraction_{seed}"] = partial(extraction_run, seed, a.pages)
+        for kind in TRAINED:
+            name = f"without_{kind.replace(' ', '_')}_{seed}"
+            jobs[name] = partial(without_run, seed, kind, a.each, a.steps)
+    return jobs
+
+
+def main():
+    """Run what has not been run yet, record, ship the classifier of the first seed."""
+    a = arguments()
+    a.folder.mkdir(parents=True, exist_ok=True)
+    runs = _record.finished(jobs_of(a), a.folder)
+    for key, run in runs.items():
+        print(key, json.dumps({name: value for name, value in run.items() if name != "scores"}))
+    if not a.no_ship:
+        seeds = list(range(a.first_seed, a.first_seed + a.seeds))
+        for seed in seeds[1:]:
+            del runs[f"full_{seed}"]["scores"]  # of one seed, for the figure
+        numbers = {"cpu_minutes": round(sum(r["cpu_s"] for r in runs.values()) / 60, 1), "runs": runs}
+        config = _record.config_of(a) | {"threshold": THRESHOLD, "features": quality.FEATURES}
+        print(_record.save("curation_quality", "python -m experiments.curation_quality", config, seeds, numbers))
+        quality.save(quality.load(a.folder / f"quality_{seeds[0]}.safetensors"), quality.SHIPPED)
+
+
+if __name__ == "__main__":
+    main()
