@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from ..corpora import Document
 
 SHARD = re.compile(r"part-(\d{5,})\.jsonl\.gz")
+DROPPED = re.compile(r"dropped-(\d{5,})\.jsonl\.gz")
 FIELDS = ("name", "source", "text")
 BUFFER_BYTES = 2**16
 
@@ -19,6 +21,11 @@ BUFFER_BYTES = 2**16
 def path_of(folder, number: int) -> Path:
     """Return where a folder has its shard of this number."""
     return Path(folder) / f"part-{number:05}.jsonl.gz"
+
+
+def dropped_path(folder, number: int) -> Path:
+    """Return where a folder has the lines on what was dropped of a chunk."""
+    return Path(folder) / f"dropped-{number:05}.jsonl.gz"
 
 
 def write(path, documents: Iterable[Document]) -> int:
@@ -50,6 +57,13 @@ def write_lines(path, rows: Iterable[dict]) -> int:
         raise ValueError(f"nothing to write into {path}: a shard has at least one document")
     os.replace(partial, path)
     return count
+
+
+def copy(path, target) -> None:
+    """Copy a shard, whole or not at all."""
+    partial = Path(target).with_name(Path(target).name + ".part")
+    shutil.copyfile(path, partial)
+    os.replace(partial, target)
 
 
 def read(folder) -> Iterator[Document]:

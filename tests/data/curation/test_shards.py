@@ -38,11 +38,11 @@ def test_same_documents_same_bytes(tmp_path):
 def test_reading_streams(tmp_path):
     """The first document comes before the broken end is met."""
     path = shards.path_of(tmp_path, 0)
-    shards.write(path, [Document("x" * 9, "web", str(i)) for i in range(40_000)])
+    shards.write(path, [Document("x" * 9, "web", str(i)) for i in range(3_000)])
     path.write_bytes(path.read_bytes()[:-20])
     stream = shards.read(tmp_path)
     assert next(stream).name == "0"
-    with pytest.raises(ValueError, match=r"part-00000.jsonl.gz, after line \d{4,}: cut off"):
+    with pytest.raises(ValueError, match=r"part-00000.jsonl.gz, after line \d{3,}: cut off"):
         list(stream)
 
 
