@@ -37,6 +37,8 @@ RECENT = 500  # originals of copies are drawn from so many: what is held in memo
 PYDOC_SHARE = 0.03  # of the bytes, as far as there are such pages
 EDITS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 
+ACCENTS = "Café Zoë says: \u201cna\u00efve\u201d! "  # so that the encoding makes a difference
+
 
 @dataclass(frozen=True)
 class Shares:
@@ -208,7 +210,7 @@ def _place(rng, writer, source, body, shares):
     encoding = declared = "utf-8"
     if rng.random() < shares.misdeclared:
         encoding, declared = [("windows-1252", "utf-8"), ("utf-8", "iso-8859-1")][int(rng.integers(2))]
-        body = f"Café Zoë says: \u201cnaïve\u201d — {body}" if body else body
+        body = ACCENTS + body if body else body
     html = pages.page(rng, planting.title(rng) if body else "", body, style, declared)
     name = writer.file("html", html.encode(encoding, errors="xmlcharrefreplace"))
     return name, {"style": style, "encoding": encoding, "declared": declared}
