@@ -58,9 +58,9 @@ def warmup_cosine(warmup_steps: int, total_steps: int, final: float = 0.005) -> 
 class MupScales:
     """The function that `mup_scales` makes: path -> factor."""
 
-    matrix_scale: float
+    matrix_scale: Any  # a number, traced or not
 
-    def __call__(self, path: str) -> float:
+    def __call__(self, path: str):
         return self.matrix_scale if set(MATRICES) & set(path.split(".")) else 1.0
 
 

@@ -1,0 +1,83 @@
+"""The coordinate check: what theory says of how far a step moves a narrow and a wide model."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from afm_ref import transformer
+from afm_ref.pretraining import mup
+
+WIDTHS, SEEDS, RATE = (64, 256), (0, 1, 2), 1e-3
+
+
+@cache
+def slopes(base_dim):
+    """Return {part: mean over seeds of the growth after the first step}."""
+    found = [mup.coordinate_check(WIDTHS, 1, RATE, base_dim, seed) for seed in SEEDS]
+    return {part: np.mean([mup.growth(WIDTHS, f[part][:, 0]) for f in found]) for part in mup.PARTS}
+
+
+def test_standard_changes_grow_with_width_and_mup_simple_keeps_them_level():
+    """In the first step every entry moves by the rate, whatever the width, in the direction of its gradient's sign.
+
+    A sum of D entries in one direction grows like D, in random directions like sqrt(D): 1 and 1/2. Single seeds gave
+    0.82 to 1.07 for the matrices without the scale, -0.04 to 0.22 with it. (The embedding, which keeps factor 1, also
+    moves what the layers read: hence the little that is left.) The means of three seeds lie well inside these limits.
+    """
+    standard, mup_simple = slopes(None), slopes(64)
+    for part in ("attention out", "ffn out"):
+        assert 0.75 < standard[part] < 1.25
+        assert -0.15 < mup_simple[part] < 0.35
+        assert standard[part] - mup_simple[part] == pytest.approx(0.8, abs=0.25)
+
+
+def test_logits_still_grow_in_mup_simple():
+    """The tied embedding keeps factor 1: its own part of the logits grows with the width in both."""
+    assert slopes(None)["logits"] > 1 and 0.2 < slopes(64)["logits"] < 0.7
+
+
+def test_scale_and_rate_meet_only_as_a_product_in_the_matrices():
+    """At the base width and below it the factor is 1: both parametrisations are the same model."""
+    one, other = (mup.coordinate_check((64, 256), 1, RATE, base_dim) for base_dim in (None, 256))
+    for part in mup.PARTS:
+        np.testing.assert_array_equal(one[part], other[part])
+
+
+def test_outputs_are_those_of_the_forward_pass():
+    """All parts add up, with the embedding, to what the final norm reads; and the logits are forward's."""
+    cfg = mup.width_config(32, n_layers=2)
+    params = transformer.init(cfg, 0)
+    tokens = np.arange(10).reshape(2, 5)
+    found = mup.part_outputs(params, tokens, cfg)
+    stream = params.embed[tokens] + sum(found["attention out"]) + sum(found["ffn out"])
+    normed = stream / np.sqrt((stream**2).mean(-1, keepdims=True) + cfg.norm_eps)
+    np.testing.assert_allclose(found["logits"][0], normed @ params.embed.T, rtol=1e-4, atol=1e-5)  # float32
+    np.testing.assert_array_equal(found["logits"][0], transformer.forward(params, tokens, cfg))
+
+
+def test_growth_of_a_power_is_its_exponent():
+    assert mup.growth((32, 64, 256), 3 * np.array([32, 64, 256]) ** 0.7) == pytest.approx(0.7, rel=1e-12)
+
+
+def test_the_best_rate_of_a_parabola_is_its_vertex():
+    rates = 2.0 ** np.arange(-8, -2)
+    for vertex in (-6.3, -5.0, -4.6):
+        losses = 5 + 0.1 * (np.log2(rates) - vertex) ** 2
+        assert np.log2(mup.best_rate(rates, losses)) == pytest.approx(vertex, abs=1e-9)
+    assert mup.best_rate(rates, [5, 4, 3, None, None, None]) == rates[2]
+
+
+@pytest.mark.parametrize("losses", [(1, 2, 3, 4), (4, 3, 2, 1), (None, None, None, 3)])
+def test_a_best_rate_at_an_end_is_refused(losses):
+    with pytest.raises(ValueError, match="lies at an end"):
+        mup.best_rate((0.1, 0.2, 0.4, 0.8), losses)
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(ValueError, match="rise by one factor"):
+        mup.best_rate((0.1, 0.2, 0.3), (1, 2, 3))
+    with pytest.raises(ValueError, match="at least two widths"):
+        mup.coordinate_check((64,), 1, RATE)
+    with pytest.raises(ValueError, match=r"\[40\] are not whole heads"):
+        mup.coordinate_check((64, 40), 1, RATE)
