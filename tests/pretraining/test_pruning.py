@@ -1,0 +1,222 @@
+"""Pruning: masks on the hidden channels alone, learnt with the weights, and a smaller model that computes the same."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from afm_ref import losses, training
+from afm_ref.config import parameters
+from afm_ref.pretraining import criteria, pruning
+from afm_ref.pretraining.soft_top_k import hard_top_k, soft_top_k
+from afm_ref.transformer import Causal, Remat, Stacked, forward, group
+from tests.pretraining.small_models import CFG, batch, params64
+
+F, K = CFG.d_ff, 5
+
+
+def scores(seed=0):
+    return [np.random.default_rng((seed, i)).normal(size=F) for i in range(CFG.n_layers)]
+
+
+def run(params, one, cfg=CFG):
+    return forward(params, one.tokens, cfg, None, Causal(one.documents))
+
+
+def test_apply_masks_the_hidden_channels():
+    w = pruning.Masked(np.arange(6.0).reshape(2, 3), np.log([4.0, 1.0, 1.0]), 1.0, k=1)
+    x = np.array([[3.0, 6.0, 12.0]])
+    by_hand = np.array([2.0, 1.0, 2.0])  # 3 * 4/6, 6 * 1/6, 12 * 1/6
+    np.testing.assert_allclose(w.apply(x), [w.base @ by_hand])
+    np.testing.assert_allclose(dataclasses.replace(w, hard=True).apply(x), [w.base @ [3.0, 0, 0]])
+    assert w.shape == (2, 3)
+
+
+def test_masking_is_scaling_the_columns():
+    """The same mask, multiplied into w_down by hand, gives the same logits; all other weights are the same arrays."""
+    params, one = params64(), batch()
+    masked = pruning.with_masks(params, K, scores(), eps=0.3)
+    scaled = tuple(
+        layer._replace(w_down=layer.w_down * soft_top_k(s, K, 0.3)) for layer, s in zip(params.layers, scores())
+    )
+    np.testing.assert_allclose(run(masked, one), run(params._replace(layers=scaled), one), atol=1e-12)
+    for before, after in zip(params.layers, masked.layers):
+        assert all(a is b for name, a, b in zip(before._fields, before, after) if name != "w_down")
+    assert pruning.without_masks(masked).layers[1].w_down is params.layers[1].w_down
+
+
+def test_all_channels_kept_change_nothing():
+    params, one = params64(), batch()
+    np.testing.assert_allclose(run(pruning.with_masks(params, F), one), run(params, one), atol=1e-12)
+    whole, cfg = pruning.slice_ffn(pruning.with_masks(params, F), CFG, F)
+    assert cfg == CFG
+    jax.tree.map(np.testing.assert_array_equal, whole, params)
+
+
+def test_fresh_masks_are_even_or_follow_the_scores():
+    np.testing.assert_allclose(pruning.masks(pruning.with_masks(params64(), K)), K / F, rtol=1e-6)
+    found = pruning.masks(pruning.with_masks(params64(), K, scores(), eps=0.2))
+    np.testing.assert_allclose(found, [soft_top_k(s, K, 0.2) for s in scores()], rtol=1e-12)
+
+
+@pytest.mark.parametrize("container", [tuple, lambda layers: Remat(group(layers))])
+def test_sliced_equals_masked(container):
+    """A smaller model, of shapes that its own config calls for, with the logits of the larger one under hard masks."""
+    params, one = params64(), batch()
+    params = params._replace(layers=container(params.layers))
+    masked = pruning.with_masks(params, K, scores())
+    student, cfg = pruning.slice_ffn(masked, CFG, K)
+    assert cfg == dataclasses.replace(CFG, d_ff=K)
+    assert sum(leaf.size for leaf in jax.tree.leaves(student)) == parameters(cfg)["total"]
+    np.testing.assert_allclose(run(student, one, cfg), run(pruning.hardened(masked), one), atol=1e-12)
+    assert np.abs(run(student, one, cfg) - run(params64(), one)).max() > 0.1
+
+
+def test_sliced_channels_are_those_of_the_largest_scores_in_their_order():
+    params = params64()
+    student, _ = pruning.slice_ffn(pruning.with_masks(params, K, scores()), CFG, K)
+    for before, after, s in zip(params.layers, student.layers, scores()):
+        kept = sorted(np.argsort(s)[-K:])
+        for name in ("w_gate", "w_up"):
+            np.testing.assert_array_equal(getattr(after, name), getattr(before, name)[kept])
+        np.testing.assert_array_equal(after.w_down, before.w_down[:, kept])
+
+
+def test_masked_layers_can_be_stacked():
+    params, one = params64(), batch()
+    masked = pruning.with_masks(params, K, scores(), eps=0.3)
+    stacked = masked._replace(layers=group(masked.layers))
+    assert isinstance(stacked.layers[0], Stacked)
+    with jax.enable_x64(True):
+        got = run(jax.tree.map(jnp.asarray, stacked), one)
+    np.testing.assert_allclose(got, run(masked, one), atol=1e-10)
+
+
+def test_eps_comes_with_the_batch():
+    masked, one = pruning.with_masks(params64(), K, scores(), eps=1.0), batch()
+    values = [pruning.masked_next_token(masked, pruning.Annealed(one, eps), CFG) for eps in (1.0, 0.1)]
+    assert values[0][0] == losses.next_token(masked, one, CFG)[0] and values[0][1] == 10
+    assert values[1][0] == losses.next_token(pruning.at_eps(masked, 0.1), one, CFG)[0] != values[0][0]
+
+
+def test_annealing_closed_form():
+    annealing = pruning.Annealing(1.0, 0.01, 5)
+    np.testing.assert_allclose([annealing(t) for t in (0, 1, 2, 4, 9)], [1, 10**-0.5, 0.1, 0.01, 0.01])
+    for bad in ((1.0, 0.0, 5), (0.1, 1.0, 5), (1.0, 0.1, 1)):
+        with pytest.raises(ValueError, match="eps falls from start to end"):
+            pruning.Annealing(*bad)
+
+
+def test_scores_are_trained_and_eps_is_not():
+    trainable, frozen = training.split(pruning.with_masks(params64(), K), pruning.learnable)
+    w, rest = trainable.layers[0].w_down, frozen.layers[0].w_down
+    assert w.scores is not None and w.base is not None and w.eps is None and rest.eps is not None
+    assert len(jax.tree.leaves(frozen)) == CFG.n_layers
+
+
+def test_learning_finds_the_channels_that_matter():
+    """A squared error to a teacher in whose layer only four of twelve channels do anything: those four survive."""
+    rng = np.random.default_rng(4)
+    W, needed = rng.normal(size=(3, F)).astype(np.float32), np.arange(1, F, 3)
+    inputs = rng.normal(size=(8, 32, F)).astype(np.float32)
+    w = pruning.Masked(W, np.zeros(F, np.float32), np.float32(1.0), k=4)
+
+    def loss(weight, annealed):
+        x, eps = annealed
+        goal = x[:, needed] @ W[:, needed].T
+        found = dataclasses.replace(weight, eps=eps).apply(x)
+        return jnp.square(found - goal).sum(), np.float32(len(x))
+
+    annealing = pruning.Annealing(1.0, 0.05, 60)
+
+    def batches(step):
+        return inputs[step % 8], np.float32(annealing(step))
+
+    only_scores = training.where(lambda path: path == "scores")
+    result = training.fit(w, loss, batches, optax.adam(0.05), 60, select=only_scores, progress=False)
+    assert np.flatnonzero(hard_top_k(np.asarray(result.params.scores), 4)).tolist() == needed.tolist()
+    final = dataclasses.replace(result.params, eps=0.05)
+    assert pruning.undecided(np.asarray(final.mask())) < 0.2
+
+
+def test_learn_anneals_and_leaves_the_caller_alone():
+    """Two steps on a real model: masks end at the last eps with sum k, scores have moved, the first ones have not."""
+    params = jax.tree.map(np.float32, params64())
+    masked = pruning.with_masks(params, K, [s.astype(np.float32) for s in scores()])
+    before = masked.layers[0].w_down.scores.copy()
+    one = jax.tree.map(lambda m: np.float32(m) if m.dtype == np.float64 else m, batch())
+    annealing = pruning.Annealing(1.0, 0.25, 2)
+    result = pruning.learn(masked, CFG, lambda step: one, optax.sgd(0.1), 2, annealing, progress=False)
+    w = result.params.layers[0].w_down
+    assert float(w.eps) == 0.25 and np.asarray(w.mask()).sum() == pytest.approx(K, rel=1e-5)
+    assert (np.asarray(w.scores) != before).any() and np.array_equal(masked.layers[0].w_down.scores, before)
+    assert result.history.loss[0] == pytest.approx(
+        float(losses.next_token(masked, batch(), CFG)[0]) / 10, rel=1e-5
+    )  # the first step's eps is 1
+
+
+def test_criteria_by_hand():
+    """Channel by channel, with loops; a position of weight 0 does not count."""
+    params, one = params64(), batch()
+    layer = params.layers[0]
+    lengths = [np.sqrt((m**2).sum(axis)) for m, axis in ((layer.w_gate, 1), (layer.w_up, 1), (layer.w_down, 0))]
+    np.testing.assert_allclose(criteria.by_magnitude(params)[0], np.prod(lengths, axis=0), rtol=1e-12)
+    found = criteria.by_activation(params, one, CFG)
+    only = dataclasses.replace(CFG, n_layers=1)
+    x = _ffn_input(params, one, only)[np.asarray(one.weights) > 0]
+    gate, up = x @ layer.w_gate.T, x @ layer.w_up.T
+    h = gate / (1 + np.exp(-gate)) * up
+    np.testing.assert_allclose(found[0], np.abs(h).mean(0) * lengths[2], rtol=1e-10)
+    assert [s.shape for s in found] == [(F,)] * CFG.n_layers
+    first, again, other = (criteria.by_lot(params, seed)[1] for seed in (1, 1, 2))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+def _ffn_input(params, one, cfg):
+    """Return what the first layer's feed-forward part reads, from a model whose w_down adds nothing to it."""
+    layer = params.layers[0]
+    seen = []
+
+    class Tap:
+        def apply(self, x):
+            seen.append(np.asarray(x))
+            return x @ layer.w_gate.T
+
+    run(params._replace(layers=(layer._replace(w_gate=Tap()),)), one, cfg)
+    return seen[0]
+
+
+def test_standardised_keeps_the_order():
+    raw = [np.array([1.0, 100.0, 10.0])]
+    (found,) = criteria.standardised(raw)
+    np.testing.assert_allclose(found, np.array([-1.0, 1.0, 0.0]) * np.sqrt(1.5), rtol=1e-6)
+    assert found.dtype == np.float32 and np.isfinite(criteria.standardised([np.array([0.0, 1.0])])[0]).all()
+    assert np.array_equal(criteria.standardised([np.ones(3)])[0], np.zeros(3))
+
+
+def test_undecided_counts_the_middle():
+    assert pruning.undecided(np.array([[0.0, 0.04, 0.5, 1.0], [0.2, 0.96, 0.9, 1.0]])) == 3 / 8
+
+
+def test_what_makes_no_sense_is_refused():
+    params = params64()
+    masked = pruning.with_masks(params, K)
+    with pytest.raises(ValueError, match=r"whole number 1\.\.12, got 13"):
+        pruning.with_masks(params, F + 1)
+    with pytest.raises(ValueError, match=r"whole number 1\.\.12, got 13"):
+        pruning.slice_ffn(masked, CFG, F + 1)
+    with pytest.raises(ValueError, match="layer 0 has a mask already"):
+        pruning.with_masks(masked, K)
+    with pytest.raises(ValueError, match="layer 0 has no mask"):
+        pruning.slice_ffn(params, CFG, K)
+    with pytest.raises(ValueError, match=r"scores of layer 1 have shape \(3,\), expected \(12,\)"):
+        pruning.with_masks(params, K, [np.zeros(F), np.zeros(3)])
+    with pytest.raises(ValueError, match="2 layers, got 1"):
+        pruning.with_masks(params, K, [np.zeros(F)])
+    adapted = masked._replace(layers=(masked.layers[0]._replace(w_up=partial), *masked.layers[1:]))
+    with pytest.raises(ValueError, match="no plain arrays"):
+        pruning.slice_ffn(adapted, CFG, K)
