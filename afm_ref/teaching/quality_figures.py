@@ -1,0 +1,91 @@
+"""Chapter 2's figures of per-document curation: scores of the quality classifier, its ROC, and extraction of bodies."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ..data.curation import quality
+from . import figures
+
+
+def roc(scores: Mapping[str, Sequence[float]], good: Sequence[str], threshold: float = 0.5):
+    """Return a figure: the share of good texts kept against that of each kind of junk kept, at every threshold.
+
+    scores: P(good) of each text by kind, `good` the kinds that are; one line a kind of junk, a mark at `threshold`. The
+    axis of junk is logarithmic, with 0 drawn at half of one text. Raises ValueError without texts of both.
+
+    Source: as for `quality.roc` [standard].
+    Test: tests/teaching/test_quality_figures.py::test_lines_are_the_roc_of_each_kind
+    """
+    ours, bad = _split(scores, good)
+    fig, ax = figures.subplots(figsize=(8.6, 4.2))
+    for i, (kind, values) in enumerate(bad.items()):
+        together = np.concatenate([ours, values])
+        labels = np.concatenate([np.ones(len(ours)), np.zeros(len(values))])
+        kept_bad, kept_good = quality.roc(together, labels)
+        least, style = 0.5 / len(values), ("-", "--", ":")[i // len(figures.CYCLE) % 3]
+        color, label = figures.CYCLE[i % len(figures.CYCLE)], f"{kind} ({quality.area(together, labels):.3f})"
+        ax.plot(np.maximum(kept_bad, least), kept_good, style, color=color, label=label, lw=1.6)
+        at = max(least, float(np.mean(np.asarray(values) >= threshold)))
+        ax.plot(at, np.mean(ours >= threshold), "o", color=color, ms=6, mfc="white")
+    ax.set(xscale="log", xlabel="share of junk kept (log scale)", ylabel="share of good texts kept", ylim=(0, 1.03))
+    ax.legend(title="kind of junk (area)", fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return fig
+
+
+def scores_by_kind(scores: Mapping[str, Sequence[float]], good: Sequence[str], threshold: float = 0.5):
+    """Return a figure: a row of dots for each kind, one dot a text at its score, the threshold a line.
+
+    Good kinds are blue, junk is orange; the share on the right side of the threshold stands beside each row. Raises
+    ValueError without texts of both.
+
+    Source: none [ours].
+    Test: tests/teaching/test_quality_figures.py::test_each_text_is_a_dot_at_its_score
+    """
+    _split(scores, good)
+    fig, ax = figures.subplots(figsize=(8.6, 0.36 * len(scores) + 1.2))
+    for row, (kind, values) in enumerate(scores.items()):
+        values, is_good = np.asarray(values, float), kind in good
+        spread = row + 0.3 * np.sin(np.arange(len(values)) * 2.4)  # so that equal scores do not hide each other
+        ax.plot(values, spread, ".", ms=3, alpha=0.5, color=figures.BLUE if is_good else figures.ORANGE)
+        right = np.mean((values >= threshold) == is_good)
+        ax.text(1.02, row, f"{right:.0%} {'kept' if is_good else 'dropped'}", va="center", fontsize=9)
+    ax.axvline(threshold, color=figures.BLACK, lw=1.2, ls="--")
+    ax.set(yticks=range(len(scores)), yticklabels=list(scores), xlim=(-0.02, 1.18), xlabel="score, P(good)")
+    ax.set(xticks=np.linspace(0, 1, 6), ylim=(len(scores) - 0.4, -0.6))
+    return fig
+
+
+def extraction(measured: Mapping[str, Sequence[float]]):
+    """Return a figure: precision of extracted words by style of page, a bar with main content alone, one with all text.
+
+    measured: {"<style>, main content" or "<style>, all text": precision of each seed}; bars are means, dots the seeds.
+    Raises ValueError unless each style has both.
+
+    Source: none [ours].
+    Test: tests/teaching/test_quality_figures.py::test_bars_are_means
+    """
+    styles = list(dict.fromkeys(name.split(", ")[0] for name in measured))
+    ways = {"main content": figures.BLUE, "all text": figures.GREY}
+    if missing := [f"{s}, {w}" for s in styles for w in ways if f"{s}, {w}" not in measured]:
+        raise ValueError(f"expected precisions of {missing} too, got {list(measured)}")
+    fig, ax = figures.subplots(figsize=(6.8, 3.2))
+    for shift, (way, color) in zip((-0.19, 0.19), ways.items(), strict=True):
+        of_way = [np.asarray(measured[f"{style}, {way}"], float) for style in styles]
+        at = np.arange(len(styles)) + shift
+        ax.bar(at, [values.mean() for values in of_way], 0.36, color=color, label=way)
+        for x, values in zip(at, of_way, strict=True):
+            ax.plot(np.full(len(values), x), values, ".", color=figures.BLACK, ms=5)
+    ax.set(xticks=range(len(styles)), xticklabels=styles, xlabel="names of the page's parts", ylim=(0, 1.05))
+    ax.set(ylabel="precision of the words")
+    ax.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return fig
+
+
+def _split(scores, good):
+    """Return (scores of all good texts, {kind of junk: scores}), or raise ValueError."""
+    ours = [np.asarray(values, float) for kind, values in scores.items() if kind in good]
+    bad = {kind: np.asarray(values, float) for kind, values in scores.items() if kind not in good and len(values)}
+    if not ours or not sum(map(len, ours)) or not bad:
+        raise ValueError(f"expected scores of good kinds ({list(good)}) and of junk, got kinds {list(scores)}")
+    return np.concatenate(ours), bad
