@@ -3,11 +3,12 @@
 import argparse
 import sys
 
-from .commands import adapt, generate, info, palettize, pipeline, rlhf, train
+from .commands import adapt, curate, generate, info, palettize, pipeline, rlhf, train
 
 # name: module; the help is the first line of the docstring of its run
 COMMANDS = {
     "adapt": adapt,
+    "curate": curate,
     "generate": generate,
     "info": info,
     "palettize": palettize,
