@@ -8,6 +8,7 @@ take the mistakes that someone would really make.
 
 import sys
 
+from tests.data.curation.mutations_steps import MUTATIONS as CURATION_STEPS
 from tests.post_training.mutations import MUTATIONS as POST_TRAINING
 from tests.quantization.mutations import MUTATIONS as QUANTIZATION
 from tests.rlhf.mutations import MUTATIONS as RLHF
@@ -483,6 +484,7 @@ MUTATIONS = [
     *QUANTIZATION,
     *POST_TRAINING,
     *RLHF,
+    *CURATION_STEPS,
 ]
 
 if __name__ == "__main__":

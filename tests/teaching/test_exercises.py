@@ -65,6 +65,13 @@ WRONG = {  # id: (a plausible wrong answer, words of the hint it must get)
         lambda q_gain, k_gain: len(q_gain) ** 0.5 * np.max(np.abs(q_gain)) * np.max(np.abs(k_gain)),
         "not a tight one",
     ),
+    "2.8": (
+        lambda benchmark, documents, low, high, threshold: [
+            any(f" {' '.join(run)} " in f" {text} " for run in zip(*(benchmark.split()[i:] for i in range(low))))
+            for text in documents
+        ],
+        "common usage and drops nothing",
+    ),
     "3.1": (
         lambda n, n_bytes, latency_s, bandwidth_bytes_per_s: (
             (n - 1) * (latency_s + n_bytes / n / bandwidth_bytes_per_s)
