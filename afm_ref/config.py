@@ -11,6 +11,9 @@ RopeLayout = Literal["interleaved", "half_split"]
 ATTENTION, FFN = ("wq", "wk", "wv", "wo"), ("w_gate", "w_up", "w_down")
 MATRICES = ATTENTION + FFN
 
+# bfloat16 FLOP/s of a chip: Google Cloud's pages of v4 and v5p.
+TPU_PEAK_FLOPS = {"v4": 275e12, "v5p": 459e12}
+
 
 @dataclasses.dataclass(frozen=True)
 class AFMConfig:

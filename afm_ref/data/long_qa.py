@@ -44,7 +44,7 @@ class LongDocument(NamedTuple):
 def long_qa_documents(
     count: int, tokens: int, tokenizer, seed: int = 0, split: str = "train", digits: int = 4
 ) -> list[LongDocument]:
-    """Return documents of at most `tokens` tokens and nearly that: facts, then questions about a fourth of them.
+    """Return documents of nearly `tokens` tokens (nine tenths at least): facts, and questions in the last fourth.
 
     Each fact gives a thing of a person a number of `digits` digits; no document says two things of one pair. The i-th
     document depends on (split, seed, i) and the arguments alone; all values are drawn anew, so nothing but the document

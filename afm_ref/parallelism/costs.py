@@ -9,7 +9,7 @@ and optimizer state are float32.
 
 import dataclasses
 
-from ..config import AFMConfig, layer_parameters, parameters, train_flops_per_token
+from ..config import TPU_PEAK_FLOPS, AFMConfig, layer_parameters, parameters, train_flops_per_token
 from .collectives import sent
 from .mesh import AXES, MeshShape
 
@@ -31,12 +31,12 @@ class Chip:
 
 
 V5P = Chip(
-    "TPU v5p", 459e12, 95 * 2**30, 2765e9, 100e9, 6.25e9, 3,
+    "TPU v5p", TPU_PEAK_FLOPS["v5p"], 95 * 2**30, 2765e9, 100e9, 6.25e9, 3,
     "Google Cloud's v5p page: 459 TFLOP/s, 95 GiB, 2765 GB/s, ICI 1200 GB/s both ways over 6 links, DCN 50 Gbit/s "
     "[confirmed]",
 )  # fmt: skip
 V4 = Chip(
-    "TPU v4", 275e12, 32 * 2**30, 1228e9, 50e9, 6.25e9, 3,
+    "TPU v4", TPU_PEAK_FLOPS["v4"], 32 * 2**30, 1228e9, 50e9, 6.25e9, 3,
     "275 TFLOP/s [confirmed]; 32 GiB, 1228 GB/s, 6 links of 50 GB/s each way, DCN as v5p's [recalled]",
 )  # fmt: skip
 CHIPS = {"v5p": V5P, "v4": V4}

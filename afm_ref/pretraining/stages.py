@@ -163,6 +163,7 @@ def run(
     seed: int = 0,
     *,
     loss: Callable | None = None,
+    batches: Callable | None = None,
     optimizer: str = "fresh",
     evaluate: Callable | None = None,
     checkpoint=None,
@@ -172,7 +173,9 @@ def run(
     """Return the model after all stages, each trained by `training.fit` on its own mixture, window and schedule.
 
     rows(seq_len) -> {part: Packed} of that length. loss(stage, cfg) -> a loss (params, batch) -> (sum, count), by
-    default the next token's. evaluate(stage, cfg) -> a function as fit takes it. announce(stage) is called before each.
+    default the next token's. batches(stage, cfg, its batches) -> others in their place, such as with the tokens of a
+    teacher (`distillation.taught`). evaluate(stage, cfg) -> a function as fit takes it. announce(stage) is called
+    before each.
 
     optimizer "fresh" begins each stage with empty moments; "carried" hands them on, with the new schedule counted
     from the stage's first step. What Apple did is not stated; fresh is ours, for a warm-up begins every stage.
@@ -191,11 +194,12 @@ def run(
         if announce is not None:
             announce(stage)
         cfg = stage.config(cfg)
+        drawn = mix(rows(stage.seq_len), stage.weights, stage.batch_size, (seed, zlib.crc32(stage.name.encode())))
         carried = state if optimizer == "carried" else None
         result = fit(
             params,
             loss(stage, cfg),
-            mix(rows(stage.seq_len), stage.weights, stage.batch_size, (seed, zlib.crc32(stage.name.encode()))),
+            drawn if batches is None else batches(stage, cfg, drawn),
             _optimizer(stage, cfg, 0 if carried is None else int(carried.count)),
             stage.steps,
             optimizer_state=carried,

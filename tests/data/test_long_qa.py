@@ -1,0 +1,107 @@
+"""Long questions and answers, and worked sums: read again by regular expressions, not by what generated them."""
+
+import re
+
+import numpy as np
+import pytest
+
+from afm_ref import assets
+from afm_ref.data import long_qa, maths
+from afm_ref.interop import hugging_face
+
+TOK = hugging_face.load_tokenizer(assets.FOLDER)
+DOCUMENTS = long_qa.long_qa_documents(12, 600, TOK, seed=3)
+FACT = re.compile(r"The (\w+) of (\w+) is (\d+)\.")
+QUESTION = re.compile(r"What is the (\w+) of (\w+)\? It is (\d+)\.")
+
+
+def test_answers_are_what_was_told():
+    """Each question's number is that of its fact; the spans in tokens hold it, both times; no pair is told twice."""
+    for long in DOCUMENTS:
+        facts, questions = FACT.findall(long.document.text), QUESTION.findall(long.document.text)
+        told = {(thing, name): value for thing, name, value in facts}
+        assert len(told) == len(facts) > 10 and len(questions) == len(long.answers) >= 4
+        for (thing, name, value), answer in zip(questions, long.answers, strict=True):
+            assert told[thing, name] == value and len(value) == 4
+            for start, end in answer:
+                assert TOK.decode(long.tokens[start:end]) == value
+            before = TOK.decode(long.tokens[: answer.told[0]])
+            assert before.endswith(f"The {thing} of {name} is ")
+            assert answer.distance == answer.asked[0] - answer.told[0] > 0
+        assert long.document.text.rindex("The ") < long.document.text.index("What is")  # the questions come last
+
+
+@pytest.mark.parametrize("tokens", [120, 600, 1000])
+def test_length_in_tokens_is_as_asked(tokens):
+    """At most as asked, and short by a tenth or two questions: one goes with a fact that did not fit."""
+    for long in long_qa.long_qa_documents(4, tokens, TOK, split="held_out"):
+        ids = TOK.encode(long.document.text)
+        np.testing.assert_array_equal(long.tokens[1:-1], ids)
+        assert tokens - max(60, tokens / 10) <= len(ids) + 2 <= tokens
+
+
+def test_distances_spread_over_the_document():
+    distances = [answer.distance for long in DOCUMENTS for answer in long.answers]
+    assert min(distances) < 150 and max(distances) > 450
+
+
+def test_the_same_arguments_give_the_same_documents():
+    again = long_qa.long_qa_documents(3, 600, TOK, seed=3)
+    assert [d.document for d in again] == [d.document for d in DOCUMENTS[:3]]
+    other = {d.document.text for d in long_qa.long_qa_documents(3, 600, TOK, 3, "held_out")}
+    assert not other & {d.document.text for d in DOCUMENTS}
+    assert all(d.document.source == "long_qa" and d.document.name.startswith("generated-") for d in DOCUMENTS)
+
+
+def test_digits_of_a_value():
+    (long,) = long_qa.long_qa_documents(1, 300, TOK, digits=1)
+    assert {len(value) for *_, value in FACT.findall(long.document.text)} == {1}
+    assert all(end - start == 1 for answer in long.answers for start, end in answer)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "count", "digits", "message"),
+    [
+        (40, 1, 4, "give room"),
+        (9**6, 1, 4, "there are 360 pairs"),
+        (600, 0, 4, "at least 1"),
+        (600, 1, 0, "at least"),
+    ],
+)
+def test_impossible_documents_are_refused(tokens, count, digits, message):
+    with pytest.raises(ValueError, match=message):
+        long_qa.long_qa_documents(count, tokens, TOK, digits=digits)
+
+
+def test_worked_sums_are_right():
+    """Every equation in the text holds for Python; two digits show their working; no pair is in both splits."""
+    pairs = {}
+    for split in ("train", "held_out"):
+        documents = maths.maths_documents(8, 1, split)
+        text = "".join(document.text for document in documents)
+        equations = re.findall(r"([\d+\- ]+) = (\d+)", text)
+        assert len(equations) > 8 * maths.SUMS_A_DOCUMENT
+        for left, right in equations:
+            assert eval(left) == int(right)
+        assert re.search(r"\d\d \+ \d\d: .*\+ 1 = .*so", text) and re.search(r"\d\d - \d\d: 1\d - .* - 1 = .*so", text)
+        pairs[split] = set(re.findall(r"(\d+ [+-] \d+) = \d+\.\n", text))
+        assert {document.source for document in documents} == {"maths"}
+    assert not pairs["train"] & pairs["held_out"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "line"),
+    [
+        ("47 + 38 =", "47 + 38: 7 + 8 = 15, 4 + 3 + 1 = 8, so 47 + 38 = 85."),
+        ("52 - 38 =", "52 - 38: 12 - 8 = 4, 5 - 3 - 1 = 1, so 52 - 38 = 14."),
+        ("58 - 32 =", "58 - 32: 8 - 2 = 6, 5 - 3 = 2, so 58 - 32 = 26."),
+        ("4 + 9 =", "4 + 9 = 13."),
+    ],
+)
+def test_working_by_hand(prompt, line):
+    assert maths.worked(prompt) == line
+
+
+def test_no_documents_are_refused():
+    with pytest.raises(ValueError, match="count is 0"):
+        maths.maths_documents(0)

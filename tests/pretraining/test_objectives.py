@@ -1,0 +1,81 @@
+"""The z-loss against its definition in NumPy, its closed gradient, and finite differences."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from afm_ref.config import AFMConfig
+from afm_ref.losses import Batch, next_token
+from afm_ref.pretraining import objectives
+from afm_ref.transformer import forward, init
+
+CFG = AFMConfig(d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=8, vocab_size=11)
+PARAMS = jax.tree.map(np.float64, init(CFG, 0))
+RNG = np.random.default_rng(1)
+BATCH = Batch(RNG.integers(0, 11, (2, 5)), RNG.integers(0, 11, (2, 5)), np.array([[1, 1, 0, 1, 1], [1, 0, 1, 1, 0.0]]))
+
+
+def log_z():
+    z = forward(PARAMS, BATCH.tokens, CFG)
+    return z, np.log(np.exp(z).sum(axis=-1))
+
+
+def test_equals_its_definition():
+    z, log_zs = log_z()
+    p = np.take_along_axis(np.exp(z), BATCH.targets[..., None], -1)[..., 0] / np.exp(log_zs)
+    total, count = objectives.next_token_z(PARAMS, BATCH, CFG, 0.3)
+    np.testing.assert_allclose(total, (BATCH.weights * (0.3 * log_zs**2 - np.log(p))).sum(), rtol=1e-12)
+    assert count == 7
+    for measure, power in ((objectives.mean_log_z, 1), (objectives.squared_log_z, 2)):
+        np.testing.assert_allclose(measure(PARAMS, BATCH, CFG), ((BATCH.weights * log_zs**power).sum(), 7), rtol=1e-12)
+    np.testing.assert_allclose(objectives.next_token_z(PARAMS, BATCH, CFG, 0.0), next_token(PARAMS, BATCH, CFG))
+
+
+def test_gradient_is_the_closed_form():
+    """Of free logits: d / d z = w (p - onehot + 2 z_weight log Z p)."""
+    targets, weights = np.array([2, 0, 1]), np.array([1.0, 0.0, 2.0])
+    z = np.random.default_rng(3).standard_normal((3, 4)) + 5
+
+    def loss(z):
+        log_probs = objectives.token_log_probs(z, jnp.asarray(targets))
+        penalty = 0.2 * objectives.log_normaliser(z, jnp.asarray(targets), log_probs) ** 2
+        return ((penalty - log_probs) * weights).sum()
+
+    with jax.enable_x64(True):
+        found = np.asarray(jax.grad(loss)(jnp.asarray(z)))
+    total = np.exp(z).sum(axis=-1, keepdims=True)
+    p = np.exp(z) / total
+    expected = weights[:, None] * (p - np.eye(4)[targets] + 2 * 0.2 * np.log(total) * p)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_gradient_of_the_weights_by_finite_differences():
+    """Through the whole model, in a random direction of the embedding; a large weight, so that the z part counts."""
+    direction = RNG.standard_normal(PARAMS.embed.shape)
+
+    def at(step):
+        return objectives.next_token_z(PARAMS._replace(embed=PARAMS.embed + step * direction), BATCH, CFG, 1.0)[0]
+
+    with jax.enable_x64(True):
+        quickly = {"xla_backend_optimization_level": 0}
+        gradient = jax.jit(
+            jax.grad(lambda embed: objectives.next_token_z(PARAMS._replace(embed=embed), BATCH, CFG, 1.0)[0]),
+            compiler_options=quickly,
+        )(jnp.asarray(PARAMS.embed))
+        slope = float((np.asarray(gradient) * direction).sum())
+    assert slope == pytest.approx((at(1e-5) - at(-1e-5)) / 2e-5, rel=1e-6)
+
+
+def test_a_constant_on_all_logits_is_seen_by_the_penalty_alone():
+    z, log_zs = log_z()
+    for shift in (0.0, 3.0):
+        log_probs = objectives.token_log_probs(z + shift, BATCH.targets)
+        found = objectives.log_normaliser(z + shift, BATCH.targets, log_probs)
+        np.testing.assert_allclose(found, log_zs + shift, rtol=1e-12)
+
+
+@pytest.mark.parametrize("bad", [-1e-6, float("nan")])
+def test_a_negative_weight_is_refused(bad):
+    with pytest.raises(ValueError, match="z_weight"):
+        objectives.next_token_z(PARAMS, BATCH, CFG, bad)

@@ -1,0 +1,261 @@
+"""The three stages: the published numbers, what changes between stages, and stopping anywhere."""
+
+import dataclasses
+import math
+import zlib
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, AFMConfig
+from afm_ref.data import corpora, long_qa
+from afm_ref.data.mixing import mix
+from afm_ref.data.packing import Packed
+from afm_ref.losses import token_log_probs
+from afm_ref.ops import rope_frequencies
+from afm_ref.pretraining import positions, stages
+from afm_ref.pretraining.optimizer import afm_optimizer, mup_scales, warmup_cosine
+from afm_ref.pretraining.stages import APPLE_STATED, Stage, apple_stages, rope_base, tiny_stages
+from afm_ref.training import fit
+from afm_ref.transformer import init
+
+CFG = AFMConfig(d_model=8, n_layers=1, n_heads=1, n_kv_heads=1, head_dim=4, d_ff=8, vocab_size=32)
+MIXTURES = {"core": {"web": 3, "code": 1}, "continued": {"web": 1, "code": 1}, "lengthening": {"code": 1, "qa": 1}}
+SMALL = tiny_stages(MIXTURES, {"core": 5, "continued": 4, "lengthening": 3}, seq_len=8, batch_size=8)
+
+
+def rows(seq_len):
+    """Return rows of random tokens, other ones for each part."""
+    found = {}
+    for k, part in enumerate(("web", "code", "qa")):
+        tokens = np.random.default_rng((seq_len, k)).integers(0, 32, (9, seq_len + 1), np.int32)
+        found[part] = Packed(tokens, np.zeros_like(tokens), np.ones(tokens.shape, bool), 9)
+    return found
+
+
+def pairs_of_tokens(params, batch, base):
+    """Return (sum, count) of a next-token loss that sees one token and the RoPE base: it compiles in no time."""
+    logits = params["embed"][batch.tokens] @ params["embed"].T + params["base"] * math.log(base)
+    return -(token_log_probs(logits, batch.targets) * batch.weights).sum(), batch.weights.sum()
+
+
+def loss_of(stage, cfg):
+    return partial(pairs_of_tokens, base=cfg.rope_theta)
+
+
+START = {"embed": init(CFG, 0).embed, "base": np.full(32, 0.1, np.float32)}
+go = partial(stages.run, START, CFG, rows=rows, seed=4, loss=loss_of, progress=False, checkpoint_every=2)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The run that nothing stops."""
+    return go(SMALL)
+
+
+def bits(out):
+    """Return all that must be equal: weights, optimizer state, histories but for the time."""
+    arrays = [*jax.tree.leaves((out.params, out.optimizer_state))]
+    for history in out.histories.values():
+        arrays += [history.loss, history.count, history.grad_norm, history.changed]
+    return [np.asarray(a).tobytes() for a in arrays]
+
+
+def test_the_rule_gives_the_published_base():
+    assert round(rope_base(500_000, 8192, 32_768)) == 6_315_089
+    assert rope_base(500_000, 4096, 32_768) == pytest.approx(33.7e6, rel=2e-3)  # not the core stage's window
+    assert rope_base(500_000, 8192, 8192) == pytest.approx(500_000)
+
+
+@pytest.mark.parametrize("cfg", [AFM_ON_DEVICE, AFM_TINY])
+def test_the_rule_keeps_the_share_of_pairs_that_turn(cfg):
+    """Counted from the model's own frequencies: as many pairs complete a turn in the new window as did in the old."""
+
+    def turning(base, window):
+        return int((2 * math.pi / rope_frequencies(cfg.head_dim, base) <= window).sum())
+
+    new = rope_base(500_000, 8192, 32_768)
+    assert turning(new, 32_768) == turning(500_000, 8192) < turning(500_000, 32_768) < cfg.head_dim // 2
+    # and the critical pair itself, at a real number of pairs, has a wavelength of just the window
+    critical = math.log(8192 / (2 * math.pi)) / math.log(500_000)
+    assert 2 * math.pi * new**critical == pytest.approx(32_768)
+
+
+@pytest.mark.parametrize(("base", "T_train", "T"), [(1, 64, 128), (0.5, 64, 128), (500_000, 6, 128), (500_000, 64, 0)])
+def test_the_rule_refuses_what_has_no_logarithm(base, T_train, T):
+    with pytest.raises(ValueError, match="2 pi"):
+        rope_base(base, T_train, T)
+
+
+def test_apple_stages_hold_the_published_numbers():
+    core, continued, lengthening = apple_stages()
+    assert [s.tokens for s in apple_stages()] == pytest.approx([6.3e12, 1e12, 100e9], rel=1e-4)
+    assert (core.learning_rate, core.warmup_steps, core.final, core.weight_decay) == (0.01, 5000, 0.005, 3.16e-4)
+    assert (continued.learning_rate, continued.warmup_steps) == (3e-4, 1000)
+    assert (continued.final, continued.weight_decay) == (0.001, 1e-5)
+    assert [s.seq_len for s in apple_stages()] == [4096, 8192, 32_768]
+    assert [s.rope_theta for s in apple_stages()] == [5e5, 5e5, 6_315_089]
+    assert round(rope_base(5e5, continued.seq_len, lengthening.seq_len)) == lengthening.rope_theta
+    assert not any(s.weights for s in apple_stages())
+    assert set(APPLE_STATED) == {"tokens", *(f.name for f in dataclasses.fields(Stage))} - {"name"}
+
+
+def test_the_miniature_has_apples_ratios():
+    for small, large in zip(tiny_stages(MIXTURES), apple_stages()):
+        assert small.name == large.name and small.seq_len / 128 == large.seq_len / 4096
+        assert small.learning_rate / 0.006 == pytest.approx(large.learning_rate / 0.01)
+        assert (small.final, small.weight_decay) == (large.final, large.weight_decay)
+        assert small.batch_size * small.seq_len == 2048
+    exponent = math.log(1024 / 6.2832) / math.log(256 / 6.2832)
+    assert tiny_stages(MIXTURES)[2].rope_theta == pytest.approx(500_000**exponent, rel=1e-4)
+    assert tiny_stages(MIXTURES, change_base=False)[2].rope_theta == 500_000
+
+
+def test_a_stage_changes_what_it_should_and_nothing_else(whole):
+    """Each stage is one call of fit that we make here by hand, from the weights that the stage before left."""
+    params, cfg = START, CFG
+    for stage in SMALL:
+        before = cfg
+        cfg = dataclasses.replace(before, rope_theta=stage.rope_theta)
+        assert {k for k, v in before.to_dict().items() if cfg.to_dict()[k] != v} == (
+            {"rope_theta"} if stage.name == "lengthening" else set()
+        )
+        seed = (4, zlib.crc32(stage.name.encode()))
+        batches = mix(rows(stage.seq_len), stage.weights, stage.batch_size, seed)
+        assert batches(0).tokens.shape == (stage.batch_size, stage.seq_len)
+        schedule = warmup_cosine(stage.steps // 20, stage.steps, stage.final)
+        optimizer = afm_optimizer(stage.learning_rate, schedule, stage.weight_decay, update_scale=mup_scales(CFG))
+        loss = partial(pairs_of_tokens, base=stage.rope_theta)
+        result = fit(params, loss, batches, optimizer, stage.steps, progress=False)
+        np.testing.assert_array_equal(result.history.loss, whole.histories[stage.name].loss)
+        params = result.params
+    assert whole.cfg == cfg and list(whole.histories) == ["core", "continued", "lengthening"]
+    for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(whole.params), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+class StoppedError(RuntimeError):
+    """What kills a run in these tests: nothing is saved on its way out."""
+
+
+@pytest.mark.parametrize(("at", "step"), [("core", 3), ("core", 5), ("continued", 1), ("lengthening", 2)])
+def test_stopped_anywhere_continues_to_the_same_numbers(tmp_path, whole, at, step):
+    """Stopped at the given step of a stage (its last: between two stages), then called again with the same folder."""
+    now, done = [], []
+
+    def callback(history):
+        if now[-1] == at and len(history) == step:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        go(
+            SMALL,
+            checkpoint=tmp_path,
+            callback=callback,
+            callback_every=1,
+            announce=lambda stage: now.append(stage.name),
+        )
+    again = go(SMALL, checkpoint=tmp_path, announce=lambda stage: done.append(stage.name))
+    assert bits(again) == bits(whole) and done == list(stages.NAMES)
+
+
+def test_another_mixture_does_not_continue_a_run(tmp_path):
+    one = SMALL[:1]
+    go(one, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="another run"):
+        go([dataclasses.replace(one[0], weights={"web": 1})], checkpoint=tmp_path)
+
+
+def test_a_carried_optimizer_keeps_its_moments_and_begins_the_schedule_anew():
+    """Its count goes on, 5 + 4; the first loss is before any update, and so the same; all later ones differ."""
+    first = go(SMALL[:1])
+    carried = go(SMALL[:2], optimizer="carried")
+    fresh = go(SMALL[:2])
+    assert [int(out.optimizer_state.count) for out in (first, carried, fresh)] == [5, 9, 4]
+    later = stages.Later(SMALL[1].schedule, 5)
+    np.testing.assert_allclose([later(t) for t in range(6, 10)], [SMALL[1].schedule(t) for t in range(1, 5)])
+    np.testing.assert_array_equal(carried.histories["continued"].loss[0], fresh.histories["continued"].loss[0])
+    assert (carried.histories["continued"].loss[1:] != fresh.histories["continued"].loss[1:]).all()
+
+
+def test_a_stage_may_have_its_own_loss_and_batches():
+    """The targets are replaced by token 0: the first loss is that of token 0, by NumPy, and no other."""
+    seen = []
+
+    def batches(stage, cfg, drawn):
+        seen.append((stage.name, cfg.rope_theta))
+        return lambda step: drawn(step)._replace(targets=0 * drawn(step).targets)
+
+    out = go(SMALL[:1], batches=batches)
+    batch = mix(rows(8), SMALL[0].weights, 8, (4, zlib.crc32(b"core")))(0)
+    total, count = pairs_of_tokens(START, batch._replace(targets=0 * batch.targets), 5e5)
+    assert out.histories["core"].loss[0] == pytest.approx(total / count, rel=1e-6) and seen == [("core", 5e5)]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(dict(steps=0), "steps is 0"), (dict(seq_len=0), "seq_len"), (dict(warmup_steps=9), "warmup_steps 9")],
+)
+def test_bad_stages_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(SMALL[0], **change)
+
+
+def test_bad_runs_are_refused():
+    with pytest.raises(ValueError, match="its own name"):
+        go([SMALL[0], SMALL[0]])
+    with pytest.raises(ValueError, match="'fresh' or 'carried'"):
+        go(SMALL, optimizer="old")
+    with pytest.raises(ValueError, match="above 0"):
+        go([dataclasses.replace(SMALL[0], weights={})])
+
+
+class Letters:
+    """A tokenizer of letters: a is 3, b is 4, ..."""
+
+    def encode(self, text, markers=False):
+        return np.array([ord(c) - 94 for c in text], np.int32)
+
+
+def test_loss_by_position_by_hand():
+    """A model that knows nothing of its input (no layers' output, equal logits) needs ln V everywhere; counts are
+    documents times bin widths, the short document left out. Then a real one, one position at a time, in NumPy."""
+    documents = [corpora.Document(text, "folder", text) for text in ("abcabcabc", "bca", "cbacbacba", "aaaabbbbcc")]
+    params = init(CFG, 1)
+    flat = params._replace(embed=np.zeros_like(params.embed))
+    found = positions.loss_by_position(flat, CFG, documents, Letters(), 6, [0, 2, 6])
+    np.testing.assert_allclose(found.nats, math.log(32), rtol=1e-6)
+    assert found.counts.tolist() == [6, 12] and found.edges.tolist() == [0, 2, 6]
+    found = positions.loss_by_position(params, CFG, documents, Letters(), 6, 6).nats
+    for t in range(6):
+        nats = []
+        for text in ("abcabcabc", "cbacbacba", "aaaabbbbcc"):
+            ids = np.concatenate([[1], Letters().encode(text)])
+            z = last_logits(params, ids[: t + 1])
+            nats.append(np.log(np.exp(z).sum()) - z[ids[t + 1]])
+        assert found[t] == pytest.approx(np.mean(nats), rel=1e-4)
+    with pytest.raises(ValueError, match="no document is longer than 90"):
+        positions.loss_by_position(params, CFG, documents, Letters(), 90)
+    with pytest.raises(ValueError, match="rise from 0 to 6"):
+        positions.loss_by_position(params, CFG, documents, Letters(), 6, [0, 4, 4, 6])
+
+
+def last_logits(params, ids):
+    """Return the logits after the last of the ids, in NumPy."""
+    from afm_ref.transformer import forward
+
+    return forward(jax.tree.map(np.float64, params), ids[None], CFG)[0, -1]
+
+
+def test_answers_are_measured_where_they_stand():
+    """By hand: of tokens 1 5 6 7 5 6 2 the answer is "5 6" at 4, told at 1; its nats are those of two tokens."""
+    tokens = np.array([1, 5, 6, 7, 5, 6, 2], np.int32)
+    long = long_qa.LongDocument(None, tokens, (long_qa.Answer((1, 3), (4, 6)),))
+    params = init(CFG, 2)
+    (found,) = positions.answer_losses(params, CFG, [long])
+    logits = [last_logits(params, tokens[:t]) for t in (4, 5)]
+    nats = [np.log(np.exp(z).sum()) - z[y] for z, y in zip(logits, (5, 6))]
+    assert found.distance == 3 and found.nats == pytest.approx(np.mean(nats), rel=1e-4)
+    assert found.right == np.mean([z.argmax() == y for z, y in zip(logits, (5, 6))])
