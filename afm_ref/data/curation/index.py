@@ -27,9 +27,9 @@ CREATE TABLE IF NOT EXISTS bands (key INTEGER, number INTEGER, PRIMARY KEY (key,
 CREATE TABLE IF NOT EXISTS spilled (number INTEGER);
 """
 FIRST_OWNERS = f"""
-SELECT key, number FROM json_each(?) JOIN bands ON key = value AND number <= coalesce(
-    (SELECT number FROM bands WHERE key = value ORDER BY number LIMIT 1 OFFSET {OWNERS - 1}), 1 << 40)
-ORDER BY key, number
+SELECT b.key, b.number FROM json_each(?) AS asked JOIN bands AS b ON b.key = asked.value AND b.number <= coalesce(
+    (SELECT c.number FROM bands AS c WHERE c.key = asked.value ORDER BY c.number LIMIT 1 OFFSET {OWNERS - 1}), 1 << 40)
+ORDER BY b.key, b.number
 """
 
 
