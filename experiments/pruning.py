@@ -23,36 +23,37 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from afm_ref import evaluation, transformer
-from afm_ref.config import AFMConfig, forward_flops_per_token, train_flops_per_token
-from afm_ref.data import mixture, packing
-from afm_ref.data.corpora import Document
-from afm_ref.losses import next_token
-from afm_ref.pretraining import (
-    afm_optimizer,
-    criteria,
-    distillation,
-    pruning,
-    soft_top_k,
-    tiny_optimizer,
-    warmup_cosine,
-)
-from afm_ref.training import fit
+from afm_ref import transformer
+from afm_ref.config import forward_flops_per_token, train_flops_per_token
+from afm_ref.data import packing
+from afm_ref.pretraining import afm_optimizer, criteria, distillation, pruning, warmup_cosine
 
 from . import _record
+from ._pruning import (
+    KEPT,
+    PARENT,
+    ROWS,
+    SEQ_LEN,
+    STUDENT,
+    WIDTH,
+    batches_of,
+    bits,
+    by_eps,
+    keep_params,
+    kept_params,
+    masked_bits,
+    overlap,
+    text,
+    train,
+)
 
-WIDTH, KEPT = 1152, 384  # F of the parent and of the student: one third survives, as at Apple
-STUDENT = AFMConfig(d_model=128, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=32, d_ff=KEPT, vocab_size=2048)
-PARENT = AFMConfig.from_dict(STUDENT.to_dict() | {"d_ff": WIDTH})
-SEQ_LEN, ROWS = 128, 4
 RATES, PARENT_RATE = (0.003, 0.006, 0.012), 0.006
 MASK_RATE, SCORE_SCALE = 0.003, 5.0  # scores move by some 0.015 a step, five times as fast as weights
 ANNEALING = (1.0, 0.03)
 SEARCH_SEED = 100
 STARTS = ("activation", "zero")  # of the scores
+SHOWN = (0, "activation")  # the run whose scores are recorded, to three decimals
 ARMS = ("scratch", "pruned", "pruned_distilled", "scratch_distilled", "sliced")
-PART_BYTES = {"english": 18_000, "code": 10_000, "everyday": 8_000, "tasks": 4_000}  # the mixture's shares
-PARTS = {"topics": "english", "docstrings": "english", "code": "code", "everyday": "everyday", "tasks": "tasks"}
 
 
 def arguments(line=None):
@@ -72,76 +73,10 @@ def arguments(line=None):
     return parser.parse_args(line)
 
 
-@cache
-def text():
-    """Return (training rows, {"english", "rest": held-out rows}); the held-out text is a part of the whole."""
-    from afm_ref import assets
-    from afm_ref.interop import hugging_face
-
-    tokenizer = hugging_face.load_tokenizer(assets.FOLDER)
-    train, held_out = mixture.pretraining_documents(progress=False)
-    chosen = {"english": [], "rest": []}
-    for part, limit in PART_BYTES.items():
-        size = 0
-        for document in held_out:
-            if PARTS[document.source] == part and size < limit:
-                piece = Document(document.text[:3000], document.source, document.name, document.markers)
-                chosen["english" if part == "english" else "rest"].append(piece)
-                size += len(piece.text.encode())
-    rows = {name: packing.pack_for_evaluation(of, tokenizer, SEQ_LEN) for name, of in chosen.items()}
-    return packing.pack(train, tokenizer, SEQ_LEN), rows
-
-
-LOSSES = {cfg: partial(next_token, cfg=cfg) for cfg in (STUDENT, PARENT)}  # one object each: compiled once
-
-
-def bits(params, cfg) -> dict:
-    """Return held-out bits per byte of the English and of all of the text."""
-    nats = {}
-    for name, rows in text()[1].items():
-        batches = packing.evaluation_batches(rows, 16)
-        nats[name] = evaluation.total_loss(params, LOSSES[cfg], batches, progress=False)[0] / np.log(2)
-    sizes = {name: rows.text_bytes for name, rows in text()[1].items()}
-    found = {"english": nats["english"] / sizes["english"], "all": sum(nats.values()) / sum(sizes.values())}
-    return {name: round(float(value), 4) for name, value in found.items()}
-
-
-def train(params, cfg, rate, steps, batches, a, loss=None, measures=None):
-    """Return (trained params, curve): {"steps", "english", "all"} from before the first step on."""
-    every = max(1, steps // (measures or a.measures))
-    result = fit(
-        params, loss or LOSSES[cfg], batches, tiny_optimizer(cfg, rate, steps), steps,
-        evaluate=partial(bits, cfg=cfg), evaluate_every=every, progress=False,
-    )  # fmt: skip
-    found = {name: result.history.evaluation(name)[1].tolist() for name in ("english", "all")}
-    return result.params, {"steps": result.history.evaluation("all")[0].tolist()} | found
-
-
-def batches_of(seed, stage):
-    """Return the batches of one stage of a seed: parent and masks, or student."""
-    return packing.batches(text()[0], ROWS, seed=2 * seed + stage)
-
-
-def keep_params(a, name, params):
-    """Write the leaves of plain params."""
-    leaves = [np.asarray(leaf, np.float32) for leaf in jax.tree.leaves(params)]
-    np.savez(a.folder / f"{name}.npz", **{str(i): leaf for i, leaf in enumerate(leaves)})
-
-
-@lru_cache(maxsize=8)
-def kept_params(folder, name, cfg):
-    """Return the params that `keep_params` wrote."""
-    tree = jax.tree.structure(transformer.init(cfg, 0))
-    with np.load(folder / f"{name}.npz") as leaves:
-        return jax.tree.unflatten(tree, [leaves[str(i)] for i in range(len(leaves.files))])
-
-
 def parent_run(a, seed):
     """Train the parent."""
-    params, curve = train(
-        transformer.init(PARENT, seed), PARENT, PARENT_RATE, a.parent_steps, batches_of(seed, 0), a, measures=2
-    )
-    keep_params(a, f"parent_{seed}", params)
+    params, curve = train(transformer.init(PARENT, seed), PARENT, PARENT_RATE, a.parent_steps, batches_of(seed, 0), 2)
+    keep_params(a.folder, f"parent_{seed}", params)
     return curve
 
 
@@ -160,9 +95,9 @@ def masks_run(a, seed, start):
         a.mask_steps, pruning.Annealing(*ANNEALING, a.mask_steps), progress=False,
     )  # fmt: skip
     student, cfg = pruning.slice_ffn(result.params, PARENT, KEPT)
-    keep_params(a, f"masked_{start}_{seed}", student)
+    keep_params(a.folder, f"masked_{start}_{seed}", student)
     mask = pruning.masks(result.params)
-    learnt = [np.asarray(layer.w_down.scores) for layer in result.params.layers]
+    learnt = np.round([np.asarray(layer.w_down.scores, np.float64) for layer in result.params.layers], 3)
     return {
         "sliced": bits(student, cfg),
         "masked": round(masked_bits(result.params), 4),
@@ -170,40 +105,13 @@ def masks_run(a, seed, start):
         "mask_sum": np.round(mask.sum(-1), 4).tolist(),
         "by_eps": by_eps(learnt),
         "kept_of_activation": overlap(learnt, by_activation(parent, seed, a)),
-    }
-
-
-def masked_bits(params):
-    """Return bits per byte of all held-out text under the soft masks."""
-    batches = [batch for rows in text()[1].values() for batch in packing.evaluation_batches(rows, 16)]
-    nats, _ = evaluation.total_loss(params, LOSSES[PARENT], batches, progress=False)
-    return float(nats / np.log(2) / sum(rows.text_bytes for rows in text()[1].values()))
+    } | ({"scores": learnt.tolist()} if (seed, start) == SHOWN else {})
 
 
 def by_activation(parent, seed, a):
     """Return the scores by activation on one batch of 16 rows that the parent has not trained on yet."""
     batch = packing.batches(text()[0], 16, seed=2 * seed)(a.parent_steps // 4 + 50)
     return criteria.by_activation(parent, batch, PARENT)
-
-
-def by_eps(scores):
-    """Return how binary these scores' masks are at several eps, and what sum the truncated iteration reaches."""
-    scores, found = np.stack(scores).astype(np.float64), {}
-    for eps in (1.0, 0.3, 0.1, 0.03, 0.01):
-        truncated = soft_top_k.coordinate_descent(scores, KEPT, eps)
-        found[f"{eps:g}"] = {
-            "undecided": round(pruning.undecided(soft_top_k.soft_top_k(scores, KEPT, eps)), 4),
-            "exact": float(soft_top_k.soft_top_k(scores, KEPT, eps).sum(-1).mean() / KEPT),
-            "truncated": round(float(truncated.sum(-1).mean() / KEPT), 4),
-        }
-    return found
-
-
-def overlap(scores, others):
-    """Return the share of the channels kept by `scores` that `others` would keep."""
-    pairs = [(soft_top_k.hard_top_k(np.asarray(s), KEPT), soft_top_k.hard_top_k(np.asarray(o), KEPT))
-             for s, o in zip(scores, others, strict=True)]  # fmt: skip
-    return round(float(np.mean([(s * o).sum() / KEPT for s, o in pairs])), 4)
 
 
 def sliced(a, seed, criterion):
@@ -243,7 +151,8 @@ def student_run(a, seed, arm, rate, steps=None, measures=None):
         params = kept_params(a.folder, f"masked_{STARTS[0]}_{seed}", STUDENT)
     taught = arm.endswith("distilled")
     batches = taught_batches(a.folder, seed) if taught else batches_of(seed, 1)
-    _, curve = train(params, STUDENT, rate, steps or a.steps, batches, a, DISTILLED if taught else None, measures)
+    loss = DISTILLED if taught else None
+    _, curve = train(params, STUDENT, rate, steps or a.steps, batches, measures or a.measures, loss)
     return {"rate": rate} | curve
 
 
@@ -307,7 +216,8 @@ def main():
     if a.stage == "all":
         runs |= _record.finished(main_jobs(a, rates), a.folder)
     for key, found in runs.items():
-        print(f"{key:28} {found.get('all') or {k: v for k, v in found.items() if k != 'by_eps'}}")
+        numbers = {name: value for name, value in found.items() if name not in ("by_eps", "scores")}
+        print(f"{key:28} {found.get('all') or numbers}")
     if not a.no_ship:
         config = _record.config_of(a) | {"student": STUDENT.to_dict(), "parent_d_ff": WIDTH}
         numbers = {"cpu_minutes": round(sum(r["cpu_s"] for r in runs.values()) / 60, 1), "chosen": rates,

@@ -1,0 +1,70 @@
+"""What chapter 2 shows of pruning as recorded: whole, fair, and still what the code gives."""
+
+import numpy as np
+import pytest
+
+from afm_ref.config import forward_flops_per_token, train_flops_per_token
+from experiments import _record, pruning
+
+RECORDING = _record.load("pruning")
+CONFIG, NUMBERS, SEEDS = RECORDING["config"], RECORDING["numbers"], RECORDING["seeds"]
+RUNS = NUMBERS["runs"]
+ARGUMENTS = pruning.arguments(
+    [
+        f"--{name.replace('_', '-')}={CONFIG[name]}"
+        for name in ("seeds", "parent_steps", "mask_steps", "steps", "folder")
+    ]
+)
+
+
+def test_a_cell_is_recomputed():
+    """How binary the recorded scores' masks are at every eps, and what sum each operator reaches."""
+    seed, start = pruning.SHOWN
+    run = RUNS[f"masks_{start}_{seed}"]
+    found = pruning.by_eps(run["scores"])
+    assert set(found) == set(run["by_eps"]) and np.shape(run["scores"]) == (pruning.PARENT.n_layers, pruning.WIDTH)
+    for eps, row in run["by_eps"].items():
+        assert found[eps] == pytest.approx(row, abs=2e-4)
+        assert row["exact"] == pytest.approx(1, abs=1e-12) and 0.5 < row["truncated"] < 1.001
+
+
+def test_runs_are_complete():
+    assert len(SEEDS) >= 3 and list(range(CONFIG["first_seed"], CONFIG["first_seed"] + CONFIG["seeds"])) == SEEDS
+    wanted = pruning.search_jobs(ARGUMENTS) | pruning.main_jobs(ARGUMENTS, NUMBERS["chosen"])
+    assert set(RUNS) == set(wanted)
+
+
+def test_the_student_is_a_third_as_wide():
+    assert CONFIG["student"] == pruning.STUDENT.to_dict() and CONFIG["parent_d_ff"] == 3 * CONFIG["student"]["d_ff"]
+
+
+def test_arms_share_starts_and_steps():
+    """Of a seed: the same number of steps; those of the same start have the same loss before the first one."""
+    for seed in SEEDS:
+        runs = {arm: RUNS[f"{arm}_{seed}"] for arm in pruning.ARMS}
+        assert {tuple(run["steps"]) for run in runs.values()} == {tuple(RUNS[f"scratch_{SEEDS[0]}"]["steps"])}
+        assert runs["scratch"]["all"][0] == runs["scratch_distilled"]["all"][0] == RUNS[f"long_{seed}"]["all"][0]
+        assert runs["pruned"]["all"][0] == runs["pruned_distilled"]["all"][0]
+        assert runs["pruned"]["all"][0] == RUNS[f"masks_activation_{seed}"]["sliced"]["all"]
+        assert runs["sliced"]["all"][0] == RUNS[f"slices_{seed}"]["activation"]["all"]
+        assert all(np.isfinite(run["all"] + run["english"]).all() for run in runs.values())
+
+
+def test_step_sizes_are_those_that_the_search_found():
+    for arm in ("scratch", "pruned"):
+        ends = {rate: RUNS[f"search_{arm}_{rate:g}"]["all"][-1] for rate in pruning.RATES}
+        assert NUMBERS["chosen"][arm] == NUMBERS["chosen"][f"{arm}_distilled"] == min(ends, key=ends.get)
+    assert all(RUNS[f"{arm}_{seed}"]["rate"] == NUMBERS["chosen"][arm] for arm in pruning.ARMS for seed in SEEDS)
+
+
+def test_compute_is_added_up():
+    """FLOPs of every stage, from tokens and config; the long run costs what parent, masks and student do together."""
+    tokens, cost = pruning.SEQ_LEN * pruning.ROWS, NUMBERS["flops"]
+    parent = train_flops_per_token(pruning.PARENT, pruning.SEQ_LEN) * tokens
+    assert cost["parent"] == parent * CONFIG["parent_steps"] and cost["masks"] == parent * CONFIG["mask_steps"]
+    assert cost["teacher"] * 3 == pytest.approx(parent * CONFIG["steps"])
+    assert forward_flops_per_token(pruning.PARENT, pruning.SEQ_LEN) > forward_flops_per_token(pruning.STUDENT, 128)
+    together = cost["parent"] + cost["masks"] + cost["student"]
+    assert abs(NUMBERS["long_steps"] * cost["student_step"] / together - 1) < 1e-3
+    for seed in SEEDS:
+        assert RUNS[f"long_{seed}"]["steps"][-1] == NUMBERS["long_steps"]
