@@ -7,7 +7,6 @@ from afm_ref.evaluation import mean_interval
 from afm_ref.pretraining.soft_top_k import coordinate_descent, soft_top_k, solve
 from afm_ref.teaching import figures, pruning_figures, pruning_widgets
 from afm_ref.teaching.exercises import grade
-from afm_ref.teaching.exercises import pruning as _registers  # noqa: F401
 
 SCORES = np.random.default_rng(0).normal(size=30)
 

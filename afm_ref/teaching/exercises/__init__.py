@@ -4,7 +4,18 @@ A chapter registers its exercises in a module of its own here. A checker compare
 that are computed in that module in another way than the solution does, never with the student's own numbers.
 """
 
-from . import at_scale, decontamination, lora, parallelism, post_training, quantization, rlhf, start_here, transformer
+from . import (
+    at_scale,
+    decontamination,
+    lora,
+    parallelism,
+    post_training,
+    pruning,
+    quantization,
+    rlhf,
+    start_here,
+    transformer,
+)
 from .registry import EXERCISES, Exercise, Verdict, attempt, grade
 
 __all__ = [
@@ -18,6 +29,7 @@ __all__ = [
     "lora",
     "parallelism",
     "post_training",
+    "pruning",
     "quantization",
     "rlhf",
     "start_here",
