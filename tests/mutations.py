@@ -10,6 +10,7 @@ import sys
 
 from tests.data.curation.mutations_steps import MUTATIONS as CURATION_STEPS
 from tests.post_training.mutations import MUTATIONS as POST_TRAINING
+from tests.pretraining.mutations_optimizer import MUTATIONS as OPTIMIZER
 from tests.pretraining.mutations_pruning import MUTATIONS as PRUNING
 from tests.quantization.mutations import MUTATIONS as QUANTIZATION
 from tests.rlhf.mutations import MUTATIONS as RLHF

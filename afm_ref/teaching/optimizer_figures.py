@@ -163,6 +163,41 @@ def differences(found: Mapping[str, Mapping], label: str = "times the rate"):
     return fig
 
 
+def descents(curves: Mapping[str, Sequence[float]]):
+    """Return a figure: each optimizer's loss, as a share of its first, against the step, on a logarithmic axis.
+
+    Source: none [ours].
+    Test: tests/teaching/test_optimizer_figures.py::test_descents_start_at_one
+    """
+    fig, ax = figures.subplots(figsize=(7.0, 3.2))
+    for (name, losses), color, marker in zip(curves.items(), figures.CYCLE, MARKERS, strict=False):
+        share = np.asarray(losses, np.float64) / losses[0]
+        ax.plot(share, f"{marker}-", color=color, ms=4, lw=1.6, markevery=max(1, len(share) // 8), label=name)
+    ax.set_yscale("log")
+    ax.set(xlabel="step", ylabel="loss, share of the first")
+    ax.legend(fontsize=9)
+    return fig
+
+
+def schedules(stages: Mapping[str, tuple]):
+    """Return a figure: the learning rate against the step, both logarithmic. stages: {name: (schedule, steps, peak)}.
+
+    Source: TR24 section 3.2 (linear warm-up, cosine) [confirmed].
+    Test: tests/teaching/test_optimizer_figures.py::test_schedules_reach_their_peaks
+    """
+    fig, ax = figures.subplots(figsize=(7.0, 3.0))
+    for (name, (schedule, steps, peak)), color, style in zip(
+        stages.items(), figures.CYCLE, ("-", "--", ":"), strict=False
+    ):
+        t = np.unique(np.geomspace(10, steps, 200).round())
+        ax.plot(t, peak * np.asarray(schedule(t)), style, color=color, label=f"{name}, peak {peak:g}")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set(xlabel="step", ylabel="learning rate")
+    ax.legend(fontsize=9)
+    return fig
+
+
 def coordinate_growth(widths: Sequence[int], checks: Mapping[str, Mapping]):
     """Return a figure: how far each part's outputs move in the first steps, against width, for each parametrisation.
 

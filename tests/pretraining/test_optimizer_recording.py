@@ -1,0 +1,65 @@
+"""What chapter 2 shows of the optimizer as recorded: whole, fair, and still what the code gives."""
+
+import math
+import platform
+
+import numpy as np
+import pytest
+
+from afm_ref.evaluation import mean_interval
+from afm_ref.pretraining.mup import best_rate
+from afm_ref.teaching import optimizer_figures
+from experiments import _record, optimizer
+
+RECORDING = _record.load("optimizer")
+CONFIG, RUNS, SEEDS = RECORDING["config"], RECORDING["numbers"]["runs"], RECORDING["seeds"]
+ARGUMENTS = optimizer.arguments([f"--seeds={len(SEEDS)}", f"--held-out-rows={CONFIG['held_out_rows']}"])
+SWEEPS = optimizer_figures.recorded_sweeps(RUNS)
+
+
+def test_a_cell_is_recomputed():
+    """The untrained model on the held-out rows. Their text is the standard library's, which changes with Python."""
+    same = RECORDING["versions"]["python"] == platform.python_version()
+    found = optimizer.start_run(ARGUMENTS, min(CONFIG["widths"]))["loss"]
+    assert found == pytest.approx(RUNS[f"start_{min(CONFIG['widths'])}"]["loss"], abs=1e-4 if same else 0.1)
+    assert found == pytest.approx(math.log(2048) + 0.5, abs=0.1)  # logits of variance 1 add half a nat to a guess
+
+
+def test_runs_are_complete():
+    """At least three seeds, four widths and six rates; every row of rates has all seeds at each rate."""
+    assert len(SEEDS) >= 3 and len(CONFIG["widths"]) >= 4 and set(optimizer.terms_jobs(ARGUMENTS)) <= set(RUNS)
+    for sweep in SWEEPS.values():
+        assert list(sweep) == sorted(CONFIG["widths"])
+        for by_rate in sweep.values():
+            assert len(by_rate) >= 6 and {len(losses) for losses in by_rate.values()} == {len(SEEDS)}
+    for name in optimizer.PUBLISHED:
+        assert {key.rsplit("_", 1)[1] for key in RUNS if key.startswith(f"{name}_")} == set(map(str, SEEDS))
+
+
+def test_no_best_rate_lies_at_the_end_of_its_row():
+    """`best_rates` refuses one that does."""
+    for sweep in SWEEPS.values():
+        assert all(len(of_seeds) == len(SEEDS) for of_seeds in optimizer_figures.best_rates(sweep).values())
+    for name in optimizer.PUBLISHED:
+        for seed in SEEDS:
+            keys = [key for key in RUNS if key.startswith(f"{name}_") and key.endswith(f"_{seed}")]
+            row = sorted((RUNS[key]["rate"], RUNS[key]["loss"]) for key in keys)
+            assert row[0][0] < best_rate(*zip(*row, strict=True)) < row[-1][0]
+
+
+def test_the_terms_are_compared_near_apples_best_rate():
+    """Within a factor of two of it, and no norm came near the limit where a step is skipped."""
+    best = np.mean(np.log2(optimizer_figures.best_rates(SWEEPS["standard"])[optimizer.TERMS_DIM]))
+    assert abs(best - math.log2(optimizer.TERMS_RATE)) <= 1
+    assert max(RUNS[f"whole_x{times}_{seed}"]["norm_max"] for times in optimizer.TIMES for seed in SEEDS) < 10
+    at_rate = optimizer.key_of(f"standard_{optimizer.TERMS_DIM}", optimizer.TERMS_RATE, SEEDS[0])
+    assert RUNS[at_rate]["loss"] == RUNS[f"whole_x1_{SEEDS[0]}"]["loss"]  # the same run, made twice
+
+
+def test_the_best_rate_moves_less_in_mup_simple():
+    """The claim of the chapter, paired by seed."""
+    slopes = {
+        name: [np.polyfit(np.log2(list(best)), np.log2(of_seed), 1)[0] for of_seed in zip(*best.values(), strict=True)]
+        for name, best in ((name, optimizer_figures.best_rates(sweep)) for name, sweep in SWEEPS.items())
+    }
+    assert mean_interval(np.subtract(slopes["mup_simple"], slopes["standard"])).low > 0
