@@ -485,6 +485,7 @@ MUTATIONS = [
     ),
     *QUANTIZATION,
     *POST_TRAINING,
+    *OPTIMIZER,
     *PRUNING,
     *RLHF,
     *CURATION_STEPS,
