@@ -14,7 +14,7 @@ MUTATIONS = [
         HTML,
         'if b"\\0" not in raw and b"\\x1b" not in raw and',
         "if not META_CHARSET.search(raw) and",
-        TESTS + "test_html.py::test_encodings",
+        TESTS + "test_html.py::test_valid_utf8_goes_before_a_wrong_declaration",
     ),
     Mutation(
         "precision and recall are swapped",

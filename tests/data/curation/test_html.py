@@ -38,6 +38,13 @@ def test_encodings(encoding, meta, declared):
     assert html.decode(page.encode(encoding), declared) == page
 
 
+def test_valid_utf8_goes_before_a_wrong_declaration():
+    """Of bytes that are valid in both: as windows-1252 they would read ZoÃ«."""
+    page = page_of("iso-8859-1").replace(TEXT, "Zoë")
+    assert "ZoÃ«" in page.encode().decode("windows-1252")
+    assert html.decode(page.encode()) == page
+
+
 def test_big_endian_mark():
     assert html.decode(codecs.BOM_UTF16_BE + TEXT.encode("utf-16-be")) == TEXT
 
