@@ -8,6 +8,7 @@ take the mistakes that someone would really make.
 
 import sys
 
+from tests.data.curation.mutations_pipeline import MUTATIONS as CURATION_PIPELINE
 from tests.data.curation.mutations_steps import MUTATIONS as CURATION_STEPS
 from tests.post_training.mutations import MUTATIONS as POST_TRAINING
 from tests.pretraining.mutations_optimizer import MUTATIONS as OPTIMIZER
@@ -489,6 +490,7 @@ MUTATIONS = [
     *PRUNING,
     *RLHF,
     *CURATION_STEPS,
+    *CURATION_PIPELINE,
 ]
 
 if __name__ == "__main__":

@@ -107,6 +107,12 @@ def test_only_the_first_owners_of_a_key_are_compared():
         assert table.add(["x", "y"], keys[[3, n - 1]], sketches[[3, n - 1]]) == ["3", None]
 
 
+def test_a_key_belongs_to_its_band():
+    """Equal entries in another band are no match: keys of one signature differ though all its entries are equal."""
+    keys = banding.band_keys(np.full((2, N), 7, np.uint32), BANDS, ROWS)
+    assert (keys[0] == keys[1]).all() and len(np.unique(keys[0])) == BANDS
+
+
 def test_runs_find_all_entries():
     """Against a plain list, with equal keys, after many additions."""
     rng, runs, entries = np.random.default_rng(6), index.Runs(), []

@@ -300,6 +300,14 @@ def test_common_phrases_stay(crawl, tmp_path):
         assert sum(BENCHMARK in d.text for d in shards.read(tmp_path / str(usage))) == left
 
 
+def test_copies_make_no_phrase_common(crawl, tmp_path):
+    """Ten copies of the page with the benchmark's text are one page that has it."""
+    for i in range(10):
+        (crawl / f"k{i}.txt").write_text((crawl / "e.txt").read_text())
+    curate(crawl, tmp_path / "out", ask(crawl, common_usage=2), progress=False)
+    assert not any(BENCHMARK in d.text for d in shards.read(tmp_path / "out"))
+
+
 def test_chunks_hold_everything_once(monkeypatch):
     monkeypatch.setattr(pool, "MOST_ITEMS", 3)
     items = [(sources.Position("f", i), sources.Raw("f", b"x" * size)) for i, size in enumerate((1, 9, 12, 1, 1, 1, 1))]
