@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from .commands import adapt, curate, generate, info, palettize, pipeline, rlhf, train
+from .commands import adapt, curate, generate, info, palettize, pipeline, pretrain, rlhf, train
 
 # name: module; the help is the first line of the docstring of its run
 COMMANDS = {
@@ -13,6 +13,7 @@ COMMANDS = {
     "info": info,
     "palettize": palettize,
     "pipeline": pipeline,
+    "pretrain": pretrain,
     "rlhf": rlhf,
     "train": train,
 }

@@ -13,6 +13,7 @@ from tests.data.curation.mutations_steps import MUTATIONS as CURATION_STEPS
 from tests.post_training.mutations import MUTATIONS as POST_TRAINING
 from tests.pretraining.mutations_optimizer import MUTATIONS as OPTIMIZER
 from tests.pretraining.mutations_pruning import MUTATIONS as PRUNING
+from tests.pretraining.mutations_stages import MUTATIONS as STAGES
 from tests.quantization.mutations import MUTATIONS as QUANTIZATION
 from tests.rlhf.mutations import MUTATIONS as RLHF
 from tools.mutate import Mutation, main
@@ -488,6 +489,7 @@ MUTATIONS = [
     *POST_TRAINING,
     *OPTIMIZER,
     *PRUNING,
+    *STAGES,
     *RLHF,
     *CURATION_STEPS,
     *CURATION_PIPELINE,

@@ -45,7 +45,14 @@ def folder_documents(path, seed: int = 0):
 
     If the hash of their names holds out no file, or every file, the last one in order is held out instead.
     """
-    documents = corpora.read_folder(path)
+    return split(corpora.read_folder(path), path, seed)
+
+
+def split(documents, path, seed: int = 0):
+    """Return (training documents in random order, held-out documents), without a run of 13 words in both.
+
+    By the hash of each name, as `folder_documents`. Raises ValueError, naming path, for too few documents or repeats.
+    """
     if len(documents) < 2:
         raise ValueError(f"{path} holds one document only; give at least two files, one of them is held out")
     held_out = [document for document in documents if corpora.is_held_out(document)]

@@ -13,6 +13,7 @@ from . import (
     pruning,
     quantization,
     rlhf,
+    stages,
     start_here,
     transformer,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "pruning",
     "quantization",
     "rlhf",
+    "stages",
     "start_here",
     "transformer",
 ]

@@ -1,0 +1,73 @@
+"""Faults in the stages of pre-training; see tests/mutations.py."""
+
+from tools.mutate import Mutation
+
+STAGES, MIXING, COST = "afm_ref/pretraining/stages.py", "afm_ref/data/mixing.py", "afm_ref/pretraining/cost.py"
+OBJECTIVES, POSITIONS = "afm_ref/pretraining/objectives.py", "afm_ref/pretraining/positions.py"
+TESTS = "tests/pretraining/test_"
+
+MUTATIONS = [
+    Mutation(
+        "RoPE's rule forgets the 2 pi",
+        STAGES,
+        "(math.log(T / (2 * math.pi)) / math.log(T_train / (2 * math.pi)))",
+        "(math.log(T) / math.log(T_train))",
+        f"{TESTS}stages.py::test_the_rule_gives_the_published_base",
+    ),
+    Mutation(
+        "a stage trains with the RoPE base of the one before",
+        STAGES,
+        "            loss(stage, cfg),\n",
+        "            loss(stage, stages[max(number - 1, 0)].config(cfg)),\n",
+        f"{TESTS}stages.py::test_a_stage_changes_what_it_should_and_nothing_else",
+    ),
+    Mutation(
+        "an optimizer that is carried on goes on with the old schedule's count",
+        STAGES,
+        "return self.schedule(step - self.steps)",
+        "return self.schedule(step)",
+        f"{TESTS}stages.py::test_a_carried_optimizer_keeps_its_moments_and_begins_the_schedule_anew",
+    ),
+    Mutation(
+        "all stages keep their checkpoints in one folder",
+        STAGES,
+        'Path(checkpoint) / f"{number}_{stage.name}"',
+        "Path(checkpoint)",
+        f"{TESTS}stages.py::test_stopped_anywhere_continues_to_the_same_numbers",
+    ),
+    Mutation(
+        "a part that is behind is not caught up with",
+        MIXING,
+        "shares[i] * (n + 1) - counts[i]",
+        "shares[i]",
+        "tests/data/test_mixing.py::test_shares_are_within_the_bound_at_every_moment",
+    ),
+    Mutation(
+        "all parts share one order of their rows' epochs by the place in the mixture",
+        MIXING,
+        "orders[k](int(i))[0]",
+        "orders[k](int(places[0]))[0]",
+        "tests/data/test_mixing.py::test_every_row_of_a_part_once_an_epoch",
+    ),
+    Mutation(
+        "the z-loss rewards a large normaliser",
+        OBJECTIVES,
+        "((penalty - log_probs) * batch.weights)",
+        "((-penalty - log_probs) * batch.weights)",
+        f"{TESTS}objectives.py::test_equals_its_definition",
+    ),
+    Mutation(
+        "an answer is measured one token late",
+        POSITIONS,
+        "slice(answer.asked[0] - 1, answer.asked[1] - 1)",
+        "slice(answer.asked[0], answer.asked[1])",
+        f"{TESTS}stages.py::test_answers_are_measured_where_they_stand",
+    ),
+    Mutation(
+        "a teacher's forward pass costs as much as training",
+        COST,
+        "return 2.0 * n_parameters * tokens",
+        "return 6.0 * n_parameters * tokens",
+        f"{TESTS}cost.py::test_flops_of_the_on_device_core_stage",
+    ),
+]
