@@ -51,35 +51,59 @@ class Thresholds:
 
 
 def word_count(text: str) -> int:
-    """Return the number of words, parted by white space."""
+    """Return the number of words, parted by white space.
+
+    Source: Gopher, Rae et al. 2021 [standard].
+    Test: tests/data/curation/test_heuristics.py::test_each_rule_has_two_sides
+    """
     return len(text.split())
 
 
 def mean_word_length(text: str) -> float:
-    """Return the mean length of a word in characters, 0 for none."""
+    """Return the mean length of a word in characters, 0 for none.
+
+    Source: Gopher, Rae et al. 2021 [standard].
+    Test: tests/data/curation/test_heuristics.py::test_measures_by_hand
+    """
     words = text.split()
     return sum(map(len, words)) / max(1, len(words))
 
 
 def symbols_per_word(text: str) -> float:
-    """Return how many "#" and ellipses there are to a word."""
+    """Return how many "#" and ellipses there are to a word.
+
+    Source: Gopher, Rae et al. 2021 [standard].
+    Test: tests/data/curation/test_heuristics.py::test_measures_by_hand
+    """
     return (text.count("#") + sum(map(text.count, ELLIPSES))) / max(1, word_count(text))
 
 
 def share_of_lines(text: str, test: Callable[[str], bool]) -> float:
-    """Return the share of the lines with text in them for which `test` holds, 0 for none."""
+    """Return the share of the lines with text in them for which `test` holds, 0 for none.
+
+    Source: Gopher, Rae et al. 2021 [standard].
+    Test: tests/data/curation/test_heuristics.py::test_each_rule_has_two_sides
+    """
     lines = _lines(text)
     return sum(map(test, lines)) / max(1, len(lines))
 
 
 def alphabetic_share(text: str) -> float:
-    """Return the share of words with a letter in them."""
+    """Return the share of words with a letter in them.
+
+    Source: Gopher, Rae et al. 2021 [standard].
+    Test: tests/data/curation/test_heuristics.py::test_measures_by_hand
+    """
     words = text.split()
     return sum(word.isalpha() or any(map(str.isalpha, word)) for word in words) / max(1, len(words))
 
 
 def repeated_lines(text: str) -> float:
-    """Return the share of lines that say what a line before them said."""
+    """Return the share of lines that say what a line before them said.
+
+    Source: Gopher, Rae et al. 2021 [standard].
+    Test: tests/data/curation/test_heuristics.py::test_measures_by_hand
+    """
     lines = _lines(text)
     return (len(lines) - len(set(lines))) / max(1, len(lines))
 
@@ -89,6 +113,9 @@ def repeated_pair(text: str) -> float:
 
     A pair that overlaps itself ("ha ha ha") is counted each time: the share is cut at 1. A pair that occurs once is no
     repetition: 0.
+
+    Source: Gopher, Rae et al. 2021 [standard].
+    Test: tests/data/curation/test_heuristics.py::test_measures_by_hand
     """
     words = _words(text)
     counts = Counter(zip(words, words[1:], strict=False))
@@ -97,7 +124,11 @@ def repeated_pair(text: str) -> float:
 
 
 def repeated_runs(text: str, n: int = 10) -> float:
-    """Return the share of words that lie in a run of n words that occurs twice or more."""
+    """Return the share of words that lie in a run of n words that occurs twice or more.
+
+    Source: Gopher, Rae et al. 2021 [standard].
+    Test: tests/data/curation/test_heuristics.py::test_repeated_runs_equal_brute_force
+    """
     words = _words(text)
     runs = list(zip(*(words[i:] for i in range(n)), strict=False))
     counts, inside = Counter(runs), 0
@@ -110,7 +141,11 @@ def repeated_runs(text: str, n: int = 10) -> float:
 
 
 def alphanumeric_share(text: str) -> float:
-    """Return the share of letters and digits among all characters."""
+    """Return the share of letters and digits among all characters.
+
+    Source: StarCoder, Li et al. 2023 [standard].
+    Test: tests/data/curation/test_heuristics.py::test_measures_by_hand
+    """
     return sum(map(str.isalnum, text)) / max(1, len(text))
 
 
@@ -176,7 +211,7 @@ def _is_cut_off(line):
 def broken_rules(text: str, source: str, thresholds: Thresholds = Thresholds()) -> list[str]:
     """Return the names of all rules that a text breaks. English stop words and the like are not asked of code.
 
-    Source: heuristics, TR24 section 3.1 [confirmed]; which, [standard] as the module says.
+    Source: heuristics, TR24 section 3.1 [confirmed]; these are those of Gopher, C4 and StarCoder [standard].
     Test: tests/data/curation/test_heuristics.py::test_each_rule_has_two_sides
     """
     rules = RULES.get(source, RULES["web"])
@@ -187,7 +222,7 @@ def broken_rules(text: str, source: str, thresholds: Thresholds = Thresholds()) 
 class Heuristics:
     """The step: a document that breaks a rule of its kind is dropped, the first such rule the reason.
 
-    Source: as for `broken_rules`.
+    Source: as for `broken_rules` [standard].
     Test: tests/data/curation/test_heuristics.py::test_code_has_rules_of_its_own
     """
 

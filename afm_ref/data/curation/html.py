@@ -71,7 +71,7 @@ def extract(html: str, main_content: bool = True) -> str:
 class Extraction:
     """The step: a web document's HTML becomes its text; a page without text is dropped. Others pass as they are.
 
-    Source: as for `extract`.
+    Source: body extraction first, TR24 section 3.1 [confirmed].
     Test: tests/data/curation/test_html.py::test_empty_bodies_are_dropped
     """
 

@@ -78,7 +78,11 @@ class Classifier(NamedTuple):
     bias: float
 
     def score(self, text: str) -> float:
-        """Return P(good | text), in [0, 1]."""
+        """Return P(good | text), in [0, 1]: sigmoid(b + w . x) of the text's features x.
+
+        Source: logistic regression [standard].
+        Test: tests/data/curation/test_quality.py::test_a_text_without_tokens_gets_the_bias
+        """
         found, x = features(text)
         return float(sigmoid(self.bias + self.weights[found].astype(np.float64) @ x))
 
@@ -154,7 +158,7 @@ def area(scores, labels) -> float:
 
     Raises ValueError unless there are labels of both kinds.
 
-    Source: [standard].
+    Source: the area under the ROC as the Mann-Whitney statistic [standard].
     Test: tests/data/curation/test_quality.py::test_area_is_the_chance_of_the_right_order
     """
     if set(np.unique(labels).tolist()) != {0, 1}:
