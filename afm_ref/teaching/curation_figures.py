@@ -69,7 +69,8 @@ def lengths(report: Report):
             sizes, counts = zip(*of, strict=True)
             ax.bar(np.log2(sizes), counts, width, color=color, label=name)
     ax.set(xlabel="length of a document, bytes, at most 2 to the power", ylabel="documents")
-    ax.legend()
+    if report.lengths["read"]:
+        ax.legend()
     return fig
 
 

@@ -65,6 +65,10 @@ WRONG = {  # id: (a plausible wrong answer, words of the hint it must get)
         lambda q_gain, k_gain: len(q_gain) ** 0.5 * np.max(np.abs(q_gain)) * np.max(np.abs(k_gain)),
         "not a tight one",
     ),
+    "2.7": (
+        lambda similarity, rows, wanted: max(1, math.ceil(math.log(1 - wanted) / math.log(1 - similarity + 1e-12))),
+        "ALL its rows",
+    ),
     "2.8": (
         lambda benchmark, documents, low, high, threshold: [
             any(f" {' '.join(run)} " in f" {text} " for run in zip(*(benchmark.split()[i:] for i in range(low))))
