@@ -88,7 +88,7 @@ def test_a_text_without_tokens_gets_the_bias():
     assert quality.sigmoid(np.array([-1e4, 0, 1e4])).tolist() == [0, 0.5, 1]
 
 
-@pytest.mark.parametrize("labels", [[1, 0], [1, 1, 1], [1, 0, 2], [0.5, 1, 0]])
+@pytest.mark.parametrize("labels", [[1, 0], [1, 1, 1], [1, 0, 2], [1, 0, -1]])
 def test_training_asks_for_labels_of_both_kinds(labels):
     with pytest.raises(ValueError, match="label of 0 or 1 for each"):
         quality.train(["a", "b", "c"], labels)
