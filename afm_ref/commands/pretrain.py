@@ -63,27 +63,31 @@ def _add(group, name, default, text):
 
 def run(args):
     """Pre-train a model on a folder of your own: core, continued and context-lengthening stages."""
+    _check(args)
+    try:
+        _train(args)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; the same command continues from {args.out}", file=sys.stderr)
+        raise
+
+
+def _train(args):
     from ..pretraining import corpus, stages
     from ..transformer import init
 
-    _check(args)
     parts, held_out = _parts(args)
     tok = _tokenizer(args, parts)
     cfg = _config(args, tok)
     teach = _teacher(args, cfg, tok)
     parts, planned = _plan(args, parts, tok)
     number = {stage.name: f"stage {i} of 3" for i, stage in enumerate(planned, start=1)}
-    try:
-        result = stages.run(
-            init(cfg, args.seed), cfg, planned, corpus.rows_of(parts, tok), args.seed,
-            loss=partial(_loss, z_weight=args.z_loss, distilled=teach is not None),
-            batches=teach, optimizer=args.optimizer, checkpoint=args.out / "checkpoints",
-            checkpoint_every=args.checkpoint_every,
-            announce=lambda stage: print(f"{number[stage.name]}: {_told(stage)}", file=sys.stderr),
-        )  # fmt: skip
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; the same command continues from {args.out}", file=sys.stderr)
-        raise
+    result = stages.run(
+        init(cfg, args.seed), cfg, planned, corpus.rows_of(parts, tok), args.seed,
+        loss=partial(_loss, z_weight=args.z_loss, distilled=teach is not None),
+        batches=teach, optimizer=args.optimizer, checkpoint=args.out / "checkpoints",
+        checkpoint_every=args.checkpoint_every,
+        announce=lambda stage: print(f"{number[stage.name]}: {_told(stage)}", file=sys.stderr),
+    )  # fmt: skip
     _finish(args, result, tok, held_out, planned[0].seq_len)
 
 

@@ -66,7 +66,7 @@ def wavelengths(head_dim: int, bases: Mapping[str, float], windows: Mapping[str,
 
     bases: {label: base}; windows: {label: tokens}, a horizontal line each. Pairs above a line never complete a turn.
 
-    Source: TR24 section 3.2 (bases 500k and 6,315,089) [confirmed]; as for `ops.rope_frequencies`.
+    Source: TR24 section 3.2 (the bases) [confirmed]; as for `ops.rope_frequencies` [standard].
     Test: tests/teaching/test_stages_figures.py::test_wavelengths_by_hand
     """
     fig, ax = figures.subplots(figsize=(8.0, 4.0))
@@ -162,7 +162,9 @@ def mixture_explorer(alt: str, shares: Sequence[float], bits: Mapping[str, Seque
     def draw(share):
         return batch_of_mixture(share, shares, bits)
 
-    widgets.explore(draw, alt, share=widgets.steps("share of code", sorted({x / 10 for x in range(11)} | {share}), share))
+    widgets.explore(
+        draw, alt, share=widgets.steps("share of code", sorted({x / 10 for x in range(11)} | {share}), share)
+    )
 
 
 def answers(points: Mapping[str, Sequence]):
