@@ -9,7 +9,7 @@ from afm_ref import evaluation, transformer
 from afm_ref.config import AFMConfig
 from afm_ref.data import mixture, packing
 from afm_ref.data.corpora import Document
-from afm_ref.losses import next_token
+from afm_ref.losses import next_token, token_log_probs
 from afm_ref.pretraining import pruning, soft_top_k, tiny_optimizer
 from afm_ref.training import fit
 
@@ -44,25 +44,37 @@ def text():
 LOSSES = {cfg: partial(next_token, cfg=cfg) for cfg in (STUDENT, PARENT)}  # one object each: compiled once
 
 
+def nats_and_hits(params, batch, cfg):
+    """Return (sum of nats, number of targets that the model finds most likely) over the weighted targets."""
+    logits = transformer.forward(params, batch.tokens, cfg, attend=transformer.Causal(batch.documents))
+    hits = (logits.argmax(axis=-1) == batch.targets) * batch.weights
+    return -(token_log_probs(logits, batch.targets) * batch.weights).sum(), hits.sum()
+
+
+MEASURED = {cfg: partial(nats_and_hits, cfg=cfg) for cfg in (STUDENT, PARENT)}
+
+
 def bits(params, cfg) -> dict:
-    """Return held-out bits per byte of the English and of all of the text."""
-    nats = {}
+    """Return held-out bits per byte of the English and of all of the text, and the share of tokens guessed right."""
+    nats, hits, targets = {}, 0.0, 0.0
     for name, rows in text()[1].items():
         batches = packing.evaluation_batches(rows, 16)
-        nats[name] = evaluation.total_loss(params, LOSSES[cfg], batches, progress=False)[0] / np.log(2)
+        nats[name], found = evaluation.total_loss(params, MEASURED[cfg], batches, progress=False)
+        hits, targets = hits + found, targets + sum(batch.weights.sum() for batch in batches)
     sizes = {name: rows.text_bytes for name, rows in text()[1].items()}
-    found = {"english": nats["english"] / sizes["english"], "all": sum(nats.values()) / sum(sizes.values())}
+    english, every = nats["english"] / sizes["english"], sum(nats.values()) / sum(sizes.values())
+    found = {"english": english / np.log(2), "all": every / np.log(2), "accuracy": hits / targets}
     return {name: round(float(value), 4) for name, value in found.items()}
 
 
 def train(params, cfg, rate, steps, batches, measures, loss=None):
-    """Return (trained params, curve): {"steps", "english", "all"} from before the first step on."""
+    """Return (trained params, curve): {"steps", "english", "all", "accuracy"} from before the first step on."""
     every = max(1, steps // measures)
     result = fit(
         params, loss or LOSSES[cfg], batches, tiny_optimizer(cfg, rate, steps), steps,
         evaluate=partial(bits, cfg=cfg), evaluate_every=every, progress=False,
     )  # fmt: skip
-    found = {name: result.history.evaluation(name)[1].tolist() for name in ("english", "all")}
+    found = {name: result.history.evaluation(name)[1].tolist() for name in ("english", "all", "accuracy")}
     return result.params, {"steps": result.history.evaluation("all")[0].tolist()} | found
 
 

@@ -1,7 +1,7 @@
 """Chapter 2's figures of pruning and distillation: what soft masks look like, and what the recorded students reached.
 
-A curve is {"steps": [...], "all": [...], "english": [...]}: held-out bits per byte after so many steps, as
-experiments/pruning.py records it.
+A curve is {"steps": [...], "all": [...], "english": [...], "accuracy": [...]}: held-out bits per byte and the share of
+tokens guessed right after so many steps, as experiments/pruning.py records it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,11 @@ NAMES = {
     "scratch_distilled": "from scratch, distilled",
     "sliced": "sliced by activation, no masks learnt",
 }
-BITS = "held-out bits per byte"
+MEASURES = {
+    "all": "held-out bits per byte",
+    "english": "bits per byte of held-out English",
+    "accuracy": "held-out tokens guessed right",
+}
 
 
 def masks(scores, k: int, eps_values: Sequence[float]):
@@ -61,9 +65,9 @@ def sums(scores, k: int, eps_values: Sequence[float], steps: int = 20):
 
 
 def arms(curves: Mapping[str, Sequence[Mapping]], levels: Mapping[str, float] | None = None, measure: str = "all"):
-    """Return a figure: bits per byte against the student's steps, a line for each arm, 95% t-intervals over seeds.
+    """Return a figure: one of MEASURES against the student's steps, a line for each arm, 95% t-intervals over seeds.
 
-    curves: {arm: [curve of each seed]}, all at the same steps. levels: {name: bits}, drawn as dashed lines.
+    curves: {arm: [curve of each seed]}, all at the same steps. levels: {name: value}, drawn as dashed lines.
 
     Raises ValueError for no curves, more arms than can be told apart, and seeds at different steps.
 
@@ -83,21 +87,18 @@ def arms(curves: Mapping[str, Sequence[Mapping]], levels: Mapping[str, float] | 
             ax.fill_between(runs[0]["steps"], low, high, color=color, alpha=0.15, lw=0, antialiased=False)
     for (name, level), style in zip((levels or {}).items(), ("--", ":", "-."), strict=False):
         ax.axhline(level, color=figures.GREY, ls=style, lw=1.4, label=name)
-    lowest = min(min(run[measure]) for runs in curves.values() for run in runs)
-    ends = max(run[measure][min(1, len(run[measure]) - 1)] for runs in curves.values() for run in runs)
-    lowest, ends = min(lowest, *(levels or {"": lowest}).values()), max(ends, *(levels or {"": ends}).values())
-    ax.set(
-        xlabel="student's steps", ylabel=BITS, ylim=(lowest - 0.1, ends + 0.3)
-    )  # the start from scratch is far above
+    ax.set(xlabel="student's steps", ylabel=MEASURES[measure])
+    if measure != "accuracy":  # the start from scratch is far above all else
+        shown = [value for runs in curves.values() for run in runs for value in run[measure][1:]]
+        ax.set_ylim(min(shown + list((levels or {}).values())) - 0.1, max(shown) + 0.2)
     ax.legend(fontsize=9)
     return fig
 
 
-def differences(pairs: Mapping[str, Sequence[float]]):
-    """Return a figure: paired differences in bits per byte, a row each: every seed, the mean and its 95% t-interval.
+def differences(pairs: Mapping[str, Sequence[float]], measure: str = "all"):
+    """Return a figure: paired differences in a measure, a row each: every seed, the mean and its 95% t-interval.
 
-    pairs: {label: [difference of each seed]}; below 0 the first one named is better. Raises ValueError for fewer than
-    two seeds.
+    pairs: {label: [difference of each seed]}. Raises ValueError for fewer than two seeds.
 
     Source: none [ours].
     Test: tests/teaching/test_pruning_figures.py::test_differences_show_seeds_and_intervals
@@ -109,6 +110,6 @@ def differences(pairs: Mapping[str, Sequence[float]]):
         ax.plot([low, high], [row, row], "-", color=figures.BLUE, lw=2)
         ax.plot(list(values), [row] * len(values), "|", color=figures.ORANGE, ms=11, mew=2)
         ax.plot([mean], [row], "o", color=figures.BLUE, ms=7)
-    ax.set(yticks=range(len(pairs)), ylim=(len(pairs) - 0.5, -0.5), xlabel=f"difference in {BITS} (below 0: better)")
+    ax.set(yticks=range(len(pairs)), ylim=(len(pairs) - 0.5, -0.5), xlabel=f"difference: {MEASURES[measure]}")
     ax.set_yticklabels(list(pairs))
     return fig

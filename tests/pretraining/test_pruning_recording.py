@@ -48,6 +48,7 @@ def test_arms_share_starts_and_steps():
         assert runs["pruned"]["all"][0] == RUNS[f"masks_activation_{seed}"]["sliced"]["all"]
         assert runs["sliced"]["all"][0] == RUNS[f"slices_{seed}"]["activation"]["all"]
         assert all(np.isfinite(run["all"] + run["english"]).all() for run in runs.values())
+        assert all(0 <= share < 1 for run in runs.values() for share in run["accuracy"])
 
 
 def test_step_sizes_are_those_that_the_search_found():

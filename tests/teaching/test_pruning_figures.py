@@ -31,7 +31,7 @@ def test_sums_are_those_of_both_operators():
 
 
 def curve(*values):
-    return {"steps": [0, 10, 20], "all": list(values), "english": list(values)}
+    return {"steps": [0, 10, 20], "all": list(values), "accuracy": list(np.divide(values, 10))}
 
 
 def test_arms_are_means_with_intervals():
@@ -45,6 +45,8 @@ def test_arms_are_means_with_intervals():
     ends = ends[ends[:, 0] == 20][:, 1]
     np.testing.assert_allclose([ends.min(), ends.max()], mean_interval([3.0, 3.4])[1:])
     assert ax.get_ylim()[0] < 2.5 and ax.get_ylim()[1] < 9 and small_enough(fig)
+    (line,) = pruning_figures.arms({"scratch": runs[:1]}, measure="accuracy").axes[0].lines
+    np.testing.assert_allclose(line.get_ydata(), [0.9, 0.4, 0.3])
     with pytest.raises(ValueError, match="give 1 to 6 arms"):
         pruning_figures.arms({})
     with pytest.raises(ValueError, match="scratch: seeds were measured at different steps"):
