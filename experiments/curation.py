@@ -75,7 +75,7 @@ def pairs(seed: int, in_each: int, unrelated: int) -> dict:
             filled[i].append((exact, *found))
         number += 1
     others = rng.integers(len(texts), size=(unrelated, 2))
-    signed = [signatures.signature(signatures.shingles(text)) for text in texts]
+    signed = {i: signatures.signature(signatures.shingles(texts[i])) for i in set(others.ravel().tolist())}
     strangers = [decided(signed[a], signed[b], s) for a, b in others.tolist() if a != b]
     return {
         "bins": [binned(rows, s) for rows in filled.values()],
