@@ -167,10 +167,10 @@ class Peer:
 
     def __init__(self, python: str, folder: Path, words: str):
         self.out = folder / f"theirs_{words}"
-        command = [python, "-c", PEER, folder / "texts", self.out, words]
-        self.process = subprocess.Popen(
-            list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self.log = folder / f"theirs_{words}.log"  # it says much
+        command = map(str, [python, "-c", PEER, folder / "texts", self.out, words])
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log.open("w"), "text": True}
+        self.process = subprocess.Popen(list(command), **pipes)
         self._expect("ready")
 
     def __call__(self):
@@ -180,7 +180,7 @@ class Peer:
 
     def _expect(self, word):
         if self.process.stdout.readline().strip() != word:
-            raise RuntimeError("datatrove's process ended; its message is above")
+            raise RuntimeError(f"datatrove's process ended: {self.log.read_text()[-2000:]}")
 
     def kept(self) -> set[str]:
         """Return the names that stay."""

@@ -16,8 +16,8 @@ DECISIONS = curation.DECISIONS
 
 
 def test_some_pairs_are_drawn_again():
-    """6 fresh pairs a bin: their shares differ from those of 400 by at most 4.5 standard errors."""
-    n = 6
+    """4 fresh pairs a bin: their shares differ from those of 400 by at most 4.5 standard errors."""
+    n = 4
     for old, new in zip(BINS, curation.pairs(RECORDING["seeds"][0] + 1, n, 20)["bins"], strict=True):
         assert new["pairs"] == n and new["jaccard"] == pytest.approx(old["jaccard"], abs=0.05)
         for name in DECISIONS:
@@ -26,7 +26,7 @@ def test_some_pairs_are_drawn_again():
 
 
 def test_wilson_by_hand():
-    """5 of 10 at z = 2: the middle is 1/2, half the width 2 sqrt(1/40 + 4/400) / 1.4; none of 10 has a lower end of 0."""
+    """5 of 10 at z = 2: the middle is 1/2, half the width 2 sqrt(1/40 + 4/400) / 1.4."""
     assert curation.wilson(5, 10, 2) == pytest.approx([0.5, 0.5 - 2 * 0.035**0.5 / 1.4, 0.5 + 2 * 0.035**0.5 / 1.4])
     assert curation.wilson(0, 10)[1] == pytest.approx(0, abs=1e-12)
 
