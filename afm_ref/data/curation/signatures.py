@@ -126,7 +126,7 @@ def signature(hashes: np.ndarray, permutations: int = 128) -> np.ndarray:
 @functools.cache
 def _permutations(n):
     """Return a and b of each permutation, drawn as datasketch draws them; importing it takes a second, for SciPy."""
-    draw = np.random.RandomState(1)  # noqa: NPY002 - the generator that datasketch has
+    draw = np.random.RandomState(1)
     a = draw.randint(0, 2**31, n, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
     return a, draw.randint(0, 2**32, n, dtype=np.uint32)
 
