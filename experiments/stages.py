@@ -68,10 +68,10 @@ def arguments(line=None):
 class Text:
     """The text of all runs: rows to train on by part and window, rows held out, long documents."""
 
-    def __init__(self, a):
+    def __init__(self, a, held_out_share=HELD_OUT_SHARE):
         self.tok = hugging_face.load_tokenizer(assets.FOLDER)
         real = corpora.embedded(progress=False)
-        held = {doc.name + doc.source for doc in real if corpora.is_held_out(doc, HELD_OUT_SHARE)}
+        held = {doc.name + doc.source for doc in real if corpora.is_held_out(doc, held_out_share)}
         by_side = [[d for d in real if (d.name + d.source in held) == side] for side in (False, True)]
         self.train, self.held_out = (self._parts(docs, split) for docs, split in zip(by_side, ("train", "held_out")))
         self.packed = {}

@@ -1,0 +1,100 @@
+"""Context lengthening of the shipped model, with RoPE's base changed by the rule and without: numbers of chapter 2.
+
+    python -m experiments.lengthening                # call it again to resume; about 5 CPU-minutes
+    python -m experiments.lengthening --seeds 2 --steps 2 --long-documents 2 --answers 2 \\
+        --folder runs/lengthening_smoke --no-ship
+
+AFM_TINY was trained on windows of 256 tokens. One more stage on windows of 1024, of 1.4% of the tokens it was trained
+on (Apple's: 1.35%), with long questions and answers in it; three seeds, of the batches. Measured is the loss by
+position in held-out documents of more than 2048 tokens.
+  before       the shipped model, with its own base and with the new one, nothing trained
+  new, old     after the stage, with the new base and with the old one
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import jax
+
+from afm_ref import assets
+from afm_ref.data import corpora
+from afm_ref.lora import files
+from afm_ref.pretraining import stages
+
+from . import _record
+from .stages import EDGES, MIXTURES, Text, answers, by_position
+
+TRAINED, WANTED, ROWS = 256, 1024, 2
+LEARNING_RATE = 0.03 * 0.006  # of the shipped model's peak what Apple's second stage has of the first's
+
+
+def arguments(line=None):
+    """Return the command line's options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = partial(parser.add_argument, type=int, help="default: %(default)s")
+    add("--seeds", default=3)
+    add("--first-seed", default=0)
+    add("--steps", default=40)
+    add("--long-documents", default=24, help="at most, of each part (default: %(default)s)")
+    add("--answers", default=16, help="long documents to measure answers in (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, default=Path("runs/lengthening"), help="default: %(default)s")
+    parser.add_argument("--no-ship", action="store_true", help="record nothing")
+    return parser.parse_args(line)
+
+
+def stage_of(cfg, steps, change_base):
+    """Return the stage: with the rule's base, or with the model's own."""
+    base = stages.rope_base(cfg.rope_theta, TRAINED, WANTED) if change_base else cfg.rope_theta
+    return stages.Stage(
+        "lengthening", steps, WANTED, ROWS, LEARNING_RATE, steps // 20, 0.001, 1e-5, base, MIXTURES["lengthening"]
+    )
+
+
+def measured(text, params, cfg):
+    """Return bits per byte of each part in windows of 256, loss by position, and the answers of long documents."""
+    return {
+        "bits_per_byte": text.measured(params, cfg),
+        "by_position": by_position(text, params, cfg),
+        "answers": answers(text, params, cfg),
+    }
+
+
+def before(text, a, change_base):
+    """Return the numbers of the shipped model, nothing trained."""
+    params, cfg, _ = assets.load_tiny()
+    return measured(text, params, stage_of(cfg, a.steps, change_base).config(cfg))
+
+
+def after(text, a, seed, change_base):
+    """Return the numbers after the stage."""
+    params, cfg, _ = assets.load_tiny()
+    out = stages.run(params, cfg, [stage_of(cfg, a.steps, change_base)], text.rows, seed, progress=False)
+    return measured(text, out.params, out.cfg)
+
+
+def jobs(text, a):
+    """Return {key: function} of all runs."""
+    found = {f"before_{name}": partial(before, text, a, name == "new") for name in ("old", "new")}
+    for seed in range(a.first_seed, a.first_seed + a.seeds):
+        found |= {f"{name}_{seed}": partial(after, text, a, seed, name == "new") for name in ("old", "new")}
+    return found
+
+
+def main():
+    """Run what has not been run yet, record."""
+    a = arguments()
+    a.folder.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str((a.folder / "compiled").resolve()))
+    params, cfg, _ = assets.load_tiny()
+    runs = _record.finished(jobs(Text(a, corpora.HELD_OUT_SHARE), a), a.folder)
+    if not a.no_ship:
+        new_base = stage_of(cfg, a.steps, True).rope_theta
+        config = _record.config_of(a) | {"base": files.fingerprint(params), "edges": EDGES, "new_base": new_base}
+        numbers = {"cpu_minutes": round(sum(r["cpu_s"] for r in runs.values()) / 60, 1), "runs": runs}
+        seeds = list(range(a.first_seed, a.first_seed + a.seeds))
+        print(_record.save("lengthening", "python -m experiments.lengthening", config, seeds, numbers))
+
+
+if __name__ == "__main__":
+    main()
