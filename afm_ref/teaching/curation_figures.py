@@ -82,7 +82,7 @@ def s_curve(
     bins: {"jaccard": mean of the bin, "candidates": [share, low, high], "removed": the same}, the last two each a share
     of pairs with the ends of its interval. Raises ValueError if bands and rows do not fit into the permutations.
 
-    Source: as for `banding.candidate_probability` and `banding.removal_probability`.
+    Source: as for `banding.candidate_probability` and `banding.removal_probability` [ours].
     Test: tests/teaching/test_curation_figures.py::test_the_s_curve_is_the_closed_form
     """
     if bands < 1 or rows < 1 or bands * rows > permutations:

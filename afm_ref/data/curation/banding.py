@@ -75,7 +75,7 @@ def _removal(s, bands, rows, permutations, least):
 def least_agreeing(threshold: float, permutations: int) -> int:
     """Return how many bytes of two sketches must agree for an estimated similarity of at least the threshold.
 
-    Source: as for `signatures.estimated_jaccard`.
+    Source: as for `signatures.estimated_jaccard` [ours].
     Test: tests/data/curation/test_signatures.py::test_the_least_count_is_where_the_estimate_passes
     """
     return math.ceil(permutations * (1 / 256 + threshold * (1 - 1 / 256)) - 1e-9)
