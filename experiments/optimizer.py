@@ -1,6 +1,6 @@
 """Apple's optimizer, term by term, and how its learning rate carries over to other widths: numbers of chapter 2.
 
-    python -m experiments.optimizer                            # call it again to resume; about 24 CPU-minutes
+    python -m experiments.optimizer                            # call it again to resume; about 25 CPU-minutes
     NPROC=1 python -m experiments.optimizer --stage widths --no-ship              # one of several, side by side
     NPROC=1 python -m experiments.optimizer --stage terms --no-ship
     python -m experiments.optimizer --steps 3 --seeds 2 --widths 32 64 --rates 2 --extensions 0 --documents 60 \\

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from afm_ref.pretraining.updates import APPLE, UpdateState, update_rule
-from afm_ref.teaching.exercises import EXERCISES, grade, optimizer  # noqa: F401 - registers it
+from afm_ref.teaching.exercises import EXERCISES, grade
 
 ID = "2.3"
 
