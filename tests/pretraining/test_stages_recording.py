@@ -1,0 +1,58 @@
+"""What chapter 2 shows of the stages as recorded: whole, fair, and still what the code gives."""
+
+import numpy as np
+import pytest
+
+from afm_ref import transformer
+from afm_ref.config import AFMConfig
+from afm_ref.pretraining.stages import rope_base
+from experiments import _record, stages
+
+RECORDING = _record.load("stages")
+CONFIG, NUMBERS, SEEDS = RECORDING["config"], RECORDING["numbers"], RECORDING["seeds"]
+RUNS = NUMBERS["runs"]
+ARGUMENTS = stages.arguments(["--answers", "2", "--long-documents", "1"])
+OF_SEED = [RUNS[f"stages_{seed}"] for seed in SEEDS]
+MEASURED = ("continued", "base_only", "lengthened", "lengthened_old_base")
+
+
+def test_runs_are_complete():
+    assert len(SEEDS) >= 3
+    assert set(RUNS) == set(stages.jobs(None, ARGUMENTS))
+    assert CONFIG["model"] == stages.CFG.to_dict() == AFMConfig.from_dict(CONFIG["model"]).to_dict()
+    assert CONFIG["new_base"] == pytest.approx(rope_base(500_000, 256, 1024))
+
+
+def test_every_variant_was_measured_at_every_position():
+    for run in OF_SEED:
+        for name in MEASURED:
+            for nats in run[name]["by_position"].values():
+                assert len(nats) == len(CONFIG["edges"]) - 1 and np.isfinite(nats).all()
+            assert len(run[name]["answers"]) == len(run["continued"]["answers"]) > 50
+            # the same documents, so the same distances
+            assert [row[0] for row in run[name]["answers"]] == [row[0] for row in run["continued"]["answers"]]
+
+
+def test_all_sweeps_and_penalties_start_alike():
+    """Of a seed: log Z before the first step is that of the same fresh weights, whatever the weight of the z-loss."""
+    for seed in SEEDS:
+        first = {RUNS[f"z_{z:g}_{seed}"]["log_z"][0] for z in stages.Z_WEIGHTS}
+        assert len(first) == 1
+        shares = [RUNS[f"sweep_{share:g}_{seed}"]["share"] for share in stages.CODE_SHARES]
+        assert shares == list(stages.CODE_SHARES)
+
+
+def test_a_cell_is_recomputed():
+    """log Z of the fresh weights, by NumPy on random tokens: about ln V + 1/2, for logits of variance near 1."""
+    cfg, params = stages.CFG, transformer.init(stages.CFG, SEEDS[0])
+    tokens = np.random.default_rng(0).integers(6, cfg.vocab_size, (2, 128)).astype(np.int32)
+    log_z = np.log(np.exp(transformer.forward(params, tokens, cfg).astype(np.float64)).sum(axis=-1)).mean()
+    assert log_z == pytest.approx(RUNS[f"z_0_{SEEDS[0]}"]["log_z"][0], abs=0.03)
+    assert log_z == pytest.approx(np.log(cfg.vocab_size) + 0.5, abs=0.1)
+
+
+def test_a_mixtures_ends_are_the_best_for_their_own_part():
+    """No code at all is better for English than nothing but code, and the other way round, in every seed."""
+    for seed in SEEDS:
+        none, all_code = (RUNS[f"sweep_{share:g}_{seed}"]["bits_per_byte"] for share in (0, 1))
+        assert none["english"] < all_code["english"] and none["code"] > all_code["code"]
