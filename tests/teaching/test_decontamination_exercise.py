@@ -9,7 +9,7 @@ from afm_ref.data.curation import decontamination
 from afm_ref.data.curation.steps import Dropped
 from afm_ref.teaching.exercises import EXERCISES, grade
 
-ID = "2.8"
+ID = "2.1"
 
 
 def solution(benchmark, documents, low, high, threshold, at_least=False, lengths=None, count_all=False, how=any):

@@ -50,6 +50,14 @@ def pool_strided(w, n_kv_heads, head_dim):
     return w.reshape(-1, n_kv_heads, head_dim, w.shape[-1]).mean(0).reshape(-1, w.shape[-1])
 
 
+def adamw_decay(w, g, v, m, t, s, rate, decay):
+    """Exercise 2.3 with the learning rate in front of the decay, too."""
+    v = 0.95 * v + 0.05 * g**2
+    u = g / np.sqrt(v / (1 - 0.95**t))
+    m = 0.95 * m + 0.05 * u / max(1.0, np.sqrt(np.mean(u**2)))
+    return np.stack([w - s * rate * (m + decay * w), v, m])
+
+
 WRONG = {  # id: (a plausible wrong answer, words of the hint it must get)
     "0.1": (lambda vocab_size: np.log2(vocab_size), "nats"),
     "0.2": (lambda nats_per_token, bytes_per_token: nats_per_token / bytes_per_token, "ln 2"),
@@ -65,17 +73,20 @@ WRONG = {  # id: (a plausible wrong answer, words of the hint it must get)
         lambda q_gain, k_gain: len(q_gain) ** 0.5 * np.max(np.abs(q_gain)) * np.max(np.abs(k_gain)),
         "not a tight one",
     ),
-    "2.7": (
-        lambda similarity, rows, wanted: max(1, math.ceil(math.log(1 - wanted) / math.log(1 - similarity + 1e-12))),
-        "ALL its rows",
-    ),
-    "2.8": (
+    "2.1": (
         lambda benchmark, documents, low, high, threshold: [
             any(f" {' '.join(run)} " in f" {text} " for run in zip(*(benchmark.split()[i:] for i in range(low))))
             for text in documents
         ],
         "common usage and drops nothing",
     ),
+    "2.2": (
+        lambda similarity, rows, wanted: max(1, math.ceil(math.log(1 - wanted) / math.log(1 - similarity + 1e-12))),
+        "ALL its rows",
+    ),
+    "2.3": (adamw_decay, "not multiplied by the learning rate"),
+    "2.4": (lambda base, T_train, T: base ** (math.log(T) / math.log(T_train)), "2 pi"),
+    "2.5": (lambda scores, k, eps: eps * (np.log(k) - np.logaddexp.reduce(scores / eps)), "nobody is clipped"),
     "3.1": (
         lambda n, n_bytes, latency_s, bandwidth_bytes_per_s: (
             (n - 1) * (latency_s + n_bytes / n / bandwidth_bytes_per_s)
