@@ -87,9 +87,9 @@ def update_rule(
     """Return the update with these terms as an `optax.GradientTransformation`.
 
         skip unless |g| < skip_norm;  g <- g min(1, global_clip / |g|)         |g|: norm over all leaves
-        m <- b1 m + (1 - b1) g                 if the momentum runs over the gradient; it then stands for g below
         v <- b2 v + (1 - b2) (g^2 + eps_inside)
-        u = m / (sqrt(v / (1 - b2^t)) + eps_outside)                           1 - b2^t if corrected
+        m <- b1 m + (1 - b1) g                 if the momentum runs over the gradient; m stands for g in the next line
+        u = g / (sqrt(v / (1 - b2^t)) + eps_outside)                           1 - b2^t if corrected
         u <- u / max(1, rms(u) / block_clip);  u <- u max(relative_floor, rms(w))
         m <- b1 m + (1 - b1) u                 if the momentum runs over the update; it then stands for u below
         w <- w - schedule(t) (update_scale learning_rate u + weight_decay w)   decay times learning_rate if so set
