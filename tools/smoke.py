@@ -1,4 +1,4 @@
-"""Check an installed afm_ref from outside the repository: it is whole, and its shipped model predicts.
+"""Check an installed afm_ref from outside the repository: it is whole, its shipped model predicts and its classifier judges.
 
 Run as a script in a folder without the sources, by an environment that holds the wheel alone.
 """
@@ -10,6 +10,7 @@ import numpy as np
 
 import afm_ref
 from afm_ref.assets import load_tiny
+from afm_ref.data.curation import quality
 from afm_ref.transformer import forward
 
 HERE = Path(__file__).resolve().parent.parent
@@ -17,6 +18,8 @@ package = Path(afm_ref.__file__).resolve().parent
 assert HERE not in package.parents, f"this is the repository's afm_ref, not the installed one: {package}"
 assert metadata.version("afm-ref") == afm_ref.__version__
 assert resources.files("afm_ref").joinpath("py.typed").is_file(), "py.typed is not in the wheel"
+
+assert quality.shipped().score("The statement is used to bind names to values, and to change what objects hold.") > 0.5
 
 params, cfg, tokenizer = load_tiny()
 tokens = np.asarray(tokenizer.encode("The for statement is used to"))[None]

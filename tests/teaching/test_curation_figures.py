@@ -71,9 +71,7 @@ def test_the_s_curve_is_the_closed_form():
 
 def test_the_explorer_has_controls(monkeypatch):
     asked = {}
-    monkeypatch.setattr(
-        "afm_ref.teaching.widgets.explore", lambda draw, alt, **c: asked.update(c, draw=draw, alt=alt)
-    )
+    monkeypatch.setattr("afm_ref.teaching.widgets.explore", lambda draw, alt, **c: asked.update(c, draw=draw, alt=alt))
     curation_widgets.s_curve_explorer("an S-curve")
     assert (asked["bands"].value, asked["rows"].value) == (16, 8)
     assert asked["draw"](8, 16).axes[0].lines and asked["alt"] == "an S-curve"
