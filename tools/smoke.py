@@ -1,4 +1,4 @@
-"""Check an installed afm_ref from outside the repository: it is whole, its shipped model predicts and its classifier judges.
+"""Check an installed afm_ref from outside the repository: it is whole, its model predicts, its classifier judges.
 
 Run as a script in a folder without the sources, by an environment that holds the wheel alone.
 """
