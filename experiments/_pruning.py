@@ -3,6 +3,7 @@
 from functools import cache, lru_cache, partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from afm_ref import evaluation, transformer
@@ -42,39 +43,46 @@ def text():
 
 
 LOSSES = {cfg: partial(next_token, cfg=cfg) for cfg in (STUDENT, PARENT)}  # one object each: compiled once
+MEASURES = ("english", "all", "accuracy", "calibrated")
+TEMPERATURES = (0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0, 2.5)
 
 
-def nats_and_hits(params, batch, cfg):
-    """Return (sum of nats, number of targets that the model finds most likely) over the weighted targets."""
-    logits = transformer.forward(params, batch.tokens, cfg, attend=transformer.Causal(batch.documents))
-    hits = (logits.argmax(axis=-1) == batch.targets) * batch.weights
-    return -(token_log_probs(logits, batch.targets) * batch.weights).sum(), hits.sum()
+@partial(jax.jit, static_argnames="cfg")
+def counts(params, batch, cfg):
+    """Return (nats at every temperature, true tokens that the model finds most likely, tokens) of weight 1."""
+    z = transformer.forward(params, batch.tokens, cfg, attend=transformer.Causal(batch.documents))
+    nats = [-(token_log_probs(z / T, batch.targets) * batch.weights).sum() for T in TEMPERATURES]
+    return jnp.stack(nats), ((z.argmax(axis=-1) == batch.targets) * batch.weights).sum(), batch.weights.sum()
 
 
-MEASURED = {cfg: partial(nats_and_hits, cfg=cfg) for cfg in (STUDENT, PARENT)}
+def measured(params, cfg) -> dict:
+    """Return what a model is worth on the held-out text.
 
-
-def bits(params, cfg) -> dict:
-    """Return held-out bits per byte of the English and of all of the text, and the share of tokens guessed right."""
-    nats, hits, targets = {}, 0.0, 0.0
+    english, all   bits per byte of the English, and of all of the text
+    accuracy       share of its tokens that the model finds most likely
+    calibrated     bits per byte of all at the best of some temperatures: a student of the teacher's top tokens is surer
+                   of them than the text is, and one number takes the most of that back
+    """
+    found = {}
     for name, rows in text()[1].items():
-        batches = packing.evaluation_batches(rows, 16)
-        nats[name], found = evaluation.total_loss(params, MEASURED[cfg], batches, progress=False)
-        hits, targets = hits + found, targets + sum(batch.weights.sum() for batch in batches)
-    sizes = {name: rows.text_bytes for name, rows in text()[1].items()}
-    english, every = nats["english"] / sizes["english"], sum(nats.values()) / sum(sizes.values())
-    found = {"english": english / np.log(2), "all": every / np.log(2), "accuracy": hits / targets}
-    return {name: round(float(value), 4) for name, value in found.items()}
+        of_batches = [counts(params, batch, cfg) for batch in packing.evaluation_batches(rows, 16)]
+        found[name] = [np.sum(np.array(x, np.float64), axis=0) for x in zip(*of_batches, strict=True)]
+    sizes = {name: rows.text_bytes * np.log(2) for name, rows in text()[1].items()}
+    nats, right, tokens = (sum(x) for x in zip(*found.values(), strict=True))
+    plain, size = TEMPERATURES.index(1.0), sum(sizes.values())
+    english = found["english"][0][plain] / sizes["english"]
+    numbers = (english, nats[plain] / size, right / tokens, nats.min() / size)
+    return {name: round(float(value), 4) for name, value in zip(MEASURES, numbers, strict=True)}
 
 
 def train(params, cfg, rate, steps, batches, measures, loss=None):
-    """Return (trained params, curve): {"steps", "english", "all", "accuracy"} from before the first step on."""
+    """Return (trained params, curve): {"steps"} and MEASURES, from before the first step on."""
     every = max(1, steps // measures)
     result = fit(
         params, loss or LOSSES[cfg], batches, tiny_optimizer(cfg, rate, steps), steps,
-        evaluate=partial(bits, cfg=cfg), evaluate_every=every, progress=False,
+        evaluate=partial(measured, cfg=cfg), evaluate_every=every, progress=False,
     )  # fmt: skip
-    found = {name: result.history.evaluation(name)[1].tolist() for name in ("english", "all", "accuracy")}
+    found = {name: result.history.evaluation(name)[1].tolist() for name in MEASURES}
     return result.params, {"steps": result.history.evaluation("all")[0].tolist()} | found
 
 

@@ -1,6 +1,6 @@
 """A small model from scratch, cut from a larger one, and taught by it: the pruning numbers of chapter 2.
 
-    python -m experiments.pruning                       # call it again to resume; about 20 CPU-minutes
+    python -m experiments.pruning                       # call it again to resume; about 60 CPU-minutes
     NPROC=1 python -m experiments.pruning --stage search --no-ship                 # the step sizes alone
     NPROC=1 python -m experiments.pruning --seeds 1 --first-seed 2 --no-ship       # side by side, after the search
     python -m experiments.pruning --seeds 2 --parent-steps 4 --mask-steps 3 --steps 4 --search-steps 2 \\
@@ -11,11 +11,12 @@ student cut out of it. Everything is of the seed: parent, masks, batches. All st
   parent      trained from scratch; the teacher, too
   masks       learnt with the parent's weights, from scores of 0 and from scores by activation; what is left just after
               slicing, beside slicing the parent itself by activation, by magnitude and by lot
-  search      from scratch and from the pruned start at the same step sizes, on a seed of its own
+  search      each arm at the same step sizes, on a seed of its own; the best by accuracy, which
+              all arms can be compared by
   main        scratch, pruned, each with and without distillation, and the parent sliced by activation without masks
   long        from scratch for as many steps as parent, masks and student took FLOPs together
 Bits per byte cannot compare students with and without a teacher, whose mixed target is not the text's distribution; the
-share of held-out tokens guessed right can.
+share of held-out tokens guessed right can, and so can bits per byte at each student's best temperature.
 """
 
 import argparse
@@ -39,17 +40,17 @@ from ._pruning import (
     STUDENT,
     WIDTH,
     batches_of,
-    bits,
     by_eps,
     keep_params,
     kept_params,
     masked_bits,
+    measured,
     overlap,
     text,
     train,
 )
 
-RATES, PARENT_RATE = (0.003, 0.006, 0.012), 0.006
+RATES, PARENT_RATE = (0.00075, 0.0015, 0.003, 0.006, 0.012, 0.024, 0.048), 0.006
 MASK_RATE, SCORE_SCALE = 0.003, 5.0  # scores move by some 0.015 a step, five times as fast as weights
 ANNEALING = (1.0, 0.03)
 SEARCH_SEED = 100
@@ -65,9 +66,9 @@ def arguments(line=None):
     add("--seeds", type=int, default=3)
     add("--first-seed", type=int, default=0)
     add("--stage", choices=("search", "all"), default="all")
-    add("--parent-steps", type=int, default=700)
-    add("--mask-steps", type=int, default=120)
-    add("--steps", type=int, default=400)
+    add("--parent-steps", type=int, default=2400)
+    add("--mask-steps", type=int, default=150)
+    add("--steps", type=int, default=600)
     add("--search-steps", type=int, default=200)
     add("--measures", type=int, default=4)
     add("--folder", type=Path, default=Path("runs/pruning"), help="finished runs and models (default: %(default)s)")
@@ -75,16 +76,11 @@ def arguments(line=None):
     return parser.parse_args(line)
 
 
-def without_accuracy(measured):
-    """Return the same without the accuracy, which only students and slices need."""
-    return {name: value for name, value in measured.items() if name != "accuracy"}
-
-
 def parent_run(a, seed):
     """Train the parent."""
     params, curve = train(transformer.init(PARENT, seed), PARENT, PARENT_RATE, a.parent_steps, batches_of(seed, 0), 2)
     keep_params(a.folder, f"parent_{seed}", params)
-    return without_accuracy(curve)
+    return curve
 
 
 def masks_run(a, seed, start):
@@ -106,7 +102,7 @@ def masks_run(a, seed, start):
     mask = pruning.masks(result.params)
     learnt = np.round([np.asarray(layer.w_down.scores, np.float64) for layer in result.params.layers], 3)
     return {
-        "sliced": without_accuracy(bits(student, cfg)),
+        "sliced": measured(student, cfg),
         "masked": round(masked_bits(result.params), 4),
         "loss": np.round(result.history.loss[[0, -1]], 4).tolist(),
         "mask_sum": np.round(mask.sum(-1), 4).tolist(),
@@ -134,8 +130,8 @@ def sliced(a, seed, criterion):
 
 def slices_run(a, seed):
     """Measure the parent and what slicing leaves of it by each criterion."""
-    parent = bits(kept_params(a.folder, f"parent_{seed}", PARENT), PARENT)
-    return {"parent": parent} | {c: bits(sliced(a, seed, c), STUDENT) for c in ("activation", "magnitude", "lot")}
+    parent = measured(kept_params(a.folder, f"parent_{seed}", PARENT), PARENT)
+    return {"parent": parent} | {c: measured(sliced(a, seed, c), STUDENT) for c in ("activation", "magnitude", "lot")}
 
 
 @cache
@@ -182,11 +178,6 @@ def long_steps(a) -> int:
     return round((cost["parent"] + cost["masks"] + cost["student"]) / cost["student_step"])
 
 
-def search_run(a, arm, rate):
-    """Return what the search compares: bits per byte after fewer steps."""
-    return without_accuracy(student_run(a, SEARCH_SEED, arm, rate, a.search_steps, measures=1))
-
-
 def start_jobs(a, seed, starts=STARTS):
     """Return {key: function} of a seed's parent and masks."""
     jobs = {f"parent_{seed}": partial(parent_run, a, seed), f"slices_{seed}": partial(slices_run, a, seed)}
@@ -196,14 +187,16 @@ def start_jobs(a, seed, starts=STARTS):
 def search_jobs(a):
     """Return {key: function} of the search for step sizes, with the seed's own parent and masks."""
     return start_jobs(a, SEARCH_SEED, STARTS[:1]) | {
-        f"search_{arm}_{rate:g}": partial(search_run, a, arm, rate) for arm in ARMS[:2] for rate in RATES
+        f"search_{arm}_{rate:g}": partial(student_run, a, SEARCH_SEED, arm, rate, a.search_steps, measures=1)
+        for arm in ARMS[:4]
+        for rate in RATES
     }
 
 
 def chosen_rates(done):
-    """Return each arm's step size: the best of its start, found without distillation."""
-    best = {arm: min(RATES, key=lambda rate: done[f"search_{arm}_{rate:g}"]["all"][-1]) for arm in ARMS[:2]}
-    return {arm: best["scratch" if arm.startswith("scratch") else "pruned"] for arm in ARMS}
+    """Return each arm's step size: the best of its own search; that of the pruned start without masks, too."""
+    best = {arm: max(RATES, key=lambda rate: done[f"search_{arm}_{rate:g}"]["accuracy"][-1]) for arm in ARMS[:4]}
+    return best | {"sliced": best["pruned"]}
 
 
 def main_jobs(a, rates):
