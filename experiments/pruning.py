@@ -1,6 +1,6 @@
 """A small model from scratch, cut from a larger one, and taught by it: the pruning numbers of chapter 2.
 
-    python -m experiments.pruning                       # call it again to resume; about 60 CPU-minutes
+    python -m experiments.pruning                       # call it again to resume; about 50 CPU-minutes
     NPROC=1 python -m experiments.pruning --stage search --no-ship                 # the step sizes alone
     NPROC=1 python -m experiments.pruning --seeds 1 --first-seed 2 --no-ship       # side by side, after the search
     python -m experiments.pruning --seeds 2 --parent-steps 4 --mask-steps 3 --steps 4 --search-steps 2 \\
