@@ -179,25 +179,6 @@ def descents(curves: Mapping[str, Sequence[float]]):
     return fig
 
 
-def schedules(stages: Mapping[str, tuple]):
-    """Return a figure: the learning rate against the step, both logarithmic. stages: {name: (schedule, steps, peak)}.
-
-    Source: TR24 section 3.2 (linear warm-up, cosine) [confirmed].
-    Test: tests/teaching/test_optimizer_figures.py::test_schedules_reach_their_peaks
-    """
-    fig, ax = figures.subplots(figsize=(7.0, 3.0))
-    for (name, (schedule, steps, peak)), color, style in zip(
-        stages.items(), figures.CYCLE, ("-", "--", ":"), strict=False
-    ):
-        t = np.unique(np.geomspace(10, steps, 200).round())
-        ax.plot(t, peak * np.asarray(schedule(t)), style, color=color, label=f"{name}, peak {peak:g}")
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.set(xlabel="step", ylabel="learning rate")
-    ax.legend(fontsize=9)
-    return fig
-
-
 def coordinate_growth(widths: Sequence[int], checks: Mapping[str, Mapping]):
     """Return a figure: how far each part's outputs move in the first steps, against width, for each parametrisation.
 

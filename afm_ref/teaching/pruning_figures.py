@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..evaluation import mean_interval
-from ..pretraining.soft_top_k import coordinate_descent, soft_top_k
+from ..pretraining.soft_top_k import soft_top_k
 from . import figures
 from .post_training_figures import MARKERS
 
@@ -44,23 +44,6 @@ def masks(scores, k: int, eps_values: Sequence[float]):
     ax.set(xlabel="channel, by its score", ylabel="mask $\\lambda$", ylim=(-0.03, 1.05))
     ax.set_title(f"k = {k} of {len(ordered)}: each line sums to {k}", fontsize=11)
     ax.legend(fontsize=9)
-    return fig
-
-
-def sums(scores, k: int, eps_values: Sequence[float], steps: int = 20):
-    """Return a figure: the sum of the weights over k against eps, exact and after so many steps of coordinate descent.
-
-    Source: as for `soft_top_k.coordinate_descent` [ours].
-    Test: tests/teaching/test_pruning_figures.py::test_sums_are_those_of_both_operators
-    """
-    scores = np.asarray(scores, np.float64)
-    exact = [soft_top_k(scores, k, float(eps)).sum() / k for eps in eps_values]
-    truncated = [coordinate_descent(scores, k, float(eps), steps).sum() / k for eps in eps_values]
-    fig, ax = figures.subplots(figsize=(7.0, 3.4))
-    ax.plot(eps_values, exact, "o-", color=figures.BLUE, label="exact")
-    ax.plot(eps_values, truncated, "s--", color=figures.ORANGE, label=f"{steps} steps of coordinate descent")
-    ax.set(xscale="log", xlabel="eps, in units of the scores", ylabel="sum of the mask / k", ylim=(0, 1.1))
-    ax.legend(fontsize=9, loc="lower right")
     return fig
 
 

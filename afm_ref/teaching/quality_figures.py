@@ -1,36 +1,10 @@
-"""Chapter 2's figures of per-document curation: scores of the quality classifier, its ROC, and extraction of bodies."""
+"""Chapter 2's figures of per-document curation: scores of the quality classifier, and extraction of bodies."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..data.curation import quality
 from . import figures
-
-
-def roc(scores: Mapping[str, Sequence[float]], good: Sequence[str], threshold: float = 0.5):
-    """Return a figure: the share of good texts kept against that of each kind of junk kept, at every threshold.
-
-    scores: P(good) of each text by kind, `good` the kinds that are; one line a kind of junk, a mark at `threshold`. The
-    axis of junk is logarithmic, with 0 drawn at half of one text. Raises ValueError without texts of both.
-
-    Source: as for `quality.roc` [standard].
-    Test: tests/teaching/test_quality_figures.py::test_lines_are_the_roc_of_each_kind
-    """
-    ours, bad = _split(scores, good)
-    fig, ax = figures.subplots(figsize=(8.6, 4.2))
-    for i, (kind, values) in enumerate(bad.items()):
-        together = np.concatenate([ours, values])
-        labels = np.concatenate([np.ones(len(ours)), np.zeros(len(values))])
-        kept_bad, kept_good = quality.roc(together, labels)
-        least, style = 0.5 / len(values), ("-", "--", ":")[i // len(figures.CYCLE) % 3]
-        color, label = figures.CYCLE[i % len(figures.CYCLE)], f"{kind} ({quality.area(together, labels):.3f})"
-        ax.plot(np.maximum(kept_bad, least), kept_good, style, color=color, label=label, lw=1.6)
-        at = max(least, float(np.mean(np.asarray(values) >= threshold)))
-        ax.plot(at, np.mean(ours >= threshold), "o", color=color, ms=6, mfc="white")
-    ax.set(xscale="log", xlabel="share of junk kept (log scale)", ylabel="share of good texts kept", ylim=(0, 1.03))
-    ax.legend(title="kind of junk (area)", fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return fig
 
 
 def scores_by_kind(scores: Mapping[str, Sequence[float]], good: Sequence[str], threshold: float = 0.5):

@@ -167,27 +167,6 @@ def mixture_explorer(alt: str, shares: Sequence[float], bits: Mapping[str, Seque
     )
 
 
-def answers(points: Mapping[str, Sequence]):
-    """Return a figure: nats a digit of answers against how far back they were told, in bins of equal count.
-
-    points: {label: [[distance, nats, share right], ...]}. The dashed line is chance, ln 10.
-
-    Source: none [ours].
-    Test: tests/teaching/test_stages_figures.py::test_answers_are_binned_by_distance
-    """
-    fig, ax = figures.subplots(figsize=(7.6, 3.4))
-    for (label, rows), color, style in zip(points.items(), figures.CYCLE, STYLES):
-        table = np.asarray(rows, float)
-        bins = np.array_split(table[np.argsort(table[:, 0], kind="stable")], min(8, len(table)))
-        ax.plot([b[:, 0].mean() for b in bins], [b[:, 1].mean() for b in bins], style, ms=5, color=color, label=label)
-    ax.axhline(math.log(10), color=figures.GREY, ls="--", lw=1.2)
-    ax.annotate("any digit alike, ln 10", (0, math.log(10)), xytext=(2, 3), textcoords="offset points", fontsize=9)
-    ax.set(xlabel="distance from fact to answer, tokens", ylabel="nats a digit")
-    ax.set_xlim(left=0)
-    ax.legend(fontsize=9)
-    return fig
-
-
 def _table(label, seeds, columns):
     table = np.asarray(seeds, np.float64)
     if table.ndim != 2 or table.shape[1] != columns:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from afm_ref.evaluation import mean_interval
-from afm_ref.pretraining.soft_top_k import coordinate_descent, soft_top_k, solve
+from afm_ref.pretraining.soft_top_k import soft_top_k, solve
 from afm_ref.teaching import figures, pruning_figures, pruning_widgets
 from afm_ref.teaching.exercises import grade
 
@@ -21,13 +21,6 @@ def test_masks_are_those_of_the_scores():
     for line, eps in zip(lines, (0.05, 1.0), strict=True):
         np.testing.assert_allclose(line.get_ydata(), np.sort(soft_top_k(SCORES, 10, eps))[::-1])
     assert [line.get_label() for line in lines] == ["eps = 0.05", "eps = 1"] and small_enough(fig)
-
-
-def test_sums_are_those_of_both_operators():
-    exact, truncated = pruning_figures.sums(SCORES, 10, (0.02, 0.5)).axes[0].lines
-    np.testing.assert_allclose(exact.get_ydata(), 1)
-    np.testing.assert_allclose(truncated.get_ydata()[0], coordinate_descent(SCORES, 10, 0.02).sum() / 10)
-    assert truncated.get_ydata()[0] < 0.95
 
 
 def curve(*values):

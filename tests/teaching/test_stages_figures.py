@@ -87,11 +87,3 @@ def test_the_mixture_shows_its_rows_and_the_nearest_recording(share, nearest):
     assert drawn.shape == (2, 10) and drawn.sum() == 20 * share
     assert right.get_title() == f"nearest recorded share: {nearest:g}" and right.lines[-1].get_xdata()[0] == nearest
     assert small_enough(fig)
-
-
-def test_answers_are_binned_by_distance():
-    """Sixteen answers in eight bins of two, nearest first; the nats are the distances over 10."""
-    distances = np.random.default_rng(0).permutation(16)
-    fig = stages_figures.answers({"after": [[d, d / 10, 0.5] for d in distances]})
-    np.testing.assert_allclose(fig.axes[0].lines[0].get_data(), [np.arange(8) * 2 + 0.5, np.arange(8) * 0.2 + 0.05])
-    assert fig.axes[0].lines[1].get_ydata()[0] == pytest.approx(2.302585, abs=1e-6) and small_enough(fig)
