@@ -178,7 +178,7 @@ def run(
     before each.
 
     optimizer "fresh" begins each stage with empty moments; "carried" hands them on, with the new schedule counted
-    from the stage's first step. What Apple did is not stated; fresh is ours, for a warm-up begins every stage.
+    from the stage's first step. What Apple did is not stated; fresh is ours.
 
     checkpoint, a folder, holds one of fit's for each stage. The same call with it continues wherever it was stopped,
     in or between stages, to the same numbers, bit for bit. options go to fit (checkpoint_every, progress, ...).

@@ -41,7 +41,7 @@ def masks(scores, k: int, eps_values: Sequence[float]):
         weights = soft_top_k(ordered, k, float(eps))
         every = max(1, len(rank) // 12)
         ax.plot(rank, weights, f"{marker}-", color=color, ms=5, lw=1.6, markevery=every, label=f"eps = {eps:g}")
-    ax.set(xlabel="channel, by its score", ylabel="mask $\\lambda$", ylim=(-0.03, 1.05))
+    ax.set(xlabel="channel, largest score first", ylabel="mask $\\lambda$", ylim=(-0.03, 1.05))
     ax.set_title(f"k = {k} of {len(ordered)}: each line sums to {k}", fontsize=11)
     ax.legend(fontsize=9)
     return fig

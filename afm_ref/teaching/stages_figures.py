@@ -101,10 +101,10 @@ def by_position(runs: Mapping[str, Sequence], edges: Sequence[int], window: int,
                 _, low, high = np.transpose([mean_interval(column) for column in values.T])
                 ax.fill_between(middle, low, high, color=color, alpha=0.15, lw=0)
     for ax in axes:
-        ax.axvline(window, color=figures.GREY, ls=":", lw=1.2)
+        ax.axvline(window, color=figures.GREY, ls=":", lw=1.2, label="trained window")
     axes[0].set(ylabel="nats a token")
-    axes[1].set(xlabel="position in the document, tokens", ylabel=f"less {baseline}")
-    axes[0].legend(fontsize=9)
+    axes[1].set(xlabel="position in the document, tokens", ylabel=f"nats, minus {baseline}")
+    axes[0].legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return fig
 
 
