@@ -26,6 +26,7 @@ EXPERIMENTS = {
     "curation": ("--folder",),
     "optimizer": ("--folder",),
     "stages": ("--folder",),
+    "lengthening": ("--folder",),
     "pruning": ("--folder",),
     "sft_tasks": (),
     "lora": ("--folder",),

@@ -74,7 +74,7 @@ def arms(curves: Mapping[str, Sequence[Mapping]], levels: Mapping[str, float] | 
     if measure != "accuracy":  # the start from scratch is far above all else
         shown = [value for runs in curves.values() for run in runs for value in run[measure][1:]]
         ax.set_ylim(min(shown + list((levels or {}).values())) - 0.1, max(shown) + 0.2)
-    ax.legend(fontsize=9)
+    ax.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return fig
 
 
