@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -24,11 +25,13 @@ def measured(command: list[str], every_s: float = 0.1, **options) -> Usage:
     are counted in each, so that a sum is an upper bound. options: of subprocess.Popen.
     """
     before, start, peak = os.times(), time.perf_counter(), 0
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options) as process:
-        while process.poll() is None:
-            peak = max(peak, tree_bytes(process.pid))
-            time.sleep(every_s)
-        output = process.stdout.read()  # of less than a pipe holds, 64 kB
+    with tempfile.TemporaryFile("w+") as log:  # a pipe that nobody reads meanwhile would stop the command when full
+        with subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, **options) as process:
+            while process.poll() is None:
+                peak = max(peak, tree_bytes(process.pid))
+                time.sleep(every_s)
+        log.seek(0)
+        output = log.read()
     after = os.times()
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
     return Usage(process.returncode, time.perf_counter() - start, cpu, peak, output)

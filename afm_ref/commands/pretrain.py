@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 PRESETS = ("tiny", "small")
-SHARES = {"core": 0.7, "continued": 0.2, "lengthening": 0.1}  # of the steps
+SHARES = {"continued": 0.2, "lengthening": 0.1}  # of the steps; the rest is core
 
 EPILOG = """\
 examples
@@ -183,16 +183,18 @@ def _loss(stage, cfg, z_weight, distilled):
 
 def _plan(args, parts, tok):
     """Return (the parts that are used, the stages), telling what was left out or made smaller."""
+    from ..data.mixing import checked_shares
     from ..pretraining import corpus, stages
 
     counts = corpus.token_counts(parts, tok)
     window, short = corpus.choose_window(counts, args.seq_len)
+    longest = corpus.LONGEST * window
     if args.seq_len is None and window != corpus.DEFAULT_WINDOWS[0]:
-        print(f"a short corpus: windows of {window}, {2 * window} and {8 * window} tokens", file=sys.stderr)
+        print(f"a short corpus: windows of {window}, {2 * window} and {longest} tokens", file=sys.stderr)
     for name in short:
-        print(f"left out: {name}, whose {counts[name]} tokens fill no row of {8 * window}", file=sys.stderr)
+        print(f"left out: {name}, whose {counts[name]} tokens fill no row of {longest}", file=sys.stderr)
     parts = {name: documents for name, documents in parts.items() if name not in short}
-    long_qa = corpus.LONGEST * window >= corpus.LEAST_LONG_QA
+    long_qa = longest >= corpus.LEAST_LONG_QA
     steps = {name: max(3, round(share * args.steps)) for name, share in SHARES.items()}
     steps["core"] = args.steps - steps["continued"] - steps["lengthening"]
     mixtures = corpus.default_mixtures(
@@ -201,7 +203,9 @@ def _plan(args, parts, tok):
     )  # fmt: skip
     if long_qa:
         tokens = int(corpus.LONG_QA_SHARE * steps["lengthening"] * args.batch * window)
-        parts = parts | {corpus.LONG_QA: corpus.long_questions(tok, 8 * window, tokens, args.seed)}
+        parts = parts | {corpus.LONG_QA: corpus.long_questions(tok, longest, tokens, args.seed)}
+    for weights in mixtures.values():  # of a later stage now, not when it begins
+        checked_shares(weights, {name: len(documents) for name, documents in parts.items()})
     return parts, stages.tiny_stages(mixtures, steps, window, args.batch, args.learning_rate)
 
 

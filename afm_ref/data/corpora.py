@@ -102,14 +102,15 @@ def read_folder(path) -> list[Document]:
     if not root.is_dir():
         raise FileNotFoundError(f"no folder at {root}; give the folder that holds your .txt and .md files")
     files = sorted(p for p in root.rglob("*") if p.suffix.lower() in (".txt", ".md") and p.is_file())
-    documents = [Document(_read_text(file), "folder", file.relative_to(root).as_posix()) for file in files]
+    documents = [Document(read_text(file), "folder", file.relative_to(root).as_posix()) for file in files]
     documents = [document for document in documents if document.text.strip()]
     if not documents:
         raise ValueError(f"empty corpus: {root} holds no .txt or .md file with text in it ({len(files)} such files)")
     return documents
 
 
-def _read_text(file):
+def read_text(file: Path) -> str:
+    """Return a file's text; ValueError names a file that is binary or not UTF-8. A byte order mark is no text."""
     raw = file.read_bytes()
     if b"\0" in raw:
         raise ValueError(f"{file} is a binary file or UTF-16 (it holds a zero byte): convert it to UTF-8 or remove it")

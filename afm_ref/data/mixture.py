@@ -58,7 +58,8 @@ def split(documents, path, seed: int = 0):
     held_out = [document for document in documents if corpora.is_held_out(document)]
     if len(held_out) in (0, len(documents)):
         held_out = documents[-1:]
-    train = overlap.remove_shared([document for document in documents if document not in held_out], held_out)
+    outside = set(held_out)
+    train = overlap.remove_shared([document for document in documents if document not in outside], held_out)
     if not train:
         raise ValueError(f"no training text left: the files of {path} repeat each other")
     return shuffled(np.random.default_rng((seed, 1)), train), held_out

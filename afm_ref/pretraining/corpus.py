@@ -11,6 +11,7 @@ LONGEST = 8  # windows of the core stage in that of the last
 SHIFT = {"web": 0.5, "text": 0.5, "code": 2.0, "maths": 2.0}  # from core to continued: the direction is Apple's
 LONG_QA, LONG_QA_SHARE = "long_qa", 0.3
 LEAST_LONG_QA = 200  # tokens of a window that such documents need
+LONGEST_LONG_QA = 4000  # tokens that the pairs of `data.long_qa` can fill
 MOST_LONG_QA = 400
 
 
@@ -67,9 +68,10 @@ def rows_of(parts: Mapping[str, list], tok):
     A part that does not fill a row is left out; `mix` refuses a mixture that needs it.
     """
 
+    counts = token_counts(parts, tok)
+
     @lru_cache(maxsize=1)
     def rows(seq_len) -> dict[str, Packed]:
-        counts = token_counts(parts, tok)
         return {name: pack(docs, tok, seq_len) for name, docs in parts.items() if counts[name] > seq_len}
 
     return rows
@@ -77,8 +79,10 @@ def rows_of(parts: Mapping[str, list], tok):
 
 def long_questions(tok, window: int, tokens: int, seed: int = 0) -> list:
     """Return long documents of questions and answers for windows of that length, about `tokens` of them in all."""
-    count = min(MOST_LONG_QA, max(4, -(-tokens // window)))
-    return [long.document for long in long_qa_documents(count, min(window, 4000), tok, seed)]
+    length = min(window, LONGEST_LONG_QA)
+    fills_a_row = -(-(window + 1) // int(0.9 * length))  # a document has nine tenths of its length at least
+    count = min(MOST_LONG_QA, max(4, -(-tokens // length), fills_a_row))
+    return [long.document for long in long_qa_documents(count, length, tok, seed)]
 
 
 def _to_one(weights):

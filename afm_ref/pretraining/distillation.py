@@ -118,7 +118,7 @@ def check_vocabularies(cfg: AFMConfig, teacher_cfg: AFMConfig, tokenizer=None, t
     if (
         tokenizer is not None
         and teacher_tokenizer is not None
-        and tokenizer.token_bytes != teacher_tokenizer.token_bytes
+        and tokenizer.token_bytes != getattr(teacher_tokenizer, "token_bytes", None)  # a foreign one has none
     ):
         raise ValueError(
             f"teacher and student both know {cfg.vocab_size} tokens, but of two different tokenizers: the same number "

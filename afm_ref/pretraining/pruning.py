@@ -4,7 +4,7 @@
     result = learn(masked, cfg, batches, optimizer, steps, annealing)      # masks and weights together
     student, student_cfg = slice_ffn(result.params, cfg, k)     # a smaller real model: d_ff = k
 
-The layers come out as a plain tuple, whatever container they were in. Imports of what others give scores: `criteria`.
+The layers come out as a plain tuple, whatever container they were in. Scores that need no learning: `criteria`.
 """
 
 import dataclasses
@@ -140,7 +140,7 @@ def learn(
 
     Source: TR24 section 3.2 (masks learnt on the core mix; 188B tokens) [confirmed]; joint training with the weights as
     in Sheared LLaMA (Xia et al. 2023) [standard].
-    Test: tests/pretraining/test_pruning.py::test_learning_finds_the_channels_that_matter
+    Test: tests/pretraining/test_pruning.py::test_learn_anneals_and_leaves_the_caller_alone
     """
 
     def annealed(step):

@@ -159,6 +159,8 @@ def test_another_vocabulary_is_refused():
     distil.check_vocabularies(CFG, CFG, a, None)
     with pytest.raises(ValueError, match="of two different tokenizers"):
         distil.check_vocabularies(CFG, CFG, a, b)
+    with pytest.raises(ValueError, match="of two different tokenizers"):
+        distil.check_vocabularies(CFG, CFG, a, SimpleNamespace())  # someone else's: what its tokens mean is not known
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])

@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from afm_ref import training
+from afm_ref import assets, training
 from afm_ref.__main__ import main
 from afm_ref.data import corpora
 from afm_ref.data.curation import shards
 from afm_ref.interop import hugging_face
-from afm_ref.pretraining import corpus
+from afm_ref.pretraining import corpus, stages
 
 MICRO = dict(d_model=8, n_layers=1, n_heads=1, n_kv_heads=1, head_dim=8, d_ff=8, vocab_size=2048)
 
@@ -90,8 +90,6 @@ def test_a_teacher_of_another_vocabulary_is_refused(folder, whole, capsys):
 
 def test_a_teacher_changes_the_core_stage_alone(folder, whole, capsys, monkeypatch):
     """Distilled from a model: the first loss is that of 0.9 of the teacher's token; later stages have the plain one."""
-    from afm_ref.pretraining import stages
-
     seen = {}
 
     def run(*args, loss, batches, **options):
@@ -108,8 +106,6 @@ def test_a_teacher_changes_the_core_stage_alone(folder, whole, capsys, monkeypat
 
 def test_raw_files_are_curated_first(folder, monkeypatch, capsys):
     """Two text files and a page of markup, without the classifier; stopped before any training."""
-    from afm_ref.pretraining import stages
-
     raw = folder / "raw"
     raw.mkdir()
     for doc in corpora.topics()[30:42]:
@@ -133,12 +129,22 @@ def test_raw_files_are_curated_first(folder, monkeypatch, capsys):
         (["--mixture", "code"], "parts and weights as in"),
         (["--mixture", "code=-1"], "at least 0"),
         (["--mixture", "poems=1"], r"no rows of ['poems']"),
+        (["--continued-mixture", "poems=1"], r"no rows of ['poems']"),
         (["--seq-len", "100000"], "or --seq-len below 100000"),
     ],
 )
-def test_bad_settings_are_refused_in_a_line(folder, more, message, capsys):
+def test_bad_settings_are_refused_in_a_line(folder, more, message, capsys, monkeypatch):
+    monkeypatch.setattr(stages, "run", lambda *_, **__: pytest.fail("a stage was trained before the refusal"))
     assert call(folder, "bad", *more) == 2
     assert message in capsys.readouterr().err
+
+
+def test_long_questions_fill_a_row_of_any_window():
+    """Documents are of 4000 tokens at most, however long the window is, and at least so many tokens in all."""
+    tok = hugging_face.load_tokenizer(assets.FOLDER)
+    for window, tokens in ((300, 1000), (9000, 100)):
+        found = corpus.token_counts({"long_qa": corpus.long_questions(tok, window, tokens)}, tok)["long_qa"]
+        assert found > window and found > 0.9 * tokens
 
 
 def test_windows_shrink_to_what_the_corpus_fills():

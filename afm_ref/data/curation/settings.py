@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from .. import corpora
 from . import banding, decontamination, heuristics, html, pii, quality, sources
 from .steps import Step
 
@@ -59,10 +60,10 @@ class Settings:
         return banding.least_agreeing(self.threshold, self.permutations)
 
     def before(self) -> list[Step]:
-        """Return the steps before the near-duplicates. Personal data goes first, so that no index holds any of it."""
+        """Return the steps before the near-duplicates. Personal data goes before them: no index holds any."""
         return [
             Step("extraction", html.Extraction(self.main_content)),
-            Step("safety", heuristics.Safety()),
+            Step("safety", heuristics.Safety(self.thresholds)),
             Step(PERSONAL_DATA, pii.Masking()),
         ]
 
@@ -107,7 +108,7 @@ def benchmark_texts(path) -> Iterator[str]:
     elif not path.exists():
         raise FileNotFoundError(f"no benchmarks at {path}: give a folder, a .jsonl or a .txt")
     elif path.suffix.lower() == ".txt":
-        yield from (line for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        yield from (line for line in corpora.read_text(path).splitlines() if line.strip())
         return
     elif path.name.lower().endswith(sources.LINES):
         found = (_benchmark(one) for one in sources.of_file(path))

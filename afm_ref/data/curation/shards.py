@@ -62,7 +62,10 @@ def write_lines(path, rows: Iterable[dict]) -> int:
 def copy(path, target) -> None:
     """Copy a shard, whole or not at all."""
     partial = Path(target).with_name(Path(target).name + ".part")
-    shutil.copyfile(path, partial)
+    with Path(path).open("rb") as old, partial.open("wb") as new:
+        shutil.copyfileobj(old, new)
+        new.flush()
+        os.fsync(new.fileno())  # the staged original is removed at the end
     os.replace(partial, target)
 
 

@@ -154,10 +154,10 @@ def _parse_line(raw):
 
 
 def _checked(name, text, called):
-    if not overlap.WORD.search(text):
-        return Unreadable(name, EMPTY)
     if "\0" in text:
         return Unreadable(name, BINARY)
+    if not overlap.WORD.search(text):
+        return Unreadable(name, EMPTY)
     if text.count("\ufffd") > MOST_UNDECODABLE * len(text):
         return Unreadable(name, ENCODING)
     try:
