@@ -27,10 +27,9 @@ import optax
 
 from afm_ref import losses, transformer
 from afm_ref.assets import load_tiny
-from afm_ref.config import AFMConfig
 from afm_ref.data import mixture, packing
 from afm_ref.evaluation import total_loss
-from afm_ref.pretraining import mup_scales, warmup_cosine
+from afm_ref.pretraining import mup, mup_scales, warmup_cosine
 from afm_ref.pretraining.updates import ADAFACTOR, ADAM, APPLE, update_rule
 from afm_ref.training import fit
 
@@ -77,12 +76,6 @@ def arguments(line=None):
     add("--folder", type=Path, default=Path("runs/optimizer"), help="finished runs (default: %(default)s)")
     parser.add_argument("--no-ship", action="store_true", help="record nothing")
     return parser.parse_args(line)
-
-
-def config_of(d_model: int) -> AFMConfig:
-    """Return the small model of this width."""
-    heads = d_model // 32
-    return AFMConfig(d_model, 2, heads, heads, 32, d_ff=3 * d_model, vocab_size=VOCAB)
 
 
 @cache
@@ -132,7 +125,7 @@ def batches_of(rows, seed, corrupted_step=None):
 
 def run(a, seed, d_model, terms, rate, scaled=False, corrupted=False):
     """Return the held-out loss of one run at its end, and what the gradients' norms were."""
-    cfg = config_of(d_model)
+    cfg = mup.width_config(d_model, 2, VOCAB, 32)
     loss, plain = losses_of(cfg)
     schedule, scale = warmup_cosine(max(1, a.steps // 10), a.steps), mup_scales(cfg, BASE_DIM) if scaled else None
     # the rate lies in the optimizer's state: one program for all rates and seeds
@@ -161,7 +154,7 @@ def run(a, seed, d_model, terms, rate, scaled=False, corrupted=False):
 
 def start_run(a, d_model):
     """Return the held-out loss of the first seed's weights before any step."""
-    cfg = config_of(d_model)
+    cfg = mup.width_config(d_model, 2, VOCAB, 32)
     start, held_out = transformer.init(cfg, 0), held_out_batches(a.held_out_rows)
     params = start._replace(layers=transformer.group(start.layers))
     return {"loss": round(float(np.divide(*total_loss(params, losses_of(cfg)[1], held_out, progress=False))), 5)}

@@ -25,7 +25,7 @@ import numpy as np
 
 from afm_ref import assets, transformer
 from afm_ref.config import AFMConfig
-from afm_ref.data import corpora, long_qa, maths, packing
+from afm_ref.data import corpora, long_qa, maths, mixture, packing
 from afm_ref.evaluation import bits_per_byte, total_loss
 from afm_ref.interop import hugging_face
 from afm_ref.pretraining import objectives, positions, stages
@@ -44,7 +44,6 @@ MIXTURES = {
 CODE_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 Z_WEIGHTS = (0.0, 1e-6, 1e-4)
 EDGES = [0, 16, 64, 128, 256, 384, 512, 640, 768, 896, 1024, 1152, 1280, 1408, 1536, 1664, 1792, 1920, 2048]
-ENGLISH = ("topics", "docstrings")
 
 
 def arguments(line=None):
@@ -66,13 +65,15 @@ def arguments(line=None):
 
 
 class Text:
-    """The text of all runs: rows to train on by part and window, rows held out, long documents."""
+    """The text of all runs: rows to train on by part and window, rows held out, long documents.
+
+    Sides are split by document alone: passages that stand in several modules may be on both.
+    """
 
     def __init__(self, a, held_out_share=HELD_OUT_SHARE):
         self.tok = hugging_face.load_tokenizer(assets.FOLDER)
         real = corpora.embedded(progress=False)
-        held = {doc.name + doc.source for doc in real if corpora.is_held_out(doc, held_out_share)}
-        by_side = [[d for d in real if (d.name + d.source in held) == side] for side in (False, True)]
+        by_side = [[d for d in real if corpora.is_held_out(d, held_out_share) == side] for side in (False, True)]
         self.train, self.held_out = (self._parts(docs, split) for docs, split in zip(by_side, ("train", "held_out")))
         self.packed = {}
         self.questions = long_qa.long_qa_documents(a.answers, LONG_QA_TOKENS, self.tok, split="held_out")
@@ -81,7 +82,7 @@ class Text:
     def _parts(self, real, split):
         count = 400 if split == "train" else 30
         return {
-            "english": [doc for doc in real if doc.source in ENGLISH],
+            "english": [doc for doc in real if doc.source in mixture.ENGLISH],
             "code": [doc for doc in real if doc.source == "code"],
             "maths": maths.maths_documents(count, 0, split),
             "long_qa": [d.document for d in long_qa.long_qa_documents(count, LONG_QA_TOKENS, self.tok, 0, split)],
@@ -122,7 +123,7 @@ def stage_run(text, a, seed):
     """Return all that is measured along the three stages, in their variants."""
     steps = {"core": a.core_steps, "continued": a.continued_steps, "lengthening": a.lengthening_steps}
     core, continued, changed = stages.tiny_stages(MIXTURES, steps, SEQ_LEN)
-    kept = dataclasses.replace(changed, rope_theta=core.rope_theta)
+    kept = stages.tiny_stages(MIXTURES, steps, SEQ_LEN, change_base=False)[-1]
     same = dataclasses.replace(continued, weights=core.weights)
     go = partial(stages.run, rows=text.rows, seed=seed, progress=False)
     found = {}
@@ -169,10 +170,11 @@ def z_run(text, a, seed, z_weight):
     batches = packing.evaluation_batches(packing.Packed(*(x[:32] for x in text.rows(SEQ_LEN)["english"][:3]), 0), 16)
 
     def evaluate(stage, cfg):
+        losses = [partial(of, cfg=cfg) for of in (objectives.log_z, objectives.squared_log_z)]  # compiled once each
+
         def measure(params):
-            mean, count = total_loss(params, partial(objectives.mean_log_z, cfg=cfg), batches, progress=False)
-            square, _ = total_loss(params, partial(objectives.squared_log_z, cfg=cfg), batches, progress=False)
-            return {"log_z": mean / count, "log_z_rms": (square / count) ** 0.5}
+            (log_z, count), (square, _) = (total_loss(params, loss, batches, progress=False) for loss in losses)
+            return {"log_z": log_z / count, "log_z_rms": (square / count) ** 0.5}
 
         return measure
 

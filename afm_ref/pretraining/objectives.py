@@ -8,7 +8,7 @@ from ..transformer import Causal, Params, forward
 Z_WEIGHT = 1e-6  # AXLearn honeycrisp's
 
 
-def next_token_z(params: Params, batch: Batch, cfg: AFMConfig, z_weight: float = Z_WEIGHT, positions=None, attend=None):
+def next_token_z(params: Params, batch: Batch, cfg: AFMConfig, z_weight: float = Z_WEIGHT):
     """Return (sum, count) of the next token's cross-entropy and z_weight times the squared log-normaliser, in nats.
 
         sum = sum_t w_t ( -log p(y_t) + z_weight (log Z_t)^2 ),   log Z_t = log sum_v exp(z_tv),   count = sum_t w_t
@@ -22,7 +22,7 @@ def next_token_z(params: Params, batch: Batch, cfg: AFMConfig, z_weight: float =
     """
     if not z_weight >= 0:
         raise ValueError(f"z_weight is {z_weight}: a penalty needs at least 0")
-    logits, log_probs = _logits(params, batch, cfg, positions, attend)
+    logits, log_probs = _logits(params, batch, cfg)
     penalty = z_weight * log_normaliser(logits, batch.targets, log_probs) ** 2
     return ((penalty - log_probs) * batch.weights).sum(), batch.weights.sum()
 
@@ -41,19 +41,18 @@ def log_normaliser(
     return xp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0] - log_probs
 
 
-def mean_log_z(params: Params, batch: Batch, cfg: AFMConfig):
+def log_z(params: Params, batch: Batch, cfg: AFMConfig):
     """Return (sum, count) of log Z over the weighted targets, in nats: a loss that `evaluation.total_loss` adds up."""
-    logits, log_probs = _logits(params, batch, cfg, None, None)
+    logits, log_probs = _logits(params, batch, cfg)
     return (log_normaliser(logits, batch.targets, log_probs) * batch.weights).sum(), batch.weights.sum()
 
 
 def squared_log_z(params: Params, batch: Batch, cfg: AFMConfig):
     """Return (sum, count) of (log Z)^2 over the weighted targets, as a loss."""
-    logits, log_probs = _logits(params, batch, cfg, None, None)
+    logits, log_probs = _logits(params, batch, cfg)
     return (log_normaliser(logits, batch.targets, log_probs) ** 2 * batch.weights).sum(), batch.weights.sum()
 
 
-def _logits(params, batch, cfg, positions, attend):
-    attend = Causal(batch.documents) if attend is None else attend
-    logits = forward(params, batch.tokens, cfg, positions, attend)
+def _logits(params, batch, cfg):
+    logits = forward(params, batch.tokens, cfg, attend=Causal(batch.documents))
     return logits, token_log_probs(logits, batch.targets)

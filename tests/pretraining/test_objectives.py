@@ -27,7 +27,7 @@ def test_equals_its_definition():
     total, count = objectives.next_token_z(PARAMS, BATCH, CFG, 0.3)
     np.testing.assert_allclose(total, (BATCH.weights * (0.3 * log_zs**2 - np.log(p))).sum(), rtol=1e-12)
     assert count == 7
-    for measure, power in ((objectives.mean_log_z, 1), (objectives.squared_log_z, 2)):
+    for measure, power in ((objectives.log_z, 1), (objectives.squared_log_z, 2)):
         np.testing.assert_allclose(measure(PARAMS, BATCH, CFG), ((BATCH.weights * log_zs**power).sum(), 7), rtol=1e-12)
     np.testing.assert_allclose(objectives.next_token_z(PARAMS, BATCH, CFG, 0.0), next_token(PARAMS, BATCH, CFG))
 
