@@ -1,6 +1,6 @@
 """Near-duplicates against their S-curve, and a crawl of 200 MB: the numbers of chapter 2 on curation.
 
-    python -m experiments.curation                   # call it again to resume; about 8 CPU-minutes
+    python -m experiments.curation                   # call it again to resume; about 5 CPU-minutes
     python -m experiments.curation --pairs 20 --unrelated 200 --megabytes 1 --folder runs/curation_smoke --no-ship
 
   pairs   texts of 300 words and copies of them with words replaced, so that the exact Jaccard similarity of their
@@ -87,7 +87,7 @@ def pairs(seed: int, in_each: int, unrelated: int) -> dict:
 def compared(a: str, b: str, s: Settings) -> tuple[float, bool, bool]:
     """Return the exact similarity of two texts' sets of shingles; whether they are candidates, and removed."""
     hashes = [signatures.shingles(text, s.shingle) for text in (a, b)]
-    one, two = (set(zip(*(overlap.words(t)[i:] for i in range(s.shingle)), strict=False)) for t in (a, b))
+    one, two = (overlap.ngrams([corpora.Document(text, "text", "")], s.shingle) for text in (a, b))
     return len(one & two) / len(one | two), *decided(*(signatures.signature(h, s.permutations) for h in hashes), s)
 
 
@@ -131,11 +131,10 @@ def crawl(seed: int, megabytes: float, memory_mb: float, processes: int) -> dict
         if usage.returncode:
             raise RuntimeError(f"the command failed: {usage.output[-2000:]}")
         report, truth = Report.load(out / "report.json"), wild.read_truth(folder)
-        size = sum(path.stat().st_size for path in (folder / "pages").rglob("*") if path.is_file())
         shard_bytes = sum(path.stat().st_size for path in out.glob("part-*"))
         dropped = {row["name"]: row for path in sorted(out.glob("dropped-*")) for _, row in shards.read_lines(path)}
         return {
-            "crawl_bytes": size, "documents": len(truth), "wall_s": round(usage.wall_s, 1),
+            "crawl_bytes": report.source["size_bytes"], "documents": len(truth), "wall_s": round(usage.wall_s, 1),
             "peak_bytes": usage.peak_bytes, "children_cpu_s": round(usage.cpu_s, 1), "shard_bytes": shard_bytes,
             "report": {name: value for name, value in vars(report).items() if name not in ("settings", "steps")},
             "steps": {name: vars(flow) for name, flow in report.steps.items()},

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from afm_ref.data import corpora, tasks
+from afm_ref.data import corpora, mixture, tasks
 from afm_ref.data.curation import html, junk, pages, planting, quality
 
 from . import _record
@@ -56,7 +56,7 @@ def is_held_out(document, seed: int) -> bool:
 @cache
 def sources():
     """Return (good documents, real junk) of the running Python."""
-    good = [d for d in corpora.embedded(progress=False) if d.source in ("topics", "docstrings")]
+    good = [d for d in corpora.embedded(progress=False) if d.source in mixture.ENGLISH]
     return good, junk.real()
 
 
@@ -102,7 +102,7 @@ def judged(classifier, texts: dict, kinds=(*GOOD, *JUNK)) -> dict:
 
 
 def full_run(seed: int, each: int, steps: int, asset: Path) -> dict:
-    """Return how the classifier of all kinds does, its ROC, and its scores; write it to `asset`."""
+    """Return how the classifier of all kinds does, and its scores; write it to `asset`."""
     held_out = texts_of(seed, True, each)
     quality.save(trained(texts_of(seed, False, each), steps), asset)
     classifier = quality.load(asset)  # as shipped: in 16 bits

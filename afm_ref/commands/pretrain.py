@@ -4,6 +4,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from . import options
+
 PRESETS = ("tiny", "small")
 SHARES = {"continued": 0.2, "lengthening": 0.1}  # of the steps; the rest is core
 
@@ -92,9 +94,7 @@ def _train(args):
 
 
 def _check(args):
-    for name in ("steps", "batch", "seq_len", "processes", "checkpoint_every"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}: give at least 1")
+    options.at_least_one(args, ("steps", "batch", "seq_len", "processes", "checkpoint_every"))
     if args.steps < 10:
         raise ValueError(f"--steps is {args.steps}: three stages share them, give at least 10")
     if args.teacher is not None and args.z_loss:
@@ -144,10 +144,9 @@ def _config(args, tok=None):
     import dataclasses
 
     from ..config import AFM_TINY
-    from .train import _config as read
 
     if args.config is not None:
-        cfg = read(args.config)
+        cfg = options.read_config(args.config)
         if tok is not None and cfg.vocab_size < tok.vocab_size:
             raise ValueError(f"vocab_size {cfg.vocab_size} of {args.config} is below the tokenizer's {tok.vocab_size}")
         return cfg

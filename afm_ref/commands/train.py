@@ -1,9 +1,10 @@
 """python -m afm_ref train."""
 
-import json
 import sys
 from functools import partial
 from pathlib import Path
+
+from . import options
 
 EPILOG = """\
 examples
@@ -87,9 +88,7 @@ def run(args):
 
 
 def _check(args):
-    for name in ("steps", "batch", "seq_len", "checkpoint_every", "evaluate_every", "processes"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}: give at least 1")
+    options.at_least_one(args, ("steps", "batch", "seq_len", "checkpoint_every", "evaluate_every", "processes"))
     if args.fake_devices is not None and (args.fake_devices < 1 or args.fake_devices % args.processes):
         raise ValueError(
             f"--fake-devices {args.fake_devices} cannot be shared equally by {args.processes} process(es): give a "
@@ -103,7 +102,7 @@ def _train(args):
     from ..training import fit
     from ..transformer import init
 
-    cfg = _config(args.config)
+    cfg = options.read_config(args.config)
     layout, where = _layout(args, cfg)
     first = jax.process_index() == 0
     train, held_out, tokenizer = _text(args, cfg, progress=first)
@@ -143,20 +142,6 @@ def _finish(args, cfg, result, tokenizer):
         print(f"step {row['step']}: {row['bits_per_byte']:.3f} bits per byte of held-out text")
     last = result.history.loss[-10:].mean()
     print(f"loss {last:.3f} nats a token over the last steps; checkpoints in {args.checkpoint}")
-
-
-def _config(path):
-    from ..config import AFM_TINY, AFMConfig
-
-    if path is None:
-        return AFM_TINY
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise ValueError(f"{path} must hold an object of AFMConfig's fields, such as {AFM_TINY.to_dict()}")
-    return AFMConfig.from_dict(fields)
 
 
 def _layout(args, cfg):

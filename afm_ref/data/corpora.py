@@ -26,7 +26,7 @@ class Document(NamedTuple):
     """A text, the part of the corpus it belongs to, and a name for it (which decides the side it is held on)."""
 
     text: str
-    source: str  # "topics", "docstrings", "code", "folder", or "everyday" and "tasks" for generated text
+    source: str  # real: "topics", "docstrings", "code", "folder", curated: "web", "text", "maths"; generated: the rest
     name: str
     markers: bool = False  # the text holds turn markers that the program wrote, to be read as special tokens
 

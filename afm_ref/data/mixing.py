@@ -22,8 +22,9 @@ def mix(parts: Mapping[str, Packed], weights: Mapping[str, float], batch_size: i
         share of part k = w_k / sum_j w_j
 
     Which part a row comes from is no draw by chance: it is the part furthest behind its share (`part_order`), so the
-    shares hold to within a row per part at every moment. Which row of that part: every row once an epoch of that
-    part, in an order drawn from (seed, part, epoch). A part of weight 0 is never drawn, and may be empty or absent.
+    shares hold at every moment: of K parts none is ever a row ahead, nor K - 1 rows behind. Which row of that part:
+    every row once an epoch of that part, in an order drawn from (seed, part, epoch). A part of weight 0 is never
+    drawn, and may be empty or absent.
     seed: an int, or a tuple of ints.
 
     Raises ValueError for weights that are negative, not finite, all 0, or of a part that has no rows, and for parts

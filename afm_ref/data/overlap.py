@@ -43,7 +43,7 @@ def remove_shared(train, held_out, n: int = 13) -> list[Document]:
     that nothing is joined that was apart: no run of n words is made that was not there. Documents with turn markers
     are dropped whole.
 
-    Source: TR24 section 3.1 decontaminates by 4- to 13-gram collisions [confirmed]; by paragraphs, and n = 13 [ours].
+    Source: TR24 section 3.1 decontaminates [confirmed]; by paragraphs, and n = 13 [ours].
     Test: tests/data/test_overlap.py::test_nothing_is_shared_after_removal
     """
     forbidden = ngrams(held_out, n)

@@ -93,7 +93,7 @@ def bill(flops: float, chips: int, chip: str, used: float) -> Bill:
 
     chip: "v4" or "v5p". Interruptions are not counted. Raises ValueError for an unknown chip or a share outside 0..1.
 
-    Source: arithmetic [standard]; 8192 v4 chips for the server, 2048 v5p for on-device, TR24 section 3.2 [confirmed].
+    Source: TR24 section 3.2 (8192 v4 chips for the server, 2048 v5p on-device) [confirmed]; arithmetic [standard].
     Test: tests/pretraining/test_cost.py::test_days_by_hand
     """
     if chip not in TPU_PEAK_FLOPS:
@@ -110,8 +110,7 @@ def on_device_core(used: float, chips: int = 2048, chip: str = "v5p", teacher: f
     Pruning's 188B tokens and the parent's own training are not in it. The server's dimensions are not stated, so
     there is no such bill for the server: only what its cluster did a second, `bill(1, 8192, "v4", 0.52).cluster_flops`.
 
-    Source: TR24 section 3.2 (6.3T tokens, distilled throughout) [confirmed]; that the teacher is the 6.4B parent is of
-        one account, what is used of the peak is not stated [inferred].
+    Source: TR24 section 3.2 (6.3T tokens, distilled) [confirmed]; the parent as teacher, one account [inferred].
     Test: tests/pretraining/test_cost.py::test_flops_of_the_on_device_core_stage
     """
     tokens = 6.3e12

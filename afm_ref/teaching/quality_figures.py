@@ -16,7 +16,8 @@ def scores_by_kind(scores: Mapping[str, Sequence[float]], good: Sequence[str], t
     Source: none [ours].
     Test: tests/teaching/test_quality_figures.py::test_each_text_is_a_dot_at_its_score
     """
-    _split(scores, good)
+    if len({kind in good for kind, values in scores.items() if len(values)}) < 2:
+        raise ValueError(f"expected scores of good kinds ({list(good)}) and of junk, got kinds {list(scores)}")
     fig, ax = figures.subplots(figsize=(8.6, 0.36 * len(scores) + 1.2))
     for row, (kind, values) in enumerate(scores.items()):
         values, is_good = np.asarray(values, float), kind in good
@@ -54,12 +55,3 @@ def extraction(measured: Mapping[str, Sequence[float]]):
     ax.set(ylabel="precision of the words")
     ax.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return fig
-
-
-def _split(scores, good):
-    """Return (scores of all good texts, {kind of junk: scores}), or raise ValueError."""
-    ours = [np.asarray(values, float) for kind, values in scores.items() if kind in good]
-    bad = {kind: np.asarray(values, float) for kind, values in scores.items() if kind not in good and len(values)}
-    if not ours or not sum(map(len, ours)) or not bad:
-        raise ValueError(f"expected scores of good kinds ({list(good)}) and of junk, got kinds {list(scores)}")
-    return np.concatenate(ours), bad

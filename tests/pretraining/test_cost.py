@@ -85,7 +85,7 @@ def test_bad_numbers_are_refused(call, message):
         call()
 
 
-def test_flops_of_the_tiny_model_are_the_configs():
-    """The MFU of a made-up step of AFM_TINY at its own FLOPs is 1 where the peak is just that."""
+def test_a_step_at_the_peak_has_an_mfu_of_1():
+    """Whatever its FLOPs are: here those of a made-up step of AFM_TINY."""
     per_token = train_flops_per_token(AFM_TINY, 256)
     assert cost.mfu(2048, per_token, 0.25, 1, 2048 * per_token / 0.25) == 1

@@ -34,8 +34,7 @@ class Benchmarks:
     with a million runs and 10^11 words of documents once in a few hundred corpora. Raises ValueError unless
     1 <= low <= high and there is a run at all.
 
-    Source: TR24 section 3.1: 811 benchmarks [confirmed]; n from 4 to 13 is in a single account of it [inferred];
-    hashes [ours].
+    Source: TR24 section 3.1: 811 benchmarks [confirmed]; hashes [ours]; n from 4 to 13, a single account [inferred].
     Test: tests/data/curation/test_decontamination.py::test_collisions_equal_brute_force
     """
 
@@ -54,7 +53,7 @@ class Benchmarks:
         A run of n words can be shared only where its first n - 1 words are: so the longer runs are looked up in few
         places.
 
-        Source: collisions of n-grams, TR24 section 3.1 [confirmed]; the search by length [ours].
+        Source: TR24 section 3.1 (collisions of n-grams, a single account) [inferred]; the search by length [ours].
         Test: tests/data/curation/test_decontamination.py::test_collisions_equal_brute_force
         """
         words = word_hashes(text)
@@ -129,8 +128,7 @@ class Decontamination:
 
     counts: of `count` over the documents that come to this step. Raises ValueError for a threshold below 1.
 
-    Source: TR24 section 3.1: whole documents dropped [confirmed]; the threshold of 1000 is in a single account
-    [inferred].
+    Source: TR24 section 3.1 decontaminates [confirmed]; whole documents, from 1000 on, a single account [inferred].
     Test: tests/data/curation/test_decontamination.py::test_decisions_equal_brute_force
     """
 

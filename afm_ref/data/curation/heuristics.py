@@ -214,8 +214,12 @@ def broken_rules(text: str, source: str, thresholds: Thresholds = Thresholds()) 
     Source: heuristics, TR24 section 3.1 [confirmed]; these are those of Gopher, C4 and StarCoder [standard].
     Test: tests/data/curation/test_heuristics.py::test_each_rule_has_two_sides
     """
-    rules = RULES.get(source, RULES["web"])
-    return [reason for reason, broken in rules.items() if broken(text, thresholds)]
+    return list(_broken(text, source, thresholds))
+
+
+def _broken(text, source, thresholds):
+    """Yield the names of the rules that a text breaks, as they are asked for."""
+    return (reason for reason, rule in RULES.get(source, RULES["web"]).items() if rule(text, thresholds))
 
 
 @dataclass(frozen=True)
@@ -229,9 +233,8 @@ class Heuristics:
     thresholds: Thresholds = Thresholds()
 
     def __call__(self, document: Document) -> Document | Dropped:
-        rules = RULES.get(document.source, RULES["web"])
-        broken = (reason for reason, rule in rules.items() if rule(document.text, self.thresholds))
-        return Dropped(reason) if (reason := next(broken, None)) else document
+        reason = next(_broken(document.text, document.source, self.thresholds), None)
+        return document if reason is None else Dropped(reason)
 
 
 def profanity(text: str) -> float:

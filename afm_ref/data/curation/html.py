@@ -1,7 +1,7 @@
 """HTML pages -> the text that a reader came for.
 
-Apple's body extraction uses Safari's reader mode and Boilerpipe (TR24 section 3.1). Neither is at hand as a Python
-package; ours is resiliparse, the extractor of DCLM.
+Apple's body extraction uses Safari's reader mode and Boilerpipe (TR24 section 3.1). Ours is
+resiliparse, the extractor of DCLM.
 """
 
 import re

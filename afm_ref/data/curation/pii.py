@@ -39,7 +39,7 @@ def luhn(digits: str) -> bool:
 
     It notices every single wrong digit, so one random string in ten passes. Raises ValueError for other characters.
 
-    Source: ISO/IEC 7812-1 [standard]; that card numbers are removed is said in Apple's post [confirmed].
+    Source: card numbers removed, Apple's post of June 2024 [confirmed]; the check, ISO/IEC 7812-1 [standard].
     Test: tests/data/curation/test_pii.py::test_luhn_notices_every_single_wrong_digit
     """
     if not (digits.isascii() and digits.isdigit()):

@@ -170,9 +170,12 @@ class Run:
 
         done, self.report.shards = self.state.get("decontaminated", [-1, 0])
         chunks = [number for number in range(self.state.position()[0]) if number > done]
-        staged = set(self.state.staged())
+        staged = self.state.staged()
         paths = [shards.path_of(self.out / STAGED, number) if number in staged else None for number in chunks]
-        decisions = self.work.decisions(paths, self.state.hits(), self.settings.common_usage)
+        if self.settings.benchmarks is None:
+            decisions = ([None] * staged.get(number, 0) for number in chunks)
+        else:
+            decisions = self.work.decisions(paths, self.state.hits(), self.settings.common_usage)
         for number, path, reasons in zip(chunks, tqdm(paths, "decontaminating", disable=not progress), decisions):
             self._settle(number, path, reasons)
             self.state.commit(self.report, decontaminated=[number, self.report.shards])

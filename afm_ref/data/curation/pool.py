@@ -129,8 +129,6 @@ def _decided(task):
     if path is None:
         return []
     worker = _WORKER[0]
-    if worker.benchmarks is None:
-        return [None for _ in shards.read_shard(path)]
     step = Decontamination(worker.benchmarks, counts, worker.settings.common_usage)
     done = [step(document) for document in shards.read_shard(path)]
     return [one.reason if isinstance(one, Dropped) else None for one in done]

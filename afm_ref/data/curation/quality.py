@@ -3,8 +3,8 @@
     x_f = sqrt(count of feature f / count of all features),      so |x| = 1
     P(good | text) = sigmoid(b + sum_f w_f x_f)
 
-"Good" means: like the reference texts that it was trained on, which is what such a filter keeps, in ours as in those of
-DCLM and of Apple. The shipped one learnt from Python's reference prose against kinds of junk
+"Good" means: like the reference texts that it was trained on, which is what such a filter keeps, in ours as in DCLM's;
+what Apple's learnt from is not stated. The shipped one learnt from Python's reference prose against kinds of junk
 (`python -m experiments.curation_quality`): it is an example of the method, no judge of the web.
 """
 

@@ -25,7 +25,7 @@ LINES = (".jsonl", ".jsonl.gz")
 MOST_UNDECODABLE = 0.01  # share of characters that no encoding explains
 FIELD_NAMES = ("name", "url", "path", "id")  # where a line may say what it is called
 
-LARGE, BINARY, ENCODING, EMPTY = "larger than 16 MiB", "binary", "bad encoding", "empty"
+LARGE, BINARY, ENCODING, EMPTY = f"larger than {LARGEST_BYTES >> 20} MiB", "binary", "bad encoding", "empty"
 UNKNOWN, UNREADABLE, BROKEN, NO_TEXT = (
     "unknown extension",
     "cannot be read",

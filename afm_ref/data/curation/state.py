@@ -94,11 +94,9 @@ class State:
             self.set(name, value)
         self.database.commit()
 
-    def staged(self) -> list[int]:
-        """Return the numbers of the chunks of which documents are left."""
-        return [
-            row[0] for row in self.database.execute("SELECT number FROM chunks WHERE documents > 0 ORDER BY number")
-        ]
+    def staged(self) -> dict[int, int]:
+        """Return {number of a chunk: its documents that are left} where there are any."""
+        return dict(self.database.execute("SELECT number, documents FROM chunks WHERE documents > 0"))
 
     def hits(self) -> dict[int, int]:
         """Return {run of words: how many documents hit it}."""

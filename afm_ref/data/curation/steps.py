@@ -9,7 +9,7 @@ dataclass with __call__. Documents keep their source: "web" (HTML before extract
     Step("personal data", pii.Masking())                                    # drops nothing
     (near-duplicates: over all documents, not a step)
     Step("heuristics", heuristics.Heuristics())
-    Step("quality", quality.Quality())                                      # not code
+    Step("quality", quality.Quality())                                      # neither code nor maths
     Step("decontamination", decontamination.Decontamination(benchmarks, counts))    # after a pass that counts
 """
 

@@ -22,7 +22,6 @@ A web page also has "style" (see pages.py), "encoding" and "declared".
 """
 
 import json
-from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -220,8 +219,3 @@ def read_truth(folder) -> list[dict]:
     """Return the lines of a crawl's truth."""
     with (Path(folder) / "truth.jsonl").open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
-
-
-def summary(truth: list[dict]) -> Counter:
-    """Return how many documents there are of each (source, planted)."""
-    return Counter((row["source"], row["planted"]) for row in truth)

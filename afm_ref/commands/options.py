@@ -1,0 +1,25 @@
+"""What several commands ask of their options."""
+
+import json
+
+
+def at_least_one(args, names) -> None:
+    """Raise ValueError, naming the option, for one of these numbers below 1; None is not given."""
+    for name in names:
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}: give at least 1")
+
+
+def read_config(path):
+    """Return the AFMConfig of a JSON file, AFM_TINY for None; ValueError says what is wrong with the file."""
+    from ..config import AFM_TINY, AFMConfig
+
+    if path is None:
+        return AFM_TINY
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path} must hold an object of AFMConfig's fields, such as {AFM_TINY.to_dict()}")
+    return AFMConfig.from_dict(fields)
