@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from afm_ref.data.corpora import Document
 from afm_ref.data.curation import shards
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+packed = partial(gzip.compress, mtime=0)  # the same bytes at any time
 DOCUMENTS = [Document("One.\r\n\u2028 two\x00", "web", "a/b.html"), Document("", "text", "c.txt#3")]
 
 
@@ -58,13 +60,17 @@ def test_a_failed_write_leaves_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (b"", "is empty"),
-        (gzip.compress(b""), "is empty"),
-        (b"plain text", "after line 0: cut off or no gzip"),
-        (gzip.compress(b'{"name":"a","source":"b","text":"c"}\nnot json\n'), "line 2: no JSON"),
-        (gzip.compress(b'{"name":"a","source":"b"}\n'), "line 1: expected an object with the texts name, source, text"),
-        (gzip.compress(b"[1]\n"), "line 1: expected an object"),
-        (gzip.compress(b'{"name":"a","source":"b","text":"\xff"}\n'), "line 1: no JSON"),
+        pytest.param(b"", "is empty", id="nothing"),
+        pytest.param(packed(b""), "is empty", id="nothing, packed"),
+        pytest.param(b"plain text", "after line 0: cut off or no gzip", id="not packed"),
+        pytest.param(packed(b'{"name":"a","source":"b","text":"c"}\nnot json\n'), "line 2: no JSON", id="no JSON"),
+        pytest.param(
+            packed(b'{"name":"a","source":"b"}\n'),
+            "line 1: expected an object with the texts name, source, text",
+            id="a text lacks",
+        ),
+        pytest.param(packed(b"[1]\n"), "line 1: expected an object", id="a list"),
+        pytest.param(packed(b'{"name":"a","source":"b","text":"\xff"}\n'), "line 1: no JSON", id="no UTF-8"),
     ],
 )
 def test_bad_shards_are_refused_by_file_and_line(tmp_path, raw, message):
