@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import inspect
 import json
-import os
 import warnings
 import zlib
 from pathlib import Path
@@ -19,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import agreement
+from . import agreement, atomic
 from .history import PER_STEP, History
 from .training import path_of
 
@@ -150,12 +149,7 @@ def _files(folder):
 
 def _seal(folder):
     """Write the checksums of a checkpoint's files: from now on it counts."""
-    partial = folder / (SEAL + ".partial")
-    with open(partial, "w", encoding="utf-8") as file:
-        json.dump(_files(folder), file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, folder / SEAL)
+    atomic.write(folder / SEAL, json.dumps(_files(folder)))
 
 
 def _damage(folder):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from . import atomic
+
 PER_STEP = {"loss": np.float64, "count": np.float64, "grad_norm": np.float64, "changed": bool, "seconds": np.float64}
 
 
@@ -36,10 +38,7 @@ class History:
     def save(self, path):
         """Write the history as JSON."""
         content = {name: getattr(self, name).tolist() for name in PER_STEP} | {"evaluations": self.evaluations}
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(content), encoding="utf-8")
-        partial.replace(path)
+        atomic.write(path, json.dumps(content))
 
     @classmethod
     def load(cls, path):

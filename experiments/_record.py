@@ -1,12 +1,13 @@
 """Recordings: what was run, on what, and what came out, as JSON beside the scripts."""
 
 import json
-import os
 import platform
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+
+from afm_ref import atomic
 
 RECORDED = Path(__file__).parent / "recorded"
 
@@ -19,12 +20,9 @@ def versions() -> dict:
 
 def save(name: str, command: str, config: dict, seeds: list[int], numbers: dict) -> Path:
     """Write recorded/<name>.json whole or not at all, and return its path."""
-    RECORDED.mkdir(exist_ok=True)
     path = RECORDED / f"{name}.json"
     record = dict(command=command, config=config, seeds=seeds, versions=versions(), numbers=numbers)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(temporary, path)
+    atomic.write(path, json.dumps(record, indent=1) + "\n")
     return path
 
 
@@ -45,11 +43,15 @@ def kept(folder: Path, key: str, make: Callable) -> dict:
     if not path.exists():
         start = time.process_time()
         result = make() | {"cpu_s": round(time.process_time() - start, 1)}
-        folder.mkdir(parents=True, exist_ok=True)
-        partial_path = path.with_suffix(".part")
-        partial_path.write_text(json.dumps(result))
-        partial_path.replace(path)
+        atomic.write(path, json.dumps(result))
     return json.loads(path.read_text())
+
+
+def keep_compiled(folder: Path) -> None:
+    """Have JAX keep what it compiles in folder/compiled, for the script's next call and for its next run."""
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str((folder / "compiled").resolve()))
 
 
 def config_of(arguments) -> dict:

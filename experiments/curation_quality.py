@@ -151,7 +151,6 @@ def jobs_of(a) -> dict:
 def main():
     """Run what has not been run yet, record, ship the classifier of the first seed."""
     a = arguments()
-    a.folder.mkdir(parents=True, exist_ok=True)
     runs = _record.finished(jobs_of(a), a.folder)
     for key, run in runs.items():
         print(key, json.dumps({name: value for name, value in run.items() if name != "scores"}))

@@ -18,8 +18,6 @@ import dataclasses
 from functools import partial
 from pathlib import Path
 
-import jax
-
 from afm_ref import assets
 from afm_ref.data import corpora
 from afm_ref.lora import files
@@ -88,8 +86,7 @@ def jobs(text, a):
 def main():
     """Run what has not been run yet, record."""
     a = arguments()
-    a.folder.mkdir(parents=True, exist_ok=True)
-    jax.config.update("jax_compilation_cache_dir", str((a.folder / "compiled").resolve()))
+    _record.keep_compiled(a.folder)
     params, cfg, _ = assets.load_tiny()
     runs = _record.finished(jobs(Text(a, corpora.HELD_OUT_SHARE), a), a.folder)
     if not a.no_ship:

@@ -223,8 +223,7 @@ def terms(a):
 def main():
     """Run what has not been run yet, record."""
     a = arguments()
-    a.folder.mkdir(parents=True, exist_ok=True)
-    jax.config.update("jax_compilation_cache_dir", str((a.folder / "compiled").resolve()))
+    _record.keep_compiled(a.folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     runs = {}
     if a.stage in ("widths", "all"):

@@ -15,8 +15,6 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-import jax
-
 from afm_ref.evaluation import mean_interval
 from afm_ref.pipeline import report
 from afm_ref.pipeline.run import COST, Run, read
@@ -115,8 +113,7 @@ def numbers_of(done, judges, seeds, first) -> dict:
 def main():
     """Run what has not been run yet, record."""
     a = arguments()
-    a.folder.mkdir(parents=True, exist_ok=True)
-    jax.config.update("jax_compilation_cache_dir", str(a.folder.resolve() / "compiled"))
+    _record.keep_compiled(a.folder)
     seeds = list(range(a.first_seed, a.first_seed + a.seeds))
     done = {(judge, seed): run_of(a, judge, seed) for judge in a.judges for seed in seeds}
     for key, run in done.items():

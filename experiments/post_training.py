@@ -21,8 +21,6 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-import jax
-
 from afm_ref.lora import files
 from afm_ref.pipeline.bench import MAIN, VARIANTS, Bench
 from afm_ref.pipeline.teaching import JUDGES
@@ -80,9 +78,8 @@ def jobs(bench):
 def main():
     """Run what has not been run yet, record."""
     a = arguments()
-    a.folder.mkdir(parents=True, exist_ok=True)
     # every round trains by the same programs: compile each once
-    jax.config.update("jax_compilation_cache_dir", str(a.folder.resolve() / "compiled"))
+    _record.keep_compiled(a.folder)
     bench = Bench(a, a.folder)
     runs = _record.finished(jobs(bench), a.folder)
     seeds = list(range(a.first_seed, a.first_seed + a.seeds))

@@ -23,7 +23,6 @@ import argparse
 from functools import cache, lru_cache, partial
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from afm_ref import transformer
@@ -212,8 +211,7 @@ def main_jobs(a, rates):
 def main():
     """Run what has not been run yet, record."""
     a = arguments()
-    a.folder.mkdir(parents=True, exist_ok=True)
-    jax.config.update("jax_compilation_cache_dir", str((a.folder / "compiled").resolve()))
+    _record.keep_compiled(a.folder)
     runs = _record.finished(search_jobs(a), a.folder)
     rates = chosen_rates(runs)
     if a.stage == "all":

@@ -22,7 +22,6 @@ import json
 from functools import partial
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from afm_ref import evaluation, lora
@@ -176,7 +175,7 @@ def main():
     a = arguments()
     if a.seeds < 2:
         raise SystemExit("--seeds must be at least 2: one run has no spread")
-    jax.config.update("jax_compilation_cache_dir", str(a.folder / "compiled"))  # few structures, many runs
+    _record.keep_compiled(a.folder)  # few structures, many runs
     bench = Bench(a)
     done = _record.finished(jobs(bench), a.folder)
     cpu_s = round(sum(run["cpu_s"] for run in done.values()))

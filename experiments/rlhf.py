@@ -20,7 +20,6 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from afm_ref.lora import files
@@ -120,7 +119,7 @@ def main():
     a = arguments()
     (a.folder / "bench").mkdir(parents=True, exist_ok=True)
     # all runs of an algorithm train by the same programs: compile each once
-    jax.config.update("jax_compilation_cache_dir", str((a.folder / "compiled").resolve()))
+    _record.keep_compiled(a.folder)
     bench = bench_of(a)
     runs = _record.finished(search_jobs(bench, a), a.folder)
     rates = chosen_rates(runs, a.algorithms)

@@ -20,7 +20,6 @@ import dataclasses
 from functools import cache, partial
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from afm_ref import assets, transformer
@@ -213,8 +212,7 @@ def jobs(text, a):
 def main():
     """Run what has not been run yet, record."""
     a = arguments()
-    a.folder.mkdir(parents=True, exist_ok=True)
-    jax.config.update("jax_compilation_cache_dir", str((a.folder / "compiled").resolve()))
+    _record.keep_compiled(a.folder)
     runs = _record.finished(jobs(Text(a), a), a.folder)
     if not a.no_ship:
         rope = stages.tiny_stages(MIXTURES, seq_len=SEQ_LEN)[-1].rope_theta

@@ -123,9 +123,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a save writes over the old file in place",
-        "afm_ref/interop/tensor_files.py",
-        'folder / f".{name}.{os.getpid()}.tmp" for',
-        "folder / name for",
+        "afm_ref/atomic.py",
+        'path.with_name(f".{path.name}.{os.getpid()}.tmp") for',
+        "path for",
         "tests/interop/test_hugging_face.py::test_a_failure_while_writing_leaves_the_folder_as_it_was",
     ),
     Mutation(

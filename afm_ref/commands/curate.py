@@ -82,10 +82,11 @@ def _bytes(name, megabytes):
 
 def _write(report, settings, out):
     """Write report.md and the figures that it shows."""
+    from .. import atomic
     from ..teaching import curation_figures, figures
 
     lines = ["# What was curated", "", "```text", report.table(), "```"]
     for name, (fig, alt) in curation_figures.of_report(report, settings).items():
-        (out / f"{name}.png").write_bytes(figures.png(fig))
+        atomic.write(out / f"{name}.png", figures.png(fig))
         lines += ["", f"![{alt}]({name}.png)"]
-    (out / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    atomic.write(out / "report.md", "\n".join(lines) + "\n")

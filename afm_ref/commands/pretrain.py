@@ -133,7 +133,6 @@ def _tokenizer(args, parts):
         return hugging_face.load_tokenizer(assets.FOLDER)
     path = args.out / "tokenizer.json"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         size = _config(args).vocab_size
         tokenizer.train((d.text for documents in parts.values() for d in documents), size).save(path)
     return hugging_face.load_tokenizer(args.out)
@@ -225,6 +224,7 @@ def _told(stage):
 
 def _finish(args, result, tok, held_out, window):
     """Write the model, the losses and their figure, and print the bits per byte of held-out text by part."""
+    from .. import atomic
     from ..data import packing
     from ..evaluation import bits_per_byte
     from ..interop import hugging_face
@@ -234,7 +234,7 @@ def _finish(args, result, tok, held_out, window):
     hugging_face.save(args.out / "model", result.params, result.cfg, tokenizer=tok)
     for name, history in result.histories.items():
         history.save(args.out / f"history_{name}.json")
-    (args.out / "loss.png").write_bytes(figures.png(stages_figures.losses(result.histories)))
+    atomic.write(args.out / "loss.png", figures.png(stages_figures.losses(result.histories)))
     for part, documents in corpus.by_source(held_out).items():
         rows = packing.pack_for_evaluation(documents, tok, window)
         batches = packing.evaluation_batches(rows, 16)

@@ -7,13 +7,13 @@ alphabet become their UTF-8 bytes.
 
 import codecs
 import json
-import os
 import re
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
+from afm_ref import atomic
 from afm_ref._typing import Array, Int
 
 PAD, BOS, EOS, USER, ASSISTANT, END = range(6)
@@ -89,16 +89,7 @@ class Tokenizer:
 
     def save(self, path):
         """Write tokenizer.json, in the format of the tokenizers library, whole or not at all."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-                file.write(self._json)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        atomic.write(path, self._json)
 
     def _bytes_of(self, token_id, skip_special):
         if not 0 <= token_id < self.vocab_size:

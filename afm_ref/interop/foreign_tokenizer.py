@@ -1,12 +1,9 @@
 """Other people's tokenizer.json (byte-level BPE and whatever else the tokenizers library reads)."""
 
-from pathlib import Path
-
 import numpy as np
 
+from afm_ref import atomic
 from afm_ref._typing import Array, Int
-
-from .tensor_files import write_together
 
 
 class ForeignTokenizer:
@@ -50,5 +47,4 @@ class ForeignTokenizer:
 
     def save(self, path):
         """Write tokenizer.json, the same text that was read, whole or not at all."""
-        path = Path(path)
-        write_together(path.parent, {path.name: lambda temporary: temporary.write_text(self._json, encoding="utf-8")})
+        atomic.write(path, self._json)

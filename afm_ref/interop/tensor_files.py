@@ -1,7 +1,6 @@
 """Reading safetensors files with every check we can make, and writing a group of files whole or not at all."""
 
 import json
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import ml_dtypes  # noqa: F401 - comes with JAX, and teaches NumPy the name "bfloat16"
 import numpy as np
 
+from .. import atomic
 from .config_json import read_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -153,29 +153,11 @@ def cast(array: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
 def write_together(folder: Path, writers: dict[str, Callable[[Path], None]]) -> None:
     """Write files {name: write(path)} into folder, each whole or not at all, the last name last.
 
-    All are written and synced under temporary names before the first takes its place, so that a full disk or an
-    exception leaves the folder as it was.
+    A full disk or an exception leaves the files as they were; see `atomic.replacing`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = {name: folder / f".{name}.{os.getpid()}.tmp" for name in writers}
-    try:
-        for name, write in writers.items():
-            write(temporary[name])
-            _sync(temporary[name])
-        for name in writers:
-            temporary[name].replace(folder / name)
-        _sync(folder)
-    finally:
-        for path in temporary.values():
-            path.unlink(missing_ok=True)
-
-
-def _sync(path):
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with atomic.replacing(*(folder / name for name in writers)) as temporary:
+        for path, write in zip(temporary, writers.values()):
+            write(path)
 
 
 def tensor_writer(tensors: dict[str, np.ndarray]) -> Callable[[Path], None]:

@@ -16,6 +16,7 @@ import jax
 import ml_dtypes
 import numpy as np
 
+from .. import atomic
 from ..transformer import Params, ungroup
 from .adapter import TARGETS, LoRA, collect, detach, map_matrices
 
@@ -94,17 +95,7 @@ def save(path: str | os.PathLike, params: Params, dtype: str = "bfloat16", base:
     for (name, layer), pair in adapter.matrices.items():
         for letter, m in zip("ab", pair):
             tensors[f"layers.{layer}.{name}.{letter}"] = _cast(m, DTYPES[dtype], f"layers.{layer}.{name}.{letter}")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(partial, "wb") as file:
-            file.write(_encode(tensors, adapter.scale, adapter.base))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    atomic.write(path, _encode(tensors, adapter.scale, adapter.base))
 
 
 def load(path: str | os.PathLike) -> Adapter:

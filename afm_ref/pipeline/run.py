@@ -7,6 +7,7 @@ with the same folder loads what is done.
 """
 
 import dataclasses
+import json
 import shutil
 import time
 from functools import cached_property
@@ -14,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import atomic
 from ..checkpoints import difference
 from ..data.packing import batch_of, batches
-from ..interop import config_json, hugging_face, palettized, tensor_files
+from ..interop import config_json, hugging_face, palettized
 from ..lora import files
 from . import text
 from .bench import Bench
@@ -133,7 +135,7 @@ def claim(path: Path, config: dict):
 
 def write(path: Path, fields):
     """Write a JSON file whole or not at all."""
-    tensor_files.write_together(path.parent, {path.name: tensor_files.json_writer(fields)})
+    atomic.write(path, json.dumps(fields, indent=2, sort_keys=True) + "\n")
 
 
 def read(path: Path):

@@ -9,6 +9,8 @@ import io
 import os
 import pathlib
 
+from .. import atomic
+
 BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#222222",
 )  # fmt: skip
@@ -90,11 +92,7 @@ def save(name: str, fig, alt: str) -> bytes:
     if len(data) > MAX_BYTES:
         raise ValueError(f"figure {name} takes {len(data)} bytes, more than {MAX_BYTES}: draw less or smaller")
     if folder := os.environ.get(FOLDER_VARIABLE):
-        path = pathlib.Path(folder)
-        path.mkdir(parents=True, exist_ok=True)
-        partial = path / f".{name}.tmp"
-        partial.write_bytes(data)
-        partial.replace(path / f"{name}.png")
+        atomic.write(pathlib.Path(folder) / f"{name}.png", data)
     return data
 
 

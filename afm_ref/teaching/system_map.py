@@ -9,7 +9,7 @@ from . import figures
 class Box:
     """A place on the map. Coordinates are the lower left corner, in units of the axes (12.4 x 7)."""
 
-    chapter: int | None
+    chapter: int
     title: str
     text: str
     x: float
@@ -20,7 +20,7 @@ class Box:
 
 # One row from left to right, what it stands on below, what comes out above.
 BOXES = (
-    Box(None, "Data", "web crawl,\nlicensed, code,\nmath", 0.2, 2.95, 1.9, 2.0),
+    Box(2, "Data", "web crawl,\nlicensed, code,\nmath", 0.2, 2.95, 1.9, 2.0),
     Box(2, "Pre-training", "core, continued,\nlonger context;\nprune and distil", 2.65, 2.95, 2.1, 2.0),
     Box(7, "Post-training", "fine-tuning, reward\nmodel, committee", 5.3, 3.82, 2.1, 1.13),
     Box(8, "RLHF", "MDLOO", 5.3, 2.95, 2.1, 0.75),
@@ -46,14 +46,14 @@ ALT = (
 
 def draw(highlight: int = 0):
     """Return (figure, alt text) with the boxes of one chapter lit up; 0 lights all."""
-    chapters = {box.chapter for box in BOXES if box.chapter}
+    chapters = {box.chapter for box in BOXES}
     if highlight and highlight not in chapters:
         raise ValueError(f"no chapter {highlight} on the map; it shows {sorted(chapters)}")
     fig, ax = figures.subplots(figsize=(9.6, 5.6))
     ax.set(xlim=(0, 12.4), ylim=(0, 7.15))
     ax.set_axis_off()
     for box in BOXES:
-        _box(ax, box, lit=box.chapter is not None and highlight in (0, box.chapter), strong=highlight != 0)
+        _box(ax, box, lit=highlight in (0, box.chapter), strong=highlight != 0)
     _arrows(ax)
     _family(ax)
     lit = f" Chapter {highlight} is lit up." if highlight else ""
@@ -73,8 +73,9 @@ def _box(ax, box, lit, strong):
     _patch(ax, box.x, box.y, box.width, box.height, facecolor=face, edgecolor=edge, linewidth=1.4)
     middle = box.x + box.width / 2
     top = box.y + box.height - 0.27
-    title = f"{box.chapter}  {box.title}" if box.chapter else box.title
-    ax.text(middle, top, title, ha="center", va="center", fontsize=12, fontweight="bold", color=ink)
+    ax.text(
+        middle, top, f"{box.chapter}  {box.title}", ha="center", va="center", fontsize=12, fontweight="bold", color=ink
+    )
     ax.text(middle, (box.y + top - 0.14) / 2, box.text, ha="center", va="center", fontsize=10.5, color=ink)
 
 

@@ -153,7 +153,7 @@ def test_interrupted_save_leaves_the_old_file(tok, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr(tk.os, "fsync", fail)
+    monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError, match="no space"):
         tok.save(path)
     assert path.read_text() == "old"

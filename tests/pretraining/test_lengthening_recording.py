@@ -21,7 +21,7 @@ def test_a_cell_is_recomputed():
     found = positions.answer_losses(params, cfg, questions)
     recorded = RUNS["before_old"]["answers"][: len(found)]
     assert [x.distance for x in found] == [row[0] for row in recorded]
-    assert [x.nats for x in found] == pytest.approx([row[1] for row in recorded], abs=0.01)
+    assert [x.nats for x in found] == pytest.approx([row[1] for row in recorded], abs=0.0015)  # three places recorded
 
 
 def test_runs_are_complete():

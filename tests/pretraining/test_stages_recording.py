@@ -46,9 +46,11 @@ def test_a_cell_is_recomputed():
     """log Z of the fresh weights, by NumPy on random tokens: about ln V + 1/2, for logits of variance near 1."""
     cfg, params = stages.CFG, transformer.init(stages.CFG, SEEDS[0])
     tokens = np.random.default_rng(0).integers(6, cfg.vocab_size, (2, 128)).astype(np.int32)
-    log_z = np.log(np.exp(transformer.forward(params, tokens, cfg).astype(np.float64)).sum(axis=-1)).mean()
-    assert log_z == pytest.approx(RUNS[f"z_0_{SEEDS[0]}"]["log_z"][0], abs=0.03)
-    assert log_z == pytest.approx(np.log(cfg.vocab_size) + 0.5, abs=0.1)
+    log_z = np.log(np.exp(transformer.forward(params, tokens, cfg).astype(np.float64)).sum(axis=-1))
+    # two means over hundreds of positions of other tokens: closer than one position is to their mean
+    assert log_z.mean() == pytest.approx(RUNS[f"z_0_{SEEDS[0]}"]["log_z"][0], abs=log_z.std())
+    # the variance of V draws has a standard deviation of sqrt(2 / V), here 0.03; half of it would count
+    assert log_z.mean() == pytest.approx(np.log(cfg.vocab_size) + 0.5, abs=3 * np.sqrt(2 / cfg.vocab_size))
 
 
 def test_a_mixtures_ends_are_the_best_for_their_own_part():

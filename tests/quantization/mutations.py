@@ -121,9 +121,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a palettized folder is written in place",
-        "afm_ref/interop/tensor_files.py",
-        'temporary = {name: folder / f".{name}.{os.getpid()}.tmp" for name in writers}',
-        "temporary = {name: folder / name for name in writers}",
+        "afm_ref/atomic.py",
+        'temporary = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]',
+        "temporary = paths",
         "tests/interop/test_palettizing.py::test_an_interrupted_run_leaves_the_target_as_it_was",
     ),
     Mutation(

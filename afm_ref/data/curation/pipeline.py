@@ -10,6 +10,7 @@ beyond a bound, and the table of counts, which has at most a row for each run of
 import shutil
 from pathlib import Path
 
+from ... import atomic
 from . import pool, shards, sources
 from .index import ENTRY_BYTES, Index
 from .report import Report
@@ -48,10 +49,9 @@ def curate(source, out, settings: Settings = DEFAULTS, processes: int = 1, progr
     if (out / REPORT).exists():
         return _finished(out, identity)
     (out / STAGED).mkdir(parents=True, exist_ok=True)
-    for partial in [*out.glob("*.part"), *(out / STAGED).glob("*.part")]:
-        partial.unlink()
     state = State(out / STATE, identity)
     try:
+        _sweep(out)
         fresh = Report(settings.as_json(), inventory._asdict() | {"settings_digest": identity["settings"]})
         with pool.workers(settings, processes) as work:
             run = Run(source, out, settings, state, state.report(fresh), work)
@@ -73,12 +73,19 @@ def _check_folders(source, out):
     if not out.is_dir():
         raise ValueError(f"--out {out} is a file: give a folder")
     for path in sorted(out.iterdir()):
-        name = path.name.removesuffix(".part")
+        name = atomic.place(path.name)
         mine = name in (STAGED, REPORT, *OURS) or name.startswith(STATE)
         if not (mine or shards.SHARD.fullmatch(name) or shards.DROPPED.fullmatch(name)):
             raise ValueError(f"--out {out} holds {path.name}, which is none of ours: give an empty or a new folder")
     if any(out.iterdir()) and not any((out / name).exists() for name in (STATE, REPORT, STAGED)):
         raise ValueError(f"--out {out} holds shards without a run that they belong to: give an empty or a new folder")
+
+
+def _sweep(out):
+    """Remove what an earlier run was killed while writing; not before the state is ours, or it may still be writing."""
+    for path in [*out.iterdir(), *(out / STAGED).iterdir()]:
+        if atomic.place(path.name) != path.name:
+            path.unlink()
 
 
 def _finished(out, identity):

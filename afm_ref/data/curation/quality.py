@@ -8,7 +8,6 @@ what Apple's learnt from is not stated. The shipped one learnt from Python's ref
 (`python -m experiments.curation_quality`): it is an example of the method, no judge of the web.
 """
 
-import os
 import re
 import zlib
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ... import atomic
 from ..._typing import Array, Float, Int
 from ..corpora import Document
 from .steps import Dropped
@@ -171,9 +171,7 @@ def save(classifier: Classifier, path) -> None:
     from safetensors.numpy import save as packed
 
     tensors = {"weights": classifier.weights.astype(np.float16), "bias": np.array([classifier.bias], np.float32)}
-    temporary = Path(path).with_suffix(f".{os.getpid()}.part")
-    temporary.write_bytes(packed(tensors))
-    os.replace(temporary, path)
+    atomic.write(path, packed(tensors))
 
 
 def load(path) -> Classifier:

@@ -1,10 +1,11 @@
 """What a run of curation did, in numbers: by step, by reason, by kind."""
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from ... import atomic
 
 NAMES_KEPT = 20  # of what could not be read, by reason
 
@@ -87,9 +88,7 @@ class Report:
 
     def save(self, path) -> None:
         """Write the JSON, whole or not at all."""
-        partial = Path(f"{path}.part")
-        partial.write_text(self.to_json(), encoding="utf-8")
-        os.replace(partial, path)
+        atomic.write(path, self.to_json())
 
     @classmethod
     def load(cls, path) -> "Report":

@@ -3,13 +3,13 @@
 import gzip
 import io
 import json
-import os
 import re
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ... import atomic
 from ..corpora import Document
 
 SHARD = re.compile(r"part-(\d{5,})\.jsonl\.gz")
@@ -42,31 +42,22 @@ def write(path, documents: Iterable[Document]) -> int:
 
 def write_lines(path, rows: Iterable[dict]) -> int:
     """Write rows as a gzip of JSON lines: whole or not at all, the same bytes for the same rows; see `write`."""
-    path, count = Path(path), 0
-    partial = path.with_name(path.name + ".part")
-    with partial.open("wb") as file:
+    count = 0
+    with atomic.replacing(path) as [temporary], temporary.open("wb") as file:
         packed = gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0)
         with packed, io.BufferedWriter(packed, BUFFER_BYTES) as lines:
             for row in rows:
                 lines.write(_line(row))
                 count += 1
-        file.flush()
-        os.fsync(file.fileno())
-    if not count:
-        partial.unlink()
-        raise ValueError(f"nothing to write into {path}: a shard has at least one document")
-    os.replace(partial, path)
+        if not count:
+            raise ValueError(f"nothing to write into {path}: a shard has at least one document")
     return count
 
 
 def copy(path, target) -> None:
     """Copy a shard, whole or not at all."""
-    partial = Path(target).with_name(Path(target).name + ".part")
-    with Path(path).open("rb") as old, partial.open("wb") as new:
-        shutil.copyfileobj(old, new)
-        new.flush()
-        os.fsync(new.fileno())  # the staged original is removed at the end
-    os.replace(partial, target)
+    with atomic.replacing(target) as [temporary]:  # and synced: the staged original is removed at the end
+        shutil.copyfile(path, temporary)
 
 
 def read(folder) -> Iterator[Document]:

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ... import atomic
 from ..corpora import Document
 from . import junk, pages, planting
 
@@ -124,16 +125,15 @@ def write(
     stock = planting.Stock.of(documents, rng)
     items = [planting.benchmark_item(rng) for _ in range(200)]
     (folder / "benchmarks.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in items))
-    part = folder / "truth.part"
     bar = tqdm(total=int(megabytes * 1e6), unit="B", unit_scale=True, disable=not progress)
-    with part.open("w", encoding="utf-8") as truth:
+    with atomic.replacing(folder / "truth.jsonl") as [temporary], temporary.open("w", encoding="utf-8") as truth:
         for row in _documents(rng, writer, stock, items, shares, megabytes * 1e6):
             truth.write(json.dumps(row) + "\n")
             bar.update(writer.bytes - bar.n)
         writer.close()
+        (folder / "config.json").write_text(json.dumps({"megabytes": megabytes, "seed": seed} | asdict(shares)) + "\n")
     bar.close()
-    (folder / "config.json").write_text(json.dumps({"megabytes": megabytes, "seed": seed} | asdict(shares)) + "\n")
-    return part.rename(folder / "truth.jsonl")
+    return folder / "truth.jsonl"
 
 
 def _documents(rng, writer, stock, items, shares, size):

@@ -238,12 +238,28 @@ def test_a_second_run_at_the_same_time_is_refused(crawl, tmp_path):
     (tmp_path / "out" / "staged").mkdir(parents=True)
     identity = {"settings": ask(crawl).digest(), "source": sources.inventory(crawl).digest}
     first = state.State(tmp_path / "out" / pipeline.STATE, identity)
+    half = tmp_path / "out" / "staged" / ".part-00000.jsonl.gz.1.tmp"
+    half.write_bytes(b"what the first is writing")
     with pytest.raises(ValueError, match="another run may be using it"):
         curate(crawl, tmp_path / "out", ask(crawl), progress=False)
+    assert half.exists()
     first.close()
     (tmp_path / "out" / pipeline.STATE).write_text("no database" * 100)
     with pytest.raises(ValueError, match="no file of curation"):
         curate(crawl, tmp_path / "out", ask(crawl), progress=False)
+
+
+def test_what_a_killed_run_was_writing_is_swept_up(crawl, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.setattr(pipeline.Run, "second_pass", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        curate(crawl, out, ask(crawl), progress=False)
+    monkeypatch.undo()
+    for half in (out / ".part-00000.jsonl.gz.1.tmp", out / "staged" / ".part-00000.jsonl.gz.1.tmp"):
+        half.write_bytes(b"half")
+    curate(crawl, out, ask(crawl), progress=False)
+    curate(crawl, tmp_path / "whole", ask(crawl), progress=False)
+    assert contents(out) == contents(tmp_path / "whole")
 
 
 def test_bad_folders_are_refused(crawl, tmp_path):

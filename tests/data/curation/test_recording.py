@@ -50,11 +50,17 @@ def test_pairs_are_complete_and_lie_on_the_curves():
 def test_the_crawl_adds_up():
     steps = list(CRAWL["steps"].values())
     assert CRAWL["crawl_bytes"] > 199e6 and steps[0]["documents_in"] == CRAWL["documents"]
-    for flow in steps:
-        for i, what in enumerate(("documents", "bytes")):
-            lost = sum(row[i] for row in flow["dropped"].values())
-            left = flow[f"{what}_in"] - lost
-            assert left == flow[f"{what}_out"] if what == "documents" else left >= flow[f"{what}_out"] - 1e5
+    for name, flow in CRAWL["steps"].items():
+        documents, size = (sum(row[i] for row in flow["dropped"].values()) for i in (0, 1))
+        assert flow["documents_in"] - documents == flow["documents_out"]
+        removed = flow["bytes_in"] - size - flow["bytes_out"]  # from documents that are left
+        if name == "extraction":
+            assert removed > 0
+        elif name == "personal data":
+            # no tag is more than a byte longer than what it masks: [EMAIL] for a@b.cc
+            assert removed >= -sum(CRAWL["report"]["personal_data"].values())
+        else:
+            assert removed == 0
     for a, b in itertools.pairwise(steps):
         assert (a["documents_out"], a["bytes_out"]) == (b["documents_in"], b["bytes_in"])
     fates = sum(n for where in CRAWL["found"].values() for n in where.values())
@@ -79,8 +85,11 @@ def test_what_was_planted_is_found():
     assert sum(row["copies"] for row in CRAWL["copies"]) == 2000
     for row in CRAWL["copies"]:
         assert abs(row["removed"] - row["expected"]) <= 4 * math.sqrt(row["copies"]) / 2
+    s = Settings()
     for of in CRAWL["removed_jaccard"].values():
-        assert of["compared"] == 300 and of["least"] > 0.6 and of["below_0.75"] < 30
+        # had every document a neighbour that much unlike it, less than one in a hundred such crawls would remove one
+        chance = banding.removal_probability(of["least"], s.bands, s.rows, s.permutations, s.least_agreeing)
+        assert of["compared"] == 300 and chance * CRAWL["documents"] > 0.01
 
 
 def test_the_budget_was_kept():

@@ -60,7 +60,7 @@ def test_every_document_has_one_line_of_truth(crawl, truth):
     assert len(wild.read_truth(crawl)) == len(truth) > 150
     assert sum(path.stat().st_size for path in (crawl / "pages").rglob("*.*")) == pytest.approx(1e6, rel=0.15)
     assert {row["planted"] for row in truth.values()} >= {"clean", "near", "exact", "junk", "pii", "benchmark", "empty"}
-    assert not list(crawl.glob("*.part"))
+    assert {path.name for path in crawl.iterdir()} == {"pages", "benchmarks.jsonl", "truth.jsonl", "config.json"}
 
 
 def test_kinds_are_told_from_names_and_texts(truth, bodies):

@@ -1,0 +1,66 @@
+"""Atomic writes: whole, or as before."""
+
+import pytest
+
+from afm_ref import atomic
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\r\n\xff", "a\r\nb\n\u2028\U0001f600"])
+def test_what_is_written_is_there_byte_for_byte(tmp_path, content):
+    (tmp_path / "file").write_text("old and longer than what comes")
+    atomic.write(tmp_path / "file", content)
+    assert contents(tmp_path) == {"file": content if isinstance(content, bytes) else content.encode()}
+
+
+def test_missing_folders_are_made(tmp_path):
+    atomic.write(tmp_path / "a" / "b" / "file", "new")
+    assert contents(tmp_path / "a" / "b") == {"file": b"new"}
+
+
+@pytest.mark.parametrize("error", [OSError("no space left"), KeyboardInterrupt()])
+def test_a_block_that_raises_changes_nothing(tmp_path, error):
+    (tmp_path / "one").write_text("old")
+
+    def half(one, two):
+        one.write_text("ne")
+        assert len(contents(tmp_path)) == 2
+        raise error
+
+    with pytest.raises(type(error)), atomic.replacing(tmp_path / "one", tmp_path / "two") as temporary:
+        half(*temporary)
+    assert contents(tmp_path) == {"one": b"old"}
+
+
+def test_nothing_is_moved_before_all_is_on_disk(tmp_path, monkeypatch):
+    (tmp_path / "one").write_text("old")
+    sync, synced = atomic.os.fsync, []
+
+    def full(handle):
+        synced.append(handle)
+        if len(synced) == 2:
+            raise OSError("no space left")
+        sync(handle)
+
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    with pytest.raises(OSError, match="no space"), atomic.replacing(tmp_path / "one", tmp_path / "two") as temporary:
+        [path.write_text("new") for path in temporary]
+    assert contents(tmp_path) == {"one": b"old"}
+
+
+def test_what_a_killed_process_leaves_is_known_by_its_name(tmp_path):
+    with atomic.replacing(tmp_path / "a.1.tmp") as [temporary]:
+        assert atomic.place(temporary.name) == "a.1.tmp"
+        temporary.write_text("x")
+    others = ["a.1.tmp", ".a.tmp", "..1.tmp", "a"]
+    assert [atomic.place(name) for name in others] == others
+
+
+def test_a_file_that_was_not_written_is_an_error(tmp_path):
+    (tmp_path / "one").write_text("old")
+    with pytest.raises(FileNotFoundError), atomic.replacing(tmp_path / "one", tmp_path / "two") as (one, _):
+        one.write_text("new")
+    assert contents(tmp_path) == {"one": b"old"}
