@@ -8,6 +8,7 @@ AFM_TINY was trained on windows of 256 tokens. One more stage on windows of 1024
 on (Apple's: 1.35%), with long questions and answers in it; three seeds, of the batches. Measured is the loss by
 position in held-out documents of more than 2048 tokens.
   before       the shipped model, with its own base and with the new one, nothing trained
+  truncated    the shipped model, at each token shown the last 128 to 255 before it alone: what a longer window must beat
   new, old     after the stage, with the new base and with the old one
   new_fast,
   old_fast     the same at ten times the learning rate
@@ -66,6 +67,12 @@ def before(text, a, change_base):
     return measured(text, params, stage_of(cfg, a.steps, change_base).config(cfg))
 
 
+def truncated(text):
+    """Return the loss by position of the shipped model if it sees the last tokens alone, as many as its window has."""
+    params, cfg, _ = assets.load_tiny()
+    return {"by_position": by_position(text, params, cfg, seen=WANTED // 4)}
+
+
 def after(text, a, seed, change_base, faster):
     """Return the numbers after the stage."""
     params, cfg, _ = assets.load_tiny()
@@ -76,6 +83,7 @@ def after(text, a, seed, change_base, faster):
 def jobs(text, a):
     """Return {key: function} of all runs."""
     found = {f"before_{name}": partial(before, text, a, name == "new") for name in ("old", "new")}
+    found["truncated"] = partial(truncated, text)
     for seed in range(a.first_seed, a.first_seed + a.seeds):
         for speed, faster in (("", 1), ("_fast", FASTER)):
             for name in ("old", "new"):

@@ -148,11 +148,11 @@ def stage_run(text, a, seed):
     return found
 
 
-def by_position(text, params, cfg):
+def by_position(text, params, cfg, seen=None):
     """Return the mean nats of each bin of positions in long held-out documents, by part."""
     found = {}
     for part, documents in text.long.items():
-        nats = positions.loss_by_position(params, cfg, documents, text.tok, LONGEST, EDGES).nats
+        nats = positions.loss_by_position(params, cfg, documents, text.tok, LONGEST, EDGES, seen).nats
         found[part] = np.round(nats, 4).tolist()
     return found
 

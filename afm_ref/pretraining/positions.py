@@ -19,13 +19,14 @@ class ByPosition(NamedTuple):
     counts: Int[Array, " bins"]  # targets in each bin, over all documents
 
 
-def loss_by_position(params: Params, cfg: AFMConfig, documents, tok, length: int, bins=16) -> ByPosition:
+def loss_by_position(params: Params, cfg: AFMConfig, documents, tok, length: int, bins=16, seen=None) -> ByPosition:
     """Return the mean nats at each position of documents longer than `length` tokens, each alone in its row.
 
         nats(bin) = mean over documents d and positions t in the bin of -log p(x_dt | <bos> x_d1 .. x_d,t-1)
 
     No packing: position t is t tokens behind the document's beginning. Documents that are not longer are left out.
-    bins: how many equal ones, or their edges 0 = e_0 < ... = length. Raises ValueError if no document is long enough.
+    bins: how many equal ones, or their edges 0 = e_0 < ... = length. seen: how many tokens the model is shown at most,
+    if not all; see `truncated_nats`. Raises ValueError if no document is long enough.
 
     Source: how long-context models are compared, for example Xiong et al. 2023 [standard].
     Test: tests/pretraining/test_stages.py::test_loss_by_position_by_hand
@@ -34,7 +35,7 @@ def loss_by_position(params: Params, cfg: AFMConfig, documents, tok, length: int
     rows = long_rows(documents, tok, length)
     if not len(rows):
         raise ValueError(f"no document is longer than {length} tokens: give a shorter length or longer documents")
-    nats = token_nats(params, cfg, rows)  # [documents, length]
+    nats = truncated_nats(params, cfg, rows, seen) if seen else token_nats(params, cfg, rows)  # [documents, length]
     sums = np.add.reduceat(nats.sum(axis=0, dtype=np.float64), edges[:-1])
     counts = np.diff(edges) * len(rows)
     return ByPosition(edges, sums / counts, counts)
@@ -56,6 +57,26 @@ def token_nats(params: Params, cfg: AFMConfig, rows: Int[Array, "rows T_plus_1"]
 
     compiled, params = jax.jit(nats), jax.device_put(params)
     return np.array([compiled(params, row) for row in rows])
+
+
+def truncated_nats(params: Params, cfg: AFMConfig, rows: Int[Array, "rows T_plus_1"], seen: int):
+    """Return -log p of every token of the rows but the first, [rows, T], from a window that moves by half its width.
+
+    The first `seen` tokens are predicted as in `token_nats`; later ones with <|bos|> and the last seen/2 to seen - 1
+    tokens before them. What a model of that window does with a long document, so what any longer one has to beat.
+    Raises ValueError unless seen is even, at most T, and T a multiple of seen/2.
+
+    Source: evaluation by a sliding window with a stride [standard].
+    Test: tests/pretraining/test_stages.py::test_a_moving_window_shows_the_last_tokens_alone
+    """
+    length, half = rows.shape[1] - 1, seen // 2
+    if seen < 2 or seen % 2 or seen > length or length % half:
+        raise ValueError(f"seen must be even and cut {length} tokens in whole halves, got {seen}")
+    starts = range(0, length - seen + 1, half)
+    pieces = np.stack([rows[:, s : s + seen + 1] for s in starts])  # [starts, rows, seen + 1]
+    pieces[..., 0] = BOS
+    nats = token_nats(params, cfg, pieces.reshape(-1, seen + 1)).reshape(len(starts), len(rows), seen)
+    return np.concatenate([nats[0], *nats[1:, :, half:]], axis=1)
 
 
 class AnswerLoss(NamedTuple):

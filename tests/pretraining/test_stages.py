@@ -253,6 +253,24 @@ def test_loss_by_position_by_hand():
         positions.loss_by_position(params, CFG, documents, Letters(), 6, [0, 4, 4, 6])
 
 
+def test_a_moving_window_shows_the_last_tokens_alone():
+    """Windows of 4 tokens that begin at 0, 2 and 4: each token from the first window that holds it."""
+    rows = np.array([[1, *Letters().encode("abcbacba")], [1, *Letters().encode("aaaabbbb")]])
+    params = init(CFG, 1)
+    found = positions.truncated_nats(params, CFG, rows, 4)
+    assert found.shape == (2, 8)
+    for row, nats in zip(rows, found):
+        for t, start in zip(range(1, 9), (0, 0, 0, 0, 2, 2, 4, 4)):
+            z = last_logits(params, np.array([1, *row[start + 1 : t]]))
+            assert nats[t - 1] == pytest.approx(np.log(np.exp(z).sum()) - z[row[t]], rel=1e-4)
+    documents = [corpora.Document("abcbacbab", "folder", "")]
+    cut = positions.loss_by_position(params, CFG, documents, Letters(), 8, 8, seen=4)
+    np.testing.assert_allclose(cut.nats, found[0])
+    for seen in (0, 3, 6, 10):
+        with pytest.raises(ValueError, match=f"whole halves, got {seen}"):
+            positions.truncated_nats(params, CFG, rows, seen)
+
+
 def last_logits(params, ids):
     """Return the logits after the last of the ids, in NumPy."""
     from afm_ref.transformer import forward
