@@ -1,6 +1,6 @@
 """A small model from scratch, cut from a larger one, and taught by it: the pruning numbers of chapter 2.
 
-    python -m experiments.pruning                       # call it again to resume; about 50 CPU-minutes
+    python -m experiments.pruning                       # call it again to resume; about 52 CPU-minutes
     NPROC=1 python -m experiments.pruning --stage search --no-ship                 # the step sizes alone
     NPROC=1 python -m experiments.pruning --seeds 1 --first-seed 2 --no-ship       # side by side, after the search
     python -m experiments.pruning --seeds 2 --parent-steps 4 --mask-steps 3 --steps 4 --search-steps 2 \\
@@ -14,7 +14,8 @@ student cut out of it. Everything is of the seed: parent, masks, batches. All st
   search      each arm at the same step sizes, on a seed of its own; the best by accuracy, which
               all arms can be compared by
   main        scratch, pruned, each with and without distillation, and the parent sliced by activation without masks
-  long        from scratch for as many steps as parent, masks and student took FLOPs together
+  more        from scratch for as many steps as the student and the teacher's reading took FLOPs together
+  long        the same for parent, masks and student together
 Bits per byte cannot compare students with and without a teacher, whose mixed target is not the text's distribution; the
 share of held-out tokens guessed right can, and so can bits per byte at each student's best temperature.
 """
@@ -171,10 +172,13 @@ def flops(a) -> dict:
     }
 
 
-def long_steps(a) -> int:
-    """Return the steps from scratch that cost what parent, masks and pruned student cost together."""
+EQUAL = {"more": ("student", "teacher"), "long": ("parent", "masks", "student")}  # what the steps shall cost together
+
+
+def equal_steps(a) -> dict:
+    """Return the steps from scratch that cost what other ways cost: {"more": ..., "long": ...}."""
     cost = flops(a)
-    return round((cost["parent"] + cost["masks"] + cost["student"]) / cost["student_step"])
+    return {key: round(sum(cost[part] for part in parts) / cost["student_step"]) for key, parts in EQUAL.items()}
 
 
 def start_jobs(a, seed, starts=STARTS):
@@ -199,13 +203,17 @@ def chosen_rates(done):
 
 
 def main_jobs(a, rates):
-    """Return {key: function} of the comparison, seed by seed; the long runs come last."""
+    """Return {key: function} of the comparison, seed by seed; the longer runs from scratch come last."""
     jobs, seeds = {}, range(a.first_seed, a.first_seed + a.seeds)
     for seed in seeds:
         jobs |= start_jobs(a, seed)
         jobs |= {f"{arm}_{seed}": partial(student_run, a, seed, arm, rates[arm]) for arm in ARMS}
-    long = {f"long_{seed}": partial(student_run, a, seed, "scratch", rates["scratch"], long_steps(a)) for seed in seeds}
-    return jobs | long
+    from_scratch = partial(student_run, a, arm="scratch", rate=rates["scratch"])
+    return jobs | {
+        f"{key}_{seed}": partial(from_scratch, seed=seed, steps=steps)
+        for key, steps in equal_steps(a).items()
+        for seed in seeds
+    }
 
 
 def main():
@@ -222,7 +230,7 @@ def main():
     if not a.no_ship:
         config = _record.config_of(a) | {"student": STUDENT.to_dict(), "parent_d_ff": WIDTH}
         numbers = {"cpu_minutes": round(sum(r["cpu_s"] for r in runs.values()) / 60, 1), "chosen": rates,
-                   "flops": flops(a), "long_steps": long_steps(a), "runs": runs}  # fmt: skip
+                   "flops": flops(a), "equal_steps": equal_steps(a), "runs": runs}  # fmt: skip
         seeds = list(range(a.first_seed, a.first_seed + a.seeds))
         print(_record.save("pruning", "python -m experiments.pruning", config, seeds, numbers))
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..data.curation import banding
 from ..data.curation.report import Report
-from ..data.curation.settings import NEAR_DUPLICATES, Settings
+from ..data.curation.settings import Settings
 from . import figures
 
 MOST_REASONS = 12
@@ -28,8 +28,7 @@ def funnel(report: Report):
     names, sizes, documents = zip(*rows, strict=True)
     fig, ax = figures.subplots(figsize=(7.6, 0.7 + 0.42 * len(rows)))
     unit, scale = ("MB", 1e6) if max(sizes) >= 1e6 else ("kB", 1e3)
-    colors = [figures.ORANGE if name == NEAR_DUPLICATES else figures.BLUE for name in names]
-    ax.barh(range(len(rows)), np.array(sizes) / scale, color=[figures.GREY, *colors[1:]])
+    ax.barh(range(len(rows)), np.array(sizes) / scale, color=[figures.GREY] + [figures.BLUE] * len(report.steps))
     for y, (size, count) in enumerate(zip(sizes, documents, strict=True)):
         ax.text(size / scale, y, f"  {count:,} documents", va="center", fontsize=9)
     ax.set_yticks(range(len(rows)), names)
@@ -95,7 +94,7 @@ def s_curve(
         least = banding.least_agreeing(threshold, permutations)
         removed = banding.removal_probability(s, bands, rows, permutations, least)
         ax.plot(s, removed, "--", color=figures.ORANGE, label=f"and {least} of {permutations} bytes agree: removed")
-        ax.axvline(threshold, color=figures.GREY, ls=":", lw=1.2)
+        ax.axvline(threshold, color=figures.GREY, ls=":", lw=1.2, label=f"threshold {threshold:g}")
     for name, color, marker in (("candidates", figures.BLUE, "o"), ("removed", figures.ORANGE, "s")):
         if bins:
             share, low, high = np.transpose([row[name] for row in bins])

@@ -156,8 +156,8 @@ def differences(found: Mapping[str, Mapping], label: str = "times the rate"):
     edge = ax.get_xlim()[1]
     for y, color in diverged:
         ax.plot(edge, y, "x", color=color, ms=8, mew=2, clip_on=False)
+    ax.set(ylim=(len(found) - 0.5, -0.5))
     ax.set(yticks=range(len(found)), yticklabels=list(found), xlabel="held-out loss less the whole update's, nats")
-    ax.invert_yaxis()
     if len(times) > 1:
         ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return fig

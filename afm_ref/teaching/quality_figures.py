@@ -19,15 +19,19 @@ def scores_by_kind(scores: Mapping[str, Sequence[float]], good: Sequence[str], t
     if len({kind in good for kind, values in scores.items() if len(values)}) < 2:
         raise ValueError(f"expected scores of good kinds ({list(good)}) and of junk, got kinds {list(scores)}")
     fig, ax = figures.subplots(figsize=(8.6, 0.36 * len(scores) + 1.2))
+    named = set()
     for row, (kind, values) in enumerate(scores.items()):
         values, is_good = np.asarray(values, float), kind in good
         spread = row + 0.3 * np.sin(np.arange(len(values)) * 2.4)  # so that equal scores do not hide each other
-        ax.plot(values, spread, ".", ms=3, alpha=0.5, color=figures.BLUE if is_good else figures.ORANGE)
+        color, label = (figures.BLUE, "good") if is_good else (figures.ORANGE, "junk")
+        ax.plot(values, spread, ".", ms=3, alpha=0.5, color=color, label=None if label in named else label)
+        named.add(label)
         right = np.mean((values >= threshold) == is_good)
         ax.text(1.02, row, f"{right:.0%} {'kept' if is_good else 'dropped'}", va="center", fontsize=9)
-    ax.axvline(threshold, color=figures.BLACK, lw=1.2, ls="--")
+    ax.axvline(threshold, color=figures.BLACK, lw=1.2, ls="--", label=f"threshold {threshold:g}")
     ax.set(yticks=range(len(scores)), yticklabels=list(scores), xlim=(-0.02, 1.18), xlabel="score, P(good)")
     ax.set(xticks=np.linspace(0, 1, 6), ylim=(len(scores) - 0.4, -0.6))
+    ax.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, markerscale=3)
     return fig
 
 
@@ -49,8 +53,9 @@ def extraction(measured: Mapping[str, Sequence[float]]):
         of_way = [np.asarray(measured[f"{style}, {way}"], float) for style in styles]
         at = np.arange(len(styles)) + shift
         ax.bar(at, [values.mean() for values in of_way], 0.36, color=color, label=way)
-        for x, values in zip(at, of_way, strict=True):
-            ax.plot(np.full(len(values), x), values, ".", color=figures.BLACK, ms=5)
+        places = np.repeat(at, [len(values) for values in of_way])
+        label = "one seed" if shift > 0 else None
+        ax.plot(places, np.concatenate(of_way), ".", color=figures.BLACK, ms=5, label=label)
     ax.set(xticks=range(len(styles)), xticklabels=styles, xlabel="names of the page's parts", ylim=(0, 1.05))
     ax.set(ylabel="precision of the words")
     ax.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))

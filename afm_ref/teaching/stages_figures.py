@@ -92,7 +92,7 @@ def by_position(runs: Mapping[str, Sequence], edges: Sequence[int], window: int,
     tables = {label: _table(label, seeds, len(edges) - 1) for label, seeds in runs.items()}
     if baseline not in tables:
         raise ValueError(f"baseline {baseline!r} is none of {list(tables)}")
-    fig, axes = figures.subplots(2, 1, figsize=(8.4, 5.6), sharex=True)
+    fig, axes = figures.subplots(2, 1, figsize=(8.0, 4.8), sharex=True)
     middle = (np.asarray(edges[:-1]) + np.asarray(edges[1:])) / 2
     for (label, table), color, style in zip(tables.items(), figures.CYCLE, STYLES):
         for ax, values in ((axes[0], table), (axes[1], table - tables[baseline])):

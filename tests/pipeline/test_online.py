@@ -10,18 +10,19 @@ from afm_ref.interop import hugging_face
 from afm_ref.losses import token_log_probs
 from afm_ref.pipeline import online
 from afm_ref.pipeline.bench import Bench, Sizes
-from afm_ref.post_training import reward_model, utility
+from afm_ref.post_training import utility
 from afm_ref.post_training.responses import conversation
 from afm_ref.transformer import forward
+from tests.pipeline import small
 
 
-@pytest.fixture
-def bench(monkeypatch):
-    """The shipped model as its own student, two prompts, and a reward model that nobody trained."""
-    monkeypatch.setattr(online, "PROMPTS", 1)
-    monkeypatch.setattr(Bench, "student", lambda self, seed: self.base)
-    monkeypatch.setattr(Bench, "reward", lambda self, seed: reward_model.init_reward_model(self.base, self.cfg, seed))
-    return Bench(Sizes(held_out=2))
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    """A small model as its own student, two prompts, and a reward model that nobody trained."""
+    with small.model(tmp_path_factory.mktemp("compiled")), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(online, "PROMPTS", 1)
+        patch.setattr(Bench, "student", lambda self, seed: self.base)
+        yield Bench(Sizes(held_out=2))
 
 
 def other(bench):
