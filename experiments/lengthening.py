@@ -8,7 +8,7 @@ AFM_TINY was trained on windows of 256 tokens. One more stage on windows of 1024
 on (Apple's: 1.35%), with long questions and answers in it; three seeds, of the batches. Measured is the loss by
 position in held-out documents of more than 2048 tokens.
   before       the shipped model, with its own base and with the new one, nothing trained
-  truncated    the shipped model, at each token shown the last 128 to 255 before it alone: what a longer window must beat
+  truncated    the shipped model, shown only the last 128 to 255 tokens before each: what a longer window must beat
   new, old     after the stage, with the new base and with the old one
   new_fast,
   old_fast     the same at ten times the learning rate

@@ -56,7 +56,7 @@ def run(args):
         raise
     _write(report, settings, args.out)
     print(report.table())
-    print(f"shards, report.md and figures in {args.out}")
+    print(f"shards, report.md and figures in {args.out}" if report.steps else f"report.md in {args.out}")
 
 
 def settings_of(args):
@@ -81,12 +81,13 @@ def _bytes(name, megabytes):
 
 
 def _write(report, settings, out):
-    """Write report.md and the figures that it shows."""
+    """Write report.md and the figures that it shows: none if nothing could be read."""
     from .. import atomic
     from ..teaching import curation_figures, figures
 
     lines = ["# What was curated", "", "```text", report.table(), "```"]
-    for name, (fig, alt) in curation_figures.of_report(report, settings).items():
+    drawn = curation_figures.of_report(report, settings) if report.steps else {}
+    for name, (fig, alt) in drawn.items():
         atomic.write(out / f"{name}.png", figures.png(fig))
         lines += ["", f"![{alt}]({name}.png)"]
     atomic.write(out / "report.md", "\n".join(lines) + "\n")

@@ -1,6 +1,7 @@
 """What several commands ask of their options."""
 
 import json
+import math
 
 
 def at_least_one(args, names) -> None:
@@ -10,14 +11,26 @@ def at_least_one(args, names) -> None:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}: give at least 1")
 
 
+def not_negative(args, names) -> None:
+    """Raise ValueError, naming the option, for one of these numbers that is negative or not finite."""
+    for name in names:
+        if not 0 <= getattr(args, name) < math.inf:
+            raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}: give at least 0")
+
+
 def read_config(path):
-    """Return the AFMConfig of a JSON file, AFM_TINY for None; ValueError says what is wrong with the file."""
+    """Return the AFMConfig of a JSON file, AFM_TINY for None; ValueError says what is wrong with the file.
+
+    A missing file is a FileNotFoundError.
+    """
     from ..config import AFM_TINY, AFMConfig
 
     if path is None:
         return AFM_TINY
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no file at {path}: give a JSON file of AFMConfig's fields") from None
     except ValueError as error:
         raise ValueError(f"{path} is no JSON: {error}") from None
     if not isinstance(fields, dict):

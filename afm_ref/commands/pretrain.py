@@ -1,5 +1,8 @@
 """python -m afm_ref pretrain."""
 
+import hashlib
+import json
+import math
 import sys
 from functools import partial
 from pathlib import Path
@@ -7,6 +10,8 @@ from pathlib import Path
 from . import options
 
 PRESETS = ("tiny", "small")
+CURATED = ("web", "text", "code", "maths")  # the parts that curation makes
+LEAST_WINDOW = 4  # twice as much is above the 2 pi that RoPE's rule asks for
 SHARES = {"continued": 0.2, "lengthening": 0.1}  # of the steps; the rest is core
 
 EPILOG = """\
@@ -94,11 +99,42 @@ def _train(args):
 
 
 def _check(args):
+    """Refuse what is wrong with the options, before hours of curation and before anything is on disk."""
     options.at_least_one(args, ("steps", "batch", "seq_len", "processes", "checkpoint_every"))
+    options.not_negative(args, ("seed", "z_loss"))
     if args.steps < 10:
         raise ValueError(f"--steps is {args.steps}: three stages share them, give at least 10")
+    if args.seq_len is not None and args.seq_len < LEAST_WINDOW:
+        raise ValueError(f"--seq-len is {args.seq_len}: give at least {LEAST_WINDOW}")
+    if not 0 < args.learning_rate < math.inf:
+        raise ValueError(f"--learning-rate is {args.learning_rate}: give a number above 0")
     if args.teacher is not None and args.z_loss:
         raise ValueError("--z-loss and --teacher change the same loss: give one of them")
+    _check_models(args)
+    _check_mixtures(args)
+
+
+def _check_models(args):
+    """Refuse a config or a teacher that cannot be used, as far as that shows without their weights."""
+    from ..interop import config_json
+    from ..pretraining import distillation
+
+    cfg = _config(args, None if args.train_tokenizer else _tokenizer(args, {}))
+    teacher_cfg = None if args.teacher is None else config_json.read(args.teacher / "config.json")
+    if teacher_cfg is not None and not args.train_tokenizer:  # else the student's vocabulary is not known yet
+        distillation.check_vocabularies(cfg, teacher_cfg)
+
+
+def _check_mixtures(args):
+    """Refuse malformed weights, and parts that curation of raw files would never make."""
+    from ..data.curation import shards
+    from ..pretraining.corpus import LONG_QA
+
+    raw = not shards.is_curated(args.corpus)
+    for option, text in (("--mixture", args.mixture), ("--continued-mixture", args.continued_mixture)):
+        weights = _weights(text, option) or {}
+        if raw and (unknown := [name for name in weights if name not in (*CURATED, LONG_QA)]):
+            raise ValueError(f"{option}: there will be no rows of {unknown}; curation makes {', '.join(CURATED)}")
 
 
 def _parts(args):
@@ -125,17 +161,39 @@ def _parts(args):
 
 
 def _tokenizer(args, parts):
-    from .. import assets
+    from .. import assets, atomic
     from ..data import tokenizer
     from ..interop import hugging_face
 
     if not args.train_tokenizer:
         return hugging_face.load_tokenizer(assets.FOLDER)
-    path = args.out / "tokenizer.json"
-    if not path.exists():
-        size = _config(args).vocab_size
-        tokenizer.train((d.text for documents in parts.values() for d in documents), size).save(path)
+    texts, size = [d.text for documents in parts.values() for d in documents], _config(args).vocab_size
+    path, about = args.out / "tokenizer.json", args.out / "tokenizer_trained_on.json"
+    now = {"text": _digest(texts), "vocab_size": size}
+    if path.exists():
+        _check_trained_on(about, now)
+    else:
+        trained = tokenizer.train(texts, size)
+        atomic.write(about, json.dumps(now))  # first: by itself it claims nothing
+        trained.save(path)
     return hugging_face.load_tokenizer(args.out)
+
+
+def _digest(texts):
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
+    return digest.hexdigest()
+
+
+def _check_trained_on(about, now):
+    """Raise ValueError unless the tokenizer that is there was trained on what one would be trained on now."""
+    before = json.loads(about.read_text(encoding="utf-8")) if about.exists() else {}
+    if differs := [name for name, value in now.items() if before.get(name) != value]:
+        raise ValueError(
+            f"{about} does not say that the tokenizer beside it was trained with this {' and this '.join(differs)}: "
+            "give another --out, or remove tokenizer.json and checkpoints there to begin anew"
+        )
 
 
 def _config(args, tok=None):
@@ -208,12 +266,23 @@ def _plan(args, parts, tok):
 
 
 def _weights(text, option):
+    """Return {part: weight}, or None for None; ValueError names the option."""
+    from ..data.mixing import checked_shares
+
     if text is None:
         return None
     try:
-        return {name.strip(): float(w) for name, w in (pair.split("=") for pair in text.split(","))}
+        pairs = [(name.strip(), float(w)) for name, w in (pair.split("=") for pair in text.split(","))]
     except ValueError:
         raise ValueError(f"{option} {text!r}: give parts and weights as in text=0.7,code=0.3") from None
+    weights = dict(pairs)
+    if len(weights) < len(pairs):
+        raise ValueError(f"{option} {text!r}: give each part once")
+    try:
+        checked_shares(weights, dict.fromkeys(weights, 1))  # which parts there are is not known yet
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from None
+    return weights
 
 
 def _told(stage):

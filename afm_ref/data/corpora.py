@@ -69,7 +69,7 @@ def module_documents(name: str, source: str, seen: set) -> list[Document]:
     Each docstring is taken once: `seen` holds those of the modules before. Nothing is imported or executed. A file
     that does not parse, or that is mostly digits (a table), gives nothing.
     """
-    if sum(c.isdigit() for c in source) > TABLE_DIGIT_SHARE * len(source):
+    if sum(map(str.isdigit, source)) > TABLE_DIGIT_SHARE * len(source):
         return []
     try:
         with warnings.catch_warnings():
@@ -78,9 +78,7 @@ def module_documents(name: str, source: str, seen: set) -> list[Document]:
     except (SyntaxError, ValueError):
         return []
     texts, lines = [], source.splitlines()
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
+    for node in _definitions(tree):
         if (raw := ast.get_docstring(node, clean=False)) is None:
             continue
         first, last = node.body[0].lineno - 1, node.body[0].end_lineno
@@ -90,6 +88,17 @@ def module_documents(name: str, source: str, seen: set) -> list[Document]:
     code = "\n".join(line.rstrip() for line in lines if line is not None).strip()
     parts = (("docstrings", "\n\n".join(new)), ("code", code))
     return [Document(text + "\n", part, name) for part, text in parts if len(text) >= 80]
+
+
+def _definitions(tree):
+    """Yield the nodes that may have a docstring. They are in bodies of statements, so no expression is visited."""
+    nodes = [tree]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+        for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+            nodes += getattr(node, field, ())
 
 
 def read_folder(path) -> list[Document]:

@@ -74,7 +74,8 @@ def part_order(shares: tuple[float, ...], places: int):
     The K numbers compared sum to 1, so the largest is at least 1/K, and no part is ever ahead by more than 1 - 1/K.
     All that others are ahead, one may be behind: at most (K - 1)(1 - 1/K) rows. A part of weight 0 never has 1/K.
 
-    Source: how Megatron-LM's blended data set orders its parts [standard]; the bounds are ours [ours].
+    Source: the part with the largest deficit comes next, as in Megatron-LM's blended data set, which compares
+        w_k max(n, 1) - c_k [standard]; n + 1, for which the bounds hold, and they themselves [ours].
     Test: tests/data/test_mixing.py::test_shares_are_within_the_bound_at_every_moment
     """
     size = FIRST_PLACES

@@ -92,17 +92,21 @@ def best_rate(rates, losses_of_rates) -> float:
 
         log2 best = log2 eta_i + (y_{i-1} - y_{i+1}) / (2 (y_{i-1} - 2 y_i + y_{i+1})) * (spacing)
 
-    rates: rising by one factor throughout. A run that diverged counts as infinitely bad, as None or inf; the parabola
-    has no place for it, so the rate is eta_i itself when a neighbour diverged. Raises ValueError where the best rate
-    lies at an end of the row: the optimum may be anywhere beyond it.
+    rates: rising by one factor throughout. A run that diverged, with a loss of None, NaN or inf, counts as infinitely
+    bad; the parabola has no place for it, so the rate is eta_i itself when a neighbour diverged. Raises ValueError
+    where all diverged, and where the best rate lies at an end of the row: the optimum may be anywhere beyond it.
 
     Source: successive parabolic interpolation [standard].
-    Test: tests/pretraining/test_mup.py::test_the_best_rate_of_a_parabola_is_its_vertex
+    Test: tests/pretraining/test_mup.py::test_the_best_rate_of_a_parabola_is_its_vertex,
+        tests/pretraining/test_mup.py::test_a_run_that_diverged_is_never_the_best
     """
     x = np.log2(np.asarray(rates, np.float64))
     y = np.array([np.inf if loss is None else loss for loss in losses_of_rates], np.float64)
     if len(x) < 3 or len(x) != len(y) or not np.allclose(np.diff(x), x[1] - x[0]) or not x[1] > x[0]:
         raise ValueError(f"give at least three rates that rise by one factor, a loss each; got {list(rates)}")
+    y = np.where(np.isfinite(y), y, np.inf)  # argmin would choose a NaN
+    if not np.isfinite(y).any():
+        raise ValueError(f"every run diverged at {list(rates)}: try lower rates")
     i = int(np.argmin(y))
     if i in (0, len(y) - 1):
         raise ValueError(f"the best rate, {rates[i]:g}, lies at an end of {list(rates)}: try rates beyond it")

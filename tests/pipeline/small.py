@@ -5,9 +5,6 @@ from functools import partial
 from types import SimpleNamespace
 from unittest import mock
 
-import jax
-from jax.experimental.compilation_cache import compilation_cache
-
 from afm_ref import assets
 from afm_ref.config import AFMConfig
 from afm_ref.data import corpora
@@ -16,8 +13,8 @@ from afm_ref.pipeline import bench, teaching, text
 from afm_ref.pipeline.steps import PipelineSizes
 from afm_ref.post_training.reward_model import init_reward_model
 from afm_ref.transformer import init
+from tests import compiling
 
-CACHE = "jax_compilation_cache_dir"
 CFG = AFMConfig(d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=16, vocab_size=2048)
 SIZES = PipelineSizes(
     held_out=2, samples=2, text_rows=2, mdloo_records=2, mdloo_iterations=6, conversations=16, sensitivity_rows=2,
@@ -51,20 +48,11 @@ def teach(of, judge, seed):
 def model(compiled):
     """Let the pipeline find the small model where the shipped one is, and compile each program once for all runs."""
     shipped = init(CFG, 0), CFG, hugging_face.load_tokenizer(assets.FOLDER)
-    quickly = {  # what it is, and what it was
-        CACHE: (str(compiled), getattr(jax.config, CACHE)),
-        "jax_persistent_cache_min_compile_time_secs": (0, jax.config.jax_persistent_cache_min_compile_time_secs),
-        "jax_disable_most_optimizations": (True, False),
-    }
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(assets, "load_tiny", return_value=shipped))
         stack.enter_context(mock.patch.object(text, "documents", documents))
         stack.enter_context(mock.patch.object(bench, "SAMPLE_ROWS", 8))
         stack.enter_context(mock.patch.multiple(bench.Bench, student=student, reward=reward))
         stack.enter_context(mock.patch.object(teaching, "teach", teach))
-        stack.callback(compilation_cache.reset_cache)  # or it would go on in this folder
-        compilation_cache.reset_cache()
-        for name, (value, before) in quickly.items():
-            stack.callback(jax.config.update, name, before)
-            jax.config.update(name, value)
+        stack.enter_context(compiling.quickly(compiled))
         yield

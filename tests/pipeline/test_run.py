@@ -13,6 +13,7 @@ from afm_ref.interop import palettized
 from afm_ref.pipeline import made, steps
 from afm_ref.pipeline.run import CONFIG, RESULTS, Run, read
 from afm_ref.rlhf.iterate import OnPolicy
+from tests import compiling
 from tests.pipeline import small
 
 
@@ -119,7 +120,7 @@ def test_a_folder_of_other_settings_is_refused(whole, tmp_path):
 
 def test_the_command_says_how_to_go_on(whole, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(steps, "FAST", small.SIZES)
-    before = getattr(jax.config, small.CACHE)
+    before = getattr(jax.config, compiling.CACHE)
     try:
         assert command_line.main(["pipeline", "--fast", "--folder", str(whole.folder)]) == 0
         out = capsys.readouterr().out
@@ -130,4 +131,4 @@ def test_the_command_says_how_to_go_on(whole, tmp_path, monkeypatch, capsys):
         assert command_line.main(["pipeline", "--fast", "--folder", str(tmp_path / "new")]) == 130
         assert f"the same command continues from {tmp_path / 'new'}" in capsys.readouterr().err
     finally:
-        jax.config.update(small.CACHE, before)
+        jax.config.update(compiling.CACHE, before)

@@ -54,4 +54,11 @@ MUTATIONS = [
         "0.5 * (after - before) / bend",
         "tests/pretraining/test_mup.py::test_the_best_rate_of_a_parabola_is_its_vertex",
     ),
+    Mutation(
+        "a run whose loss is NaN has the best rate",
+        MUP,
+        "y = np.where(np.isfinite(y), y, np.inf)",
+        "y = np.asarray(y)",
+        "tests/pretraining/test_mup.py::test_a_run_that_diverged_is_never_the_best",
+    ),
 ]

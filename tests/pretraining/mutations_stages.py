@@ -4,6 +4,7 @@ from tools.mutate import Mutation
 
 STAGES, MIXING, COST = "afm_ref/pretraining/stages.py", "afm_ref/data/mixing.py", "afm_ref/pretraining/cost.py"
 OBJECTIVES, POSITIONS = "afm_ref/pretraining/objectives.py", "afm_ref/pretraining/positions.py"
+LONG_QA, COMMAND = "afm_ref/data/long_qa.py", "afm_ref/commands/pretrain.py"
 TESTS = "tests/pretraining/test_"
 
 MUTATIONS = [
@@ -41,6 +42,48 @@ MUTATIONS = [
         "shares[i] * (n + 1) - counts[i]",
         "shares[i]",
         "tests/data/test_mixing.py::test_shares_are_within_the_bound_at_every_moment",
+    ),
+    Mutation(
+        "the row that is due is not counted, as in Megatron-LM: a part of weight 0 is drawn",
+        MIXING,
+        "shares[i] * (n + 1) - counts[i]",
+        "shares[i] * max(n, 1) - counts[i]",
+        "tests/data/test_mixing.py::test_shares_are_within_the_bound_at_every_moment",
+    ),
+    Mutation(
+        "so many facts are planned as if they were questions",
+        LONG_QA,
+        "(tokens - 2 - questions * question) / fact",
+        "(tokens - 2 - questions * question) / question",
+        "tests/data/test_long_qa.py::test_length_in_tokens_is_as_asked",
+    ),
+    Mutation(
+        "the only question goes with the fact that does not fit",
+        LONG_QA,
+        "asked[asked < facts] if (asked < facts).any() else asked[:1] % facts",
+        "asked[asked < facts]",
+        "tests/data/test_long_qa.py::test_a_question_is_left_when_facts_do_not_fit",
+    ),
+    Mutation(
+        "a tokenizer of another text is taken again",
+        COMMAND,
+        "if differs := [name for name, value in now.items() if before.get(name) != value]:",
+        "if differs := [name for name, value in now.items() if before.get('vocab_size') != now['vocab_size']]:",
+        f"{TESTS}pretrain_command.py::test_a_trained_tokenizer_is_taken_again_for_the_same_text_and_size_alone",
+    ),
+    Mutation(
+        "malformed weights are noticed after curation",
+        COMMAND,
+        "    _check_models(args)\n    _check_mixtures(args)\n",
+        "    _check_models(args)\n",
+        f"{TESTS}pretrain_command.py::test_what_is_wrong_is_said_before_curation[mixture_code]",
+    ),
+    Mutation(
+        "a config that is missing is noticed after curation",
+        COMMAND,
+        "    _check_models(args)\n    _check_mixtures(args)\n",
+        "    _check_mixtures(args)\n",
+        f"{TESTS}pretrain_command.py::test_what_is_wrong_is_said_before_curation[config_none.json]",
     ),
     Mutation(
         "all parts share one order of their rows' epochs by the place in the mixture",

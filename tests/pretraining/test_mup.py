@@ -68,6 +68,16 @@ def test_the_best_rate_of_a_parabola_is_its_vertex():
     assert mup.best_rate(rates, [5, 4, 3, None, None, None]) == rates[2]
 
 
+@pytest.mark.parametrize("bad", [None, float("nan"), float("inf"), -float("inf")], ids=str)
+def test_a_run_that_diverged_is_never_the_best(bad):
+    """Neither as a neighbour, which leaves no parabola, nor further away, where it changes nothing."""
+    rates = (0.1, 0.2, 0.4, 0.8, 1.6)
+    assert mup.best_rate(rates, [4, 3, bad, bad, bad]) == 0.2
+    assert mup.best_rate(rates, [5, 4, 3, 4, bad]) == pytest.approx(0.4)
+    with pytest.raises(ValueError, match="every run diverged"):
+        mup.best_rate(rates, [bad] * 5)
+
+
 @pytest.mark.parametrize("losses", [(1, 2, 3, 4), (4, 3, 2, 1), (None, None, None, 3)])
 def test_a_best_rate_at_an_end_is_refused(losses):
     with pytest.raises(ValueError, match="lies at an end"):

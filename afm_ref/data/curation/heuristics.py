@@ -163,7 +163,8 @@ def _longest_line(text):
 
 
 def _mean_line(text):
-    return len(text) / max(1, len(text.splitlines()))
+    lengths = [len(line) for line in text.splitlines()]  # without line ends
+    return sum(lengths) / max(1, len(lengths))
 
 
 def _says_generated(text):

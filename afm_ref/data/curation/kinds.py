@@ -44,9 +44,10 @@ def maths_density(text: str) -> float:
 
 
 def kind_of(name: str, text: str = "") -> str:
-    """Return "code" by a file's extension, else "maths" by a tag or the density of symbols, else "web" or "text".
+    """Return "code" or "web" by a file's extension, else "maths" by a tag or the density of symbols, else "text".
 
-    A page of HTML is maths by its tags alone: its attributes are full of equals signs.
+    A page of HTML is "web" whatever it shows: its text is still to be extracted, and its attributes are full of equals
+    signs.
 
     Source: 14 common languages, TR24 section 3.1 [confirmed]; these 14, and by extension [ours].
     Test: tests/data/curation/test_kinds.py::test_kinds_by_hand

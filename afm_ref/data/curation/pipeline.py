@@ -15,10 +15,10 @@ from . import pool, shards, sources
 from .index import ENTRY_BYTES, Index
 from .report import Report
 from .settings import DECONTAMINATION, NEAR_DUPLICATES, Settings
+from .shards import REPORT, STAGED, STATE
 from .state import State
 from .work import Batch, size_bytes
 
-STATE, STAGED, REPORT = "state.sqlite", "staged", "report.json"
 OURS = ("report.md", "funnel.png", "drops.png", "s_curve.png", "lengths.png")  # what the command adds
 DUPLICATE = "near-duplicate"
 DEFAULTS = Settings()
@@ -33,12 +33,14 @@ def curate(source, out, settings: Settings = DEFAULTS, processes: int = 1, progr
 
     Raises FileNotFoundError or ValueError for a source that does not exist or holds nothing to use, an out that is in
     the source, holds it or holds other files, and for an unfinished or finished run in it of another source, or of
-    other settings. A file changed without another size or time is not noticed.
+    other settings; ValueError for benchmarks without a text of enough words; OSError for a disk that is full, after
+    which the same call goes on. A file changed without another size or time is not noticed.
 
     Source: order of the steps, TR24 section 3.1 [confirmed]; where personal data is masked [ours].
     Test: tests/data/curation/test_pipeline.py::test_numbers_of_a_small_run_by_hand,
         tests/data/curation/test_pipeline.py::test_one_and_two_processes_give_the_same_bytes,
-        tests/data/curation/test_pipeline.py::test_killed_anywhere_it_goes_on_to_the_same_bytes
+        tests/data/curation/test_pipeline.py::test_killed_anywhere_it_goes_on_to_the_same_bytes,
+        tests/data/curation/test_pipeline.py::test_benchmarks_that_are_too_short_are_refused_before_anything_is_made
     """
     source, out = Path(source), Path(out)
     if processes < 1:
@@ -48,17 +50,15 @@ def curate(source, out, settings: Settings = DEFAULTS, processes: int = 1, progr
     identity = {"settings": settings.digest(), "source": inventory.digest}
     if (out / REPORT).exists():
         return _finished(out, identity)
+    settings.benchmark_runs()  # what is wrong with them is said here, and not by a worker that dies of it
     (out / STAGED).mkdir(parents=True, exist_ok=True)
-    state = State(out / STATE, identity)
-    try:
+    with State(out / STATE, identity) as state:
         _sweep(out)
         fresh = Report(settings.as_json(), inventory._asdict() | {"settings_digest": identity["settings"]})
         with pool.workers(settings, processes) as work:
             run = Run(source, out, settings, state, state.report(fresh), work)
             run.first_pass(inventory.size_bytes, progress)
             run.second_pass(progress)
-    finally:
-        state.close()
     run.report.save(out / REPORT)
     _clean(out)
     return run.report

@@ -1,4 +1,8 @@
-"""Curated text on disk: part-00000.jsonl.gz, part-00001.jsonl.gz, ..., one document a line."""
+"""Curated text on disk: part-00000.jsonl.gz, part-00001.jsonl.gz, ..., one document a line.
+
+Beside them a run keeps state.sqlite and staged/ until it is finished: as long as these are there, some documents lack,
+and others may still turn out to be a benchmark's.
+"""
 
 import gzip
 import io
@@ -12,6 +16,7 @@ from pathlib import Path
 from ... import atomic
 from ..corpora import Document
 
+STATE, STAGED, REPORT = "state.sqlite", "staged", "report.json"  # of a run; the last is written when it is finished
 SHARD = re.compile(r"part-(\d{5,})\.jsonl\.gz")
 DROPPED = re.compile(r"dropped-(\d{5,})\.jsonl\.gz")
 FIELDS = ("name", "source", "text")
@@ -64,13 +69,15 @@ def read(folder) -> Iterator[Document]:
     """Yield the documents of a folder of shards, in order; one line is in memory at a time.
 
     Raises FileNotFoundError for a missing folder; ValueError, naming the file and where it makes sense the line, for
-    a folder without shards, a missing number, a shard that is empty, cut off or no gzip, and a line that is no
-    document.
+    a folder without shards or of an unfinished run, a missing number, a shard that is empty, cut off or no gzip, and a
+    line that is no document.
 
     Source: none [ours].
     Test: tests/data/curation/test_shards.py::test_what_is_written_is_read,
-        tests/data/curation/test_shards.py::test_bad_shards_are_refused_by_file_and_line
+        tests/data/curation/test_shards.py::test_bad_shards_are_refused_by_file_and_line,
+        tests/data/curation/test_shards.py::test_an_unfinished_run_is_refused
     """
+    check_finished(folder)
     numbers = _numbers(folder)
     if numbers != list(range(len(numbers))):
         missing = min(set(range(len(numbers))) - set(numbers))
@@ -105,6 +112,14 @@ def read_lines(path) -> Iterator[tuple[int, object]]:
 def is_curated(folder) -> bool:
     """Return whether a folder holds shards (of any number), so that `read` is the way to read it."""
     return Path(folder).is_dir() and bool(_numbers(folder))
+
+
+def check_finished(folder) -> None:
+    """Raise ValueError for a folder that a run of `curate` was stopped in, before or while it cleaned up at its end."""
+    folder = Path(folder)
+    staged = any(SHARD.fullmatch(path.name) for path in (folder / STAGED).glob("*"))
+    if (folder / STATE).exists() or (staged and not (folder / REPORT).exists()):
+        raise ValueError(f"the curation in {folder} is unfinished: run the same curate again to finish it")
 
 
 def _numbers(folder) -> list[int]:

@@ -1,7 +1,7 @@
 """A folder of whatever a crawl has left, as a stream of documents in a fixed order.
 
 One file is one document, except for .jsonl and .jsonl.gz, of which each line is one: an object with "text", and perhaps
-"name" or "url". What cannot be used is no error but an `Unreadable`, with its name and reason. Files are visited in
+"name" or "path". What cannot be used is no error but an `Unreadable`, with its name and reason. Files are visited in
 the order of their names, folder by folder, so that a run can go on behind the `Position` where another one stopped.
 """
 
@@ -17,13 +17,13 @@ from typing import NamedTuple
 
 from .. import overlap
 from ..corpora import Document
-from . import html, kinds
+from . import html, kinds, shards
 
 LARGEST_BYTES = 2**24  # of a file that is one document, and of a line: 16 MiB
 TEXT = {".txt", ".md"}
 LINES = (".jsonl", ".jsonl.gz")
 MOST_UNDECODABLE = 0.01  # share of characters that no encoding explains
-FIELD_NAMES = ("name", "url", "path", "id")  # where a line may say what it is called
+FILE_FIELDS = ("name", "path")  # where a line may say which file its text was
 
 LARGE, BINARY, ENCODING, EMPTY = f"larger than {LARGEST_BYTES >> 20} MiB", "binary", "bad encoding", "empty"
 UNKNOWN, UNREADABLE, BROKEN, NO_TEXT = (
@@ -68,14 +68,16 @@ def inventory(folder) -> Inventory:
     """Return what a folder holds of files with a known extension, without reading them.
 
     The digest changes when a file is added, removed, or changed by anything that leaves another size or time. Raises
-    FileNotFoundError or ValueError for no folder and for one without such a file.
+    FileNotFoundError or ValueError for no folder, for one without such a file and for an unfinished run of curation.
 
     Source: none [ours].
-    Test: tests/data/curation/test_sources.py::test_any_change_of_the_folder_changes_the_digest
+    Test: tests/data/curation/test_sources.py::test_any_change_of_the_folder_changes_the_digest,
+        tests/data/curation/test_sources.py::test_an_unfinished_run_is_no_source
     """
     root = Path(folder)
     if not root.is_dir():
         raise FileNotFoundError(f"no folder at {root}; give the folder that holds your pages")
+    shards.check_finished(root)
     count, size, digest = 0, 0, hashlib.sha256()
     for name, path in _files(root):
         about = path.stat() if _is_known(name) and path.is_file() else None
@@ -91,10 +93,12 @@ def inventory(folder) -> Inventory:
 def stream(folder, after: Position | None = None) -> Iterator[tuple[Position, Raw | Unreadable]]:
     """Yield what a folder holds, in order and with its place; one file or line is in memory at a time.
 
-    after: go on behind this place.
+    after: go on behind this place. A line that cannot be read ends its file.
 
     Source: none [ours].
-    Test: tests/data/curation/test_sources.py::test_it_goes_on_behind_any_place
+    Test: tests/data/curation/test_sources.py::test_it_goes_on_behind_any_place,
+        tests/data/curation/test_sources.py::test_it_goes_on_behind_a_broken_gzip,
+        tests/data/curation/test_sources.py::test_it_goes_on_behind_a_disk_that_fails
     """
     start = None if after is None else after.file.split("/")
     for name, path in _files(Path(folder)):
@@ -104,7 +108,7 @@ def stream(folder, after: Position | None = None) -> Iterator[tuple[Position, Ra
             first = after.line + 1
         else:
             continue
-        yield from _items(name, path, first)
+        yield from ((position, item) for position, item in _items(name, path) if position.line >= first)
 
 
 def documents(folder) -> Iterator[Document | Unreadable]:
@@ -122,7 +126,7 @@ def of_file(path) -> Iterator[Document | Unreadable]:
     Source: none [ours].
     Test: tests/data/curation/test_pipeline.py::test_benchmarks_of_any_form
     """
-    yield from map(parse, (raw for _, raw in _lines(Path(path).name, Path(path), 0)))
+    yield from map(parse, (raw for _, raw in _lines(Path(path).name, Path(path))))
 
 
 def parse(raw: Raw | Unreadable) -> Document | Unreadable:
@@ -148,9 +152,16 @@ def _parse_line(raw):
         return Unreadable(raw.name, NO_TEXT)
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         return Unreadable(raw.name, NO_TEXT)
-    called = next((row[field] for field in FIELD_NAMES if isinstance(row.get(field), str)), "")
-    code = called if kinds.language(called) else ""  # a line's text is text, even if the page's name ends in .html
-    return _checked(raw.name, row["text"], code)
+    return _checked(raw.name, row["text"], _code_file(row))
+
+
+def _code_file(row):
+    """Return the file of code that a line says its text was, or "": text, even if it was a page that ends in .html.
+
+    Addresses do not count: .rs, .cc and .sh are countries too, and a page that ends in .php is no PHP.
+    """
+    names = (row[field] for field in FILE_FIELDS if isinstance(row.get(field), str))
+    return next((name for name in names if "://" not in name and kinds.language(name)), "")
 
 
 def _checked(name, text, called):
@@ -195,14 +206,14 @@ def _shown(name):
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _items(name, path, first):
+def _items(name, path):
     try:
         if not _is_known(name) and not path.is_dir():
             yield Position(name), Unreadable(name, UNKNOWN)
         elif not stat.S_ISREG(path.stat().st_mode):
             yield Position(name), Unreadable(name, UNREADABLE)
         elif _is_lines(name):
-            yield from _lines(name, path, first)
+            yield from _lines(name, path)
         elif path.stat().st_size > LARGEST_BYTES:
             yield Position(name), Unreadable(name, LARGE)
         else:
@@ -211,20 +222,24 @@ def _items(name, path, first):
         yield Position(name), Unreadable(name, UNREADABLE)
 
 
-def _lines(name, path, first):
-    """Yield the lines of a file from `first` on; blank ones are passed over, too long ones never held whole."""
-    number = -1
+def _lines(name, path):
+    """Yield the lines of a file; blank ones are passed over, too long ones never held whole. A failure ends the file.
+
+    A failure has the place of the line that it hit: a run that goes on behind it must not begin the file again.
+    """
+    number = 0
     with gzip.open(path) if name.lower().endswith(".gz") else open(path, "rb") as file:
         try:
             while line := file.readline(LARGEST_BYTES + 1):
-                number, here = number + 1, f"{name}#{number + 1}"
-                if long := len(line) > LARGEST_BYTES:
+                here = f"{name}#{number}"
+                if len(line) > LARGEST_BYTES:
                     while line and not line.endswith(b"\n"):
                         line = file.readline(LARGEST_BYTES)
-                if number >= first and long:
                     yield Position(name, number), Unreadable(here, LARGE)
-                elif number >= first and line.strip():
+                elif line.strip():
                     yield Position(name, number), Raw(here, line, is_line=True)
+                number += 1
         except (EOFError, gzip.BadGzipFile, zlib.error):
-            if number + 1 >= first:
-                yield Position(name, number + 1), Unreadable(f"{name}#{number + 1}", BROKEN)
+            yield Position(name, number), Unreadable(f"{name}#{number}", BROKEN)
+        except OSError:
+            yield Position(name, number), Unreadable(f"{name}#{number}", UNREADABLE)

@@ -15,6 +15,7 @@ from .report import Report
 from .sources import Position
 
 CACHE_KIB = 16 * 1024
+OF_THE_DISK = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")  # the names of errors begin so
 TABLES = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE IF NOT EXISTS chunks (number INTEGER PRIMARY KEY, documents INTEGER);
@@ -23,33 +24,44 @@ CREATE TABLE IF NOT EXISTS hits (run INTEGER PRIMARY KEY, documents INTEGER);
 
 
 class State:
-    """The state of one run, in a file that no other process may use meanwhile.
+    """The state of one run, in a file that no other process may use meanwhile; `with` lets go of it at the end.
 
     Raises ValueError if another process has it, if it is no such file, and if it is of another run: identity is what
-    that run was, in words by name.
+    that run was, in words by name. Raises OSError, then and at the end of `with`, if the disk is full or fails.
 
     Source: none [ours].
     Test: tests/data/curation/test_pipeline.py::test_killed_anywhere_it_goes_on_to_the_same_bytes,
-        tests/data/curation/test_pipeline.py::test_another_run_is_refused
+        tests/data/curation/test_pipeline.py::test_another_run_is_refused,
+        tests/data/curation/test_pipeline.py::test_it_goes_on_after_a_full_disk
     """
 
     def __init__(self, path: Path, identity: dict[str, str]):
-        self.database = sqlite3.connect(path, timeout=0, isolation_level="IMMEDIATE")
+        self.path, self.database = path, None
         try:
+            self.database = sqlite3.connect(path, timeout=0, isolation_level="IMMEDIATE")
             self.database.execute("PRAGMA locking_mode = EXCLUSIVE")
             self.database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             self.database.executescript(TABLES)
             self._identify(path, identity)
         except sqlite3.DatabaseError as error:
             self.close()
+            _check_disk(path, error)
             raise ValueError(f"{path}: {error}; another run may be using it, or it is no file of curation") from None
         except ValueError:
             self.close()
             raise
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, _, error, __):
+        self.close()
+        _check_disk(self.path, error)
+
     def close(self):
         """Let go of the file."""
-        self.database.close()
+        if self.database is not None:
+            self.database.close()
 
     def _identify(self, path, identity):
         known = self.get("identity") or identity
@@ -101,6 +113,12 @@ class State:
     def hits(self) -> dict[int, int]:
         """Return {run of words: how many documents hit it}."""
         return {run % 2**64: count for run, count in self.database.execute("SELECT run, documents FROM hits")}
+
+
+def _check_disk(path, error):
+    """Raise OSError if this is SQLite's word for a disk that is full or fails."""
+    if getattr(error, "sqlite_errorname", "").startswith(OF_THE_DISK):
+        raise OSError(f"{path}: {error}; the same call goes on once there is room on the disk") from None
 
 
 def _signed(x):

@@ -2,10 +2,12 @@
 
 from tools.mutate import Mutation
 
-SIGNATURES, BANDING, INDEX, PIPELINE, POOL, SOURCES, SHARDS = (
+SIGNATURES, BANDING, INDEX, PIPELINE, POOL, SOURCES, SHARDS, WORK, REPORT, STATE = (
     f"afm_ref/data/curation/{name}.py"
-    for name in ("signatures", "banding", "index", "pipeline", "pool", "sources", "shards")
-)
+    for name in (
+        "signatures", "banding", "index", "pipeline", "pool", "sources", "shards", "work", "report", "state"
+    )
+)  # fmt: skip
 TESTS = "tests/data/curation/"
 
 MUTATIONS = [
@@ -85,6 +87,69 @@ MUTATIONS = [
         "first = after.line + 1",
         "first = 0",
         TESTS + "test_sources.py::test_it_goes_on_behind_any_place",
+    ),
+    Mutation(
+        "a worker is the first to see that the benchmarks are too short",
+        PIPELINE,
+        "    settings.benchmark_runs()  #",
+        "    #",
+        TESTS + "test_pipeline.py::test_benchmarks_that_are_too_short_are_refused_before_anything_is_made",
+    ),
+    Mutation(
+        "a disk that fails puts its file back to the first line",
+        SOURCES,
+        "        except OSError:\n            yield Position(name, number),",
+        "        except OSError:\n            yield Position(name),",
+        TESTS + "test_sources.py::test_it_goes_on_behind_a_disk_that_fails",
+    ),
+    Mutation(
+        "a country's .rs makes a page Rust",
+        SOURCES,
+        'if "://" not in name and kinds.language(name)',
+        "if kinds.language(name)",
+        TESTS + "test_sources.py::test_files_make_a_line_code_and_addresses_do_not",
+    ),
+    Mutation(
+        "a third of a text may be undecodable",
+        SOURCES,
+        "> MOST_UNDECODABLE * len(text)",
+        "> 30 * MOST_UNDECODABLE * len(text)",
+        TESTS + "test_sources.py::test_one_character_in_a_hundred_may_be_undecodable",
+    ),
+    Mutation(
+        "a stopped run's staged shards are curated again",
+        SOURCES,
+        "    shards.check_finished(root)\n",
+        "",
+        TESTS + "test_pipeline.py::test_a_stopped_run_is_neither_corpus_nor_source",
+    ),
+    Mutation(
+        "half of a stopped run is read as a corpus",
+        SHARDS,
+        "    check_finished(folder)\n",
+        "",
+        TESTS + "test_shards.py::test_an_unfinished_run_is_refused",
+    ),
+    Mutation(
+        "tags that a text had already count as masked",
+        WORK,
+        "pii.count_tags(done.text) - pii.count_tags(document.text)",
+        "pii.count_tags(done.text)",
+        TESTS + "test_pipeline.py::test_only_what_is_masked_is_counted_as_personal_data",
+    ),
+    Mutation(
+        "a document of exactly a power of two counts as a longer one",
+        REPORT,
+        "max(0, size - 1).bit_length()",
+        "size.bit_length()",
+        TESTS + "test_pipeline.py::test_lengths_are_counted_up_to_a_power_of_two",
+    ),
+    Mutation(
+        "a full disk is another run's fault",
+        STATE,
+        "            self.close()\n            _check_disk(path, error)\n",
+        "            self.close()\n",
+        TESTS + "test_pipeline.py::test_it_goes_on_after_a_full_disk",
     ),
     Mutation(
         "a shard bears the time",

@@ -33,6 +33,20 @@ def test_it_writes_shards_a_report_and_figures(pages, tmp_path, capsys):
     assert main(command) == 0 and {path.name for path in out.iterdir()} == written  # again: the same
 
 
+def test_a_folder_of_which_nothing_can_be_read_has_a_report(tmp_path, capsys):
+    """Without figures, of which none would show anything."""
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "a.txt").write_bytes(b"\0\0")
+    command = ["curate", str(tmp_path / "pages"), "--out", str(tmp_path / "out"), "--quality", "0"]
+    for _ in range(2):
+        assert main(command) == 0
+        said = capsys.readouterr().out
+        assert "not usable: 1 binary" in said and "shards: 0" in said and "figures" not in said
+        written = {path.name for path in (tmp_path / "out").iterdir()}
+        assert written == {"report.json", "report.md", "dropped-00000.jsonl.gz"}
+    assert "not usable: 1 binary" in (tmp_path / "out" / "report.md").read_text()
+
+
 def test_ctrl_c_and_the_same_command_again(pages, tmp_path, capsys, monkeypatch):
     command = ["curate", str(pages), "--out", str(tmp_path / "out"), "--quality", "0", "--chunk-mb", "0.001"]
     with monkeypatch.context() as patch:

@@ -49,6 +49,14 @@ def test_big_endian_mark():
     assert html.decode(codecs.BOM_UTF16_BE + TEXT.encode("utf-16-be")) == TEXT
 
 
+@pytest.mark.parametrize("meta, declared", [("iso-2022-jp", None), ("", "iso-2022-jp"), ("", None)])
+def test_escapes_are_no_utf8(meta, declared):
+    """ISO-2022-JP is ASCII to the bit, and so valid UTF-8: its escapes tell it."""
+    page = page_of(meta).replace(TEXT, "日本語の文章です。" * 3)
+    raw = page.encode("iso2022_jp")
+    assert raw.isascii() and html.decode(raw, declared) == page
+
+
 @given(st.binary(max_size=200), st.sampled_from([None, "utf-8", "shift_jis", "rot13", "", "hex"]))
 @settings(max_examples=150, deadline=None)
 def test_decode_never_raises(raw, declared):
@@ -84,6 +92,37 @@ def test_a_page_of_pydoc_keeps_its_prose():
 def test_empty_bodies_are_dropped(body):
     page = Document(f"<html><body>{body}</body></html>", "web", "a.html")
     assert html.Extraction()(page) == Dropped("empty body")
+
+
+DEPTHS = [  # (page, how many elements lie in each other of those that count)
+    ("words", 0),
+    ("<div>" * 4, 4),
+    ("<DIV><section class='a'>x</section><b>y</b></DIV>", 2),
+    ("<div></div>" * 9, 1),
+    ("<html><body><p>a<p>b<ul><li>c<li>d</ul><br><img src=x><a href=y>z</a>", 1),
+    ("<div></span>" * 4, 4),  # an end tag of what is not open
+    ("<!-- <div> -- <div> ---><div>", 1),
+    ("<script>'<div>' + '<\\/div><div>'</script><STYLE>a<div></STYLE><scripts><div>", 2),
+    ("<svg><path d='x'/><path/><g><path/></g></svg><path/>", 2),
+    ("<div/><div/>", 2),  # no end in HTML
+    ("a < b, <3 <div", 1),
+]
+
+
+@pytest.mark.parametrize("page, depth", DEPTHS, ids=[page[:20] for page, _ in DEPTHS])
+def test_depth_by_hand(page, depth):
+    assert not html.is_deep(page, depth) and (depth == 0 or html.is_deep(page, depth - 1))
+
+
+def test_pages_that_are_too_deep_are_not_even_parsed(monkeypatch):
+    """The time that deep pages take would grow by the square: a few of them could hold up a run."""
+    parsed = []
+    monkeypatch.setattr(html, "extract", lambda page, main_content: parsed.append(page) or "text")
+    deep = Document("<div>" * 513 + "text" + "</div>" * 513, "web", "a.html")
+    for main_content in (True, False):
+        assert html.Extraction(main_content)(deep) == Dropped("nested too deep")
+    assert parsed == []
+    assert html.Extraction()(deep._replace(text="<div>" * 512 + "text")).text == "text\n"
 
 
 def test_other_kinds_pass_as_they_are():

@@ -14,6 +14,8 @@ PROSE = "The cat sat on the mat and looked at the rain, which = sadness; it did 
         ("x.tsx", "x² = 4", "code"),
         ("page.html", "<p class='a' id='b'>x = 1</p>", "web"),
         ("page.htm", "", "web"),
+        ("page.html", "<p><math>x</math></p>", "web"),  # its text is still to be extracted
+        ("notes.txt", PROSE + "<math>x</math>", "maths"),
         ("notes.txt", PROSE, "text"),
         ("notes.txt", "Let x = 2. Then x + 1 = 3.", "maths"),
         ("notes.txt", PROSE + "\\begin{equation} a \\end{equation}", "maths"),

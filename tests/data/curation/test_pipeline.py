@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from afm_ref.data.corpora import Document
-from afm_ref.data.curation import pipeline, pool, report, settings, shards, sources, state, work
+from afm_ref.data.curation import pii, pipeline, pool, report, settings, shards, sources, state, work
 from afm_ref.data.curation.pipeline import curate
 from afm_ref.data.curation.settings import Settings
 from afm_ref.data.curation.steps import Dropped, Step
@@ -117,6 +117,20 @@ def test_steps_in_turn_by_hand():
         work.through([Step("shorten", lambda d: None + 1)], Document("abc", "text", "n"))
 
 
+def test_only_what_is_masked_is_counted_as_personal_data():
+    """A tag that a text had already is none of ours."""
+    masking = Step(settings.PERSONAL_DATA, pii.Masking())
+    _, left, masked = work.through([masking], Document("[EMAIL] and [EMAIL] and ada@example.org", "text", "n"))
+    assert left.text == "[EMAIL] and [EMAIL] and [EMAIL]" and masked == {"email": 1}
+
+
+@pytest.mark.parametrize(("size", "bucket"), [(0, 1), (1, 1), (2, 2), (3, 4), (1024, 1024), (1025, 2048)])
+def test_lengths_are_counted_up_to_a_power_of_two(size, bucket):
+    found = report.Report()
+    found.measure("read", size)
+    assert found.lengths == {"read": {str(bucket): 1}, "left": {}}
+
+
 def test_one_and_two_processes_give_the_same_bytes(crawl, tmp_path):
     for processes in (1, 2):
         curate(crawl, tmp_path / str(processes), ask(crawl), processes, progress=False)
@@ -164,6 +178,44 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(crawl, tmp_path, monkeypat
         curate(crawl, out, asked, progress=False)
         assert contents(out) == contents(tmp_path / "whole"), called
     assert set(called) == {name for _, name in STAGES} and stop == len(called) + 1 > 12
+
+
+@pytest.mark.parametrize("name", ["_consume", "_settle"])
+def test_a_stopped_run_is_neither_corpus_nor_source(crawl, tmp_path, monkeypatch, name):
+    """In either pass, until the same call has finished it."""
+    out, real = tmp_path / "out", getattr(pipeline.Run, name)
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline.Run, name, lambda self, n, *rest: real(self, n, *rest) if n < 2 else 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            curate(crawl, out, ask(crawl), progress=False)
+    for read in (lambda: list(shards.read(out)), lambda: curate(out, tmp_path / "again", progress=False)):
+        with pytest.raises(ValueError, match="is unfinished: run the same curate again"):
+            read()
+    assert shards.is_curated(out) == (name == "_settle") and not (tmp_path / "again").exists()
+    curate(crawl, out, ask(crawl), progress=False)
+    assert len(list(shards.read(out))) == 4
+
+
+def test_it_goes_on_after_a_full_disk(crawl, tmp_path, monkeypatch):
+    """Full when SQLite wants another page of 512 bytes than so many: at once, in the first chunk, in a later one."""
+    curate(crawl, tmp_path / "whole", ask(crawl), progress=False)
+    staged = []
+    for pages in (1, 10, 20):
+        out = tmp_path / str(pages)
+        with monkeypatch.context() as patch:
+            small = f"PRAGMA page_size = 512; PRAGMA max_page_count = {pages};"
+            patch.setattr(state, "TABLES", small + state.TABLES)
+            with pytest.raises(OSError, match=r"state.sqlite: database or disk is full; the same call goes on once"):
+                curate(crawl, out, ask(crawl), progress=False)
+        staged.append(len(list((out / "staged").glob("part-*"))))
+        curate(crawl, out, ask(crawl), progress=False)
+        assert contents(out) == contents(tmp_path / "whole")
+    assert staged[0] == 0 < staged[1] < staged[2]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    with pytest.raises(OSError, match=r"none/state.sqlite: unable to open database file; the same call goes on"):
+        state.State(tmp_path / "none" / "state.sqlite", {})
 
 
 PROGRAM = """
@@ -305,6 +357,15 @@ def test_benchmarks_of_any_form(tmp_path):
                                  ("g.txt", FileNotFoundError, "no benchmarks at")):  # fmt: skip
         with pytest.raises(error, match=message):
             list(read(tmp_path / name))
+
+
+def test_benchmarks_that_are_too_short_are_refused_before_anything_is_made(crawl, tmp_path):
+    """By one process and by two in the same words, and with better ones the same folder can be used."""
+    (tmp_path / "benchmarks.txt").write_text("two words\n")
+    for processes in (1, 2):
+        with pytest.raises(ValueError, match="no benchmark text has 4 words"):
+            curate(crawl, tmp_path / "out", ask(crawl), processes, progress=False)
+        assert not (tmp_path / "out").exists()
 
 
 def test_common_phrases_stay(crawl, tmp_path):

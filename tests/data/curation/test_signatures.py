@@ -1,7 +1,5 @@
 """Signatures and bands: against sets of words, datasketch, enumeration and random signatures."""
 
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -63,12 +61,22 @@ def test_signatures_are_datasketchs(n):
     assert (ours == theirs.digest()).all() and (ours == signatures.signature(np.tile(hashes, 2)[::-1])).all()
 
 
-def test_the_chance_of_equal_minima_is_the_similarity():
-    """Over all orders of 5 shingles, of which A has 4, B has 3 and both have 2: equal minima in exactly 2/5 of them."""
-    a, b = {0, 1, 2, 3}, {2, 3, 4}
-    orders = list(itertools.permutations(range(5)))
-    equal = sum(min(a, key=order.index) == min(b, key=order.index) for order in orders)
-    assert equal * 5 == 2 * len(orders)
+@pytest.mark.parametrize(("both", "a", "b"), [(2, 2, 1), (1, 1, 1), (9, 1, 0), (40, 30, 30)])
+def test_the_chance_of_equal_minima_is_the_similarity(both, a, b):
+    """The equal entries of 400 pairs are Binomial(128, J): mean 128 J, variance 128 J (1 - J), each within 4 errors.
+
+    The variance is that of independent orders. A variance of n draws has the relative error sqrt(2 / n), for binomial
+    draws this near to normal.
+    """
+    rng, pairs, J = np.random.default_rng(0), 400, both / (both + a + b)
+    equal = []
+    for _ in range(pairs):
+        pool = rng.integers(0, 2**32, both + a + b, np.uint32)
+        sides = pool[: both + a], np.concatenate([pool[:both], pool[both + a :]])
+        equal.append(np.equal(*map(signatures.signature, sides)).sum())
+    variance = 128 * J * (1 - J)
+    assert abs(np.mean(equal) - 128 * J) < 4 * np.sqrt(variance / pairs)
+    assert abs(np.var(equal, ddof=1) / variance - 1) < 4 * np.sqrt(2 / pairs)
 
 
 def test_estimates_are_unbiased():

@@ -45,6 +45,34 @@ def test_each_kind_of_file_is_read(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("row", "kind"),
+    [
+        ({"url": "https://forum.example.com/viewtopic.php"}, "text"),
+        ({"url": "https://bad.sh"}, "text"),
+        ({"url": "viewtopic.php"}, "text"),
+        ({"name": "https://www.politika.rs"}, "text"),
+        ({"path": "HTTP://www.example.cc"}, "text"),
+        ({"id": "1.cc"}, "text"),
+        ({"name": "a/b.CC"}, "code"),
+        ({"path": "a/b.rs"}, "code"),
+        ({"url": "https://example.com/raw/b.py", "path": "b.py"}, "code"),
+        ({"name": "https://example.com/b", "path": "b.py"}, "code"),
+        ({"name": 1, "path": "b.md"}, "text"),
+    ],
+    ids=["php", "sh", "no scheme", "rs as a name", "cc as a path", "id", "name", "path", "both", "address", "neither"],
+)
+def test_files_make_a_line_code_and_addresses_do_not(row, kind):
+    raw = Raw("c.jsonl#0", json.dumps({"text": PROSE} | row).encode(), is_line=True)
+    assert sources.parse(raw) == Document(PROSE, kind, "c.jsonl#0")
+
+
+def test_one_character_in_a_hundred_may_be_undecodable():
+    for bad, found in ((1, Document), (2, Unreadable)):
+        text = "\ufffd" * bad + "word " * 19 + "words"[: 5 - bad]
+        assert len(text) == 100 and isinstance(sources.parse(Raw("a.txt", text.encode())), found)
+
+
 def test_what_cannot_be_used_is_named_with_its_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "LARGEST_BYTES", 200)
     whole = gzip.compress(lines(*({"text": f"{PROSE} {i * i}"} for i in range(50))))
@@ -80,10 +108,64 @@ def test_it_goes_on_behind_any_place(tmp_path):
     (tmp_path / "a-b").mkdir()
     (tmp_path / "a-b" / "x.txt").write_text(PROSE)
     (tmp_path / os.fsdecode(b"b\xff.txt")).write_text(PROSE)
+    os.mkfifo(tmp_path / "y.jsonl")
     whole = list(sources.stream(tmp_path))
-    assert len(whole) == 12 and whole[0][0] == Position("a/b.txt")
-    for i, (position, _) in enumerate(whole):
-        assert list(sources.stream(tmp_path, position)) == whole[i + 1 :]
+    assert len(whole) == 13 and whole[0][0] == Position("a/b.txt")
+    assert_it_goes_on(tmp_path, whole)
+
+
+def assert_it_goes_on(folder, whole):
+    """Behind each place comes what came behind it in the whole stream, and no place comes twice."""
+    places = [position for position, _ in whole]
+    assert len(set(places)) == len(places)
+    for i, position in enumerate(places):
+        assert list(sources.stream(folder, position)) == whole[i + 1 :]
+
+
+def test_it_goes_on_behind_a_broken_gzip(tmp_path):
+    """Cut off after any byte, and with any byte spoilt."""
+    good = gzip.compress(lines(*({"text": f"{PROSE} {i**9}"} for i in range(4))), mtime=0)
+    fill(tmp_path, b_DOT_txt=PROSE)
+    reached = set()
+    for i in range(len(good)):
+        for raw in (good[:i], good[:i] + bytes([good[i] ^ 255]) + good[i + 1 :]):
+            fill(tmp_path, a_DOT_jsonl_DOT_gz=raw)
+            whole = list(sources.stream(tmp_path))
+            assert whole[-1][0] == Position("b.txt")
+            assert_it_goes_on(tmp_path, whole)
+            reached |= {position.line for position, one in whole if one[1:] == (sources.BROKEN,)}
+    assert reached >= {0, 1, 2, 3}
+
+
+class Failing:
+    """A file whose readline raises OSError after so many calls, as a disk does."""
+
+    def __init__(self, path, good_calls):
+        self.file, self.calls = path.open("rb"), iter(range(good_calls))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+
+    def readline(self, size):
+        if next(self.calls, None) is None:
+            raise OSError(5, "Input/output error")
+        return self.file.readline(size)
+
+
+def test_it_goes_on_behind_a_disk_that_fails(tmp_path, monkeypatch):
+    """In any line, and in the midst of one that is too long: the line has the failure, and those before it stay."""
+    monkeypatch.setattr(sources, "LARGEST_BYTES", 100)
+    rows = lines({"text": PROSE}, {"text": PROSE}, {"text": "x" * 250}, {"text": PROSE})
+    fill(tmp_path, a_DOT_jsonl=rows, b_DOT_txt=PROSE)
+    for good_calls, line in enumerate((0, 1, 2, 2, 2, 3, 4)):
+        monkeypatch.setattr(sources, "open", lambda path, _, n=good_calls: Failing(path, n), raising=False)
+        whole = list(sources.stream(tmp_path))
+        assert [place for place, _ in whole] == [*(Position("a.jsonl", n) for n in range(line + 1)), Position("b.txt")]
+        assert whole[-2][1] == Unreadable(f"a.jsonl#{line}", sources.UNREADABLE)
+        assert_it_goes_on(tmp_path, whole)
 
 
 def test_any_change_of_the_folder_changes_the_digest(tmp_path):
@@ -107,6 +189,16 @@ def test_folders_without_anything_are_refused(tmp_path):
         sources.inventory(tmp_path / "none")
     fill(tmp_path, a_DOT_png=b"x")
     with pytest.raises(ValueError, match="holds no file that can be used"):
+        sources.inventory(tmp_path)
+
+
+def test_an_unfinished_run_is_no_source(tmp_path):
+    """Its staged shards would be curated a second time."""
+    fill(tmp_path, a_DOT_txt=PROSE, staged__b_DOT_txt=PROSE)
+    assert sources.inventory(tmp_path).files == 2  # pages may lie in a folder of any name
+    fill(tmp_path, staged__part_DOT_txt=PROSE)
+    (tmp_path / "staged" / "part-00000.jsonl.gz").write_bytes(b"")
+    with pytest.raises(ValueError, match="is unfinished: run the same curate again to finish it"):
         sources.inventory(tmp_path)
 
 

@@ -1,0 +1,29 @@
+"""Compiling in tests that run programs a few times only: each once, and quickly."""
+
+import contextlib
+
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+
+CACHE = "jax_compilation_cache_dir"
+
+
+@contextlib.contextmanager
+def quickly(folder):
+    """Let JAX compile each program once for all runs, keep it in a folder, and leave out most optimizations."""
+    options = {  # what it is, and what it was
+        CACHE: (str(folder), getattr(jax.config, CACHE)),
+        "jax_persistent_cache_min_compile_time_secs": (0, jax.config.jax_persistent_cache_min_compile_time_secs),
+        "jax_disable_most_optimizations": (True, False),
+    }
+    _set({name: value for name, (value, _) in options.items()})
+    try:
+        yield
+    finally:
+        _set({name: before for name, (_, before) in options.items()})
+
+
+def _set(options):
+    for name, value in options.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()  # or it would go on in the other folder
