@@ -12,6 +12,8 @@ import jax  # noqa: E402
 import jaxtyping  # noqa: E402
 from hypothesis import HealthCheck, Phase, settings  # noqa: E402
 
+from tests import compiling  # noqa: E402
+
 # Meshes need devices: one CPU passes for eight. It must be said before the first array is made, whoever makes it.
 jax.config.update("jax_num_cpu_devices", 8)
 
@@ -27,6 +29,16 @@ settings.register_profile(
 settings.load_profile(os.environ.get("AFM_REF_HYPOTHESIS", "afm_ref"))  # tools.mutate only asks whether it fails
 
 ORACLES_REQUIRED = os.environ.get("AFM_REF_ORACLES") == "required"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compile_quickly(request, tmp_path_factory):
+    """Save a third of the time: values do not depend on it. Not where the compiled program itself is looked at."""
+    if any(f"/tests/{folder}/" in request.path.as_posix() for folder in ("parallelism", "config", "oracles")):
+        yield
+    else:
+        with compiling.quickly(tmp_path_factory.getbasetemp() / "compiled"):
+            yield
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,6 @@ from afm_ref.pipeline import bench, teaching, text
 from afm_ref.pipeline.steps import PipelineSizes
 from afm_ref.post_training.reward_model import init_reward_model
 from afm_ref.transformer import init
-from tests import compiling
 
 CFG = AFMConfig(d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=16, vocab_size=2048)
 SIZES = PipelineSizes(
@@ -45,8 +44,8 @@ def teach(of, judge, seed):
 
 
 @contextlib.contextmanager
-def model(compiled):
-    """Let the pipeline find the small model where the shipped one is, and compile each program once for all runs."""
+def model():
+    """Let the pipeline find the small model where the shipped one is."""
     shipped = init(CFG, 0), CFG, hugging_face.load_tokenizer(assets.FOLDER)
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(assets, "load_tiny", return_value=shipped))
@@ -54,5 +53,4 @@ def model(compiled):
         stack.enter_context(mock.patch.object(bench, "SAMPLE_ROWS", 8))
         stack.enter_context(mock.patch.multiple(bench.Bench, student=student, reward=reward))
         stack.enter_context(mock.patch.object(teaching, "teach", teach))
-        stack.enter_context(compiling.quickly(compiled))
         yield

@@ -15,8 +15,8 @@ from tests.pipeline import small
 
 
 @pytest.fixture(scope="module")
-def measures(tmp_path_factory):
-    with small.model(tmp_path_factory.mktemp("compiled")):
+def measures():
+    with small.model():
         yield measuring.Measures(Bench(small.SIZES), small.documents()[1])
 
 

@@ -17,9 +17,9 @@ from tests.pipeline import small
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory):
+def bench():
     """A small model as its own student, two prompts, and a reward model that nobody trained."""
-    with small.model(tmp_path_factory.mktemp("compiled")), pytest.MonkeyPatch.context() as patch:
+    with small.model(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(online, "PROMPTS", 1)
         patch.setattr(Bench, "student", lambda self, seed: self.base)
         yield Bench(Sizes(held_out=2))

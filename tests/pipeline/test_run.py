@@ -18,18 +18,12 @@ from tests.pipeline import small
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("compiled")
-    with small.model(folder):
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def whole(compiled, tmp_path_factory):
-    """A run that was never stopped."""
-    run = Run(tmp_path_factory.mktemp("whole") / "run", sizes=small.SIZES)
-    run.complete(progress=False)
-    return run
+def whole(tmp_path_factory):
+    """A run that was never stopped, of the small model, which is there as long as this is."""
+    with small.model():
+        run = Run(tmp_path_factory.mktemp("whole") / "run", sizes=small.SIZES)
+        run.complete(progress=False)
+        yield run
 
 
 def test_every_step_leaves_what_the_next_one_needs(whole):

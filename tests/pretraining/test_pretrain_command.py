@@ -13,7 +13,6 @@ from afm_ref.data.curation import pipeline, shards
 from afm_ref.interop import hugging_face
 from afm_ref.pretraining import corpus, stages
 from afm_ref.transformer import init
-from tests import compiling
 
 MICRO = dict(d_model=8, n_layers=1, n_heads=1, n_kv_heads=1, head_dim=8, d_ff=8, vocab_size=2048)
 
@@ -30,8 +29,7 @@ def folder(tmp_path_factory):
     (root / "micro.json").write_text(json.dumps(MICRO))
     cfg = AFMConfig(**MICRO)
     hugging_face.save(root / "teacher", init(cfg, 1), cfg, tokenizer=hugging_face.load_tokenizer(assets.FOLDER))
-    with compiling.quickly(root / "compiled"):
-        yield root
+    return root
 
 
 def call(folder, out, *more, steps=12, corpus="texts"):

@@ -49,17 +49,6 @@ START = {"embed": init(CFG, 0).embed, "base": np.full(32, 0.1, np.float32)}
 go = partial(stages.run, START, CFG, rows=rows, seed=4, loss=loss_of, progress=False, checkpoint_every=2)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _compiled_once(tmp_path_factory):
-    """Many runs here train by the same three programs."""
-    before = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    yield
-    jax.config.update("jax_compilation_cache_dir", before[0])
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", before[1])
-
-
 @pytest.fixture(scope="module")
 def whole():
     """The run that nothing stops."""
