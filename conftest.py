@@ -28,13 +28,15 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("AFM_REF_HYPOTHESIS", "afm_ref"))  # tools.mutate only asks whether it fails
 
+# Tests of what was compiled, and of processes that must give the same bits as this one.
+COMPILED_AS_SHIPPED = ("parallelism/", "config/", "oracles/", "training/test_resume.py")
 ORACLES_REQUIRED = os.environ.get("AFM_REF_ORACLES") == "required"
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _compile_quickly(request, tmp_path_factory):
-    """Save a third of the time: values do not depend on it. Not where the compiled program itself is looked at."""
-    if any(f"/tests/{folder}/" in request.path.as_posix() for folder in ("parallelism", "config", "oracles")):
+    """Save a third of the time: values hardly depend on it. Not where the compiled program itself is looked at."""
+    if any(f"/tests/{place}" in request.path.as_posix() for place in COMPILED_AS_SHIPPED):
         yield
     else:
         with compiling.quickly(tmp_path_factory.getbasetemp() / "compiled"):

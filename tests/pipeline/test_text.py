@@ -10,9 +10,9 @@ from afm_ref.post_training.responses import written
 from tests.pipeline import small
 
 
-def test_both_kinds_have_about_as_many_targets(tmp_path, monkeypatch):
+def test_both_kinds_have_about_as_many_targets(monkeypatch):
     """With references for responses: they are as long as good ones. Within a factor of 2; equal rows would give 4."""
-    with small.model(tmp_path):
+    with small.model():
         bench, (train, _) = Bench(small.SIZES), small.documents()
     monkeypatch.setattr(
         bench, "sample", lambda _, records, n, seed: [[written(bench.tok, r.reference)] for r in records]
