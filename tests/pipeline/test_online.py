@@ -59,7 +59,8 @@ def test_the_judge_is_the_one_that_is_asked_for(bench):
         rewards[judge] = done.history.evaluation("reward")[1][0]
         curve = online.curve(done.history)
         assert curve["samples"] == [0, 8] and curve["kl"][0] == 0 and set(curve) == {"samples", *online.MEASURES}
-    assert 0 <= rewards["utility"] <= 1 and abs(rewards["reward model"]) < 0.3 != rewards["utility"]
+    assert 0 <= rewards["utility"] <= 1 and abs(rewards["reward model"]) < 0.3
+    assert rewards["utility"] != rewards["reward model"]
     with pytest.raises(ValueError, match="judge must be one of"):
         online.learn(bench, 3, judge="nobody")
 
