@@ -18,6 +18,26 @@ def not_negative(args, names) -> None:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}: give at least 0")
 
 
+def weights(text, option):
+    """Return {part: weight} of text like "text=0.7,code=0.3", or None for None; ValueError names the option."""
+    from ..data.mixing import checked_shares
+
+    if text is None:
+        return None
+    try:
+        pairs = [(name.strip(), float(w)) for name, w in (pair.split("=") for pair in text.split(","))]
+    except ValueError:
+        raise ValueError(f"{option} {text!r}: give parts and weights as in text=0.7,code=0.3") from None
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"{option} {text!r}: give each part once")
+    try:
+        checked_shares(found, dict.fromkeys(found, 1))  # which parts there are is not known yet
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from None
+    return found
+
+
 def read_config(path):
     """Return the AFMConfig of a JSON file, AFM_TINY for None; ValueError says what is wrong with the file.
 

@@ -132,7 +132,7 @@ def _check_mixtures(args):
 
     raw = not shards.is_curated(args.corpus)
     for option, text in (("--mixture", args.mixture), ("--continued-mixture", args.continued_mixture)):
-        weights = _weights(text, option) or {}
+        weights = options.weights(text, option) or {}
         if raw and (unknown := [name for name in weights if name not in (*CURATED, LONG_QA)]):
             raise ValueError(f"{option}: there will be no rows of {unknown}; curation makes {', '.join(CURATED)}")
 
@@ -254,8 +254,8 @@ def _plan(args, parts, tok):
     steps = {name: max(3, round(share * args.steps)) for name, share in SHARES.items()}
     steps["core"] = args.steps - steps["continued"] - steps["lengthening"]
     mixtures = corpus.default_mixtures(
-        {name: counts[name] for name in parts}, _weights(args.mixture, "--mixture"),
-        _weights(args.continued_mixture, "--continued-mixture"), long_qa,
+        {name: counts[name] for name in parts}, options.weights(args.mixture, "--mixture"),
+        options.weights(args.continued_mixture, "--continued-mixture"), long_qa,
     )  # fmt: skip
     if long_qa:
         tokens = int(corpus.LONG_QA_SHARE * steps["lengthening"] * args.batch * window)
@@ -263,26 +263,6 @@ def _plan(args, parts, tok):
     for weights in mixtures.values():  # of a later stage now, not when it begins
         checked_shares(weights, {name: len(documents) for name, documents in parts.items()})
     return parts, stages.tiny_stages(mixtures, steps, window, args.batch, args.learning_rate)
-
-
-def _weights(text, option):
-    """Return {part: weight}, or None for None; ValueError names the option."""
-    from ..data.mixing import checked_shares
-
-    if text is None:
-        return None
-    try:
-        pairs = [(name.strip(), float(w)) for name, w in (pair.split("=") for pair in text.split(","))]
-    except ValueError:
-        raise ValueError(f"{option} {text!r}: give parts and weights as in text=0.7,code=0.3") from None
-    weights = dict(pairs)
-    if len(weights) < len(pairs):
-        raise ValueError(f"{option} {text!r}: give each part once")
-    try:
-        checked_shares(weights, dict.fromkeys(weights, 1))  # which parts there are is not known yet
-    except ValueError as error:
-        raise ValueError(f"{option}: {error}") from None
-    return weights
 
 
 def _told(stage):
