@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from ._typing import Array, Float, Int
 from .config import AFMConfig
-from .ops import stop_gradient
+from .ops import stop_gradient, wide
 from .transformer import Causal, Params, forward
 
 
@@ -20,7 +20,7 @@ class Batch(NamedTuple):
 def token_log_probs(logits: Float[Array, "*batch V"], targets: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
     """Return the log-probability, in nats, that the logits give each target.
 
-        log p(y) = z_y - log sum_v exp(z_v)
+        log p(y) = z_y - log sum_v exp(z_v)          in float32 at least
 
     logits: an array, or logits with `.token_log_probs(targets)`, such as those that lie in slices on several devices.
 
@@ -29,10 +29,16 @@ def token_log_probs(logits: Float[Array, "*batch V"], targets: Int[Array, "*batc
     """
     if hasattr(logits, "token_log_probs"):
         return logits.token_log_probs(targets)
-    xp = logits.__array_namespace__()
+    xp, logits = logits.__array_namespace__(), wide(logits)
     shifted = logits - stop_gradient(xp.max(logits, axis=-1, keepdims=True))  # cancels; see ops.softmax
     log_sum = xp.log(xp.sum(xp.exp(shifted), axis=-1))
     return xp.take_along_axis(shifted, targets[..., None], axis=-1)[..., 0] - log_sum
+
+
+def weighted(each: Float[Array, "B T"], weights: Float[Array, "B T"]):
+    """Return (sum_t w_t each_t, sum_t w_t) in float32 at least: the (sum, count) that a loss over tokens returns."""
+    weights = wide(weights)
+    return (each * weights).sum(), weights.sum()
 
 
 def next_token(params: Params, batch: Batch, cfg: AFMConfig, positions=None, attend=None):
@@ -47,5 +53,4 @@ def next_token(params: Params, batch: Batch, cfg: AFMConfig, positions=None, att
     """
     attend = Causal(batch.documents) if attend is None else attend
     logits = forward(params, batch.tokens, cfg, positions, attend)
-    log_probs = token_log_probs(logits, batch.targets)
-    return -(log_probs * batch.weights).sum(), batch.weights.sum()
+    return weighted(-token_log_probs(logits, batch.targets), batch.weights)

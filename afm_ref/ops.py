@@ -20,6 +20,31 @@ def stop_gradient(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
     return jax.lax.stop_gradient(x) if jax is not None and isinstance(x, jax.Array) else x
 
 
+def wide(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
+    """Return x in float32 if it has 16 bits, else as it is: what is squared, summed or exponentiated.
+
+    In float16 the square of 256 is infinite; in bfloat16 a sum of ones stops at 256.
+
+    Source: mixed precision, Micikevicius et al. 2017 section 3 [standard].
+    Test: tests/transformer/test_sixteen_bits.py::test_norm_and_softmax
+    """
+    return x.astype(np.float32) if x.dtype.itemsize < 4 else x
+
+
+def narrow(y: Float[Array, "*any"], dtype) -> Float[Array, "*any"]:
+    """Return y in the 16-bit dtype of what it was computed from, or as it is if that had more: undoes `wide`."""
+    return y.astype(dtype) if dtype.itemsize < 4 else y
+
+
+def product(a: Float[Array, "*batch m k"], b: Float[Array, "*batch k n"]) -> Float[Array, "*batch m n"]:
+    """Return the matrix product a b, summed in float32 at least, in the dtype of a and b."""
+    if isinstance(a, np.ndarray) and isinstance(
+        b, np.ndarray
+    ):  # whose own products of bfloat16 are float32, and of float16 slow
+        return narrow(wide(a) @ wide(b), np.result_type(a, b))
+    return a @ b  # XLA sums in float32
+
+
 def linear(x: Float[Array, "... in"], w) -> Float[Array, "... out"]:
     """Return W x for every row vector of x.
 
@@ -34,13 +59,15 @@ def linear(x: Float[Array, "... in"], w) -> Float[Array, "... out"]:
     """
     if hasattr(w, "apply"):
         return w.apply(x)
-    y = w @ x.reshape(-1, x.shape[-1]).T  # [out, batch]
+    y = product(w, x.reshape(-1, x.shape[-1]).T)  # [out, batch]
     return y.T.reshape(*x.shape[:-1], w.shape[0])
 
 
 def lookup(tokens: Int[Array, "..."], w) -> Float[Array, "... D"]:
     """Return the rows of the embedding w: [V, D] that the tokens name; a weight may bring its own `.lookup`."""
-    return w.lookup(tokens) if hasattr(w, "lookup") else w[tokens]
+    if hasattr(w, "lookup") or isinstance(w, np.ndarray):
+        return w.lookup(tokens) if hasattr(w, "lookup") else w[tokens]
+    return wide(w)[tokens].astype(w.dtype)  # a frequent token's gradient is a sum; XLA converts only these rows
 
 
 def rms_norm(x: Float[Array, "... D"], gain, eps: float) -> Float[Array, "... D"]:
@@ -55,8 +82,10 @@ def rms_norm(x: Float[Array, "... D"], gain, eps: float) -> Float[Array, "... D"
     """
     if hasattr(gain, "rms_norm"):
         return gain.rms_norm(x, eps)
-    xp = x.__array_namespace__()
-    return x / xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True) + eps) * gain
+    xp, dtype = x.__array_namespace__(), x.dtype
+    x = wide(x)
+    y = x / xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True) + eps) * wide(gain)
+    return narrow(y, dtype)
 
 
 def rope_frequencies(head_dim: int, theta: float) -> np.ndarray:
@@ -106,9 +135,10 @@ def softmax(x: Float[Array, "*batch S"]) -> Float[Array, "*batch S"]:
     Source: textbook [standard].
     Test: tests/transformer/test_ops.py::test_softmax_survives_large_logits
     """
-    xp = x.__array_namespace__()
+    xp, dtype = x.__array_namespace__(), x.dtype
+    x = wide(x)
     e = xp.exp(x - stop_gradient(xp.max(x, axis=-1, keepdims=True)))
-    return e / xp.sum(e, axis=-1, keepdims=True)
+    return narrow(e / xp.sum(e, axis=-1, keepdims=True), dtype)
 
 
 def attention(
@@ -128,10 +158,10 @@ def attention(
     (B, T, N, H), (_, S, K, _) = q.shape, k.shape
     G = N // K
     q = xp.transpose(q.reshape(B, T, K, G, H), (0, 2, 3, 1, 4)).reshape(B, K, G * T, H)
-    scores = (q * H**-0.5) @ xp.transpose(k, (0, 2, 3, 1))  # [B, K, G*T, S]
+    scores = (wide(q) * H**-0.5) @ wide(xp.transpose(k, (0, 2, 3, 1)))  # [B, K, G*T, S], in float32
     scores = xp.where(mask[:, None, None], scores.reshape(B, K, G, T, S), MASKED)
-    weights = softmax(scores).reshape(B, K, G * T, S)
-    out = (weights @ xp.transpose(v, (0, 2, 1, 3))).reshape(B, K, G, T, H)
+    weights = narrow(softmax(scores), v.dtype).reshape(B, K, G * T, S)
+    out = product(weights, xp.transpose(v, (0, 2, 1, 3))).reshape(B, K, G, T, H)
     return xp.transpose(out, (0, 3, 1, 2, 4)).reshape(B, T, N, H)
 
 
@@ -143,8 +173,9 @@ def silu(x: Float[Array, "*batch F"]) -> Float[Array, "*batch F"]:
     Source: Shazeer 2020, GLU variants [standard].
     Test: tests/transformer/test_ops.py::test_silu_closed_form
     """
-    xp = x.__array_namespace__()
-    return x * (0.5 * (1 + xp.tanh(0.5 * x)))
+    xp, dtype = x.__array_namespace__(), x.dtype
+    x = wide(x)  # a number of Python's own makes NumPy's bfloat16 float32 anyway
+    return narrow(x * (0.5 * (1 + xp.tanh(0.5 * x))), dtype)
 
 
 def swiglu(x: Float[Array, "... D"], w_gate, w_up, w_down) -> Float[Array, "... D"]:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ._typing import Array, Float, Int
+from .ops import wide
 
 
 class Sampler(NamedTuple):
@@ -54,6 +55,7 @@ def keep_top_p(logits: Float[Array, "*batch V"], p) -> Float[Array, "*batch V"]:
     Source: Holtzman et al. 2020, nucleus sampling; transformers' TopPLogitsWarper [standard].
     Test: tests/generation/test_sampling.py::test_filters_equal_brute_force
     """
+    logits = wide(logits)
     descending = -jnp.sort(-logits, axis=-1)
     probabilities = jax.nn.softmax(descending, axis=-1)
     before = jnp.cumsum(probabilities, axis=-1) - probabilities
@@ -68,7 +70,7 @@ def filtered(logits: Float[Array, "*batch V"], temperature, top_k=None, top_p=No
 
     The order is that of transformers: top-p looks at the probabilities that top-k has left, renormalised.
     """
-    logits = logits / temperature
+    logits = wide(logits) / temperature
     if top_k is not None:
         logits = keep_top_k(logits, top_k)
     return logits if top_p is None else keep_top_p(logits, top_p)
@@ -91,4 +93,5 @@ def draw(logits: Float[Array, "B V"], keys, positions: Int[Array, " B"]) -> Int[
     Test: tests/generation/test_sampling.py::test_draws_follow_the_softmax
     """
     noise = jax.vmap(lambda key, position: jax.random.gumbel(jax.random.fold_in(key, position), logits.shape[-1:]))
+    logits = wide(logits)
     return jnp.argmax(logits + noise(keys, positions).astype(logits.dtype), axis=-1).astype(jnp.int32)

@@ -17,6 +17,7 @@ import optax
 from . import agreement
 from .history import History
 from .layout import Layout
+from .ops import wide
 
 
 class FitResult(NamedTuple):
@@ -74,6 +75,11 @@ def split(params, select=None):
     return trainable, frozen
 
 
+def global_norm(tree):
+    """Return the root of the sum of all squares in a tree, taken in float32 at least."""
+    return optax.tree.norm(jax.tree.map(wide, tree))
+
+
 def make_step(loss, optimizer, placed=None):
     """Return the jitted update (trainable, optimizer state, frozen, batch) -> (trainable, state, metrics).
 
@@ -88,7 +94,7 @@ def make_step(loss, optimizer, placed=None):
         grads = jax.tree.map(lambda g: (g / count).astype(g.dtype), grads)
         updates, opt_state = optimizer.update(grads, opt_state, trainable)
         changed = jnp.any(jnp.stack([jnp.any(u != 0) for u in jax.tree.leaves(updates)]))
-        metrics = {"loss": loss_sum / count, "count": count, "grad_norm": optax.tree.norm(grads), "changed": changed}
+        metrics = {"loss": loss_sum / count, "count": count, "grad_norm": global_norm(grads), "changed": changed}
         return optax.apply_updates(trainable, updates), opt_state, metrics
 
     # The compiler may lay its outputs out anew, and so let a resumed run differ from one that was never interrupted.

@@ -40,8 +40,8 @@ MUTATIONS = [
     Mutation(
         "attention forgets its scale",
         OPS,
-        "(q * H**-0.5) @",
-        "q @",
+        "(wide(q) * H**-0.5) @",
+        "wide(q) @",
         "tests/transformer/test_ops.py::test_attention_equals_loops",
     ),
     Mutation(
@@ -96,8 +96,8 @@ MUTATIONS = [
     Mutation(
         "the loss counts masked targets",
         LOSSES,
-        "-(log_probs * batch.weights).sum()",
-        "-log_probs.sum()",
+        "(each * weights).sum()",
+        "each.sum()",
         "tests/transformer/test_losses.py::test_next_token_equals_its_definition",
     ),
     Mutation(
@@ -432,8 +432,8 @@ MUTATIONS = [
     Mutation(
         "each device subtracts its own largest logit",
         "afm_ref/parallelism/placements.py",
-        "pmax(jax.lax.stop_gradient(self.local).max(-1, keepdims=True), self.axis)",
-        "jax.lax.stop_gradient(self.local).max(-1, keepdims=True)",
+        "pmax(jax.lax.stop_gradient(local).max(-1, keepdims=True), self.axis)",
+        "jax.lax.stop_gradient(local).max(-1, keepdims=True)",
         "tests/parallelism/test_placements.py::test_vocab_parallel_equals_whole",
     ),
     Mutation(

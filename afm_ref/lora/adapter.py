@@ -49,7 +49,8 @@ class LoRA:
     def apply(self, x):
         """Return the base's output plus the adapter's."""
         a, b = in_dtype(self.a, x.dtype), in_dtype(self.b, x.dtype)
-        return ops.linear(x, self.base) + self.scale * ops.linear(ops.linear(x, a), b)
+        y = ops.linear(x, self.base) + self.scale * ops.linear(ops.linear(x, a), b)
+        return ops.narrow(y, x.dtype)
 
     def spec(self):
         """Return the names of the leaves' dimensions, for the placements of `afm_ref.parallelism`."""

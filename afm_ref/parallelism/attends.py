@@ -140,7 +140,7 @@ class Ring(Parted):
         seen = attend((k, v), nothing(q), 0)
         if n > 1:
             (_, seen), _ = jax.lax.scan(step, ((k, v), seen), jnp.arange(1, n))
-        return seen.out / seen.total
+        return (seen.out / seen.total).astype(q.dtype)
 
     def _attend(self, queries, keys, seen):
         """Return the partial averages with the keys taken in, chunk by chunk."""
@@ -175,7 +175,7 @@ def _part(array, start, size):
 
 def nothing(q) -> Partial:
     """Return the average over no keys at all: what `combine` leaves any other unchanged by."""
-    zero = jnp.zeros_like(q)
+    zero = jnp.zeros_like(ops.wide(q))
     return Partial(zero[..., :1] + ops.MASKED, zero[..., :1], zero)
 
 
@@ -184,12 +184,13 @@ def partial_attention(q: Float[Array, "B T N H"], k, v, mask) -> Partial:
 
         top = max_s score_s,   total = sum_s exp(score_s - top),   out = sum_s exp(score_s - top) v_s
 
-    The scores are those of ops.attention; where the mask allows no key, total and out are 0.
+    The scores are those of ops.attention, all in float32 at least; where the mask allows no key, total and out are 0.
 
     Source: Milakov and Gimelshein 2018 (online softmax) [standard].
     Test: tests/parallelism/test_attends.py::test_parts_combine_to_the_whole_softmax
     """
     (B, T, N, H), K = q.shape, k.shape[2]
+    q, k, v = (ops.wide(x) for x in (q, k, v))
     scores = jnp.einsum("btkgh,bskh->btkgs", q.reshape(B, T, K, N // K, H) * H**-0.5, k)
     allowed = mask[:, :, None, None]
     scores = jnp.where(allowed, scores, ops.MASKED)

@@ -226,9 +226,10 @@ class VocabLogits:
         Source: Shoeybi et al. 2019 section 3 [standard].
         Test: tests/parallelism/test_placements.py::test_vocab_parallel_equals_whole
         """
-        top = pmax(jax.lax.stop_gradient(self.local).max(-1, keepdims=True), self.axis)
-        shifted = self.local - top
-        rows, mine = _local_rows(targets, self.local.shape[-1], self.axis)
+        local = ops.wide(self.local)
+        top = pmax(jax.lax.stop_gradient(local).max(-1, keepdims=True), self.axis)
+        shifted = local - top
+        rows, mine = _local_rows(targets, local.shape[-1], self.axis)
         picked = jnp.take_along_axis(shifted, rows[..., None], axis=-1)[..., 0]
         picked, total = psum((jnp.where(mine, picked, 0), jnp.exp(shifted).sum(-1)), self.axis)
         return picked - jnp.log(total)

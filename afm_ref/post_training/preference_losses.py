@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from .._typing import Array, Float
 from ..config import AFMConfig
+from ..ops import wide
 from ..transformer import Params
 from .pairs import Pairs
 from .policy import response_lengths, sequence_log_probs
@@ -14,7 +15,7 @@ def log_sigmoid(x):
 
     Written with |x| it would have JAX's slope 1 instead of 1/2 at x = 0, where every pair is before the first step.
     """
-    xp = x.__array_namespace__()
+    xp, x = x.__array_namespace__(), wide(x)
     return -xp.logaddexp(xp.zeros_like(x), -x)
 
 
@@ -26,7 +27,7 @@ def dpo(h: Float[Array, " B"], beta: float) -> Float[Array, " B"]:
     Source: TR24 section 4 names DPO [confirmed]; Rafailov et al. 2023 equation 7 [standard].
     Test: tests/post_training/test_trl_golden.py::test_losses_equal_trl, tests/oracles/test_trl.py::test_dpo_and_ipo
     """
-    return -log_sigmoid(beta * h)
+    return -log_sigmoid(beta * wide(h))
 
 
 def ipo(h: Float[Array, " B"], tau: float) -> Float[Array, " B"]:
@@ -37,7 +38,7 @@ def ipo(h: Float[Array, " B"], tau: float) -> Float[Array, " B"]:
     Source: TR24 section 4 names IPO [confirmed]; Azar et al. 2023 equation 17 [standard].
     Test: tests/post_training/test_preference_losses.py::test_minima_and_slopes
     """
-    return (h - 1 / (2 * tau)) ** 2
+    return (wide(h) - 1 / (2 * tau)) ** 2
 
 
 # name -> (loss of h, whether each log-ratio is divided by its response's length first)

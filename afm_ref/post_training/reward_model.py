@@ -7,6 +7,7 @@ import numpy as np
 from .._typing import Array, Float
 from ..config import AFMConfig
 from ..losses import token_log_probs
+from ..ops import wide
 from ..transformer import Params, hidden
 from .comparisons import Comparisons
 from .pairs import Pairs
@@ -52,7 +53,7 @@ def init_reward_model(params: Params, cfg: AFMConfig, seed: int = 0, width: int 
 
 
 def read(model: RewardModel, rows: Padded, cfg: AFMConfig) -> Heads:
-    """Return rewards and grade logits of rows.
+    """Return rewards and grade logits of rows, in float32 at least.
 
         r(x, y) = w . e(x, y),   u_g(x, y) = W_g tanh(V_g e + b_g) + c_g,   e = hidden state of the last token of (x, y)
 
@@ -64,9 +65,10 @@ def read(model: RewardModel, rows: Padded, cfg: AFMConfig) -> Heads:
     x, _ = hidden(model.params, rows.tokens, cfg)  # [B, T, D]
     xp = x.__array_namespace__()
     last = xp.asarray(rows.lengths)[:, None, None] - 1
-    e = xp.take_along_axis(x, last, axis=1)[:, 0]  # [B, D]
-    units = xp.tanh(xp.einsum("BD,gMD->gBM", e, model.w_in) + model.b_in[:, None])
-    return Heads(e @ model.preference, xp.einsum("gBM,glM->gBl", units, model.w_out) + model.b_out[:, None])
+    e = wide(xp.take_along_axis(x, last, axis=1)[:, 0])  # [B, D]
+    preference, w_in, w_out = (wide(w) for w in (model.preference, model.w_in, model.w_out))
+    units = xp.tanh(xp.einsum("BD,gMD->gBM", e, w_in) + model.b_in[:, None])
+    return Heads(e @ preference, xp.einsum("gBM,glM->gBl", units, w_out) + model.b_out[:, None])
 
 
 def row_rewards(model: RewardModel, rows: Padded, cfg: AFMConfig) -> Float[Array, " B"]:

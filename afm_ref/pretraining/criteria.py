@@ -22,10 +22,13 @@ def by_magnitude(params: Params) -> list:
     Source: magnitude pruning, for channels (as in Li et al. 2017) [standard]; the product [ours].
     Test: tests/pretraining/test_pruning.py::test_criteria_by_hand
     """
-    return [
-        np.linalg.norm(layer.w_gate, axis=1) * np.linalg.norm(layer.w_up, axis=1) * np.linalg.norm(layer.w_down, axis=0)
-        for layer in ungroup(params.layers)
-    ]
+    layers = ungroup(params.layers)
+    return [_lengths(layer.w_gate, 1) * _lengths(layer.w_up, 1) * _lengths(layer.w_down, 0) for layer in layers]
+
+
+def _lengths(w, axis):
+    """Return the length of each of a matrix's vectors along an axis."""
+    return np.linalg.norm(ops.wide(np.asarray(w)), axis=axis)
 
 
 def by_activation(params: Params, batch: Batch, cfg: AFMConfig) -> list:
@@ -42,7 +45,7 @@ def by_activation(params: Params, batch: Batch, cfg: AFMConfig) -> list:
     taps = [_Tap(np.asarray(layer.w_down), counted, []) for layer in ungroup(params.layers)]
     layers = tuple(layer._replace(w_down=tap) for layer, tap in zip(ungroup(params.layers), taps, strict=True))
     hidden(params._replace(layers=layers), batch.tokens, cfg, attend=Causal(batch.documents))
-    return [tap.seen[0] * np.linalg.norm(tap.base, axis=0) for tap in taps]
+    return [tap.seen[0] * _lengths(tap.base, 0) for tap in taps]
 
 
 def by_lot(params: Params, seed: int) -> list:
@@ -72,5 +75,5 @@ class _Tap:
     seen: list
 
     def apply(self, x):
-        self.seen.append(np.abs(np.asarray(x))[self.counted].mean(axis=0))
+        self.seen.append(np.abs(ops.wide(np.asarray(x)))[self.counted].mean(axis=0))
         return ops.linear(x, self.base)

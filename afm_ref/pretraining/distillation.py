@@ -13,7 +13,7 @@ import numpy as np
 
 from .._typing import Array, Int
 from ..config import AFMConfig
-from ..losses import Batch, token_log_probs
+from ..losses import Batch, token_log_probs, weighted
 from ..ops import stop_gradient
 from ..transformer import Causal, Params, forward, hidden, logits
 
@@ -65,7 +65,7 @@ def mixed_target(params: Params, taught_batch: Taught, cfg: AFMConfig, share: fl
     share, (batch, teacher) = checked_share(share), taught_batch
     z = forward(params, batch.tokens, cfg, None, Causal(batch.documents))
     log_probs = share * token_log_probs(z, teacher) + (1 - share) * token_log_probs(z, batch.targets)
-    return -(log_probs * batch.weights).sum(), batch.weights.sum()
+    return weighted(-log_probs, batch.weights)
 
 
 def top_tokens(teacher: Params, batch: Batch, cfg: AFMConfig) -> Int[Array, "B T"]:

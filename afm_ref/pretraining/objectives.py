@@ -2,7 +2,8 @@
 
 from .._typing import Array, Float, Int
 from ..config import AFMConfig
-from ..losses import Batch, token_log_probs
+from ..losses import Batch, token_log_probs, weighted
+from ..ops import wide
 from ..transformer import Causal, Params, forward
 
 Z_WEIGHT = 1e-6  # AXLearn honeycrisp's
@@ -24,7 +25,7 @@ def next_token_z(params: Params, batch: Batch, cfg: AFMConfig, z_weight: float =
         raise ValueError(f"z_weight is {z_weight}: a penalty needs at least 0")
     logits, log_probs = _logits(params, batch, cfg)
     penalty = z_weight * log_normaliser(logits, batch.targets, log_probs) ** 2
-    return ((penalty - log_probs) * batch.weights).sum(), batch.weights.sum()
+    return weighted(penalty - log_probs, batch.weights)
 
 
 def log_normaliser(
@@ -38,19 +39,19 @@ def log_normaliser(
     Test: tests/pretraining/test_objectives.py::test_equals_its_definition
     """
     xp = logits.__array_namespace__()
-    return xp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0] - log_probs
+    return xp.take_along_axis(wide(logits), targets[..., None], axis=-1)[..., 0] - log_probs
 
 
 def log_z(params: Params, batch: Batch, cfg: AFMConfig):
     """Return (sum, count) of log Z over the weighted targets, in nats: a loss that `evaluation.total_loss` adds up."""
     logits, log_probs = _logits(params, batch, cfg)
-    return (log_normaliser(logits, batch.targets, log_probs) * batch.weights).sum(), batch.weights.sum()
+    return weighted(log_normaliser(logits, batch.targets, log_probs), batch.weights)
 
 
 def squared_log_z(params: Params, batch: Batch, cfg: AFMConfig):
     """Return (sum, count) of (log Z)^2 over the weighted targets, as a loss."""
     logits, log_probs = _logits(params, batch, cfg)
-    return (log_normaliser(logits, batch.targets, log_probs) ** 2 * batch.weights).sum(), batch.weights.sum()
+    return weighted(log_normaliser(logits, batch.targets, log_probs) ** 2, batch.weights)
 
 
 def _logits(params, batch, cfg):

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import optax
 
 from ..config import MATRICES, AFMConfig
-from ..training import path_of
+from ..ops import wide
+from ..training import global_norm, path_of
 from ..transformer import Stacked
 
 EPS = 1e-30  # inside the mean of squares, so that a gradient of zero divides by something
@@ -101,7 +102,8 @@ def afm_optimizer(
     the whole state as they were. Momentum runs over the normalised update and is not corrected for its start at
     zero. The schedule, step -> 0..1, scales the learning rate and the decay alike, so the decay is not multiplied
     by the learning rate. A block is one leaf, or one layer's slice of a leaf in a `Stacked` container.
-    update_scale: path -> factor, such as `mup_scales(cfg)`; None is 1 everywhere.
+    update_scale: path -> factor, such as `mup_scales(cfg)`; None is 1 everywhere. The state and all sums are float32
+    at least; the updates have the dtype of the weights.
 
     Source: TR24 section 3.2 (RMSProp with momentum, bias-corrected second moment, decoupled decay) [confirmed]; the
     order, skip_norm, block RMS and constants from AXLearn adastar_learner_config [inferred].
@@ -112,12 +114,12 @@ def afm_optimizer(
     scale_of = update_scale or (lambda path: 1.0)
 
     def init(params):
-        return AFMState(jnp.zeros((), jnp.int32), *(jax.tree.map(jnp.zeros_like, params) for _ in range(2)))
+        return AFMState(jnp.zeros((), jnp.int32), empty_moments(params), empty_moments(params))
 
     def update(grads, state, params=None):
         if params is None:
             raise ValueError("afm_optimizer decays the weights: call update(gradients, state, weights)")
-        norm = optax.tree.norm(grads)
+        norm = global_norm(grads)
         take = norm < skip_norm  # False for NaN and infinity as well
         clip = jnp.minimum(1.0, clip_norm / norm)
         t = state.count + 1
@@ -126,13 +128,15 @@ def afm_optimizer(
 
         # Each `where` comes before the value is used again: placed after, XLA computes everything twice.
         def leaf(g, v, m, w, scale, n_layer_axes):
+            dtype, g, w = w.dtype, wide(g), wide(w)
             g = jnp.where(take, g * clip.astype(g.dtype), 0.0)
             v = jnp.where(take, b2 * v + (1 - b2) * (jnp.square(g) + EPS), v)
             u = g * jax.lax.rsqrt(v / correction.astype(v.dtype))
             u = u / jnp.maximum(1.0, block_rms(u, n_layer_axes) / update_clip)
             m = jnp.where(take, b1 * m + (1 - b1) * u, m)
             delta = scale * learning_rate * m + weight_decay * w
-            return jnp.where(take, -factor.astype(w.dtype) * delta, -0.0), v, m  # w + -0.0 is w to the last bit
+            # w + -0.0 is w to the last bit
+            return jnp.where(take, -factor.astype(w.dtype) * delta, -0.0).astype(dtype), v, m
 
         scales = jax.tree_util.tree_map_with_path(lambda path, _: scale_of(path_of(path)), grads)
         out = jax.tree.map(leaf, grads, state.v, state.m, params, scales, layer_axes(grads))
@@ -155,9 +159,14 @@ class AFMState(NamedTuple):
     m: Any
 
 
+def empty_moments(params):
+    """Return zeros like the weights, in float32 at least."""
+    return jax.tree.map(lambda w: jnp.zeros_like(wide(w)), params)
+
+
 def block_rms(u, n_layer_axes: int = 0):
     """Return the root mean square over all axes but the first n_layer_axes, those kept with the rest as 1."""
-    return jnp.sqrt(jnp.mean(jnp.square(u), axis=tuple(range(n_layer_axes, u.ndim)), keepdims=True))
+    return jnp.sqrt(jnp.mean(jnp.square(wide(u)), axis=tuple(range(n_layer_axes, u.ndim)), keepdims=True))
 
 
 def layer_axes(tree):

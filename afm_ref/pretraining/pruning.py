@@ -54,7 +54,7 @@ class Masked:
 
     def apply(self, x):
         """Return the base's output for the masked input."""
-        return ops.linear(x * self.mask().astype(x.dtype), self.base)
+        return ops.linear((ops.wide(x) * ops.wide(self.mask())).astype(x.dtype), self.base)
 
 
 jax.tree_util.register_dataclass(Masked, data_fields=["base", "scores", "eps"], meta_fields=["k", "hard"])

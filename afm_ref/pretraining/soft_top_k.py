@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from .._typing import Array, Bool, Float
+from ..ops import wide
 
 
 class Solution(NamedTuple):
@@ -21,7 +22,7 @@ class Solution(NamedTuple):
 
 
 def soft_top_k(scores: Float[Array, "*batch F"], k: int, eps) -> Float[Array, "*batch F"]:
-    """Return one weight per score: in [0, 1], in the order of the scores, with sum k.
+    """Return one weight per score: in [0, 1], in the order of the scores, with sum k, in float32 at least.
 
         lambda_i = min(1, exp((s_i + a) / eps)),   a such that sum_i lambda_i = k
 
@@ -40,6 +41,7 @@ def soft_top_k(scores: Float[Array, "*batch F"], k: int, eps) -> Float[Array, "*
         tests/pretraining/test_soft_top_k.py::test_derivative_by_finite_differences
     """
     check_settings(scores, k, eps)
+    scores = wide(scores)
     if isinstance(scores, np.ndarray):
         return _weights(scores, k, eps)[0]
     return _soft_top_k(scores, k, jax.numpy.asarray(eps, scores.dtype))
@@ -59,7 +61,7 @@ def solve(scores: Float[Array, "*batch F"], k: int, eps) -> Solution:
         tests/pretraining/test_soft_top_k.py::test_by_hand
     """
     check_settings(scores, k, eps)
-    xp = scores.__array_namespace__()
+    xp, scores = scores.__array_namespace__(), wide(scores)
     top = xp.max(scores, axis=-1, keepdims=True)
     z = (scores - top) / eps
     clipped, pivot = _clipped(z, k)
@@ -95,7 +97,7 @@ def coordinate_descent(
     Test: tests/pretraining/test_soft_top_k.py::test_truncated_iteration_falls_short
     """
     check_settings(scores, k, eps)
-    xp = scores.__array_namespace__()
+    xp, scores = scores.__array_namespace__(), wide(scores)
     b, a = -scores, None
     for step in range(steps):
         e = max(eps, start_eps * decay**step)

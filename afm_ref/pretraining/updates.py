@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..training import path_of
-from .optimizer import EPS, block_rms, check_settings, layer_axes
+from ..ops import wide
+from ..training import global_norm, path_of
+from .optimizer import EPS, block_rms, check_settings, empty_moments, layer_axes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,19 +110,21 @@ def update_rule(
     decay = terms.weight_decay * (learning_rate if terms.decay_times_rate else 1.0)
 
     def init(params):
-        v = jax.tree.map(lambda w, n: _empty_moment(terms, w, n), params, layer_axes(params))
-        return UpdateState(jnp.zeros((), jnp.int32), v, jax.tree.map(jnp.zeros_like, params))
+        v = jax.tree.map(lambda w, n: _empty_moment(terms, w, n), empty_moments(params), layer_axes(params))
+        return UpdateState(jnp.zeros((), jnp.int32), v, empty_moments(params))
 
     def update(grads, state, params=None):
         if params is None:
             raise ValueError("the weights decay: call update(gradients, state, weights)")
-        norm = optax.tree.norm(grads)
+        norm = global_norm(grads)
         clip = jnp.minimum(1.0, terms.global_clip / norm)
         t = state.count + 1
 
         def leaf(g, v, m, w, scale, n_layer_axes):
+            dtype, g, w = w.dtype, wide(g), wide(w)
             step, v, m = direction(terms, g * clip.astype(g.dtype), v, m, w, t, n_layer_axes)
-            return -jnp.asarray(schedule(t), w.dtype) * (scale * learning_rate * step + decay * w), v, m
+            change = -jnp.asarray(schedule(t), w.dtype) * (scale * learning_rate * step + decay * w)
+            return change.astype(dtype), v, m
 
         scales = jax.tree_util.tree_map_with_path(lambda path, _: scale_of(path_of(path)), grads)
         out = jax.tree.map(leaf, grads, state.v, state.m, params, scales, layer_axes(grads))

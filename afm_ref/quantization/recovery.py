@@ -17,8 +17,8 @@ from .._typing import Array, Float
 from ..config import AFMConfig
 from ..lora.adapter import LoRA, collect, map_matrices
 from ..lora.extraction import factors
-from ..losses import Batch, token_log_probs
-from ..ops import stop_gradient
+from ..losses import Batch, token_log_probs, weighted
+from ..ops import stop_gradient, wide
 from ..transformer import Causal, Params, forward, ungroup
 
 STARTS = ("zero", "residual")
@@ -91,7 +91,7 @@ def distillation(pair: Pair, batch: Batch, cfg: AFMConfig, weight: float = 0.5):
     attend = Causal(batch.documents)
     student, teacher = (forward(params, batch.tokens, cfg, None, attend) for params in pair)
     nats = -(1 - weight) * token_log_probs(student, batch.targets) + weight * divergence(teacher, student)
-    return (nats * batch.weights).sum(), batch.weights.sum()
+    return weighted(nats, batch.weights)
 
 
 def divergence(teacher: Float[Array, "... V"], student: Float[Array, "... V"]) -> Float[Array, "..."]:
@@ -109,8 +109,8 @@ def divergence(teacher: Float[Array, "... V"], student: Float[Array, "... V"]) -
 
 
 def log_softmax(logits: Float[Array, "... V"]) -> Float[Array, "... V"]:
-    """Return z_v - log sum_u exp(z_u), the largest logit subtracted first."""
-    xp = logits.__array_namespace__()
+    """Return z_v - log sum_u exp(z_u) in float32 at least, the largest logit subtracted first."""
+    xp, logits = logits.__array_namespace__(), wide(logits)
     shifted = logits - stop_gradient(xp.max(logits, axis=-1, keepdims=True))
     return shifted - xp.log(xp.exp(shifted).sum(axis=-1, keepdims=True))
 

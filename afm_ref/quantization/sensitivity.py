@@ -84,9 +84,9 @@ def fisher(params: Params, cfg: AFMConfig, batches: Iterable, progress: bool = T
     def squares(chosen, params, batch):
         def add(total, row):
             gradient = jax.grad(row_nats)(chosen, params, row)
-            return jax.tree.map(lambda t, g: t + g * g, total, gradient), None
+            return jax.tree.map(lambda t, g: t + ops.wide(g) ** 2, total, gradient), None
 
-        return jax.lax.scan(add, jax.tree.map(jax.numpy.zeros_like, chosen), batch)[0]
+        return jax.lax.scan(add, jax.tree.map(lambda w: jax.numpy.zeros_like(ops.wide(w)), chosen), batch)[0]
 
     total, count = {key: np.zeros(w.shape) for key, w in plain.items()}, 0.0
     on_device = jax.device_put((plain, replaced(params, plain)))
@@ -169,12 +169,13 @@ class Recorder:
 
     def apply(self, x):
         """Return W x, as the weight alone does."""
-        weighted = x * self.weights[..., None]
+        wide = ops.wide(x)
+        weighted = wide * ops.wide(self.weights)[..., None]
         if self.full:
             n = x.shape[-1]
-            self.seen[self.key] = weighted.reshape(-1, n).T @ x.reshape(-1, n)
+            self.seen[self.key] = weighted.reshape(-1, n).T @ wide.reshape(-1, n)
         else:
-            self.seen[self.key] = (weighted * x).sum(axis=(0, 1))
+            self.seen[self.key] = (weighted * wide).sum(axis=(0, 1))
         return ops.linear(x, self.base)
 
 

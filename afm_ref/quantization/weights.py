@@ -53,8 +53,13 @@ class Palettized:
         return self.normalized(dtype) * power_of_two(self.exponent, dtype)
 
     def apply(self, x):
-        """Return W x, the power of two applied to the result, where it costs nothing and loses nothing."""
-        return ops.linear(x, self.normalized(x.dtype)) * power_of_two(self.exponent, x.dtype)
+        """Return W x, the power of two applied to the result, where it costs nothing and loses nothing.
+
+        In float32 at least, for W / 2^exponent is about 1: in float16 its products would overflow where those of W fit.
+        """
+        wide = ops.wide(x)
+        y = ops.linear(wide, self.normalized(wide.dtype)) * power_of_two(self.exponent, wide.dtype)
+        return ops.narrow(y, x.dtype)
 
     def spec(self):
         """Return the names of the leaves' dimensions, for the placements of `afm_ref.parallelism`."""
@@ -104,8 +109,9 @@ class Int8:
         return self.codes[tokens].astype(np.float32) * self.row_scale(np.float32)[tokens][..., None]
 
     def apply(self, x):
-        """Return E x: the integers first, then one factor a row."""
-        return ops.linear(x, self.codes.astype(x.dtype)) * self.row_scale(x.dtype)
+        """Return E x: the integers first, in float32 at least, then one factor a row."""
+        wide = ops.wide(x)
+        return ops.narrow(ops.linear(wide, self.codes.astype(wide.dtype)) * self.row_scale(wide.dtype), x.dtype)
 
     def spec(self):
         """Return the names of the leaves' dimensions, for the placements of `afm_ref.parallelism`."""

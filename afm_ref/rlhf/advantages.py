@@ -6,6 +6,7 @@ Rewards are [P, K]: P prompts, K responses to each.
 import numpy as np
 
 from .._typing import Array, Float
+from ..ops import wide
 
 
 def penalised_reward(rewards, log_probs, reference, beta: float):
@@ -19,7 +20,8 @@ def penalised_reward(rewards, log_probs, reference, beta: float):
     Source: TR24 section 4 [confirmed].
     Test: tests/rlhf/test_advantages.py::test_penalised_reward_is_the_objective
     """
-    return np.asarray(rewards) - beta * (np.asarray(log_probs) - np.asarray(reference))
+    rewards, log_probs, reference = (wide(np.asarray(x)) for x in (rewards, log_probs, reference))
+    return rewards - beta * (log_probs - reference)
 
 
 def none(rewards) -> Float[Array, "P K"]:
@@ -99,7 +101,7 @@ def returns_to_go(rewards: Float[Array, " B"], log_ratios: Float[Array, "B T"], 
     Source: Ziegler et al. 2019 (where penalty and reward stand), GAE with lambda = gamma = 1 [standard].
     Test: tests/rlhf/test_advantages.py::test_returns_to_go
     """
-    to_go = np.cumsum(log_ratios[:, ::-1], axis=1)[:, ::-1]
+    to_go = np.cumsum(wide(log_ratios)[:, ::-1], axis=1)[:, ::-1]
     return rewards[:, None] - beta * to_go
 
 
@@ -111,4 +113,4 @@ def _checked(rewards, least: int):
                          "no number must not reach the policy")  # fmt: skip
     if rewards.shape[1] < least:
         raise ValueError(f"this advantage compares the K responses of a prompt: sample at least 2, got {rewards.shape}")
-    return rewards if rewards.dtype.kind == "f" else rewards.astype(np.float64)
+    return wide(rewards) if rewards.dtype.kind == "f" else rewards.astype(np.float64)

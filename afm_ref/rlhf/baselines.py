@@ -6,6 +6,7 @@ import numpy as np
 
 from .._typing import Array, Float
 from ..config import AFMConfig
+from ..ops import wide
 from ..post_training import preference_losses
 from ..post_training.policy import response_log_probs, sequence_log_probs
 from ..post_training.responses import Padded
@@ -26,7 +27,7 @@ def clipped(log_rho: Float[Array, "*B"], advantages: Float[Array, "*#B"], epsilo
     Test: tests/rlhf/test_baselines.py::test_clip_has_no_slope_where_it_should_not
     """
     xp = log_rho.__array_namespace__()
-    rho = xp.exp(log_rho)
+    rho = xp.exp(wide(log_rho))
     return xp.minimum(rho * advantages, xp.clip(rho, 1 - epsilon, 1 + epsilon) * advantages)
 
 
@@ -38,7 +39,7 @@ def k3(log_ratio: Float[Array, "*B"]) -> Float[Array, "*B"]:
     Source: Schulman 2020 (k3); Shao et al. 2024 equation 4 [standard].
     Test: tests/rlhf/test_baselines.py::test_k3_is_kl
     """
-    xp = log_ratio.__array_namespace__()
+    xp, log_ratio = log_ratio.__array_namespace__(), wide(log_ratio)
     return xp.exp(-log_ratio) - 1 + log_ratio
 
 
@@ -60,7 +61,7 @@ def rloo_loss(params: Params, batch: Experience, cfg: AFMConfig, epsilon: float 
     Source: Ahmadian et al. 2024; clipped as TRL has it [standard].
     Test: tests/rlhf/test_trl_rl_golden.py::test_losses_equal_trl, tests/oracles/test_trl_rl.py::test_rloo
     """
-    log_rho = sequence_log_probs(params, batch.rows, cfg) - batch.old.sum(-1)
+    log_rho = sequence_log_probs(params, batch.rows, cfg) - wide(batch.old).sum(-1)
     each = clipped(log_rho, batch.advantages, epsilon)
     return -each.sum(), each.shape[0]
 
@@ -75,7 +76,7 @@ def dpo_loss(params: Params, batch: Experience, cfg: AFMConfig, K: int = 4, beta
     Source: Rafailov et al. 2023 equation 7 [standard]; the pair from rewards [ours].
     Test: tests/rlhf/test_baselines.py::test_dpo_is_that_of_chapter_7
     """
-    log_ratios = sequence_log_probs(params, batch.rows, cfg) - batch.reference.sum(-1)
+    log_ratios = sequence_log_probs(params, batch.rows, cfg) - wide(batch.reference).sum(-1)
     h = (batch.advantages * log_ratios).reshape(-1, K).sum(-1)
     each = preference_losses.dpo(h, beta)
     return each.sum(), each.shape[0]
@@ -124,7 +125,7 @@ def values(model: ActorCritic, rows: Padded | Shared, cfg: AFMConfig) -> Float[A
     Source: textbook [standard].
     Test: tests/rlhf/test_baselines.py::test_ppo_by_hand
     """
-    return rows.states(model.critic, cfg) @ model.head + model.bias
+    return wide(rows.states(model.critic, cfg)) @ wide(model.head) + model.bias
 
 
 def ppo_loss(model: ActorCritic, batch: Experience, cfg: AFMConfig, epsilon: float = 0.2, value_weight: float = 0.5):

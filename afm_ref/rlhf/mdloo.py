@@ -11,6 +11,7 @@ step may go. The first two lines are in `iterate`, the third in `advantages`, th
 
 from .._typing import Array, Float
 from ..config import AFMConfig
+from ..ops import wide
 from ..post_training.policy import response_log_probs, sequence_log_probs
 from ..transformer import Params
 from .experience import Experience
@@ -27,7 +28,7 @@ def divergence(log_rho: Float[Array, "*B"]) -> Float[Array, "*B"]:
     Source: Bregman divergence of the negative entropy [standard]; as the estimate of MDLOO's divergence [ours].
     Test: tests/rlhf/test_mdloo.py::test_divergence_is_kl
     """
-    xp = log_rho.__array_namespace__()
+    xp, log_rho = log_rho.__array_namespace__(), wide(log_rho)
     rho = xp.exp(log_rho)
     return rho * log_rho - rho + 1
 
@@ -50,7 +51,7 @@ def mdloo(
     the divergence is estimated is not stated: this estimate [ours].
     Test: tests/rlhf/test_mdloo.py::test_gradient_is_exact_by_enumeration
     """
-    log_rho = log_probs - old_log_probs
+    log_rho = wide(log_probs) - wide(old_log_probs)
     xp = log_rho.__array_namespace__()
     return xp.exp(log_rho) * advantages - gamma * divergence(log_rho)
 
@@ -68,7 +69,7 @@ def mdloo_per_token(
     Source: usual per-token penalties, for comparison [ours].
     Test: tests/rlhf/test_mdloo.py::test_per_token_divergence_is_biased
     """
-    log_rho = log_probs - old_log_probs
+    log_rho = wide(log_probs) - wide(old_log_probs)
     xp = log_rho.__array_namespace__()
     return xp.exp(log_rho.sum(-1)) * advantages - gamma * divergence(log_rho).sum(-1)
 
@@ -80,7 +81,7 @@ def mdloo_loss(params: Params, batch: Experience, cfg: AFMConfig, gamma: float =
     Test: tests/rlhf/test_mdloo.py::test_gradient_is_exact_by_enumeration
     """
     log_probs = sequence_log_probs(params, batch.rows, cfg)
-    each = mdloo(log_probs, batch.old.sum(-1), batch.advantages, gamma)
+    each = mdloo(log_probs, wide(batch.old).sum(-1), batch.advantages, gamma)
     return -each.sum(), each.shape[0]
 
 

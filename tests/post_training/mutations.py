@@ -22,8 +22,8 @@ MUTATIONS = [
     Mutation(
         "IPO aims at 1 / tau and not at 1 / (2 tau)",
         "afm_ref/post_training/preference_losses.py",
-        "return (h - 1 / (2 * tau)) ** 2",
-        "return (h - 1 / tau) ** 2",
+        "return (wide(h) - 1 / (2 * tau)) ** 2",
+        "return (wide(h) - 1 / tau) ** 2",
         "tests/post_training/test_trl_golden.py::test_losses_equal_trl",
     ),
     Mutation(

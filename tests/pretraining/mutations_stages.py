@@ -95,8 +95,8 @@ MUTATIONS = [
     Mutation(
         "the z-loss rewards a large normaliser",
         OBJECTIVES,
-        "((penalty - log_probs) * batch.weights)",
-        "((-penalty - log_probs) * batch.weights)",
+        "weighted(penalty - log_probs,",
+        "weighted(-penalty - log_probs,",
         f"{TESTS}objectives.py::test_equals_its_definition",
     ),
     Mutation(

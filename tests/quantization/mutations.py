@@ -6,8 +6,8 @@ MUTATIONS = [
     Mutation(
         "the Fisher matrix is that of gradients and not of their squares",
         "afm_ref/quantization/sensitivity.py",
-        "t + g * g",
-        "t + g",
+        "t + ops.wide(g) ** 2",
+        "t + ops.wide(g)",
         "tests/quantization/test_sensitivity.py::test_fisher_is_the_mean_of_squared_finite_differences",
     ),
     Mutation(
@@ -20,8 +20,8 @@ MUTATIONS = [
     Mutation(
         "padding counts in the moments of the inputs",
         "afm_ref/quantization/sensitivity.py",
-        "weighted = x * self.weights[..., None]",
-        "weighted = x",
+        "weighted = wide * ops.wide(self.weights)[..., None]",
+        "weighted = wide",
         "tests/quantization/test_sensitivity.py::test_moments_are_those_of_the_inputs_that_the_forward_pass_sees",
     ),
     Mutation(
@@ -151,10 +151,10 @@ MUTATIONS = [
         "recovery's padding is counted in the divergence",
         "afm_ref/quantization/recovery.py",
         "    nats = -(1 - weight) * token_log_probs(student, batch.targets) + weight * divergence(teacher, student)\n"
-        "    return (nats * batch.weights).sum()",
+        "    return weighted(nats, batch.weights)",
         "    nats = -(1 - weight) * token_log_probs(student, batch.targets) * batch.weights\n"
         "    nats = nats + weight * divergence(teacher, student)\n"
-        "    return nats.sum()",
+        "    return nats.sum(), batch.weights.sum()",
         "tests/quantization/test_recovery.py::test_distillation_by_hand",
     ),
     Mutation(

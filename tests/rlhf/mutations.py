@@ -17,8 +17,8 @@ MUTATIONS = [
     Mutation(
         "the penalty rewards leaving the reference",
         ADVANTAGES,
-        "np.asarray(rewards) - beta * (",
-        "np.asarray(rewards) + beta * (",
+        "return rewards - beta * (log_probs",
+        "return rewards + beta * (log_probs",
         "tests/rlhf/test_trl_rl_golden.py::test_losses_equal_trl",
     ),
     Mutation(
@@ -45,8 +45,8 @@ MUTATIONS = [
     Mutation(
         "the trust region is around the reference",
         MDLOO,
-        "each = mdloo(log_probs, batch.old.sum(-1)",
-        "each = mdloo(log_probs, batch.reference.sum(-1)",
+        "each = mdloo(log_probs, wide(batch.old).sum(-1)",
+        "each = mdloo(log_probs, wide(batch.reference).sum(-1)",
         "tests/rlhf/test_mdloo.py::test_gradient_is_exact_by_enumeration",
     ),
     Mutation(
