@@ -26,7 +26,7 @@ def wide(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
     In float16 the square of 256 is infinite; in bfloat16 a sum of ones stops at 256.
 
     Source: mixed precision, Micikevicius et al. 2017 section 3 [standard].
-    Test: tests/transformer/test_sixteen_bits.py::test_norm_and_softmax
+    Test: tests/test_sixteen_bits.py::test_norm_and_softmax
     """
     return x.astype(np.float32) if x.dtype.itemsize < 4 else x
 

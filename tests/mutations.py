@@ -16,6 +16,7 @@ from tests.pretraining.mutations_pruning import MUTATIONS as PRUNING
 from tests.pretraining.mutations_stages import MUTATIONS as STAGES
 from tests.quantization.mutations import MUTATIONS as QUANTIZATION
 from tests.rlhf.mutations import MUTATIONS as RLHF
+from tests.sixteen_bits_mutations import MUTATIONS as SIXTEEN_BITS
 from tools.mutate import Mutation, main
 
 OPS, TRANSFORMER, LOSSES = "afm_ref/ops.py", "afm_ref/transformer.py", "afm_ref/losses.py"
@@ -491,6 +492,7 @@ MUTATIONS = [
     *PRUNING,
     *STAGES,
     *RLHF,
+    *SIXTEEN_BITS,
     *CURATION_STEPS,
     *CURATION_PIPELINE,
 ]

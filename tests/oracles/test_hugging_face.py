@@ -3,6 +3,7 @@
 import dataclasses
 import tempfile
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -175,3 +176,31 @@ def test_transformers_reads_our_tokenizer(transformers, tmp_path, kind, cfg):
         ids = tokenizer.encode(text).tolist()
         assert theirs.encode(text, add_special_tokens=False) == ids
         assert theirs.decode(ids) == text
+
+
+@pytest.mark.parametrize("xp", ["numpy", "jax"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("kind", ["qwen3", "llama"])
+def test_a_large_channel_in_16_bits(transformers, tmp_path, kind, dtype, xp):
+    """Real models have a channel of several hundred in the stream. Both round; neither may be much further off."""
+    import torch
+
+    model = peers.random_model(kind, **fields(4, 2, 32, 256, False))
+    model.model.embed_tokens.weight.data[:, 7] = 900.0
+    model = model.to(getattr(torch, dtype))
+    model.save_pretrained(tmp_path)
+    params, cfg = hugging_face.load(tmp_path, dtype)
+    tokens = random_tokens(cfg, (2, 600))
+    exact = logits_float64(params, tokens, cfg)
+    params = params if xp == "numpy" else jax.device_put(params)
+    with torch.no_grad():
+        theirs = model(torch.as_tensor(tokens.astype(np.int64))).logits.float().numpy()
+    ours = np.asarray(forward(params, tokens, cfg))
+    assert ours.dtype == np.dtype(dtype)
+    errors = [np.abs(z.astype(np.float64) - exact) for z in (ours, theirs)]
+    mean, their_mean = (np.sqrt((error**2).mean()) for error in errors)
+    print(f"root mean square error {mean:.2e}, transformers {their_mean:.2e}")  # pytest -rP
+    assert mean < 1.5 * their_mean
+    top = np.sort(exact, axis=-1)
+    clear = top[..., -1] - top[..., -2] > 2 * errors[1].max()  # where rounding cannot change the winner
+    assert clear.mean() > 0.3 and (ours.argmax(-1) == exact.argmax(-1))[clear].all()
