@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from afm_ref.lora.adapter import TARGETS, LoRA, collect, map_matrices
+from afm_ref.text_files import read_json
 from afm_ref.transformer import Params, ungroup
 
 from . import tensor_files
-from .config_json import read_json
 from .hugging_face import LAYER_NAMES, layer_tensor
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afm_ref.data import tokenizer as own_tokenizer
-from afm_ref.interop import hugging_face
+from afm_ref.interop import hugging_face, palettized, palettizing
 from afm_ref.interop.foreign_tokenizer import ForeignTokenizer
 from afm_ref.interop.rope_layout import permute_rope_layout
 from afm_ref.transformer import forward
@@ -175,3 +175,57 @@ def test_transformers_reads_our_tokenizer(transformers, tmp_path, kind, cfg):
         ids = tokenizer.encode(text).tolist()
         assert theirs.encode(text, add_special_tokens=False) == ids
         assert theirs.decode(ids) == text
+
+
+CHAT = "{% for m in messages %}<|begin|>{{ m.role }}: {{ m.content }}<|end|>{% endfor %}"
+
+
+def published(transformers, folder, kind):
+    """Write a folder as others publish theirs: a tokenizer with a chat template, generation settings, several ends."""
+    shape = fields(6, 2, 4, 12, False) | {"vocab_size": 264, "max_position_embeddings": 16384}
+    model = peers.random_model(kind, **shape, bos_token_id=258, eos_token_id=[259, 7], pad_token_id=3, use_cache=False)
+    model.generation_config = transformers.GenerationConfig(eos_token_id=[259, 7, 9], do_sample=True, top_k=7)
+    model.save_pretrained(folder)
+    spec = folder / "spec.json"
+    spec.write_text(byte_level_json())
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(spec), bos_token="<|begin|>", eos_token="<|end|>", pad_token="<|end|>", model_max_length=77
+    )
+    tokenizer.chat_template = CHAT
+    tokenizer.save_pretrained(folder)
+
+
+def saved(source, out):
+    hugging_face.save(out, *hugging_face.load(source))
+
+
+def palettized_on_disk(source, out):
+    palettizing.palettize_folder(source, out, 2, progress=False)
+
+
+def palettized_again(source, out):
+    palettizing.palettize_folder(source, source.parent / "between", 2, progress=False)
+    palettized.save(out, *palettized.load(source.parent / "between"))
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "llama"])
+@pytest.mark.parametrize("write", [saved, palettized_on_disk, palettized_again])
+def test_transformers_hears_the_same_from_what_is_written(transformers, tmp_path, write, kind):
+    """Configuration, generation settings, tokenizer and chat template of the source, as transformers reads them."""
+    source, out = tmp_path / "source", tmp_path / "out"
+    published(transformers, source, kind)
+    write(source, out)
+
+    def heard(folder):
+        generation = transformers.GenerationConfig.from_pretrained(folder).to_dict()
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        text = tokenizer.apply_chat_template([{"role": "user", "content": "the hat"}], tokenize=False)
+        ids = tokenizer("the hat").input_ids
+        return generation, tokenizer.special_tokens_map, tokenizer.model_max_length, text, ids
+
+    assert heard(out) == heard(source)
+    assert heard(out)[0]["eos_token_id"] == [259, 7, 9] and heard(out)[3] == "<|begin|>user: the hat<|end|>"
+    if write is saved:
+        theirs, ours = (transformers.AutoConfig.from_pretrained(folder).to_dict() for folder in (source, out))
+        assert ours == theirs | {"_name_or_path": ours["_name_or_path"]}
+        assert (ours["eos_token_id"], ours["max_position_embeddings"]) == ([259, 7], 16384)
