@@ -11,11 +11,11 @@ def read_text(path: str | os.PathLike) -> str:
 
     Any other encoding is a ValueError that names the file, the line and UTF-8.
     """
-    data = Path(path).read_bytes()
+    data = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:4]:
         raise ValueError(f"{path} is UTF-16 or UTF-32, or no text; expected UTF-8: save it again in that encoding")
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         byte, line = data[error.start], data.count(b"\n", 0, error.start) + 1
         raise ValueError(

@@ -177,6 +177,8 @@ def _rope_theta(fields):
         thetas[key] = _number(rope, "rope_theta", None)
     thetas["rope_theta"] = _number(fields, "rope_theta", None)
     named = {key: theta for key, theta in thetas.items() if theta is not None}
+    if fields.get("rope_scaling") and not named.keys() & {"rope_scaling", "rope_theta"}:
+        named["rope_scaling"] = DEFAULT_THETA  # transformers reads it in place of rope_parameters
     if len(set(named.values())) > 1:
         raise ValueError(f"the RoPE base is given twice and differs: {named}")
     return next(iter(named.values()), DEFAULT_THETA)

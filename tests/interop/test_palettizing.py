@@ -113,7 +113,7 @@ def test_costs_from_a_file_choose_the_bits(tmp_path):
     write_folder(tmp_path / "source", QWEN3, named_tensors(random_params(QWEN3)))
     entries = {f"layers.{i}.{name}": {"2": float(i == 0), "4": 0.0} for name in MATRICES for i in (0, 1)}
     path = tmp_path / "costs.json"
-    path.write_text(json.dumps(entries))
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(entries).encode())  # as some editors write it
     costs = palettizing.read_costs(path)
     bits = palettizing.palettize_folder(tmp_path / "source", tmp_path / "out", 3, costs=costs, progress=False)
     assert bits == {(name, i): (4, 2)[i] for name in MATRICES for i in (0, 1)}

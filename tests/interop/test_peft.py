@@ -136,6 +136,12 @@ def test_bookkeeping_is_not_refused(folder, qwen3):
     assert len(collect(peft.load(folder, qwen3[0]))) == 14
 
 
+def test_a_byte_order_mark_is_not_refused(folder, qwen3):
+    path = folder / "adapter_config.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(collect(peft.load(folder, qwen3[0]))) == 14
+
+
 def damaged(change):
     def apply(folder):
         tensors = tensors_of(folder)

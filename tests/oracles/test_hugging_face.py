@@ -1,6 +1,7 @@
 """Folders and logits against transformers: what its save_pretrained writes we read, what we save it reads."""
 
 import dataclasses
+import json
 import tempfile
 
 import numpy as np
@@ -25,6 +26,7 @@ from tests.interop.models import (
     random_tokens,
     same_weights,
 )
+from tests.interop.test_config_json import SAYS, SAYS_NOTHING
 from tests.interop.test_tokenizers import byte_level_json
 from tests.oracles import peers
 
@@ -92,6 +94,29 @@ def test_logits_equal_transformers_in_float32(transformers, tmp_path, kind, N, K
     assert theirs.dtype == np.float32
     assert_close(forward(params, tokens, cfg), theirs, unit, "float32")
     assert_close(logits_float64(params, tokens, cfg), theirs, unit, "float32")
+
+
+UNCOMMON = {
+    **SAYS_NOTHING, **{key: neutral for key, (neutral, _) in SAYS.items()}, "torchscript": True, "prefix": "x",
+    "max_position_embeddings": 8, "pretraining_tp": 2, "attention_dropout": 0.5, "initializer_range": 0.9,
+    "num_key_value_heads": None, "rope_theta": 5e5, "transformers.js_config": {"dtype": "q4"},
+}  # fmt: skip
+del UNCOMMON["_attn_implementation"]  # the same to other roundings
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "llama"])
+def test_what_is_passed_over_changes_no_logit_in_transformers_either(transformers, tmp_path, kind):
+    """All of it at once, far from the usual values, and positions beyond max_position_embeddings."""
+    peers.random_model(kind, **fields(6, 6, 4, 24, False)).save_pretrained(tmp_path)
+    path, (_, cfg) = tmp_path / "config.json", hugging_face.load(tmp_path)
+    tokens, theirs = random_tokens(cfg, (2, 21)), []
+    for uncommon in ({}, UNCOMMON):
+        path.write_text(json.dumps(json.loads(path.read_text()) | uncommon))
+        model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager")
+        theirs.append(peers.torch_logits(model, tokens))
+    assert model.config.max_sequence_length == 2048 and model.config.is_llama_config  # it did read them
+    np.testing.assert_array_equal(*theirs)
+    assert hugging_face.load(tmp_path)[1] == cfg
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
