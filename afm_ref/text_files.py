@@ -2,29 +2,31 @@
 
 import codecs
 import json
-import os
 from pathlib import Path
 
 
-def read_text(path: str | os.PathLike) -> str:
-    """Return the text of a UTF-8 file, without a byte-order mark at its head; line ends stay as they are.
-
-    Any other encoding is a ValueError that names the file, the line and UTF-8.
-    """
-    data = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:4]:
-        raise ValueError(f"{path} is UTF-16 or UTF-32, or no text; expected UTF-8: save it again in that encoding")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        byte, line = data[error.start], data.count(b"\n", 0, error.start) + 1
+def read_text(file: Path) -> str:
+    """Return a file's text; ValueError names a file that is binary or not UTF-8. A byte order mark is no text."""
+    raw = Path(file).read_bytes().removeprefix(codecs.BOM_UTF8)
+    if (zero := raw.find(b"\0")) >= 0:
         raise ValueError(
-            f"{path}, line {line}: byte 0x{byte:02x} is not UTF-8, which is expected (Latin-1 or windows-1252?): save "
-            "it again as UTF-8"
+            f"{file} is a binary file or UTF-16 (line {_line_of(raw, zero)} holds a zero byte): convert it to UTF-8 or "
+            "remove it"
+        )
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{file} is not UTF-8 at byte {error.start}, in line {_line_of(raw, error.start)}: convert it, for example "
+            "with iconv"
         ) from None
 
 
-def read_json(path: str | os.PathLike) -> dict:
+def _line_of(raw, at):
+    return raw.count(b"\n", 0, at) + 1
+
+
+def read_json(path: Path) -> dict:
     """Return the JSON object in a file; a key given twice, or anything but an object, raises ValueError."""
     text = read_text(path)
     try:

@@ -19,13 +19,14 @@ def test_text_arrives_as_it_was_written(tmp_path, mark):
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        ('{"a": "ü"}'.encode("utf-16"), "is UTF-16"),
-        ('{"a": "ü"}'.encode("utf-16-le"), "is UTF-16"),
-        ('{"a": "ü"}'.encode("utf-16-be"), "is UTF-16"),
-        ('{"a": "ü"}'.encode("utf-32"), "UTF-32"),
-        ('{"a":\n "ü"}'.encode("latin-1"), "line 2: byte 0xfc is not UTF-8"),
-        ('{"a":\n\n "€"}'.encode("cp1252"), "line 3: byte 0x80 is not UTF-8"),
-        (codecs.BOM_UTF8 + b'{"a": "\xff"}', "line 1: byte 0xff is not UTF-8"),
+        ('{"a": "ü"}'.encode("utf-16"), r"UTF-16 \(line 1 holds"),
+        ('{"a": "ü"}'.encode("utf-16-le"), r"UTF-16 \(line 1 holds"),
+        ('{"a":\n"ü"}'.encode("utf-16-be"), r"UTF-16 \(line 1 holds"),
+        ('{"a": "ü"}'.encode("utf-32"), r"UTF-16 \(line 1 holds"),
+        ('{"a":\n "ü"}'.encode("latin-1"), "not UTF-8 at byte 8, in line 2"),
+        ('{"a":\n\n "€"}'.encode("cp1252"), "not UTF-8 at byte 9, in line 3"),
+        (codecs.BOM_UTF8 + b'{"a":\n"\xff"}', "not UTF-8 at byte 7, in line 2"),
+        ("日本語".encode("utf-16"), "not UTF-8 at byte 0, in line 1"),
     ],
 )
 def test_another_encoding_is_named_with_the_file(tmp_path, data, why):

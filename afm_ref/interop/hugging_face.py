@@ -11,6 +11,7 @@ import numpy as np
 
 from afm_ref.config import AFMConfig, matrix_shapes
 from afm_ref.data import tokenizer as own_tokenizer
+from afm_ref.text_files import read_text
 from afm_ref.transformer import Layer, Params, ungroup
 
 from . import config_json, folder_config, tensor_files
@@ -121,8 +122,8 @@ def load_tokenizer(folder: str | os.PathLike):
         raise FileNotFoundError(
             f"{path} does not exist: only tokenizer.json is read, not tokenizer.model or vocab.json"
         )
+    text = read_text(path)
     try:
-        text = path.read_bytes().decode("utf-8")
         try:
             return own_tokenizer.Tokenizer(text)
         except ValueError:
