@@ -71,12 +71,12 @@ def written(cfg: AFMConfig, tokenizer=None) -> tuple[dict, dict[str, Callable[[P
         return _token_ids(tokenizer), _tokenizer_files(tokenizer)
     writers = {name: _writer(data) for name, data in source.files.items()}
     if tokenizer is None or _same(tokenizer, source.files.get(TOKENIZER)):
-        if cfg.vocab_size < source.vocab_size:
+        if tokenizer is None and cfg.vocab_size < source.vocab_size:
             raise ValueError(
                 f"vocab_size is {cfg.vocab_size}, but {source.folder}, which this config is from, has token ids up to "
                 f"{source.vocab_size - 1}: give the tokenizer that belongs to the model"
             )
-        return source.fields, writers
+        return source.fields, writers if TOKENIZER in writers else writers | _tokenizer_files(tokenizer)
     fields = {name: value for name, value in source.fields.items() if not _of_the_tokenizer(name)}
     writers = {name: write for name, write in writers.items() if name in OF_THE_MODEL}
     return fields | _token_ids(tokenizer), writers | _tokenizer_files(tokenizer)
@@ -105,9 +105,12 @@ def _tokenizer_files(tokenizer):
 
 
 def _same(tokenizer, data):
-    """Return whether a tokenizer writes this tokenizer.json, spaces and settings of single calls apart."""
+    """Return whether a tokenizer writes this tokenizer.json, spaces and settings of single calls apart.
+
+    Where the source has none, another project's tokenizer is believed to be its own, in a format that is read here.
+    """
     if data is None:
-        return False
+        return not isinstance(tokenizer, own_tokenizer.Tokenizer)
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save(Path(folder) / TOKENIZER)
         mine = (Path(folder) / TOKENIZER).read_bytes()

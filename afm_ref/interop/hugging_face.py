@@ -103,7 +103,11 @@ def save(folder: str | os.PathLike, params: Params, cfg: AFMConfig, dtype=None, 
     Source: transformers' file names and keys [standard]; model_type "afm_ref" [ours].
     Test: tests/oracles/test_hugging_face.py::test_transformers_reads_what_we_save
     """
-    folder = Path(folder)
+    tensor_files.write_together(Path(folder), writers(Path(folder), params, cfg, dtype, tokenizer))
+
+
+def writers(folder: Path, params: Params, cfg: AFMConfig, dtype=None, tokenizer=None) -> dict:
+    """Return what `save` writes as {file name: writer}, config.json last, after refusing what it refuses."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; save needs the name of a folder")
     if (folder / tensor_files.INDEX).exists():
@@ -111,8 +115,8 @@ def save(folder: str | os.PathLike, params: Params, cfg: AFMConfig, dtype=None, 
     tensors = _checked(_named(params, cfg), cfg, dtype)
     kept, files = folder_config.written(cfg, tokenizer)
     fields = config_json.to_fields(cfg, tensors[EMBED].dtype.name, kept)
-    writers = {tensor_files.SINGLE: tensor_files.tensor_writer(tensors)} | files
-    tensor_files.write_together(folder, writers | {"config.json": tensor_files.json_writer(fields)})
+    weights = {tensor_files.SINGLE: tensor_files.tensor_writer(tensors)}
+    return weights | files | {"config.json": tensor_files.json_writer(fields)}
 
 
 def load_tokenizer(folder: str | os.PathLike):

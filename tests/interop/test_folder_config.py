@@ -170,6 +170,30 @@ def test_a_tokenizer_without_settings_of_single_calls_is_the_same_tokenizer(sour
     assert "generation_config.json" in files(tmp_path / "out")
 
 
+def test_a_tokenizer_that_the_source_keeps_in_another_format_is_its_own(source, tmp_path):
+    (source / "tokenizer.json").rename(source / "tokenizer.model")
+    params, cfg = hugging_face.load(source)
+    hugging_face.save(tmp_path / "out", params, cfg, tokenizer=ForeignTokenizer(byte_level_json()))
+    found = files(tmp_path / "out")
+    assert found["tokenizer.json"].decode() == byte_level_json() and found["tokenizer.model"]
+    assert config_of(tmp_path / "out")["eos_token_id"] == [6, 7] and "generation_config.json" in found
+    own = hugging_face.load_tokenizer(assets.FOLDER)
+    wide = params._replace(embed=np.zeros((own.vocab_size, cfg.d_model), np.float32))
+    hugging_face.save(tmp_path / "own", wide, dataclasses.replace(cfg, vocab_size=own.vocab_size), tokenizer=own)
+    assert config_of(tmp_path / "own")["eos_token_id"] == EOS
+
+
+def test_rows_that_no_id_uses_may_go(source, tmp_path):
+    """Embeddings are often padded; with the tokenizer at hand it is known which rows have no id."""
+    params, cfg = hugging_face.load(source)
+    padded = params._replace(embed=np.concatenate([params.embed, np.zeros((4, cfg.d_model), np.float32)]))
+    hugging_face.save(tmp_path / "padded", padded, dataclasses.replace(cfg, vocab_size=cfg.vocab_size + 4))
+    _, wide = hugging_face.load(tmp_path / "padded")
+    narrow = dataclasses.replace(wide, vocab_size=cfg.vocab_size)
+    hugging_face.save(tmp_path / "out", params, narrow, tokenizer=hugging_face.load_tokenizer(source))
+    assert config_of(tmp_path / "out")["eos_token_id"] == [6, 7]
+
+
 def test_ids_of_the_source_beyond_the_vocabulary_are_refused(source, tmp_path):
     params, cfg = hugging_face.load(source)
     cut = params._replace(embed=params.embed[:50])
