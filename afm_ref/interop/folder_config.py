@@ -36,8 +36,7 @@ class Source(NamedTuple):
     @classmethod
     def read(cls, folder: Path, model_type: str, vocab_size: int, fields: dict) -> "Source":
         """Return it, with the files that are there."""
-        paths = [path for name in OF_THE_TOKENIZER + OF_THE_MODEL for path in sorted(folder.glob(name))]
-        files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths if path.is_file()}
+        files = {name: (folder / name).read_bytes() for name in _present(folder, OF_THE_TOKENIZER + OF_THE_MODEL)}
         return cls(str(folder), model_type, vocab_size, fields, files)
 
 
@@ -56,12 +55,29 @@ class FolderConfig(AFMConfig):
         return repr(AFMConfig(**self.to_dict()))
 
 
-def written(cfg: AFMConfig, tokenizer=None) -> tuple[dict, dict[str, Callable[[Path], None]]]:
-    """Return (fields for config.json, {file name: writer}) that belong beside a model with this config.
+def written(folder: Path, cfg: AFMConfig, tokenizer=None) -> tuple[dict, dict[str, Callable[[Path], None]]]:
+    """Return (fields for config.json, {file name: writer}) that belong into the folder of a model with this config.
 
     They are the source's, if the config has one, unless `tokenizer` is another than the source's: then the ids and
-    files of the old one stay behind. Raises ValueError for a tokenizer, or a source, with ids beyond cfg.vocab_size.
+    files of the old one stay behind. Raises ValueError for a tokenizer, or a source, with ids beyond cfg.vocab_size,
+    and for a folder in which such files of another model would remain and be believed.
     """
+    fields, files = _said(cfg, tokenizer)
+    strangers = [name for name in _present(folder, OF_THE_TOKENIZER) if name not in files]
+    if files and strangers:
+        raise ValueError(
+            f"{folder} holds {strangers[0]}, which does not belong to the model that is to be written there: choose "
+            "another folder, or remove it"
+        )
+    return fields, files
+
+
+def _present(folder, names):
+    paths = [path for name in names for path in sorted(folder.glob(name)) if path.is_file()]
+    return [path.relative_to(folder).as_posix() for path in paths]
+
+
+def _said(cfg, tokenizer):
     if tokenizer is not None and tokenizer.vocab_size > cfg.vocab_size:
         raise ValueError(
             f"the tokenizer has {tokenizer.vocab_size} ids, but the model's vocab_size is {cfg.vocab_size}"

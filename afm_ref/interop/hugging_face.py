@@ -113,7 +113,7 @@ def writers(folder: Path, params: Params, cfg: AFMConfig, dtype=None, tokenizer=
     if (folder / tensor_files.INDEX).exists():
         raise ValueError(f"{folder} holds another model, in shards: choose another folder or remove that one")
     tensors = _checked(_named(params, cfg), cfg, dtype)
-    kept, files = folder_config.written(cfg, tokenizer)
+    kept, files = folder_config.written(folder, cfg, tokenizer)
     fields = config_json.to_fields(cfg, tensors[EMBED].dtype.name, kept)
     weights = {tensor_files.SINGLE: tensor_files.tensor_writer(tensors)}
     return weights | files | {"config.json": tensor_files.json_writer(fields)}

@@ -182,7 +182,7 @@ def write(folder, contents: Contents, arrays: Iterable[tuple[str, np.ndarray]], 
     """
     folder = Path(folder)
     check_target(folder)
-    kept, files = folder_config.written(contents.cfg, tokenizer)
+    kept, files = folder_config.written(folder, contents.cfg, tokenizer)
     kept = {name: value for name, value in kept.items() if value is not None}
     fields = kept | {"model_type": config_json.PALETTIZED} | contents.cfg.to_dict()
     first = {FILE: lambda path: _write_tensors(path, contents, arrays)}

@@ -14,7 +14,7 @@ from afm_ref.quantization import allocate, int8, palettize, weight_counts
 from afm_ref.quantization.palettize import ROWS_PER_TABLE, checked_matrix
 from afm_ref.text_files import read_json
 
-from . import config_json, hugging_face, palettized, tensor_files
+from . import config_json, folder_config, hugging_face, palettized, tensor_files
 
 FEW, MANY = 2, 4  # the widths that are mixed
 NEAR = 0.01  # of the average asked for
@@ -49,6 +49,7 @@ def palettize_folder(
     if isinstance(rows_per_table, bool) or rows_per_table < 1:
         raise ValueError(f"rows_per_table must be at least 1, got {rows_per_table!r}")
     checkpoint = Checkpoint(source)
+    folder_config.written(target, checkpoint.cfg)  # refused now, not after the work
     weights = weight_counts(checkpoint.cfg)
     if average_bits in (FEW, MANY):
         bits = dict.fromkeys(weights, int(average_bits))

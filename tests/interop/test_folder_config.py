@@ -202,6 +202,26 @@ def test_ids_of_the_source_beyond_the_vocabulary_are_refused(source, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("stranger", ["generation_config.json", "additional_chat_templates/tools.jinja"])
+def test_files_of_another_model_that_would_be_believed_are_refused(source, tmp_path, monkeypatch, stranger):
+    """Before any work; what is not refused is a model that says nothing of a tokenizer."""
+    (source / stranger).unlink()
+    (tmp_path / "out" / stranger).parent.mkdir(parents=True)
+    (tmp_path / "out" / stranger).write_text("of another model")
+    before, (params, cfg) = files(tmp_path / "out"), hugging_face.load(source)
+    monkeypatch.setattr(palettizing, "weight_errors", lambda *_: pytest.fail("work was done before the refusal"))
+    for write in (
+        lambda: hugging_face.save(tmp_path / "out", params, cfg),
+        lambda: palettizing.palettize_folder(source, tmp_path / "out", 3, progress=False),
+        lambda: palettized.save(tmp_path / "out", quantize(params, 2), cfg),
+    ):
+        with pytest.raises(ValueError, match=rf"out holds {stranger}.*choose another folder, or remove it"):
+            write()
+    assert files(tmp_path / "out") == before
+    hugging_face.save(tmp_path / "out", params, SMALL_LLAMA)
+    assert files(tmp_path / "out").keys() == {stranger, "config.json", "model.safetensors"}
+
+
 def test_a_failure_leaves_every_file_as_it_was(source, tmp_path, monkeypatch):
     hugging_face.save(tmp_path / "out", random_params(QWEN3), QWEN3)
     before = files(tmp_path / "out")
