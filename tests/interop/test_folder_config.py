@@ -145,7 +145,9 @@ def test_a_model_can_be_saved_where_it_was_loaded(source):
     }
 
 
-def test_another_tokenizer_leaves_the_old_ones_ids_and_files_behind(source, tmp_path):
+@pytest.mark.parametrize("old", [FILES["tokenizer.json"], "no JSON", "[]"], ids=["sound", "no JSON", "a list"])
+def test_another_tokenizer_leaves_the_old_ones_ids_and_files_behind(source, tmp_path, old):
+    (source / "tokenizer.json").write_text(old)
     own = hugging_face.load_tokenizer(assets.FOLDER)
     params, cfg = hugging_face.load(source)
     grown = dataclasses.replace(cfg, vocab_size=own.vocab_size)
