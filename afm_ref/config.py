@@ -69,7 +69,7 @@ class AFMConfig:
 
     def to_dict(self) -> dict:
         """Return the fields as a dict that JSON can hold."""
-        return dataclasses.asdict(self)
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(AFMConfig)}
 
     @classmethod
     def from_dict(cls, fields: dict) -> "AFMConfig":

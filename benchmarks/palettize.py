@@ -116,7 +116,7 @@ def on_device():
     contents = palettized.planned(CFG, packed)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        palettized.write(folder, contents, arrays(), {})
+        palettized.write(folder, contents, arrays())
         file_bytes = (Path(folder) / palettized.FILE).stat().st_size
     took = time.perf_counter() - start
     total = parameters(CFG)["total"]

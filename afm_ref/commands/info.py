@@ -1,11 +1,13 @@
 """python -m afm_ref info."""
 
 import dataclasses
+from pathlib import Path
 
 
 def add_arguments(parser):
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--model", metavar="FOLDER", help="a Hugging Face folder")
+    which.add_argument("folder", nargs="?", type=Path, help="a Hugging Face folder, or one of `palettize`")
+    which.add_argument("--model", type=Path, metavar="FOLDER", help="the same, as `generate` takes it")
     which.add_argument("--preset", choices=("tiny", "on_device"), default="tiny", help="default: %(default)s")
 
 
@@ -13,13 +15,12 @@ def run(args):
     """Show a model's configuration, parameters, FLOPs and bytes."""
     from .. import config
 
-    if args.model is None:
-        cfg = {"tiny": config.AFM_TINY, "on_device": config.AFM_ON_DEVICE}[args.preset]
+    folder = args.folder or args.model
+    if folder is None:
+        cfg, stored = {"tiny": config.AFM_TINY, "on_device": config.AFM_ON_DEVICE}[args.preset], ()
     else:
-        from ..interop import hugging_face
-
-        _, cfg = hugging_face.load(args.model)
-    for field in dataclasses.fields(cfg):
+        cfg, stored = _folder(folder)
+    for field in dataclasses.fields(config.AFMConfig):
         print(f"{field.name:<36}{getattr(cfg, field.name)}")
     print()
     counts = [(f"parameters, {name}", count) for name, count in config.parameters(cfg).items()]
@@ -28,5 +29,23 @@ def run(args):
         ("forward FLOPs per token, T = 4096", config.forward_flops_per_token(cfg, 4096)),
         ("weight bytes in 16 bits", int(config.weight_bytes(cfg))),
         ("KV cache bytes per token", config.kv_cache_bytes_per_token(cfg)),
+        *stored,
     ):
         print(f"{name:<36}{value:,}")
+
+
+def _folder(folder):
+    """Return (config, what is stored in how many bits and bytes) of a model folder."""
+    from ..interop import palettized, palettizing
+    from ..quantization import sizes
+
+    if not palettized.is_palettized(folder):
+        checkpoint = palettizing.Checkpoint(folder)  # weights are not read: they may be larger than the memory
+        return checkpoint.cfg, [("bytes of the weights on disk", checkpoint.file_bytes())]
+    params, cfg = palettized.load(folder)
+    found = sizes(params)
+    return cfg, [
+        ("bits per projection weight", round(found.projection_bits, 3)),
+        ("bits per parameter", round(found.model_bits, 3)),
+        ("bytes of the weights on disk", (folder / palettized.FILE).stat().st_size),
+    ]

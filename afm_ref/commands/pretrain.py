@@ -216,11 +216,11 @@ def _teacher(args, cfg, tok):
     """Return what puts the teacher's tokens beside the batches of the core stage, or None without a teacher."""
     if args.teacher is None:
         return None
-    from ..interop import hugging_face
     from ..pretraining import distillation
+    from .generate import load_model
 
-    teacher, teacher_cfg = hugging_face.load(args.teacher)
-    distillation.check_vocabularies(cfg, teacher_cfg, tok, hugging_face.load_tokenizer(args.teacher))
+    teacher, teacher_cfg, teacher_tok = load_model(args.teacher)
+    distillation.check_vocabularies(cfg, teacher_cfg, tok, teacher_tok)
 
     def teach(stage, _, batches):
         return distillation.taught(batches, teacher, teacher_cfg) if stage.name == "core" else batches

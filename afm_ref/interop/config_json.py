@@ -5,16 +5,18 @@ halves of a head. "afm_ref" is our own, for every AFMConfig that neither can exp
 pairs of neighbours, for one): its config.json holds the fields of AFMConfig under their own names.
 """
 
-import dataclasses
-import json
 import math
 from pathlib import Path
 
 from afm_ref.config import AFMConfig
+from afm_ref.text_files import read_json
+
+from .folder_config import FolderConfig, Source
 
 PALETTIZED = "afm_ref_palettized"  # the folders of interop.palettized
 QK_NORM = {"qwen3": "before_rope", "llama": None}
 ARCHITECTURES = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM", "afm_ref": "AFMForCausalLM"}
+ARCHITECTURES[PALETTIZED] = ARCHITECTURES["afm_ref"]
 DEFAULT_THETA = 10_000.0  # what transformers takes where a file names none
 DEFAULT_EPS = 1e-6
 MOST_LAYERS = 4096  # a broken number shall not make us list billions of missing tensors
@@ -25,92 +27,99 @@ READ = frozenset([
     "head_dim", "hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "num_key_value_heads",
     "rms_norm_eps", "rope_parameters", "rope_scaling", "rope_theta", "tie_word_embeddings", "vocab_size",
 ])
-# Says nothing about the logits of a forward pass: bookkeeping, initialisation, dropout in training, generation.
-HARMLESS = frozenset([
-    "_attn_implementation", "_attn_implementation_autoset", "_commit_hash", "_name_or_path", "architectures",
-    "attention_dropout", "attn_implementation", "bos_token_id", "do_sample", "dtype", "eos_token_id",
-    "finetuning_task", "id2label", "initializer_range", "label2id", "max_length", "max_position_embeddings",
-    "max_window_layers", "model_type", "num_labels", "output_attentions", "output_hidden_states", "pad_token_id",
-    "pretraining_tp", "problem_type", "return_dict", "task_specific_params", "temperature", "tokenizer_class", "top_k",
-    "top_p", "torch_dtype", "torchscript", "transformers_version", "unsloth_fixed", "unsloth_version", "use_bfloat16",
-    "use_cache",
+ROPE = frozenset([
+    "factor", "original_max_position_embeddings", "partial_rotary_factor", "rope_theta", "rope_type", "type",
 ])
-OWN_BOOKKEEPING = frozenset(["architectures", "bos_token_id", "dtype", "eos_token_id", "model_type", "pad_token_id"])
+# Written of the tensors as they are, never kept.
+OURS = frozenset(["architectures", "dtype", "model_type", "torch_dtype"])
+# Says nothing about the logits of a forward pass: bookkeeping, initialisation, training, how it is run, exports ...
+HARMLESS = OURS | frozenset([
+    "_attn_implementation", "_attn_implementation_autoset", "_attn_implementation_internal", "_commit_hash",
+    "_flash_attn_2_enabled", "_from_model_config", "_name_or_path", "_output_attentions", "attention_dropout",
+    "attn_implementation", "base_model_ep_plan", "base_model_fsdp_plan", "base_model_pp_plan", "base_model_tp_plan",
+    "bos_token_id", "cache_implementation", "chunk_size_feed_forward", "decoder_start_token_id", "eos_token_id",
+    "finetuning_task", "gradient_checkpointing", "id2label", "initializer_range", "is_composition", "is_decoder",
+    "keys_to_ignore_at_inference", "label2id", "max_position_embeddings", "max_sequence_length", "max_window_layers",
+    "model_max_length", "name_or_path", "neftune_noise_alpha", "num_labels", "output_attentions",
+    "output_hidden_states", "pad_token_id", "pretraining_tp", "problem_type", "return_dict", "sep_token_id",
+    "task_specific_params", "tf_legacy_loss", "tie_encoder_decoder", "tie_last_hidden_states", "tokenizer_class",
+    "torchscript", "transformers.js_config", "transformers_version", "unsloth_fixed", "unsloth_version", "use_bfloat16",
+    "use_cache", "use_reentrant_checkpointing", "use_return_dict", "xla_device",
+])
+# ... and what old files say of generation, which changes the choice of tokens after the logits.
+HARMLESS |= frozenset([
+    "bad_words_ids", "begin_suppress_tokens", "diversity_penalty", "do_sample", "early_stopping",
+    "encoder_no_repeat_ngram_size", "encoder_repetition_penalty", "epsilon_cutoff", "eta_cutoff",
+    "exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id", "length_penalty", "max_length",
+    "max_new_tokens", "min_length", "min_new_tokens", "min_p", "no_repeat_ngram_size", "num_beam_groups", "num_beams",
+    "num_return_sequences", "output_scores", "prefix", "remove_invalid_values", "repetition_penalty",
+    "return_dict_in_generate", "suppress_tokens", "temperature", "top_k", "top_p", "typical_p",
+])
 # fmt: on
 # Changes the maths at any other value. None always stands for "not set".
 NEUTRAL = {
+    "activation": ("silu", "swiglu"),
     "add_cross_attention": (False,),
     "attention_bias": (False,),
     "cross_attention_hidden_size": (),
     "hidden_act": ("silu",),
+    "is_causal": (True,),
     "is_encoder_decoder": (False,),
+    "is_llama_config": (True,),
     "mlp_bias": (False,),
     "partial_rotary_factor": (1.0,),
+    "per_layer_config": ({},),
     "pruned_heads": ({},),
+    "qk_layer_norms": (False,),
     "quantization": (),
     "quantization_config": (),
+    "rope_interleaved": (False,),
+    "use_bidirectional_attention": (False,),
     "use_sliding_window": (False,),
 }
 
 
-def read(path: Path) -> AFMConfig:
-    """Return the config that the file at path describes; ValueError names what is wrong and the file."""
+def read(path: Path) -> FolderConfig:
+    """Return the config that the file at path describes, and what else its folder says.
+
+    ValueError names what is wrong and the file.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: a model folder holds config.json beside model.safetensors")
+    fields = read_json(path)
     try:
-        cfg = from_fields(read_json(path))
+        cfg = from_fields(fields)
     except (ValueError, TypeError, OverflowError) as error:
-        raise ValueError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
+        raise ValueError(f"{path}: {error}") from None
     if cfg.n_layers > MOST_LAYERS:
         raise ValueError(f"{path}: {cfg.n_layers} layers; no model has more than {MOST_LAYERS}")
-    return cfg
-
-
-def read_json(path: Path) -> dict:
-    """Return the JSON object in a file; a key given twice, NaN, or anything but an object raises ValueError."""
-    try:
-        value = json.loads(path.read_bytes().decode("utf-8"), object_pairs_hook=_no_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not readable JSON ({error}): download or write it again") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} must hold a JSON object, got {type(value).__name__}")
-    return value
-
-
-def _no_duplicates(pairs):
-    names = [name for name, _ in pairs]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"keys given twice: {twice}")
-    return dict(pairs)
+    kept = {key: value for key, value in fields.items() if key in HARMLESS - OURS or key in NEUTRAL}
+    source = Source.read(path.parent, fields["model_type"], cfg.vocab_size, kept)
+    return FolderConfig(**cfg.to_dict(), source=source)
 
 
 def from_fields(fields: dict) -> AFMConfig:
     """Return the AFMConfig that a config.json's fields describe.
 
-    Every key must be one that is read, one known to leave the logits alone, or one that would change them but stands
-    at its neutral value. All others are refused by name: rope_scaling, sliding windows, biases, quantization, experts.
+    Every key must be one that is read, one known to leave the logits alone, one that would change them but stands at
+    its neutral value, or null. All others are refused by name: rope_scaling, sliding windows, biases, quantization,
+    experts.
 
     Source: transformers' Qwen3Config and LlamaConfig for names and defaults [standard]; the refusals [ours].
     Test: tests/interop/test_config_json.py::test_what_cannot_be_expressed_is_refused_by_name
     """
     kind = fields.get("model_type")
-    if kind == "afm_ref":
-        return AFMConfig.from_dict({k: v for k, v in fields.items() if k not in OWN_BOOKKEEPING})
-    if kind == PALETTIZED:
-        raise ValueError(
-            "a palettized model is loaded by afm_ref.interop.palettized.load(folder), and run by "
-            "python -m afm_ref generate --model FOLDER"
-        )
-    if not isinstance(kind, str) or kind not in QK_NORM:
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise ValueError(f"model_type {kind!r} is not supported; known are {sorted(ARCHITECTURES)}")
     _refuse_other_maths(fields)
+    if kind not in QK_NORM:
+        return AFMConfig.from_dict({k: v for k, v in fields.items() if k not in HARMLESS | set(NEUTRAL)})
     N = _integer(fields, "num_attention_heads")
     return AFMConfig(
         d_model=_integer(fields, "hidden_size"),
         n_layers=_integer(fields, "num_hidden_layers"),
         n_heads=N,
-        n_kv_heads=_integer(fields, "num_key_value_heads", default=N if kind == "llama" else None),
+        n_kv_heads=_n_kv_heads(fields, kind, N),
         head_dim=_head_dim(fields, kind),
         d_ff=_integer(fields, "intermediate_size"),
         vocab_size=_integer(fields, "vocab_size"),
@@ -127,6 +136,8 @@ def _refuse_other_maths(fields):
         value = fields.get(key)
         if value is not None and value not in allowed:
             raise ValueError(f"{key} = {value!r} is not supported; AFMConfig can only express {[*allowed, None]}")
+    if fields["model_type"] not in QK_NORM:
+        return  # AFMConfig knows its own fields
     windowed = [kind for kind in fields.get("layer_types") or [] if kind != "full_attention"]
     if windowed:
         raise ValueError(
@@ -136,7 +147,8 @@ def _refuse_other_maths(fields):
         raise ValueError(
             f"sliding_window = {fields['sliding_window']!r} is not supported: attention is over all tokens"
         )
-    unknown = sorted(set(fields) - READ - HARMLESS - set(NEUTRAL) - {"layer_types", "sliding_window"})
+    known = READ | HARMLESS | set(NEUTRAL) | {"layer_types", "sliding_window"}
+    unknown = sorted(key for key, value in fields.items() if key not in known and value is not None)
     if unknown:
         raise ValueError(
             f"unknown keys {unknown}, any of which could change the maths: remove from the file those that do not"
@@ -152,20 +164,30 @@ def _rope_theta(fields):
             continue
         if not isinstance(rope, dict):
             raise ValueError(f"{key} must be an object, got {rope!r}")
+        rope = {name: value for name, value in rope.items() if value is not None}
         kind = rope.get("rope_type", rope.get("type", "default"))
-        if kind != "default":
+        if kind != "default" and not (kind == "linear" and rope.get("factor") == 1.0):
             raise ValueError(f"{key} with rope_type {kind!r} is not supported: only plain RoPE ('default') is")
-        if rope.get("partial_rotary_factor", 1.0) not in (1.0, None):
-            raise ValueError(f"{key} with partial_rotary_factor {rope['partial_rotary_factor']!r} is not supported")
-        unknown = sorted(set(rope) - {"rope_type", "type", "rope_theta", "partial_rotary_factor"})
+        for name in ("partial_rotary_factor", "factor"):  # of the channels, and of positions
+            if rope.get(name, 1.0) != 1.0:
+                raise ValueError(f"{key} with {name} {rope[name]!r} is not supported, only 1.0 is")
+        unknown = sorted(set(rope) - ROPE)
         if unknown:
             raise ValueError(f"{key} has unknown keys {unknown}; known are rope_type 'default' and rope_theta")
         thetas[key] = _number(rope, "rope_theta", None)
     thetas["rope_theta"] = _number(fields, "rope_theta", None)
     named = {key: theta for key, theta in thetas.items() if theta is not None}
+    if fields.get("rope_scaling") and not named.keys() & {"rope_scaling", "rope_theta"}:
+        named["rope_scaling"] = DEFAULT_THETA  # transformers reads it in place of rope_parameters
     if len(set(named.values())) > 1:
         raise ValueError(f"the RoPE base is given twice and differs: {named}")
     return next(iter(named.values()), DEFAULT_THETA)
+
+
+def _n_kv_heads(fields, kind, N):
+    """Return K, as many as query heads if it is null; a Qwen3 that does not name it at all is refused."""
+    missing = kind == "qwen3" and "num_key_value_heads" not in fields
+    return _integer(fields, "num_key_value_heads", default=None if missing else N)
 
 
 def _head_dim(fields, kind):
@@ -212,22 +234,27 @@ def model_type(cfg: AFMConfig) -> str:
     return "afm_ref"
 
 
-def to_fields(cfg: AFMConfig, dtype: str, token_ids: dict) -> dict:
-    """Return the fields of a config.json for cfg, with weights of that dtype: what transformers 4 and 5 both read."""
+def to_fields(cfg: AFMConfig, dtype: str, kept: dict) -> dict:
+    """Return the fields of a config.json for cfg, with weights of that dtype: what transformers 4 and 5 both read.
+
+    kept: `folder_config.written`'s; what is the model's own goes before them.
+    """
     kind = model_type(cfg)
-    shared = {"architectures": [ARCHITECTURES[kind]], "model_type": kind, "dtype": dtype, **token_ids}
+    own = {"architectures": [ARCHITECTURES[kind]], "model_type": kind, "dtype": dtype}
     if kind == "afm_ref":
-        return shared | dataclasses.asdict(cfg)
+        return kept | own | cfg.to_dict()
+    # Our models have no longest context; readers of this format want one.
+    usual = {"attention_dropout": 0.0, "max_position_embeddings": 4096, "use_cache": True}
     return (
-        shared
+        usual
+        | kept
+        | own
         | {
             "attention_bias": False,
-            "attention_dropout": 0.0,
             "head_dim": cfg.head_dim,
             "hidden_act": "silu",
             "hidden_size": cfg.d_model,
             "intermediate_size": cfg.d_ff,
-            "max_position_embeddings": 4096,  # our models have no limit; readers of this format want one
             "num_attention_heads": cfg.n_heads,
             "num_hidden_layers": cfg.n_layers,
             "num_key_value_heads": cfg.n_kv_heads,
@@ -236,7 +263,6 @@ def to_fields(cfg: AFMConfig, dtype: str, token_ids: dict) -> dict:
             "rope_theta": float(cfg.rope_theta),
             "tie_word_embeddings": cfg.tie_embeddings,
             "torch_dtype": dtype,
-            "use_cache": True,
             "vocab_size": cfg.vocab_size,
         }
         | ({"mlp_bias": False} if kind == "llama" else {"use_sliding_window": False})

@@ -11,9 +11,10 @@ import numpy as np
 
 from afm_ref.config import AFMConfig, matrix_shapes
 from afm_ref.data import tokenizer as own_tokenizer
+from afm_ref.text_files import read_text
 from afm_ref.transformer import Layer, Params, ungroup
 
-from . import config_json, tensor_files
+from . import config_json, folder_config, tensor_files
 from .foreign_tokenizer import ForeignTokenizer
 
 EMBED, FINAL_NORM, UNEMBED = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
@@ -59,13 +60,19 @@ def load(folder: str | os.PathLike, dtype="float32") -> tuple[Params, AFMConfig]
 
     The files may hold float64, float32, float16 or bfloat16; they arrive as `dtype`. Reads model.safetensors, or the
     shards of model.safetensors.index.json. Raises FileNotFoundError without a folder or its files, and ValueError that
-    names the file and the key or tensor for everything that cannot be used as it is.
+    names the file and the key or tensor for everything that cannot be used as it is. The config carries what else the
+    folder says, such as the id that ends a text and the chat template; `save` writes it again.
 
     Source: the safetensors format; transformers' file names and keys [standard].
     Test: tests/interop/test_golden.py::test_logits_equal_golden
     """
     folder = _existing(folder)
     cfg = config_json.read(folder / "config.json")
+    if cfg.source.model_type == config_json.PALETTIZED:
+        raise ValueError(
+            f"{folder / 'config.json'}: a palettized model is loaded by afm_ref.interop.palettized.load(folder), and "
+            "run by python -m afm_ref generate --model FOLDER"
+        )
     shapes = tensor_shapes(cfg)
     optional = {UNEMBED: shapes[EMBED]} if cfg.tie_embeddings else {}
     tensors = tensor_files.read(folder, shapes, optional, dtype)
@@ -88,29 +95,28 @@ def save(folder: str | os.PathLike, params: Params, cfg: AFMConfig, dtype=None, 
     (An interleaved model without qk-norm becomes a Llama with `rope_layout.permute_rope_layout`.)
 
     dtype: float64, float32, float16 or bfloat16; by default each tensor keeps its own. tokenizer: anything with
-    `.save(path)` and `.vocab_size`. Layers may be stacked; weights that are no plain arrays raise ValueError, as do
-    wrong shapes, NaN, and values that overflow the dtype. Nothing in the folder changes unless all could be written.
+    `.save(path)` and `.vocab_size`. A config that `load` returned brings the tokenizer of its folder along, its token
+    ids, chat template and settings of generation, which stay behind if another tokenizer is given. Layers may be
+    stacked; weights that are no plain arrays raise ValueError, as do wrong shapes, NaN, and values that overflow the
+    dtype. Nothing in the folder changes unless all could be written.
 
     Source: transformers' file names and keys [standard]; model_type "afm_ref" [ours].
     Test: tests/oracles/test_hugging_face.py::test_transformers_reads_what_we_save
     """
-    folder = Path(folder)
+    tensor_files.write_together(Path(folder), writers(Path(folder), params, cfg, dtype, tokenizer))
+
+
+def writers(folder: Path, params: Params, cfg: AFMConfig, dtype=None, tokenizer=None) -> dict:
+    """Return what `save` writes as {file name: writer}, config.json last, after refusing what it refuses."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; save needs the name of a folder")
     if (folder / tensor_files.INDEX).exists():
         raise ValueError(f"{folder} holds another model, in shards: choose another folder or remove that one")
     tensors = _checked(_named(params, cfg), cfg, dtype)
-    if tokenizer is not None and tokenizer.vocab_size > cfg.vocab_size:
-        raise ValueError(
-            f"the tokenizer has {tokenizer.vocab_size} ids, but the model's vocab_size is {cfg.vocab_size}"
-        )
-    fields = config_json.to_fields(cfg, tensors[EMBED].dtype.name, _token_ids(tokenizer))
-    writers = {tensor_files.SINGLE: tensor_files.tensor_writer(tensors)}
-    if tokenizer is not None:
-        writers["tokenizer.json"] = tokenizer.save
-        # Without it transformers would rebuild the tokenizer by the model's type instead of reading the file.
-        writers["tokenizer_config.json"] = tensor_files.json_writer({"tokenizer_class": "PreTrainedTokenizerFast"})
-    tensor_files.write_together(folder, writers | {"config.json": tensor_files.json_writer(fields)})
+    kept, files = folder_config.written(folder, cfg, tokenizer)
+    fields = config_json.to_fields(cfg, tensors[EMBED].dtype.name, kept)
+    weights = {tensor_files.SINGLE: tensor_files.tensor_writer(tensors)}
+    return weights | files | {"config.json": tensor_files.json_writer(fields)}
 
 
 def load_tokenizer(folder: str | os.PathLike):
@@ -120,8 +126,8 @@ def load_tokenizer(folder: str | os.PathLike):
         raise FileNotFoundError(
             f"{path} does not exist: only tokenizer.json is read, not tokenizer.model or vocab.json"
         )
+    text = read_text(path)
     try:
-        text = path.read_bytes().decode("utf-8")
         try:
             return own_tokenizer.Tokenizer(text)
         except ValueError:
@@ -135,12 +141,6 @@ def _existing(folder):
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder; nothing is downloaded here: give a local model folder")
     return folder
-
-
-def _token_ids(tokenizer):
-    own = isinstance(tokenizer, own_tokenizer.Tokenizer)
-    ids = {"bos": own_tokenizer.BOS, "eos": own_tokenizer.EOS, "pad": own_tokenizer.PAD}
-    return {f"{name}_token_id": value if own else None for name, value in ids.items()}
 
 
 def _named(params, cfg):

@@ -13,7 +13,7 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from afm_ref.config import AFMConfig
 from afm_ref.quantization import Int8, Palettized, packing
 from afm_ref.transformer import Layer, Params, ungroup
 
-from . import config_json, hugging_face, tensor_files
+from . import config_json, folder_config, hugging_face, tensor_files
 
 FILE = "palettized.safetensors"
 FORMAT = "afm_ref.palettized.1"
@@ -72,18 +72,14 @@ class Contents(NamedTuple):
 def save(folder: str | os.PathLike, params: Params, cfg: AFMConfig, tokenizer=None) -> None:
     """Write the folder of a quantized model; nothing in it changes unless all could be written.
 
-    tokenizer: anything with `.save(path)` and `.vocab_size`. Raises ValueError for weights that are not quantized, or
+    tokenizer: as in `hugging_face.save`. Raises ValueError for weights that are not quantized, or
     have an adapter, or do not fit cfg, and for a folder that holds another model.
 
     Source: the safetensors format [standard]; names and metadata [ours].
     Test: tests/interop/test_palettized.py::test_what_is_saved_is_loaded
     """
-    contents, writers = contents_of(params, cfg), {}
-    if tokenizer is not None:
-        if tokenizer.vocab_size > cfg.vocab_size:
-            raise ValueError(f"the tokenizer has {tokenizer.vocab_size} ids, vocab_size is {cfg.vocab_size}")
-        writers["tokenizer.json"] = tokenizer.save
-    write(folder, contents, (part for name, w in _named(params).items() for part in parts(name, w).items()), writers)
+    arrays = (part for name, w in _named(params).items() for part in parts(name, w).items())
+    write(folder, contents_of(params, cfg), arrays, tokenizer)
 
 
 def load(folder: str | os.PathLike) -> tuple[Params, AFMConfig]:
@@ -179,18 +175,18 @@ def parts(name: str, w) -> dict[str, np.ndarray]:
     return {f"{name}.{part}": np.asarray(getattr(w, part)) for part in PARTS[type(w)]}
 
 
-def write(
-    folder, contents: Contents, arrays: Iterable[tuple[str, np.ndarray]], writers: Mapping[str, Callable]
-) -> None:
-    """Write the folder: the tensors in whatever order they come, further files by their writers; all or nothing.
+def write(folder, contents: Contents, arrays: Iterable[tuple[str, np.ndarray]], tokenizer=None) -> None:
+    """Write the folder: the tensors in whatever order they come, and what belongs beside them; all or nothing.
 
     arrays: (name, array) of every tensor; only one need be in memory at a time.
     """
     folder = Path(folder)
     check_target(folder)
-    fields = {"model_type": config_json.PALETTIZED} | contents.cfg.to_dict()
+    kept, files = folder_config.written(folder, contents.cfg, tokenizer)
+    kept = {name: value for name, value in kept.items() if value is not None}
+    fields = kept | {"model_type": config_json.PALETTIZED} | contents.cfg.to_dict()
     first = {FILE: lambda path: _write_tensors(path, contents, arrays)}
-    tensor_files.write_together(folder, first | dict(writers) | {"config.json": tensor_files.json_writer(fields)})
+    tensor_files.write_together(folder, first | files | {"config.json": tensor_files.json_writer(fields)})
 
 
 def check_target(folder: Path) -> None:
@@ -223,15 +219,9 @@ def _read_config(folder):
     path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: a palettized model is a folder with config.json and {FILE}")
-    fields = config_json.read_json(path)
-    if fields.pop("model_type", None) != config_json.PALETTIZED:
+    cfg = config_json.read(path)
+    if cfg.source.model_type != config_json.PALETTIZED:
         raise ValueError(f"{path} is of no palettized model: hugging_face.load loads others")
-    try:
-        cfg = AFMConfig.from_dict(fields)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from None
-    if cfg.n_layers > config_json.MOST_LAYERS:
-        raise ValueError(f"{path}: {cfg.n_layers} layers; no model has more than {config_json.MOST_LAYERS}")
     return cfg
 
 

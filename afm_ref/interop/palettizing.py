@@ -5,23 +5,20 @@ palettize_folder("my_model", "my_model_small", average_bits=3.5)
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from afm_ref.config import AFMConfig
 from afm_ref.quantization import allocate, int8, palettize, weight_counts
 from afm_ref.quantization.palettize import ROWS_PER_TABLE, checked_matrix
+from afm_ref.text_files import read_json
 
-from . import config_json, hugging_face, palettized, tensor_files
+from . import config_json, folder_config, hugging_face, palettized, tensor_files
 
 FEW, MANY = 2, 4  # the widths that are mixed
 NEAR = 0.01  # of the average asked for
 SAMPLED_TABLES = 32  # as many tables of a matrix tell its error
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 def palettize_folder(
@@ -52,6 +49,7 @@ def palettize_folder(
     if isinstance(rows_per_table, bool) or rows_per_table < 1:
         raise ValueError(f"rows_per_table must be at least 1, got {rows_per_table!r}")
     checkpoint = Checkpoint(source)
+    folder_config.written(target, checkpoint.cfg)  # refused now, not after the work
     weights = weight_counts(checkpoint.cfg)
     if average_bits in (FEW, MANY):
         bits = dict.fromkeys(weights, int(average_bits))
@@ -60,8 +58,7 @@ def palettize_folder(
         bits = bits_near(costs, weights, average_bits)
     packed = {hugging_face.layer_tensor(i, field): (b, rows_per_table) for (field, i), b in bits.items()}
     contents = palettized.planned(checkpoint.cfg, packed)
-    copies = {name: partial(shutil.copyfile, source / name) for name in TOKENIZER_FILES if (source / name).is_file()}
-    palettized.write(target, contents, _packed_arrays(checkpoint, contents, progress), copies)
+    palettized.write(target, contents, _packed_arrays(checkpoint, contents, progress))
     return bits
 
 
@@ -89,7 +86,12 @@ class Checkpoint:
     def __init__(self, folder: Path):
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder} is not a folder; nothing is downloaded here: give a local model folder")
-        self.cfg: AFMConfig = config_json.read(folder / "config.json")
+        self.cfg = config_json.read(folder / "config.json")
+        if self.cfg.source.model_type == config_json.PALETTIZED:
+            raise ValueError(
+                f"{folder} is palettized already, and its weights of before are not in it: give the folder that it was "
+                "made of"
+            )
         self.shapes = hugging_face.tensor_shapes(self.cfg)
         head = {hugging_face.UNEMBED: self.shapes[hugging_face.EMBED]} if self.cfg.tie_embeddings else {}
         self.where = tensor_files.locate(folder, self.shapes, head)
@@ -138,7 +140,7 @@ def read_costs(path: str | os.PathLike) -> dict:
     Test: tests/interop/test_palettizing.py::test_costs_from_a_file_choose_the_bits
     """
     costs = {}
-    for name, entry in config_json.read_json(Path(path)).items():
+    for name, entry in read_json(path).items():
         match name.split("."):
             case ["layers", number, matrix] if number.isdecimal() and isinstance(entry, dict):
                 try:

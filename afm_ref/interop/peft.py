@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from afm_ref.lora.adapter import TARGETS, LoRA, collect, map_matrices
+from afm_ref.text_files import read_json
 from afm_ref.transformer import Params, ungroup
 
 from . import tensor_files
-from .config_json import read_json
 from .hugging_face import LAYER_NAMES, layer_tensor
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
@@ -34,6 +34,8 @@ HARMLESS = frozenset([
     "qalora_group_size", "revision", "runtime_config", "target_modules", "task_type",
 ])
 # fmt: on
+KEPT = ("auto_mapping", "base_model_name_or_path", "lora_dropout", "revision", "task_type")  # where a source is named
+OF_THE_BASE = ("base_model_name_or_path", "revision")
 # Changes the maths at any other value. None and what is empty always stand for "not set".
 NEUTRAL = {"bias": "none", "fan_in_fan_out": False, "lora_bias": False, "use_dora": False, "use_qalora": False}
 # These starts leave W0 as it is; the others (PiSSA, OLoRA, ...) change it, and their files need that other base.
@@ -77,11 +79,12 @@ def load(folder: str | os.PathLike, params: Params, dtype="float32") -> Params:
     return map_matrices(params, beside)
 
 
-def save(folder: str | os.PathLike, params: Params, dtype=None, base_model: str = "") -> None:
+def save(folder: str | os.PathLike, params: Params, dtype=None, base_model: str = "", source=None) -> None:
     """Write the adapters of params as a PEFT folder; the base is not written.
 
     dtype: float32, float16 or bfloat16; by default each tensor keeps its own. base_model: the name or folder of the
-    base, which PEFT's AutoPeftModel looks up. Raises ValueError without adapters, for several ranks or scales, and
+    base, which PEFT's AutoPeftModel looks up. source: the folder that the adapter was loaded from, whose base, task and
+    dropout are written again. Raises ValueError without adapters, for several ranks or scales, and
     for values that are not finite. Nothing in the folder changes unless all could be written.
 
     Source: PEFT's save_pretrained [standard].
@@ -89,6 +92,7 @@ def save(folder: str | os.PathLike, params: Params, dtype=None, base_model: str 
     """
     layers = ungroup(params.layers)
     loras = collect(params._replace(layers=layers))
+    said = {} if source is None else read_json(Path(source) / CONFIG)
     kinds = {(w.rank, w.scale) for w in loras.values()}
     if len(kinds) != 1:
         raise ValueError(f"PEFT's format has one rank and scale for all; found (rank, scale) {sorted(kinds)}")
@@ -114,6 +118,7 @@ def save(folder: str | os.PathLike, params: Params, dtype=None, base_model: str 
         "use_dora": False,
         "use_rslora": False,
     }
+    fields |= {name: said[name] for name in KEPT if name in said and not (base_model and name in OF_THE_BASE)}
     writers = {TENSORS: tensor_files.tensor_writer(tensors), CONFIG: tensor_files.json_writer(fields)}
     tensor_files.write_together(Path(folder), writers)
 

@@ -13,17 +13,18 @@ HEADS = "heads.safetensors"
 
 
 def save(folder: str | os.PathLike, model: RewardModel, cfg: AFMConfig) -> None:
-    """Write a reward model: `hugging_face.save` of its language model, then heads.safetensors.
+    """Write a reward model: what `hugging_face.save` writes of its language model, and heads.safetensors.
 
-    The heads come last: a folder that lacks them was not written to the end, and `load` refuses it.
+    Nothing in the folder changes unless all could be written. The heads come last: a folder that lacks them was not
+    written to the end, and `load` refuses it.
 
     Source: safetensors [standard]; the names of the heads [ours].
     Test: tests/interop/test_reward_files.py::test_what_is_written_is_read
     """
     folder = Path(folder)
-    hugging_face.save(folder, model.params, cfg)
+    writers = hugging_face.writers(folder, model.params, cfg)
     heads = {name: np.asarray(value) for name, value in model._asdict().items() if name != "params"}
-    tensor_files.write_together(folder, {HEADS: tensor_files.tensor_writer(heads)})
+    tensor_files.write_together(folder, writers | {HEADS: tensor_files.tensor_writer(heads)})
 
 
 def load(folder: str | os.PathLike) -> tuple[RewardModel, AFMConfig]:

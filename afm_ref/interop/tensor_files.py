@@ -9,7 +9,7 @@ import ml_dtypes  # noqa: F401 - comes with JAX, and teaches NumPy the name "bfl
 import numpy as np
 
 from .. import atomic
-from .config_json import read_json
+from ..text_files import read_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}

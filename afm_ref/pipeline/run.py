@@ -18,8 +18,9 @@ import numpy as np
 from .. import atomic
 from ..checkpoints import difference
 from ..data.packing import batch_of, batches
-from ..interop import config_json, hugging_face, palettized
+from ..interop import hugging_face, palettized
 from ..lora import files
+from ..text_files import read_json
 from . import text
 from .bench import Bench
 from .measuring import Measures, shown
@@ -140,4 +141,4 @@ def write(path: Path, fields):
 
 def read(path: Path):
     """Return what is in a JSON file."""
-    return config_json.read_json(path)
+    return read_json(path)

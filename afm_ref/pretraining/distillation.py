@@ -78,8 +78,8 @@ def top_tokens(teacher: Params, batch: Batch, cfg: AFMConfig) -> Int[Array, "B T
     Source: TR24 section 3.2 (top-1 label of the teacher) [confirmed].
     Test: tests/pretraining/test_distillation.py::test_top_tokens_equal_the_argmax_of_all_logits
     """
-    teacher = jax.tree.map(stop_gradient, teacher)
     x, _ = hidden(teacher, batch.tokens, cfg, attend=Causal(batch.documents))
+    x = stop_gradient(x)  # argmax has no gradient either, so none reaches the output head
     if isinstance(x, np.ndarray):
         return np.stack([logits(teacher, row).argmax(axis=-1) for row in x])
     return jax.lax.map(lambda row: logits(teacher, row).argmax(axis=-1), x)

@@ -31,6 +31,82 @@ def test_a_published_qwen3_config():
     )  # fmt: skip
 
 
+# The fields of a published file (SmolLM2-135M-Instruct's), with keys of two exporters.
+SMOLLM2 = {
+    "architectures": ["LlamaForCausalLM"], "attention_bias": False, "attention_dropout": 0.0, "bos_token_id": 1,
+    "eos_token_id": 2, "hidden_act": "silu", "hidden_size": 576, "initializer_range": 0.041666666666666664,
+    "intermediate_size": 1536, "is_llama_config": True, "max_position_embeddings": 8192, "mlp_bias": False,
+    "model_type": "llama", "num_attention_heads": 9, "num_hidden_layers": 30, "num_key_value_heads": 3,
+    "pad_token_id": 2, "pretraining_tp": 1, "rms_norm_eps": 1e-05, "rope_interleaved": False, "rope_scaling": None,
+    "rope_theta": 100000, "tie_word_embeddings": True, "torch_dtype": "bfloat16",
+    "transformers.js_config": {"dtype": "q4", "kv_cache_dtype": {"q4f16": "float16", "fp16": "float16"}},
+    "transformers_version": "4.42.3", "use_cache": True, "vocab_size": 49152,
+}  # fmt: skip
+
+
+def test_a_published_llama_config():
+    assert config_json.from_fields(SMOLLM2) == AFMConfig(
+        d_model=576, n_layers=30, n_heads=9, n_kv_heads=3, head_dim=64, d_ff=1536, vocab_size=49152,
+        rope_theta=1e5, norm_eps=1e-5, qk_norm=None, rope_layout="half_split", tie_embeddings=True,
+    )  # fmt: skip
+
+
+# (a value that says what AFMConfig is anyway, a value that says something else)
+SAYS = {
+    "activation": ("swiglu", "gelu"),
+    "add_cross_attention": (False, True),
+    "is_causal": (True, False),
+    "is_encoder_decoder": (False, True),
+    "is_llama_config": (True, False),
+    "partial_rotary_factor": (1.0, 0.25),
+    "per_layer_config": ({}, {"0": {"hidden_act": "gelu"}}),
+    "qk_layer_norms": (False, True),
+    "rope_interleaved": (False, True),
+    "rope_scaling": ({"type": "linear", "factor": 1.0}, {"type": "linear", "factor": 2.0}),
+    "use_bidirectional_attention": (False, True),
+    "use_sliding_window": (False, True),
+}
+
+
+@pytest.mark.parametrize("kind", [LLAMA, QWEN3], ids=["llama", "qwen3"])
+@pytest.mark.parametrize("key", sorted(SAYS))
+def test_the_value_of_a_key_decides_and_not_its_name(kind, key):
+    neutral, other = SAYS[key]
+    assert config_json.from_fields(config_fields(kind) | {key: neutral}) == kind
+    with pytest.raises(ValueError, match=key):
+        config_json.from_fields(config_fields(kind) | {key: other})
+
+
+SAYS_NOTHING = {
+    "_flash_attn_2_enabled": True, "max_sequence_length": 2048, "model_max_length": 2048, "is_decoder": True,
+    "chunk_size_feed_forward": 4, "tf_legacy_loss": True, "tie_encoder_decoder": True, "gradient_checkpointing": True,
+    "unsloth_fixed": True, "unsloth_version": "2025.1", "neftune_noise_alpha": 5.0, "_attn_implementation": "sdpa",
+    "base_model_tp_plan": {"layers.*.mlp.up_proj": "colwise"}, "sep_token_id": 3, "repetition_penalty": 1.5,
+    "no_repeat_ngram_size": 3, "suppress_tokens": [4], "begin_suppress_tokens": [5], "bad_words_ids": [[6]],
+    "forced_eos_token_id": 2, "min_length": 5, "num_beams": 4, "typical_p": 0.9, "prefix": "x", "output_scores": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", sorted(SAYS_NOTHING))
+def test_keys_that_leave_the_logits_alone_are_passed_over(key):
+    assert config_json.from_fields(config_fields(LLAMA) | {key: SAYS_NOTHING[key]}) == LLAMA
+
+
+@pytest.mark.parametrize("kind", [LLAMA, QWEN3], ids=["llama", "qwen3"])
+def test_a_key_that_is_null_is_not_set(kind):
+    unset = ("num_experts", "auto_map", "final_logit_softcapping", "a_key_of_tomorrow", "quantization_config",
+             "rope_scaling", "rope_interleaved", "layer_types", "sliding_window", "head_dim_v")  # fmt: skip
+    assert config_json.from_fields(config_fields(kind) | dict.fromkeys(unset)) == kind
+    rope = {"rope_theta": kind.rope_theta, "rope_type": "default", "factor": None, "beta_fast": None}
+    assert config_json.from_fields(config_fields(kind) | {"rope_parameters": rope}) == kind
+
+
+@pytest.mark.parametrize("kind", [LLAMA, QWEN3], ids=["llama", "qwen3"])
+def test_key_heads_that_are_null_are_as_many_as_query_heads(kind):
+    cfg = config_json.from_fields(config_fields(kind) | {"num_key_value_heads": None})
+    assert cfg == dataclasses.replace(kind, n_kv_heads=kind.n_heads)
+
+
 def test_defaults_of_missing_keys_are_those_of_transformers():
     optional = ("head_dim", "num_key_value_heads", "rms_norm_eps", "rope_theta", "tie_word_embeddings")
     fields = {k: v for k, v in config_fields(LLAMA).items() if k not in optional}
@@ -102,6 +178,15 @@ def test_a_part_of_rope_is_refused():
 def test_two_different_rope_bases_are_refused():
     with pytest.raises(ValueError, match="given twice"):
         config_json.from_fields(config_fields(QWEN3) | {"rope_parameters": {"rope_theta": 7.0}})
+
+
+def test_rope_scaling_without_a_base_has_the_usual_one():
+    """transformers takes it in place of rope_parameters, whose base is then unheard."""
+    fields = config_fields(LLAMA) | {"rope_theta": None, "rope_scaling": {"type": "linear", "factor": 1.0}}
+    assert config_json.from_fields(fields).rope_theta == 1e4
+    assert config_json.from_fields(fields | {"rope_parameters": {"rope_theta": 1e4}}).rope_theta == 1e4
+    with pytest.raises(ValueError, match="given twice"):
+        config_json.from_fields(fields | {"rope_parameters": {"rope_theta": 5e5}})
 
 
 @pytest.mark.parametrize("key", ["hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"])

@@ -58,6 +58,25 @@ def test_every_float_dtype_arrives_as_float32(tmp_path, qwen3, kind, rounded):
     assert same_weights(hugging_face.load(tmp_path)[0], map_weights(rounded, params))
 
 
+def test_json_with_a_byte_order_mark_is_read(tmp_path, qwen3):
+    params, tensors = qwen3
+    write_folder(tmp_path, QWEN3, tensors, shards=halves(tensors))
+    for path in tmp_path.glob("*.json"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    loaded, cfg = hugging_face.load(tmp_path)
+    assert cfg == QWEN3 and same_weights(loaded, params)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_json_in_another_encoding_is_named(tmp_path, qwen3, name, encoding):
+    write_folder(tmp_path, QWEN3, qwen3[1], shards=halves(qwen3[1]))
+    fields = json.loads((tmp_path / name).read_text()) | {"_name_or_path": "Müller"}
+    (tmp_path / name).write_text(json.dumps(fields, ensure_ascii=False), encoding=encoding)
+    with pytest.raises(ValueError, match=rf"{name}.*UTF-8"):
+        hugging_face.load(tmp_path)
+
+
 def test_another_dtype_can_be_asked_for(tmp_path, qwen3):
     params, tensors = qwen3
     write_folder(tmp_path, QWEN3, tensors)

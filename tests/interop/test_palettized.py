@@ -83,7 +83,7 @@ def test_loading_makes_no_matrix_of_floats(tmp_path):
     packed = {hugging_face.layer_tensor(i, name): (2, 16) for i in range(2) for name in MATRICES}
     contents = palettized.planned(cfg, packed)
     zeros = ((name, np.zeros(shape, dtype)) for name, (dtype, shape) in contents.tensors.items())
-    palettized.write(tmp_path, contents, zeros, {})
+    palettized.write(tmp_path, contents, zeros)
     palettized.load(tmp_path)  # imports
     tracemalloc.start()
     params, _ = palettized.load(tmp_path)

@@ -6,6 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from afm_ref import __main__ as command_line
 from afm_ref import assets, lora, transformer
@@ -112,7 +113,7 @@ def test_costs_from_a_file_choose_the_bits(tmp_path):
     write_folder(tmp_path / "source", QWEN3, named_tensors(random_params(QWEN3)))
     entries = {f"layers.{i}.{name}": {"2": float(i == 0), "4": 0.0} for name in MATRICES for i in (0, 1)}
     path = tmp_path / "costs.json"
-    path.write_text(json.dumps(entries))
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(entries).encode())  # as some editors write it
     costs = palettizing.read_costs(path)
     bits = palettizing.palettize_folder(tmp_path / "source", tmp_path / "out", 3, costs=costs, progress=False)
     assert bits == {(name, i): (4, 2)[i] for name in MATRICES for i in (0, 1)}
@@ -171,3 +172,37 @@ def test_what_is_wrong_is_one_line(tmp_path, capsys):
     assert command_line.main(["palettize", "--bits", "5", "--out", str(tmp_path / "x")]) == 2
     err = capsys.readouterr().err
     assert "average_bits is 5.0: give 2 to 4" in err and err.count("\n") == 1 and not (tmp_path / "x").exists()
+
+
+def test_what_is_palettized_already_is_refused_by_name(tmp_path, capsys):
+    write_folder(tmp_path / "source", LLAMA, named_tensors(random_params(LLAMA)))
+    palettizing.palettize_folder(tmp_path / "source", tmp_path / "small", 2, progress=False)
+    assert command_line.main(["palettize", str(tmp_path / "small"), "--out", str(tmp_path / "smaller")]) == 2
+    err = capsys.readouterr().err
+    assert "small is palettized already" in err and "give the folder that it was made of" in err
+    assert err.count("\n") == 1 and not (tmp_path / "smaller").exists()
+
+
+@pytest.mark.parametrize("option", [[], ["--model"]], ids=["folder", "--model"])
+def test_info_tells_what_a_folder_holds(tmp_path, capsys, option):
+    """Shape, parameters, and bits and bytes on disk, of a plain folder in shards and of a palettized one."""
+    tensors = {name: ("F16", w) for name, w in named_tensors(random_params(LLAMA)).items()}
+    names = sorted(tensors)
+    shards = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    write_folder(tmp_path / "source", LLAMA, tensors, shards)
+    palettizing.palettize_folder(tmp_path / "source", tmp_path / "small", 4, progress=False)
+    told = []
+    for name in ("source", "small"):
+        assert command_line.main(["info", *option, str(tmp_path / name)]) == 0
+        lines = [line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line]
+        told.append({name: value.replace(",", "") for name, value in lines})
+    for about in told:
+        assert (about["d_model"], about["n_layers"], about["qk_norm"]) == ("12", "2", "None")
+        assert int(about["parameters, total"]) == sum(w.size for _, w in tensors.values())
+    plain, small = told
+    source_bytes = sum((tmp_path / "source" / name).stat().st_size for name in shards)
+    assert int(plain["bytes of the weights on disk"]) == source_bytes
+    on_disk = (tmp_path / "small" / "palettized.safetensors").stat().st_size
+    assert int(small["bytes of the weights on disk"]) == on_disk and small["bits per projection weight"] == "4.0"
+    stored = sum(w.nbytes for w in load_file(tmp_path / "small" / "palettized.safetensors").values())
+    assert float(small["bits per parameter"]) == pytest.approx(8 * stored / int(small["parameters, total"]), abs=6e-4)

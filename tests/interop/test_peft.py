@@ -97,6 +97,21 @@ def test_the_names_in_the_file_are_pefts(tmp_path, qwen3):
     assert sorted(fields["target_modules"]) == sorted(golden["target_modules"])
 
 
+def test_what_a_source_says_of_base_and_task_is_kept(tmp_path, folder, qwen3):
+    said = dict(base_model_name_or_path="some/base", revision="v2", task_type="SEQ_CLS", lora_dropout=0.1)
+    change(folder, **said, layers_to_transform=[0, 1], r=3)
+    params = peft.load(folder, qwen3[0])
+    peft.save(tmp_path / "out", params, source=folder)
+    fields = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert {name: fields[name] for name in said} == said and "layers_to_transform" not in fields
+    peft.save(tmp_path / "out", params, base_model="another/base", source=folder)
+    fields = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert fields["base_model_name_or_path"] == "another/base" and "revision" not in fields
+    assert fields["task_type"] == "SEQ_CLS"
+    peft.save(folder, params, source=folder)  # in place
+    assert collect(peft.load(folder, qwen3[0])).keys() == collect(params).keys()
+
+
 @pytest.mark.parametrize(
     "fields, why",
     [
@@ -133,6 +148,12 @@ def test_what_is_not_supported_is_refused_by_name(folder, qwen3, fields, why):
 def test_bookkeeping_is_not_refused(folder, qwen3):
     change(folder, base_model_name_or_path="x", revision="main", lora_dropout=0.1, task_type="FEATURE_EXTRACTION",
            init_lora_weights="gaussian", layers_to_transform=[0, 1], inference_mode=False)  # fmt: skip
+    assert len(collect(peft.load(folder, qwen3[0]))) == 14
+
+
+def test_a_byte_order_mark_is_not_refused(folder, qwen3):
+    path = folder / "adapter_config.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert len(collect(peft.load(folder, qwen3[0]))) == 14
 
 

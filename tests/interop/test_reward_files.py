@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from afm_ref.config import AFMConfig
-from afm_ref.interop import reward_files
+from afm_ref.interop import reward_files, tensor_files
 from afm_ref.post_training import reward_model
 from afm_ref.transformer import init
 
@@ -23,6 +23,21 @@ def test_what_is_written_is_read(tmp_path, model):
     found, cfg = reward_files.load(tmp_path / "reward")
     assert cfg == CFG
     jax.tree.map(np.testing.assert_array_equal, found, jax.tree.map(np.asarray, model))
+
+
+def test_a_full_disk_at_the_heads_leaves_the_whole_folder_as_it_was(tmp_path, model, monkeypatch):
+    folder = tmp_path / "reward"
+    reward_files.save(folder, model, CFG)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    whole = tensor_files.tensor_writer
+
+    def full(path):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(tensor_files, "tensor_writer", lambda tensors: full if "b_out" in tensors else whole(tensors))
+    with pytest.raises(OSError, match="no space left"):
+        reward_files.save(folder, reward_model.init_reward_model(init(CFG, 5), CFG, 4), CFG)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 @pytest.mark.parametrize("missing", ["heads.safetensors", "config.json", "model.safetensors"])

@@ -108,6 +108,18 @@ def test_both_kinds_travel_with_a_model(tmp_path, foreign):
         hugging_face.load(tmp_path)
 
 
+def test_a_byte_order_mark_is_no_part_of_a_tokenizer(tmp_path):
+    ours = own.train(["the cat and the hat, the mat " * 20], vocab_size=370)
+    ours.save(tmp_path / "tokenizer.json")
+    path = tmp_path / "tokenizer.json"
+    for kind, text in ((own.Tokenizer, path.read_text(encoding="utf-8")), (ForeignTokenizer, byte_level_json())):
+        path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+        assert type(hugging_face.load_tokenizer(tmp_path)) is kind
+    path.write_bytes(byte_level_json().encode("utf-16"))
+    with pytest.raises(ValueError, match=r"tokenizer\.json .*UTF-8"):
+        hugging_face.load_tokenizer(tmp_path)
+
+
 def test_broken_tokenizer_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"tokenizer\.json does not exist"):
         hugging_face.load_tokenizer(tmp_path)

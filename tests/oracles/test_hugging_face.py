@@ -1,6 +1,7 @@
 """Folders and logits against transformers: what its save_pretrained writes we read, what we save it reads."""
 
 import dataclasses
+import json
 import tempfile
 
 import jax
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afm_ref.data import tokenizer as own_tokenizer
-from afm_ref.interop import hugging_face
+from afm_ref.interop import hugging_face, palettized, palettizing
 from afm_ref.interop.foreign_tokenizer import ForeignTokenizer
 from afm_ref.interop.rope_layout import permute_rope_layout
 from afm_ref.transformer import forward
@@ -26,6 +27,7 @@ from tests.interop.models import (
     random_tokens,
     same_weights,
 )
+from tests.interop.test_config_json import SAYS, SAYS_NOTHING
 from tests.interop.test_tokenizers import byte_level_json
 from tests.oracles import peers
 
@@ -93,6 +95,29 @@ def test_logits_equal_transformers_in_float32(transformers, tmp_path, kind, N, K
     assert theirs.dtype == np.float32
     assert_close(forward(params, tokens, cfg), theirs, unit, "float32")
     assert_close(logits_float64(params, tokens, cfg), theirs, unit, "float32")
+
+
+UNCOMMON = {
+    **SAYS_NOTHING, **{key: neutral for key, (neutral, _) in SAYS.items()}, "torchscript": True, "prefix": "x",
+    "max_position_embeddings": 8, "pretraining_tp": 2, "attention_dropout": 0.5, "initializer_range": 0.9,
+    "num_key_value_heads": None, "rope_theta": 5e5, "transformers.js_config": {"dtype": "q4"},
+}  # fmt: skip
+del UNCOMMON["_attn_implementation"]  # the same to other roundings
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "llama"])
+def test_what_is_passed_over_changes_no_logit_in_transformers_either(transformers, tmp_path, kind):
+    """All of it at once, far from the usual values, and positions beyond max_position_embeddings."""
+    peers.random_model(kind, **fields(6, 6, 4, 24, False)).save_pretrained(tmp_path)
+    path, (_, cfg) = tmp_path / "config.json", hugging_face.load(tmp_path)
+    tokens, theirs = random_tokens(cfg, (2, 21)), []
+    for uncommon in ({}, UNCOMMON):
+        path.write_text(json.dumps(json.loads(path.read_text()) | uncommon))
+        model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager")
+        theirs.append(peers.torch_logits(model, tokens))
+    assert model.config.max_sequence_length == 2048 and model.config.is_llama_config  # it did read them
+    np.testing.assert_array_equal(*theirs)
+    assert hugging_face.load(tmp_path)[1] == cfg
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -204,3 +229,57 @@ def test_a_large_channel_in_16_bits(transformers, tmp_path, kind, dtype, xp):
     top = np.sort(exact, axis=-1)
     clear = top[..., -1] - top[..., -2] > 2 * errors[1].max()  # where rounding cannot change the winner
     assert clear.mean() > 0.3 and (ours.argmax(-1) == exact.argmax(-1))[clear].all()
+
+
+CHAT = "{% for m in messages %}<|begin|>{{ m.role }}: {{ m.content }}<|end|>{% endfor %}"
+
+
+def published(transformers, folder, kind):
+    """Write a folder as others publish theirs: a tokenizer with a chat template, generation settings, several ends."""
+    shape = fields(6, 2, 4, 12, False) | {"vocab_size": 264, "max_position_embeddings": 16384}
+    model = peers.random_model(kind, **shape, bos_token_id=258, eos_token_id=[259, 7], pad_token_id=3, use_cache=False)
+    model.generation_config = transformers.GenerationConfig(eos_token_id=[259, 7, 9], do_sample=True, top_k=7)
+    model.save_pretrained(folder)
+    spec = folder / "spec.json"
+    spec.write_text(byte_level_json())
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(spec), bos_token="<|begin|>", eos_token="<|end|>", pad_token="<|end|>", model_max_length=77
+    )
+    tokenizer.chat_template = CHAT
+    tokenizer.save_pretrained(folder)
+
+
+def saved(source, out):
+    hugging_face.save(out, *hugging_face.load(source))
+
+
+def palettized_on_disk(source, out):
+    palettizing.palettize_folder(source, out, 2, progress=False)
+
+
+def palettized_again(source, out):
+    palettizing.palettize_folder(source, source.parent / "between", 2, progress=False)
+    palettized.save(out, *palettized.load(source.parent / "between"))
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "llama"])
+@pytest.mark.parametrize("write", [saved, palettized_on_disk, palettized_again])
+def test_transformers_hears_the_same_from_what_is_written(transformers, tmp_path, write, kind):
+    """Configuration, generation settings, tokenizer and chat template of the source, as transformers reads them."""
+    source, out = tmp_path / "source", tmp_path / "out"
+    published(transformers, source, kind)
+    write(source, out)
+
+    def heard(folder):
+        generation = transformers.GenerationConfig.from_pretrained(folder).to_dict()
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        text = tokenizer.apply_chat_template([{"role": "user", "content": "the hat"}], tokenize=False)
+        ids = tokenizer("the hat").input_ids
+        return generation, tokenizer.special_tokens_map, tokenizer.model_max_length, text, ids
+
+    assert heard(out) == heard(source)
+    assert heard(out)[0]["eos_token_id"] == [259, 7, 9] and heard(out)[3] == "<|begin|>user: the hat<|end|>"
+    if write is saved:
+        theirs, ours = (transformers.AutoConfig.from_pretrained(folder).to_dict() for folder in (source, out))
+        assert ours == theirs | {"_name_or_path": ours["_name_or_path"]}
+        assert (ours["eos_token_id"], ours["max_position_embeddings"]) == ([259, 7], 16384)

@@ -10,9 +10,11 @@ from afm_ref.__main__ import main
 from afm_ref.config import AFMConfig
 from afm_ref.data import corpora, tokenizer
 from afm_ref.data.curation import pipeline, shards
-from afm_ref.interop import hugging_face
+from afm_ref.interop import hugging_face, palettized, palettizing
+from afm_ref.losses import Batch
 from afm_ref.pretraining import corpus, stages
-from afm_ref.transformer import init
+from afm_ref.quantization import dequantize
+from afm_ref.transformer import Causal, forward, init
 
 MICRO = dict(d_model=8, n_layers=1, n_heads=1, n_kv_heads=1, head_dim=8, d_ff=8, vocab_size=2048)
 
@@ -103,6 +105,22 @@ def test_a_teacher_changes_the_core_stage_alone(folder, monkeypatch):
     assert call(folder, "distilled", "--teacher", str(folder / "teacher")) == 130
     assert seen["core"] == ("mixed_target", "taught")
     assert seen["continued"][0] == seen["lengthening"][0] == "next_token" and seen["continued"][1] != "taught"
+
+
+def test_a_teacher_may_be_palettized(folder, monkeypatch):
+    """Its tokens are those of its dense weights."""
+    palettizing.palettize_folder(folder / "teacher", folder / "small_teacher", 4, progress=False)
+    params, cfg = palettized.load(folder / "small_teacher")
+    tokens = np.random.default_rng(0).integers(0, cfg.vocab_size, (2, 9), dtype=np.int32)
+    batch = Batch(tokens, tokens, np.ones(tokens.shape, np.float32), np.zeros(tokens.shape, np.int32))
+    expected = forward(dequantize(params), tokens, cfg, None, Causal(batch.documents)).argmax(-1)
+
+    def run(*args, batches, **options):
+        np.testing.assert_array_equal(batches(args[2][0], None, lambda step: batch)(0).teacher, expected)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stages, "run", run)
+    assert call(folder, "from_small", "--teacher", str(folder / "small_teacher")) == 130
 
 
 @pytest.fixture(scope="module")

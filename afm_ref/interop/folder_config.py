@@ -1,0 +1,142 @@
+"""What a model folder says beside its numbers (token ids, longest context, tokenizer, chat template), kept on writing.
+
+The config that `load` returns is a `FolderConfig`: it carries this, and so does what `dataclasses.replace` makes of it.
+Whatever is written with it says the same again (`written`).
+"""
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from afm_ref.config import AFMConfig
+from afm_ref.data import tokenizer as own_tokenizer
+
+TOKENIZER = "tokenizer.json"
+# These speak of a tokenizer's ids, and go when another tokenizer comes.
+OF_THE_TOKENIZER = (
+    TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model", "vocab.json",
+    "merges.txt", "generation_config.json", "chat_template.jinja", "chat_template.json",
+    "additional_chat_templates/*.jinja",
+)  # fmt: skip
+OF_THE_MODEL = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt")
+
+
+class Source(NamedTuple):
+    """A folder as it was when it was read."""
+
+    folder: str
+    model_type: str
+    vocab_size: int
+    fields: dict  # of config.json, those that leave the logits alone
+    files: dict[str, bytes]
+
+    @classmethod
+    def read(cls, folder: Path, model_type: str, vocab_size: int, fields: dict) -> "Source":
+        """Return it, with the files that are there."""
+        files = {name: (folder / name).read_bytes() for name in _present(folder, OF_THE_TOKENIZER + OF_THE_MODEL)}
+        return cls(str(folder), model_type, vocab_size, fields, files)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class FolderConfig(AFMConfig):
+    """An AFMConfig with the folder that it was read from; equal to, and shown as, the plain one of the same numbers."""
+
+    source: Source | None = None
+
+    def __eq__(self, other):
+        return self.to_dict() == other.to_dict() if isinstance(other, AFMConfig) else NotImplemented
+
+    __hash__ = AFMConfig.__hash__
+
+    def __repr__(self):
+        return repr(AFMConfig(**self.to_dict()))
+
+
+def written(folder: Path, cfg: AFMConfig, tokenizer=None) -> tuple[dict, dict[str, Callable[[Path], None]]]:
+    """Return (fields for config.json, {file name: writer}) that belong into the folder of a model with this config.
+
+    They are the source's, if the config has one, unless `tokenizer` is another than the source's: then the ids and
+    files of the old one stay behind. Raises ValueError for a tokenizer, or a source, with ids beyond cfg.vocab_size,
+    and for a folder in which such files of another model would remain and be believed.
+    """
+    fields, files = _said(cfg, tokenizer)
+    strangers = [name for name in _present(folder, OF_THE_TOKENIZER) if name not in files]
+    if files and strangers:
+        raise ValueError(
+            f"{folder} holds {strangers[0]}, which does not belong to the model that is to be written there: choose "
+            "another folder, or remove it"
+        )
+    return fields, files
+
+
+def _present(folder, names):
+    paths = [path for name in names for path in sorted(folder.glob(name)) if path.is_file()]
+    return [path.relative_to(folder).as_posix() for path in paths]
+
+
+def _said(cfg, tokenizer):
+    if tokenizer is not None and tokenizer.vocab_size > cfg.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {tokenizer.vocab_size} ids, but the model's vocab_size is {cfg.vocab_size}"
+        )
+    source = getattr(cfg, "source", None)
+    if source is None:
+        return _token_ids(tokenizer), _tokenizer_files(tokenizer)
+    writers = {name: _writer(data) for name, data in source.files.items()}
+    if tokenizer is None or _same(tokenizer, source.files.get(TOKENIZER)):
+        if tokenizer is None and cfg.vocab_size < source.vocab_size:
+            raise ValueError(
+                f"vocab_size is {cfg.vocab_size}, but {source.folder}, which this config is from, has token ids up to "
+                f"{source.vocab_size - 1}: give the tokenizer that belongs to the model"
+            )
+        return source.fields, writers if TOKENIZER in writers else writers | _tokenizer_files(tokenizer)
+    fields = {name: value for name, value in source.fields.items() if not _of_the_tokenizer(name)}
+    writers = {name: write for name, write in writers.items() if name in OF_THE_MODEL}
+    return fields | _token_ids(tokenizer), writers | _tokenizer_files(tokenizer)
+
+
+def _writer(data):
+    return lambda path: path.write_bytes(data)
+
+
+def _of_the_tokenizer(name):
+    return "token" in name or name in ("bad_words_ids", "prefix", "task_specific_params")
+
+
+def _token_ids(tokenizer):
+    own = isinstance(tokenizer, own_tokenizer.Tokenizer)
+    ids = {"bos": own_tokenizer.BOS, "eos": own_tokenizer.EOS, "pad": own_tokenizer.PAD}
+    return {f"{name}_token_id": value if own else None for name, value in ids.items()}
+
+
+def _tokenizer_files(tokenizer):
+    if tokenizer is None:
+        return {}
+    # Without it transformers would rebuild the tokenizer by the model's type instead of reading the file.
+    about = json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}, indent=2) + "\n"
+    return {TOKENIZER: tokenizer.save, "tokenizer_config.json": _writer(about.encode())}
+
+
+def _same(tokenizer, data):
+    """Return whether a tokenizer writes this tokenizer.json, spaces and settings of single calls apart.
+
+    Where the source has none, another project's tokenizer is believed to be its own, in a format that is read here.
+    """
+    if data is None:
+        return not isinstance(tokenizer, own_tokenizer.Tokenizer)
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save(Path(folder) / TOKENIZER)
+        mine = (Path(folder) / TOKENIZER).read_bytes()
+    return mine == data or _spec(mine) == _spec(data)
+
+
+def _spec(data):
+    """Return what a tokenizer.json says but for the settings of single calls; of what is no JSON object the bytes."""
+    try:
+        spec = json.loads(data.decode("utf-8-sig"))
+    except ValueError:
+        return data
+    return spec | {"truncation": None, "padding": None} if isinstance(spec, dict) else data

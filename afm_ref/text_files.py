@@ -1,0 +1,46 @@
+"""Reading text and JSON that others wrote: UTF-8, with or without the byte-order mark that some editors add."""
+
+import codecs
+import json
+from pathlib import Path
+
+
+def read_text(file: Path) -> str:
+    """Return a file's text; ValueError names a file that is binary or not UTF-8. A byte order mark is no text."""
+    raw = Path(file).read_bytes().removeprefix(codecs.BOM_UTF8)
+    if (zero := raw.find(b"\0")) >= 0:
+        raise ValueError(
+            f"{file} is a binary file or UTF-16 (line {_line_of(raw, zero)} holds a zero byte): convert it to UTF-8 or "
+            "remove it"
+        )
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{file} is not UTF-8 at byte {error.start}, in line {_line_of(raw, error.start)}: convert it, for example "
+            "with iconv"
+        ) from None
+
+
+def _line_of(raw, at):
+    return raw.count(b"\n", 0, at) + 1
+
+
+def read_json(path: Path) -> dict:
+    """Return the JSON object in a file; a key given twice, or anything but an object, raises ValueError."""
+    text = read_text(path)
+    try:
+        value = json.loads(text, object_pairs_hook=_no_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not readable JSON ({error}): download or write it again") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} must hold a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _no_duplicates(pairs):
+    names = [name for name, _ in pairs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"keys given twice: {twice}")
+    return dict(pairs)

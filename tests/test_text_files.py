@@ -1,0 +1,43 @@
+"""Reading UTF-8 that others wrote: a byte-order mark is no text, another encoding is named."""
+
+import codecs
+
+import pytest
+
+from afm_ref.text_files import read_json, read_text
+
+TEXT = 'a "quote"\r\nStraße\u2028 \u0085 \U0001f600\n\ufeff'
+
+
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
+def test_text_arrives_as_it_was_written(tmp_path, mark):
+    """Line ends stay, and so does a mark that is not at the head: there it is a character."""
+    (tmp_path / "text").write_bytes(mark + TEXT.encode())
+    assert read_text(tmp_path / "text") == TEXT
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        ('{"a": "ü"}'.encode("utf-16"), r"UTF-16 \(line 1 holds"),
+        ('{"a": "ü"}'.encode("utf-16-le"), r"UTF-16 \(line 1 holds"),
+        ('{"a":\n"ü"}'.encode("utf-16-be"), r"UTF-16 \(line 1 holds"),
+        ('{"a": "ü"}'.encode("utf-32"), r"UTF-16 \(line 1 holds"),
+        ('{"a":\n "ü"}'.encode("latin-1"), "not UTF-8 at byte 8, in line 2"),
+        ('{"a":\n\n "€"}'.encode("cp1252"), "not UTF-8 at byte 9, in line 3"),
+        (codecs.BOM_UTF8 + b'{"a":\n"\xff"}', "not UTF-8 at byte 7, in line 2"),
+        ("日本語".encode("utf-16"), "not UTF-8 at byte 0, in line 1"),
+    ],
+)
+def test_another_encoding_is_named_with_the_file(tmp_path, data, why):
+    path = tmp_path / "notes.json"
+    path.write_bytes(data)
+    for read in (read_text, read_json):
+        with pytest.raises(ValueError, match=why) as caught:
+            read(path)
+        assert str(path) in str(caught.value) and "UTF-8" in str(caught.value)
+
+
+def test_json_with_a_byte_order_mark_is_read(tmp_path):
+    (tmp_path / "a.json").write_bytes(codecs.BOM_UTF8 + '{"a": "ü"}'.encode())
+    assert read_json(tmp_path / "a.json") == {"a": "ü"}
