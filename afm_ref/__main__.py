@@ -33,7 +33,7 @@ INPUT_ERRORS = (ValueError, TypeError, OSError, ArithmeticError, ImportError)
 INTERRUPTED, NOBODY_READS = 130, 141  # as shells tell SIGINT and SIGPIPE
 
 
-def _parser():
+def _parser(argv):
     parser = argparse.ArgumentParser(
         prog="python -m afm_ref", description="Apple's foundation models, to read and run."
     )
@@ -46,7 +46,8 @@ def _parser():
             epilog=getattr(module, "EPILOG", None),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        module.add_arguments(command)
+        if name in argv:  # those of the others may take a second to import
+            module.add_arguments(command)
         command.set_defaults(run=module.run)
     return parser
 
@@ -72,7 +73,7 @@ def main(argv=None) -> int:
 
 def _status(argv):
     try:
-        args = _parser().parse_args(argv)
+        args = _parser(argv).parse_args(argv)
         args.argv = argv  # a command may start itself again, in several processes
         return args.run(args) or 0
     except KeyboardInterrupt:
@@ -119,7 +120,7 @@ def _told(error) -> str | None:
     if isinstance(error, INPUT_ERRORS):
         return " ".join(str(error).split())
     if isinstance(error, MemoryError):
-        return f"out of memory: {error or 'a smaller model, batch or window needs less'}"
+        return f"out of memory: {str(error) or 'a smaller model, batch or window needs less'}"
     return _without_device(error)
 
 

@@ -107,7 +107,7 @@ def _lock(file, path):
         file.seek(0)
         who = file.read().strip() or "another process"
         raise ValueError(
-            f"{path.parent} is being written by {who}: wait until that has ended, or give another folder"
+            f"{path.parent} is being written by {who}: wait until that has ended or end it, or give another folder"
         ) from None
     except OSError as error:
         warnings.warn(f"{path.parent} cannot be locked ({error.strerror}): start no other run there", stacklevel=5)
