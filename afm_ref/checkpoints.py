@@ -58,7 +58,7 @@ class Folder:
             multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes={0}),  # of several, see below
         )
         with contextlib.ExitStack() as stack:
-            stack.enter_context(targets.only_writer(self.path))  # first: the manager removes what is half-written
+            stack.enter_context(targets.only_writer(self.path))  # first: the manager sweeps
             self.manager = ocp.CheckpointManager(self.path, options=options)
             self.lock = stack.pop_all()
         self.newest = None

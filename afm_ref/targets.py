@@ -52,7 +52,7 @@ def _naming(option, path):
         yield
     except OSError as error:
         why = error.strerror or error
-        raise OSError(f"{option} {path} cannot be written ({why}): give another place, or mend this one") from None
+        raise OSError(f"{option} {path} cannot be written ({why}): give another place") from None
 
 
 def _try(folder, name):

@@ -225,8 +225,8 @@ MUTATIONS = [
     Mutation(
         "what another run is writing is removed before the folder is locked",
         "afm_ref/checkpoints.py",
-        "            stack.enter_context(targets.only_writer(self.path))  # first: the manager removes what is half-written"
-        "\n            self.manager = ocp.CheckpointManager(self.path, options=options)\n",
+        "            stack.enter_context(targets.only_writer(self.path))  # first: the manager sweeps\n"
+        "            self.manager = ocp.CheckpointManager(self.path, options=options)\n",
         "            self.path.mkdir(parents=True, exist_ok=True)\n"
         "            self.manager = ocp.CheckpointManager(self.path, options=options)\n"
         "            stack.enter_context(targets.only_writer(self.path))\n",

@@ -1,5 +1,6 @@
 """Several processes: the numbers of one, ended together, continued by any number of them."""
 
+import collections
 import os
 import signal
 import subprocess
@@ -237,3 +238,18 @@ def running(pid):
 def test_what_cannot_be_launched_is_refused(options, told):
     with pytest.raises(ValueError, match=told):
         processes.launch(["true"], **options)
+
+
+def test_output_that_nobody_reads_does_not_end_the_reading():
+    """`train --processes 2 | head`: what a process writes must still be taken from it, or it waits for ever."""
+    worker, read = processes._Worker.__new__(processes._Worker), []
+    worker.tail = collections.deque()
+
+    class Closed:
+        def write(self, line):
+            read.append(line)
+            raise BrokenPipeError
+
+    for line in ("one\n", "two\n"):
+        assert worker._take(line, Closed()) is False
+    assert read == list(worker.tail) == ["one\n", "two\n"]
