@@ -245,6 +245,8 @@ def place(tmp_path, monkeypatch):
         ("rlhf --bench file/a", "--bench file/a cannot be written"),
         ("rlhf --iterations 0", "--iterations is 0: give at least 1"),
         ("rlhf --seed -1", "--seed is -1"),
+        ("rlhf --K 0", "K must be at least 1"),
+        ("rlhf --K 1", "this advantage compares the K responses of a prompt: sample at least 2"),
         ("rlhf --learning-rate nan", "--learning-rate is nan"),
         ("train --checkpoint file", "--checkpoint file is a file"),
         ("train --history pages", "--history pages is a folder"),

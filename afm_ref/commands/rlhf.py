@@ -62,9 +62,9 @@ def run(args):
     from ..pipeline import online
     from ..pipeline.bench import Bench
 
-    _check(args)
     settings = online.settings_of(K=args.K, prompts=args.prompts, inner_steps=args.inner_steps, beta=args.beta,
                                   gamma=args.gamma, epsilon=args.epsilon)  # fmt: skip
+    _check(args)
     recorded = json.loads(args.recorded.read_text())["numbers"] if args.recorded.exists() else None
     rate = args.learning_rate or (recorded or {}).get("chosen", {}).get(args.algorithm, 3e-4)
     jax.config.update("jax_compilation_cache_dir", str((args.bench / "compiled").resolve()))
@@ -88,13 +88,18 @@ def run(args):
 
 def _check(args):
     """Refuse what is wrong with the options, before minutes are spent on the student and its reward model."""
+    import numpy as np
+
     from .. import targets
     from ..interop import tensor_files
+    from ..rlhf import ALGORITHMS
 
     options.at_least_one(args, ("iterations",))
     options.not_negative(args, ("seed",))
     if args.learning_rate is not None and not 0 < args.learning_rate < math.inf:
         raise ValueError(f"--learning-rate is {args.learning_rate}: give a number above 0")
+    if (advantages := ALGORITHMS[args.algorithm].advantages) is not None:
+        advantages(np.zeros((1, args.K)))  # refuses too few responses
     targets.check_folder(args.folder, "--folder")
     targets.check_folder(args.folder / "policy", "--folder", without=(tensor_files.INDEX,))
     targets.check_folder(args.bench, "--bench")
