@@ -1,31 +1,44 @@
 """The command line: python -m afm_ref COMMAND. A chapter adds a command by adding a module to commands."""
 
 import argparse
+import contextlib
+import os
+import select
 import sys
 
 from .commands import adapt, curate, generate, info, palettize, pipeline, pretrain, rlhf, train
 
-# name: module; the help is the first line of the docstring of its run
+# name: (module, help); no docstring serves as help, for python -OO has none
 COMMANDS = {
-    "adapt": adapt,
-    "curate": curate,
-    "generate": generate,
-    "info": info,
-    "palettize": palettize,
-    "pipeline": pipeline,
-    "pretrain": pretrain,
-    "rlhf": rlhf,
-    "train": train,
+    "adapt": (adapt, "Train an adapter on pairs of prompt and completion, the base frozen."),
+    "curate": (
+        curate,
+        "Make training text of a folder of pages: extract, mask, remove near-duplicates and junk, decontaminate.",
+    ),
+    "generate": (generate, "Continue a text, printed as it appears."),
+    "info": (info, "Show a model's configuration, parameters, FLOPs and bytes."),
+    "palettize": (palettize, "Palettize a model folder on disk: mixed 2 and 4 bits, an 8-bit embedding."),
+    "pipeline": (
+        pipeline,
+        "Take the shipped model through all steps, from fine-tuning to feature adapters on 3.5 bits.",
+    ),
+    "pretrain": (
+        pretrain,
+        "Pre-train a model on a folder of your own: core, continued and context-lengthening stages.",
+    ),
+    "rlhf": (rlhf, "Train the tiny model by online RL: MDLOO, or what it is compared with."),
+    "train": (train, "Train a fresh model on one device, on many, or in several processes, with checkpoints."),
 }
+INPUT_ERRORS = (ValueError, TypeError, OSError, ArithmeticError, ImportError)
+INTERRUPTED, NOBODY_READS = 130, 141  # as shells tell SIGINT and SIGPIPE
 
 
-def _parser():
+def _parser(argv):
     parser = argparse.ArgumentParser(
         prog="python -m afm_ref", description="Apple's foundation models, to read and run."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, module in COMMANDS.items():
-        help_text = module.run.__doc__.splitlines()[0]
+    for name, (module, help_text) in COMMANDS.items():
         command = commands.add_parser(
             name,
             help=help_text,
@@ -33,23 +46,98 @@ def _parser():
             epilog=getattr(module, "EPILOG", None),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        module.add_arguments(command)
+        if name in argv:  # those of the others may take a second to import
+            module.add_arguments(command)
         command.set_defaults(run=module.run)
     return parser
 
 
 def main(argv=None) -> int:
-    """Run one command; what was wrong with its input is one line on stderr, and exit status 2."""
-    argv = sys.argv[1:] if argv is None else argv
-    args = _parser().parse_args(argv)
-    args.argv = argv  # a command may start itself again, in several processes
+    """Run one command; what was wrong with its input or its surroundings is one line on stderr, and exit status 2.
+
+    What the encoding of a terminal or pipe cannot express is written as in "Stra\\xdfe". A pipe that nobody reads any
+    more ends it in silence, with status 141.
+    """
+    for stream in _streams():
+        if hasattr(stream, "reconfigure"):  # a notebook's has none
+            stream.reconfigure(errors="backslashreplace")
     try:
+        try:
+            return _status(sys.argv[1:] if argv is None else argv)
+        finally:
+            for stream in _streams():
+                stream.flush()  # now: if the interpreter's own fails, at the end, it writes three lines
+    except OSError as error:  # of these streams; all others are told
+        return _without_streams(error)
+
+
+def _status(argv):
+    try:
+        args = _parser(argv).parse_args(argv)
+        args.argv = argv  # a command may start itself again, in several processes
         return args.run(args) or 0
-    except (ValueError, TypeError, OSError, ArithmeticError, ImportError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
+    except Exception as error:
+        line = _told(error)
+        if line is None or (isinstance(error, BrokenPipeError) and any(map(_unread, _streams()))):
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        return 2
+
+
+def _streams():
+    return [stream for stream in (sys.stdout, sys.stderr) if stream is not None]  # a closed one is None
+
+
+def _unread(stream) -> bool:
+    """Return whether a stream is a pipe whose reader has gone."""
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), select.POLLOUT)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    except (OSError, AttributeError):  # no file; no poll, on Windows
+        return False
+
+
+def _without_streams(error) -> int:
+    """Return the status of a command whose output goes nowhere, and let what is left of it go there in peace."""
+    unread = any(map(_unread, _streams()))
+    if not unread:
+        with contextlib.suppress(OSError):
+            print(f"error: the output cannot be written: {_told(error)}", file=sys.stderr)
+    for stream in _streams():
+        try:
+            stream.flush()
+        except OSError:
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
+    return NOBODY_READS if unread else 2
+
+
+def _told(error) -> str | None:
+    """Return the line on an error that the user can do something about, or None: that is a fault of ours."""
+    if isinstance(error, INPUT_ERRORS):
+        return " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return f"out of memory: {str(error) or 'a smaller model, batch or window needs less'}"
+    return _without_device(error)
+
+
+def _without_device(error):
+    """Return what to do where JAX finds no device of JAX_PLATFORMS: it says so by a RuntimeError or an assertion."""
+    jax = sys.modules.get("jax")
+    if jax is None or not isinstance(error, RuntimeError | AssertionError):
+        return None
+    if not str(error).startswith("Unable to initialize backend"):
+        try:
+            jax.devices()
+            return None
+        except (RuntimeError, AssertionError) as why:
+            error = why
+    asked = jax.config.jax_platforms
+    said = " ".join(str(error).split()) or f"there is no {asked} device, or no plugin of JAX for it"
+    return f"JAX_PLATFORMS is {asked or 'not set'}: {said}. Unset it to take what there is, or set it to cpu"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ processes, the checkpoint still holds them whole and plain: any mesh can continu
 disk. That costs a gather and one process's memory, so it is for models that fit there.
 """
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -18,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import agreement, atomic
+from . import agreement, atomic, targets
 from .history import PER_STEP, History
 from .training import path_of
 
@@ -42,36 +43,47 @@ def open_folder(path, keep, parts, state, frozen):
 
 
 class Folder:
-    """The checkpoints of one run, by number of steps done."""
+    """The checkpoints of one run, by number of steps done; until `close` nobody else can write there."""
 
     def __init__(self, path, keep, fingerprint):
         import orbax.checkpoint as ocp
-        from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-        self.path, self.fingerprint, self.ocp = Path(path).absolute(), fingerprint, ocp
+        self.path, self.keep, self.fingerprint, self.ocp = Path(path).absolute(), keep, fingerprint, ocp
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file: give a folder for the checkpoints")
-        self.path.mkdir(parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(
             create=False,
-            preservation_policy=preservation_policy.LatestN(keep),
             enable_async_checkpointing=False,
             cleanup_tmp_directories=True,
             multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes={0}),  # of several, see below
         )
-        self.manager = ocp.CheckpointManager(self.path, options=options)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(targets.only_writer(self.path))  # first: the manager sweeps
+            self.manager = ocp.CheckpointManager(self.path, options=options)
+            self.lock = stack.pop_all()
         self.newest = None
 
+    def close(self):
+        """Let others write the folder."""
+        self.lock.close()
+
     def save(self, state, records, evaluations):
-        """Write the state under its number of steps: orbax's files, then their checksums. Without those it is none."""
+        """Write the state under its number of steps: orbax's files, then their checksums. Without those it is none.
+
+        Those that are too old go when this one is whole. Raises OSError if the disk does not take it.
+        """
         args = self.ocp.args
         if state.step in self.manager.all_steps():  # a damaged or unfinished one that load passed over
             self.manager.delete(state.step)
         arrays = args.StandardSave(_flatten(state) | _history_arrays(records))
         about = args.JsonSave({"fingerprint": self.fingerprint, "evaluations": evaluations})
-        self.manager.save(state.step, args=args.Composite(arrays=arrays, about=about), force=True)
-        _seal(self.path / str(state.step))
+        before = "there is none before it" if self.newest is None else f"that of step {self.newest} is whole"
+        with targets.told_once(f"checkpoint {self.path / str(state.step)} ({before})"):
+            self.manager.save(state.step, args=args.Composite(arrays=arrays, about=about), force=True)
+            _seal(self.path / str(state.step))
         self.newest = state.step
+        for step in sorted(self.manager.all_steps())[: -self.keep]:
+            self.manager.delete(step)
 
     def load(self, like):
         """Return (state, records, evaluations) of the newest whole checkpoint, or None where there is none."""
@@ -120,6 +132,11 @@ class SharedFolder:
         if self.folder is not None:
             self.folder.save(state, records, evaluations)
         self.newest = state.step
+
+    def close(self):
+        """As Folder.close."""
+        if self.folder is not None:
+            self.folder.close()
 
     def load(self, like):
         """As Folder.load; what is wrong with the folder is raised in every process."""

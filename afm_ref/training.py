@@ -144,7 +144,9 @@ def fit(
     shapes, first weights, loss, optimizer or `settings`) is refused with ValueError. A damaged checkpoint is passed
     over with a warning for the one before it. On KeyboardInterrupt the state is saved first, unless the batches are
     on-policy: what they were drawn from would be gone, so such a run goes back to its last checkpoint. Of several
-    processes one that gets SIGTERM stops all after the same step, and process 0 alone reads and writes the folder.
+    processes one that gets SIGTERM stops all after the same step, and process 0 alone reads and writes the folder. A
+    second run in the folder at the same time is refused with ValueError (see `targets.only_writer`); a checkpoint that
+    the disk does not take is an OSError, and the one before it stays.
 
     FloatingPointError is raised after max_bad_steps steps in a row with a non-finite loss or gradient or with no
     change of the weights, and before a checkpoint of non-finite weights would be written.
@@ -157,12 +159,12 @@ def fit(
                   callback_every=callback_every, max_bad_steps=max_bad_steps)  # fmt: skip
     run = _Run(params, select, optimizer, optimizer_state, batches, layout, max_bad_steps)
     parts = {"loss": loss, "batches": batches, "optimizer": optimizer, "settings": settings or {}}
-    if checkpoint is not None or agreement.several():
-        from .checkpoints import open_folder
-
-        run.open(open_folder(checkpoint, keep, parts, run.state, run.frozen), steps)
-    run.prepare(loss, optimizer)
     try:
+        if checkpoint is not None or agreement.several():
+            from .checkpoints import open_folder
+
+            run.open(open_folder(checkpoint, keep, parts, run.state, run.frozen), steps)
+        run.prepare(loss, optimizer)
         with run.progress(steps, progress):
             run.evaluate(evaluate, run.state.step % evaluate_every == 0)
             while run.state.step < steps:
@@ -179,6 +181,8 @@ def fit(
     except KeyboardInterrupt:
         run.save(not run.on_policy)
         raise
+    finally:
+        run.close()
     return run.result()
 
 
@@ -312,6 +316,11 @@ class _Run:
                 f"rate or look at the batches since step {self.folder.newest}, and start again to resume there"
             )
         self.folder.save(state, self.records, self.evaluations)
+
+    def close(self):
+        """Let others write the folder."""
+        if self.folder is not None:
+            self.folder.close()
 
 
 def _copy(tree):

@@ -47,9 +47,12 @@ def prepare() -> None:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def arguments(description: str, rounds: int = 7, add=None) -> argparse.Namespace:
-    """Return the command line that all benchmarks have: --rounds, --plot [FILE]; add(parser) may add options."""
-    parser = argparse.ArgumentParser(description=description)
+def arguments(doc: str | None, rounds: int = 7, add=None) -> argparse.Namespace:
+    """Return the command line that all benchmarks have: --rounds, --plot [FILE]; add(parser) may add options.
+
+    doc: the benchmark's docstring, None under python -OO; its first line is the help.
+    """
+    parser = argparse.ArgumentParser(description=(doc or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=rounds, help="timed calls of each side (default %(default)s)")
     parser.add_argument("--plot", nargs="?", const="", metavar="FILE", help="draw the comparisons into this PNG")
     if add is not None:

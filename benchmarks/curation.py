@@ -217,7 +217,7 @@ def main():
         parser.add_argument("--megabytes", type=float, default=10, help="of the crawl (default: %(default)s)")
         parser.add_argument("--peer", metavar="PYTHON", help="the Python that has datatrove (default: left out)")
 
-    a = _common.arguments(__doc__.splitlines()[0], rounds=5, add=add)
+    a = _common.arguments(__doc__, rounds=5, add=add)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         documents, truth = crawl(folder, a.megabytes)

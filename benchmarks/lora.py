@@ -169,7 +169,7 @@ def serving_lines(cfg, rounds, folder):
 
 def main():
     """Run all comparisons and print their lines."""
-    args = _common.arguments(__doc__.split("\n")[0])
+    args = _common.arguments(__doc__)
     from afm_ref.config import AFMConfig
 
     cfg = AFMConfig(**DIMS)

@@ -49,7 +49,7 @@ def copy_bytes_per_s(size_bytes=1 << 27, repeats=3):
 
 def main():
     """Run the comparison and print its line."""
-    args = _common.arguments(__doc__.split("\n")[0], rounds=15)
+    args = _common.arguments(__doc__, rounds=15)
     import importlib.metadata
 
     import jax

@@ -130,9 +130,7 @@ def on_device():
 
 def main():
     """Print a JSON line for each comparison."""
-    args = _common.arguments(
-        __doc__.split("\n")[0], 5, lambda parser: parser.add_argument("--on-device", action="store_true")
-    )
+    args = _common.arguments(__doc__, 5, lambda parser: parser.add_argument("--on-device", action="store_true"))
     if args.on_device:
         on_device()
         return

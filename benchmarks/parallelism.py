@@ -132,7 +132,7 @@ def add_devices(parser):
 
 def main():
     """Run every number of devices in turn and print its lines as they come."""
-    args = _common.arguments(__doc__.split("\n")[0], rounds=15, add=add_devices)
+    args = _common.arguments(__doc__, rounds=15, add=add_devices)
     if args.on is not None:
         return on(args.on, args.rounds)
     lines = []

@@ -174,7 +174,7 @@ def dpo_line(cfg, tokenizer, tokenizer_file, rounds):
 
 def main():
     """Run all comparisons and print their lines."""
-    args = _common.arguments(__doc__.split("\n")[0])
+    args = _common.arguments(__doc__)
     import dataclasses
 
     import torch

@@ -222,7 +222,7 @@ def utility_lines(runs):
 
 def main():
     """Run all comparisons and print their lines."""
-    args = _common.arguments(__doc__.split("\n")[0], rounds=5)
+    args = _common.arguments(__doc__, rounds=5)
     import dataclasses
 
     import torch

@@ -63,7 +63,7 @@ def peer(cfg, tokens):
 
 def main():
     """Run the comparison and print its line."""
-    args = _common.arguments(__doc__.split("\n")[0])
+    args = _common.arguments(__doc__)
     import numpy as np
 
     from afm_ref.config import AFMConfig, train_flops_per_token

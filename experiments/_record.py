@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from afm_ref import atomic
+from afm_ref import atomic, targets
 
 RECORDED = Path(__file__).parent / "recorded"
 
@@ -41,9 +41,10 @@ def kept(folder: Path, key: str, make: Callable) -> dict:
     """Return make()'s result with its CPU seconds (cpu_s), or what an earlier call of the script kept."""
     path = folder / f"{key}.json"
     if not path.exists():
-        start = time.process_time()
-        result = make() | {"cpu_s": round(time.process_time() - start, 1)}
-        atomic.write(path, json.dumps(result))
+        with targets.only_writer(folder, f".{key}.lock"):
+            start = time.process_time()
+            result = make() | {"cpu_s": round(time.process_time() - start, 1)}
+            atomic.write(path, json.dumps(result))
     return json.loads(path.read_text())
 
 

@@ -270,6 +270,40 @@ MUTATIONS = [
         "tests/training/test_resume.py::test_a_half_written_checkpoint_is_never_loaded",
     ),
     Mutation(
+        "the old checkpoints go before the new one is whole",
+        "afm_ref/checkpoints.py",
+        "            _seal(self.path / str(state.step))\n        self.newest = state.step\n        for step in"
+        " sorted(self.manager.all_steps())[: -self.keep]:\n            self.manager.delete(step)\n",
+        "            for step in sorted(self.manager.all_steps())[: -self.keep]:\n"
+        "                self.manager.delete(step)\n            _seal(self.path / str(state.step))\n"
+        "        self.newest = state.step\n",
+        "tests/training/test_resume.py::test_a_checkpoint_that_does_not_become_whole_costs_none_that_is",
+    ),
+    Mutation(
+        "what another run is writing is removed before the folder is locked",
+        "afm_ref/checkpoints.py",
+        "            stack.enter_context(targets.only_writer(self.path))  # first: the manager sweeps\n"
+        "            self.manager = ocp.CheckpointManager(self.path, options=options)\n",
+        "            self.path.mkdir(parents=True, exist_ok=True)\n"
+        "            self.manager = ocp.CheckpointManager(self.path, options=options)\n"
+        "            stack.enter_context(targets.only_writer(self.path))\n",
+        "tests/training/test_resume.py::test_a_second_run_is_refused_while_one_writes_there",
+    ),
+    Mutation(
+        "two writers share a lock",
+        "afm_ref/targets.py",
+        "fcntl.LOCK_EX | fcntl.LOCK_NB",
+        "fcntl.LOCK_SH | fcntl.LOCK_NB",
+        "tests/test_targets.py::test_the_second_writer_is_told_who_the_first_is_until_that_is_killed",
+    ),
+    Mutation(
+        "a lock is held whose file its last holder has removed",
+        "afm_ref/targets.py",
+        "            if _is_at(file, path):",
+        "            if True:",
+        "tests/test_targets.py::test_a_lock_that_its_holder_has_removed_holds_nobody_out",
+    ),
+    Mutation(
         "empty cache slots look like tokens at position 0",
         "afm_ref/cache.py",
         "jnp.full((B, S), FAR, jnp.int32)",

@@ -139,7 +139,7 @@ def run(mutations: list[Mutation], root: Path = ROOT, jobs: int = 2) -> list[Ver
 
 def main(mutations: list[Mutation], arguments: list[str], root: Path = ROOT) -> int:
     """Check that the tests pass without a fault and fail with it; return 1 unless all do."""
-    parser = argparse.ArgumentParser(prog="python -m tests.mutations", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m tests.mutations", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("-k", metavar="TEXT", default="", help="only faults with TEXT in their name, file or test")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="how many at a time (default: 2)")
     args = parser.parse_args(arguments)

@@ -144,7 +144,7 @@ def changes(root: Path, out: Path, whole: bool) -> dict[str, str]:
 
 def main(arguments: list[str], root: Path = ROOT) -> int:
     """Regenerate, then replace what changed (or, with --check, report it and return 1)."""
-    parser = argparse.ArgumentParser(prog="python -m tools.regenerate", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m tools.regenerate", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("names", nargs="*", help="parts of the paths of notebooks (default: all)")
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 if anything would change")
     args = parser.parse_args(arguments)

@@ -47,14 +47,15 @@ def run(args):
     from ..training import fit
     from .generate import load_model
 
+    checkpoint = args.save.with_name(args.save.name + ".checkpoints") if args.checkpoint is None else args.checkpoint
     _check(args)
+    _check_targets(args, checkpoint)
     params, cfg, tokenizer = load_model(args.model)
     trained, held_out = _rows(args, tokenizer)
     adapted = lora.attach(params, rank=args.rank, alpha=args.alpha, seed=args.seed)
     count = lora.costs.adapter_parameters(cfg, args.rank)
     print(f"rank {args.rank}: {count:,} numbers, {2 * count / 1e6:.2f} MB in 16 bits; {len(trained.tokens)} rows of "
           f"{trained.tokens.shape[1] - 1} tokens", file=sys.stderr)  # fmt: skip
-    checkpoint = args.save.with_name(args.save.name + ".checkpoints") if args.checkpoint is None else args.checkpoint
     try:
         result = fit(
             adapted,
@@ -85,6 +86,14 @@ def _check(args):
             raise ValueError(f"--{name} is {getattr(args, name)}: give at least 1")
     if not 0 < args.held_out < 1:
         raise ValueError(f"--held-out is {args.held_out}: give a share between 0 and 1, such as 0.1")
+
+
+def _check_targets(args, checkpoint):
+    """Refuse where the adapter or its checkpoints cannot be written, before there are any."""
+    from .. import targets
+
+    (targets.check_folder if args.peft else targets.check_file)(args.save, "--save")
+    targets.check_folder(checkpoint, "--checkpoint")
 
 
 def read_pairs(path: Path) -> list[tuple[str, str]]:

@@ -46,9 +46,11 @@ def add_arguments(parser):
 
 def run(args):
     """Make training text of a folder of pages: extract, mask, remove near-duplicates and junk, decontaminate."""
+    from .. import targets
     from ..data.curation.pipeline import curate
 
     settings = settings_of(args)
+    targets.check_folder(args.out, "--out")
     try:
         report = curate(args.folder, args.out, settings, args.processes)
     except KeyboardInterrupt:

@@ -28,12 +28,13 @@ def add_arguments(parser):
 
 def run(args):
     """Palettize a model folder on disk: mixed 2 and 4 bits, an 8-bit embedding."""
-    from .. import assets
+    from .. import assets, targets
     from ..interop import palettized, palettizing
     from ..quantization import sizes
 
     source = assets.FOLDER if args.folder is None else args.folder
     costs = None if args.sensitivity is None else palettizing.read_costs(args.sensitivity)
+    targets.check_folder(args.out, "--out")
     bits = palettizing.palettize_folder(source, args.out, args.bits, args.rows_per_table, costs)
     found = sizes(palettized.load(args.out)[0])
     file_bytes = (args.out / palettized.FILE).stat().st_size

@@ -46,6 +46,7 @@ def run(args):
     """Take the shipped model through all steps, from fine-tuning to feature adapters on 3.5 bits."""
     import jax
 
+    from .. import targets
     from ..pipeline import report
     from ..pipeline.run import RESULTS, Run
     from ..pipeline.steps import FAST, PipelineSizes
@@ -53,6 +54,8 @@ def run(args):
     if args.seed < 0:
         raise ValueError(f"--seed is {args.seed}: give 0 or more")
     folder = args.folder or Path("runs/pipeline_fast" if args.fast else "runs/pipeline")
+    for option, target in (("--folder", folder), ("--bench", args.bench or folder / "bench")):
+        targets.check_folder(target, option)
     # The steps train by the same programs again and again: each is compiled once.
     jax.config.update("jax_compilation_cache_dir", str(folder.resolve() / "compiled"))
     try:

@@ -70,9 +70,12 @@ def _add(group, name, default, text):
 
 def run(args):
     """Pre-train a model on a folder of your own: core, continued and context-lengthening stages."""
+    from .. import targets
+
     _check(args)
     try:
-        _train(args)
+        with targets.only_writer(args.out):
+            _train(args)
     except KeyboardInterrupt:
         print(f"\ninterrupted; the same command continues from {args.out}", file=sys.stderr)
         raise
@@ -112,6 +115,7 @@ def _check(args):
         raise ValueError("--z-loss and --teacher change the same loss: give one of them")
     _check_models(args)
     _check_mixtures(args)
+    _check_surroundings(args)
 
 
 def _check_models(args):
@@ -123,6 +127,18 @@ def _check_models(args):
     teacher_cfg = None if args.teacher is None else config_json.read(args.teacher / "config.json")
     if teacher_cfg is not None and not args.train_tokenizer:  # else the student's vocabulary is not known yet
         distillation.check_vocabularies(cfg, teacher_cfg)
+
+
+def _check_surroundings(args):
+    """Refuse an --out that cannot be written, and a machine without what JAX is told to run on."""
+    import jax
+
+    from .. import targets
+    from ..interop import tensor_files
+
+    targets.check_folder(args.out, "--out")
+    targets.check_folder(args.out / "model", "--out", without=(tensor_files.INDEX,))
+    jax.devices()
 
 
 def _check_mixtures(args):

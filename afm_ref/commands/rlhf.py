@@ -1,8 +1,11 @@
 """python -m afm_ref rlhf."""
 
 import json
+import math
 import sys
 from pathlib import Path
+
+from . import options
 
 EPILOG = """\
 examples
@@ -54,12 +57,14 @@ def run(args):
     """Train the tiny model by online RL: MDLOO, or what it is compared with."""
     import jax
 
+    from .. import targets
     from ..interop import hugging_face
     from ..pipeline import online
     from ..pipeline.bench import Bench
 
     settings = online.settings_of(K=args.K, prompts=args.prompts, inner_steps=args.inner_steps, beta=args.beta,
                                   gamma=args.gamma, epsilon=args.epsilon)  # fmt: skip
+    _check(args)
     recorded = json.loads(args.recorded.read_text())["numbers"] if args.recorded.exists() else None
     rate = args.learning_rate or (recorded or {}).get("chosen", {}).get(args.algorithm, 3e-4)
     jax.config.update("jax_compilation_cache_dir", str((args.bench / "compiled").resolve()))
@@ -67,22 +72,43 @@ def run(args):
     print(f"{args.algorithm} at learning rate {rate:g} by the {args.judge}; models of seed {args.seed} in {args.bench}",
           file=sys.stderr)  # fmt: skip
     try:
-        outcome = online.learn(
-            bench, args.seed, args.algorithm, args.judge, rate, args.iterations, settings,
-            measure_every=max(1, args.iterations // 15), checkpoint=args.folder / "checkpoints",
-            checkpoint_every=2 * settings.inner_steps,
-        )  # fmt: skip
+        with targets.only_writer(args.folder):
+            outcome = online.learn(
+                bench, args.seed, args.algorithm, args.judge, rate, args.iterations, settings,
+                measure_every=max(1, args.iterations // 15), checkpoint=args.folder / "checkpoints",
+                checkpoint_every=2 * settings.inner_steps,
+            )  # fmt: skip
+            hugging_face.save(args.folder / "policy", outcome.policy, bench.cfg, tokenizer=bench.tok)
+            outcome.history.save(args.folder / "history.json")
+            _report(online.curve(outcome.history), recorded, args)
     except KeyboardInterrupt:
         print(f"\ninterrupted; the same command continues from {args.folder}", file=sys.stderr)
         raise
-    hugging_face.save(args.folder / "policy", outcome.policy, bench.cfg, tokenizer=bench.tok)
-    outcome.history.save(args.folder / "history.json")
-    _report(online.curve(outcome.history), recorded, args)
+
+
+def _check(args):
+    """Refuse what is wrong with the options, before minutes are spent on the student and its reward model."""
+    import numpy as np
+
+    from .. import targets
+    from ..interop import tensor_files
+    from ..rlhf import ALGORITHMS
+
+    options.at_least_one(args, ("iterations",))
+    options.not_negative(args, ("seed",))
+    if args.learning_rate is not None and not 0 < args.learning_rate < math.inf:
+        raise ValueError(f"--learning-rate is {args.learning_rate}: give a number above 0")
+    if (advantages := ALGORITHMS[args.algorithm].advantages) is not None:
+        advantages(np.zeros((1, args.K)))  # refuses too few responses
+    targets.check_folder(args.folder, "--folder")
+    targets.check_folder(args.folder / "policy", "--folder", without=(tensor_files.INDEX,))
+    targets.check_folder(args.bench, "--bench")
 
 
 def _report(curve, recorded, args):
     """Print how the run went, and draw it beside the recorded ones."""
-    from ..teaching import rlhf_figures
+    from .. import atomic
+    from ..teaching import figures, rlhf_figures
 
     for i in sorted({0, len(curve["samples"]) // 2, len(curve["samples"]) - 1}):
         numbers = ", ".join(f"{name} {values[i]:.3f}" for name, values in curve.items() if name != "samples")
@@ -91,5 +117,5 @@ def _report(curve, recorded, args):
     if not beside:
         print(f"no recording at {args.recorded}: the run is drawn alone (python -m experiments.rlhf makes one)")
     path = args.folder / "curves.png"
-    rlhf_figures.against_samples(beside, {"this run": curve}).savefig(path, bbox_inches="tight")
+    atomic.write(path, figures.png(rlhf_figures.against_samples(beside, {"this run": curve})))
     print(f"policy in {args.folder / 'policy'}, figure in {path}")

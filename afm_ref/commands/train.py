@@ -71,6 +71,8 @@ def run(args):
 
     _check(args)
     me = processes.member()
+    if (args.process_id or 0 if me is None else me.index) == 0:  # of several hosts one alone writes
+        _check_targets(args)
     if me is None and (args.processes > 1 or args.coordinator is not None):
         advice = (
             f"Give the same command again to continue from the last checkpoint in {args.checkpoint}, if there is one"
@@ -94,6 +96,18 @@ def _check(args):
             f"--fake-devices {args.fake_devices} cannot be shared equally by {args.processes} process(es): give a "
             "multiple of --processes"
         )
+
+
+def _check_targets(args):
+    """Refuse where something cannot be written, before the training that would make it."""
+    from .. import targets
+    from ..interop import tensor_files
+
+    targets.check_folder(args.checkpoint, "--checkpoint")
+    if args.history is not None:
+        targets.check_file(args.history, "--history")
+    if args.save is not None:
+        targets.check_folder(args.save, "--save", without=(tensor_files.INDEX,))
 
 
 def _train(args):

@@ -171,8 +171,9 @@ class _Worker:
         self.tail.append(line)
         noise = NOISE.match(line)
         if sink is not None and not noise:
-            sink.write(line)
-            sink.flush()
+            with contextlib.suppress(BrokenPipeError):  # nobody looks any more: the run goes on
+                sink.write(line)
+                sink.flush()
         return bool(noise) and line[0] in "EF"
 
     def _wait(self, ended):

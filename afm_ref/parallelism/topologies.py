@@ -66,7 +66,7 @@ class Measured:
 
 
 def step_loss(cfg: AFMConfig):
-    """Return the next-token loss with every product in bfloat16, over float32 weights.
+    """Return the next-token loss with products in bfloat16, but for attention's scores, over float32 weights.
 
     Source: AXLearn trains with bfloat16 activations over float32 weights [inferred].
     Test: tests/parallelism/test_topologies.py::test_products_are_bfloat16_and_state_is_float32

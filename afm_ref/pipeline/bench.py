@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import optax
 
-from .. import assets
+from .. import assets, targets
 from ..data import tasks
 from ..interop import hugging_face, reward_files
 from ..post_training import comparisons, hybrid, preferences, responses, reward_model, sft, utility
@@ -131,8 +131,10 @@ class Bench:
             return make()
         folder, unfinished = self.folder / name, self.folder / f"{name}.part"
         if not folder.exists():
-            files.save(unfinished, make(), self.cfg)
-            unfinished.replace(folder)
+            with targets.only_writer(self.folder, f".{name}.lock"):
+                if not folder.exists():  # by another process, meanwhile
+                    files.save(unfinished, make(), self.cfg)
+                    unfinished.replace(folder)
         return files.load(folder)[0]
 
     @lru_cache(maxsize=1)  # noqa: B019

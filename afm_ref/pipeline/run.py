@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import atomic
+from .. import atomic, targets
 from ..checkpoints import difference
 from ..data.packing import batch_of, batches
 from ..interop import hugging_face, palettized
@@ -54,10 +54,11 @@ class Run:
         claim(self.bench.folder / BENCH, {name: fields[name] for name in (*BENCH_FIELDS, "base")})
 
     def complete(self, progress=True) -> dict:
-        """Return the results, after all steps that are not done yet."""
+        """Return the results, after all steps that are not done yet; ValueError if another process is at them."""
         from tqdm.auto import tqdm
 
-        with tqdm(STEPS.items(), unit="step", disable=not progress) as bar:
+        bar = tqdm(STEPS.items(), unit="step", disable=not progress)
+        with targets.only_writer(self.folder), bar:
             for name, step in bar:
                 bar.set_description(name)
                 if not self.step(name).exists():

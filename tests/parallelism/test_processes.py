@@ -1,5 +1,6 @@
 """Several processes: the numbers of one, ended together, continued by any number of them."""
 
+import collections
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from afm_ref import targets
 from afm_ref.history import History
 from afm_ref.parallelism import processes
 from tests.parallelism.member import train
@@ -62,7 +64,8 @@ def test_a_killed_process_ends_the_others_and_is_named(tmp_path, whole, capfd):
     assert time.time() - float((tmp_path / "run.at").read_text()) < 30
     error = capfd.readouterr().err
     assert "error: process 1 of 2 was killed by SIGKILL. The run has ended. Do it again.\n" in error
-    assert [path.name for path in folder.iterdir() if "tmp" not in path.name] == ["5"]
+    kept = [path.name for path in folder.iterdir() if "tmp" not in path.name]
+    assert set(kept) - {targets.LOCK} == {"5"}  # a killed process 0 leaves its lock's file, and no lock
     told = []
     result = train(folder, STEPS, callback=lambda history: told.append(len(history)), callback_every=1)
     assert told[0] == 6
@@ -237,3 +240,18 @@ def running(pid):
 def test_what_cannot_be_launched_is_refused(options, told):
     with pytest.raises(ValueError, match=told):
         processes.launch(["true"], **options)
+
+
+def test_output_that_nobody_reads_does_not_end_the_reading():
+    """`train --processes 2 | head`: what a process writes must still be taken from it, or it waits for ever."""
+    worker, read = processes._Worker.__new__(processes._Worker), []
+    worker.tail = collections.deque()
+
+    class Closed:
+        def write(self, line):
+            read.append(line)
+            raise BrokenPipeError
+
+    for line in ("one\n", "two\n"):
+        assert worker._take(line, Closed()) is False
+    assert read == list(worker.tail) == ["one\n", "two\n"]

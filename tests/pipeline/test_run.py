@@ -1,7 +1,9 @@
 """The pipeline from end to end on a minute model: stopped anywhere, it goes on to the same numbers, bit for bit."""
 
 import dataclasses
+import os
 import shutil
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -11,8 +13,10 @@ from afm_ref import __main__ as command_line
 from afm_ref import lora
 from afm_ref.interop import palettized
 from afm_ref.pipeline import made, steps
+from afm_ref.pipeline.bench import Bench
 from afm_ref.pipeline.run import CONFIG, RESULTS, Run, read
 from afm_ref.rlhf.iterate import OnPolicy
+from afm_ref.transformer import init
 from tests import compiling
 from tests.pipeline import small
 
@@ -94,6 +98,25 @@ def test_killed_and_called_again_it_gives_the_same_results(whole, tmp_path, monk
     monkeypatch.setattr(steps.recovery, "recover", recover)
     Run(folder, sizes=small.SIZES).complete(progress=False)
     assert (folder / RESULTS).read_bytes() == (whole.folder / RESULTS).read_bytes()
+
+
+def test_a_model_of_the_bench_is_made_once_at_a_time(tmp_path):
+    """By two runs that share a bench: the second is refused; one that was waiting reads what the first has made."""
+    bench = SimpleNamespace(folder=tmp_path, cfg=small.CFG)
+
+    def make(seed):
+        if not (tmp_path / "a student").exists():
+            with pytest.raises(ValueError, match=rf"{tmp_path} is being written by process {os.getpid()} on"):
+                Bench.kept(bench, "a student", no_second)
+        return init(small.CFG, seed)
+
+    def no_second():
+        pytest.fail("two processes made it")
+
+    made_first = Bench.kept(bench, "a student", lambda: make(1))
+    np.testing.assert_array_equal(made_first.embed, init(small.CFG, 1).embed)
+    np.testing.assert_array_equal(Bench.kept(bench, "a student", no_second).embed, made_first.embed)
+    assert [path.name for path in tmp_path.iterdir()] == ["a student"]
 
 
 def test_a_folder_of_other_settings_is_refused(whole, tmp_path):

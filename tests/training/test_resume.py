@@ -1,7 +1,10 @@
 """Interrupted and resumed equals never interrupted, to the last bit; what is not the same run is refused."""
 
+import errno
 import functools
+import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from afm_ref import checkpoints, targets
 from tests.training import problems
 from tests.training.problems import run, squares
 
@@ -182,6 +186,87 @@ def test_a_finished_run_returns_at_once_and_fewer_steps_are_refused(tmp_path, wh
 def test_the_last_checkpoints_are_kept(tmp_path, keep):
     run(tmp_path, 7, keep=keep)
     assert sorted(int(p.name) for p in tmp_path.iterdir()) == list(range(8 - keep, 8))
+
+
+def test_a_second_run_is_refused_while_one_writes_there(tmp_path, whole):
+    """Before it touches what the first is writing; and an error of the first lets the next one in."""
+
+    def second(history):
+        if len(history) not in (1, 7):
+            return
+        half = tmp_path / f"{len(history)}.orbax-checkpoint-tmp"  # so orbax names what it is writing
+        half.mkdir()
+        with pytest.raises(ValueError, match=rf"{tmp_path} is being written by process {os.getpid()} on"):
+            run(tmp_path, STEPS)
+        assert half.exists()
+        half.rmdir()
+        if len(history) == 7:
+            raise ZeroDivisionError
+
+    for _ in range(2):  # the second time, from step 6 on
+        with pytest.raises(ZeroDivisionError):
+            run(tmp_path, STEPS, callback=second, callback_every=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["5", "6"]
+    assert bits(run(tmp_path, STEPS, checkpoint_every=STEPS)) == bits(whole)
+
+
+def test_process_0_of_several_holds_the_folder_for_all(tmp_path):
+    shared = checkpoints.SharedFolder(tmp_path, 2, {})
+    assert shared.load(None) is None
+    with pytest.raises(ValueError, match="is being written by"):
+        checkpoints.SharedFolder(tmp_path, 2, {}).load(None)
+    shared.close()
+    checkpoints.SharedFolder(tmp_path, 2, {}).close()  # a process other than 0: it never had it
+    with targets.only_writer(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_checkpoint_that_does_not_become_whole_costs_none_that_is(tmp_path, whole, monkeypatch, keep):
+    """The disk is full when the checksums of step 8 are written, the last of it."""
+    seal = checkpoints._seal
+
+    def full(folder):
+        if folder.name == "8":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        seal(folder)
+
+    monkeypatch.setattr(checkpoints, "_seal", full)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    told = rf"checkpoint {tmp_path}/8 \(that of step 7 is whole\) could not be written: {os.strerror(errno.ENOSPC)}"
+    with pytest.raises(OSError, match=told):
+        run(tmp_path, STEPS, keep=keep)
+    monkeypatch.setattr(checkpoints, "_seal", seal)
+    calls = []
+    options = dict(callback=lambda h: calls.append(len(h)), callback_every=1, checkpoint_every=STEPS)
+    result = run(tmp_path, STEPS, keep=keep, **options)
+    assert calls[0] == 8 and bits(result) == bits(whole)
+
+
+FULL = """
+import resource, sys
+from tests.training.problems import run
+
+def full(history):
+    if len(history) == 5:  # no file may be longer from now on
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+
+try:
+    run(sys.argv[1], 9, callback=full, callback_every=1)
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_a_disk_that_takes_no_more_is_told_in_one_line(tmp_path, whole):
+    """By the system itself, in the middle of what orbax writes in many threads."""
+    pytest.importorskip("resource")
+    done = subprocess.run([sys.executable, "-c", FULL, tmp_path], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stderr == ""
+    told = rf"checkpoint {tmp_path}/5 \(that of step 4 is whole\) could not be written: File too large; .*\n"
+    assert re.fullmatch(told, done.stdout), done.stdout
+    assert bits(run(tmp_path, STEPS, checkpoint_every=STEPS)) == bits(whole)
 
 
 def test_a_file_is_no_folder(tmp_path):

@@ -1,5 +1,7 @@
 """What the experiments share: a finished run is kept and not run again."""
 
+import os
+
 import pytest
 
 from experiments import _record
@@ -17,3 +19,13 @@ def test_a_finished_job_is_not_run_again(tmp_path):
     assert calls == ["a"] and {key: run["x"] for key, run in done.items()} == {"a": 1, "b": 2, "c": 3}
     assert all(run["cpu_s"] >= 0 for run in done.values())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "b.json", "c.json"]
+
+
+def test_a_job_is_run_by_one_process_at_a_time(tmp_path):
+    def job():
+        with pytest.raises(ValueError, match=rf"{tmp_path} is being written by process {os.getpid()} on"):
+            _record.kept(tmp_path, "mdloo, seed 0", lambda: {})
+        return _record.kept(tmp_path, "another", lambda: {"x": 2})
+
+    assert _record.kept(tmp_path, "mdloo, seed 0", job)["x"] == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["another.json", "mdloo, seed 0.json"]

@@ -10,7 +10,7 @@ beyond a bound, and the table of counts, which has at most a row for each run of
 import shutil
 from pathlib import Path
 
-from ... import atomic
+from ... import atomic, targets
 from . import pool, shards, sources
 from .index import ENTRY_BYTES, Index
 from .report import Report
@@ -48,20 +48,22 @@ def curate(source, out, settings: Settings = DEFAULTS, processes: int = 1, progr
     inventory = sources.inventory(source)
     _check_folders(source, out)
     identity = {"settings": settings.digest(), "source": inventory.digest}
-    if (out / REPORT).exists():
-        return _finished(out, identity)
-    settings.benchmark_runs()  # what is wrong with them is said here, and not by a worker that dies of it
-    (out / STAGED).mkdir(parents=True, exist_ok=True)
-    with State(out / STATE, identity) as state:
-        _sweep(out)
-        fresh = Report(settings.as_json(), inventory._asdict() | {"settings_digest": identity["settings"]})
-        with pool.workers(settings, processes) as work:
-            run = Run(source, out, settings, state, state.report(fresh), work)
-            run.first_pass(inventory.size_bytes, progress)
-            run.second_pass(progress)
-    run.report.save(out / REPORT)
-    _clean(out)
-    return run.report
+    if not (out / REPORT).exists():
+        settings.benchmark_runs()  # what is wrong with them is said here, and not by a worker that dies of it
+    with targets.only_writer(out):
+        if (out / REPORT).exists():
+            return _finished(out, identity)
+        (out / STAGED).mkdir(exist_ok=True)
+        with State(out / STATE, identity) as state:
+            _sweep(out)
+            fresh = Report(settings.as_json(), inventory._asdict() | {"settings_digest": identity["settings"]})
+            with pool.workers(settings, processes) as work:
+                run = Run(source, out, settings, state, state.report(fresh), work)
+                run.first_pass(inventory.size_bytes, progress)
+                run.second_pass(progress)
+        run.report.save(out / REPORT)
+        _clean(out)
+        return run.report
 
 
 def _check_folders(source, out):
@@ -72,12 +74,13 @@ def _check_folders(source, out):
         return
     if not out.is_dir():
         raise ValueError(f"--out {out} is a file: give a folder")
-    for path in sorted(out.iterdir()):
+    there = [path for path in sorted(out.iterdir()) if path.name != targets.LOCK]  # a killed run's
+    for path in there:
         name = atomic.place(path.name)
         mine = name in (STAGED, REPORT, *OURS) or name.startswith(STATE)
         if not (mine or shards.SHARD.fullmatch(name) or shards.DROPPED.fullmatch(name)):
             raise ValueError(f"--out {out} holds {path.name}, which is none of ours: give an empty or a new folder")
-    if any(out.iterdir()) and not any((out / name).exists() for name in (STATE, REPORT, STAGED)):
+    if there and not any((out / name).exists() for name in (STATE, REPORT, STAGED)):
         raise ValueError(f"--out {out} holds shards without a run that they belong to: give an empty or a new folder")
 
 

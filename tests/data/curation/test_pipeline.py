@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import pytest
 
+from afm_ref import targets
 from afm_ref.data.corpora import Document
 from afm_ref.data.curation import pii, pipeline, pool, report, settings, shards, sources, state, work
 from afm_ref.data.curation.pipeline import curate
@@ -299,6 +300,22 @@ def test_a_second_run_at_the_same_time_is_refused(crawl, tmp_path):
     (tmp_path / "out" / pipeline.STATE).write_text("no database" * 100)
     with pytest.raises(ValueError, match="no file of curation"):
         curate(crawl, tmp_path / "out", ask(crawl), progress=False)
+
+
+def test_a_run_is_refused_while_another_is_at_it_from_beginning_to_end(crawl, tmp_path, monkeypatch):
+    """Also when the state's file is closed already. What a killed one leaves of its lock is no file of the folder."""
+    out, clean = tmp_path / "out", pipeline._clean
+
+    def at_the_end(folder):
+        with pytest.raises(ValueError, match=f"{out} is being written by process {os.getpid()} on "):
+            curate(crawl, out, ask(crawl), progress=False)
+        clean(folder)
+
+    out.mkdir()
+    (out / targets.LOCK).write_text("process 1 on a machine that has lost its power")
+    monkeypatch.setattr(pipeline, "_clean", at_the_end)
+    curate(crawl, out, ask(crawl), progress=False)
+    assert not (out / targets.LOCK).exists() and len(list(shards.read(out))) == 4
 
 
 def test_what_a_killed_run_was_writing_is_swept_up(crawl, tmp_path, monkeypatch):

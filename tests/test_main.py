@@ -1,0 +1,285 @@
+"""python -m afm_ref itself: help, streams, what surrounds it, and targets looked at before any work."""
+
+import contextlib
+import errno
+import io
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import jax
+import pytest
+
+from afm_ref import __main__ as command_line
+from afm_ref import targets
+from afm_ref.data import corpora
+
+ROOT = Path(__file__).parents[1]
+main = command_line.main
+
+
+def say(monkeypatch, run):
+    """Let `info` do something else."""
+    monkeypatch.setattr(command_line.info, "run", run)
+
+
+def no_work(*_, **__):
+    pytest.fail("it worked before it looked at its target")
+
+
+# ---- without docstrings
+
+
+WITHOUT_DOCSTRINGS = """
+import pathlib, sys, textwrap
+from afm_ref import __main__ as command_line
+from afm_ref.data import corpora
+assert False, "asserts are gone as well"
+for name in sys.argv[1:]:
+    try:
+        command_line.main([name, "--help"])
+    except SystemExit:
+        pass
+command_line.main(["info"])
+print(corpora.module_documents("textwrap", pathlib.Path(textwrap.__file__).read_text(), set()))
+"""
+
+
+IMPORT_JAX = ["pipeline", "rlhf"]  # for their choices; Python -OO compiles all of it anew
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [name for name in command_line.COMMANDS if name not in IMPORT_JAX],
+        pytest.param(IMPORT_JAX, marks=pytest.mark.slow),
+    ],
+)
+def test_without_docstrings_help_and_corpora_are_the_same(monkeypatch, capsys, names):
+    monkeypatch.setenv("COLUMNS", "100")
+    command = [sys.executable, "-OO", "-c", WITHOUT_DOCSTRINGS, *names]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stderr == ""
+    for name in names:
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        help_text = command_line.COMMANDS[name][1]
+        assert len(help_text) > 30 and help_text[:30] in done.stdout
+    main(["info"])
+    print(corpora.module_documents("textwrap", Path(textwrap.__file__).read_text(), set()))
+    assert done.stdout == capsys.readouterr().out
+
+
+# ---- streams
+
+
+@pytest.mark.parametrize(
+    "encoding, written",
+    [
+        ("ascii", rb"Stra\xdfe \u65e5 \udcff"),
+        ("latin-1", b"Stra\xdfe \\u65e5 \\udcff"),
+        ("utf-8", "Straße 日 \\udcff".encode()),
+    ],
+)
+def test_what_an_encoding_lacks_is_written_as_an_escape(monkeypatch, encoding, written):
+    """In the output and in an error; the last is half a character, as of an undecodable byte in an argument."""
+
+    def run(args):
+        print("Straße 日 \udcff")
+        raise ValueError("Straße 日 \udcff")
+
+    say(monkeypatch, run)
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict") for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    assert main(["info"]) == 2
+    assert out.buffer.getvalue() == written + b"\n" and err.buffer.getvalue() == b"error: " + written + b"\n"
+
+
+def without_reader(buffering):
+    read, write = os.pipe()
+    os.close(read)
+    return io.TextIOWrapper(os.fdopen(write, "wb", buffering), write_through=not buffering)
+
+
+@pytest.mark.parametrize("buffering", [0, 8192], ids=["unbuffered", "buffered"])
+@pytest.mark.parametrize("arguments", [["info"], ["info", "--help"]])
+def test_a_pipe_that_nobody_reads_ends_it_in_silence(monkeypatch, capsys, buffering, arguments):
+    stream = without_reader(buffering)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        try:
+            status = main(arguments)
+        except SystemExit as end:  # argparse has swallowed the failure of an unbuffered help
+            assert not buffering
+            status = command_line.NOBODY_READS if end.code == 0 else end.code
+    stream.close()  # as the interpreter does at its end: what was left has somewhere to go
+    assert (status, capsys.readouterr().err) == (141, "")
+
+
+def test_errors_that_nobody_reads_end_it_in_silence(monkeypatch):
+    with contextlib.closing(without_reader(0)) as stream, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", stream)
+        assert main(["info", "--model", "none"]) == 141
+
+
+def test_another_broken_pipe_is_told(monkeypatch, capsys):
+    def run(args):
+        raise BrokenPipeError(errno.EPIPE, "a worker has gone")
+
+    say(monkeypatch, run)
+    assert main(["info"]) == 2 and capsys.readouterr().err == "error: [Errno 32] a worker has gone\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_an_output_that_takes_no_more_is_one_line(monkeypatch, capsys):
+    with monkeypatch.context() as patch, open("/dev/full", "w") as full:
+        patch.setattr(sys, "stdout", full)
+        assert main(["info"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and os.strerror(errno.ENOSPC) in err and err.count("\n") == 1
+
+
+def test_without_an_output_it_runs(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)  # as python has it where the shell says >&-
+    assert main(["info"]) == 0
+
+
+# ---- what surrounds it
+
+
+def test_a_platform_that_jax_does_not_know_is_one_line_of_what_to_do():
+    done = subprocess.run(
+        [sys.executable, "-m", "afm_ref", "generate", "--max-new-tokens", "1"], capture_output=True, text=True,
+        cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu,nonsense"},
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: JAX_PLATFORMS is cpu,nonsense: Unable to initialize backend 'nonsense'")
+    assert "Unset it to take what there is, or set it to cpu" in done.stderr
+
+
+@pytest.mark.parametrize("said", [AssertionError(), RuntimeError("no GPU")])
+def test_a_platform_without_a_device_is_one_line(monkeypatch, capsys, said):
+    """For "cuda" JAX asserts that it has found something; with devices, the same errors are faults of ours."""
+
+    def run(args):
+        raise said
+
+    say(monkeypatch, run)
+    with pytest.raises(type(said)):
+        main(["info"])
+    monkeypatch.setattr(jax, "devices", lambda: run(None))
+    assert main(["info"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: JAX_PLATFORMS is {jax.config.jax_platforms or 'not set'}: ")
+    assert "set it to cpu" in err and (str(said) or "there is no") in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("why", ["", "Unable to allocate 3 TiB"])
+def test_too_little_memory_is_one_line(monkeypatch, capsys, why):
+    def run(args):
+        raise MemoryError(why)
+
+    say(monkeypatch, run)
+    assert main(["info"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: out of memory: {why or 'a smaller model'}") and err.count("\n") == 1
+
+
+def test_ctrl_c_while_commands_are_loaded_is_silent(monkeypatch, capsys):
+    def parser(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "_parser", parser)
+    assert main(["info"]) == 130 and capsys.readouterr() == ("", "")
+
+
+# ---- targets
+
+
+WORK = {  # command: (where its work begins, its arguments)
+    "adapt": ("afm_ref.commands.generate.load_model", "--task task.jsonl"),
+    "curate": ("afm_ref.data.curation.pipeline.curate", "pages"),
+    "palettize": ("afm_ref.interop.palettizing.palettize_folder", ""),
+    "pipeline": ("afm_ref.pipeline.run.Run.__init__", "--fast"),
+    "pretrain": ("afm_ref.commands.pretrain._train", "--corpus pages"),
+    "rlhf": ("afm_ref.pipeline.bench.Bench.__init__", ""),
+    "train": ("afm_ref.commands.train._train", ""),
+}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """The current folder: pages, a task, a file and a model in shards; and no command may begin its work."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "a.txt").write_text("text")
+    (tmp_path / "task.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 2)
+    (tmp_path / "file").touch()
+    for name in ("shards", "run/policy", "run/model"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "model.safetensors.index.json").touch()
+    for begin, _ in WORK.values():
+        monkeypatch.setattr(begin, no_work)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "line, told",
+    [
+        ("adapt --save pages", "--save pages is a folder"),
+        ("adapt --save file/a", "--save file/a cannot be written"),
+        ("adapt --peft --save file", "--save file is a file: give a folder"),
+        ("adapt --checkpoint file", "--checkpoint file is a file"),
+        ("curate --out file/a", "--out file/a cannot be written"),
+        ("palettize --out file", "--out file is a file"),
+        ("palettize --out file/a", "--out file/a cannot be written"),
+        ("pipeline --folder file", "--folder file is a file"),
+        ("pipeline --bench file/a", "--bench file/a cannot be written"),
+        ("pretrain --out file", "--out file is a file"),
+        ("pretrain --out run", "--out run/model holds model.safetensors.index.json"),
+        ("rlhf --folder file", "--folder file is a file"),
+        ("rlhf --folder run", "--folder run/policy holds model.safetensors.index.json"),
+        ("rlhf --bench file/a", "--bench file/a cannot be written"),
+        ("rlhf --iterations 0", "--iterations is 0: give at least 1"),
+        ("rlhf --seed -1", "--seed is -1"),
+        ("rlhf --K 0", "K must be at least 1"),
+        ("rlhf --K 1", "this advantage compares the K responses of a prompt: sample at least 2"),
+        ("rlhf --learning-rate nan", "--learning-rate is nan"),
+        ("train --checkpoint file", "--checkpoint file is a file"),
+        ("train --history pages", "--history pages is a folder"),
+        ("train --save file/a", "--save file/a cannot be written"),
+        ("train --save shards", "--save shards holds model.safetensors.index.json"),
+        ("train --save file --processes 2", "--save file is a file"),
+    ],
+)
+def test_a_target_is_looked_at_before_any_work(place, capsys, line, told):
+    before = sorted(place.rglob("*"))
+    name, *options = line.split()
+    assert main([name, *WORK[name][1].split(), *options]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"error: {told}") and err.count("\n") == 1
+    assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "curate pages --out out",
+        "pretrain --corpus pages --out out",
+        "rlhf --folder out --bench bench",
+        "pipeline --folder out --bench bench",
+    ],
+)
+def test_a_second_command_in_a_folder_names_the_first(tmp_path, monkeypatch, capsys, line):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "a.txt").write_text("text")
+    monkeypatch.setattr("afm_ref.pipeline.online.learn", no_work)
+    monkeypatch.setattr("afm_ref.pipeline.run.Run.take", no_work)
+    monkeypatch.setattr("afm_ref.commands.pretrain._train", no_work)
+    with targets.only_writer(tmp_path / "out"):
+        assert main(line.split()) == 2
+    assert f"error: out is being written by process {os.getpid()} on " in capsys.readouterr().err
