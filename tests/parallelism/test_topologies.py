@@ -93,10 +93,10 @@ def test_products_are_bfloat16_and_state_is_float32():
     grad = jax.grad(topologies.step_loss(TINY), has_aux=True)
     jaxpr = jax.make_jaxpr(grad)(params, losses.Batch(ids, ids, floats))
     products = [str(line) for line in str(jaxpr).splitlines() if "dot_general" in line]
-    scores = [line for line in products if ":f32[" in line.split("=")[0]]
-    assert len(products) > 3 * 9 and all("bf16[" in line.split("=")[0] for line in products if line not in scores)
-    # queries with keys, the same again for the backward pass, and the two gradients: [B, K, G T, S] or [B, K, ., H]
-    assert len(scores) == 4 and all("_batch" in line or ":f32[2,2," in line for line in scores)
+    # Attention's scores alone are float32: of queries with keys, once more for the backward pass, and two gradients.
+    scores = [line for line in products if ":f32[2,2," in line.split("=")[0]]  # [B, K, ...]: of no weight
+    assert len(scores) == 4 and len(products) > 30
+    assert all(":bf16[" in line.split("=")[0] for line in products if line not in scores)
     lowered = topologies.lower_step(TINY, make_mesh(MeshShape(data=2)), 2, 8, OPTIMIZER)
     weights, state, _, _ = lowered.in_avals[0]
     assert {leaf.dtype for leaf in jax.tree.leaves((weights, state.v, state.m))} == {jnp.dtype("float32")}
