@@ -44,13 +44,16 @@ def read_config(path):
     A missing file is a FileNotFoundError.
     """
     from ..config import AFM_TINY, AFMConfig
+    from ..data import corpora
 
     if path is None:
         return AFM_TINY
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        text = corpora.read_text(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"no file at {path}: give a JSON file of AFMConfig's fields") from None
+    try:
+        fields = json.loads(text)
     except ValueError as error:
         raise ValueError(f"{path} is no JSON: {error}") from None
     if not isinstance(fields, dict):

@@ -54,13 +54,14 @@ def run(args):
     """Train the tiny model by online RL: MDLOO, or what it is compared with."""
     import jax
 
+    from ..data import corpora
     from ..interop import hugging_face
     from ..pipeline import online
     from ..pipeline.bench import Bench
 
     settings = online.settings_of(K=args.K, prompts=args.prompts, inner_steps=args.inner_steps, beta=args.beta,
                                   gamma=args.gamma, epsilon=args.epsilon)  # fmt: skip
-    recorded = json.loads(args.recorded.read_text())["numbers"] if args.recorded.exists() else None
+    recorded = json.loads(corpora.read_text(args.recorded))["numbers"] if args.recorded.exists() else None
     rate = args.learning_rate or (recorded or {}).get("chosen", {}).get(args.algorithm, 3e-4)
     jax.config.update("jax_compilation_cache_dir", str((args.bench / "compiled").resolve()))
     bench = Bench(folder=args.bench)

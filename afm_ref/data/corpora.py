@@ -8,9 +8,12 @@ between Python versions, so nothing exact may be claimed about it.
 import ast
 import hashlib
 import inspect
+import json
 import os
+import re
 import sysconfig
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,7 +80,7 @@ def module_documents(name: str, source: str, seen: set) -> list[Document]:
             tree = ast.parse(source)
     except (SyntaxError, ValueError):
         return []
-    texts, lines = [], source.splitlines()
+    texts, lines = [], re.split("\r\n?|\n", source)  # as `ast` counts lines, which knows no form feed
     for node in _definitions(tree):
         if (raw := ast.get_docstring(node, clean=False)) is None:
             continue
@@ -121,12 +124,41 @@ def read_folder(path) -> list[Document]:
 def read_text(file: Path) -> str:
     """Return a file's text; ValueError names a file that is binary or not UTF-8. A byte order mark is no text."""
     raw = file.read_bytes()
-    if b"\0" in raw:
-        raise ValueError(f"{file} is a binary file or UTF-16 (it holds a zero byte): convert it to UTF-8 or remove it")
+    if (zero := raw.find(b"\0")) >= 0:
+        raise ValueError(
+            f"{file} is a binary file or UTF-16 (line {_line_of(raw, zero)} holds a zero byte): convert it to UTF-8 or "
+            "remove it"
+        )
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not UTF-8 at byte {error.start}: convert it, for example with iconv") from None
+        raise ValueError(
+            f"{file} is not UTF-8 at byte {error.start}, in line {_line_of(raw, error.start)}: convert it, for example "
+            "with iconv"
+        ) from None
+
+
+def _line_of(raw, at):
+    return raw.count(b"\n", 0, at) + 1
+
+
+def read_lines(file: Path) -> Iterator[tuple[int, str]]:
+    r"""Yield (number from 1, text) of a file's lines that are not blank; errors as of `read_text`.
+
+    A line ends at \n or \r\n alone: str.splitlines would also cut at U+2028 and seven more, which JSON strings hold.
+    """
+    for number, line in enumerate(read_text(Path(file)).split("\n"), start=1):
+        if line.strip():
+            yield number, line.removesuffix("\r")
+
+
+def read_json_lines(file: Path) -> Iterator[tuple[int, object]]:
+    """Yield (number from 1, value) of the lines of a file of JSON; ValueError names the line that is none."""
+    for number, line in read_lines(file):
+        try:
+            yield number, json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{file}, line {number}: no JSON ({error})") from None
 
 
 def is_held_out(document: Document, share: float = HELD_OUT_SHARE) -> bool:

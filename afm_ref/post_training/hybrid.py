@@ -3,7 +3,6 @@
 A model wrote the demonstrations, not a person; every record says so (`generated`).
 """
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..data import overlap, tasks
+from ..data import corpora, overlap, tasks
 from ..data.corpora import Document
 from ..data.tasks import Record, grammar, lexicon
 from ..data.tasks.builders import with_an_error
@@ -41,8 +40,7 @@ def demonstrations() -> list[Record]:
     Source: TR24 section 4.1 (human demonstrations) [confirmed]; that a model wrote these [ours].
     Test: tests/post_training/test_hybrid.py::test_demonstrations_do_their_tasks
     """
-    lines = DEMONSTRATIONS.read_text(encoding="utf-8").splitlines()
-    return [Record(**json.loads(line)) for line in lines]
+    return [Record(**fields) for _, fields in corpora.read_json_lines(DEMONSTRATIONS)]
 
 
 def deeper(record: Record, rng: np.random.Generator) -> Record:

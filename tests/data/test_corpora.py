@@ -85,7 +85,9 @@ def test_read_folder(tmp_path):
     ("raw", "message"),
     [
         (b"ab\0cd", "bad.txt is a binary file"),
+        ("a\nb\n".encode("utf-16-le"), r"bad.txt is a binary file or UTF-16 \(line 1 holds"),
         (b"caf\xe9", "bad.txt is not UTF-8 at byte 3"),
+        (b"tea\r\n\ncaf\xe9\n", "bad.txt is not UTF-8 at byte 9, in line 3"),
         (b"  \n", "empty corpus"),
     ],
 )
@@ -93,6 +95,29 @@ def test_unreadable_folders_are_refused_by_name(tmp_path, raw, message):
     (tmp_path / "bad.txt").write_bytes(raw)
     with pytest.raises(ValueError, match=message):
         corpora.read_folder(tmp_path)
+
+
+ENDS_FOR_STR = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\r"  # str.splitlines cuts at these too
+
+
+def test_lines_end_at_line_feeds_alone(tmp_path):
+    file, other = tmp_path / "a.jsonl", f"one{ENDS_FOR_STR}line"
+    file.write_bytes(f"\ufeff\n{other}\r\n  \nlast".encode())
+    assert list(corpora.read_lines(file)) == [(2, other), (4, "last")]
+    rows = [{"text": f"a{c}b"} for c in ENDS_FOR_STR if c >= " "]
+    file.write_text("\ufeff" + "\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
+    assert list(corpora.read_json_lines(file)) == list(enumerate(rows, start=1))
+    file.write_text('{"text": "a"}\n\n{"text"\n')
+    with pytest.raises(ValueError, match=r"a.jsonl, line 3: no JSON"):
+        list(corpora.read_json_lines(file))
+
+
+def test_docstrings_are_found_behind_form_feeds():
+    """They are old authors' page breaks. What `ast` counts as lines has none at them."""
+    code = "".join(f"{c}{d} = {d}\n" for c in "abcd" for d in "efghi")
+    source = f'"""A module.{" Long enough." * 8}"""\n\f\n{code}\f\ndef f():\n    """Do it."""\n    return 1\n'
+    docstrings, kept = corpora.module_documents("m", source, set())
+    assert docstrings.text.endswith("Do it.\n") and kept.text == f"{code}\ndef f():\n    return 1\n"
 
 
 def test_missing_and_empty_folders(tmp_path):

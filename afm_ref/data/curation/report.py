@@ -94,7 +94,7 @@ class Report:
     def load(cls, path) -> "Report":
         """Return the report of a file; ValueError names it if it is none."""
         try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+            return cls.from_json(Path(path).read_text(encoding="utf-8-sig"))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 

@@ -108,7 +108,7 @@ def benchmark_texts(path) -> Iterator[str]:
     elif not path.exists():
         raise FileNotFoundError(f"no benchmarks at {path}: give a folder, a .jsonl or a .txt")
     elif path.suffix.lower() == ".txt":
-        yield from (line for line in corpora.read_text(path).splitlines() if line.strip())
+        yield from (line for _, line in corpora.read_lines(path))
         return
     elif path.name.lower().endswith(sources.LINES):
         found = (_benchmark(one) for one in sources.of_file(path))
