@@ -108,7 +108,7 @@ def without_copies(records: list[Record]) -> list[Record]:
     """Return the first of every set of records whose prompts have the same words."""
     seen, kept = set(), []
     for record in records:
-        key = (record.task, tuple(re.findall(r"\w+|[+-]", record.prompt.lower())))
+        key = (record.task, tuple(re.findall(r"\w+|[+-]", overlap.normal(record.prompt).lower())))
         if key not in seen:
             seen.add(key)
             kept.append(record)
@@ -118,10 +118,11 @@ def without_copies(records: list[Record]) -> list[Record]:
 def without_held_out(held_out: Sequence[Record], n: int = 13) -> Callable:
     """Return a step that drops records which share a run of n words, or the whole prompt, with a held-out prompt."""
     forbidden = overlap.ngrams([_document(record) for record in held_out], n)
-    prompts = {record.prompt for record in held_out}
+    prompts = {overlap.normal(record.prompt) for record in held_out}
 
     def step(records):
-        return [r for r in records if r.prompt not in prompts and not forbidden & overlap.ngrams([_document(r)], n)]
+        new = [r for r in records if overlap.normal(r.prompt) not in prompts]
+        return [r for r in new if not forbidden & overlap.ngrams([_document(r)], n)]
 
     return step
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from ... import atomic
 from ..._typing import Array, Float, Int
+from .. import overlap
 from ..corpora import Document
 from .steps import Dropped
 
@@ -39,8 +40,9 @@ class Rows(NamedTuple):
 
 
 def tokens(text: str) -> list[str]:
-    """Return a text's words and marks, lower-cased, every number as "0"."""
-    return ["0" if token.isdigit() else token for token in TOKEN.findall(text[:MOST_CHARS].lower())]
+    """Return a text's words and marks, normalised and lower-cased, every number as "0"."""
+    found = TOKEN.findall(overlap.normal(text[:MOST_CHARS]).lower())
+    return ["0" if token.isdigit() else token for token in found]
 
 
 @lru_cache(maxsize=200_000)
