@@ -18,6 +18,15 @@ def not_negative(args, names) -> None:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}: give at least 0")
 
 
+def language(group):
+    """Add --language, of the prose that curation keeps."""
+    from ..data.curation.heuristics import ENGLISH, LANGUAGES
+
+    group.add_argument("--language", choices=LANGUAGES, default=ENGLISH,
+                       help="of the prose that is kept; any: nothing is asked that only English answers "
+                       "(default: %(default)s)")  # fmt: skip
+
+
 def weights(text, option):
     """Return {part: weight} of text like "text=0.7,code=0.3", or None for None; ValueError names the option."""
     from ..data.mixing import checked_shares

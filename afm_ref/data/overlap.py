@@ -11,6 +11,10 @@ from itertools import pairwise
 from afm_ref.data.corpora import Document
 
 WORD = re.compile(r"\w+")
+UNSPACED = (  # Thai, Lao, Tibetan, Burmese, Khmer; kana; Chinese characters
+    "\u0e00-\u0eff\u0f00-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+LETTER = re.compile(rf"(?=\w)[{UNSPACED}](?:(?!\w)[{UNSPACED}])*")  # with its vowel signs and tones
 BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 SHORTEST_PIECE_CHARS = 80
 
@@ -27,6 +31,14 @@ def normal(text: str) -> str:
 def words(text: str) -> list[str]:
     """Return the words of a text as the comparison sees them."""
     return [word.lower() for word in WORD.findall(normal(text))]
+
+
+def spaced(text: str) -> str:
+    """Return a text with each letter of a script without spaces between words as a word of its own.
+
+    Else a clause, or a page, of Chinese, Japanese or Thai would be one word.
+    """
+    return text if text.isascii() else LETTER.sub(r" \g<0> ", text)
 
 
 def ngrams(documents, n: int = 13) -> set[tuple[str, ...]]:

@@ -27,6 +27,7 @@ from .steps import Dropped
 FEATURES = 2**14
 SHIPPED = Path(__file__).parents[2] / "assets" / "quality.safetensors"
 TOKEN = re.compile(r"[^\W\d_]+|\d+|[^\w\s]|_")
+LOW_QUALITY = "low quality"
 MOST_CHARS = 20_000  # a document's beginning is enough to judge it
 PAIR = np.uint32(0x9E3779B1)  # odd, so that multiplying by it loses nothing
 
@@ -214,4 +215,4 @@ class Quality:
         if document.source in ("code", "maths"):
             return document
         judge = shipped() if self.classifier is None else self.classifier
-        return document if judge.score(document.text) >= self.threshold else Dropped("low quality")
+        return document if judge.score(document.text) >= self.threshold else Dropped(LOW_QUALITY)

@@ -12,6 +12,13 @@ TESTS = "tests/data/curation/"
 
 MUTATIONS = [
     Mutation(
+        "a clause without spaces is one word to the near-duplicates",
+        "afm_ref/data/curation/settings.py",
+        "text if self.is_english else overlap.spaced(text)",
+        "text",
+        TESTS + "test_curate_command.py::test_near_duplicates_without_spaces",
+    ),
+    Mutation(
         "near-duplicates are of code points",
         SIGNATURES,
         "    text = overlap.normal(text)\n",
@@ -40,10 +47,10 @@ MUTATIONS = [
         "tests/data/test_corpora.py::test_docstrings_are_found_behind_form_feeds",
     ),
     Mutation(
-        "one bad byte loses a line",
+        "one bad byte makes a line Latin-1",
         SOURCES,
         'raw.data.decode("utf-8-sig", errors="replace")',
-        "raw.data",
+        'raw.data.decode("utf-8-sig" if raw.data.isascii() else "latin-1")',
         TESTS + "test_sources.py::test_a_bad_byte_in_a_line_is_one_character",
     ),
     Mutation(

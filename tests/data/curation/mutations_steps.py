@@ -10,11 +10,32 @@ TESTS = "tests/data/curation/"
 
 MUTATIONS = [
     Mutation(
-        "one bad byte makes UTF-8 something else",
+        "a page without spaces is one word to the rules",
+        HEURISTICS,
+        'text = text if source == "code" else overlap.spaced(text)',
+        "pass",
+        TESTS + "test_heuristics.py::test_letters_are_words_where_words_have_no_spaces",
+    ),
+    Mutation(
+        "any language is asked for English stop words",
+        HEURISTICS,
+        "not (language == ANY and name in OF_ENGLISH) and ",
+        "",
+        TESTS + "test_heuristics.py::test_any_language_passes_what_is_asked_of_any",
+    ),
+    Mutation(
+        "Greek is mathematics",
+        "afm_ref/data/curation/kinds.py",
+        "(?<![\\u0370-\\u03ff\\u1f00-\\u1fff])[πθλ](?![\\u0370-\\u03ff\\u1f00-\\u1fff])",
+        "[πθλ]",
+        TESTS + "test_kinds.py::test_prose_of_other_scripts_is_no_maths",
+    ),
+    Mutation(
+        "one bad byte makes UTF-8 what a page wrongly declares",
         HTML,
         "if 2 * utf8.bad <= utf8.good:",
         "if not utf8.bad:",
-        TESTS + "test_html.py::test_a_bad_byte_spoils_nothing_but_itself",
+        TESTS + "test_html.py::test_nearly_valid_utf8_goes_before_a_wrong_declaration",
     ),
     Mutation(
         "one bad byte makes what is declared something else",

@@ -108,6 +108,13 @@ def test_a_bad_byte_spoils_nothing_but_itself(text, encoding, head):
                 assert set(spoilt) == {"\ufffd"}
 
 
+def test_nearly_valid_utf8_goes_before_a_wrong_declaration():
+    """Every byte is a character of Latin-1, so that it would fit."""
+    for text in SENTENCES:
+        page = '<meta charset="iso-8859-1"><p>' + text
+        assert html.decode(page.encode() + b"\xa9 2024") == page + "\ufffd 2024"
+
+
 def test_many_errors_lead_to_what_is_detected():
     """A page that says UTF-8 and is not; and one of which half is: the well-formed half is kept."""
     russian = next(text for text, others in SENTENCES.items() if "koi8-r" in others) * 50

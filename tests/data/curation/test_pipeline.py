@@ -337,6 +337,7 @@ def test_bad_settings_are_refused_by_name():
         ({"rows": 9}, "16 bands of 9 rows need 144"), ({"threshold": 1.5}, "threshold must be from 0 to 1"),
         ({"shingle": 0}, "shingle must be at least 1"), ({"index_bytes": -1}, "index_bytes"),
         ({"longest_run": 3}, "longest_run 3 is below"), ({"quality": float("nan")}, "quality must be"),
+        ({"language": "german"}, "language must be one of english, any, got 'german'"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             Settings(**changes)
