@@ -107,10 +107,12 @@ def _detected(raw):
     def detect(part):  # not html5_compatible: what that does not know, such as Korean, it calls UTF-8
         return detect_encoding(part, html5_compatible=False)
 
-    size = max(LEAST_BYTES, -(-len(raw) // PIECES))
-    votes = Counter(detect(raw[at : at + size]) for at in range(0, len(raw), size))
-    likely = [detect(raw), *(name for name, n in votes.most_common() if name not in (None, "ascii"))][:2]
-    if votes[likely[-1]] * 2 > PIECES:
+    between_tags = re.split(rb"[<>]", raw)  # markup would dilute the votes
+    prose = b" ".join(part for part in between_tags if not part.isascii()) or raw
+    size = max(LEAST_BYTES, -(-len(prose) // PIECES))
+    votes = Counter(map(detect, re.findall(rb"(?s).{1,%d}[\x80-\xff]*" % size, prose)))  # cut behind a character
+    likely = [detect(prose), *(name for name, n in votes.most_common() if name not in (None, "ascii"))][:2]
+    if votes[likely[-1]] * 2 > max(4, votes.total()):
         likely.reverse()
     return [read for name in likely for read in _reads(raw, name)] or _reads(raw, "windows-1252")
 

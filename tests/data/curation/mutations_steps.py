@@ -52,6 +52,13 @@ MUTATIONS = [
         TESTS + "test_html.py::test_a_bad_byte_spoils_nothing_but_itself",
     ),
     Mutation(
+        "markup votes for the encoding",
+        HTML,
+        "for part in between_tags if not part.isascii()",
+        "for part in between_tags",
+        TESTS + "test_html.py::test_a_bad_byte_spoils_nothing_but_itself",
+    ),
+    Mutation(
         "Korean is UTF-8",
         HTML,
         "detect_encoding(part, html5_compatible=False)",

@@ -85,6 +85,7 @@ HEADS = {
     "xml": '<?xml version="1.0" encoding="{}"?>\n<html><p>',
     "code": "#!/usr/bin/python\n# -*- coding: {} -*-\n# ",
     "wrong": '<meta charset="utf-8"><p>',
+    "markup": "<html><head><script>" + "var a = 1;\n" * 900 + "</script></head><p>",
     "nothing": "",
 }
 
