@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from ..corpora import Document
 
-EMAIL = r"(?<![\w.%+-])[A-Za-z0-9][\w.%+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,5}[A-Za-z]{2,24}(?![\w-])"
+EMAIL = r"(?<![\w.%+-])[^\W_][\w.%+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,5}[A-Za-z]{2,24}(?![\w-])"
 IPV4 = r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)"
 GROUPS = r"\d{13,19}|\d{4}([ -])\d{4}\1\d{4}\1\d{4}(?:\1\d{3})?|\d{4}([ -])\d{6}\2\d{4,5}"
 CARD = (
@@ -56,6 +56,9 @@ VERSION_BEHIND = re.compile(
 )
 OID = re.compile(r"1\.3\.6\.|2\.5\.(?:4|29)\.")  # of the Internet, of X.500's attributes and extensions
 HALF_WIDTH = {full: full - 0xFEE0 for full in range(0xFF01, 0xFF5F)}  # as wide as ASCII looks among Chinese characters
+OTHER_LETTER = re.compile(
+    r"[^\W\d_\0-\u058f]"
+)  # of scripts that write numbers and addresses without a space beside them
 
 
 class Found(NamedTuple):
@@ -179,7 +182,7 @@ def find(text: str) -> list[Found]:
     tests/data/curation/test_pii.py::test_numbers_beside_it_hide_nothing
     """
     found, before = [], -1
-    text = text if text.isascii() else text.translate(HALF_WIDTH)
+    text = text if text.isascii() else OTHER_LETTER.sub(";", text.translate(HALF_WIDTH))
     while len(found) > before:
         before = len(found)
         for kind, (pattern, test) in KINDS.items():

@@ -94,6 +94,13 @@ MUTATIONS = [
         TESTS + "test_pii.py::test_lookalikes_stay",
     ),
     Mutation(
+        "letters that stand beside an address hide it",
+        PII,
+        'OTHER_LETTER.sub(";", text.translate(HALF_WIDTH))',
+        "text.translate(HALF_WIDTH)",
+        TESTS + "test_pii.py::test_planted_data_is_found",
+    ),
+    Mutation(
         "full-width forms are not read",
         PII,
         "text.translate(HALF_WIDTH)",
