@@ -17,6 +17,7 @@ MARKS = (  # byte order marks, and how an XML or HTML file in UTF-16 begins with
     (b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe\0\0", "utf-32-le"), (b"\xff\xfe", "utf-16-le"),
     (b"\xfe\xff", "utf-16-be"), (b"<\0", "utf-16-le"), (b"\0<", "utf-16-be"),
 )  # fmt: skip
+DETECTED = {"cp949": "euc_kr", "ascii": None}  # Korean has a name that the web has not; ASCII is no evidence
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 WIDER = {"shift_jis": "cp932", "euc_kr": "cp949", "big5": "big5hkscs", "iso8859-11": "cp874"}  # as browsers read them
 META_BYTES = 2048  # where a page may declare its encoding
@@ -102,16 +103,17 @@ def _best(raw, reads):
 
 def _detected(raw):
     """Return the readings by what is detected in the whole and in most pieces: damage misleads it in few of these."""
-    from resiliparse.parse.encoding import detect_encoding
+    from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
 
-    def detect(part):  # not html5_compatible: what that does not know, such as Korean, it calls UTF-8
-        return detect_encoding(part, html5_compatible=False)
+    def detect(part):  # None for what is none of the web's, as DOS had; html5_compatible would call that UTF-8
+        name = DETECTED.get(found := detect_encoding(part, html5_compatible=False), found)
+        return name and map_encoding_to_html5(name, fallback_utf8=False)
 
     between_tags = re.split(rb"[<>]", raw)  # markup would dilute the votes
     prose = b" ".join(part for part in between_tags if not part.isascii()) or raw
     size = max(LEAST_BYTES, -(-len(prose) // PIECES))
     votes = Counter(map(detect, re.findall(rb"(?s).{1,%d}[\x80-\xff]*" % size, prose)))  # cut behind a character
-    likely = [detect(prose), *(name for name, n in votes.most_common() if name not in (None, "ascii"))][:2]
+    likely = [detect(prose), *(name for name, n in votes.most_common() if name)][:2]
     if votes[likely[-1]] * 2 > max(4, votes.total()):
         likely.reverse()
     return [read for name in likely for read in _reads(raw, name)] or _reads(raw, "windows-1252")
