@@ -2,6 +2,7 @@
 
 import codecs
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -24,6 +25,25 @@ def read_text(file: Path) -> str:
 
 def _line_of(raw, at):
     return raw.count(b"\n", 0, at) + 1
+
+
+def read_lines(file: Path) -> Iterator[tuple[int, str]]:
+    r"""Yield (number from 1, text) of a file's lines that are not blank; errors as of `read_text`.
+
+    A line ends at \n or \r\n alone: str.splitlines would also cut at U+2028 and seven more, which JSON strings hold.
+    """
+    for number, line in enumerate(read_text(file).split("\n"), start=1):
+        if line.strip():
+            yield number, line.removesuffix("\r")
+
+
+def read_json_lines(file: Path) -> Iterator[tuple[int, object]]:
+    """Yield (number from 1, value) of the lines of a file of JSON; ValueError names the line that is none."""
+    for number, line in read_lines(file):
+        try:
+            yield number, json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{file}, line {number}: no JSON ({error})") from None
 
 
 def read_json(path: Path) -> dict:

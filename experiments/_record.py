@@ -45,7 +45,7 @@ def kept(folder: Path, key: str, make: Callable) -> dict:
             start = time.process_time()
             result = make() | {"cpu_s": round(time.process_time() - start, 1)}
             atomic.write(path, json.dumps(result))
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def keep_compiled(folder: Path) -> None:
@@ -65,4 +65,4 @@ def load(name: str) -> dict:
     path = RECORDED / f"{name}.json"
     if not path.exists():
         raise FileNotFoundError(f"no recording {path.name}: run `python -m experiments.{name}` to make it")
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -209,8 +209,8 @@ MUTATIONS = [
     Mutation(
         "held-out text keeps a run of 13 words in common with training text",
         "afm_ref/data/overlap.py",
-        "hits[hit][0] < right",
-        "hits[hit][1] <= right",
+        "range(place[k], place[k + n - 1] + 1)",
+        "range(place[k], place[k] + 1)",
         "tests/data/test_overlap.py::test_a_run_across_paragraphs_takes_both",
     ),
     Mutation(

@@ -1,10 +1,11 @@
 """Reading UTF-8 that others wrote: a byte-order mark is no text, another encoding is named."""
 
 import codecs
+import json
 
 import pytest
 
-from afm_ref.text_files import read_json, read_text
+from afm_ref.text_files import read_json, read_json_lines, read_lines, read_text
 
 TEXT = 'a "quote"\r\nStraße\u2028 \u0085 \U0001f600\n\ufeff'
 
@@ -41,3 +42,18 @@ def test_another_encoding_is_named_with_the_file(tmp_path, data, why):
 def test_json_with_a_byte_order_mark_is_read(tmp_path):
     (tmp_path / "a.json").write_bytes(codecs.BOM_UTF8 + '{"a": "ü"}'.encode())
     assert read_json(tmp_path / "a.json") == {"a": "ü"}
+
+
+ENDS_FOR_STR = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\r"  # str.splitlines cuts at these too
+
+
+def test_lines_end_at_line_feeds_alone(tmp_path):
+    file, other = tmp_path / "a.jsonl", f"one{ENDS_FOR_STR}line"
+    file.write_bytes(f"\ufeff\n{other}\r\n  \nlast".encode())
+    assert list(read_lines(file)) == [(2, other), (4, "last")]
+    rows = [{"text": f"a{c}b"} for c in ENDS_FOR_STR if c >= " "]
+    file.write_text("\ufeff" + "\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
+    assert list(read_json_lines(file)) == list(enumerate(rows, start=1))
+    file.write_text('{"text": "a"}\n\n{"text"\n')
+    with pytest.raises(ValueError, match=r"a.jsonl, line 3: no JSON"):
+        list(read_json_lines(file))

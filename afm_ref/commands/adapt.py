@@ -1,6 +1,5 @@
 """python -m afm_ref adapt."""
 
-import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -98,14 +97,10 @@ def _check_targets(args, checkpoint):
 
 def read_pairs(path: Path) -> list[tuple[str, str]]:
     """Return the (prompt, completion) pairs of a JSON-lines file; ValueError names the line that is wrong."""
+    from .. import text_files
+
     pairs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: no JSON ({error})") from None
+    for number, record in text_files.read_json_lines(path):
         texts = [record.get(key) for key in ("prompt", "completion")] if isinstance(record, dict) else []
         if not (texts and all(isinstance(text, str) and text.strip() for text in texts)):
             raise ValueError(

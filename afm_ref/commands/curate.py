@@ -3,11 +3,14 @@
 import sys
 from pathlib import Path
 
+from . import options
+
 EPILOG = """\
 examples
   python -m afm_ref curate my_pages                      shards, a report and figures in runs/curated
   python -m afm_ref curate my_pages --benchmarks my_tests.jsonl --processes 2
   python -m afm_ref curate my_pages --out runs/loose --threshold 0.9 --quality 0
+  python -m afm_ref curate meine_seiten --language any
 
 reads .html .htm .txt .md, files of 14 programming languages, and .jsonl or .jsonl.gz with a "text" in each line
 writes part-00000.jsonl.gz, ... (name, source and text in each line); dropped-00000.jsonl.gz, ... (name, step and reason
@@ -15,7 +18,11 @@ of what is left out); report.json, report.md and figures
 
 Steps: the text of web pages; safety; personal data masked; near-duplicates removed; rules and a classifier of quality;
 texts of the benchmarks left out. Ctrl-C ends; the same command goes on where it was, to the same bytes. A file that
-cannot be read is counted and named in the report, and stops nothing."""
+cannot be read is counted and named in the report, and stops nothing.
+
+Of prose English alone is kept: by stop words, lengths of words, and a classifier that has seen no other language. With
+--language any these and the English list of profanity are left out. In scripts without spaces (Chinese, Japanese, Thai)
+each letter is a word then, to the rules and near-duplicates; benchmark texts are found by their clauses alone."""
 
 
 def add_arguments(parser):
@@ -41,6 +48,7 @@ def add_arguments(parser):
                         "(default: %(default)s)")  # fmt: skip
     parser.add_argument("--quality", type=float, default=s.quality, metavar="X",
                         help="least P(good) of the classifier, 0 for no classifier (default: %(default)s)")  # fmt: skip
+    options.language(parser)
     parser.add_argument("--whole-pages", action="store_true", help="keep navigation and footers of web pages")
 
 
@@ -71,6 +79,7 @@ def settings_of(args):
         shape = dict(zip(("bands", "rows"), banding.choose(args.threshold, defaults.permutations, 0.9), strict=True))
     return Settings(
         main_content=not args.whole_pages, threshold=args.threshold, quality=args.quality, benchmarks=args.benchmarks,
+        language=args.language,
         common_usage=args.common_usage, chunk_bytes=_bytes("chunk-mb", args.chunk_mb),
         index_bytes=_bytes("memory-mb", args.memory_mb), **shape,
     )  # fmt: skip

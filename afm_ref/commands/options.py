@@ -1,6 +1,5 @@
 """What several commands ask of their options."""
 
-import json
 import math
 
 
@@ -16,6 +15,15 @@ def not_negative(args, names) -> None:
     for name in names:
         if not 0 <= getattr(args, name) < math.inf:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}: give at least 0")
+
+
+def language(group):
+    """Add --language, of the prose that curation keeps."""
+    from ..data.curation.heuristics import ENGLISH, LANGUAGES
+
+    group.add_argument("--language", choices=LANGUAGES, default=ENGLISH,
+                       help="of the prose that is kept; any: nothing is asked that only English answers "
+                       "(default: %(default)s)")  # fmt: skip
 
 
 def weights(text, option):
@@ -43,16 +51,13 @@ def read_config(path):
 
     A missing file is a FileNotFoundError.
     """
+    from .. import text_files
     from ..config import AFM_TINY, AFMConfig
 
     if path is None:
         return AFM_TINY
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = text_files.read_json(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"no file at {path}: give a JSON file of AFMConfig's fields") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise ValueError(f"{path} must hold an object of AFMConfig's fields, such as {AFM_TINY.to_dict()}")
     return AFMConfig.from_dict(fields)

@@ -19,6 +19,7 @@ examples
   python -m afm_ref pretrain --corpus my_pages                    curate, then three stages, then runs/pretrain/model
   python -m afm_ref pretrain --corpus runs/curated --steps 3000   shards of `curate`, used as they are
   python -m afm_ref pretrain --corpus my_pages --mixture text=0.7,code=0.3 --train-tokenizer
+  python -m afm_ref pretrain --corpus meine_seiten --language any --train-tokenizer
   python -m afm_ref pretrain --corpus my_pages --teacher runs/large/model         distilled in the core stage
   python -m afm_ref generate --model runs/pretrain/model
 
@@ -26,6 +27,9 @@ stages (70, 20 and 10% of the steps)
   core          windows of --seq-len tokens, the corpus as it is
   continued     windows twice as long, 3% of the learning rate; code and maths weigh more, web and text less
   lengthening   windows eight times as long, RoPE's base raised for them, long questions and answers added
+
+Of raw files' prose English alone is kept (see `curate --help`). --language any keeps other languages too, and adds no
+long questions, which are English; the shipped tokenizer has learnt from English: add --train-tokenizer.
 
 Ctrl-C saves and ends. The same command goes on there, in whichever stage it was, to the same numbers."""
 
@@ -37,6 +41,7 @@ def add_arguments(parser):
                       help="raw files (.txt .md .html .py .jsonl ...), or what `curate` wrote")  # fmt: skip
     text.add_argument("--quality", type=float, default=0.5, metavar="X",
                       help="of raw files: least P(good), 0 for no classifier (default: %(default)s)")  # fmt: skip
+    options.language(text)
     text.add_argument("--processes", type=int, default=1, metavar="N", help="that curate raw files (default: 1)")
     text.add_argument("--train-tokenizer", action="store_true", help="on this text (default: the shipped one)")
     text.add_argument("--mixture", metavar="PART=X,...",
@@ -144,12 +149,13 @@ def _check_surroundings(args):
 def _check_mixtures(args):
     """Refuse malformed weights, and parts that curation of raw files would never make."""
     from ..data.curation import shards
+    from ..data.curation.heuristics import ENGLISH
     from ..pretraining.corpus import LONG_QA
 
-    raw = not shards.is_curated(args.corpus)
+    raw, questions = not shards.is_curated(args.corpus), (LONG_QA,) if args.language == ENGLISH else ()
     for option, text in (("--mixture", args.mixture), ("--continued-mixture", args.continued_mixture)):
         weights = options.weights(text, option) or {}
-        if raw and (unknown := [name for name in weights if name not in (*CURATED, LONG_QA)]):
+        if raw and (unknown := [name for name in weights if name not in (*CURATED, *questions)]):
             raise ValueError(f"{option}: there will be no rows of {unknown}; curation makes {', '.join(CURATED)}")
 
 
@@ -166,12 +172,13 @@ def _parts(args):
 
         folder = args.out / "curated"
         print(f"curating {args.corpus} into {folder}", file=sys.stderr)
-        curate(args.corpus, folder, Settings(quality=args.quality), args.processes)
+        report = curate(args.corpus, folder, Settings(quality=args.quality, language=args.language), args.processes)
         if not shards.is_curated(folder):
             raise ValueError(
-                f"curation kept nothing of {args.corpus}; {folder} says why of each document. --quality 0 leaves out "
-                "the classifier; give another --out with it"
+                f"curation kept nothing of {args.corpus}; left out: {report.reasons()}; {folder} says why of each "
+                f"document; {report.on_language()}"
             )
+        print(f"left out: {report.reasons()}\n{report.on_language()}", file=sys.stderr)
     train, held_out = mixture.split(list(shards.read(folder)), args.corpus, args.seed)
     return corpus.by_source(train), held_out
 
@@ -255,6 +262,7 @@ def _loss(stage, cfg, z_weight, distilled):
 
 def _plan(args, parts, tok):
     """Return (the parts that are used, the stages), telling what was left out or made smaller."""
+    from ..data.curation.heuristics import ENGLISH
     from ..data.mixing import checked_shares
     from ..pretraining import corpus, stages
 
@@ -266,7 +274,7 @@ def _plan(args, parts, tok):
     for name in short:
         print(f"left out: {name}, whose {counts[name]} tokens fill no row of {longest}", file=sys.stderr)
     parts = {name: documents for name, documents in parts.items() if name not in short}
-    long_qa = longest >= corpus.LEAST_LONG_QA
+    long_qa = longest >= corpus.LEAST_LONG_QA and args.language == ENGLISH
     steps = {name: max(3, round(share * args.steps)) for name, share in SHARES.items()}
     steps["core"] = args.steps - steps["continued"] - steps["lengthening"]
     mixtures = corpus.default_mixtures(

@@ -1,6 +1,5 @@
 """python -m afm_ref rlhf."""
 
-import json
 import math
 import sys
 from pathlib import Path
@@ -57,7 +56,7 @@ def run(args):
     """Train the tiny model by online RL: MDLOO, or what it is compared with."""
     import jax
 
-    from .. import targets
+    from .. import targets, text_files
     from ..interop import hugging_face
     from ..pipeline import online
     from ..pipeline.bench import Bench
@@ -65,7 +64,7 @@ def run(args):
     settings = online.settings_of(K=args.K, prompts=args.prompts, inner_steps=args.inner_steps, beta=args.beta,
                                   gamma=args.gamma, epsilon=args.epsilon)  # fmt: skip
     _check(args)
-    recorded = json.loads(args.recorded.read_text())["numbers"] if args.recorded.exists() else None
+    recorded = text_files.read_json(args.recorded)["numbers"] if args.recorded.exists() else None
     rate = args.learning_rate or (recorded or {}).get("chosen", {}).get(args.algorithm, 3e-4)
     jax.config.update("jax_compilation_cache_dir", str((args.bench / "compiled").resolve()))
     bench = Bench(folder=args.bench)

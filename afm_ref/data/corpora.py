@@ -9,10 +9,13 @@ import ast
 import hashlib
 import inspect
 import os
+import re
 import sysconfig
 import warnings
 from pathlib import Path
 from typing import NamedTuple
+
+from .. import text_files
 
 HELD_OUT_SHARE = 0.05
 SPLIT_SALT = 2  # chosen for its sizes alone: the first that holds out 5 to 11% of the bytes of every part (Python 3.11)
@@ -77,7 +80,7 @@ def module_documents(name: str, source: str, seen: set) -> list[Document]:
             tree = ast.parse(source)
     except (SyntaxError, ValueError):
         return []
-    texts, lines = [], source.splitlines()
+    texts, lines = [], re.split("\r\n?|\n", source)  # as `ast` counts lines, which knows no form feed
     for node in _definitions(tree):
         if (raw := ast.get_docstring(node, clean=False)) is None:
             continue
@@ -111,22 +114,11 @@ def read_folder(path) -> list[Document]:
     if not root.is_dir():
         raise FileNotFoundError(f"no folder at {root}; give the folder that holds your .txt and .md files")
     files = sorted(p for p in root.rglob("*") if p.suffix.lower() in (".txt", ".md") and p.is_file())
-    documents = [Document(read_text(file), "folder", file.relative_to(root).as_posix()) for file in files]
+    documents = [Document(text_files.read_text(file), "folder", file.relative_to(root).as_posix()) for file in files]
     documents = [document for document in documents if document.text.strip()]
     if not documents:
         raise ValueError(f"empty corpus: {root} holds no .txt or .md file with text in it ({len(files)} such files)")
     return documents
-
-
-def read_text(file: Path) -> str:
-    """Return a file's text; ValueError names a file that is binary or not UTF-8. A byte order mark is no text."""
-    raw = file.read_bytes()
-    if b"\0" in raw:
-        raise ValueError(f"{file} is a binary file or UTF-16 (it holds a zero byte): convert it to UTF-8 or remove it")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not UTF-8 at byte {error.start}: convert it, for example with iconv") from None
 
 
 def is_held_out(document: Document, share: float = HELD_OUT_SHARE) -> bool:

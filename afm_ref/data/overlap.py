@@ -1,22 +1,44 @@
 """Keeping held-out text out of the training text: no run of 13 words may be in both.
 
-A word is a maximal run of letters, digits and underscores, lower-cased; punctuation and white space do not count. So
-re-wrapped or re-punctuated copies are found too.
+A word is a maximal run of letters, digits and underscores, normalised and lower-cased; punctuation and white space do
+not count. So re-wrapped, re-punctuated or differently encoded copies are found too.
 """
 
 import re
+import unicodedata
 from itertools import pairwise
 
 from afm_ref.data.corpora import Document
 
 WORD = re.compile(r"\w+")
+UNSPACED = (  # Thai, Lao, Tibetan, Burmese, Khmer; kana; Chinese characters
+    "\u0e00-\u0eff\u0f00-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+LETTER = re.compile(rf"(?=\w)[{UNSPACED}](?:(?!\w)[{UNSPACED}])*")  # with its vowel signs and tones
 BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 SHORTEST_PIECE_CHARS = 80
 
 
+def normal(text: str) -> str:
+    """Return a text in Unicode's form NFKC, in which it is compared and never kept.
+
+    C and not D: an accent apart from its letter would end a word. K: it makes one of what differs in looks alone, the
+    ligatures of a PDF, full-width letters, no-break spaces, as lower-casing does.
+    """
+    return text if text.isascii() or unicodedata.is_normalized("NFKC", text) else unicodedata.normalize("NFKC", text)
+
+
 def words(text: str) -> list[str]:
     """Return the words of a text as the comparison sees them."""
-    return [word.lower() for word in WORD.findall(text)]
+    return [word.lower() for word in WORD.findall(normal(text))]
+
+
+def spaced(text: str) -> str:
+    """Return a text with each letter of a script without spaces between words as a word of its own.
+
+    Else a clause, or a page, of Chinese, Japanese or Thai would be one word.
+    """
+    return text if text.isascii() else LETTER.sub(r" \g<0> ", text)
 
 
 def ngrams(documents, n: int = 13) -> set[tuple[str, ...]]:
@@ -58,29 +80,28 @@ def _runs(sequence, n):
 
 
 def _clean_pieces(document, forbidden, n):
-    found = list(WORD.finditer(document.text))
-    runs = _runs([match.group().lower() for match in found], n)
-    hits = [(found[i].start(), found[i + n - 1].end()) for i, run in enumerate(runs) if run in forbidden]
+    edges = [0, *(match.end() for match in BLANK_LINES.finditer(document.text)), len(document.text)]
+    paragraphs = [words(document.text[left:right]) for left, right in pairwise(edges)]
+    place = [i for i, of_one in enumerate(paragraphs) for _ in of_one]  # the paragraph of each word
+    runs = _runs([word for of_one in paragraphs for word in of_one], n)
+    hits = {i for k, run in enumerate(runs) if run in forbidden for i in range(place[k], place[k + n - 1] + 1)}
     if not hits:
         return [document]
     if document.markers:
         return []
     pieces = []
-    for start, end in _spans_without(document.text, hits):
+    for start, end in _spans_without(edges, hits):
         text = document.text[start:end].strip("\n") + "\n"
         if len(text) >= SHORTEST_PIECE_CHARS:
             pieces.append(document._replace(text=text, name=f"{document.name}#{len(pieces) + 1}"))
     return pieces
 
 
-def _spans_without(text, hits):
+def _spans_without(edges, hits):
     """Yield (start, end) of the longest stretches of whole paragraphs that no hit touches."""
-    edges = [0, *(match.end() for match in BLANK_LINES.finditer(text)), len(text)]
-    start, hit = 0, 0
-    for left, right in pairwise(edges):
-        while hit < len(hits) and hits[hit][1] <= left:
-            hit += 1
-        if hit < len(hits) and hits[hit][0] < right:
+    start = 0
+    for i, (left, right) in enumerate(pairwise(edges)):
+        if i in hits:
             yield start, left
             start = right
-    yield start, len(text)
+    yield start, edges[-1]

@@ -160,7 +160,7 @@ def load(path) -> Tokenizer:
     if not path.is_file():
         raise FileNotFoundError(f"no tokenizer at {path}; train one with afm_ref.data.tokenizer.train")
     try:
-        return Tokenizer(path.read_text(encoding="utf-8"))
+        return Tokenizer(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -3,7 +3,6 @@
 A model wrote the demonstrations, not a person; every record says so (`generated`).
 """
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import text_files
 from ..data import overlap, tasks
 from ..data.corpora import Document
 from ..data.tasks import Record, grammar, lexicon
@@ -41,8 +41,7 @@ def demonstrations() -> list[Record]:
     Source: TR24 section 4.1 (human demonstrations) [confirmed]; that a model wrote these [ours].
     Test: tests/post_training/test_hybrid.py::test_demonstrations_do_their_tasks
     """
-    lines = DEMONSTRATIONS.read_text(encoding="utf-8").splitlines()
-    return [Record(**json.loads(line)) for line in lines]
+    return [Record(**fields) for _, fields in text_files.read_json_lines(DEMONSTRATIONS)]
 
 
 def deeper(record: Record, rng: np.random.Generator) -> Record:
@@ -110,7 +109,7 @@ def without_copies(records: list[Record]) -> list[Record]:
     """Return the first of every set of records whose prompts have the same words."""
     seen, kept = set(), []
     for record in records:
-        key = (record.task, tuple(re.findall(r"\w+|[+-]", record.prompt.lower())))
+        key = (record.task, tuple(re.findall(r"\w+|[+-]", overlap.normal(record.prompt).lower())))
         if key not in seen:
             seen.add(key)
             kept.append(record)
@@ -120,10 +119,11 @@ def without_copies(records: list[Record]) -> list[Record]:
 def without_held_out(held_out: Sequence[Record], n: int = 13) -> Callable:
     """Return a step that drops records which share a run of n words, or the whole prompt, with a held-out prompt."""
     forbidden = overlap.ngrams([_document(record) for record in held_out], n)
-    prompts = {record.prompt for record in held_out}
+    prompts = {overlap.normal(record.prompt) for record in held_out}
 
     def step(records):
-        return [r for r in records if r.prompt not in prompts and not forbidden & overlap.ngrams([_document(r)], n)]
+        new = [r for r in records if overlap.normal(r.prompt) not in prompts]
+        return [r for r in new if not forbidden & overlap.ngrams([_document(r)], n)]
 
     return step
 

@@ -85,7 +85,9 @@ def test_read_folder(tmp_path):
     ("raw", "message"),
     [
         (b"ab\0cd", "bad.txt is a binary file"),
+        ("a\nb\n".encode("utf-16-le"), r"bad.txt is a binary file or UTF-16 \(line 1 holds"),
         (b"caf\xe9", "bad.txt is not UTF-8 at byte 3"),
+        (b"tea\r\n\ncaf\xe9\n", "bad.txt is not UTF-8 at byte 9, in line 3"),
         (b"  \n", "empty corpus"),
     ],
 )
@@ -93,6 +95,14 @@ def test_unreadable_folders_are_refused_by_name(tmp_path, raw, message):
     (tmp_path / "bad.txt").write_bytes(raw)
     with pytest.raises(ValueError, match=message):
         corpora.read_folder(tmp_path)
+
+
+def test_docstrings_are_found_behind_form_feeds():
+    """They are old authors' page breaks. What `ast` counts as lines has none at them."""
+    code = "".join(f"{c}{d} = {d}\n" for c in "abcd" for d in "efghi")
+    source = f'"""A module.{" Long enough." * 8}"""\n\f\n{code}\f\ndef f():\n    """Do it."""\n    return 1\n'
+    docstrings, kept = corpora.module_documents("m", source, set())
+    assert docstrings.text.endswith("Do it.\n") and kept.text == f"{code}\ndef f():\n    return 1\n"
 
 
 def test_missing_and_empty_folders(tmp_path):

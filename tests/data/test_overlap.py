@@ -1,7 +1,9 @@
 """The removal of shared word runs against a brute-force comparison of strings."""
 
 import re
+import unicodedata
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,6 +67,29 @@ def test_a_run_across_paragraphs_takes_both():
     held_out = documents([" ".join(f"left{i}" for i in range(34, 40)) + " " + " ".join(f"right{i}" for i in range(7))])
     assert overlap.shared_ngrams(documents([f"{left}\n\n{right}"]), held_out)
     assert not overlap.remove_shared(documents([f"{left}\n\n{right}"]), held_out)
+
+
+FORMS = [  # (as it is usually written, the same text in other characters)
+    ("Über größere Hügel führte die Straße né après Ñandú", "NFD"),
+    ("Dòng sông chảy chậm và trẻ em chơi bên bờ nước", "NFD"),
+    ("강은 천천히 흘렀고 강가에는 나무들이 자랐다", "NFD"),
+    ("the final office of Waffle", "the ﬁnal oﬃce of Waﬄe"),
+    ("Tokyo 2024 ガイド", "Ｔｏｋｙｏ\xa0２０２４ ｶﾞｲﾄﾞ"),
+]
+FORMS = [(text, unicodedata.normalize("NFD", text) if other == "NFD" else other) for text, other in FORMS]
+
+
+@pytest.mark.parametrize(("text", "other"), FORMS)
+def test_forms_of_unicode_are_the_same_words(text, other):
+    assert text != other and overlap.words(other) == overlap.words(text) == text.lower().split()
+
+
+def test_a_copy_in_another_form_is_removed_and_what_stays_is_as_it_was():
+    stolen = "Über größere Hügel führte die schöne Straße, vorbei an Häusern, Gärten, Büschen, Mühlen und Flüssen"
+    others = [" ".join(f"grün{word}{i}" for i in range(30)) for word in ("a", "b")]
+    train = unicodedata.normalize("NFD", "\n\n".join([others[0], stolen, others[1]]))
+    kept = overlap.remove_shared(documents([train]), documents([stolen]))
+    assert [d.text for d in kept] == [unicodedata.normalize("NFD", text) + "\n" for text in others]
 
 
 def test_twelve_words_may_be_shared():

@@ -90,6 +90,19 @@ def test_a_file_that_is_wrong_is_told_by_line(tmp_path, text, why):
         adapt.read_pairs(tmp_path / "task.jsonl")
 
 
+def test_strings_may_hold_other_ends_of_lines_and_files_a_mark(tmp_path):
+    """What JSON allows within a string: U+2028, U+2029 and NEL; Windows' line ends; a byte order mark."""
+    file = tmp_path / "task.jsonl"
+    rows = [(f"a{c}b", f"{c}c") for c in "\u2028\u2029\x85"]
+    texts = [json.dumps({"prompt": p, "completion": c}, ensure_ascii=False) for p, c in rows]
+    file.write_bytes(("\ufeff" + "\r\n".join(texts) + "\r\n").encode())
+    assert adapt.read_pairs(file) == rows
+    for encoding, line in (("latin-1", "line 2"), ("utf-16", "line 1")):
+        file.write_text(f'{texts[2]}\n{{"prompt": "ü", "completion": "b"}}\n'.replace("\x85", "x"), encoding=encoding)
+        with pytest.raises(ValueError, match=rf"task.jsonl.*{line}"):
+            adapt.read_pairs(file)
+
+
 @pytest.mark.parametrize(
     "options, why",
     [

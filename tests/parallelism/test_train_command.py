@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from afm_ref import __main__ as command_line
+from afm_ref.commands import options
 from afm_ref.config import AFMConfig
 from afm_ref.history import History
 from afm_ref.interop import hugging_face
@@ -138,6 +139,15 @@ def test_what_is_wrong_is_one_line_that_says_what_to_do(texts, tmp_path, capsys,
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and err.startswith("error: ")
     assert re.search(told, err), err
+
+
+def test_a_config_with_a_byte_order_mark(tmp_path):
+    """As Windows' editors save it."""
+    (tmp_path / "cfg.json").write_text("\ufeff" + json.dumps(CFG.to_dict()), encoding="utf-8")
+    assert options.read_config(tmp_path / "cfg.json") == CFG
+    (tmp_path / "cfg.json").write_text("{}", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"cfg.json is a binary file or UTF-16 \(line 1"):
+        options.read_config(tmp_path / "cfg.json")
 
 
 @pytest.mark.parametrize("content, told", [("{", "no JSON"), ("[1]", "an object"), ('{"d_model": 4}', "missing")])

@@ -15,6 +15,7 @@ from afm_ref.losses import Batch
 from afm_ref.pretraining import corpus, stages
 from afm_ref.quantization import dequantize
 from afm_ref.transformer import Causal, forward, init
+from tests.data.curation import languages
 
 MICRO = dict(d_model=8, n_layers=1, n_heads=1, n_kv_heads=1, head_dim=8, d_ff=8, vocab_size=2048)
 
@@ -147,6 +148,30 @@ def test_raw_files_are_curated_first(folder, raw, monkeypatch):
     monkeypatch.setattr(stages, "run", run)
     assert call(folder, "from_raw", "--quality", "0", corpus=raw) == 130
     assert shards.is_curated(folder / "from_raw" / "curated")
+
+
+def test_other_languages_are_kept_if_asked_for(folder, monkeypatch, capsys):
+    """Else the error says which rules they broke. No English questions are added to them."""
+    (folder / "german").mkdir()
+    for i, end in enumerate("abcdefghij"):  # of words of their own, or they would repeat each other
+        text = " ".join(word + end for word in languages.document("german", i).split())
+        (folder / "german" / f"{i}.txt").write_text(text, encoding="utf-8")
+
+    def run(params, cfg, planned, rows, *args, **options):
+        assert {name for stage in planned for name in stage.weights} == {"text"}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stages, "run", run)
+    assert call(folder, "no_german", corpus="german") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "kept nothing" in error and "10 no stop words" in error and "--language any" in error
+    assert "--quality" not in error  # it would change nothing
+    assert call(folder, "no_german", "--language", "any", corpus="german") == 2
+    assert "other settings" in capsys.readouterr().err
+    assert call(folder, "any_german", "--language", "any", corpus="german") == 130
+    assert "Not checked" in capsys.readouterr().err and shards.is_curated(folder / "any_german" / "curated")
+    assert call(folder, "x", "--language", "any", "--mixture", "text=1,long_qa=1", corpus="german") == 2
+    assert "there will be no rows of ['long_qa']" in capsys.readouterr().err
 
 
 def test_unfinished_curation_is_no_corpus_but_its_own_run_goes_on(folder, raw, monkeypatch, capsys):

@@ -15,6 +15,7 @@ from .. import overlap
 from ..corpora import Document
 from .steps import Dropped
 
+ENGLISH, ANY = LANGUAGES = ("english", "any")  # of prose; any: what asks for English is not asked
 STOP_WORDS = {"the", "be", "to", "of", "and", "that", "have", "with"}  # Gopher's
 PROFANITY = {"arse", "bollocks", "bugger", "crap", "crappy", "damn", "damned", "goddamn"}  # a tiny and mild list
 BULLETS = ("-", "*", "•", "‣", "◦", "+ ")
@@ -198,6 +199,7 @@ CODE = {
     "few letters": lambda text, t: alphanumeric_share(text) < t.fewest_alphanumeric,
     "generated file": lambda text, t: _says_generated(text),
 }
+OF_ENGLISH = ("short words", "long words", "no stop words")  # rules that other languages break
 RULES = {"web": LENGTH | WORDS | REPETITION, "maths": LENGTH | REPETITION, "code": CODE}
 
 
@@ -209,18 +211,22 @@ def _is_cut_off(line):
     return line.endswith(ELLIPSES)
 
 
-def broken_rules(text: str, source: str, thresholds: Thresholds = Thresholds()) -> list[str]:
+def broken_rules(text: str, source: str, thresholds: Thresholds = Thresholds(), language: str = ENGLISH) -> list[str]:
     """Return the names of all rules that a text breaks. English stop words and the like are not asked of code.
+
+    For language "any" they are asked of nothing. Letters of scripts without spaces count as words.
 
     Source: heuristics, TR24 section 3.1 [confirmed]; these are those of Gopher, C4 and StarCoder [standard].
     Test: tests/data/curation/test_heuristics.py::test_each_rule_has_two_sides
     """
-    return list(_broken(text, source, thresholds))
+    return list(_broken(text, source, thresholds, language))
 
 
-def _broken(text, source, thresholds):
+def _broken(text, source, thresholds, language):
     """Yield the names of the rules that a text breaks, as they are asked for."""
-    return (reason for reason, rule in RULES.get(source, RULES["web"]).items() if rule(text, thresholds))
+    text = text if source == "code" else overlap.spaced(text)
+    rules = RULES.get(source, RULES["web"]).items()
+    return (name for name, rule in rules if not (language == ANY and name in OF_ENGLISH) and rule(text, thresholds))
 
 
 @dataclass(frozen=True)
@@ -232,9 +238,10 @@ class Heuristics:
     """
 
     thresholds: Thresholds = Thresholds()
+    language: str = ENGLISH
 
     def __call__(self, document: Document) -> Document | Dropped:
-        reason = next(_broken(document.text, document.source, self.thresholds), None)
+        reason = next(_broken(document.text, document.source, self.thresholds, self.language), None)
         return document if reason is None else Dropped(reason)
 
 

@@ -7,12 +7,19 @@ resiliparse, the extractor of DCLM.
 import re
 from collections import Counter
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .. import overlap
 from ..corpora import Document
 from .steps import Dropped
 
-BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+MARKS = (  # byte order marks, and how an XML or HTML file in UTF-16 begins without one
+    (b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe\0\0", "utf-32-le"), (b"\xff\xfe", "utf-16-le"),
+    (b"\xfe\xff", "utf-16-be"), (b"<\0", "utf-16-le"), (b"\0<", "utf-16-be"),
+)  # fmt: skip
+DETECTED = {"cp949": "euc_kr", "ascii": None}  # Korean has a name that the web has not; ASCII is no evidence
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+WIDER = {"shift_jis": "cp932", "euc_kr": "cp949", "big5": "big5hkscs", "iso8859-11": "cp874"}  # as browsers read them
 META_BYTES = 2048  # where a page may declare its encoding
 DEEPEST = 512  # elements in each other, as in browsers: the time to parse or judge deeper ones may grow by the square
 FLAT = {  # elements that hold nothing, or that the next one of their kind or the end of their parent closes
@@ -25,43 +32,118 @@ TAG = re.compile(  # comments, scripts and styles as a whole: what looks like a 
     r"|(?P<end>/?)(?P<name>[a-z][a-z0-9-]*)(?P<rest>[^>]*))",
     re.IGNORECASE,
 )
-META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_:.-]{2,40})""", re.IGNORECASE)
+DECLARED = re.compile(
+    rb"""(?:<meta\b[^>]{0,200}?\bcharset|^<\?xml\b[^>]{0,200}?\bencoding|^\#[^\n]{0,60}?\bcoding[:=])"""
+    rb"""\s*=?\s*["']?\s*([A-Za-z0-9_:.-]{2,40})""",
+    re.IGNORECASE | re.MULTILINE,
+)
+BAD, GOOD = re.compile("[\ufffd\x80-\x9f]"), re.compile("[^\0-\x9f\ufffd]")  # no text has control characters of C1
+FEW = 3  # so many bad bytes speak for no other encoding, whatever they are
+LEAST_BYTES = 64  # of a piece that is still worth detecting
+PIECES = 8
+
+
+class Read(NamedTuple):
+    """Bytes as one encoding has them: the text, how much of it no text has, and what well-formed non-ASCII there is."""
+
+    text: str
+    bad: int
+    good: int
+
+    @property
+    def is_nearly_valid(self) -> bool:
+        """Few errors, or one to ten characters: damage, no other encoding."""
+        return self.bad <= max(FEW, self.good // 10)
 
 
 def decode(raw: bytes, declared: str | None = None) -> str:
     """Return the text of a file's bytes, by the first of these that fits:
 
-        a byte order mark;  valid UTF-8;  the declared encoding;  that of <meta charset>;  the detected one
+        valid UTF-8;  UTF-8 with at most one error to two well-formed non-ASCII characters;  what is declared, valid;
+        UTF-8 with at most one error to one;  what is declared, nearly valid;  the detected one
 
-    Valid UTF-8 goes before what is declared: text in another encoding hardly ever is valid UTF-8 by accident, and pages
-    that declare the wrong encoding are common. UTF-16 and ISO-2022 are valid UTF-8 too, but hold zero bytes or escapes.
-    declared: from an HTTP header. Never raises: what fits nowhere is detected, and undecodable bytes become U+FFFD.
+    declared: from an HTTP header; others are a byte order mark, <meta charset>, <?xml encoding?> and "# coding:". UTF-8
+    goes first: pages that declare the wrong encoding are common, and other text read as UTF-8 has 2.4 errors or more to
+    a well-formed character (EUC-JP; of German, Greek or Korean ones it has none), so one to two is UTF-8 with damage.
+    UTF-16 and ISO-2022 may be valid UTF-8 too, but hold zero bytes, or escapes among pure ASCII. Never raises: bytes
+    that do not fit become U+FFFD, and spoil nothing else.
 
     Source: declared, else detected, is what crawl pipelines do [standard]; the order [ours].
     Test: tests/data/curation/test_html.py::test_encodings, tests/data/curation/test_html.py::test_decode_never_raises
     """
-    for mark, encoding in BOMS:
-        if raw.startswith(mark):
-            return raw.decode(encoding, errors="replace")
-    if b"\0" not in raw and b"\x1b" not in raw and (text := _strict(raw, "utf-8")) is not None:
-        return text
-    meta = META_CHARSET.search(raw[:META_BYTES])
-    for encoding in (declared, meta and meta[1].decode("ascii")):
-        if encoding and (text := _strict(raw, encoding)) is not None:
-            return text
-    from resiliparse.parse.encoding import bytes_to_str, detect_encoding
-
-    return bytes_to_str(raw, detect_encoding(raw))
+    utf8 = _utf8(raw)
+    if 2 * utf8.bad <= utf8.good:
+        return utf8.text
+    reads = [read for name in _declared(raw, declared) for read in _reads(raw, name)]
+    valid = [read for read in reads if not read.bad] + [utf8] * (utf8.bad <= utf8.good)
+    return valid[0].text if valid else _best(raw, [read for read in reads if read.is_nearly_valid]).text
 
 
-def _strict(raw, encoding):
-    """Return the text, or None if the bytes are not in this encoding or there is none of this name."""
+def _utf8(raw):
+    """Return the reading as UTF-8, all bad for what only looks like it."""
+    if b"\0" in raw or (b"\x1b" in raw and raw.isascii()) or raw.startswith(UTF16_MARKS):
+        return Read("", 1, 0)
+    try:
+        return Read(raw.decode("utf-8-sig"), 0, 0)  # U+FFFD that the file itself has is no error
+    except UnicodeDecodeError:
+        return _read(raw, "utf-8")
+
+
+def _best(raw, reads):
+    """Return the declared reading with the fewest errors, or the detected one if there is none or it proves it wrong.
+
+    Proof is a text of several bytes a character with fewer errors: an encoding of one byte would fit to anything.
+    """
+    found = min(_detected(raw), key=lambda read: (not read.is_nearly_valid, len(read.text)))
+    if not reads:
+        return found
+    best = min(reads, key=lambda read: read.bad)
+    return found if len(found.text) < len(raw) and found.bad < best.bad else best
+
+
+def _detected(raw):
+    """Return the readings by what is detected in the whole and in most pieces: damage misleads it in few of these."""
+    from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
+
+    def detect(part):  # None for what is none of the web's, as DOS had; html5_compatible would call that UTF-8
+        name = DETECTED.get(found := detect_encoding(part, html5_compatible=False), found)
+        return name and map_encoding_to_html5(name, fallback_utf8=False)
+
+    between_tags = re.split(rb"[<>]", raw)  # markup would dilute the votes
+    prose = b" ".join(part for part in between_tags if not part.isascii()) or raw
+    size = max(LEAST_BYTES, -(-len(prose) // PIECES))
+    votes = Counter(map(detect, re.findall(rb"(?s).{1,%d}[\x80-\xff]*" % size, prose)))  # cut behind a character
+    likely = [detect(prose), *(name for name, n in votes.most_common() if name)][:2]
+    if votes[likely[-1]] * 2 > max(4, votes.total()):
+        likely.reverse()
+    return [read for name in likely for read in _reads(raw, name)] or _reads(raw, "windows-1252")
+
+
+def _declared(raw, declared):
+    """Return the encodings that are said to be the file's, the surest first."""
+    mark = next((encoding for mark, encoding in MARKS if raw.startswith(mark)), None)
+    said = DECLARED.search(raw[:META_BYTES])
+    names = [declared and declared.lower(), said and said[1].decode("ascii").lower()]
+    if b"\0" not in raw:  # markup in UTF-16 is half zeros: who says so without one means UTF-8, as in browsers
+        names = ["utf-8" if name and name.startswith(("utf-16", "utf-32")) else name for name in names]
+    return [mark, *names]
+
+
+def _reads(raw, encoding):
+    """Return [the reading of bytes by an encoding, or by what browsers read under its name], [] for no encoding."""
     from resiliparse.parse.encoding import map_encoding_to_html5
 
     try:  # browsers read latin-1 as windows-1252, and so on
-        return raw.decode(map_encoding_to_html5(encoding, fallback_utf8=False) or encoding)
-    except (UnicodeDecodeError, LookupError, ValueError):
-        return None
+        encoding = encoding and (map_encoding_to_html5(encoding, fallback_utf8=False) or encoding)
+        found = [_read(raw, name) for name in (encoding, WIDER.get(encoding)) if name]
+        return sorted(found, key=lambda read: read.bad)[:1]
+    except (UnicodeError, LookupError, ValueError):
+        return []
+
+
+def _read(raw, encoding):
+    text = raw.decode(encoding, errors="replace").removeprefix("\ufeff")
+    return Read(text, len(BAD.findall(text)), len(GOOD.findall(text)))
 
 
 def extract(html: str, main_content: bool = True) -> str:

@@ -3,6 +3,8 @@
 import re
 from pathlib import PurePosixPath
 
+from .. import overlap
+
 EXTENSIONS = {  # the 14 languages are our choice: TR24 says 14 common ones and names none that the copies show
     "bash": (".sh", ".bash"),
     "c": (".c", ".h"),
@@ -23,7 +25,8 @@ CODE = {extension: language for language, extensions in EXTENSIONS.items() for e
 WEB = {".html", ".htm", ".xhtml"}
 MATHS_TAG = re.compile(r"<math[\s>]|\\begin\{(?:equation|align|gather)|class=[\"'](?:MathJax|katex)", re.IGNORECASE)
 MATHS_SYMBOLS = re.compile(
-    r"[=+^±\u00d7÷√∑∏∫∂∇∈∉∀∃≤≥≠≈≡∞πθλ²³]"
+    r"[=+^±\u00d7÷√∑∏∫∂∇∈∉∀∃≤≥≠≈≡∞²³]"
+    r"|(?<![\u0370-\u03ff\u1f00-\u1fff])[πθλ](?![\u0370-\u03ff\u1f00-\u1fff])"  # in Greek they are letters
     r"|\\(?:frac|sum|int|sqrt|alpha|beta|mathbb|cdot|leq|geq)\b"
 )
 MATHS_DENSITY = 0.1  # such symbols to a word
@@ -40,7 +43,7 @@ def maths_density(text: str) -> float:
     Source: maths found by tags and symbols, TR24 section 3.1 [confirmed]; which, and the density [ours].
     Test: tests/data/curation/test_kinds.py::test_kinds_by_hand
     """
-    return len(MATHS_SYMBOLS.findall(text)) / max(1, len(text.split()))
+    return len(MATHS_SYMBOLS.findall(text)) / max(1, len(overlap.spaced(text).split()))
 
 
 def kind_of(name: str, text: str = "") -> str:

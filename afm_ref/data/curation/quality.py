@@ -20,12 +20,14 @@ import numpy as np
 
 from ... import atomic
 from ..._typing import Array, Float, Int
+from .. import overlap
 from ..corpora import Document
 from .steps import Dropped
 
 FEATURES = 2**14
 SHIPPED = Path(__file__).parents[2] / "assets" / "quality.safetensors"
 TOKEN = re.compile(r"[^\W\d_]+|\d+|[^\w\s]|_")
+LOW_QUALITY = "low quality"
 MOST_CHARS = 20_000  # a document's beginning is enough to judge it
 PAIR = np.uint32(0x9E3779B1)  # odd, so that multiplying by it loses nothing
 
@@ -39,8 +41,9 @@ class Rows(NamedTuple):
 
 
 def tokens(text: str) -> list[str]:
-    """Return a text's words and marks, lower-cased, every number as "0"."""
-    return ["0" if token.isdigit() else token for token in TOKEN.findall(text[:MOST_CHARS].lower())]
+    """Return a text's words and marks, normalised and lower-cased, every number as "0"."""
+    found = TOKEN.findall(overlap.normal(text[:MOST_CHARS]).lower())
+    return ["0" if token.isdigit() else token for token in found]
 
 
 @lru_cache(maxsize=200_000)
@@ -212,4 +215,4 @@ class Quality:
         if document.source in ("code", "maths"):
             return document
         judge = shipped() if self.classifier is None else self.classifier
-        return document if judge.score(document.text) >= self.threshold else Dropped("low quality")
+        return document if judge.score(document.text) >= self.threshold else Dropped(LOW_QUALITY)

@@ -1,12 +1,19 @@
 """What a run of curation did, in numbers: by step, by reason, by kind."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ... import atomic
+from .heuristics import ENGLISH, OF_ENGLISH
+from .quality import LOW_QUALITY
 
+NOT_CHECKED = (
+    "language: any. Not checked: English stop words, lengths of words, the list of profanity, the classifier of "
+    "quality; of personal data only forms of the Internet, cards, and numbers written as in the USA or with + are known"
+)
 NAMES_KEPT = 20  # of what could not be read, by reason
 
 
@@ -94,7 +101,7 @@ class Report:
     def load(cls, path) -> "Report":
         """Return the report of a file; ValueError names it if it is none."""
         try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+            return cls.from_json(Path(path).read_text(encoding="utf-8-sig"))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 
@@ -109,6 +116,25 @@ class Report:
                 rows.append((f"  - {reason}", f"-{count:,}", f"-{size / 1e6:,.2f}", "", ""))
         return "\n".join([*_aligned(rows), "", *self._remarks()])
 
+    def reasons(self, most: int = 5) -> str:
+        """Return the commonest reasons for which documents were left out, with their numbers."""
+        found = Counter({reason: row["count"] for reason, row in self.unreadable.items()})
+        for flow in self.steps.values():
+            found.update({reason: count for reason, (count, _) in flow.dropped.items()})
+        return ", ".join(f"{n:,} {reason}" for reason, n in found.most_common(most)) or "none"
+
+    def on_language(self) -> str:
+        """Return what the run asked of the language, and how many documents it left out for it."""
+        if self.settings.get("language", ENGLISH) != ENGLISH:
+            return NOT_CHECKED
+        dropped = {name: flow.dropped for name, flow in self.steps.items()}
+        rules, judge = dropped.get("heuristics", {}), dropped.get("quality", {})
+        n = sum(rules.get(reason, (0, 0))[0] for reason in OF_ENGLISH)
+        low = judge.get(LOW_QUALITY, (0, 0))[0]
+        said = f"language: English prose alone is kept; {n:,} documents broke its rules ({', '.join(OF_ENGLISH)})"
+        said += f", {low:,} its classifier (--quality 0 leaves it out)" if low else ""
+        return said + ("; --language any, with another --out, keeps other languages" if n or low else "")
+
     def _remarks(self):
         masked = ", ".join(f"{n:,} {kind}" for kind, n in sorted(self.personal_data.items())) or "none"
         unread = ", ".join(f"{row['count']:,} {reason}" for reason, row in sorted(self.unreadable.items())) or "none"
@@ -119,6 +145,7 @@ class Report:
             f"left by kind: {kinds or 'nothing'}",
             f"personal data masked: {masked}",
             f"not usable: {unread}",
+            self.on_language(),
             f"index of near-duplicates: {self.index.get('documents', 0):,} documents, {memory / 1e6:,.1f} MB of "
             f"memory, {self.index.get('on_disk', 0):,} of the documents on disk",
             f"shards: {self.shards}",

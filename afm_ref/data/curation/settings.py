@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from .. import corpora
-from . import banding, decontamination, heuristics, html, pii, quality, sources
+import numpy as np
+
+from ... import text_files
+from .. import overlap
+from . import banding, decontamination, heuristics, html, pii, quality, signatures, sources
 from .steps import Step
 
 PERSONAL_DATA, NEAR_DUPLICATES, DECONTAMINATION = "personal data", "near-duplicates", "decontamination"
@@ -33,6 +36,7 @@ class Settings:
     threshold: float = 0.75  # estimated Jaccard similarity of near-duplicates
     thresholds: heuristics.Thresholds = field(default_factory=heuristics.Thresholds)
     quality: float = 0.5  # least P(good) of the classifier; 0 leaves it out
+    language: str = heuristics.ENGLISH  # of what is kept; "any" leaves out what judges English alone
     benchmarks: Path | None = None  # a folder, a .jsonl with "text", or a .txt of one text a line
     shortest_run: int = 4  # words of a benchmark that collide
     longest_run: int = 13
@@ -47,6 +51,8 @@ class Settings:
         for name in ("threshold", "quality"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
+        if self.language not in heuristics.LANGUAGES:
+            raise ValueError(f"language must be one of {', '.join(heuristics.LANGUAGES)}, got {self.language!r}")
         if self.bands * self.rows > self.permutations:
             raise ValueError(f"{self.bands} bands of {self.rows} rows need {self.bands * self.rows} permutations")
         if self.longest_run < self.shortest_run:
@@ -55,22 +61,30 @@ class Settings:
             raise ValueError(f"index_bytes must be at least 0, got {self.index_bytes}")
 
     @property
+    def is_english(self) -> bool:
+        """Return whether English alone is kept."""
+        return self.language == heuristics.ENGLISH
+
+    @property
     def least_agreeing(self) -> int:
         """Return how many bytes of two sketches must agree."""
         return banding.least_agreeing(self.threshold, self.permutations)
 
     def before(self) -> list[Step]:
         """Return the steps before the near-duplicates. Personal data goes before them: no index holds any."""
-        return [
-            Step("extraction", html.Extraction(self.main_content)),
-            Step("safety", heuristics.Safety(self.thresholds)),
-            Step(PERSONAL_DATA, pii.Masking()),
-        ]
+        safety = [Step("safety", heuristics.Safety(self.thresholds))] if self.is_english else []  # a list of its words
+        extraction = Step("extraction", html.Extraction(self.main_content))
+        return [extraction, *safety, Step(PERSONAL_DATA, pii.Masking())]
 
     def after(self) -> list[Step]:
         """Return the steps between near-duplicates and decontamination."""
-        steps = [Step("heuristics", heuristics.Heuristics(self.thresholds))]
-        return [*steps, Step("quality", quality.Quality(self.quality))] if self.quality else steps
+        steps = [Step("heuristics", heuristics.Heuristics(self.thresholds, self.language))]
+        judged = self.quality and self.is_english  # the classifier has seen no other
+        return [*steps, Step("quality", quality.Quality(self.quality))] if judged else steps
+
+    def shingles(self, text: str) -> np.ndarray:
+        """Return the hashes of a text's runs of words, in any language of letters where words have no spaces."""
+        return signatures.shingles(text if self.is_english else overlap.spaced(text), self.shingle)
 
     def benchmark_runs(self) -> decontamination.Benchmarks | None:
         """Return the runs of words of the benchmarks, None without benchmarks."""
@@ -108,7 +122,7 @@ def benchmark_texts(path) -> Iterator[str]:
     elif not path.exists():
         raise FileNotFoundError(f"no benchmarks at {path}: give a folder, a .jsonl or a .txt")
     elif path.suffix.lower() == ".txt":
-        yield from (line for line in corpora.read_text(path).splitlines() if line.strip())
+        yield from (line for _, line in text_files.read_lines(path))
         return
     elif path.name.lower().endswith(sources.LINES):
         found = (_benchmark(one) for one in sources.of_file(path))

@@ -13,6 +13,7 @@ import functools
 
 import numpy as np
 
+from .. import overlap
 from ..overlap import WORD
 
 BLOCK = 512  # shingles at a time: 256 kB with 128 permutations, which stays in a core's cache
@@ -50,6 +51,7 @@ def shingles(text: str, n: int = 5) -> np.ndarray:
 
 def _joined_words(text):
     """Return the code points of a text's words, lower-cased and with one space between two."""
+    text = overlap.normal(text)
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     if any(letter in text for letter in UNEVEN) or codes.max(initial=0) >= PLANE:
         joined = " ".join(WORD.findall(text)).lower()

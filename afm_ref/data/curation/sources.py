@@ -132,7 +132,7 @@ def of_file(path) -> Iterator[Document | Unreadable]:
 def parse(raw: Raw | Unreadable) -> Document | Unreadable:
     """Return the document of some bytes; what is unreadable already stays so.
 
-    HTML and text are decoded by `html.decode`; a line is JSON in UTF-8.
+    HTML and text are decoded by `html.decode`; a line is JSON, and so UTF-8: bytes that are none become U+FFFD.
 
     Source: none [ours].
     Test: tests/data/curation/test_sources.py::test_each_kind_of_file_is_read,
@@ -146,10 +146,11 @@ def parse(raw: Raw | Unreadable) -> Document | Unreadable:
 
 
 def _parse_line(raw):
+    line = raw.data.decode("utf-8-sig", errors="replace")
     try:
-        row = json.loads(raw.data)
+        row = json.loads(line)
     except (ValueError, RecursionError):
-        return Unreadable(raw.name, NO_TEXT)
+        return Unreadable(raw.name, ENCODING if "\0" in line or "\ufffd" in line else NO_TEXT)
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         return Unreadable(raw.name, NO_TEXT)
     return _checked(raw.name, row["text"], _code_file(row))

@@ -65,7 +65,7 @@ class Worker:
         before, document, masked = through(self.before, document)
         if document is None:
             return Outcome(name, before, [], None, None, masked, [])
-        row, hashes = None, signatures.shingles(document.text, self.settings.shingle)
+        row, hashes = None, self.settings.shingles(document.text)
         if len(hashes):
             row = len(found)
             found.append(signatures.signature(hashes, self.settings.permutations))

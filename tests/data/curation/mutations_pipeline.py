@@ -12,6 +12,48 @@ TESTS = "tests/data/curation/"
 
 MUTATIONS = [
     Mutation(
+        "a clause without spaces is one word to the near-duplicates",
+        "afm_ref/data/curation/settings.py",
+        "text if self.is_english else overlap.spaced(text)",
+        "text",
+        TESTS + "test_curate_command.py::test_near_duplicates_without_spaces",
+    ),
+    Mutation(
+        "near-duplicates are of code points",
+        SIGNATURES,
+        "    text = overlap.normal(text)\n",
+        "",
+        TESTS + "test_signatures.py::test_a_copy_in_another_form_of_unicode_has_the_same_shingles",
+    ),
+    Mutation(
+        "benchmarks are of code points",
+        "afm_ref/data/overlap.py",
+        "WORD.findall(normal(text))",
+        "WORD.findall(text)",
+        TESTS + "test_decontamination.py::test_a_copy_in_another_form_of_unicode_collides",
+    ),
+    Mutation(
+        "lines end wherever str.splitlines ends them",
+        "afm_ref/text_files.py",
+        'read_text(file).split("\\n")',
+        "read_text(file).splitlines()",
+        "tests/test_text_files.py::test_lines_end_at_line_feeds_alone",
+    ),
+    Mutation(
+        "a form feed ends a line of code",
+        "afm_ref/data/corpora.py",
+        're.split("\\r\\n?|\\n", source)',
+        "source.splitlines()",
+        "tests/data/test_corpora.py::test_docstrings_are_found_behind_form_feeds",
+    ),
+    Mutation(
+        "one bad byte makes a line Latin-1",
+        SOURCES,
+        'raw.data.decode("utf-8-sig", errors="replace")',
+        'raw.data.decode("utf-8-sig" if raw.data.isascii() else "latin-1")',
+        TESTS + "test_sources.py::test_a_bad_byte_in_a_line_is_one_character",
+    ),
+    Mutation(
         "shingles forget where in the text they are",
         SIGNATURES,
         "(sums[ends] - sums[starts]) * inverses[starts]",

@@ -5,8 +5,10 @@ import json
 import pytest
 
 from afm_ref.__main__ import main
-from afm_ref.data.curation import pipeline, shards
+from afm_ref.data.curation import pipeline, shards, signatures
 from afm_ref.data.curation.report import Report
+from afm_ref.data.curation.settings import Settings
+from tests.data.curation import languages
 
 SENTENCE = "The captain of ship {0} was late in port {1} and they have kept letter {0}{1} of the year {2}."
 
@@ -65,6 +67,33 @@ def test_options_reach_the_run(pages, tmp_path):
     assert found.settings["threshold"] == 0.9 and (found.settings["bands"], found.settings["rows"]) != (16, 8)
     assert found.settings["main_content"] is False and found.index["on_disk"] == found.index["documents"] > 0
     assert found.shards == 0 and "benchmark text" in found.steps["decontamination"].dropped
+
+
+@pytest.mark.parametrize("language", ["german", "japanese", "arabic"])
+def test_other_languages_are_kept_if_asked_for_and_their_loss_is_told(language, tmp_path, capsys):
+    """Another language in the same folder is refused, like all other settings."""
+    languages.write(tmp_path / "pages", language)
+    command = ["curate", str(tmp_path / "pages"), "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "shards: 0" in said and "7 documents broke its rules" in said and "--language any" in said
+    assert main([*command, "--language", "any"]) == 2 and "other settings" in capsys.readouterr().err
+    command[-1] += "2"
+    assert main([*command, "--language", "any"]) == 0
+    said = capsys.readouterr().out
+    assert "Not checked" in said and "safety" not in said and "quality " not in said.split("Not checked")[0]
+    kept = [d.text for d in shards.read(command[-1])]
+    assert len(kept) >= 2 and kept[0] == languages.document(language, 0)
+
+
+def test_near_duplicates_without_spaces():
+    """One letter in each clause is another: as words the clauses have nothing in common, as letters much."""
+    text = languages.document("japanese")
+    edited = text.replace("。", "ね。").replace("、", "ね、")
+    words, letters = (
+        signatures.jaccard(s.shingles(text), s.shingles(edited)) for s in (Settings(), Settings(language="any"))
+    )
+    assert words == 0 and letters > 0.5
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pickle
 import re
 import subprocess
 import sys
+import unicodedata
 from collections import Counter
 
 import numpy as np
@@ -114,6 +115,13 @@ def test_thirteen_words_agree_with_the_overlap_of_the_corpus():
     found = Benchmarks([benchmark.text], 6, 6)
     for other in others:
         assert len(found.collisions(other.text)) == len(overlap.shared_ngrams([benchmark], [other], 6))
+
+
+def test_a_copy_in_another_form_of_unicode_collides():
+    text = "Über welche größeren Hügel führte die schöne Straße?"
+    found = Benchmarks([text])
+    assert len(found.collisions(text)) == 5 + 4 + 3 + 2 + 1
+    assert (found.collisions(unicodedata.normalize("NFD", text)) == found.collisions(text)).all()
 
 
 def test_hashes_are_the_same_in_another_process():

@@ -12,6 +12,7 @@ from afm_ref.data.curation import heuristics
 from afm_ref.data.curation.heuristics import Heuristics, Safety, Thresholds, broken_rules
 from afm_ref.data.curation.settings import Settings
 from afm_ref.data.curation.steps import Dropped
+from tests.data.curation import languages
 
 NUMBER = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -83,6 +84,29 @@ def test_code_has_rules_of_its_own():
     as_code = [d for d in code if Heuristics()(d) is d]
     as_prose = [d for d in code if not isinstance(Heuristics()(d._replace(source="web")), Dropped)]
     assert len(code) >= 10 and len(as_code) >= 0.9 * len(code) > 1.1 * len(as_prose)
+
+
+@pytest.mark.parametrize("language", languages.SENTENCES)
+def test_any_language_passes_what_is_asked_of_any(language):
+    """English alone passes all rules; in any language what repeats itself, is too short or has no letters falls."""
+    text = languages.document(language)
+    assert set(broken_rules(text, "text")) & set(heuristics.OF_ENGLISH)
+    assert broken_rules(text, "text", language="any") == []
+    for bad, reason in (
+        (text.split()[0], "too short"),
+        (languages.SENTENCES[language][0] * 9, "repeated runs"),
+        (f"{languages.SENTENCES[language][0]}\n" * 9, "repeated lines"),
+        ("123 456 " * 50 + text[:50], "few letters"),
+        (text + "... " * 40, "many symbols"),
+    ):
+        assert reason in broken_rules(bad, "text", language="any"), (bad[:9], reason)
+
+
+def test_letters_are_words_where_words_have_no_spaces():
+    """With their vowel signs and tones; words of other scripts stay together."""
+    assert overlap.spaced("水と tea、 น้ำ。").split() == ["水", "と", "tea、", "น้", "ำ", "。"]
+    assert overlap.spaced("plain") == "plain" and overlap.spaced("Straße, नदी").split() == ["Straße,", "नदी"]
+    assert "repeated words" in broken_rules("买" * 60, "text", language="any")  # without spaces it is one word
 
 
 def test_the_first_broken_rule_is_the_reason():

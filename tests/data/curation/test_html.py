@@ -63,6 +63,88 @@ def test_decode_never_raises(raw, declared):
     html.decode(raw, declared).encode("utf-8", "surrogatepass")
 
 
+SENTENCES = {  # model-written, on the same river; and the encodings that such pages have
+    "Die Straße führt über große Hügel, vorbei an Häusern und Gärten bis zum Fluß. ": ("windows-1252",),
+    "L'été, nous avons visité une forêt où les chênes étaient très âgés. ": ("iso-8859-1", "iso-8859-15"),
+    "Zażółć gęślą jaźń, powiedział chłopiec, gdy wrócił późno do domu. ": ("iso-8859-2", "windows-1250"),
+    "Река текла медленно, и на её берегах росли старые деревья. ": ("koi8-r", "windows-1251", "iso-8859-5"),
+    "Το ποτάμι κυλούσε αργά και στις όχθες του μεγάλωναν παλιά δέντρα. ": ("windows-1253", "iso-8859-7"),
+    "הנהר זרם לאט ועל גדותיו צמחו עצים עתיקים והילדים שיחקו ליד המים. ": ("windows-1255",),
+    "كان النهر يجري ببطء وعلى ضفتيه أشجار قديمة ولعب الأطفال قرب الماء. ": ("windows-1256",),
+    "Nehir yavaşça akıyordu ve kıyılarında yaşlı ağaçlar büyüyordu. ": ("windows-1254",),
+    "川は ゆっくりと流れ、 岸辺には古い木が生えていました。 ": ("euc-jp", "shift_jis"),
+    "河水缓缓流淌, 两岸生长着古老的树木。 孩子们在水边玩耍直到傍晚, 然后慢慢走回家去。 ": ("gb2312", "gb18030"),
+    "河水緩緩流淌, 兩岸生長著古老的樹木。 孩子們在水邊玩耍直到傍晚, 然後慢慢走回家去。 ": ("big5",),
+    "강은 천천히 흘렀고 강가에는 오래된 나무들이 자라고 있었다. ": ("euc-kr",),
+    "แม่น้ำไหลช้าๆ และริมฝั่งมีต้นไม้เก่าแก่ ": ("cp874",),
+}
+ENCODED = [(text * 9, encoding) for text, others in SENTENCES.items() for encoding in ("utf-8", *others)]
+HEADS = {
+    "meta": '<html><head><meta charset="{}"></head><p>',
+    "http-equiv": '<meta http-equiv="Content-Type" content="text/html; charset={}"><p>',
+    "xml": '<?xml version="1.0" encoding="{}"?>\n<html><p>',
+    "code": "#!/usr/bin/python\n# -*- coding: {} -*-\n# ",
+    "wrong": '<meta charset="utf-8"><p>',
+    "markup": "<html><head><script>" + "var a = 1;\n" * 900 + "</script></head><p>",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(("text", "encoding"), ENCODED, ids=[f"{text[:5]} {encoding}" for text, encoding in ENCODED])
+def test_a_bad_byte_spoils_nothing_but_itself(text, encoding, head):
+    """Put between words, as a word: all other words are as they were."""
+    page = HEADS[head].format(encoding) + text
+    assert html.decode(page.encode(encoding)) == page
+    words, first = page.encode(encoding).split(b" "), HEADS[head].count(" ") + 1
+    for bad in (b"\xff", b"\x81", b"\xa9"):
+        for places in ([first], [first + 2, first + 9, first + 12]):
+            damaged = list(words)
+            for place in places:
+                damaged.insert(place, bad)
+            got = html.decode(b" ".join(damaged)).split(" ")
+            spoilt = [got.pop(place) for place in reversed(places)]
+            assert " ".join(got) == page, (bad, places)
+            if encoding == "utf-8":
+                assert set(spoilt) == {"\ufffd"}
+
+
+def test_nearly_valid_utf8_goes_before_a_wrong_declaration():
+    """Every byte is a character of Latin-1, so that it would fit."""
+    for text in SENTENCES:
+        page = '<meta charset="iso-8859-1"><p>' + text
+        assert html.decode(page.encode() + b"\xa9 2024") == page + "\ufffd 2024"
+
+
+def test_many_errors_lead_to_what_is_detected():
+    """A page that says UTF-8 and is not; and one of which half is: the well-formed half is kept."""
+    russian = next(text for text, others in SENTENCES.items() if "koi8-r" in others) * 50
+    for encoding in ("windows-1251", "koi8-r", "iso-8859-5"):
+        page = HEADS["wrong"] + russian
+        assert html.decode(page.encode(encoding)) == page
+    half = html.decode(HEADS["wrong"].encode() + russian.encode() + russian.encode("koi8-r"))
+    assert russian in half and "\ufffd" in half
+
+
+def test_escapes_and_marks_in_damaged_text():
+    """Colours of a terminal are no ISO-2022; a page cut within a character keeps all others, in UTF-16 too."""
+    text = "Straße für Häuser. " * 9
+    assert html.decode(b"\x1b[31m" + text.encode()) == "\x1b[31m" + text
+    assert html.decode((text + "ß").encode()[:-1]) == text + "\ufffd"
+    assert html.decode(codecs.BOM_UTF8 + text.encode() + b" \xa9") == text + " \ufffd"
+    assert html.decode(codecs.BOM_UTF16_LE + text.encode("utf-16-le") + b"\0") == text + "\ufffd"
+    for encoding in ("utf-16-le", "utf-16-be"):  # without a mark
+        assert html.decode(("<p>" + text).encode(encoding)) == "<p>" + text
+    said = '<meta charset="utf-16"><p>A page in ASCII, '  # says so in ASCII, so it is none
+    assert html.decode(said.encode() + b"\xa9 2024") == said + "\ufffd 2024"
+
+
+def test_names_of_encodings_mean_what_browsers_read():
+    """Ringed numbers are none of Shift_JIS proper but of Windows' own, which pages call by the same name."""
+    page = page_of("shift_jis").replace(TEXT, "①川はゆっくりと流れる㈱")
+    assert html.decode(page.encode("cp932")) == page
+
+
 BODY = "Tea is made from leaves that were dried & rolled.\n\nIt is < hot > when it comes, and some like it with milk."
 
 

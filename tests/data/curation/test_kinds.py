@@ -3,6 +3,7 @@
 import pytest
 
 from afm_ref.data.curation import kinds, planting
+from tests.data.curation import languages
 
 PROSE = "The cat sat on the mat and looked at the rain, which = sadness; it did so for 2 + 2 hours. " * 3
 
@@ -25,6 +26,13 @@ PROSE = "The cat sat on the mat and looked at the rain, which = sadness; it did 
 )
 def test_kinds_by_hand(name, text, kind):
     assert kinds.kind_of(name, text) == kind
+
+
+def test_prose_of_other_scripts_is_no_maths():
+    """Greek letters are symbols where they stand alone; a clause without spaces is more than one word."""
+    assert kinds.kind_of("a.txt", languages.document("greek")) == "text"
+    assert kinds.kind_of("a.txt", "Εδώ το λ είναι 3, και 2πr = θ + λ.") == "maths"
+    assert kinds.kind_of("a.txt", languages.SENTENCES["japanese"][0] + "5+3=8") == "text"
 
 
 def test_there_are_14_languages():

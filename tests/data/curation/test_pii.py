@@ -25,6 +25,21 @@ PLANTED = [
     ("+44 20 7946 0958; +1 (415) 555-2671", "[PHONE]; [PHONE]"),
     ("bob@example.com 123-45-6789 bob@example.com", "[EMAIL] [SSN] [EMAIL]"),
     ("212-555-0123@example.com", "[EMAIL]"),  # and no telephone number in it
+    # brackets of its own and of others
+    ("(call +49 30 1234567)", "(call [PHONE])"),
+    ("(+49) 30 1234567, Tel(+49) 30 1234567", "[PHONE], Tel[PHONE]"),
+    ("+49 (0)30 1234567 or +49 (0) 30 1234567 or +49 (30 1234567)", "[PHONE] or [PHONE] or [PHONE]"),
+    ("(+1 415) 555-2671; (office: +1 (415) 555-2671)", "[PHONE]; (office: [PHONE])"),
+    ("[+49 30 1234567] {+49.30.1234567} <+49-30-1234567>", "[[PHONE]] {[PHONE]} <[PHONE]>"),
+    ("((212) 555-0123) and 212-555-0123) and Tel(212) 555-0123", "([PHONE]) and [PHONE]) and Tel[PHONE]"),
+    ("(4111 1111 1111 1111) (bob@example.com) (8.8.8.8)", "([CARD]) ([EMAIL]) ([IP])"),
+    ("> call +4930123456, * Bob +4930123456, (call +4930123456)", "> call [PHONE], * Bob [PHONE], (call [PHONE])"),
+    ("root@8.8.8.8 ip=8.8.8.8 http://8.8.8.8/ 8.8.8.8-8.8.4.4", "root@[IP] ip=[IP] http://[IP]/ [IP]-[IP]"),
+    ("row 5 +12125550134", "row 5 [PHONE]"),
+    # letters that need no space beside it
+    ("请写信给bob@example.com或者打电话(212) 555-0123。", "请写信给[EMAIL]或者打电话[PHONE]。"),
+    ("カード4111 1111 1111 1111で払い、8.8.8.8から", "カード[CARD]で払い、[IP]から"),
+    ("bob@example.com으로, و8.8.8.8 ümit.öz@example.com", "[EMAIL]으로, و[IP] [EMAIL]"),
     # numbers beside it
     ("card 4111 1111 1111 1111 12/27", "card [CARD] 12/27"),
     ("4111111111111111 123", "[CARD] 123"),
@@ -44,6 +59,12 @@ PLANTED = [
 LOOKALIKES = [
     "version 1.2.3.4 and v10.20.30.40, release 1.2.3.4",
     "1.2.3.4.5 and 300.1.1.1 and 1.2.3",
+    'Version: 1.2.3.4, version = "1.2.3.4", AssemblyVersion("1.2.3.4"), versions 1.2.3.4, 1.2.3.5 and 1.2.4.0',
+    "nginx/1.2.3.4 nginx==1.2.3.4 nginx-1.2.3.4 1.2.3.4-rc1 1.2.3.4.tar.gz build 10.0.19041.1",
+    "OIDs 1.3.6.1.4.1.311 and 1.3.6.1, 2.5.29.17, 2.5.4.3 and 1.2.840.113549.1.1.11",
+    "x = 5 +1234567890, y = a +4930123456, z = 3 * +4930123456, a[5] +4930123456, f(5 +4930123456)",
+    "return n +4930123456",
+    "2024年07月29日 12時30分, 2024년 7월 29일",
     "at 192.168.0.1, 10.0.0.1, 127.0.0.1, 0.0.0.0, 255.255.255.255",
     "000-12-3456 666-12-3456 900-12-3456 123-00-4567 123-45-0000",
     "123-45 6789 and 1123-45-6789 and 123-45-67890 and 123456789",
@@ -117,6 +138,13 @@ def test_digits_of_other_scripts_are_digits():
     for zero in "\uff10\u0660\u0966":  # full width, Arabic, Devanagari
         ones = chr(ord(zero) + 1) * 15
         assert pii.mask(f"a 4{ones}, 4{ones[1:]}{zero}") == (f"a [CARD], 4{ones[1:]}{zero}", {"card": 1})
+
+
+def test_full_width_forms_are_what_they_stand_for():
+    """As wide as a Chinese character; the rest of the text stays as wide as it was."""
+    wide = {ord(c): ord(c) + 0xFEE0 for c in map(chr, range(0x21, 0x7F))}
+    for value, tag in (("bob@example.com", "[EMAIL]"), ("(212)555-0123", "[PHONE]"), ("9.9.9.9", "[IP]")):
+        assert pii.mask(f"（電話）{value.translate(wide)}。")[0] == f"（電話）{tag}。"
 
 
 def mixed(seed):

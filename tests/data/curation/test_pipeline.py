@@ -354,6 +354,7 @@ def test_bad_settings_are_refused_by_name():
         ({"rows": 9}, "16 bands of 9 rows need 144"), ({"threshold": 1.5}, "threshold must be from 0 to 1"),
         ({"shingle": 0}, "shingle must be at least 1"), ({"index_bytes": -1}, "index_bytes"),
         ({"longest_run": 3}, "longest_run 3 is below"), ({"quality": float("nan")}, "quality must be"),
+        ({"language": "german"}, "language must be one of english, any, got 'german'"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             Settings(**changes)
@@ -363,12 +364,15 @@ def test_benchmarks_of_any_form(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.html").write_text("<body><p>one two</p></body>")
     (tmp_path / "in" / "b.jsonl").write_text('{"text": "three"}\n')
-    (tmp_path / "c.txt").write_text("four\n\nfive\n")
+    (tmp_path / "c.txt").write_text("\ufefffour\n\nfi\u2028ve\r\n", encoding="utf-8", newline="")
     (tmp_path / "d.jsonl.gz").write_bytes(gzip.compress(b'{"text": "six"}\n'))
     (tmp_path / "e.jsonl").write_text('{"question": "?"}\n')
     (tmp_path / "f.csv").write_text("x")
     read = settings.benchmark_texts
-    assert list(read(tmp_path / "in")) == ["one two", "three"] and list(read(tmp_path / "c.txt")) == ["four", "five"]
+    assert list(read(tmp_path / "in")) == ["one two", "three"] and list(read(tmp_path / "c.txt")) == [
+        "four",
+        "fi\u2028ve",
+    ]
     assert list(read(tmp_path / "d.jsonl.gz")) == ["six"]
     for name, error, message in (("e.jsonl", ValueError, "e.jsonl#0: no JSON"), ("f.csv", ValueError, "is no folder"),
                                  ("g.txt", FileNotFoundError, "no benchmarks at")):  # fmt: skip

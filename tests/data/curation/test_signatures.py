@@ -1,5 +1,7 @@
 """Signatures and bands: against sets of words, datasketch, enumeration and random signatures."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -99,6 +101,16 @@ def test_jaccard_equals_that_of_sets_of_words():
     got = signatures.jaccard(signatures.shingles(a), signatures.shingles(b))
     assert got == len(one & two) / len(one | two) and 0 < got < 1
     assert signatures.jaccard(signatures.EMPTY, signatures.EMPTY) == 0
+
+
+@pytest.mark.parametrize("more", ["", " \U0001f600 ends it"], ids=["table", "slow way"])
+def test_a_copy_in_another_form_of_unicode_has_the_same_shingles(more):
+    """Accents as characters of their own, as files from a Mac have them; ligatures, as text of a PDF has them."""
+    text = "Über größere Hügel führte die schöne Straße, vorbei an offenen Gärten und Häusern, bis zum Fluß" + more
+    for other in (unicodedata.normalize("NFD", text), text.replace("ff", "\ufb00"), text.replace(" ", "\xa0")):
+        assert other != text
+        assert signatures.shingles(other).tolist() == signatures.shingles(text).tolist()
+    assert signatures.jaccard(signatures.shingles(text), signatures.shingles(text.replace("Ü", "U"))) < 1
 
 
 def test_s_curve_equals_what_random_signatures_do():

@@ -73,6 +73,24 @@ def test_one_character_in_a_hundred_may_be_undecodable():
         assert len(text) == 100 and isinstance(sources.parse(Raw("a.txt", text.encode())), found)
 
 
+def test_a_bad_byte_in_a_line_is_one_character(tmp_path):
+    """JSON is UTF-8, perhaps with a byte order mark: other encodings are refused by line, and not guessed."""
+    good = "Die Straße führt über große Hügel. " * 6
+    row = json.dumps({"text": good}, ensure_ascii=False)
+    fill(
+        tmp_path,
+        a_DOT_jsonl="\ufeff".encode() + row.encode() + b"\n" + row.encode().replace(b"gel. ", b"gel\xa9 ", 1),
+        b_DOT_jsonl=row.encode("latin-1") + b"\n" + row.encode(), c_DOT_jsonl=(row + "\n" + row).encode("utf-16"),
+        d_DOT_jsonl=json.dumps({"text": "a\u2028b\x85c"}, ensure_ascii=False),
+    )  # fmt: skip
+    found = {one.name: one[0 if isinstance(one, Document) else 1] for one in sources.documents(tmp_path)}
+    assert found == {
+        "a.jsonl#0": good, "a.jsonl#1": good.replace("Hügel. ", "Hügel\ufffd ", 1),
+        "b.jsonl#0": sources.ENCODING, "b.jsonl#1": good, "c.jsonl#0": sources.ENCODING, "c.jsonl#1": sources.ENCODING,
+        "d.jsonl#0": "a\u2028b\x85c",
+    }  # fmt: skip
+
+
 def test_what_cannot_be_used_is_named_with_its_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "LARGEST_BYTES", 200)
     whole = gzip.compress(lines(*({"text": f"{PROSE} {i * i}"} for i in range(50))))
