@@ -1,7 +1,8 @@
-"""What the experiments share: a finished run is kept and not run again."""
+"""What the experiments share: a finished run is kept and not run again, and what is recorded is read by assets."""
 
 import pytest
 
+from afm_ref import assets
 from experiments import _record
 
 
@@ -17,3 +18,15 @@ def test_a_finished_job_is_not_run_again(tmp_path):
     assert calls == ["a"] and {key: run["x"] for key, run in done.items()} == {"a": 1, "b": 2, "c": 3}
     assert all(run["cpu_s"] >= 0 for run in done.values())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "b.json", "c.json"]
+
+
+def test_what_is_recorded_is_read_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(assets, "RECORDED", tmp_path / "recorded")
+    assets.RECORDED.mkdir()
+    path = _record.save("tea", "python -m experiments.tea", {"cups": 2}, [0, 1], {"litres": 0.5})
+    monkeypatch.chdir(tmp_path)
+    found = assets.recording("tea")
+    assert path == tmp_path / "recorded" / "tea.json" and found.pop("versions") == _record.versions()
+    assert found == dict(command="python -m experiments.tea", config={"cups": 2}, seeds=[0, 1], numbers={"litres": 0.5})
+    with pytest.raises(FileNotFoundError, match=r"no recording milk.json: run `python -m experiments.milk`.* tea"):
+        assets.recording("milk")
