@@ -25,7 +25,7 @@ rlhf_vs_trl_long: RLOO where much is: threads of four such messages, 191 to 306 
 
 Read the ratios of a quiet machine only, as with `post_training`.
 
-samples_to_utility: from experiments/recorded/rlhf.json, after how many samples the utility of each algorithm has first
+samples_to_utility: from the recording "rlhf", after how many samples the utility of each algorithm has first
 gained half of the best mean gain of any, seed by seed; null where it never did.
 """
 
@@ -232,7 +232,6 @@ def main():
     from afm_ref.config import AFM_TINY
     from afm_ref.data import tasks
     from afm_ref.interop import hugging_face
-    from experiments import _record
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -253,7 +252,7 @@ def main():
     ):
         lines += iteration_lines(tiny, tokenizer, file, shape, algorithms, args.rounds)
     try:
-        utility_lines(_record.load("rlhf")["numbers"]["runs"])
+        utility_lines(assets.recording("rlhf")["numbers"]["runs"])
     except FileNotFoundError as missing:
         print(f"no samples_to_utility: {missing}", file=sys.stderr)
     _common.plot(lines, args.plot, "benchmark_rlhf.png")

@@ -1,1 +1,1 @@
-"""Long runs, each one script that leaves recorded/<name>.json. Resumable: call it again after an interruption."""
+"""Long runs, each one script that leaves afm_ref/assets/recorded/<name>.json. Resumable: call it again."""

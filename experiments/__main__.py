@@ -17,8 +17,6 @@ from pathlib import Path
 from afm_ref import assets
 from afm_ref.lora import files
 
-from . import _record
-
 # name: its options that name a folder, in the order in which one builds on another (pipeline takes rlhf's models)
 EXPERIMENTS = {
     "at_scale": (),
@@ -66,7 +64,7 @@ def command(name: str, folder: Path) -> list[str]:
 def state(name: str, model: str) -> str:
     """Return what is known of a recording: of the model that ships, of another one, without one, or missing."""
     try:
-        base = _record.load(name)["config"].get("base")
+        base = assets.recording(name)["config"].get("base")
     except FileNotFoundError:
         return "not recorded"
     return "names no model" if base is None else "of this model" if base == model else "of another model"

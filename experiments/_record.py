@@ -1,4 +1,4 @@
-"""Recordings: what was run, on what, and what came out, as JSON beside the scripts."""
+"""Recordings: what was run, on what, and what came out, as JSON that ships (assets.recording reads it)."""
 
 import json
 import platform
@@ -7,9 +7,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from afm_ref import atomic, targets
-
-RECORDED = Path(__file__).parent / "recorded"
+from afm_ref import assets, atomic, targets
 
 
 def versions() -> dict:
@@ -19,8 +17,8 @@ def versions() -> dict:
 
 
 def save(name: str, command: str, config: dict, seeds: list[int], numbers: dict) -> Path:
-    """Write recorded/<name>.json whole or not at all, and return its path."""
-    path = RECORDED / f"{name}.json"
+    """Write the recording of this name whole or not at all, and return its path."""
+    path = assets.RECORDED / f"{name}.json"
     record = dict(command=command, config=config, seeds=seeds, versions=versions(), numbers=numbers)
     atomic.write(path, json.dumps(record, indent=1) + "\n")
     return path
@@ -58,11 +56,3 @@ def keep_compiled(folder: Path) -> None:
 def config_of(arguments) -> dict:
     """Return a script's command line as JSON can hold it."""
     return {key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()}
-
-
-def load(name: str) -> dict:
-    """Return a recording; FileNotFoundError says which experiment makes it."""
-    path = RECORDED / f"{name}.json"
-    if not path.exists():
-        raise FileNotFoundError(f"no recording {path.name}: run `python -m experiments.{name}` to make it")
-    return json.loads(path.read_text(encoding="utf-8"))

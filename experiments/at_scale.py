@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 
+from afm_ref import assets
 from afm_ref.parallelism.mesh import MeshShape
 
 from . import _record
@@ -71,7 +72,7 @@ def main(arguments=None):
         print(json.dumps(one_cell(json.loads(options.cell))))
         return
     try:
-        numbers = _record.load("at_scale")["numbers"]
+        numbers = assets.recording("at_scale")["numbers"]
     except FileNotFoundError:
         numbers = {}
     for cell in cells(options.tpu):

@@ -24,7 +24,6 @@ COPIED = (
     "tools",
     "benchmarks",
     "experiments",
-    "recorded",
     "conftest.py",
     "pyproject.toml",
     "README.md",

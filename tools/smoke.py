@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import afm_ref
-from afm_ref.assets import load_tiny
+from afm_ref.assets import load_tiny, recording
 from afm_ref.data.curation import quality
 from afm_ref.transformer import forward
 
@@ -21,6 +21,7 @@ assert resources.files("afm_ref").joinpath("py.typed").is_file(), "py.typed is n
 
 assert quality.shipped().score("The statement is used to bind names to values, and to change what objects hold.") > 0.5
 
+assert recording("rlhf")["numbers"]["runs"], "no recordings in the wheel"
 params, cfg, tokenizer = load_tiny()
 tokens = np.asarray(tokenizer.encode("The for statement is used to"))[None]
 logits = forward(params, tokens, cfg)

@@ -1,8 +1,10 @@
-"""The trained tiny model that ships with the package, loaded in one call."""
+"""What ships with the package: the trained tiny model, loaded in one call, and what the experiments recorded."""
 
+import json
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "tiny"
+RECORDED = Path(__file__).parent / "recorded"
 
 
 def load_tiny():
@@ -14,3 +16,17 @@ def load_tiny():
 
     params, cfg = hugging_face.load(FOLDER)
     return params, cfg, hugging_face.load_tokenizer(FOLDER)
+
+
+def recording(name: str) -> dict:
+    """Return what `python -m experiments.<name>` recorded: command, config, seeds, versions and numbers.
+
+    Raises FileNotFoundError, which says how to make it.
+    """
+    path = RECORDED / f"{name}.json"
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in RECORDED.glob("*.json")))
+        raise FileNotFoundError(
+            f"no recording {path.name}: run `python -m experiments.{name}` to make it; there are {known}"
+        )
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -39,8 +39,8 @@ def add_arguments(parser):
                         help="where the run is kept and continued from (default: %(default)s)")  # fmt: skip
     parser.add_argument("--bench", type=Path, default=Path("runs/rlhf/bench"), metavar="FOLDER",
                         help="where students and reward models are kept (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--recorded", type=Path, default=_recording(), metavar="FILE",
-                        help="the recording to draw it beside (default: the repository's)")  # fmt: skip
+    parser.add_argument("--recorded", type=Path, metavar="FILE",
+                        help="the recording to draw it beside (default: the one that ships)")  # fmt: skip
 
 
 def _add(parser, name, default, text, kind):
@@ -48,15 +48,11 @@ def _add(parser, name, default, text, kind):
                         help=f"{text} (default: %(default)s)")  # fmt: skip
 
 
-def _recording() -> Path:
-    return Path(__file__).parents[2] / "experiments" / "recorded" / "rlhf.json"
-
-
 def run(args):
     """Train the tiny model by online RL: MDLOO, or what it is compared with."""
     import jax
 
-    from .. import targets, text_files
+    from .. import assets, targets, text_files
     from ..interop import hugging_face
     from ..pipeline import online
     from ..pipeline.bench import Bench
@@ -64,8 +60,8 @@ def run(args):
     settings = online.settings_of(K=args.K, prompts=args.prompts, inner_steps=args.inner_steps, beta=args.beta,
                                   gamma=args.gamma, epsilon=args.epsilon)  # fmt: skip
     _check(args)
-    recorded = text_files.read_json(args.recorded)["numbers"] if args.recorded.exists() else None
-    rate = args.learning_rate or (recorded or {}).get("chosen", {}).get(args.algorithm, 3e-4)
+    recorded = (text_files.read_json(args.recorded) if args.recorded else assets.recording("rlhf"))["numbers"]
+    rate = args.learning_rate or recorded.get("chosen", {}).get(args.algorithm, 3e-4)
     jax.config.update("jax_compilation_cache_dir", str((args.bench / "compiled").resolve()))
     bench = Bench(folder=args.bench)
     print(f"{args.algorithm} at learning rate {rate:g} by the {args.judge}; models of seed {args.seed} in {args.bench}",
@@ -112,9 +108,9 @@ def _report(curve, recorded, args):
     for i in sorted({0, len(curve["samples"]) // 2, len(curve["samples"]) - 1}):
         numbers = ", ".join(f"{name} {values[i]:.3f}" for name, values in curve.items() if name != "samples")
         print(f"{curve['samples'][i]:6} samples: {numbers}")
-    beside = {} if recorded is None else rlhf_figures.recorded_curves(recorded["runs"], args.judge)
+    beside = rlhf_figures.recorded_curves(recorded["runs"], args.judge)
     if not beside:
-        print(f"no recording at {args.recorded}: the run is drawn alone (python -m experiments.rlhf makes one)")
+        print(f"no recorded run followed the {args.judge}: this one is drawn alone")
     path = args.folder / "curves.png"
     atomic.write(path, figures.png(rlhf_figures.against_samples(beside, {"this run": curve})))
     print(f"policy in {args.folder / 'policy'}, figure in {path}")

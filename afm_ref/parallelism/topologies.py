@@ -131,7 +131,7 @@ def chips(topology: str, slices: int = 1) -> list:
     if importlib.util.find_spec("libtpu") is None:
         raise ModuleNotFoundError(
             f"compiling for {topology} needs libtpu: pip install 'afm-ref[tpu]' in an environment of its own. Its "
-            "results are recorded in experiments/recorded/at_scale.json"
+            "results are recorded: afm_ref.assets.recording('at_scale')"
         )
     # The compiler looks for a real machine first, and waits for it, unless told not to.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")

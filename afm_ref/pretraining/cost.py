@@ -1,6 +1,7 @@
 """What pre-training costs: steps, FLOPs, the share of the peak that is used, chip-hours; here, and in Apple's run."""
 
 import dataclasses
+import functools
 import time
 
 import numpy as np
@@ -118,6 +119,7 @@ def on_device_core(used: float, chips: int = 2048, chip: str = "v5p", teacher: f
     return bill(flops, chips, chip, used)
 
 
+@functools.cache  # a machine has one peak: whoever asks twice is told the same
 def measured_peak_flops(size: int = 1024, tries: int = 5) -> float:
     """Return the FLOP/s that this machine reaches in a float32 product of two [size, size] matrices: the best try.
 

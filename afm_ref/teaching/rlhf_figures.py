@@ -62,7 +62,7 @@ def against_samples(curves: Mapping[str, Sequence[Mapping]], extra: Mapping[str,
 def recorded_curves(runs: Mapping[str, Mapping], judge: str) -> dict[str, list]:
     """Return {algorithm: [run of each seed]} of the recorded runs that followed this judge's rewards.
 
-    runs: those of experiments/recorded/rlhf.json, by "<judge>_<algorithm>_<seed>".
+    runs: those of the recording "rlhf", by "<judge>_<algorithm>_<seed>".
 
     Source: none [ours].
     Test: tests/teaching/test_rlhf_figures.py::test_recorded_runs_are_sorted_by_algorithm

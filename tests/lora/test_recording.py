@@ -9,9 +9,9 @@ import pytest
 
 from afm_ref import assets, evaluation
 from afm_ref.lora import files
-from experiments import _record, lora
+from experiments import lora
 
-RECORDING = _record.load("lora")
+RECORDING = assets.recording("lora")
 CONFIG, NUMBERS = RECORDING["config"], RECORDING["numbers"]
 
 

@@ -9,6 +9,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from tests.meta import again
+
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 CHAPTERS = sorted(FOLDER.glob("[0-9]*.ipynb"))
 NOTEBOOKS = CHAPTERS + sorted((FOLDER / "solutions").glob("*.ipynb"))
@@ -107,6 +109,18 @@ def has_sound_tags(notebook, path):
     return problems
 
 
+def finds_its_files_anywhere(notebook, path):
+    """A recording comes from assets.recording, whatever the folder that the notebook was opened in."""
+    return [f"a path from its folder: {m[0]}" for c in code(notebook) if (m := re.search(r"\.\./|recorded/", c.source))]
+
+
+def has_one_name_for_one_thing(notebook, path):
+    """Else a cell that is run again after Run All finds another thing under the name (test_again runs them)."""
+    cells = code(notebook)
+    found = again.renamed([c.source for c in cells])
+    return [f"cell [{cells[n].execution_count}] reads {name}, which a later cell binds anew" for n, name in found]
+
+
 def has_its_solutions(notebook, path):
     """Each exercise attempted in a chapter is solved, rightly, in the notebook of the same name in solutions/."""
     asked = {number for c in code(notebook) for number in ATTEMPT.findall(c.source)}
@@ -147,6 +161,8 @@ RULES = [
     stores_no_widget,
     names_no_machine_path,
     has_sound_tags,
+    finds_its_files_anywhere,
+    has_one_name_for_one_thing,
     has_its_solutions,
     has_links_that_resolve,
     leads_to_its_neighbours,
@@ -223,6 +239,8 @@ BAD = [
     (names_no_machine_path, source(3, "open('{}/x')".format("/root"))),
     (has_sound_tags, lambda n: n.cells[3].metadata.update(tags=["nbval-ignore"])),
     (has_sound_tags, lambda n: n.cells[3].metadata.update(tags=["volatile"])),
+    (finds_its_files_anywhere, source(3, "open('../experiments/recorded/a.json')")),
+    (has_one_name_for_one_thing, lambda n: [source(1, "check(n := 1)")(n), source(3, "n += 1\nattempt('0.1', n)")(n)]),
     (has_its_solutions, source(3, "attempt('0.2', multiply)")),
     (has_links_that_resolve, source(2, "see [c](02_c.ipynb#part)")),
     (leads_to_its_neighbours, source(0, TITLE.replace("01_b.ipynb", "https://b.org"))),

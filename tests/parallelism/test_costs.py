@@ -5,13 +5,13 @@ import math
 
 import pytest
 
+from afm_ref import assets
 from afm_ref.config import AFM_ON_DEVICE, AFMConfig, parameters, train_flops_per_token
 from afm_ref.parallelism import costs, traffic
 from afm_ref.parallelism.chooser import choose, pareto, shapes
 from afm_ref.parallelism.costs import V4, V5P, Chip
 from afm_ref.parallelism.mesh import MeshShape
 from afm_ref.parallelism.plan import Plan
-from experiments import _record
 
 FAST = Chip("no memory wall", 1e15, 1e12, math.inf, 1e9, 1e8, 3, "made up")
 SMALL = AFMConfig(d_model=64, n_layers=4, n_heads=6, n_kv_heads=2, head_dim=32, d_ff=128, vocab_size=512)
@@ -69,7 +69,7 @@ def test_the_stages_of_zero():
 
 def test_traffic_equals_the_compiled_programs():
     """Gathers to 1e-4 (the gains, which no axis cuts, are left out there); sums with the tied embedding's twice."""
-    numbers = _record.load("at_scale")["numbers"]
+    numbers = assets.recording("at_scale")["numbers"]
     P, E = (parameters(AFM_ON_DEVICE)[part] for part in ("total", "embedding"))
     for n in (8, 64, 512):
         fsdp = costs.sent_bytes(AFM_ON_DEVICE, MeshShape(fsdp=n), 2 * n, 4096)["fsdp"]

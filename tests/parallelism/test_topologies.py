@@ -7,20 +7,20 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from afm_ref import losses, transformer
+from afm_ref import assets, losses, transformer
 from afm_ref.config import AFM_ON_DEVICE, AFMConfig
 from afm_ref.parallelism import annotation, costs, topologies
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
 from afm_ref.parallelism.topologies import MODELS, Cell
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
-from experiments import _record, at_scale
+from experiments import at_scale
 
 TINY = AFMConfig(d_model=32, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=8, d_ff=64, vocab_size=64)
 
 
 def recorded():
     """Every recorded cell with what was measured: fake CPU devices, then TPU topologies."""
-    return [(Cell(**row["cell"]), row["measured"]) for row in _record.load("at_scale")["numbers"].values()]
+    return [(Cell(**row["cell"]), row["measured"]) for row in assets.recording("at_scale")["numbers"].values()]
 
 
 def test_a_recorded_cell_is_recomputed():

@@ -150,7 +150,9 @@ def test_a_config_with_a_byte_order_mark(tmp_path):
         options.read_config(tmp_path / "cfg.json")
 
 
-@pytest.mark.parametrize("content, told", [("{", "not readable JSON"), ("[1]", "a JSON object"), ('{"d_model": 4}', "missing")])
+@pytest.mark.parametrize(
+    "content, told", [("{", "not readable JSON"), ("[1]", "a JSON object"), ('{"d_model": 4}', "missing")]
+)
 def test_a_config_that_is_none(texts, tmp_path, capsys, content, told):
     (tmp_path / "cfg.json").write_text(content)
     assert command_line.main([*arguments(texts, tmp_path / "run"), "--config", str(tmp_path / "cfg.json")]) == 2

@@ -72,6 +72,8 @@ def test_the_command_resumes_and_draws(bench, tmp_path, capsys):
     recorded = tmp_path / "recorded.json"
     runs = {f"utility_ppo_{seed}": {"samples": [0, 8]} | {m: [0.0, 0.5] for m in online.MEASURES} for seed in (0, 1)}
     recorded.write_text(json.dumps({"numbers": {"chosen": {"mdloo": 0.002}, "runs": runs}}))
+    assert main([*line, "--recorded", str(tmp_path / "none.json")]) == 2  # before any work
+    assert "none.json" in capsys.readouterr().err and not (tmp_path / "bench").exists()
     assert main([*line, "--recorded", str(recorded)]) == 0
     first, told = capsys.readouterr()
     assert "learning rate 0.002" in told and "8 samples" in first and "no recording" not in first

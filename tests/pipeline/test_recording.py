@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from afm_ref import assets
 from afm_ref.config import parameters
 from afm_ref.data import tasks
 from afm_ref.data.tokenizer import END
@@ -12,9 +13,9 @@ from afm_ref.pipeline.measuring import SHOWN, shown
 from afm_ref.pipeline.steps import STEPS, PipelineSizes
 from afm_ref.pipeline.teaching import JUDGES
 from afm_ref.transformer import forward
-from experiments import _record, pipeline
+from experiments import pipeline
 
-RECORDING = _record.load("pipeline")
+RECORDING = assets.recording("pipeline")
 NUMBERS, SEEDS = RECORDING["numbers"], RECORDING["seeds"]
 SIZES = {name: value for name, value in RECORDING["config"]["sizes"].items() if name != "base"}
 BENCH = Bench(PipelineSizes(**SIZES))

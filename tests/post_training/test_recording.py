@@ -5,13 +5,14 @@ import itertools
 import numpy as np
 import pytest
 
+from afm_ref import assets
 from afm_ref.lora import files
 from afm_ref.pipeline.bench import MAIN, TASKS, Bench
 from afm_ref.pipeline.teaching import JUDGES
 from afm_ref.post_training import hybrid
-from experiments import _post_training, _record, post_training
+from experiments import _post_training, post_training
 
-RECORDING = _record.load("post_training")
+RECORDING = assets.recording("post_training")
 CONFIG, RUNS, SEEDS = RECORDING["config"], RECORDING["numbers"]["runs"], RECORDING["seeds"]
 BENCH = Bench(post_training.arguments([f"--held-out={CONFIG['held_out']}"]))
 

@@ -7,9 +7,9 @@ from afm_ref import assets
 from afm_ref.data import long_qa
 from afm_ref.lora import files
 from afm_ref.pretraining import positions
-from experiments import _record, lengthening, stages
+from experiments import lengthening, stages
 
-RECORDING = _record.load("lengthening")
+RECORDING = assets.recording("lengthening")
 CONFIG, RUNS, SEEDS = RECORDING["config"], RECORDING["numbers"]["runs"], RECORDING["seeds"]
 
 
@@ -38,5 +38,5 @@ def test_the_base_is_that_of_the_rule_and_the_stage_as_short_as_apples():
     stage = lengthening.stage_of(cfg, CONFIG["steps"], True)
     assert stage.rope_theta == pytest.approx(CONFIG["new_base"])
     assert lengthening.stage_of(cfg, CONFIG["steps"], False).rope_theta == cfg.rope_theta
-    trained = _record.load("train_tiny")["numbers"]["tokens"]
+    trained = assets.recording("train_tiny")["numbers"]["tokens"]
     assert stage.tokens / trained == pytest.approx(100e9 / (6.3e12 + 1e12), rel=0.05)

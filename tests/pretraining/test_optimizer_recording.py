@@ -6,12 +6,13 @@ import platform
 import numpy as np
 import pytest
 
+from afm_ref import assets
 from afm_ref.evaluation import mean_interval
 from afm_ref.pretraining.mup import best_rate
 from afm_ref.teaching import optimizer_figures
-from experiments import _record, optimizer
+from experiments import optimizer
 
-RECORDING = _record.load("optimizer")
+RECORDING = assets.recording("optimizer")
 CONFIG, RUNS, SEEDS = RECORDING["config"], RECORDING["numbers"]["runs"], RECORDING["seeds"]
 ARGUMENTS = optimizer.arguments([f"--seeds={len(SEEDS)}", f"--held-out-rows={CONFIG['held_out_rows']}"])
 SWEEPS = optimizer_figures.recorded_sweeps(RUNS)

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from afm_ref import assets
 from afm_ref.config import forward_flops_per_token, train_flops_per_token
-from experiments import _record, pruning
+from experiments import pruning
 from experiments._pruning import MEASURES
 
-RECORDING = _record.load("pruning")
+RECORDING = assets.recording("pruning")
 CONFIG, NUMBERS, SEEDS = RECORDING["config"], RECORDING["numbers"], RECORDING["seeds"]
 RUNS = NUMBERS["runs"]
 ARGUMENTS = pruning.arguments(

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from afm_ref import transformer
+from afm_ref import assets, transformer
 from afm_ref.config import AFMConfig
 from afm_ref.pretraining.stages import rope_base
-from experiments import _record, stages
+from experiments import stages
 
-RECORDING = _record.load("stages")
+RECORDING = assets.recording("stages")
 CONFIG, NUMBERS, SEEDS = RECORDING["config"], RECORDING["numbers"], RECORDING["seeds"]
 RUNS = NUMBERS["runs"]
 ARGUMENTS = stages.arguments(["--answers", "2", "--long-documents", "1"])

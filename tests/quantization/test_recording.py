@@ -10,9 +10,9 @@ import pytest
 from afm_ref import assets, evaluation
 from afm_ref.lora import files
 from afm_ref.quantization import allocation, dequantize, quantize
-from experiments import _quantization, _record, lora
+from experiments import _quantization, lora
 
-RECORDING = _record.load("quantization")
+RECORDING = assets.recording("quantization")
 CONFIG, NUMBERS, SEEDS = RECORDING["config"], RECORDING["numbers"], RECORDING["seeds"]
 RUNS, INTERVALS = NUMBERS["runs"], NUMBERS["intervals"]
 

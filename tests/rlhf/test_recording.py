@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from afm_ref import assets
 from afm_ref.lora import files
 from afm_ref.pipeline import online
-from experiments import _record, rlhf
+from experiments import rlhf
 
-RECORDING = _record.load("rlhf")
+RECORDING = assets.recording("rlhf")
 CONFIG, NUMBERS, SEEDS = RECORDING["config"], RECORDING["numbers"], RECORDING["seeds"]
 RUNS = NUMBERS["runs"]
 ARGUMENTS = rlhf.arguments([f"--held-out={CONFIG['held_out']}", f"--folder={CONFIG['folder']}"])

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from afm_ref import assets
 from experiments import __main__ as again
-from experiments import _record
 
 
 def test_every_recording_has_its_place():
-    recorded = {path.stem for path in _record.RECORDED.glob("*.json")} - {"train_tiny"}
+    recorded = {path.stem for path in assets.RECORDED.glob("*.json")} - {"train_tiny"}
     assert recorded <= set(again.EXPERIMENTS)
     assert all((Path(again.__file__).parent / f"{name}.py").exists() for name in recorded)
 

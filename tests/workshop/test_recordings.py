@@ -6,13 +6,13 @@ import pytest
 
 from afm_ref import assets, evaluation
 from afm_ref.data import mixture, packing, tasks
-from experiments import _record, train_tiny
+from experiments import train_tiny
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 def test_readme_prints_the_recording():
-    table = _record.load("train_tiny")["numbers"]["held_out_bits_per_byte"]
+    table = assets.recording("train_tiny")["numbers"]["held_out_bits_per_byte"]
     for part, row in table.items():
         numbers = [row[column] for column in ("model", "five_gram", "xz_given_training_text")]
         assert f"| {part} | " + " | ".join(f"{number:.2f}" for number in numbers) + " |" in README
@@ -25,10 +25,10 @@ def test_one_cell_is_recomputed():
     rows = packing.pack_for_evaluation(documents, tok, train_tiny.SEQ_LEN)
     batches = packing.evaluation_batches(rows, 16)
     bits = evaluation.bits_per_byte(params, cfg, batches, rows.text_bytes, progress=False)
-    recorded = _record.load("train_tiny")["numbers"]["held_out_bits_per_byte"]["everyday"]["model"]
+    recorded = assets.recording("train_tiny")["numbers"]["held_out_bits_per_byte"]["everyday"]["model"]
     assert bits == pytest.approx(recorded, rel=0.01)
 
 
 def test_the_model_is_ahead_of_both_baselines_on_english():
-    row = _record.load("train_tiny")["numbers"]["held_out_bits_per_byte"]["english"]
+    row = assets.recording("train_tiny")["numbers"]["held_out_bits_per_byte"]["english"]
     assert row["model"] < 0.95 * min(row["five_gram"], row["xz_given_training_text"])

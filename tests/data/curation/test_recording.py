@@ -5,11 +5,12 @@ import math
 
 import pytest
 
+from afm_ref import assets
 from afm_ref.data.curation import banding
 from afm_ref.data.curation.settings import Settings
-from experiments import _record, curation
+from experiments import curation
 
-RECORDING = _record.load("curation")
+RECORDING = assets.recording("curation")
 RUNS = RECORDING["numbers"]["runs"]
 BINS, CRAWL = RUNS["pairs"]["bins"], RUNS["crawl"]
 DECISIONS = curation.DECISIONS

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from afm_ref import assets
 from afm_ref.data import corpora
 from afm_ref.data.curation import html, junk, pages, planting, quality
-from experiments import _record, curation_quality
+from experiments import curation_quality
 
-RECORDING = _record.load("curation_quality")
+RECORDING = assets.recording("curation_quality")
 CONFIG, SEEDS, RUNS = RECORDING["config"], RECORDING["seeds"], RECORDING["numbers"]["runs"]
 FIRST = RUNS[f"full_{SEEDS[0]}"]
 

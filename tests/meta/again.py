@@ -1,0 +1,141 @@
+"""Run all cells of a notebook, then each once more, as a reader does who goes back to a cell after Run All."""
+
+import ast
+import contextlib
+import itertools
+import symtable
+from pathlib import Path
+from typing import NamedTuple
+
+from jupyter_client.manager import start_new_kernel
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+TIMEOUT_S = 300  # of a cell, as nbval's in pyproject.toml
+KEEP = "__kept = {{name: globals()[name] for name in {names} if name in globals()}}"
+RESTORE = "globals().update(__kept)"
+
+
+class Said(NamedTuple):
+    """What a cell said: its text, pictures as their base64, and the first line of its error, if any."""
+
+    text: str
+    pictures: tuple[str, ...]
+    error: str | None
+
+    @property
+    def checks(self) -> list[str]:
+        return [line for line in self.text.splitlines() if line.startswith("✓")]
+
+
+@contextlib.contextmanager
+def kernel(folder: Path):
+    """Yield say(source) -> Said of a new kernel of this Python, which works in `folder`."""
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(folder), extra_arguments=["--log-level=ERROR"])
+
+    def say(source: str) -> Said:
+        messages = []
+        client.execute_interactive(source, allow_stdin=False, timeout=TIMEOUT_S, output_hook=messages.append)
+        return said([(m["msg_type"], m["content"]) for m in messages])
+
+    try:
+        yield say
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def said(messages: list[tuple[str, dict]]) -> Said:
+    """Return what the messages of one execution say; a widget's repr names its state, which is no text of the cell."""
+    text, pictures, error = "", [], None
+    for kind, content in messages:
+        if kind == "stream":
+            text += content["text"]
+        elif kind == "error":
+            error = f"{content['ename']}: {content['evalue']}".splitlines()[0]
+        elif kind in ("execute_result", "display_data"):
+            data = content["data"]
+            pictures += [value for mime, value in data.items() if mime.startswith("image/")]
+            if WIDGET not in data:
+                text += "".join(f"{value}\n" for mime, value in sorted(data.items()) if mime.startswith("text/"))
+    return Said(text, tuple(pictures), error)
+
+
+def bound_in(source: str) -> dict[str, str]:
+    """Return {name: what it is} of what a cell assigns, defines or imports for the cells after it.
+
+    An import is what it imports, anything else is the cell's own: its source.
+    """
+    imports = {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            module = getattr(node, "module", "")
+            imports |= {(a.asname or a.name).partition(".")[0]: f"{module} {a.name}" for a in node.names}
+    symbols = symtable.symtable(source, "cell", "exec").get_symbols()
+    return {s.get_name(): imports.get(s.get_name(), source) for s in symbols if s.is_assigned() or s.is_imported()}
+
+
+def read_from_before(source: str) -> set[str]:
+    """Return the names that a cell reads before it binds them itself, be it inside a function."""
+    found, bound = set(), set()
+    for statement in ast.parse(source).body:
+        text = ast.unparse(statement)
+        own = set(bound_in(text))
+        used = globals_read(symtable.symtable(text, "statement", "exec"))
+        if isinstance(statement, ast.AugAssign):  # x += 1 reads x, which symtable does not say
+            used |= {statement.target.id} if isinstance(statement.target, ast.Name) else set()
+        elif not isinstance(statement, ast.Assign):  # the body of a loop or a function reads what it bound itself
+            used -= own
+        found |= used - bound
+        bound |= own
+    return found
+
+
+def globals_read(table) -> set[str]:
+    """Return the global names that a piece of code reads, at its top or in any scope inside."""
+    top = table.get_type() == "module"
+    here = {s.get_name() for s in table.get_symbols() if s.is_referenced() and (top or s.is_global())}
+    return here.union(*map(globals_read, table.get_children()))
+
+
+def renamed(sources: list[str]) -> list[tuple[int, str]]:
+    """Return (number, name) where a cell reads a name that stands for something else after all cells have run."""
+    last, now, found = {}, {}, []
+    for source in sources:
+        last |= bound_in(source)
+    for number, source in enumerate(sources):
+        found += [(number, name) for name in sorted(read_from_before(source) & set(now)) if now[name] != last[name]]
+        now |= bound_in(source)
+    return found
+
+
+def differences(notebook, folder: Path) -> dict[str, str]:
+    """Return {cell id: how its second run differs}. A cell tagged volatile says the same checks, any other all of it.
+
+    The second run of a cell finds what Run All left, and leaves the same: its own names are restored after it.
+    """
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    found = {}
+    with kernel(folder) as say:
+        firsts = [say(cell.source) for cell in cells]
+        for cell, first in zip(cells, firsts, strict=True):
+            say(KEEP.format(names=list(bound_in(cell.source))))
+            how = difference(first, say(cell.source), "volatile" in cell.metadata.get("tags", []))
+            say(RESTORE)
+            if how:
+                found[cell.id] = how
+    return found
+
+
+def difference(first: Said, second: Said, volatile: bool = False) -> str:
+    """Return how the second run differs, "" if it does not."""
+    if first.error or second.error:
+        return f"fails at {'first' if first.error else 'second'}: {first.error or second.error}"
+    if first.checks != second.checks:
+        return f"other checks: {first.checks} and then {second.checks}"
+    if volatile or first == second:
+        return ""
+    if first.text == second.text:
+        return "another picture"
+    lines = itertools.zip_longest(*(run.text.splitlines(keepends=True) for run in (first, second)), fillvalue="")
+    was, now = next(pair for pair in lines if pair[0] != pair[1])
+    return f"first {was!r}, then {now!r}"

@@ -1,0 +1,78 @@
+"""After Run All each cell of each chapter runs once more and says the same, in a folder that is not the notebooks'."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from tests.meta import again
+
+CHAPTERS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("[0-9]*.ipynb"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_each_cell_says_the_same_once_more(path, tmp_path):
+    assert again.differences(nbformat.read(path, as_version=4), tmp_path) == {}
+
+
+def cell(name, source, *tags):
+    return new_code_cell(source, id=name, metadata={"tags": list(tags)})
+
+
+def test_a_cell_that_fails_or_says_something_else_is_noticed(tmp_path):
+    """`total` means two things; `numbers` goes on where it stopped; the clock's cell is volatile, but for its check."""
+    cells = [
+        cell("good", "total = 3\ntotal"),
+        cell("reads", "print('total', total / 2)"),
+        cell("draws", "numbers = globals().get('numbers') or iter(range(9))\nprint('number', next(numbers))"),
+        cell("clock", "import time\nprint(time.time())\nprint('✓ it ticks')", "volatile"),
+        cell("checks", "calls = [*globals().get('calls', []), 1]\nprint('✓ called', len(calls))", "volatile"),
+        cell("names", "total = 'three'"),
+        cell("wrong", "1 / 0"),
+        cell("folder", "import os; print(os.getcwd())"),
+    ]
+    found = again.differences(new_notebook(cells=cells), tmp_path)
+    assert list(found) == ["reads", "draws", "checks", "wrong"]
+    assert found["reads"].startswith("fails at second: TypeError")
+    assert found["draws"] == "first 'number 0\\n', then 'number 1\\n'"
+    assert found["checks"] == "other checks: ['✓ called 1'] and then ['✓ called 2']"
+    assert found["wrong"] == "fails at first: ZeroDivisionError: division by zero"
+
+
+def test_what_is_said_is_text_pictures_and_errors():
+    shown = {"data": {"text/plain": "<Figure>", "image/png": "aaaa"}}
+    widget = {"data": {"text/plain": "IntSlider(value=3)", again.WIDGET: {"model_id": "5f"}, "image/png": "bbbb"}}
+    messages = [("stream", {"text": "✓ a\nb\n"}), ("display_data", shown), ("display_data", widget)]
+    first = again.said([*messages, ("status", {"execution_state": "idle"})])
+    assert first == again.Said("✓ a\nb\n<Figure>\n", ("aaaa", "bbbb"), None) and first.checks == ["✓ a"]
+    assert again.difference(first, first) == ""
+    assert again.difference(first, first._replace(pictures=("aaaa", "cccc"))) == "another picture"
+    assert again.difference(first, first._replace(text=first.text + "more")) == "first '', then 'more'"
+    failed = again.said([("error", {"ename": "ValueError", "evalue": "no\nmore"})])
+    assert failed.error == "ValueError: no"
+
+
+def test_what_a_cell_binds_and_what_it_takes_from_before():
+    source = """
+import os.path, json as j
+from a.b import c
+x, (y, *z) = x, z
+def f(g, t=u):
+    h = g + w
+    return [m for m in y if j]
+for e in f(x):
+    i = e
+k += (l := 1)
+"""
+    bound = again.bound_in(source)
+    assert sorted(bound) == ["c", "e", "f", "i", "j", "k", "l", "os", "x", "y", "z"]
+    assert (bound["os"], bound["j"], bound["c"]) == (" os.path", " json", "a.b c")
+    assert again.read_from_before(source) == {"x", "z", "u", "w", "k"}
+
+
+def test_one_name_for_two_things_is_found_where_it_is_read():
+    cells = ["import a\nx = 1", "print(x)", "def f():\n    return x", "x = 2\nprint(x)", "import a", "print(x, a)"]
+    assert again.renamed(cells) == [(1, "x"), (2, "x")]
+    assert again.renamed(["x = 1", "x = x + 1"]) == [(1, "x")]  # run again it would be 3
