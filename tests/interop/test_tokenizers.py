@@ -66,6 +66,7 @@ def test_a_byte_level_tokenizer_gives_the_ids_worked_out_by_hand(foreign):
     assert ids.tolist() == [256, ord("e"), 257] and ids.dtype == np.int32
     assert foreign.encode("é").tolist() == list("é".encode())
     assert foreign.encode("the", template=True).tolist() == [BEGIN, 256, ord("e")]
+    assert foreign.prompt_ids("the<|end|>").tolist() == [BEGIN, 256, ord("e"), END]
 
 
 @settings(max_examples=50)
@@ -83,10 +84,55 @@ def test_a_special_token_typed_by_a_user_stays_text(foreign):
     assert foreign.decode(marked) == "a" and foreign.decode(marked, skip_special=False) == text
 
 
-@pytest.mark.parametrize("ids", [[-1], [260], [3, 10**6]])
-def test_foreign_ids_out_of_range_are_refused(foreign, ids):
+@pytest.mark.parametrize("ids", [[-1], [3, -(10**6)]])
+def test_foreign_ids_below_zero_are_refused(foreign, ids):
     with pytest.raises(ValueError, match=r"outside this tokenizer's 0\.\.259"):
         foreign.decode(ids)
+
+
+@pytest.mark.parametrize("skip_special", [True, False])
+def test_rows_of_padding_beyond_the_foreign_ids_have_no_text(foreign, skip_special):
+    """As transformers decodes them: Qwen3 has 151,936 rows of embeddings for 151,669 ids."""
+    assert foreign.decode([260], skip_special) == foreign.decode([10**6, 2**40], skip_special) == ""
+    assert foreign.decode([256, 260, ord("e"), 10**6], skip_special) == "the"
+
+
+def last_call_kept(spec_json: str) -> str:
+    """Return a tokenizer.json as it is saved after a call that cut at 3 ids, padded to 8 and left out most merges."""
+    spec = json.loads(spec_json)
+    spec["truncation"] = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
+    spec["padding"] = {
+        "strategy": {"Fixed": 8}, "direction": "Left", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0,
+        "pad_token": "!",
+    }  # fmt: skip
+    spec["model"]["dropout"] = 0.9
+    return json.dumps(spec)
+
+
+def test_settings_of_somebodys_last_call_are_switched_off(tmp_path):
+    """The ids are those worked out by hand above, of a text that is longer than the cut and one that is shorter."""
+    text, path = last_call_kept(byte_level_json()), tmp_path / "tokenizer.json"
+    path.write_text(text, encoding="utf-8", newline="")
+    tokenizer = hugging_face.load_tokenizer(tmp_path)
+    for _ in range(5):  # dropout is random
+        assert tokenizer.encode("the th").tolist() == [256, ord("e"), 257]
+        assert tokenizer.encode("e", template=True).tolist() == [BEGIN, ord("e")]
+        assert tokenizer.encode("th" * 5 + "<|end|>", markers=True).tolist() == [256] * 5 + [END]
+    tokenizer.save(tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == path.read_bytes()  # what is switched off is not forgotten
+
+
+def test_our_own_format_saved_after_a_call_is_read_the_same(tmp_path):
+    ours = own.train(["the cat and the hat, the mat " * 20], vocab_size=370)
+    ours.save(tmp_path / "tokenizer.json")
+    text = last_call_kept((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
+    (tmp_path / "tokenizer.json").write_text(text, encoding="utf-8", newline="")
+    again = hugging_face.load_tokenizer(tmp_path)
+    assert isinstance(again, own.Tokenizer)
+    for sentence in ("the", "the cat and the hat, the mat"):
+        assert again.encode(sentence).tolist() == ours.encode(sentence).tolist()
+    again.save(tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_text(encoding="utf-8") == text
 
 
 def test_lone_surrogates_are_refused(foreign):
