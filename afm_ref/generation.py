@@ -11,7 +11,6 @@ and compile nothing new.
 """
 
 import functools
-import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -38,6 +37,7 @@ __all__ = [
     "Rollouts",
     "generate",
     "init_cache",
+    "prompt_ids",
     "rollouts",
     "stream",
     "stream_text",
@@ -116,21 +116,28 @@ def stream_text(params, cfg, tokenizer, prompt, max_new_tokens: int, **settings)
     """Yield the continuation of a text as it appears, whole characters only; settings are those of `stream`.
 
     prompt: a text, or its token ids (to begin with a marker, say). tokenizer: anything with `encode(text) -> ids` and
-    `decode(ids) -> text`; its `prompt_ids(text)`, if it has one, goes before `encode`. A character whose bytes are
-    spread over several tokens comes once the last of them is there. What is yielded is the text of prompt and
-    continuation together, the prompt's cut off: a tokenizer may drop the space that a text begins with.
+    `decode(ids) -> text`. A character whose bytes are spread over several tokens comes once the last of them is there.
+    What is yielded is the text of prompt and continuation together, the prompt's cut off: a tokenizer may drop the
+    space that a text begins with.
     """
-    encode = getattr(tokenizer, "prompt_ids", tokenizer.encode)
-    prompt_ids = np.asarray(encode(prompt) if isinstance(prompt, str) else prompt)
-    if prompt_ids.size == 0:
+    ids = np.asarray(prompt_ids(tokenizer, prompt) if isinstance(prompt, str) else prompt)
+    if ids.size == 0:
         raise ValueError("the prompt is empty: give at least one character to continue")
     most = getattr(tokenizer, "vocab_size", np.inf)  # an embedding may be padded with rows that have no text
 
     def decode(ids):
         return tokenizer.decode([token for token in ids if token < most])
 
-    chunks = stream(params, cfg, [prompt_ids], max_new_tokens, **settings)
-    return _whole_characters(chunks, decode, prompt_ids.tolist())
+    chunks = stream(params, cfg, [ids], max_new_tokens, **settings)
+    return _whole_characters(chunks, decode, ids.tolist())
+
+
+def prompt_ids(tokenizer, text: str):
+    """Return a text's ids as its model expects them of a prompt: tokenizer.prompt_ids(text), or else encode(text).
+
+    The first adds what another model's tokenizer.json says that a text begins with (Llama's beginning-of-text token).
+    """
+    return getattr(tokenizer, "prompt_ids", tokenizer.encode)(text)
 
 
 def _whole_characters(chunks, decode, prompt_ids=()):
@@ -149,7 +156,9 @@ def _whole_characters(chunks, decode, prompt_ids=()):
 
 def _common(a: str, b: str) -> int:
     """Return how many characters two texts begin with in common. (A prompt of ids may end within a character.)"""
-    return len(os.path.commonprefix([a, b]))
+    if b.startswith(a):
+        return len(a)
+    return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
 
 
 class _State(NamedTuple):
