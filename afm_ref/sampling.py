@@ -46,9 +46,7 @@ class LogitRules(NamedTuple):
     tests/oracles/test_generate.py::test_rules_of_the_folder_equal_transformers
     """
 
-    repetition_penalty: float = (
-        1.0  # divides positive logits of tokens that are in the text, multiplies others
-    )
+    repetition_penalty: float = 1.0  # divides positive logits of tokens that are in the text, multiplies others
     min_new_tokens: int = 0  # no stop token among so many new ones
     min_length: int = 0  # the same, the prompt counted
     suppress_tokens: tuple[int, ...] = ()  # never chosen

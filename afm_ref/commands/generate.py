@@ -16,7 +16,7 @@ def add_arguments(parser):
     parser.add_argument("--adapter", metavar="PATH", help="of `adapt`, or a folder of PEFT's; the prompt is then a "
                         "request, and what is printed the answer")  # fmt: skip
     parser.add_argument("--chat", action="store_true", help="the prompt is a request, written by the folder's chat "
-                        "template (or, for a model of this project, with its turn markers); only the answer is printed")  # fmt: skip
+                        "template (a model of this project's by turn markers); only the answer is printed")  # fmt: skip
     parser.add_argument("--prompt", default="The ", metavar="TEXT", help="the text to continue; the names of another "
                         "model's special tokens in it are read as such (default: %(default)r)")  # fmt: skip
     parser.add_argument("--max-new-tokens", type=int, metavar="N",

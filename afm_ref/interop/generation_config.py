@@ -111,9 +111,7 @@ def _refuse_unknown(fields):
     known = READ | HARMLESS | NEUTRAL.keys()
     for key, value in fields.items():
         if key not in known and value is not None and not key.startswith(("_", "transformers.")):
-            raise ValueError(
-                f"{key} = {value!r} is not known here: remove it if it does not change which token comes next"
-            )
+            raise ValueError(f"{key} = {value!r} is not known: remove it if it does not change which tokens are chosen")
 
 
 def _refuse_other_choices(fields):
