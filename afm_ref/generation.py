@@ -129,7 +129,7 @@ def stream_text(params, cfg, tokenizer, prompt, max_new_tokens: int, **settings)
         return tokenizer.decode([token for token in ids if token < most])
 
     chunks = stream(params, cfg, [ids], max_new_tokens, **settings)
-    return _whole_characters(chunks, decode, ids.tolist())
+    return _whole_characters(chunks, decode, ids.tolist(), getattr(tokenizer, "settled_ids", list))
 
 
 def prompt_ids(tokenizer, text: str):
@@ -140,11 +140,11 @@ def prompt_ids(tokenizer, text: str):
     return getattr(tokenizer, "prompt_ids", tokenizer.encode)(text)
 
 
-def _whole_characters(chunks, decode, prompt_ids=()):
+def _whole_characters(chunks, decode, prompt_ids=(), settled=list):
     ids, prompt, shown = list(prompt_ids), decode(prompt_ids), 0
     for (new,) in chunks:
         ids.extend(new.tolist())
-        certain = decode(ids).rstrip("\ufffd")  # at the end it may be a character that is not complete yet
+        certain = decode(settled(ids)).rstrip("\ufffd")  # at the end it may be a character that is not complete yet
         shown = max(shown, _common(prompt, certain))
         if len(certain) > shown:
             yield certain[shown:]

@@ -15,6 +15,8 @@ class ForeignTokenizer:
         self._plain, self._marked = backends(spec_json)
         self._json = spec_json
         self.vocab_size = max(self._plain.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        byte_ids = {self._plain.token_to_id(f"<0x{byte:02X}>") for byte in range(256)}
+        self._open = byte_ids | {i for i, token in self._plain.get_added_tokens_decoder().items() if token.special}
 
     def __repr__(self):
         return f"ForeignTokenizer(vocab_size={self.vocab_size})"
@@ -49,6 +51,17 @@ class ForeignTokenizer:
         if ids and min(ids) < 0:
             raise ValueError(f"token id {min(ids)} is outside this tokenizer's 0..{self.vocab_size - 1}")
         return self._plain.decode([i for i in ids if i < self.vocab_size], skip_special_tokens=skip_special)
+
+    def settled_ids(self, ids) -> list[int]:
+        """Return the ids whose text no further id can change: all, or all but a run of bytes at the end.
+
+        Where tokens <0x00> to <0xFF> stand for the bytes of rare characters, the library decodes a run of them
+        together, over special tokens that it leaves out: one that makes it no UTF-8 turns each byte into U+FFFD.
+        """
+        end = len(ids)
+        while end and (ids[end - 1] in self._open or ids[end - 1] >= self.vocab_size):
+            end -= 1
+        return list(ids[:end])
 
     def save(self, path):
         """Write tokenizer.json, the same text that was read, whole or not at all."""
