@@ -1,10 +1,13 @@
-"""tokenizer.json files of two kinds that other people's models come with, built with the tokenizers library."""
+"""tokenizer.json files of two kinds that other people's models come with, and folders with one."""
 
+import dataclasses
 import json
 
+from afm_ref.interop import hugging_face
+from tests.interop.models import QWEN3, random_params
 from tests.interop.test_tokenizers import BEGIN, END, byte_level_json
 
-__all__ = ["BEGIN", "END", "byte_level_json", "sentencepiece_json"]
+__all__ = ["BEGIN", "END", "byte_level_json", "foreign_folder", "sentencepiece_json"]
 
 WORDS = ["the", "cat", "sat", "on", "mat", "a", "dog", "ran"]
 
@@ -52,3 +55,12 @@ def sentencepiece_json() -> str:
             },
         }
     )  # fmt: skip
+
+
+def foreign_folder(folder, make=sentencepiece_json, rows: int = 294, **generation):
+    """Write a random Qwen3 with so many rows, its tokenizer and generation_config.json; return the folder."""
+    cfg = dataclasses.replace(QWEN3, vocab_size=rows)
+    hugging_face.save(folder, random_params(cfg), cfg)
+    (folder / "tokenizer.json").write_text(make(), encoding="utf-8")
+    (folder / "generation_config.json").write_text(json.dumps(generation))
+    return folder
