@@ -10,13 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import chat_sandbox, config_json
+from . import chat_sandbox, tokenizer_config
 
 CPU_S = 5  # of the process: some 0.1 s go into its start
 WALL_S = 60  # on a machine that is busy
 MEMORY_BYTES = 512 << 20
 CHARACTERS = 1_000_000
-SPECIAL_TOKENS = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 
 
 def render(folder: str | os.PathLike, messages: list[dict], add_generation_prompt: bool = True) -> str:
@@ -30,9 +29,9 @@ def render(folder: str | os.PathLike, messages: list[dict], add_generation_promp
     Test: tests/oracles/test_chat_template.py::test_text_and_ids_equal_transformers
     """
     folder = Path(folder)
-    settings = _settings(folder)
+    settings = tokenizer_config.read(folder)
     where, template = find(folder, settings)
-    variables = _special_tokens(folder, settings) | {
+    variables = tokenizer_config.special_tokens(settings) | {
         "messages": messages, "tools": None, "documents": None, "add_generation_prompt": add_generation_prompt,
     }  # fmt: skip
     answer = _run(where, {"template": template, "variables": variables})
@@ -64,21 +63,6 @@ def find(folder: Path, settings: dict) -> tuple[str, str]:
     if not isinstance(found, str):
         raise ValueError(f"{path}: chat_template is {type(found).__name__}; expected a text, or a list of named ones")
     return str(path), found
-
-
-def _settings(folder):
-    path = folder / "tokenizer_config.json"
-    return config_json.read_json(path) if path.is_file() else {}
-
-
-def _special_tokens(folder, settings):
-    """Return {"bos_token": "<s>", ...} as a folder names them; special_tokens_map.json is of older folders."""
-    path = folder / "special_tokens_map.json"
-    if "added_tokens_decoder" not in settings and path.is_file():
-        settings = settings | config_json.read_json(path)
-    found = {name: settings.get(name) for name in SPECIAL_TOKENS}
-    found = {name: token["content"] if isinstance(token, dict) else token for name, token in found.items()}
-    return {name: token for name, token in found.items() if isinstance(token, str)}
 
 
 def _run(where, request):

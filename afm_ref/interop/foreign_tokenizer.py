@@ -6,13 +6,17 @@ from afm_ref import atomic
 from afm_ref._typing import Array, Int
 from afm_ref.data.tokenizer import backends
 
+from . import tokenizer_config
+
 
 class ForeignTokenizer:
     """A tokenizer that came with someone else's model; `encode` and `decode` as in afm_ref.data.tokenizer."""
 
-    def __init__(self, spec_json: str):
-        """Build from the text of a tokenizer.json."""
+    def __init__(self, spec_json: str, settings: dict | None = None):
+        """Build from the text of a tokenizer.json, and the fields that `tokenizer_config.read` returns."""
         self._plain, self._marked = backends(spec_json)
+        for backend in (self._plain, self._marked):
+            tokenizer_config.apply(backend, settings or {})
         self._json = spec_json
         self.vocab_size = max(self._plain.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         byte_ids = {self._plain.token_to_id(f"<0x{byte:02X}>") for byte in range(256)}

@@ -11,46 +11,7 @@ from afm_ref.data import tokenizer as own
 from afm_ref.interop import hugging_face
 from afm_ref.interop.foreign_tokenizer import ForeignTokenizer
 from tests.interop.models import SMALL, random_params
-
-# GPT-2's way to show bytes as printable characters, which Qwen and Llama 3 use: white space moves to U+0120 and on.
-PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
-OTHERS = [byte for byte in range(256) if byte not in PRINTABLE]
-AS_TEXT = {byte: chr(byte) for byte in PRINTABLE} | {byte: chr(256 + i) for i, byte in enumerate(OTHERS)}
-BEGIN, END = 258, 259
-
-
-def byte_level_json() -> str:
-    """Return a byte-level BPE as Qwen3 and Llama 3 ship it: ids 0-255 are the bytes, two merges, two special tokens."""
-    space = AS_TEXT[32]
-    vocab = {AS_TEXT[byte]: byte for byte in range(256)} | {"th": 256, space + "th": 257}
-    special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    template = {"SpecialToken": {"id": "<|begin|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    return json.dumps(
-        {
-            "version": "1.0",
-            "truncation": None,
-            "padding": None,
-            "added_tokens": [
-                {"id": BEGIN, "content": "<|begin|>", **special},
-                {"id": END, "content": "<|end|>", **special},
-            ],
-            "normalizer": None,
-            "pre_tokenizer": byte_level,
-            "post_processor": {
-                "type": "TemplateProcessing",
-                "single": list(template),
-                "pair": list(template),
-                "special_tokens": {"<|begin|>": {"id": "<|begin|>", "ids": [BEGIN], "tokens": ["<|begin|>"]}},
-            },
-            "decoder": byte_level,
-            "model": {
-                "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-                "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "vocab": vocab,
-                "merges": [["t", "h"], [space, "th"]],
-            },
-        }
-    )  # fmt: skip
+from tests.interop.tokenizer_files import BEGIN, END, byte_level_json, sentencepiece_json
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +123,44 @@ def test_broken_tokenizer_files_are_named(tmp_path):
         path.write_bytes(broken)
         with pytest.raises(ValueError, match=str(path)):
             hugging_face.load_tokenizer(tmp_path)
+
+
+def with_settings(folder, spec_json, **settings):
+    """Return the tokenizer of a folder with these files."""
+    (folder / "tokenizer.json").write_text(spec_json, encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return hugging_face.load_tokenizer(folder)
+
+
+def test_tokens_named_as_special_are_special(tmp_path):
+    """Their names are read whole, where markers are, and not shown; an unknown name changes nothing."""
+    spec = json.loads(byte_level_json())
+    spec["added_tokens"] = []
+    spec["model"]["vocab"] |= {"<|begin|>": BEGIN, "<|end|>": END}
+    ids, text = [ord("a"), END], json.dumps(spec)
+    plain = with_settings(tmp_path, text)
+    assert plain.encode("a<|end|>", markers=True).tolist() == list(b"a<|end|>") and plain.decode(ids) == "a<|end|>"
+    ways = [
+        {"eos_token": "<|end|>"}, {"eos_token": {"content": "<|end|>"}}, {"extra_special_tokens": ["<|end|>"]},
+        {"turn_token": "<|end|>"}, {"added_tokens_decoder": {"259": {"content": "<|end|>", "special": True}}},
+    ]  # fmt: skip
+    for way in ways:
+        named = with_settings(tmp_path, text, pad_token="<nowhere>", unk_token=None, **way)
+        assert named.encode("a<|end|>", markers=True).tolist() == ids and named.decode(ids) == "a"
+        assert named.encode("a<|end|>").tolist() == list(b"a<|end|>") and named.vocab_size == 260
+    for wrong in ({"added_tokens_decoder": ["<|end|>"]}, {"extra_special_tokens": 7}):
+        with pytest.raises(ValueError, match="special tokens in no known way"):
+            with_settings(tmp_path, text, **wrong)
+
+
+def test_a_llama_tokenizer_puts_one_space_before_a_text(tmp_path):
+    """Where there is none, and not behind a special token: as transformers' LlamaTokenizer, not as the file says."""
+    text = sentencepiece_json()
+    ids = {"the": [259], " the": [259], "<s>the cat": [1, 287, 275, 272, 260], "the</s> cat": [259, 2, 260]}
+    llama = with_settings(tmp_path, text, tokenizer_class="LlamaTokenizer", legacy=False)
+    assert {prompt: llama.encode(prompt, markers=True).tolist() for prompt in ids} == ids
+    assert llama.decode([259, 260]) == "the cat"
+    file = with_settings(tmp_path, text)
+    assert file.encode(" the").tolist() == [267, 259] and file.encode("<s>the", markers=True).tolist() == [1, 259]
+    never = with_settings(tmp_path, text, tokenizer_class="LlamaTokenizer", add_prefix_space=False)
+    assert never.encode(" the").tolist() == [259] and never.encode("the").tolist() == [287, 275, 272]

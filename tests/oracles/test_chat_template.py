@@ -127,3 +127,53 @@ def test_what_transformers_refuses_is_refused(transformers, tmp_path, template):
             chat_template.render(tmp_path, messages)
     else:
         assert chat_template.render(tmp_path, messages) == text
+
+
+LLAMA = "{% for m in messages %}{{ bos_token }} [INST] {{ m.content }} [/INST]{{ eos_token }}{{ m.role }}{% endfor %}"
+
+
+@pytest.mark.parametrize("settings", [{}, {"legacy": True}, {"legacy": False}, {"add_prefix_space": False}])
+@pytest.mark.parametrize("kind", ["LlamaTokenizer", "LlamaTokenizerFast", "PreTrainedTokenizerFast", None])
+@pytest.mark.parametrize("make", [byte_level_json, sentencepiece_json])
+def test_the_class_that_a_folder_names_says_where_spaces_are_put(transformers, tmp_path, make, kind, settings):
+    """transformers rebuilds a LlamaTokenizer; its chats have other ids than tokenizer.json alone would give."""
+    folder_of(tmp_path, make)
+    named = {} if kind is None else {"tokenizer_class": kind}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(named | settings | {"chat_template": LLAMA}))
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    ours = hugging_face.load_tokenizer(tmp_path)
+    messages = [{"role": "user", "content": " the cat"}]
+    text = chat_template.render(tmp_path, messages)
+    assert text == theirs.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    ids = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert ours.encode(text, markers=True).tolist() == ids
+    for prompt in ("the cat", " the", "  the cat ", "the</s>\ncat<s> on", ""):
+        ids = theirs(prompt).input_ids
+        assert ours.prompt_ids(prompt).tolist() == ids
+        assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("settings", [
+    {}, {"eos_token": "<|end|>"}, {"eos_token": "<new>"}, {"eos_token": {"content": "<|end|>"}},
+    {"extra_special_tokens": ["<|end|>"]}, {"additional_special_tokens": ["<|end|>"]}, {"image_token": "<|end|>"},
+    {"extra_special_tokens": {"end_of_turn_token": "<|end|>"}},
+    {"added_tokens_decoder": {"259": {"content": "<|end|>", "special": True}}},
+])  # fmt: skip
+@pytest.mark.parametrize("added", ["as plain", "not at all"])
+def test_what_tokenizer_config_names_as_special_is_special(transformers, tmp_path, added, settings):
+    folder_of(tmp_path, byte_level_json)
+    spec = json.loads(byte_level_json())
+    for token in spec["added_tokens"]:
+        token["special"] = False
+    if added == "not at all":
+        spec["model"]["vocab"] |= {token["content"]: token["id"] for token in spec.pop("added_tokens")}
+        spec["added_tokens"] = []
+    (tmp_path / "tokenizer.json").write_text(json.dumps(spec))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast"} | settings
+    if isinstance(settings.get("eos_token"), dict):  # of special_tokens_map.json
+        (tmp_path / "special_tokens_map.json").write_text(json.dumps({"eos_token": settings.pop("eos_token")}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    theirs, ours = transformers.AutoTokenizer.from_pretrained(tmp_path), hugging_face.load_tokenizer(tmp_path)
+    ids = theirs("a<|end|>b").input_ids
+    assert ours.prompt_ids("a<|end|>b").tolist() == ids
+    assert ours.decode([97, 259, 98]) == theirs.decode([97, 259, 98], skip_special_tokens=True)

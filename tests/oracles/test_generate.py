@@ -146,7 +146,7 @@ def test_every_field_of_theirs_is_known_here(transformers):
 TOKENIZERS = {
     "BOS template": (byte_level_json, 260, {"add_bos_token": False}),
     "padded rows": (byte_level_json, 288, {}),
-    "SentencePiece": (sentencepiece_json, 294, {"add_bos_token": False, "add_eos_token": True}),
+    "SentencePiece": (sentencepiece_json, 307, {"add_bos_token": False, "add_eos_token": True}),
     "SentencePiece, padded rows": (sentencepiece_json, 320, {}),
 }
 
