@@ -58,11 +58,12 @@ def _prompt(args, tokenizer):
     """Return (the prompt's ids, begun and turned as the model was trained; further tokens that end the text)."""
     from ..data.tokenizer import Tokenizer
     from ..generation import prompt_ids
-    from ..interop import chat_template
 
     if isinstance(tokenizer, Tokenizer):
         return _with_our_markers(args, tokenizer)
     if args.chat:
+        from ..interop import chat_template
+
         text = chat_template.render(args.model, [{"role": "user", "content": args.prompt}])
         return tokenizer.encode(text, markers=True), ()
     return prompt_ids(tokenizer, args.prompt), ()

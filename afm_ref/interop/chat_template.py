@@ -10,8 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import chat_sandbox, tokenizer_config
+from . import tokenizer_config
 
+SANDBOX = Path(__file__).with_name("chat_sandbox.py")
 CPU_S = 5  # of the process: some 0.1 s go into its start
 WALL_S = 60  # on a machine that is busy
 MEMORY_BYTES = 512 << 20
@@ -68,7 +69,7 @@ def find(folder: Path, settings: dict) -> tuple[str, str]:
 def _run(where, request):
     request |= {"characters": CHARACTERS, "cpu_s": CPU_S, "memory_bytes": MEMORY_BYTES}
     # -P: no module of the folder that the script lies in stands before the library's
-    command = [sys.executable, "-P", chat_sandbox.__file__]
+    command = [sys.executable, "-P", str(SANDBOX)]
     try:
         done = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, timeout=WALL_S)
     except subprocess.TimeoutExpired:

@@ -6,12 +6,11 @@ That text and ids are those of transformers is tested in tests/oracles.
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 
 from afm_ref import __main__ as command_line
-from afm_ref.interop import chat_sandbox, chat_template
+from afm_ref.interop import chat_template
 from tests.interop.tokenizer_files import foreign_folder
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -98,17 +97,16 @@ def test_what_fails_or_asks_for_too_much_is_one_line(tmp_path, template, names):
 )
 def test_what_never_ends_is_ended(tmp_path, template, monkeypatch):
     monkeypatch.setattr(chat_template, "CPU_S", 1)
-    began = time.monotonic()
+    monkeypatch.setattr(chat_template, "WALL_S", 30)  # not reached, even where the machine is busy
     with pytest.raises(ValueError, match=r"chat_template\.jinja: the chat template ran for more than 1 s"):
         chat_template.render(write(tmp_path, template), MESSAGES)
-    assert time.monotonic() - began < chat_template.WALL_S
 
 
 def test_no_file_can_be_written_even_outside_the_sandbox(tmp_path):
     """The limits of the process are there for the day on which the sandbox has a hole."""
     script = "import sys; sys.path.insert(0, sys.argv[1]); import chat_sandbox; chat_sandbox.limit(5, 1 << 29)\n"
     script += "with open(sys.argv[2], 'w') as file: file.write('x')"
-    folder = str(chat_template.Path(chat_sandbox.__file__).parent)
+    folder = str(chat_template.SANDBOX.parent)
     done = subprocess.run([sys.executable, "-c", script, folder, str(tmp_path / "x")], capture_output=True)
     assert done.returncode != 0 and b"File too large" in done.stderr and (tmp_path / "x").read_bytes() == b""
 
