@@ -7,7 +7,7 @@ generation_config.json of the --model folder is read: its end-of-text tokens sto
 min_new_tokens, min_length, suppress_tokens and begin_suppress_tokens hold, so that without further options the tokens
 are those of transformers' generate(do_sample=False). What else would change them is refused by name. Whether and how
 tokens are drawn (do_sample, temperature, top_k, top_p, ...) is not read: the options here decide. --max-new-tokens
-goes before max_new_tokens and max_length of the file."""
+goes before max_new_tokens of the file, and both before its max_length."""
 
 
 def add_arguments(parser):

@@ -73,16 +73,18 @@ class Decoding(NamedTuple):
     max_length: int | None = None  # the prompt counted; max_new_tokens goes before it
 
     def most_new(self, prompt_length: int, default: int) -> int:
-        """Return how many new tokens the folder asks for after such a prompt, or the default if it does not say.
+        """Return how many new tokens to make after such a prompt: max_new_tokens, or the default up to max_length.
 
         Raises ValueError if max_length leaves no room for one.
         """
         if self.max_new_tokens is not None or self.max_length is None:
             return default if self.max_new_tokens is None else self.max_new_tokens
         if prompt_length >= self.max_length:
-            raise ValueError(f"the prompt has {prompt_length} tokens and the folder's max_length is {self.max_length}: "
-                             "give --max-new-tokens")  # fmt: skip
-        return self.max_length - prompt_length
+            raise ValueError(
+                f"the prompt has {prompt_length} tokens and the folder's max_length is {self.max_length}: give "
+                "--max-new-tokens"
+            )
+        return min(default, self.max_length - prompt_length)
 
 
 def read(folder: str | os.PathLike) -> Decoding:

@@ -59,8 +59,8 @@ MUTATIONS = [
     Mutation(
         "config.json's EOS counts beside generation_config.json",
         INTEROP + "generation_config.py",
-        "(path, config_json.read_json(path)) if named",
-        "(path, config | config_json.read_json(path)) if named",
+        "return _decoding(fields,",
+        'return _decoding({"eos_token_id": config.get("eos_token_id")} | fields,',
         "tests/interop/test_generation_config.py::test_config_json_counts_only_alone",
     ),
     Mutation(
@@ -75,7 +75,7 @@ MUTATIONS = [
         SAMPLING,
         "jnp.where(logits > 0, logits / rules.penalty, logits * rules.penalty)",
         "logits / rules.penalty",
-        RULES,
+        "tests/generation/test_logit_rules.py::test_logits_after_the_rules_worked_out_by_hand",
     ),
     Mutation(
         "the repetition penalty forgets what was said",

@@ -100,6 +100,8 @@ def test_the_folder_says_how_many_tokens_unless_the_option_does(tmp_path, capsys
     assert five == printed(capsys, *prompt, "--max-new-tokens", 5) != printed(capsys, *prompt, "--max-new-tokens", 6)
     foreign_folder(tmp_path, max_length=8)  # <s> the cat, and five more
     assert printed(capsys, *prompt) == five
+    foreign_folder(tmp_path, max_length=100_000)  # a limit, and no wish
+    assert printed(capsys, *prompt) == printed(capsys, *prompt, "--max-new-tokens", 100)
     foreign_folder(tmp_path, max_length=3)
     assert command_line.main(["generate", *map(str, prompt)]) == 2
     assert "--max-new-tokens" in capsys.readouterr().err

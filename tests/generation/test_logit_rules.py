@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
 from afm_ref import generation
 from afm_ref.generation import LogitRules, generate, stream
+from afm_ref.sampling import RuleArrays, ruled
 from tests.generation.test_generate import NEW, PROMPTS, as_lists, traced  # noqa: F401 - a fixture
 from tests.interop.models import QWEN3, logits_float64, random_params
 
@@ -55,6 +57,20 @@ def test_rules_equal_a_loop_over_the_full_forward(name):
     assert [row[:n] for row in got] == [row for row, _ in expected]
     free = as_lists(generate(params, QWEN3, PROMPTS, NEW, stop=stop))
     assert [row[:n] for row in free] != [row for row, _ in expected], "the rule must show"
+
+
+def test_logits_after_the_rules_worked_out_by_hand():
+    """Row 0 stands at its first new token, row 1 later, both before the 9th position where a text may end."""
+    rules = LogitRules(2.0, min_length=9, suppress_tokens=(0,), begin_suppress_tokens=(1,))
+    arrays = RuleArrays.of(rules, [2], np.array([4, 3]), vocab_size=6)
+    logits = jax.numpy.array([[1.0, 1.0, 1.0, 3.0, -3.0, -0.5]] * 2, "bfloat16")
+    seen = np.array([[False, True, False, True, True, False], [False] * 6])
+    got = ruled(logits, arrays, seen, np.array([4, 8], np.int32))
+    assert got.dtype == np.float32
+    off = -np.inf
+    np.testing.assert_array_equal(got, [[off, off, off, 1.5, -6.0, -0.5], [off, 1.0, off, 3.0, -3.0, -0.5]])
+    at_the_end = ruled(logits, arrays, seen, np.array([9, 9], np.int32))
+    np.testing.assert_array_equal(at_the_end, [[off, 0.5, 1.0, 1.5, -6.0, -0.5], [off, 1.0, 1.0, 3.0, -3.0, -0.5]])
 
 
 def test_streamed_and_sampled_rows_obey_too():
