@@ -42,7 +42,7 @@ def run(args):
     new = args.max_new_tokens
     new = decoding.most_new(len(prompt), DEFAULT_NEW_TOKENS) if new is None else new
     sampling = dict(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, seed=args.seed)
-    stop = {*decoding.stop, *end}
+    stop = {*decoding.stop} if end is None else {*decoding.stop, end}
     pieces = stream_text(params, cfg, tokenizer, prompt, new, stop=stop, rules=decoding.rules, **sampling)
     print("" if _is_request(args) else args.prompt, end="", flush=True)
     for piece in pieces:
@@ -55,28 +55,36 @@ def _is_request(args):
 
 
 def _prompt(args, tokenizer):
-    """Return (the prompt's ids, begun and turned as the model was trained; further tokens that end the text)."""
+    """Return (the prompt's ids, begun and turned as the model was trained; a further token that ends the text)."""
     from ..data.tokenizer import Tokenizer
-    from ..generation import prompt_ids
 
-    if isinstance(tokenizer, Tokenizer):
-        return _with_our_markers(args, tokenizer)
+    if _is_request(args) and isinstance(tokenizer, Tokenizer):
+        return _as_request(tokenizer, args.prompt)
     if args.chat:
         from ..interop import chat_template
 
         text = chat_template.render(args.model, [{"role": "user", "content": args.prompt}])
-        return tokenizer.encode(text, markers=True), ()
-    return prompt_ids(tokenizer, args.prompt), ()
+        return tokenizer.encode(text, markers=True), None
+    return _as_document(tokenizer, args.prompt)
 
 
-def _with_our_markers(args, tokenizer):
+def _as_document(tokenizer, text):
+    """Return (the prompt as the model was trained to see a document begin, our token that ends one)."""
+    from ..data.tokenizer import BOS, EOS, Tokenizer
+    from ..generation import prompt_ids
+
+    ids = prompt_ids(tokenizer, text)
+    if len(ids) == 0 or not isinstance(tokenizer, Tokenizer):  # stream_text refuses an empty text
+        return ids, None
+    return [BOS, *ids.tolist()], EOS
+
+
+def _as_request(tokenizer, text):
+    """Return (the prompt as a user's turn, the token that ends the answer), as adapters are trained."""
     from ..data.tasks import chat_tokens
-    from ..data.tokenizer import BOS, END, EOS
+    from ..data.tokenizer import END
 
-    if _is_request(args):
-        return chat_tokens(tokenizer, args.prompt).tokens, (END,)
-    begin = [BOS] if args.prompt else []  # stream_text refuses an empty text
-    return [*begin, *tokenizer.encode(args.prompt).tolist()], (EOS,)
+    return chat_tokens(tokenizer, text).tokens, END
 
 
 def _adapted(params, path):
