@@ -6,7 +6,8 @@ There is no second forward function: `transformer.hidden` runs with `attend=Cach
     prompts -> prefill -> first tokens -> decode, a chunk of steps a call -> more tokens -> ...
 
 Compiled once per shape: the number of prompts, and the longest prompt and the cache rounded up to powers of two. How
-many tokens are wanted, the temperature, top_p, the seed and the stop tokens are no shapes and compile nothing new.
+many tokens are wanted, the temperature, top_p, the seed, the stop tokens and the values of LogitRules are no shapes
+and compile nothing new.
 """
 
 import functools
@@ -21,7 +22,7 @@ from . import ops
 from .cache import FAR, Cached, LayerCache, init_cache
 from .config import AFMConfig
 from .losses import token_log_probs
-from .sampling import Sampler, draw, filtered, row_keys
+from .sampling import LogitRules, RuleArrays, Sampler, draw, filtered, row_keys, ruled
 from .transformer import Params, check_tokens, hidden, logits, ungroup
 
 CHUNK = 64  # the most tokens of a row that one call of the compiled loop returns
@@ -32,9 +33,11 @@ __all__ = [
     "FAR",
     "Cached",
     "LayerCache",
+    "LogitRules",
     "Rollouts",
     "generate",
     "init_cache",
+    "prompt_ids",
     "rollouts",
     "stream",
     "stream_text",
@@ -60,6 +63,7 @@ def generate(
     stop=None,
     cache: type[Cached] = Cached,
     samples: int = 1,
+    rules: LogitRules | None = None,
 ) -> list[np.ndarray]:
     """Return the new tokens of each prompt, a list of int32 arrays.
 
@@ -70,6 +74,8 @@ def generate(
     the attend that keeps keys and values; quantization.kv_cache.QuantizedCached keeps them in 8 bits. samples: how
     many continuations of every prompt, one after the other: the rows are those of each prompt given that many times,
     but each prompt is read once. Weights that differ from row to row (lora.AdapterBank.batch) do not go with it.
+    rules: penalties and bans that come before greedy choice and temperature alike; interop.generation_config reads
+    them, and the stop tokens, from a model folder.
 
     Raises ValueError or TypeError for settings and prompts that make no sense, FloatingPointError when the model's
     logits are not finite.
@@ -79,27 +85,30 @@ def generate(
     tests/generation/test_generate.py::test_samples_are_those_of_the_prompt_repeated,
     tests/oracles/test_generate.py::test_greedy_equals_transformers
     """
-    return rollouts(params, cfg, tokens, max_new_tokens, temperature, top_k, top_p, seed, stop, cache, samples).tokens
+    settings = temperature, top_k, top_p, seed, stop, cache, samples, rules
+    return rollouts(params, cfg, tokens, max_new_tokens, *settings).tokens
 
 
 def rollouts(params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, top_p=None, seed=0, stop=None,
-             cache=Cached, samples=1) -> Rollouts:  # fmt: skip
+             cache=Cached, samples=1, rules=None) -> Rollouts:  # fmt: skip
     """Return what `generate` returns together with each token's log-probability under the model, in nats."""
-    run = _Run(params, cfg, tokens, max_new_tokens, Sampler(temperature, top_k, top_p), seed, stop, cache, samples)
+    sampler = Sampler(temperature, top_k, top_p)
+    run = _Run(params, cfg, tokens, max_new_tokens, sampler, seed, stop, cache, samples, rules)
     pieces = [([np.zeros(0, np.int32)] * run.B, [np.zeros(0, np.float32)] * run.B), *run.chunks(CHUNK)]
     joined = [[np.concatenate(row) for row in zip(*columns)] for columns in zip(*pieces)]
     return Rollouts(*joined)
 
 
 def stream(params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, top_p=None, seed=0, stop=None,
-           chunk: int = 8, cache=Cached) -> Iterator[list[np.ndarray]]:  # fmt: skip
+           chunk: int = 8, cache=Cached, rules=None) -> Iterator[list[np.ndarray]]:  # fmt: skip
     """Yield the tokens of `generate` as they come, about `chunk` at a time: each time a list of an array per row.
 
     Settings and prompts are checked when it is called, not when the first tokens are asked for.
     """
     if not 1 <= chunk <= CHUNK:
         raise ValueError(f"chunk must lie in 1 .. {CHUNK}, got {chunk}")
-    run = _Run(params, cfg, tokens, max_new_tokens, Sampler(temperature, top_k, top_p), seed, stop, cache)
+    sampler = Sampler(temperature, top_k, top_p)
+    run = _Run(params, cfg, tokens, max_new_tokens, sampler, seed, stop, cache, rules=rules)
     return (new for new, _ in run.chunks(chunk))
 
 
@@ -108,23 +117,48 @@ def stream_text(params, cfg, tokenizer, prompt, max_new_tokens: int, **settings)
 
     prompt: a text, or its token ids (to begin with a marker, say). tokenizer: anything with `encode(text) -> ids` and
     `decode(ids) -> text`. A character whose bytes are spread over several tokens comes once the last of them is there.
+    What is yielded is the text of prompt and continuation together, the prompt's cut off: a tokenizer may drop the
+    space that a text begins with.
     """
-    prompt_ids = np.asarray(tokenizer.encode(prompt) if isinstance(prompt, str) else prompt)
-    if prompt_ids.size == 0:
+    ids = np.asarray(prompt_ids(tokenizer, prompt) if isinstance(prompt, str) else prompt)
+    if ids.size == 0:
         raise ValueError("the prompt is empty: give at least one character to continue")
-    return _whole_characters(stream(params, cfg, [prompt_ids], max_new_tokens, **settings), tokenizer.decode)
+    most = getattr(tokenizer, "vocab_size", np.inf)  # an embedding may be padded with rows that have no text
+
+    def decode(ids):
+        return tokenizer.decode([token for token in ids if token < most])
+
+    chunks = stream(params, cfg, [ids], max_new_tokens, **settings)
+    return _whole_characters(chunks, decode, ids.tolist(), getattr(tokenizer, "settled_ids", list))
 
 
-def _whole_characters(chunks, decode):
-    ids, shown = [], 0
+def prompt_ids(tokenizer, text: str):
+    """Return a text's ids as its model expects them of a prompt: tokenizer.prompt_ids(text), or else encode(text).
+
+    The first adds what another model's tokenizer.json says that a text begins with (Llama's beginning-of-text token).
+    """
+    return getattr(tokenizer, "prompt_ids", tokenizer.encode)(text)
+
+
+def _whole_characters(chunks, decode, prompt_ids=(), settled=list):
+    ids, prompt, shown = list(prompt_ids), decode(prompt_ids), 0
     for (new,) in chunks:
         ids.extend(new.tolist())
-        certain = decode(ids).rstrip("\ufffd")  # at the end it may be a character that is not complete yet
+        certain = decode(settled(ids)).rstrip("\ufffd")  # at the end it may be a character that is not complete yet
+        shown = max(shown, _common(prompt, certain))
         if len(certain) > shown:
             yield certain[shown:]
             shown = len(certain)
-    if ids and (rest := decode(ids)[shown:]):
+    text = decode(ids)
+    if rest := text[max(shown, _common(prompt, text)) :]:
         yield rest
+
+
+def _common(a: str, b: str) -> int:
+    """Return how many characters two texts begin with in common. (A prompt of ids may end within a character.)"""
+    if b.startswith(a):
+        return len(a)
+    return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
 
 
 class _State(NamedTuple):
@@ -135,6 +169,7 @@ class _State(NamedTuple):
     done: Any  # [B] bool: a stop token has been emitted
     finite: Any  # [B] bool: all logits so far were numbers
     cache: Any
+    seen: Any = None  # [B, V] bool: tokens of the prompt and those chosen; None without rules
 
 
 class _Knobs(NamedTuple):
@@ -144,6 +179,7 @@ class _Knobs(NamedTuple):
     temperature: Any
     top_p: Any
     stop: Any  # [n] int32, filled up with -1
+    rules: RuleArrays | None = None  # one program has none, another all
 
 
 class _Program(NamedTuple):
@@ -156,14 +192,15 @@ class _Program(NamedTuple):
     cache: type[Cached] = Cached
 
 
-def _emit(params, x, position, knobs: _Knobs, program: _Program):
+def _emit(params, x, position, knobs: _Knobs, program: _Program, seen=None):
     """Return (token, log-prob, done, finite), each [B], from hidden states x [B, D]; position is the new token's."""
     scores = logits(params, x)
+    allowed = scores if knobs.rules is None else ruled(scores, knobs.rules, seen, position)
     if program.greedy:
-        token = jnp.argmax(scores, axis=-1).astype(jnp.int32)
+        token = jnp.argmax(allowed, axis=-1).astype(jnp.int32)
     else:
         top_p = knobs.top_p if program.nucleus else None
-        token = draw(filtered(scores, knobs.temperature, program.top_k, top_p), knobs.keys, position)
+        token = draw(filtered(allowed, knobs.temperature, program.top_k, top_p), knobs.keys, position)
     finite = jnp.isfinite(scores.max(axis=-1))  # a NaN anywhere makes the maximum NaN
     return token, token_log_probs(scores, token), (token[:, None] == knobs.stop).any(axis=-1), finite
 
@@ -181,9 +218,21 @@ def _prefill(params, prompts, lengths, knobs, *, S, program):
     empty = program.cache.empty(program.cfg, B, S, dtype)
     x, cache = hidden(params, prompts, program.cfg, positions, program.cache(), empty)
     last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)[:, 0]
-    last, lengths, cache = _repeated((last, lengths, cache), B, knobs.keys.shape[0] // B)
-    token, log_prob, done, finite = _emit(params, last, lengths, knobs, program)
-    return _State(token, lengths, done, finite, cache), log_prob
+    seen = None if knobs.rules is None else _seen(prompts, real, program.cfg.vocab_size)
+    last, lengths, cache, seen = _repeated((last, lengths, cache, seen), B, knobs.keys.shape[0] // B)
+    token, log_prob, done, finite = _emit(params, last, lengths, knobs, program, seen)
+    return _State(token, lengths, done, finite, cache, _also(seen, token)), log_prob
+
+
+def _seen(prompts, real, V):
+    """Return [B, V] bool: which tokens stand in the real part of each prompt."""
+    rows = jnp.arange(prompts.shape[0])[:, None]
+    return jnp.zeros((prompts.shape[0], V), bool).at[rows, prompts].max(real)
+
+
+def _also(seen, token):
+    """Return seen [B, V] with each row's token; None stays."""
+    return None if seen is None else seen.at[jnp.arange(token.shape[0]), token].set(True)
 
 
 def _repeated(tree, B, samples):
@@ -208,8 +257,9 @@ def _decode(params, state, knobs, steps, *, program):
         i, state, tokens, log_probs = carry
         positions = state.position[:, None]
         x, cache = hidden(params, state.token[:, None], program.cfg, positions, program.cache(), state.cache)
-        token, log_prob, done, finite = _emit(params, x[:, 0], state.position + 1, knobs, program)
-        state = _State(token, state.position + 1, state.done | done, state.finite & (finite | state.done), cache)
+        token, log_prob, done, finite = _emit(params, x[:, 0], state.position + 1, knobs, program, state.seen)
+        done, finite, seen = state.done | done, state.finite & (finite | state.done), _also(state.seen, token)
+        state = _State(token, state.position + 1, done, finite, cache, seen)
         return i + 1, state, tokens.at[:, i].set(token), log_probs.at[:, i].set(log_prob.astype(log_probs.dtype))
 
     empty = jnp.zeros((B, CHUNK), jnp.int32), jnp.zeros((B, CHUNK), jnp.float32)
@@ -220,7 +270,7 @@ def _decode(params, state, knobs, steps, *, program):
 class _Run:
     """One checked call of `generate`: the prompts padded to a common shape, the settings split as jit wants them."""
 
-    def __init__(self, params, cfg, tokens, max_new_tokens, sampler, seed, stop, cache=Cached, samples=1):
+    def __init__(self, params, cfg, tokens, max_new_tokens, sampler, seed, stop, cache=Cached, samples=1, rules=None):
         prompts = _checked_prompts(tokens, cfg)
         sampler.check()
         self.max_new_tokens = _whole_number("max_new_tokens", max_new_tokens, least=0)
@@ -237,7 +287,10 @@ class _Run:
         stops = np.full(_bucket(len(self.stop), least=8), -1, np.int32)
         stops[: len(self.stop)] = self.stop
         keys = row_keys(_whole_number("seed", seed, least=0), self.B)
-        self.knobs = _Knobs(keys, jnp.float32(sampler.temperature), jnp.float32(top_p), stops)
+        rules = None if rules in (None, LogitRules()) else rules.check()
+        if rules is not None:
+            rules = RuleArrays.of(rules, self.stop, np.repeat(self.lengths, samples), cfg.vocab_size)
+        self.knobs = _Knobs(keys, jnp.float32(sampler.temperature), jnp.float32(top_p), stops, rules)
         self.program = _Program(cfg, sampler.temperature == 0, sampler.top_k, sampler.top_p is not None, cache)
         if self.program.greedy:
             self.program = self.program._replace(top_k=None, nucleus=False)

@@ -1,10 +1,14 @@
-"""Choosing the next token from logits: greedy, or a draw after temperature, top-k and top-p (nucleus) filtering."""
+"""Choosing the next token from logits: greedy, or a draw after temperature, top-k and top-p (nucleus) filtering.
+
+Before either, `LogitRules` may change the logits: penalties and bans that a model's maker asks for.
+"""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ._typing import Array, Float, Int
 from .ops import wide
@@ -33,6 +37,76 @@ class Sampler(NamedTuple):
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must lie in (0, 1] (None keeps all tokens), got {self.top_p}")
         return self
+
+
+class LogitRules(NamedTuple):
+    """What is done to the logits before a token is chosen, greedily or not. The defaults do nothing.
+
+    Source: Keskar et al. 2019, section 4.1 (repetition penalty); transformers' logits processors [standard].
+    Test: tests/generation/test_logit_rules.py::test_rules_equal_a_loop_over_the_full_forward,
+    tests/oracles/test_generate.py::test_rules_of_the_folder_equal_transformers
+    """
+
+    repetition_penalty: float = 1.0  # divides positive logits of tokens that are in the text, multiplies others
+    min_new_tokens: int = 0  # no stop token among so many new ones
+    min_length: int = 0  # the same, the prompt counted
+    suppress_tokens: tuple[int, ...] = ()  # never chosen
+    begin_suppress_tokens: tuple[int, ...] = ()  # not chosen as the first new token
+
+    def check(self) -> "LogitRules":
+        """Return it, or raise ValueError or TypeError naming the rule that makes no sense."""
+        penalty = self.repetition_penalty
+        if isinstance(penalty, bool) or not hasattr(penalty, "__float__"):
+            raise TypeError(f"repetition_penalty must be a number, got {penalty!r}")
+        if not 0 < penalty < math.inf:
+            raise ValueError(f"repetition_penalty must be positive and finite (1 changes nothing), got {penalty}")
+        for name in ("min_new_tokens", "min_length"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not hasattr(value, "__index__"):
+                raise TypeError(f"{name} must be an int, got {value!r}")
+            if value < 0:
+                raise ValueError(f"{name} must be at least 0, got {value}")
+        for name in ("suppress_tokens", "begin_suppress_tokens"):
+            if not all(hasattr(token, "__index__") for token in getattr(self, name)):
+                raise TypeError(f"{name} must hold token ids, got {getattr(self, name)!r}")
+        return self
+
+
+class RuleArrays(NamedTuple):
+    """LogitRules for prompts of certain lengths and for stop tokens, as a compiled program takes them."""
+
+    penalty: Any
+    suppressed: Any  # [V] bool
+    suppressed_first: Any  # [V] bool
+    stops: Any  # [V] bool
+    first: Any  # [B]: the position of the first new token
+    may_stop: Any  # [B]: the first position at which a stop token may stand
+
+    @classmethod
+    def of(cls, rules: LogitRules, stop, lengths, vocab_size: int) -> "RuleArrays":
+        """Return the arrays; stop: token ids, lengths: [B], of the prompts."""
+        bans = [_marked(ids, vocab_size) for ids in (rules.suppress_tokens, rules.begin_suppress_tokens, stop)]
+        may_stop = np.maximum(lengths + rules.min_new_tokens, rules.min_length)
+        return cls(np.float32(rules.repetition_penalty), *bans, lengths, may_stop.astype(np.int32))
+
+
+def _marked(ids, vocab_size):
+    return np.isin(np.arange(vocab_size), np.array(list(ids), np.int64))
+
+
+def ruled(logits: Float[Array, "B V"], rules: RuleArrays, seen, positions: Int[Array, " B"]) -> Float[Array, "B V"]:
+    """Return the logits in float32 after the rules.
+
+        s_v -> s_v / penalty if s_v > 0 else s_v * penalty     for tokens v that are seen
+        s_v -> -inf                                            for tokens v that may not stand at this position
+
+    seen: [B, V] bool, the tokens of the prompt and of what was said. positions: those of the tokens to choose.
+    """
+    logits = logits.astype(jnp.float32)
+    penalised = jnp.where(logits > 0, logits / rules.penalty, logits * rules.penalty)
+    early, first = (positions < rules.may_stop)[:, None], (positions == rules.first)[:, None]
+    banned = rules.suppressed | (early & rules.stops) | (first & rules.suppressed_first)
+    return jnp.where(banned, -jnp.inf, jnp.where(seen, penalised, logits))
 
 
 def keep_top_k(logits: Float[Array, "*batch V"], k: int) -> Float[Array, "*batch V"]:

@@ -10,6 +10,7 @@ import sys
 
 from tests.data.curation.mutations_pipeline import MUTATIONS as CURATION_PIPELINE
 from tests.data.curation.mutations_steps import MUTATIONS as CURATION_STEPS
+from tests.generation.mutations import MUTATIONS as GENERATION
 from tests.post_training.mutations import MUTATIONS as POST_TRAINING
 from tests.pretraining.mutations_optimizer import MUTATIONS as OPTIMIZER
 from tests.pretraining.mutations_pruning import MUTATIONS as PRUNING
@@ -202,8 +203,8 @@ MUTATIONS = [
     Mutation(
         "a typed <|eos|> becomes the special token",
         "afm_ref/data/tokenizer.py",
-        "self._plain.encode_special_tokens = True",
-        "self._plain.encode_special_tokens = False",
+        "both[0].encode_special_tokens = True",
+        "both[0].encode_special_tokens = False",
         "tests/data/test_tokenizer.py::test_typed_markers_stay_text",
     ),
     Mutation(
@@ -577,6 +578,7 @@ MUTATIONS = [
         "tests/parallelism/test_strategies.py::test_a_placed_batch_is_the_batch_in_the_plans_order",
     ),
     *QUANTIZATION,
+    *GENERATION,
     *POST_TRAINING,
     *OPTIMIZER,
     *PRUNING,

@@ -1,13 +1,26 @@
 """python -m afm_ref generate."""
 
+DEFAULT_NEW_TOKENS = 100
+
+EPILOG = """\
+generation_config.json of the --model folder is read: its end-of-text tokens stop, and repetition_penalty,
+min_new_tokens, min_length, suppress_tokens and begin_suppress_tokens hold, so that without further options the tokens
+are those of transformers' generate(do_sample=False). What else would change them is refused by name. Whether and how
+tokens are drawn (do_sample, temperature, top_k, top_p, ...) is not read: the options here decide. --max-new-tokens
+goes before max_new_tokens of the file, and both before its max_length."""
+
 
 def add_arguments(parser):
     parser.add_argument("--model", metavar="FOLDER", help="a Hugging Face folder, or one of `palettize` (default: the "
                         "shipped tiny model)")  # fmt: skip
     parser.add_argument("--adapter", metavar="PATH", help="of `adapt`, or a folder of PEFT's; the prompt is then a "
                         "request, and what is printed the answer")  # fmt: skip
-    parser.add_argument("--prompt", default="The ", metavar="TEXT", help="the text to continue (default: %(default)r)")
-    parser.add_argument("--max-new-tokens", type=int, default=100, metavar="N", help="default: %(default)s")
+    parser.add_argument("--chat", action="store_true", help="the prompt is a request, written by the folder's chat "
+                        "template (a model of this project's by turn markers); only the answer is printed")  # fmt: skip
+    parser.add_argument("--prompt", default="The ", metavar="TEXT", help="the text to continue; the names of another "
+                        "model's special tokens in it are read as such (default: %(default)r)")  # fmt: skip
+    parser.add_argument("--max-new-tokens", type=int, metavar="N",
+                        help=f"default: what the folder says, or {DEFAULT_NEW_TOKENS}")  # fmt: skip
     parser.add_argument(
         "--temperature", type=float, default=0.0, metavar="X", help="0 always takes the most likely token (default)"
     )
@@ -19,28 +32,59 @@ def add_arguments(parser):
 def run(args):
     """Continue a text, printed as it appears."""
     from ..generation import stream_text
+    from ..interop.generation_config import Decoding, read
 
     params, cfg, tokenizer = load_model(args.model)
-    settings = dict(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, seed=args.seed)
-    if args.adapter is None:
-        prompt, stop = _as_document(tokenizer, args.prompt)
-    else:
+    decoding = Decoding() if args.model is None else read(args.model)
+    if args.adapter is not None:
         params = _adapted(params, args.adapter)
-        prompt, stop = _as_request(tokenizer, args.prompt)
-    pieces = stream_text(params, cfg, tokenizer, prompt, args.max_new_tokens, stop=stop, **settings)
-    print(args.prompt if args.adapter is None else "", end="", flush=True)
+    prompt, end = _prompt(args, tokenizer)
+    new = args.max_new_tokens
+    new = decoding.most_new(len(prompt), DEFAULT_NEW_TOKENS) if new is None else new
+    sampling = dict(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, seed=args.seed)
+    stop = {*decoding.stop} if end is None else {*decoding.stop, end}
+    pieces = stream_text(params, cfg, tokenizer, prompt, new, stop=stop, rules=decoding.rules, **sampling)
+    print("" if _is_request(args) else args.prompt, end="", flush=True)
     for piece in pieces:
         print(piece, end="", flush=True)
     print()
 
 
-def _as_document(tokenizer, text):
-    """Return (the prompt as the model was trained to see a document begin, the token that ends one)."""
-    from ..data.tokenizer import BOS, EOS, Tokenizer
+def _is_request(args):
+    return args.chat or args.adapter is not None
 
-    if not text or not isinstance(tokenizer, Tokenizer):  # stream_text refuses an empty text
-        return text, None
-    return [BOS, *tokenizer.encode(text).tolist()], EOS
+
+def _prompt(args, tokenizer):
+    """Return (the prompt's ids, begun and turned as the model was trained; a further token that ends the text)."""
+    from ..data.tokenizer import Tokenizer
+
+    if _is_request(args) and isinstance(tokenizer, Tokenizer):
+        return _as_request(tokenizer, args.prompt)
+    if args.chat:
+        from ..interop import chat_template
+
+        text = chat_template.render(args.model, [{"role": "user", "content": args.prompt}])
+        return tokenizer.encode(text, markers=True), None
+    return _as_document(tokenizer, args.prompt)
+
+
+def _as_document(tokenizer, text):
+    """Return (the prompt as the model was trained to see a document begin, our token that ends one)."""
+    from ..data.tokenizer import BOS, EOS, Tokenizer
+    from ..generation import prompt_ids
+
+    ids = prompt_ids(tokenizer, text)
+    if len(ids) == 0 or not isinstance(tokenizer, Tokenizer):  # stream_text refuses an empty text
+        return ids, None
+    return [BOS, *ids.tolist()], EOS
+
+
+def _as_request(tokenizer, text):
+    """Return (the prompt as a user's turn, the token that ends the answer), as adapters are trained."""
+    from ..data.tasks import chat_tokens
+    from ..data.tokenizer import END
+
+    return chat_tokens(tokenizer, text).tokens, END
 
 
 def _adapted(params, path):
@@ -51,16 +95,6 @@ def _adapted(params, path):
     from ..lora import files
 
     return peft.load(path, params) if Path(path).is_dir() else files.put(params, files.load(path))
-
-
-def _as_request(tokenizer, text):
-    """Return (the prompt as a user's turn, the token that ends the answer), as adapters are trained."""
-    from ..data.tasks import chat_tokens
-    from ..data.tokenizer import END, Tokenizer
-
-    if not isinstance(tokenizer, Tokenizer):  # no turn markers: the text itself is the request
-        return text, None
-    return chat_tokens(tokenizer, text).tokens, END
 
 
 def load_model(folder):

@@ -32,14 +32,8 @@ class Tokenizer:
 
     def __init__(self, spec_json: str):
         """Build from the text of a tokenizer.json that `save` wrote; refuse anything else."""
-        from tokenizers import Tokenizer as Backend
-
         vocab = _checked_vocab(spec_json)
-        try:
-            self._plain, self._marked = Backend.from_str(spec_json), Backend.from_str(spec_json)
-        except Exception as error:  # the library raises bare Exception
-            raise ValueError(f"not a tokenizer.json that the tokenizers library can read: {error}") from None
-        self._plain.encode_special_tokens = True  # a marker typed by a user stays plain text
+        self._plain, self._marked = backends(spec_json)
         self._json = spec_json
         self.vocab_size = len(vocab)
         self.token_bytes = _token_bytes(vocab)
@@ -163,6 +157,27 @@ def load(path) -> Tokenizer:
         return Tokenizer(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def backends(spec_json: str):
+    """Return two tokenizers of the library for the text of a tokenizer.json: (special tokens are text, are read).
+
+    What the file keeps of somebody's last call is switched off: truncation, padding, and BPE's dropout, which leaves
+    out merges at random. Raises ValueError for text that the library cannot read.
+    """
+    from tokenizers import Tokenizer as Backend
+
+    try:
+        both = Backend.from_str(spec_json), Backend.from_str(spec_json)
+    except Exception as error:  # the library raises bare Exception
+        raise ValueError(f"not a tokenizer.json that the tokenizers library can read: {error}") from None
+    for backend in both:
+        backend.no_truncation()
+        backend.no_padding()
+        if hasattr(backend.model, "dropout"):
+            backend.model.dropout = None
+    both[0].encode_special_tokens = True  # a marker typed by a user stays plain text
+    return both
 
 
 def _alphabet(texts, rare):

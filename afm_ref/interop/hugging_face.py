@@ -14,7 +14,7 @@ from afm_ref.data import tokenizer as own_tokenizer
 from afm_ref.text_files import read_text
 from afm_ref.transformer import Layer, Params, ungroup
 
-from . import config_json, folder_config, tensor_files
+from . import config_json, folder_config, tensor_files, tokenizer_config
 from .foreign_tokenizer import ForeignTokenizer
 
 EMBED, FINAL_NORM, UNEMBED = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
@@ -131,7 +131,7 @@ def load_tokenizer(folder: str | os.PathLike):
         try:
             return own_tokenizer.Tokenizer(text)
         except ValueError:
-            return ForeignTokenizer(text)
+            return ForeignTokenizer(text, tokenizer_config.read(folder))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -5,10 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
 
 from afm_ref import __main__ as command_line
-from afm_ref import generation
+from afm_ref import assets, generation
+from afm_ref.data import tasks
+from afm_ref.data.tokenizer import END
 from afm_ref.interop import hugging_face
+from tests.interop.tokenizer_files import BEGIN, byte_level_json, foreign_folder, sentencepiece_json
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "qwen3"
 
@@ -62,6 +66,73 @@ def test_settings_without_sense_are_one_line(monkeypatch, capsys, arguments, nam
     out, err = capsys.readouterr()
     assert (status, out) == (2, "")
     assert names in err and err.count("\n") == 1
+
+
+def printed(capsys, *arguments):
+    """Return what generate prints."""
+    assert command_line.main(["generate", *map(str, arguments)]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out
+
+
+@pytest.mark.parametrize("make, rows", [(byte_level_json, 300), (sentencepiece_json, 330)])
+def test_another_models_folder_begins_ends_and_reads_as_its_files_say(tmp_path, capsys, make, rows):
+    """The template's BOS, the EOS list, rows beyond the tokenizer, the space before a continuation."""
+    foreign_folder(tmp_path, make, rows)
+    params, cfg = hugging_face.load(tmp_path)
+    backend = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    ids = backend.encode("the cat").ids  # with its template
+    assert ids[0] in (1, BEGIN) and len(ids) > 2
+    [free] = generation.generate(params, cfg, [ids], 40)
+    assert max(free) >= backend.get_vocab_size(), "choose another seed: a row of padding should be said"
+    options = ["--model", tmp_path, "--prompt", "the cat", "--max-new-tokens", 40]
+    assert printed(capsys, *options) == backend.decode([*ids, *free]) + "\n"
+    ends = [int(free[9]), int(free[12])]
+    foreign_folder(tmp_path, make, rows, eos_token_id=ends)
+    cut = 1 + min(free.tolist().index(end) for end in ends)
+    assert printed(capsys, *options) == backend.decode([*ids, *free[:cut]]) + "\n" and cut < 40
+
+
+def test_the_folder_says_how_many_tokens_unless_the_option_does(tmp_path, capsys):
+    prompt = ["--model", foreign_folder(tmp_path, max_new_tokens=5), "--prompt", "the cat"]
+    five = printed(capsys, *prompt)
+    assert five == printed(capsys, *prompt, "--max-new-tokens", 5) != printed(capsys, *prompt, "--max-new-tokens", 6)
+    foreign_folder(tmp_path, max_length=8)  # <s> the cat, and five more
+    assert printed(capsys, *prompt) == five
+    foreign_folder(tmp_path, max_length=100_000)  # a limit, and no wish
+    assert printed(capsys, *prompt) == printed(capsys, *prompt, "--max-new-tokens", 100)
+    foreign_folder(tmp_path, max_length=3)
+    assert command_line.main(["generate", *map(str, prompt)]) == 2
+    assert "--max-new-tokens" in capsys.readouterr().err
+
+
+def test_a_setting_that_is_not_supported_is_one_line(tmp_path, capsys):
+    foreign_folder(tmp_path, num_beams=4)
+    assert command_line.main(["generate", "--model", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and "generation_config.json: num_beams = 4" in err
+
+
+def test_chat_writes_the_folders_template_and_prints_the_answer(tmp_path, capsys):
+    foreign_folder(tmp_path)
+    (tmp_path / "chat_template.jinja").write_text("<s>{{ messages[0].content }}</s> on")
+    params, cfg = hugging_face.load(tmp_path)
+    ids = [1, 259, 260, 2, 267, 262]  # <s> _the _cat </s> _ _on: a space is put before each piece of text
+    tokenizer = hugging_face.load_tokenizer(tmp_path)
+    assert tokenizer.encode("<s>the cat</s> on", markers=True).tolist() == ids
+    [new] = generation.generate(params, cfg, [ids], 30)
+    answer = tokenizer.decode([*ids, *new])[len(tokenizer.decode(ids)) :]
+    options = ["--model", tmp_path, "--prompt", "the cat", "--max-new-tokens", 30]
+    assert printed(capsys, *options, "--chat") == answer + "\n"
+    assert printed(capsys, *options) != "the cat" + answer + "\n"
+
+
+def test_chat_with_our_own_model_is_its_turn_markers(capsys):
+    params, cfg, tokenizer = assets.load_tiny()
+    [new] = generation.generate(params, cfg, [tasks.chat_tokens(tokenizer, "Make formal: hi Jo!").tokens], 12, stop=END)
+    got = printed(capsys, "--chat", "--prompt", "Make formal: hi Jo!", "--max-new-tokens", 12)
+    assert got == tokenizer.decode(new) + "\n"
 
 
 def test_every_command_explains_itself(capsys):

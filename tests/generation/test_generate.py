@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from afm_ref import generation
+from afm_ref.data import tokenizer as data_tokenizer
 from afm_ref.generation import generate, rollouts, stream, stream_text
+from afm_ref.interop.foreign_tokenizer import ForeignTokenizer
 from afm_ref.losses import token_log_probs
 from afm_ref.transformer import Remat, forward, group
 from tests.generation.test_sampling import brute_force, chi_square, chi_square_limit
 from tests.interop.models import QWEN3, SMALL, logits_float64, map_weights, random_params
+from tests.interop.tokenizer_files import sentencepiece_json
 
 # Most tests share the shapes (3 rows, cache of 128) and thereby the compiled programs: compiling is what costs here.
 NEW = 100
@@ -251,3 +254,54 @@ def test_weights_that_are_no_numbers_are_named(value, temperature):
 def test_weights_of_another_precision_generate_too():
     params = map_weights(lambda w: jax.numpy.asarray(w, jax.numpy.bfloat16), random_params(SMALL))
     assert [len(row) for row in generate(params, SMALL, PROMPTS, 5)] == [5, 5, 5]
+
+
+def streamed(monkeypatch, tokenizer, prompt, ids, size=1):
+    """Return the pieces in which a continuation of these ids is streamed."""
+    chunks = [[np.array(ids[i : i + size])] for i in range(0, len(ids), size)]
+    monkeypatch.setattr(generation, "stream", lambda *args, **settings: iter(chunks))
+    return list(stream_text(None, None, tokenizer, prompt, len(ids)))
+
+
+def test_a_continuation_keeps_its_first_space(monkeypatch):
+    """A SentencePiece tokenizer drops the space before a text, so that a continuation by itself would lose one."""
+    tokenizer = ForeignTokenizer(sentencepiece_json())
+    for size in (1, 2, 5):
+        pieces = streamed(monkeypatch, tokenizer, "the", tokenizer.encode("cat sat on the mat").tolist(), size)
+        assert "the" + "".join(pieces) == "the cat sat on the mat"
+    assert streamed(monkeypatch, tokenizer, [1], tokenizer.encode("cat sat").tolist()) == ["cat", " sat"]
+
+
+def test_bytes_of_a_foreign_tokenizer_come_when_their_run_is_over(monkeypatch):
+    """U+20AC is the bytes E2 82 AC; followed by another byte that makes no character, all of the run is U+FFFD."""
+    tokenizer = ForeignTokenizer(sentencepiece_json())
+    euro, cat = tokenizer.encode("\u20ac").tolist()[1:], tokenizer.encode("cat").tolist()
+    assert len(euro) == 3
+    assert streamed(monkeypatch, tokenizer, "the", [*cat, *euro, *cat]) == [" cat", "\u20ac cat"]
+    assert "".join(streamed(monkeypatch, tokenizer, "the", [*cat, *euro])) == " cat\u20ac"
+    assert "".join(streamed(monkeypatch, tokenizer, "the", [*euro, euro[0], *cat])) == "\ufffd" * 4 + " cat"
+
+
+def test_a_prompt_may_end_within_a_character(monkeypatch):
+    euro = Bytes().encode("\u20ac").tolist()
+    assert streamed(monkeypatch, Bytes(), [97, *euro[:2]], [euro[2], 98]) == ["\u20ac", "b"]
+    assert streamed(monkeypatch, Bytes(), "a\ufffd", [98]) == ["b"]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_rows_beyond_the_tokenizer_are_streamed_as_no_text(monkeypatch, own):
+    tokenizer = data_tokenizer.train(["the cat sat " * 9], 362) if own else ForeignTokenizer(sentencepiece_json())
+    ids = tokenizer.encode(" cat sat").tolist()
+    padded = [tokenizer.vocab_size, ids[0], tokenizer.vocab_size + 999, *ids[1:]]
+    assert "".join(streamed(monkeypatch, tokenizer, "the", padded)) == tokenizer.decode(
+        [*tokenizer.encode("the"), *ids]
+    ).removeprefix("the")
+
+
+def test_a_text_begins_as_the_tokenizer_says(monkeypatch):
+    """Its template's <s>, and special tokens that it names; ids given are taken as they are."""
+    tokenizer, given = ForeignTokenizer(sentencepiece_json()), []
+    monkeypatch.setattr(generation, "stream", lambda params, cfg, tokens, *rest: given.extend(tokens) or iter([]))
+    for prompt in ("the cat", "the cat</s>", [259, 260]):
+        assert list(stream_text(None, None, tokenizer, prompt, 9)) == []
+    assert [ids.tolist() for ids in given] == [[1, 259, 260], [1, 259, 260, 2], [259, 260]]

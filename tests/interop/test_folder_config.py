@@ -16,7 +16,7 @@ from afm_ref.post_training.reward_model import init_reward_model
 from afm_ref.quantization import quantize
 from tests.interop.files import config_fields, named_tensors, write_folder
 from tests.interop.models import LLAMA, QWEN3, random_params, same_weights
-from tests.interop.test_tokenizers import byte_level_json
+from tests.interop.tokenizer_files import byte_level_json
 
 FIELDS = {
     "bos_token_id": 5, "eos_token_id": [6, 7], "pad_token_id": None, "max_position_embeddings": 131072,

@@ -28,7 +28,7 @@ from tests.interop.models import (
     same_weights,
 )
 from tests.interop.test_config_json import SAYS, SAYS_NOTHING
-from tests.interop.test_tokenizers import byte_level_json
+from tests.interop.tokenizer_files import byte_level_json
 from tests.oracles import peers
 
 # (kind, N, K, H or None, D, tied): groups of 1, 3 and 4, one key head, H above and below D / N, H / 2 odd

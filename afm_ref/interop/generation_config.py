@@ -1,0 +1,151 @@
+"""generation_config.json: how the maker of a model wants its tokens to be chosen.
+
+    decoding = read(folder)
+    stream_text(params, cfg, tokenizer, prompt, 50, stop=decoding.stop, rules=decoding.rules)
+
+gives the tokens of transformers' `generate(do_sample=False)` on that folder. As there, a generation_config.json stands
+for all settings: the EOS of config.json counts only where there is no such file.
+"""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from afm_ref.generation import LogitRules
+
+from . import config_json
+
+# fmt: off
+# Read into Decoding. Their own neutral values are those of LogitRules.
+READ = frozenset([
+    "begin_suppress_tokens", "eos_token_id", "max_length", "max_new_tokens", "min_length", "min_new_tokens",
+    "repetition_penalty", "suppress_tokens",
+])
+# Leaves greedy tokens alone: what only sampling, only a search with several beams, or only an encoder looks at; speed;
+# what is returned beside the tokens; bookkeeping.
+HARMLESS = frozenset([
+    "assistant_confidence_threshold", "assistant_early_exit", "assistant_lookbehind", "attn_implementation",
+    "bos_token_id", "cache_config", "chat_format", "compile_config", "continuous_batching_config",
+    "decoder_start_token_id", "disable_compile", "do_sample", "early_stopping", "epsilon_cutoff", "eta_cutoff",
+    "length_penalty", "low_memory", "max_cache_len", "max_matching_ngram_size", "max_window_size", "min_p",
+    "num_assistant_tokens", "num_assistant_tokens_schedule", "output_attentions", "output_hidden_states",
+    "output_logits", "output_scores", "pad_token_id", "prefill_chunk_size", "prompt_lookup_num_tokens",
+    "remove_invalid_values", "renormalize_logits", "return_dict_in_generate", "speculation_type", "target_lookbehind",
+    "temperature", "top_h", "top_k", "top_p", "transformers_version", "trust_remote_code", "typical_p", "use_cache",
+    "use_mtp",
+])
+# Changes greedy tokens at any other value. None always stands for "not set".
+NEUTRAL = {
+    "assistant_ensemble_weight": (),
+    "bad_words_ids": (),
+    "cache_implementation": ("dynamic", "dynamic_full", "hybrid", "offloaded", "offloaded_static", "static"),
+    "constraints": (),
+    "diversity_penalty": (0.0,),
+    "dola_layers": (),
+    "encoder_no_repeat_ngram_size": (0,),
+    "encoder_repetition_penalty": (1.0,),
+    "exponential_decay_length_penalty": (),
+    "force_words_ids": (),
+    "forced_bos_token_id": (),
+    "forced_eos_token_id": (),
+    "guidance_scale": (1.0,),
+    "is_assistant": (False,),
+    "max_time": (),
+    "no_repeat_ngram_size": (0,),
+    "num_beam_groups": (1,),
+    "num_beams": (1,),
+    "num_return_sequences": (1,),
+    "penalty_alpha": (0.0,),
+    "sequence_bias": (),
+    "stop_strings": (),
+    "token_healing": (False,),
+    "watermarking_config": (),
+}
+# fmt: on
+
+
+class Decoding(NamedTuple):
+    """What a model folder says about the choice of tokens."""
+
+    stop: tuple[int, ...] = ()  # a text ends with one of them
+    rules: LogitRules = LogitRules()
+    max_new_tokens: int | None = None
+    max_length: int | None = None  # the prompt counted; max_new_tokens goes before it
+
+    def most_new(self, prompt_length: int, default: int) -> int:
+        """Return how many new tokens to make after such a prompt: max_new_tokens, or the default up to max_length.
+
+        Raises ValueError if max_length leaves no room for one.
+        """
+        if self.max_new_tokens is not None or self.max_length is None:
+            return default if self.max_new_tokens is None else self.max_new_tokens
+        if prompt_length >= self.max_length:
+            raise ValueError(
+                f"the prompt has {prompt_length} tokens and the folder's max_length is {self.max_length}: give "
+                "--max-new-tokens"
+            )
+        return min(default, self.max_length - prompt_length)
+
+
+def read(folder: str | os.PathLike) -> Decoding:
+    """Return the settings of a folder's generation_config.json, or of its config.json where that file is missing.
+
+    Every key must be one that is read, one that leaves greedy tokens alone, or one that would change them but stands at
+    its neutral value; all others raise ValueError with the file and the key. Token ids beyond the model's rows are
+    never chosen and are left out.
+
+    Source: transformers' GenerationConfig for names, defaults and which file counts [standard].
+    Test: tests/oracles/test_generate.py::test_a_folders_settings_equal_transformers
+    """
+    path, config = Path(folder) / "generation_config.json", config_json.read_json(Path(folder) / "config.json")
+    named = path.is_file()
+    path, fields = (path, config_json.read_json(path)) if named else (Path(folder) / "config.json", config)
+    try:
+        if named:
+            _refuse_unknown(fields)
+        _refuse_other_choices(fields)
+        return _decoding(fields, config.get("vocab_size"))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _refuse_unknown(fields):
+    known = READ | HARMLESS | NEUTRAL.keys()
+    for key, value in fields.items():
+        if key not in known and value is not None and not key.startswith(("_", "transformers.")):
+            raise ValueError(f"{key} = {value!r} is not known: remove it if it does not change which tokens are chosen")
+
+
+def _refuse_other_choices(fields):
+    for key, allowed in NEUTRAL.items():
+        value = fields.get(key)
+        if value is not None and value not in allowed:
+            raise ValueError(
+                f"{key} = {value!r} would change the tokens and is not supported: remove it from the file to generate "
+                "without it"
+            )
+
+
+def _decoding(fields, rows):
+    ids = {name: _token_ids(fields, name, rows) for name in ("suppress_tokens", "begin_suppress_tokens")}
+    least = {name: _count(fields, name) or 0 for name in ("min_new_tokens", "min_length")}
+    penalty = fields.get("repetition_penalty")
+    rules = LogitRules(1.0 if penalty is None else penalty, **least, **ids).check()
+    most = {name: _count(fields, name) for name in ("max_new_tokens", "max_length")}
+    return Decoding(_token_ids(fields, "eos_token_id", rows), rules, **most)
+
+
+def _token_ids(fields, name, rows):
+    """Return the ids that a key holds, one or a list of them, if the model has such rows."""
+    value = fields.get(name)
+    ids = [] if value is None else value if isinstance(value, list) else [value]
+    if any(isinstance(token, bool) or not isinstance(token, int) for token in ids):
+        raise ValueError(f"{name} = {value!r} must be a token id or a list of them")
+    return tuple(sorted(token for token in set(ids) if 0 <= token < (rows or 0)))
+
+
+def _count(fields, name):
+    value = fields.get(name)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise ValueError(f"{name} = {value!r} must be a whole number, or null")
+    return value
