@@ -38,9 +38,8 @@ def narrow(y: Float[Array, "*any"], dtype) -> Float[Array, "*any"]:
 
 def product(a: Float[Array, "*batch m k"], b: Float[Array, "*batch k n"]) -> Float[Array, "*batch m n"]:
     """Return the matrix product a b, summed in float32 at least, in the dtype of a and b."""
-    if isinstance(a, np.ndarray) and isinstance(
-        b, np.ndarray
-    ):  # whose own products of bfloat16 are float32, and of float16 slow
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        # NumPy's own products of float16 are slow, and those of bfloat16 stay in float32
         return narrow(wide(a) @ wide(b), np.result_type(a, b))
     return a @ b  # XLA sums in float32
 
@@ -65,8 +64,10 @@ def linear(x: Float[Array, "... in"], w) -> Float[Array, "... out"]:
 
 def lookup(tokens: Int[Array, "..."], w) -> Float[Array, "... D"]:
     """Return the rows of the embedding w: [V, D] that the tokens name; a weight may bring its own `.lookup`."""
-    if hasattr(w, "lookup") or isinstance(w, np.ndarray):
-        return w.lookup(tokens) if hasattr(w, "lookup") else w[tokens]
+    if hasattr(w, "lookup"):
+        return w.lookup(tokens)
+    if isinstance(w, np.ndarray):
+        return w[tokens]
     return wide(w)[tokens].astype(w.dtype)  # a frequent token's gradient is a sum; XLA converts only these rows
 
 
