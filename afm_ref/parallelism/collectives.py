@@ -151,8 +151,8 @@ class _Reader:
         n = _group_size(kind, instruction.attributes, self.n_devices)
         result = {"all-gather": operand * n, "reduce-scatter": operand // n}.get(kind, operand)
         said = hlo.bytes_of(instruction.type)
-        rounded = result // 2 if kind == "all-reduce" else result  # a TPU may round float32 sums to 16 bits at once
-        if instruction.opcode == kind and said not in (result, rounded):  # a start's type holds its operand as well
+        least = result // 2 if kind == "all-reduce" else result  # a TPU may round float32 sums to 16 bits at once
+        if instruction.opcode == kind and not least <= said <= result:  # a start's type holds its operand as well
             raise ValueError(
                 f"{instruction.name}: {kind} of {operand} bytes over {n} devices should give {result} bytes, but the "
                 f"text says {said}: a syntax of replica_groups that this reader does not know?"
