@@ -188,6 +188,15 @@ def test_a_fused_reduce_scatter_of_a_tpu():
     assert found == Collective("reduce-scatter", 256, 64, 4, 1)
 
 
+def test_an_all_reduce_of_a_tpu_that_rounds_its_sums():
+    """A tuple of which one part is rounded: what enters counts."""
+    type_ = "(bf16[16,4], f32[16,4])"
+    found = one(f"ROOT %r = {type_} all-reduce(%x, %x), replica_groups=[2,4]<=[8], to_apply=%sum")
+    assert found == Collective("all-reduce", 512, 512, 4, 1)
+    with pytest.raises(ValueError, match="should give 256 bytes"):
+        one("ROOT %r = f32[4,4] all-reduce(%x), replica_groups=[2,4]<=[8], to_apply=%sum")
+
+
 def test_a_text_that_is_not_a_module_and_a_wrong_size_are_refused():
     with pytest.raises(ValueError, match="no ENTRY"):
         collectives.of("hello")
