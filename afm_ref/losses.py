@@ -35,8 +35,8 @@ def token_log_probs(logits: Float[Array, "*batch V"], targets: Int[Array, "*batc
     return xp.take_along_axis(shifted, targets[..., None], axis=-1)[..., 0] - log_sum
 
 
-def weighted(each: Float[Array, "B T"], weights: Float[Array, "B T"]):
-    """Return (sum_t w_t each_t, sum_t w_t) in float32 at least: the (sum, count) that a loss over tokens returns."""
+def weighted(each: Float[Array, "*batch"], weights: Float[Array, "*batch"]):
+    """Return (sum_t w_t each_t, sum_t w_t) in float32 at least: the (sum, count) of a loss."""
     weights = wide(weights)
     return (each * weights).sum(), weights.sum()
 

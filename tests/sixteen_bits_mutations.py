@@ -69,6 +69,13 @@ MUTATIONS = [
         f"{TESTS}scores_of_preferences_and_returns",
     ),
     Mutation(
+        "microbatches add up in 16 bits",
+        "afm_ref/parallelism/pipeline.py",
+        "lambda w: wide(w) if jnp.issubdtype(w.dtype, jnp.floating) else w",
+        "lambda w: w",
+        f"{TESTS}microbatches_of_a_pipeline_add_up",
+    ),
+    Mutation(
         "reward heads read states of 16 bits",
         "afm_ref/post_training/reward_model.py",
         "preference, w_in, w_out = (wide(w) for w in (model.preference, model.w_in, model.w_out))",

@@ -15,6 +15,8 @@ import pytest
 from afm_ref import losses, ops, sampling, training, transformer
 from afm_ref.config import AFMConfig
 from afm_ref.lora.adapter import LoRA
+from afm_ref.parallelism import cluster, manual, pipeline
+from afm_ref.parallelism.mesh import MeshShape, make_mesh
 from afm_ref.post_training import preference_losses, reward_model
 from afm_ref.post_training.policy import sequence_log_probs
 from afm_ref.post_training.responses import Padded
@@ -26,7 +28,8 @@ from afm_ref.quantization import palettize
 from afm_ref.quantization.palettize import int8
 from afm_ref.quantization.recovery import divergence
 from afm_ref.quantization.sensitivity import input_moments
-from afm_ref.rlhf import advantages, baselines, mdloo
+from afm_ref.rlhf import advantages, bandit, baselines, mdloo
+from afm_ref.transformer import Layer, Stacked, Stream
 
 F16, BF16 = np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)
 ULP = {F16: 2.0**-10, BF16: 2.0**-7}  # the distance of neighbours above 1; rounding errs by half of it
@@ -267,6 +270,45 @@ def test_gradients_are_sums_over_many_positions(dtype):
     np.testing.assert_allclose(many[2], 1024 * few[2], rtol=1e-5)
 
 
+@BOTH
+def test_microbatches_of_a_pipeline_add_up(dtype):
+    """512 microbatches of one row each: a weight's gradient is their sum."""
+    mesh = make_mesh(MeshShape(pipe=2))
+    layers = Stacked(Layer(*[None] * 7, None, jnp.ones((2, 1, 1), dtype), None, None))
+
+    def total(layers):
+        def local(layers):
+            stream = Stream(manual.vary(jnp.ones((512, 1, 1), dtype), ("pipe",)))
+            y = pipeline.Pipeline((layers,), 512).run(step, stream)[0].x
+            return jax.lax.psum(jnp.where(pipeline.is_last(), y.astype(np.float32).sum(), 0), "pipe")
+
+        cut = jax.sharding.PartitionSpec("pipe")
+        specs = jax.tree.map(lambda _: cut, layers)
+        return jax.shard_map(local, mesh=mesh, in_specs=(specs,), out_specs=jax.sharding.PartitionSpec())(layers)
+
+    def step(stream, layer, cache):
+        return Stream(stream.x @ layer.w_gate.T), cache
+
+    assert jax.jit(jax.grad(total))(layers).layer.w_gate.ravel().tolist() == [512, 512]
+
+
+@BOTH
+def test_products_of_fake_devices(dtype):
+    devices = cluster.Cluster(data=1)
+    x, w = (devices.place(np.ones(shape, dtype), axes) for shape, axes in (((4, 3072), "TD"), ((3072, 2), "DF")))
+    product = cluster.einsum("TD,DF->TF", x, w).value()
+    assert product.dtype == dtype and exact(product).tolist() == [[3072] * 2] * 4
+
+
+@BOTH
+def test_bandits_of_2000_arms(dtype):
+    policy, rewards = np.full(2000, -math.log(2000)).astype(dtype), np.arange(2000).astype(dtype)
+    p, R = np.exp(exact(policy)), exact(rewards)
+    assert math.isclose(bandit.advantage_variance(policy, rewards, 2), 2 * p @ (R - p @ R) ** 2, rel_tol=1e-9)
+    np.testing.assert_allclose(bandit.policy_gradient(policy, rewards), p * (R - p @ R), rtol=1e-9)
+    np.testing.assert_allclose(bandit.advantage(policy, policy, rewards, 0.1), R - p @ R, rtol=1e-9)
+
+
 @XPS
 @BOTH
 def test_weights_in_few_bits_do_not_overflow(xp, dtype):
@@ -306,6 +348,9 @@ def test_criteria_and_sensitivities(dtype):
     many, one = (by_activation(params, batch(T), cfg)[0] for T in (600, 1))
     assert many.dtype == np.float32
     np.testing.assert_allclose(many, one, rtol=4 * ULP[dtype])
-    many, one = (input_moments(params, cfg, [batch(T)], progress=False) for T in (600, 1))
+    in_dtype = [
+        batch(T)._replace(weights=np.ones((2, T), dtype)) for T in (600, 1)
+    ]  # 1200 is more than bfloat16 counts
+    many, one = (input_moments(params, cfg, [each], progress=False) for each in in_dtype)
     for key in many:
         np.testing.assert_allclose(many[key], one[key], rtol=4 * ULP[dtype], atol=1e-6)

@@ -36,15 +36,16 @@ OURS = frozenset(["architectures", "dtype", "model_type", "torch_dtype"])
 HARMLESS = OURS | frozenset([
     "_attn_implementation", "_attn_implementation_autoset", "_attn_implementation_internal", "_commit_hash",
     "_flash_attn_2_enabled", "_from_model_config", "_name_or_path", "_output_attentions", "attention_dropout",
-    "attn_implementation", "base_model_ep_plan", "base_model_fsdp_plan", "base_model_pp_plan", "base_model_tp_plan",
-    "bos_token_id", "cache_implementation", "chunk_size_feed_forward", "decoder_start_token_id", "eos_token_id",
-    "finetuning_task", "gradient_checkpointing", "id2label", "initializer_range", "is_composition", "is_decoder",
-    "keys_to_ignore_at_inference", "label2id", "max_position_embeddings", "max_sequence_length", "max_window_layers",
-    "model_max_length", "name_or_path", "neftune_noise_alpha", "num_labels", "output_attentions",
-    "output_hidden_states", "pad_token_id", "pretraining_tp", "problem_type", "return_dict", "sep_token_id",
-    "task_specific_params", "tf_legacy_loss", "tie_encoder_decoder", "tie_last_hidden_states", "tokenizer_class",
-    "torchscript", "transformers.js_config", "transformers_version", "unsloth_fixed", "unsloth_version", "use_bfloat16",
-    "use_cache", "use_reentrant_checkpointing", "use_return_dict", "xla_device",
+    "attn_implementation", "attn_pdrop", "base_model_ep_plan", "base_model_fsdp_plan", "base_model_pp_plan",
+    "base_model_tp_plan", "bos_token_id", "cache_implementation", "chunk_size_feed_forward", "decoder_start_token_id",
+    "embd_pdrop", "eos_token_id", "finetuning_task", "gradient_checkpointing", "hidden_dropout", "id2label",
+    "initializer_range", "is_composition", "is_decoder", "keys_to_ignore_at_inference", "label2id",
+    "max_position_embeddings", "max_sequence_length", "max_window_layers", "model_max_length", "name_or_path",
+    "neftune_noise_alpha", "num_labels", "output_attentions", "output_hidden_states", "pad_token_id", "pretraining_tp",
+    "problem_type", "resid_pdrop", "return_dict", "sep_token_id", "task_specific_params", "tf_legacy_loss",
+    "tie_encoder_decoder", "tie_last_hidden_states", "tokenizer_class", "torchscript", "transformers.js_config",
+    "transformers_version", "unk_token_id", "unsloth_fixed", "unsloth_version", "use_bfloat16", "use_cache",
+    "use_reentrant_checkpointing", "use_return_dict", "xla_device",
 ])
 # ... and what old files say of generation, which changes the choice of tokens after the logits.
 HARMLESS |= frozenset([
@@ -60,20 +61,29 @@ HARMLESS |= frozenset([
 NEUTRAL = {
     "activation": ("silu", "swiglu"),
     "add_cross_attention": (False,),
+    "alibi": (False,),
     "attention_bias": (False,),
     "cross_attention_hidden_size": (),
+    "embedding_multiplier": (1.0,),
     "hidden_act": ("silu",),
+    "hidden_activation": ("silu",),
     "is_causal": (True,),
     "is_encoder_decoder": (False,),
     "is_llama_config": (True,),
+    "logits_scaling": (1.0,),
     "mlp_bias": (False,),
+    "mlp_only_layers": ([],),
     "partial_rotary_factor": (1.0,),
     "per_layer_config": ({},),
     "pruned_heads": ({},),
     "qk_layer_norms": (False,),
+    "qkv_bias": (False,),
     "quantization": (),
     "quantization_config": (),
+    "residual_multiplier": (1.0,),
     "rope_interleaved": (False,),
+    "rotary_pct": (1.0,),
+    "use_bias": (False,),
     "use_bidirectional_attention": (False,),
     "use_sliding_window": (False,),
 }
@@ -138,7 +148,10 @@ def _refuse_other_maths(fields):
             raise ValueError(f"{key} = {value!r} is not supported; AFMConfig can only express {[*allowed, None]}")
     if fields["model_type"] not in QK_NORM:
         return  # AFMConfig knows its own fields
-    windowed = [kind for kind in fields.get("layer_types") or [] if kind != "full_attention"]
+    kinds = fields.get("layer_types") or []
+    if not isinstance(kinds, list):
+        raise ValueError(f"layer_types must be a list, got {kinds!r}")
+    windowed = [kind for kind in kinds if kind != "full_attention"]
     if windowed:
         raise ValueError(
             f"layer_types with {windowed[0]!r} is not supported: every layer attends to all earlier tokens"

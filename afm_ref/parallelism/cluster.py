@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..ops import narrow, wide
 from . import rings
 
 REPLICATED, PARTIAL = "replicated", "partial"
@@ -208,8 +209,12 @@ def einsum(spec: str, a: Tensor, b: Tensor) -> Tensor:
         raise ValueError(f"einsum {spec!r} does not fit the axes of its tensors, {a.axes!r} and {b.axes!r}")
     _same_devices("multiply", a, b)
     layout = {name: product_layout(name, spec, a, b) for name in a.cluster.mesh}
-    pieces = {c: np.einsum(spec, piece, b.pieces[c]) for c, piece in a.pieces.items()}
+    pieces = {c: _product(spec, piece, b.pieces[c]) for c, piece in a.pieces.items()}
     return Tensor(a.cluster, out, layout, pieces)
+
+
+def _product(spec, a, b):
+    return narrow(np.einsum(spec, wide(a), wide(b)), np.result_type(a, b))
 
 
 def product_layout(axis: str, spec: str, a: Tensor, b: Tensor) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..ops import wide
 from ..transformer import Remat, Stream, run_layers
 from .manual import index, vary
 
@@ -38,11 +39,13 @@ class Pipeline:
         stage, P = jax.lax.axis_index(self.axis), jax.lax.axis_size(self.axis)
         todo = stream.x.reshape(M, B // M, *stream.x.shape[1:])
         onward = [(p, p + 1) for p in range(P - 1)]
+        # Every microbatch adds to the gradient of the weights: in float32, as AD sums in the dtype of what enters.
+        layers = jax.tree.map(lambda w: wide(w) if jnp.issubdtype(w.dtype, jnp.floating) else w, self.layers)
 
         def tick(received, t):
             mine = jnp.clip(t - stage, 0, M - 1)  # the microbatch of this stage, any other in the bubble
             x = jnp.where(stage == 0, todo[jnp.clip(t, 0, M - 1)], received)
-            x = self._stage(step, x, mine * (B // M))
+            x = self._stage(step, layers, x, mine * (B // M))
             return jax.lax.ppermute(x, self.axis, onward), x
 
         start = vary(jnp.zeros_like(todo[0]), (self.axis,))
@@ -50,12 +53,13 @@ class Pipeline:
         x = jnp.where(stage == P - 1, done[P - 1 :], 0).reshape(stream.x.shape)
         return Stream(x), None
 
-    def _stage(self, step, x, first_row):
+    def _stage(self, step, layers, x, first_row):
         """Return what this device's layers make of a microbatch; its first row stands where a cache would."""
         n_layers = jax.tree.leaves(self.layers)[0].shape[0]
         rows = (jnp.broadcast_to(first_row, (n_layers,)),)  # for the one stack in self.layers
         step = _tied(step) if isinstance(self.layers, Remat) else step
-        return run_layers(self.layers, step, Stream(x), rows)[0].x
+        layers = jax.tree.map(lambda w, like: w.astype(like.dtype), layers, self.layers)
+        return run_layers(layers, step, Stream(x), rows)[0].x
 
 
 def _tied(step):

@@ -6,7 +6,7 @@ import numpy as np
 
 from .._typing import Array, Float
 from ..config import AFMConfig
-from ..losses import token_log_probs
+from ..losses import token_log_probs, weighted
 from ..ops import wide
 from ..transformer import Params, hidden
 from .comparisons import Comparisons
@@ -122,7 +122,7 @@ def reward_loss(
     if grading_weight:
         targets = xp.moveaxis(xp.asarray(pairs.grades), -1, 0)  # [grades, 2, B]
         each = each - grading_weight * token_log_probs(grade_logits[:, places], targets).sum((0, 1))
-    return (weights * each).sum(), weights.sum()
+    return weighted(each, weights)
 
 
 def rewards(

@@ -93,7 +93,7 @@ def fisher(params: Params, cfg: AFMConfig, batches: Iterable, progress: bool = T
     for batch in tqdm(batches, desc="Fisher", unit="batch", disable=not progress, leave=False):
         for key, square in squares(*on_device, batch).items():
             total[key] += np.asarray(square)  # in float64, on the host
-        count += float(np.sum(batch.weights))
+        count += float(np.sum(batch.weights, dtype=np.float64))
     return _mean(total, count)
 
 
@@ -150,7 +150,7 @@ def input_moments(params: Params, cfg: AFMConfig, batches: Iterable, full: bool 
     for batch in tqdm(batches, desc="inputs", unit="batch", disable=not progress, leave=False):
         for key, moment in moments(on_device, batch).items():
             total[key] += np.asarray(moment, np.float64)
-        count += float(np.sum(batch.weights))
+        count += float(np.sum(batch.weights, dtype=np.float64))
     return _mean(total, count)
 
 

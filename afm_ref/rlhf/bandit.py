@@ -27,7 +27,8 @@ def advantage(policy, reference, rewards, beta: float) -> Float[Array, " n"]:
     Source: TR24 section 4 (R) [confirmed]; the advantage of it [standard].
     Test: tests/rlhf/test_bandit.py::test_iterates_approach_the_fixed_point_by_the_factor
     """
-    penalised = np.asarray(rewards) - beta * (policy - reference)
+    policy, reference, rewards = (np.asarray(x, np.float64) for x in (policy, reference, rewards))
+    penalised = rewards - beta * (policy - reference)
     return penalised - np.exp(policy) @ penalised
 
 
@@ -95,7 +96,7 @@ def policy_gradient(policy, rewards) -> Float[Array, " n"]:
     Source: textbook [standard].
     Test: tests/rlhf/test_bandit.py::test_variances_by_enumeration
     """
-    p, rewards = np.exp(policy), np.asarray(rewards)
+    p, rewards = np.exp(np.asarray(policy, np.float64)), np.asarray(rewards, np.float64)
     return p * (rewards - p @ rewards)
 
 
@@ -105,7 +106,7 @@ def advantage_variance(policy, rewards, K: int) -> float:
     Source: arithmetic [standard].
     Test: tests/rlhf/test_bandit.py::test_variances_by_enumeration
     """
-    p, rewards = np.exp(policy), np.asarray(rewards)
+    p, rewards = np.exp(np.asarray(policy, np.float64)), np.asarray(rewards, np.float64)
     return K / (K - 1) * float(p @ (rewards - p @ rewards) ** 2)
 
 
@@ -129,7 +130,7 @@ def gradient_variance(policy, rewards, K: int, baseline: str = "leave one out") 
     """
     if baseline not in BASELINES or (K < 2 and baseline == "leave one out"):
         raise ValueError(f"expected a baseline of {BASELINES}, the last with K of 2 or more, got {baseline!r}, K = {K}")
-    p, rewards = np.exp(policy), np.asarray(rewards, np.float64)
+    p, rewards = np.exp(np.asarray(policy, np.float64)), np.asarray(rewards, np.float64)
     centred = rewards if baseline == "none" else rewards - p @ rewards
     squares = 1 - 2 * p + p @ p  # |s|^2 of each arm
     g = policy_gradient(policy, rewards)

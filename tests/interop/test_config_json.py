@@ -55,6 +55,16 @@ def test_a_published_llama_config():
 SAYS = {
     "activation": ("swiglu", "gelu"),
     "add_cross_attention": (False, True),
+    "alibi": (False, True),
+    "embedding_multiplier": (1.0, 12.0),
+    "hidden_activation": ("silu", "gelu"),
+    "logits_scaling": (1.0, 8.0),
+    "mlp_only_layers": ([], [0]),
+    "qkv_bias": (False, True),
+    "residual_multiplier": (1.0, 0.22),
+    "rotary_pct": (1.0, 0.25),
+    "use_bias": (False, True),
+    "layer_types": (["full_attention"] * 2, 5),
     "is_causal": (True, False),
     "is_encoder_decoder": (False, True),
     "is_llama_config": (True, False),
@@ -83,6 +93,7 @@ SAYS_NOTHING = {
     "unsloth_fixed": True, "unsloth_version": "2025.1", "neftune_noise_alpha": 5.0, "_attn_implementation": "sdpa",
     "base_model_tp_plan": {"layers.*.mlp.up_proj": "colwise"}, "sep_token_id": 3, "repetition_penalty": 1.5,
     "no_repeat_ngram_size": 3, "suppress_tokens": [4], "begin_suppress_tokens": [5], "bad_words_ids": [[6]],
+    "attn_pdrop": 0.1, "embd_pdrop": 0.1, "hidden_dropout": 0.1, "resid_pdrop": 0.1, "unk_token_id": 3,
     "forced_eos_token_id": 2, "min_length": 5, "num_beams": 4, "typical_p": 0.9, "prefix": "x", "output_scores": True,
 }  # fmt: skip
 
