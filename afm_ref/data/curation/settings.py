@@ -84,7 +84,7 @@ class Settings:
 
     def shingles(self, text: str) -> np.ndarray:
         """Return the hashes of a text's runs of words, in any language of letters where words have no spaces."""
-        return signatures.shingles(text if self.is_english else overlap.spaced(text), self.shingle)
+        return signatures.shingles(text if self.is_english else overlap.spaced(overlap.normal(text)), self.shingle)
 
     def benchmark_runs(self) -> decontamination.Benchmarks | None:
         """Return the runs of words of the benchmarks, None without benchmarks."""

@@ -14,9 +14,23 @@ MUTATIONS = [
     Mutation(
         "a clause without spaces is one word to the near-duplicates",
         "afm_ref/data/curation/settings.py",
-        "text if self.is_english else overlap.spaced(text)",
+        "text if self.is_english else overlap.spaced(overlap.normal(text))",
         "text",
         TESTS + "test_curate_command.py::test_near_duplicates_without_spaces",
+    ),
+    Mutation(
+        "a clause of half-width katakana is one word to the near-duplicates",
+        "afm_ref/data/curation/settings.py",
+        "overlap.spaced(overlap.normal(text))",
+        "overlap.spaced(text)",
+        TESTS + "test_curate_command.py::test_near_duplicates_without_spaces",
+    ),
+    Mutation(
+        "a soft hyphen ends a word",
+        "afm_ref/data/overlap.py",
+        'UNSEEN.sub("", text)',
+        "text",
+        TESTS + "test_signatures.py::test_a_copy_in_another_form_of_unicode_has_the_same_shingles",
     ),
     Mutation(
         "near-duplicates are of code points",

@@ -12,8 +12,15 @@ MUTATIONS = [
     Mutation(
         "a page without spaces is one word to the rules",
         HEURISTICS,
-        'text = text if source == "code" else overlap.spaced(text)',
+        'text = text if source == "code" else overlap.spaced(overlap.normal(text))',
         "pass",
+        TESTS + "test_heuristics.py::test_letters_are_words_where_words_have_no_spaces",
+    ),
+    Mutation(
+        "half-width katakana without spaces are one word to the rules",
+        HEURISTICS,
+        "overlap.spaced(overlap.normal(text))",
+        "overlap.spaced(text)",
         TESTS + "test_heuristics.py::test_letters_are_words_where_words_have_no_spaces",
     ),
     Mutation(
@@ -159,9 +166,37 @@ MUTATIONS = [
     Mutation(
         "the escapes of ISO-2022 pass as UTF-8",
         HTML,
-        ' or (b"\\x1b" in raw and raw.isascii())',
+        ' or (b"\\x1b" in raw and raw.isascii()) or _is_japanese(raw)',
         "",
         TESTS + "test_html.py::test_escapes_are_no_utf8",
+    ),
+    Mutation(
+        "a bad byte makes the escapes of ISO-2022-JP text",
+        HTML,
+        "len(raw.translate(None, ASCII)) <= max(FEW, len(raw) // 100)",
+        "raw.isascii()",
+        TESTS + "test_html.py::test_a_bad_byte_among_escapes",
+    ),
+    Mutation(
+        "each byte of a surrogate is an error",
+        HTML,
+        'raw = HALVES.sub(b"\\xff", raw) if encoding == "utf-8" else raw',
+        "pass",
+        TESTS + "test_html.py::test_utf8_of_utf16_halves_is_one_error",
+    ),
+    Mutation(
+        "an emoji weighs no more than a letter",
+        HTML,
+        'len("".join(good).encode()) - len(good) if encoding == "utf-8" else len(good)',
+        "len(good)",
+        TESTS + "test_html.py::test_a_character_of_many_bytes_weighs_as_many",
+    ),
+    Mutation(
+        "a declaration in a comment counts",
+        HTML,
+        'HIDDEN.sub(b"", raw[:META_BYTES])',
+        "raw[:META_BYTES]",
+        TESTS + "test_html.py::test_what_is_declared_and_what_is_not",
     ),
     Mutation(
         "end tags of what is not open make a deep page flat",
