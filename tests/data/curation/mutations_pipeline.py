@@ -47,6 +47,27 @@ MUTATIONS = [
         TESTS + "test_decontamination.py::test_a_copy_in_another_form_of_unicode_collides",
     ),
     Mutation(
+        "a benchmark loses a byte in silence",
+        SOURCES,
+        "parse(raw, strict=True)",
+        "parse(raw)",
+        TESTS + "test_pipeline.py::test_benchmarks_are_read_to_the_letter",
+    ),
+    Mutation(
+        "half of a surrogate pair is text",
+        "afm_ref/text_files.py",
+        "json.dumps(value, ensure_ascii=False).encode()",
+        "pass",
+        "tests/test_text_files.py::test_lines_end_at_line_feeds_alone",
+    ),
+    Mutation(
+        "the marks of joined files are text",
+        "afm_ref/text_files.py",
+        'line = line.lstrip("\\ufeff")',
+        "pass",
+        "tests/test_text_files.py::test_marks_of_joined_files_are_no_text",
+    ),
+    Mutation(
         "lines end wherever str.splitlines ends them",
         "afm_ref/text_files.py",
         'read_text(file).split("\\n")',
