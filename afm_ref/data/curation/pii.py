@@ -23,7 +23,7 @@ from typing import NamedTuple
 from ..corpora import Document
 
 EMAIL = (  # but no icon@2x.png, git@github.com:user/repo.git, nor q@k.transpose(-2, -1)
-    r"(?:(?<![^\W_])(?<!%)|(?<=%[\dA-F]{2}))(?!git@)[^\W_][\w.%+-]{0,63}@(?!\dx\.)(?:[A-Za-z0-9-]{1,63}\.){1,5}"
+    r"(?:(?<![^\W_])(?<!%)|(?<=%[\dA-F]{2}))(?!git@)[^\W_][\w.%+-]{0,63}@(?!\dx\.(?:png|jpe?g|gif|webp|svg))(?:[A-Za-z0-9-]{1,63}\.){1,5}"
     r"(?:[A-Za-z]{2,24}(?![^\W_]|\()|(?:com|org|net|edu|gov|[A-Za-z]{2})(?=\())"
 )
 IPV4 = r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)"
@@ -36,7 +36,8 @@ CARD = (
 SSN = r"(?<![\w.-])(?!000|666|9)\d{3}([- ])(?!00)\d\d\1(?!0000)\d{4}(?![\w-]|\.\d)"
 PHONE = (  # brackets in pairs: others are not its own
     r"(?:(?:\(\+[1-9]\d{0,2}(?:[ .-]?\d{1,4})?\)|(?<![\w+-])(?<!\d\.)\+[1-9]\d{0,2})"  # + country code
-    r"(?:(?:[ .-]| ?/ ?(?!\d\d?/))?(?:\(\d{1,4}(?:[ .-]\d{1,7}){0,3}\)|\d{1,4})){1,6}"
+    r"(?:[ .-]?(?:\(0\))?[ .-]?(?:\(\d{2,5}\)|\d{2,5}) ?/ ?(?!\d\d?/))?"  # area code / number
+    r"(?:[ .-]?(?:\(\d{1,4}(?:[ .-]\d{1,7}){0,3}\)|\d{1,4})){1,6}"
     r"|(?:(?<![\w.+-])(?:1[ .-]|(?=\d))|(?=\())(?:\([2-9]\d\d\)[ -]?|[2-9]\d\d([.-]| ))[2-9]\d\d[ .-]\d{4})"
     r"(?![\w-]|\.\d)"  # the last are North American
 )
@@ -63,7 +64,7 @@ SUM_BEFORE = re.compile(
 )
 LABEL = re.compile("phone|fon|mobil|handy|cell|tel|fax|call|contact|kontakt|whatsapp|number|name|home|office", re.I)
 _VERSIONS = (  # version="1.2.3.4", <version>1.2.3.4, version_info = 1.2.3.4, version is 1.2.3.4, OID 2.5.4.3
-    r"(?:(?:\b(?:v|ver\.?|releases?|rev|builds?|firmware|oids?)|version\w*(?: is| number)?)[ \t:=>\"'(]{0,6}"
+    r"(?:(?:(?<![\w-])(?:v|ver\.?|releases?|rev|builds?|firmware|oids?)|version\w*(?: is| number)?)[ \t:=>\"'(]{0,6}"
     r"|(?:\b(?:chapter|section|sec\.|table|figure|fig\.|clause)|§) ?|\"\s*:\s*\"[\^~])"
 )
 _HOSTS = (  # what stands before the address of a machine, and may look like a product

@@ -54,7 +54,7 @@ PLANTED = [
     ("/dev/tcp/8.8.8.8/4444 tcp/8.8.8.8:53 ip-8.8.8.8", "/dev/tcp/[IP]/4444 tcp/[IP]:53 ip-[IP]"),
     ("ip.addr == 8.8.8.8 ip.src==8.8.8.8 src_ip!=8.8.8.8", "ip.addr == [IP] ip.src==[IP] src_ip!=[IP]"),
     ("""if ip == "8.8.8.8": if ip != '8.8.8.8'""", """if ip == "[IP]": if ip != '[IP]'"""),
-    ("routing table: 8.8.8.8", "routing table: [IP]"),
+    ("routing table: 8.8.8.8, curl -v 8.8.8.8", "routing table: [IP], curl -v [IP]"),
     ("after version 2.0 and 9.9.9.9", "after version 2.0 and [IP]"),
     ("8.8.8.8-dev.example.com 8.8.8.8-pre 8.8.8.8-10", "[IP]-dev.example.com [IP]-pre [IP]-10"),
     (
@@ -68,10 +68,11 @@ PLANTED = [
     ("212\u2011555\u20110134, 212\u2013555\u20130134, 123\u201045\u20106789", "[PHONE], [PHONE], [SSN]"),
     ("Telefon\u2013+49 30 1234567 \u2013 SSN\u2013123-45-6789", "Telefon\u2013[PHONE] \u2013 SSN\u2013[SSN]"),
     ("Tel.+49 30 1234567, +49 30/1234567, +49 30 / 1234567", "Tel.[PHONE], [PHONE], [PHONE]"),
-    ("(212)-555-0134", "[PHONE]"),
+    ("(212)-555-0134, +49 30 1234567 / 030 1234567", "[PHONE], [PHONE] / 030 1234567"),
+    ("+49 (0)30 / 1234567, +49 (30)/1234567, +2 12/31/2024", "[PHONE], [PHONE], +2 12/31/2024"),
     # what stands beside an e-mail address
     ("_bob@example.com_ --bob@example.com bob@example.com--thanks", "_[EMAIL]_ --[EMAIL] [EMAIL]--thanks"),
-    ("mailto:%20bob@example.com bob@example.com(home)", "mailto:%20[EMAIL] [EMAIL](home)"),
+    ("mailto:%20bob@example.com bob@example.com(home) bob@3x.com", "mailto:%20[EMAIL] [EMAIL](home) [EMAIL]"),
     # letters that need no space beside it
     ("请写信给bob@example.com或者打电话(212) 555-0123。", "请写信给[EMAIL]或者打电话[PHONE]。"),
     ("カード4111 1111 1111 1111で払い、8.8.8.8から", "カード[CARD]で払い、[IP]から"),
