@@ -169,7 +169,7 @@ MUTATIONS = [
         "a worker is the first to see that the benchmarks are too short",
         PIPELINE,
         "    settings.benchmark_runs()  #",
-        "    #",
+        "    pass  #",
         TESTS + "test_pipeline.py::test_benchmarks_that_are_too_short_are_refused_before_anything_is_made",
     ),
     Mutation(
