@@ -31,19 +31,27 @@ def read_lines(file: Path) -> Iterator[tuple[int, str]]:
     r"""Yield (number from 1, text) of a file's lines that are not blank; errors as of `read_text`.
 
     A line ends at \n or \r\n alone: str.splitlines would also cut at U+2028 and seven more, which JSON strings hold.
+    A byte order mark that begins a line is no text either: files were joined there.
     """
     for number, line in enumerate(read_text(file).split("\n"), start=1):
+        line = line.lstrip("\ufeff")
         if line.strip():
             yield number, line.removesuffix("\r")
 
 
 def read_json_lines(file: Path) -> Iterator[tuple[int, object]]:
-    """Yield (number from 1, value) of the lines of a file of JSON; ValueError names the line that is none."""
+    """Yield (number from 1, value) of the lines of a file of JSON; ValueError names the line that is none.
+
+    Nor is one with half of a surrogate pair, such as "\\ud83d": no UTF-8 holds it.
+    """
     for number, line in read_lines(file):
         try:
-            yield number, json.loads(line)
+            value = json.loads(line)
+            if "\\ud" in line.lower():
+                json.dumps(value, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{file}, line {number}: no JSON ({error})") from None
+        yield number, value
 
 
 def read_json(path: Path) -> dict:

@@ -54,6 +54,15 @@ def test_lines_end_at_line_feeds_alone(tmp_path):
     rows = [{"text": f"a{c}b"} for c in ENDS_FOR_STR if c >= " "]
     file.write_text("\ufeff" + "\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
     assert list(read_json_lines(file)) == list(enumerate(rows, start=1))
-    file.write_text('{"text": "a"}\n\n{"text"\n')
-    with pytest.raises(ValueError, match=r"a.jsonl, line 3: no JSON"):
-        list(read_json_lines(file))
+    for bad in ('{"text"', '{"text": "a \\ud83d b"}', '{"\\uDE00": 1}'):
+        file.write_text('{"text": "\\ud83d\\uDE00"}\n\n' + bad + "\n")
+        with pytest.raises(ValueError, match=r"a.jsonl, line 3: no JSON"):
+            list(read_json_lines(file))
+
+
+def test_marks_of_joined_files_are_no_text(tmp_path):
+    """As `cat` leaves them, of files that begin with one; within a line it is a character."""
+    (tmp_path / "a").write_bytes(b"".join(codecs.BOM_UTF8 + text.encode() for text in ("a\n", "b\ufeff c\r\n", "\n")))
+    assert list(read_lines(tmp_path / "a")) == [(1, "a"), (2, "b\ufeff c")]
+    (tmp_path / "a").write_bytes(2 * (codecs.BOM_UTF8 + b'{"a": 1}\n'))
+    assert list(read_json_lines(tmp_path / "a")) == [(1, {"a": 1}), (2, {"a": 1})]

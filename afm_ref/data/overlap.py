@@ -16,16 +16,20 @@ UNSPACED = (  # Thai, Lao, Tibetan, Burmese, Khmer; kana; Chinese characters
 )
 LETTER = re.compile(rf"(?=\w)[{UNSPACED}](?:(?!\w)[{UNSPACED}])*")  # with its vowel signs and tones
 BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
+UNSEEN = re.compile("[\u00ad\u200b\u2060\ufeff]")  # soft hyphens, places to break a line, joiners and byte order marks
 SHORTEST_PIECE_CHARS = 80
 
 
 def normal(text: str) -> str:
-    """Return a text in Unicode's form NFKC, in which it is compared and never kept.
+    """Return a text in Unicode's form NFKC, without what cannot be seen, in which it is compared and never kept.
 
     C and not D: an accent apart from its letter would end a word. K: it makes one of what differs in looks alone, the
     ligatures of a PDF, full-width letters, no-break spaces, as lower-casing does.
     """
-    return text if text.isascii() or unicodedata.is_normalized("NFKC", text) else unicodedata.normalize("NFKC", text)
+    if text.isascii():
+        return text
+    text = UNSEEN.sub("", text)
+    return text if unicodedata.is_normalized("NFKC", text) else unicodedata.normalize("NFKC", text)
 
 
 def words(text: str) -> list[str]:

@@ -74,6 +74,7 @@ FORMS = [  # (as it is usually written, the same text in other characters)
     ("Dòng sông chảy chậm và trẻ em chơi bên bờ nước", "NFD"),
     ("강은 천천히 흘렀고 강가에는 나무들이 자랐다", "NFD"),
     ("the final office of Waffle", "the ﬁnal oﬃce of Waﬄe"),
+    ("a soft hyphen ends no word", "a so\u00adft hy\u200bphen en\u2060ds no wo\ufeffrd"),
     ("Tokyo 2024 ガイド", "Ｔｏｋｙｏ\xa0２０２４ ｶﾞｲﾄﾞ"),
 ]
 FORMS = [(text, unicodedata.normalize("NFD", text) if other == "NFD" else other) for text, other in FORMS]

@@ -76,6 +76,10 @@ def test_the_prompt_is_a_turn_of_the_user():
     "text, why",
     [
         ('{"prompt": "a", "completion": "b"}\nnot json\n', "line 2: no JSON"),
+        (
+            '{"prompt": "a", "completion": "b"}\n{"prompt": "a \\ud83d b", "completion": "c"}\n',
+            "task.jsonl, line 2: no",
+        ),
         ('{"prompt": "a"}\n', "line 1: expected"),
         ('{"prompt": "a", "completion": 3}\n', "line 1: expected"),
         ('{"prompt": "a", "completion": " "}\n', "line 1: expected"),

@@ -224,7 +224,7 @@ def broken_rules(text: str, source: str, thresholds: Thresholds = Thresholds(), 
 
 def _broken(text, source, thresholds, language):
     """Yield the names of the rules that a text breaks, as they are asked for."""
-    text = text if source == "code" else overlap.spaced(text)
+    text = text if source == "code" else overlap.spaced(overlap.normal(text))
     rules = RULES.get(source, RULES["web"]).items()
     return (name for name, rule in rules if not (language == ANY and name in OF_ENGLISH) and rule(text, thresholds))
 

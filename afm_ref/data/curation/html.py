@@ -17,6 +17,7 @@ MARKS = (  # byte order marks, and how an XML or HTML file in UTF-16 begins with
     (b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe\0\0", "utf-32-le"), (b"\xff\xfe", "utf-16-le"),
     (b"\xfe\xff", "utf-16-be"), (b"<\0", "utf-16-le"), (b"\0<", "utf-16-be"),
 )  # fmt: skip
+ASCII = bytes(range(128))
 DETECTED = {"cp949": "euc_kr", "ascii": None}  # Korean has a name that the web has not; ASCII is no evidence
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 WIDER = {"shift_jis": "cp932", "euc_kr": "cp949", "big5": "big5hkscs", "iso8859-11": "cp874"}  # as browsers read them
@@ -32,12 +33,16 @@ TAG = re.compile(  # comments, scripts and styles as a whole: what looks like a 
     r"|(?P<end>/?)(?P<name>[a-z][a-z0-9-]*)(?P<rest>[^>]*))",
     re.IGNORECASE,
 )
-DECLARED = re.compile(
-    rb"""(?:<meta\b[^>]{0,200}?\bcharset|^<\?xml\b[^>]{0,200}?\bencoding|^\#[^\n]{0,60}?\bcoding[:=])"""
+HIDDEN = re.compile(rb"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1|\Z)", re.IGNORECASE | re.DOTALL)
+DECLARED = re.compile(  # as HTML, XML, CSS, Emacs and vim have it
+    rb"""(?:<meta\b[^>]{0,200}?\bcharset|^<\?xml\b[^>]{0,200}?\bencoding|^@charset"""
+    rb"""|(?:^(?:\#|//|/\*)|-\*-)[^\n]{0,60}?coding[:=])"""
     rb"""\s*=?\s*["']?\s*([A-Za-z0-9_:.-]{2,40})""",
     re.IGNORECASE | re.MULTILINE,
 )
 BAD, GOOD = re.compile("[\ufffd\x80-\x9f]"), re.compile("[^\0-\x9f\ufffd]")  # no text has control characters of C1
+HALVES = re.compile(rb"(?:\xed[\xa0-\xbf][\x80-\xbf])+|\xc0\x80")  # of surrogate pairs, and Java's zero: one error each
+ESCAPES = re.compile(rb"\x1b\$[B@]")  # to ISO-2022-JP's characters
 FEW = 3  # so many bad bytes speak for no other encoding, whatever they are
 LEAST_BYTES = 64  # of a piece that is still worth detecting
 PIECES = 8
@@ -59,14 +64,14 @@ class Read(NamedTuple):
 def decode(raw: bytes, declared: str | None = None) -> str:
     """Return the text of a file's bytes, by the first of these that fits:
 
-        valid UTF-8;  UTF-8 with at most one error to two well-formed non-ASCII characters;  what is declared, valid;
+        valid UTF-8;  UTF-8 with at most one error to two good continuation bytes;  what is declared, valid;
         UTF-8 with at most one error to one;  what is declared, nearly valid;  the detected one
 
-    declared: from an HTTP header; others are a byte order mark, <meta charset>, <?xml encoding?> and "# coding:". UTF-8
-    goes first: pages that declare the wrong encoding are common, and other text read as UTF-8 has 2.4 errors or more to
-    a well-formed character (EUC-JP; of German, Greek or Korean ones it has none), so one to two is UTF-8 with damage.
-    UTF-16 and ISO-2022 may be valid UTF-8 too, but hold zero bytes, or escapes among pure ASCII. Never raises: bytes
-    that do not fit become U+FFFD, and spoil nothing else.
+    declared: from an HTTP header; others are a byte order mark, <meta charset>, <?xml encoding?> and "coding:". UTF-8
+    goes first: pages that declare the wrong encoding are common, and other text read as UTF-8 has 2.2 errors or more to
+    a good continuation byte (EUC-JP; of German, Greek or Korean ones it has none), so one to two is UTF-8 with damage.
+    UTF-16 and ISO-2022 may be valid UTF-8 too, but hold zero bytes, or escapes among nearly pure ASCII. Never raises:
+    bytes that do not fit become U+FFFD, and spoil nothing else.
 
     Source: declared, else detected, is what crawl pipelines do [standard]; the order [ours].
     Test: tests/data/curation/test_html.py::test_encodings, tests/data/curation/test_html.py::test_decode_never_raises
@@ -81,12 +86,17 @@ def decode(raw: bytes, declared: str | None = None) -> str:
 
 def _utf8(raw):
     """Return the reading as UTF-8, all bad for what only looks like it."""
-    if b"\0" in raw or (b"\x1b" in raw and raw.isascii()) or raw.startswith(UTF16_MARKS):
+    if b"\0" in raw or (b"\x1b" in raw and raw.isascii()) or _is_japanese(raw) or raw.startswith(UTF16_MARKS):
         return Read("", 1, 0)
     try:
         return Read(raw.decode("utf-8-sig"), 0, 0)  # U+FFFD that the file itself has is no error
     except UnicodeDecodeError:
         return _read(raw, "utf-8")
+
+
+def _is_japanese(raw):
+    """Return whether bytes are ISO-2022-JP, which has none above 127: so few of these are damage."""
+    return bool(ESCAPES.search(raw)) and len(raw.translate(None, ASCII)) <= max(FEW, len(raw) // 100)
 
 
 def _best(raw, reads):
@@ -122,7 +132,8 @@ def _detected(raw):
 def _declared(raw, declared):
     """Return the encodings that are said to be the file's, the surest first."""
     mark = next((encoding for mark, encoding in MARKS if raw.startswith(mark)), None)
-    said = DECLARED.search(raw[:META_BYTES])
+    mark = mark or ("iso-2022-jp" if _is_japanese(raw) else None)
+    said = DECLARED.search(HIDDEN.sub(b"", raw[:META_BYTES]))
     names = [declared and declared.lower(), said and said[1].decode("ascii").lower()]
     if b"\0" not in raw:  # markup in UTF-16 is half zeros: who says so without one means UTF-8, as in browsers
         names = ["utf-8" if name and name.startswith(("utf-16", "utf-32")) else name for name in names]
@@ -142,8 +153,10 @@ def _reads(raw, encoding):
 
 
 def _read(raw, encoding):
+    raw = HALVES.sub(b"\xff", raw) if encoding == "utf-8" else raw
     text = raw.decode(encoding, errors="replace").removeprefix("\ufeff")
-    return Read(text, len(BAD.findall(text)), len(GOOD.findall(text)))
+    bad, good = len(BAD.findall(text)), GOOD.findall(text)
+    return Read(text, bad, len("".join(good).encode()) - len(good) if encoding == "utf-8" else len(good))
 
 
 def extract(html: str, main_content: bool = True) -> str:

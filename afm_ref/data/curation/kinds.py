@@ -43,7 +43,7 @@ def maths_density(text: str) -> float:
     Source: maths found by tags and symbols, TR24 section 3.1 [confirmed]; which, and the density [ours].
     Test: tests/data/curation/test_kinds.py::test_kinds_by_hand
     """
-    return len(MATHS_SYMBOLS.findall(text)) / max(1, len(overlap.spaced(text).split()))
+    return len(MATHS_SYMBOLS.findall(text)) / max(1, len(overlap.spaced(overlap.normal(text)).split()))
 
 
 def kind_of(name: str, text: str = "") -> str:

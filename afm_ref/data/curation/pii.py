@@ -10,6 +10,8 @@ could turn a table of numbers into cards, as one number in ten passes the check 
 card must also be printed as cards are (`GROUPS`), have the first digits and the length of an issuer (`ISSUED`), and
 must not stand in a row of fours: on each side at most one more group of four digits, or another card. And a telephone
 number in front of more numbers must not look like a decimal, nor one without gaps be a term of a sum.
+
+Where version or address, sum or label cannot be told apart it is masked: what stays is somebody's.
 """
 
 import ipaddress
@@ -20,7 +22,10 @@ from typing import NamedTuple
 
 from ..corpora import Document
 
-EMAIL = r"(?<![\w.%+-])[^\W_][\w.%+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,5}[A-Za-z]{2,24}(?![\w-])"
+EMAIL = (  # but no icon@2x.png, git@github.com:user/repo.git, nor q@k.transpose(-2, -1)
+    r"(?:(?<![^\W_])(?<!%)|(?<=%[\dA-F]{2}))(?!git@)[^\W_][\w.%+-]{0,63}@(?!\dx\.(?:png|jpe?g|gif|webp|svg))(?:[A-Za-z0-9-]{1,63}\.){1,5}"
+    r"(?:[A-Za-z]{2,24}(?![^\W_]|\()|(?:com|org|net|edu|gov|[A-Za-z]{2})(?=\())"
+)
 IPV4 = r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)"
 GROUPS = r"\d{13,19}|\d{4}([ -])\d{4}\1\d{4}\1\d{4}(?:\1\d{3})?|\d{4}([ -])\d{6}\2\d{4,5}"
 CARD = (
@@ -30,9 +35,10 @@ CARD = (
 )
 SSN = r"(?<![\w.-])(?!000|666|9)\d{3}([- ])(?!00)\d\d\1(?!0000)\d{4}(?![\w-]|\.\d)"
 PHONE = (  # brackets in pairs: others are not its own
-    r"(?:(?:\(\+[1-9]\d{0,2}(?:[ .-]?\d{1,4})?\)|(?<![\w.+-])\+[1-9]\d{0,2})"  # + country code
+    r"(?:(?:\(\+[1-9]\d{0,2}(?:[ .-]?\d{1,4})?\)|(?<![\w+-])(?<!\d\.)\+[1-9]\d{0,2})"  # + country code
+    r"(?:[ .-]?(?:\(0\))?[ .-]?(?:\(\d{2,5}\)|\d{2,5}) ?/ ?(?!\d\d?/))?"  # area code / number
     r"(?:[ .-]?(?:\(\d{1,4}(?:[ .-]\d{1,7}){0,3}\)|\d{1,4})){1,6}"
-    r"|(?:(?<![\w.+-])(?:1[ .-]|(?=\d))|(?=\())(?:\([2-9]\d\d\) ?|[2-9]\d\d([.-]| ))[2-9]\d\d[ .-]\d{4})"
+    r"|(?:(?<![\w.+-])(?:1[ .-]|(?=\d))|(?=\())(?:\([2-9]\d\d\)[ -]?|[2-9]\d\d([.-]| ))[2-9]\d\d[ .-]\d{4})"
     r"(?![\w-]|\.\d)"  # the last are North American
 )
 ISSUED = re.compile(
@@ -44,21 +50,43 @@ ISSUED = re.compile(
 NORTH_AMERICAN = re.compile(r"1[2-9]\d\d[2-9]\d{6}")
 FOURS_BEFORE, FOURS_BEHIND = re.compile(r"(?<![\w.-])\d{4} \d{4} $"), re.compile(r" \d{4} \d{4}(?![\w-]|\.\d)")
 PHONE_IN_RUN = re.compile(  # +12125550134, +1 (212) 555-0134 or +1.212.555.0134, but no +12.34567890, a decimal
-    r"\+\d+|\+\d{1,3}[ (-][\d() -]+|\+\d{1,3}(?:\.\d{1,4}){3,5}"
+    r"\+\d+|\+\d{1,3}[ (-][\d() /-]+|\+\d{1,3}(?:\.\d{1,4}){3,5}"
 )
-SUM_BEFORE = re.compile(r"(?:= ?[\w.]+|[(\[] ?\d[\w.]*|\breturn [\w.]+|\w\[\w*\]|\w ?[*%^]) ?$")  # x = 5 +4930123456
-VERSION_BEFORE = re.compile(  # versions 1.2.3.4 and 1.2.3.5; version="1.2.3.4"; nginx/1.2.3.4; nginx==1.2.3.4
-    r"(?:(?:\bv|versions?|\bver\.?|\brelease|\brev|\bbuild|\bfirmware|\bsection|\bsec\.|§|\boid|[^\W\d][-/]|[=<>~!]=)"
-    r"[\s:=\"'(]{0,4})(?:[\d.]+(?:,| and| or| to) )*$", re.IGNORECASE,
+_BRACKETS = r"(?:\([^()\n]*\)|\[[^\[\]\n]*\])"
+_NAMED = r"\$?(?:[a-z_][\w.]*|[A-Z][A-Z\d_]*\b)"  # no word with a capital: that is somebody
+_TERM = rf"(?:{_NAMED}{_BRACKETS}*|\d[\w.]*|{_BRACKETS})"
+_SUM = rf"[-+]?{_TERM}(?:\s*[-+*/%^<>=!][-+*/%^<>=!\s]*{_TERM})*"
+SUM_BEFORE = re.compile(
+    rf"(?:(?:[\w\])][ \t]*[-+*/]?=(?!=)|\breturn\b)\s*{_SUM}(?:\s*[*/%^])?"  # x = a * 5 +4930123456
+    rf"|[(\[=]\s*(?:{_SUM},\s*)*"  # f(x, 5 +4930123456), but no (office +49..., and hours are 9-17 or 24/7
+    rf"(?:-?\d[\w.]*|{_NAMED}{_BRACKETS}+|{_TERM}(?:\s*(?:[+*%^]|[<>=!]=?)\s*{_TERM})+)"
+    r"|\d \* \d+)[ \t]*$"
+)
+LABEL = re.compile("phone|fon|mobil|handy|cell|tel|fax|call|contact|kontakt|whatsapp|number|name|home|office", re.I)
+_VERSIONS = (  # version="1.2.3.4", <version>1.2.3.4, version_info = 1.2.3.4, version is 1.2.3.4, OID 2.5.4.3
+    r"(?:(?:(?<![\w-])(?:v|ver\.?|releases?|rev|builds?|firmware|oids?)|version\w*(?: is| number)?)[ \t:=>\"'(]{0,6}"
+    r"|(?:\b(?:chapter|section|sec\.|table|figure|fig\.|clause)|§) ?|\"\s*:\s*\"[\^~])"
+)
+_HOSTS = (  # what stands before the address of a machine, and may look like a product
+    "ip|addr|address|[a-z]*host|server|srv|client|node|peer|proxy|vpn|d?ns|tcp|udp|icmp|https?|ftp|ssh|smtp|sip|check|lookup"
+    "|whois|ping|scan|ban|block|from|to|via|src|dst|source|remote|gateway|gw|router|static|dyn|pool|log|user|root|net|dev"
+)
+_PRODUCT = (  # nginx/1.2.3.4, nginx-1.2.3.4, nginx==1.2.3.4, but not in a path or an address
+    rf"(?<![\w./\\:@$%&?=-])(?!(?:[^\W_]+[-._])*(?:{_HOSTS})(?:v?\d+)?[-._/=<>~!])"
+    r"[a-z](?:[\w+-]*[-/]|[\w.-]*(?:\[[\w,-]*\])?[=<>~!]=)"
+)
+VERSION_BEFORE = re.compile(  # and lists of them
+    rf"(?:{_VERSIONS}|{_PRODUCT})(?:(?:\d+(?:\.\d+){{3,}}|\.\.\.)(?:,[=<>~!]=?|,?\s(?:and|or|to)\s|[,;]\s))*$", re.I
+)
+VERSION_BEHIND = re.compile(  # but 8.8.8.8-dev.example.com and 8.8.8.8-10 are addresses
+    r"(?:-(?:alpha|beta|rc|snapshot)[.-]?\d*|[.-](?:post|dev|pre|rc)\d+|-\d[\w.]*(?:ubuntu|deb|el|fc)\d[\w.]*"
+    r"|\+(?:dfsg|ds|git|build|deb)[\w.-]*)(?![\w-]|\.\w)|\.(?:tar|t?gz|zip|exe|msi|dll|jar|whl|deb|rpm)\b", re.I,
 )  # fmt: skip
-VERSION_BEHIND = re.compile(
-    r"-(?:alpha|beta|rc|pre|dev)|\.(?:tar|t?gz|zip|exe|msi|dll|jar|whl|deb|rpm)\b", re.IGNORECASE
-)
-OID = re.compile(r"1\.3\.6\.|2\.5\.(?:4|29)\.")  # of the Internet, of X.500's attributes and extensions
-HALF_WIDTH = {full: full - 0xFEE0 for full in range(0xFF01, 0xFF5F)}  # as wide as ASCII looks among Chinese characters
-OTHER_LETTER = re.compile(
-    r"[^\W\d_\0-\u058f]"
-)  # of scripts that write numbers and addresses without a space beside them
+HOST_BEHIND = re.compile(r"[:/]\d|(?:\.[a-z][\w-]*){2}", re.I)  # a port, a net, or the rest of a name
+SPACES = dict.fromkeys([0xA0, *range(0x2000, 0x200B), 0x202F, 0x3000], " ")
+HALF_WIDTH = SPACES | {full: full - 0xFEE0 for full in range(0xFF01, 0xFF5F)}  # as wide as Chinese characters
+DASH = re.compile(r"(?<=[\d)])[\u2010-\u2013](?=[\d(])")
+OTHER_LETTER = re.compile(r"[^\W\d_\0-\u058f]")  # of scripts that write numbers without a space beside them
 
 
 class Found(NamedTuple):
@@ -115,11 +143,13 @@ def _is_card(text, match):
 
 
 def _is_address(text, match):
-    before, behind = text[max(0, match.start() - 40) : match.start()], text[match.end() : match.end() + 9]
-    if VERSION_BEFORE.search(before) or VERSION_BEHIND.match(behind) or OID.match(match[0]):
+    before, behind = text[max(0, match.start() - 400) : match.start()], text[match.end() : match.end() + 40]
+    before = before if before[-2:-1] in {",", "d", "r", "o"} else before[-50:]  # only a list is long: 165 us else
+    if VERSION_BEHIND.match(behind) or (VERSION_BEFORE.search(before) and not HOST_BEHIND.match(behind)):
         return False
     try:
-        return ipaddress.ip_address(match[0]).is_global  # private and reserved ones are nobody's
+        address = ipaddress.ip_address(match[0])
+        return address.is_global and not address.is_multicast  # private and reserved ones are nobody's
     except ValueError:
         return False
 
@@ -127,7 +157,8 @@ def _is_address(text, match):
 def _is_phone(text, match):
     if match[0][0] == "+" and _in_run(text, match) and not PHONE_IN_RUN.fullmatch(match[0]):
         return False
-    if match[0][1:].isdigit() and SUM_BEFORE.search(text[max(0, match.start() - 40) : match.start()]):
+    line = text[max(0, match.start() - 80) : match.start()].rpartition("\n")[2]
+    if match[0][1:].isdigit() and SUM_BEFORE.search(line) and not LABEL.search(line):
         return False
     digits = _digits(match[0])
     return 8 <= len(digits) <= 15 and (match[0][:2] != "+1" or bool(NORTH_AMERICAN.fullmatch(digits)))
@@ -141,6 +172,7 @@ KINDS = {  # in the order in which they may take a stretch of text
     "phone": (re.compile(PHONE), _is_phone),
 }
 TAGS = {kind: f"[{kind.upper()}]" for kind in KINDS}
+TAG = re.compile("|".join(map(re.escape, TAGS.values())))
 
 
 def _search(pattern, test, text):
@@ -182,7 +214,8 @@ def find(text: str) -> list[Found]:
     tests/data/curation/test_pii.py::test_numbers_beside_it_hide_nothing
     """
     found, before = [], -1
-    text = text if text.isascii() else OTHER_LETTER.sub(";", text.translate(HALF_WIDTH))
+    text = TAG.sub(lambda tag: "]" * len(tag[0]), text)
+    text = text if text.isascii() else OTHER_LETTER.sub(";", DASH.sub("-", text.translate(HALF_WIDTH)))
     while len(found) > before:
         before = len(found)
         for kind, (pattern, test) in KINDS.items():

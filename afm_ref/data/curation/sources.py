@@ -120,19 +120,27 @@ def documents(folder) -> Iterator[Document | Unreadable]:
     yield from map(parse, (raw for _, raw in stream(folder)))
 
 
-def of_file(path) -> Iterator[Document | Unreadable]:
-    """Yield the documents of one .jsonl or .jsonl.gz, and what could not be used of it.
+def all_of(path) -> Iterator[tuple[str, Document | Unreadable]]:
+    """Yield (its place, what there is) of a folder, or of one .jsonl or .jsonl.gz, where nothing may be lost.
+
+    A place is a path, and ", line n" from 1. Unreadable is also what holds a byte that cannot be decoded.
 
     Source: none [ours].
-    Test: tests/data/curation/test_pipeline.py::test_benchmarks_of_any_form
+    Test: tests/data/curation/test_pipeline.py::test_benchmarks_of_any_form,
+        tests/data/curation/test_pipeline.py::test_benchmarks_are_read_to_the_letter
     """
-    yield from map(parse, (raw for _, raw in _lines(Path(path).name, Path(path))))
+    path = Path(path)
+    root, found = (path, stream(path)) if path.is_dir() else (path.parent, _lines(path.name, path))
+    for position, raw in found:
+        place = f", line {position.line + 1}" if _is_lines(position.file) else ""
+        yield f"{root / position.file}{place}", parse(raw, strict=True)
 
 
-def parse(raw: Raw | Unreadable) -> Document | Unreadable:
+def parse(raw: Raw | Unreadable, strict: bool = False) -> Document | Unreadable:
     """Return the document of some bytes; what is unreadable already stays so.
 
-    HTML and text are decoded by `html.decode`; a line is JSON, and so UTF-8: bytes that are none become U+FFFD.
+    HTML and text are decoded by `html.decode`; a line is JSON, and so UTF-8: bytes that are none become U+FFFD. A few
+    of these are let pass, but none if `strict`.
 
     Source: none [ours].
     Test: tests/data/curation/test_sources.py::test_each_kind_of_file_is_read,
@@ -140,9 +148,18 @@ def parse(raw: Raw | Unreadable) -> Document | Unreadable:
     """
     if isinstance(raw, Unreadable):
         return raw
+    if strict and _has_lost(raw):
+        return Unreadable(raw.name, ENCODING)
     if raw.is_line:
         return _parse_line(raw)
     return _checked(raw.name, html.decode(raw.data), raw.name)
+
+
+def _has_lost(raw):
+    """Return whether decoding loses a byte: U+FFFD that stands in the bytes themselves is none."""
+    own = "\ufffd".encode()
+    decoded = raw.data.decode("utf-8", "replace") if raw.is_line else html.decode(raw.data)
+    return decoded.count("\ufffd") > raw.data.count(own)
 
 
 def _parse_line(raw):

@@ -14,9 +14,23 @@ MUTATIONS = [
     Mutation(
         "a clause without spaces is one word to the near-duplicates",
         "afm_ref/data/curation/settings.py",
-        "text if self.is_english else overlap.spaced(text)",
+        "text if self.is_english else overlap.spaced(overlap.normal(text))",
         "text",
         TESTS + "test_curate_command.py::test_near_duplicates_without_spaces",
+    ),
+    Mutation(
+        "a clause of half-width katakana is one word to the near-duplicates",
+        "afm_ref/data/curation/settings.py",
+        "overlap.spaced(overlap.normal(text))",
+        "overlap.spaced(text)",
+        TESTS + "test_curate_command.py::test_near_duplicates_without_spaces",
+    ),
+    Mutation(
+        "a soft hyphen ends a word",
+        "afm_ref/data/overlap.py",
+        'UNSEEN.sub("", text)',
+        "text",
+        TESTS + "test_signatures.py::test_a_copy_in_another_form_of_unicode_has_the_same_shingles",
     ),
     Mutation(
         "near-duplicates are of code points",
@@ -31,6 +45,27 @@ MUTATIONS = [
         "WORD.findall(normal(text))",
         "WORD.findall(text)",
         TESTS + "test_decontamination.py::test_a_copy_in_another_form_of_unicode_collides",
+    ),
+    Mutation(
+        "a benchmark loses a byte in silence",
+        SOURCES,
+        "parse(raw, strict=True)",
+        "parse(raw)",
+        TESTS + "test_pipeline.py::test_benchmarks_are_read_to_the_letter",
+    ),
+    Mutation(
+        "half of a surrogate pair is text",
+        "afm_ref/text_files.py",
+        "json.dumps(value, ensure_ascii=False).encode()",
+        "pass",
+        "tests/test_text_files.py::test_lines_end_at_line_feeds_alone",
+    ),
+    Mutation(
+        "the marks of joined files are text",
+        "afm_ref/text_files.py",
+        'line = line.lstrip("\\ufeff")',
+        "pass",
+        "tests/test_text_files.py::test_marks_of_joined_files_are_no_text",
     ),
     Mutation(
         "lines end wherever str.splitlines ends them",
@@ -134,7 +169,7 @@ MUTATIONS = [
         "a worker is the first to see that the benchmarks are too short",
         PIPELINE,
         "    settings.benchmark_runs()  #",
-        "    #",
+        "    pass  #",
         TESTS + "test_pipeline.py::test_benchmarks_that_are_too_short_are_refused_before_anything_is_made",
     ),
     Mutation(

@@ -139,6 +139,49 @@ def test_escapes_and_marks_in_damaged_text():
     assert html.decode(said.encode() + b"\xa9 2024") == said + "\ufffd 2024"
 
 
+def test_a_bad_byte_among_escapes():
+    """ISO-2022-JP has no byte above 127: one of them is damage, declared or not, and the text is none of Latin-1."""
+    text = "吾輩は猫である。" * 20
+    for head in ("", HEADS["meta"].format("iso-2022-jp"), HEADS["wrong"]):
+        for bad in (b" \xa9", b" \xff \x81"):
+            assert html.decode((head + text).encode("iso2022_jp") + bad) == head + text + bad.decode("ascii", "replace")
+    in_utf8 = "Straße \x1b$B für Häuser. " * 9
+    assert html.decode(in_utf8.encode()) == in_utf8
+
+
+@pytest.mark.parametrize("bad", ["\U0001f600", "\U0001f600\U0001f601", "\0"], ids=["pair", "two pairs", "zero"])
+def test_utf8_of_utf16_halves_is_one_error(bad):
+    """CESU-8 and Java's UTF-8: the rest of a page that says UTF-8, in ASCII or not, is as it was."""
+    halves = bad.encode("utf-16-be")
+    pairs = [chr(int.from_bytes(halves[i : i + 2])) for i in range(0, len(halves), 2)]
+    raw = b"\xc0\x80" if bad == "\0" else "".join(pairs).encode("utf-8", "surrogatepass")
+    for text in ("The quick fox. " * 150, next(iter(SENTENCES))):
+        page = HEADS["wrong"] + text
+        assert html.decode(page.encode() + raw) == page + "\ufffd"
+
+
+def test_a_character_of_many_bytes_weighs_as_many():
+    """Two bad bytes are no proof against an emoji, of which other encodings have none."""
+    text = "The quick fox. " * 150 + "\U0001f600 "
+    for bad in (b"\xa9 \xa9", b"\xa9\xa9"):
+        assert html.decode(text.encode() + bad) == text + bad.decode("ascii", "replace")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "# vim: set fileencoding=koi8-r\n", "# encoding: koi8-r\n", '@charset "koi8-r";\n',
+        "/* -*- coding: koi8-r -*- */\n", ";; -*- coding: koi8-r -*-\n",
+        '<!-- <meta charset="windows-1252"> --><meta charset="koi8-r">',
+        """<script>s = '<meta charset="windows-1252">'</script><meta charset="koi8-r">""",
+    ],
+)  # fmt: skip
+def test_what_is_declared_and_what_is_not(head):
+    """Of too few bytes to detect it by: a declaration in a comment of HTML or a script is none."""
+    page = head + "Привет"
+    assert html.decode(page.encode("koi8-r")) == page
+
+
 def test_names_of_encodings_mean_what_browsers_read():
     """Ringed numbers are none of Shift_JIS proper but of Windows' own, which pages call by the same name."""
     page = page_of("shift_jis").replace(TEXT, "①川はゆっくりと流れる㈱")

@@ -36,6 +36,43 @@ PLANTED = [
     ("> call +4930123456, * Bob +4930123456, (call +4930123456)", "> call [PHONE], * Bob [PHONE], (call [PHONE])"),
     ("root@8.8.8.8 ip=8.8.8.8 http://8.8.8.8/ 8.8.8.8-8.8.4.4", "root@[IP] ip=[IP] http://[IP]/ [IP]-[IP]"),
     ("row 5 +12125550134", "row 5 [PHONE]"),
+    ("Phone* +12125550134 (Required field* +4930123456)", "Phone* [PHONE] (Required field* [PHONE])"),
+    ("contacts[0] +4930123456", "contacts[0] [PHONE]"),
+    ("phone = home +4930123456", "phone = home [PHONE]"),
+    ("mobile = 0 +4930123456", "mobile = 0 [PHONE]"),
+    ("Zürich 50% +4930123456, 24/7 +4930123456", "Zürich 50% [PHONE], 24/7 [PHONE]"),
+    (
+        "(9-17 +4930123456) (mon - fri +4930123456) (24/7 +4930123456)",
+        "(9-17 [PHONE]) (mon - fri [PHONE]) (24/7 [PHONE])",
+    ),
+    ("Berlin = Bob +4930123456", "Berlin = Bob [PHONE]"),
+    # addresses that are not versions
+    (
+        "https://ipinfo.io/8.8.8.8 https://www.abuseipdb.com/check/8.8.8.8",
+        "https://ipinfo.io/[IP] https://www.abuseipdb.com/check/[IP]",
+    ),
+    ("/dev/tcp/8.8.8.8/4444 tcp/8.8.8.8:53 ip-8.8.8.8", "/dev/tcp/[IP]/4444 tcp/[IP]:53 ip-[IP]"),
+    ("ip.addr == 8.8.8.8 ip.src==8.8.8.8 src_ip!=8.8.8.8", "ip.addr == [IP] ip.src==[IP] src_ip!=[IP]"),
+    ("""if ip == "8.8.8.8": if ip != '8.8.8.8'""", """if ip == "[IP]": if ip != '[IP]'"""),
+    ("routing table: 8.8.8.8, curl -v 8.8.8.8", "routing table: [IP], curl -v [IP]"),
+    ("after version 2.0 and 9.9.9.9", "after version 2.0 and [IP]"),
+    ("8.8.8.8-dev.example.com 8.8.8.8-pre 8.8.8.8-10", "[IP]-dev.example.com [IP]-pre [IP]-10"),
+    (
+        "static-8.8.8.8.isp.example.net cust-8.8.8.8.isp.example.net",
+        "static-[IP].isp.example.net cust-[IP].isp.example.net",
+    ),
+    ("deny from 2.5.4.7; 1.3.6.7 attacked", "deny from [IP]; [IP] attacked"),
+    # spaces and hyphens that look like ASCII's, and other ways to write a number
+    ("+49\xa030\xa01234567, 4111\u202f1111\u202f1111\u202f1111", "[PHONE], [CARD]"),
+    ("4111\xa01111\xa01111\xa01111\u3000+49\u300030\u30001234567", "[CARD]\u3000[PHONE]"),
+    ("212\u2011555\u20110134, 212\u2013555\u20130134, 123\u201045\u20106789", "[PHONE], [PHONE], [SSN]"),
+    ("Telefon\u2013+49 30 1234567 \u2013 SSN\u2013123-45-6789", "Telefon\u2013[PHONE] \u2013 SSN\u2013[SSN]"),
+    ("Tel.+49 30 1234567, +49 30/1234567, +49 30 / 1234567", "Tel.[PHONE], [PHONE], [PHONE]"),
+    ("(212)-555-0134, +49 30 1234567 / 030 1234567", "[PHONE], [PHONE] / 030 1234567"),
+    ("+49 (0)30 / 1234567, +49 (30)/1234567, +2 12/31/2024", "[PHONE], [PHONE], +2 12/31/2024"),
+    # what stands beside an e-mail address
+    ("_bob@example.com_ --bob@example.com bob@example.com--thanks", "_[EMAIL]_ --[EMAIL] [EMAIL]--thanks"),
+    ("mailto:%20bob@example.com bob@example.com(home) bob@3x.com", "mailto:%20[EMAIL] [EMAIL](home) [EMAIL]"),
     # letters that need no space beside it
     ("请写信给bob@example.com或者打电话(212) 555-0123。", "请写信给[EMAIL]或者打电话[PHONE]。"),
     ("カード4111 1111 1111 1111で払い、8.8.8.8から", "カード[CARD]で払い、[IP]から"),
@@ -64,6 +101,35 @@ LOOKALIKES = [
     "OIDs 1.3.6.1.4.1.311 and 1.3.6.1, 2.5.29.17, 2.5.4.3 and 1.2.840.113549.1.1.11",
     "x = 5 +1234567890, y = a +4930123456, z = 3 * +4930123456, a[5] +4930123456, f(5 +4930123456)",
     "return n +4930123456",
+    "x = 5 * 2 +4930123456",
+    "x = a + b +12345678901",
+    "x = -5 +4930123456",
+    "x = len(a) +4930123456",
+    "x = 5  +4930123456",
+    "x = 5\t+4930123456",
+    "x = 5 +4930123456 +4930123457",
+    "f(x, 5 +4930123456)",
+    "[1, 5 +4930123456]",
+    "return x * 5 +4930123456",
+    "if (x > 5 +4930123456)",
+    "5 * 2 +4930123456",
+    "$x = $y +4930123456",
+    "total += 5 +4930123456",
+    # versions
+    "__version__ = '4.5.6.7'",
+    "<version>4.5.6.7</version>",
+    "version_info = 4.5.6.7",
+    'versionName "4.5.6.7"',
+    "version is 4.5.6.7",
+    "Version number 4.5.6.7",
+    '"foo": "^4.5.6.7", "bar": "~4.5.6.7"',
+    "foo>=4.5.6.7,<5.0.0.1",
+    "4.5.6.7-SNAPSHOT 4.5.6.7-1ubuntu2 4.5.6.7.post1 4.5.6.7.dev0 4.5.6.7+dfsg-1",
+    "versions " + ", ".join(f"1.2.3.{i}" for i in range(4, 30)) + " and 1.2.4.0",
+    "versions 1.2.3.4, 1.2.3.5, ..., 1.2.3.9",
+    "Chapter 1.2.3.4, Table 1.2.3.4, Figure 1.2.3.4, clause 1.2.3.4",
+    "224.0.0.1 and 239.255.255.250",  # of groups
+    "icon@2x.png, git@github.com:user/repo.git, q@k.transpose(-2, -1)",
     "2024年07月29日 12時30分, 2024년 7월 29일",
     "at 192.168.0.1, 10.0.0.1, 127.0.0.1, 0.0.0.0, 255.255.255.255",
     "000-12-3456 666-12-3456 900-12-3456 123-00-4567 123-45-0000",
@@ -82,7 +148,7 @@ LOOKALIKES = [
     "7 41111 11111 111111 and 7 378 2822463 10005",  # not in the groups of a card
     "75 38 16 24 95 95 68 66 43 19 7 and 41 11 11 11 11 11 11 11 12",
     "8000 9000 4111 1111 1111 1111 and 4111 1111 1111 1111 8000 9000",  # rows of a table
-    "+12.3456789012 45.123456",
+    "+12.3456789012 45.123456 +52.3456789012 45.123456",
 ]
 
 
@@ -169,6 +235,8 @@ def test_mixed_texts_hold_personal_data():
 @given(st.integers(0, 2**32 - 1).map(mixed))
 @example("call (212) 555-0123 4111 1111 1111 1111")
 @example("123-45-6789 4111 11111111 1111")
+@example("(212) 555-0120+x = len(a) +4930123456")  # the tag says phone
+@example("x = 8.8.8.8 +4930123456")
 def test_masking_twice_is_masking_once(text):
     masked, counts = pii.mask(text)
     assert pii.mask(masked) == (masked, {})

@@ -374,10 +374,41 @@ def test_benchmarks_of_any_form(tmp_path):
         "fi\u2028ve",
     ]
     assert list(read(tmp_path / "d.jsonl.gz")) == ["six"]
-    for name, error, message in (("e.jsonl", ValueError, "e.jsonl#0: no JSON"), ("f.csv", ValueError, "is no folder"),
+    for name, error, message in (("e.jsonl", ValueError, "e.jsonl, line 1: no JSON"),
+                                 ("f.csv", ValueError, "is no folder"),
                                  ("g.txt", FileNotFoundError, "no benchmarks at")):  # fmt: skip
         with pytest.raises(error, match=message):
             list(read(tmp_path / name))
+
+
+QUESTION = "Wie führte die Straße über größere Hügel, vorbei an Häusern und Gärten bis zum Fluß? " * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "line"),
+    [
+        ("a.jsonl", json.dumps({"text": QUESTION}, ensure_ascii=False).encode("latin-1"), ", line 3"),
+        ("a.jsonl", b'{"text": "a \\ud83d b"}', ", line 3"),
+        ("a.jsonl", b'{"text": "who"}'.replace(b"o", b"o\0"), ", line 3"),
+        ("a.html", f"<p>{QUESTION}".encode() + b"\xff", ""),
+        ("a.txt", QUESTION.encode() + b"\xff", ""),
+    ],
+)
+def test_benchmarks_are_read_to_the_letter(tmp_path, name, raw, line):
+    """One byte lost would be a question that is not found; U+FFFD that the file itself has is a character."""
+    good = (json.dumps({"text": QUESTION + "\ufffd"}, ensure_ascii=False) + "\n\n").encode() if line else b""
+    (tmp_path / "in").mkdir()
+    files = [tmp_path / "in" / name, *([tmp_path / name, tmp_path / f"{name}.gz"] if line else [])]
+    for file in files:
+        in_folder = file.parent.name == "in"
+        as_it_is = gzip.compress if file.suffix == ".gz" else bytes
+        file.write_bytes(as_it_is(good + raw))
+        with pytest.raises(ValueError, match="bad encoding, expected UTF-8") as caught:
+            list(settings.benchmark_texts(file.parent if in_folder else file))
+        assert f"{file}{line}:" in str(caught.value)
+        file.write_bytes(as_it_is(good or QUESTION.encode()))
+        found = list(settings.benchmark_texts(file.parent if in_folder else file))
+        assert [text.strip() for text in found] == [(QUESTION + "\ufffd") if line else QUESTION.strip()]
 
 
 def test_benchmarks_that_are_too_short_are_refused_before_anything_is_made(crawl, tmp_path):
