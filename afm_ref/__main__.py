@@ -58,17 +58,30 @@ def main(argv=None) -> int:
     What the encoding of a terminal or pipe cannot express is written as in "Stra\\xdfe". A pipe that nobody reads any
     more ends it in silence, with status 141.
     """
-    for stream in _streams():
-        if hasattr(stream, "reconfigure"):  # a notebook's has none
-            stream.reconfigure(errors="backslashreplace")
-    try:
+    with _open_streams():
+        for stream in _streams():
+            if hasattr(stream, "reconfigure"):  # a notebook's has none
+                stream.reconfigure(errors="backslashreplace")
         try:
-            return _status(sys.argv[1:] if argv is None else argv)
-        finally:
-            for stream in _streams():
-                stream.flush()  # now: if the interpreter's own fails, at the end, it writes three lines
-    except OSError as error:  # of these streams; all others are told
-        return _without_streams(error)
+            try:
+                return _status(sys.argv[1:] if argv is None else argv)
+            finally:
+                for stream in _streams():
+                    stream.flush()  # now: if the interpreter's own fails, at the end, it writes three lines
+        except OSError as error:  # of these streams; all others are told
+            return _without_streams(error)
+
+
+@contextlib.contextmanager
+def _open_streams():
+    """Let what goes to a closed stream, such as a daemon's, go nowhere: progress bars need one to write to."""
+    closed = [name for name in ("stdout", "stderr") if getattr(sys, name) is None]
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        for name in closed:
+            setattr(sys, name, nowhere)
+        yield
+        for name in closed:
+            setattr(sys, name, None)
 
 
 def _status(argv):
@@ -87,7 +100,7 @@ def _status(argv):
 
 
 def _streams():
-    return [stream for stream in (sys.stdout, sys.stderr) if stream is not None]  # a closed one is None
+    return [sys.stdout, sys.stderr]
 
 
 def _unread(stream) -> bool:

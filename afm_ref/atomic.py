@@ -1,25 +1,31 @@
 """Atomic writes: each file is there whole, or as it was before."""
 
+import errno
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a write says of a full disk, naming no file
+
 
 @contextmanager
 def replacing(*paths) -> Iterator[list[Path]]:
     """Yield temporary paths beside these to write to; when the block ends they take the places of these, in order.
 
-    Folders that are missing are made. All files are synced before the first is moved, so that a full disk or an
-    exception leaves every file as it was. What a killed process leaves behind is named .NAME.PID.tmp; see `place`.
+    Folders that are missing are made; a link stays one, and the file that it names is replaced. All files are synced
+    before the first is moved, so that a full disk or an exception leaves every file as it was. What a killed process
+    leaves behind is named .NAME.PID.tmp; see `place`.
 
     Source: none [ours].
     Test: tests/test_atomic.py::test_a_block_that_raises_changes_nothing
     """
-    paths = [Path(path) for path in paths]
+    paths = [path.resolve() if path.is_symlink() else path for path in map(Path, paths)]
     temporary = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]
     for path in paths:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "a folder stands where a file is to be written", str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield temporary
@@ -30,6 +36,11 @@ def replacing(*paths) -> Iterator[list[Path]]:
         if os.name == "posix":  # elsewhere a folder cannot be opened
             for folder in {path.parent for path in paths}:
                 _sync(folder)
+    except OSError as error:
+        if error.errno not in NO_ROOM or error.filename is not None:
+            raise
+        where = f"{paths[-1]} (nothing there has changed)"
+        raise OSError(error.errno, error.strerror, where) from None
     finally:
         for path in temporary:
             path.unlink(missing_ok=True)

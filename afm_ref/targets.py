@@ -43,7 +43,20 @@ def check_file(path, option: str) -> None:
     with _naming(option, path):
         if path.is_dir():
             raise ValueError(f"{option} {path} is a folder: give the name of a file")
-        _try(path.parent, path.name)
+        if os.path.lexists(path) and not path.is_file():
+            raise ValueError(f"{option} {path} is a device, a pipe or a link to nowhere: give the name of a file")
+        _try(Path(os.path.realpath(path)).parent, path.name)
+
+
+def check_apart(**places) -> None:
+    """Raise ValueError, naming two options, if two of what a command reads and writes are one place; None is none.
+
+    An option is given by its name: check_apart(task="pairs.jsonl", save="a.adapter") speaks of --task and --save.
+    """
+    taken = {}
+    for option, path in places.items():
+        if path is not None and (other := taken.setdefault(os.path.realpath(path), option)) != option:
+            raise ValueError(f"--{other} and --{option} are both {path}: one would be lost, give two places")
 
 
 @contextmanager

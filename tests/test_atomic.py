@@ -1,5 +1,8 @@
 """Atomic writes: whole, or as before."""
 
+import errno
+import os
+
 import pytest
 
 from afm_ref import atomic
@@ -64,3 +67,20 @@ def test_a_file_that_was_not_written_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError), atomic.replacing(tmp_path / "one", tmp_path / "two") as (one, _):
         one.write_text("new")
     assert contents(tmp_path) == {"one": b"old"}
+
+
+def test_a_folder_in_the_way_is_seen_before_anything_is_moved(tmp_path):
+    (tmp_path / "two").mkdir()
+    told = pytest.raises(IsADirectoryError, match=r"a folder stands where a file is to be written: .*two")
+    with told, atomic.replacing(tmp_path / "one", tmp_path / "two") as temporary:
+        temporary[0].write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["two"]
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path):
+    (tmp_path / "file").write_text("old")
+    told = pytest.raises(OSError, match=r"No space left on device: '.*file \(nothing there has changed\)'")
+    with told, atomic.replacing(tmp_path / "file") as [temporary]:
+        temporary.write_text("ne")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert contents(tmp_path) == {"file": b"old"}

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import jax
 import pytest
+from tqdm import tqdm
 
 from afm_ref import __main__ as command_line
 from afm_ref import targets
+from afm_ref.commands import info
 from afm_ref.data import corpora
 
 ROOT = Path(__file__).parents[1]
@@ -142,9 +144,16 @@ def test_an_output_that_takes_no_more_is_one_line(monkeypatch, capsys):
     assert err.startswith("error: ") and os.strerror(errno.ENOSPC) in err and err.count("\n") == 1
 
 
-def test_without_an_output_it_runs(monkeypatch):
-    monkeypatch.setattr(sys, "stdout", None)  # as python has it where the shell says >&-
-    assert main(["info"]) == 0
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_without_an_output_it_runs(monkeypatch, name):
+    def run(args):
+        print("\u00fc", file=getattr(sys, name))
+        for _ in tqdm(range(2)):  # writes to stderr
+            pass
+
+    monkeypatch.setattr(info, "run", run)
+    monkeypatch.setattr(sys, name, None)  # as python has it where the shell says >&- or 2>&-
+    assert main(["info"]) == 0 and getattr(sys, name) is None
 
 
 # ---- what surrounds it

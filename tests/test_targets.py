@@ -176,3 +176,26 @@ def test_what_is_no_failure_of_the_system_stays_what_it_is(monkeypatch):
         with pytest.raises(type(error)) as raised, targets.told_once("checkpoint"):
             raise error
         assert raised.value is error and sys.unraisablehook is hook and not logging.getLogger("absl").disabled
+
+
+def test_what_is_no_file_is_no_target(tmp_path):
+    """A device would be replaced by a file, a link by what it should lead to."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    for name in ("pipe", "nowhere"):
+        with pytest.raises(ValueError, match=f"--history .*{name} is a device, a pipe or a link to nowhere"):
+            targets.check_file(tmp_path / name, "--history")
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "link").symlink_to("file")
+    targets.check_file(tmp_path / "link", "--history")
+    atomic.write(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_text() == "new"
+    assert names(tmp_path) == ["file", "link", "nowhere", "pipe"]
+
+
+def test_what_is_read_is_not_written_over(tmp_path):
+    (tmp_path / "pairs").write_text("{}")
+    (tmp_path / "link").symlink_to("pairs")
+    targets.check_apart(task=tmp_path / "pairs", save=tmp_path / "a", checkpoint=None, history=None)
+    with pytest.raises(ValueError, match=r"--task and --save are both .*link: one would be lost"):
+        targets.check_apart(task=tmp_path / "pairs", model=None, save=tmp_path / "link")

@@ -91,6 +91,7 @@ def _check_targets(args, checkpoint):
     """Refuse where the adapter or its checkpoints cannot be written, before there are any."""
     from .. import targets
 
+    targets.check_apart(task=args.task, model=args.model, save=args.save, checkpoint=checkpoint)
     (targets.check_folder if args.peft else targets.check_file)(args.save, "--save")
     targets.check_folder(checkpoint, "--checkpoint")
 

@@ -142,7 +142,8 @@ def _check_surroundings(args):
     from ..interop import tensor_files
 
     targets.check_folder(args.out, "--out")
-    targets.check_folder(args.out / "model", "--out", without=(tensor_files.INDEX,))
+    targets.check_folder(args.out / "checkpoints", "--out")
+    targets.check_folder(args.out / "model", "--out", without=tensor_files.OTHER_MODELS)
     jax.devices()
 
 

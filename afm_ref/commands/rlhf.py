@@ -96,7 +96,8 @@ def _check(args):
     if (advantages := ALGORITHMS[args.algorithm].advantages) is not None:
         advantages(np.zeros((1, args.K)))  # refuses too few responses
     targets.check_folder(args.folder, "--folder")
-    targets.check_folder(args.folder / "policy", "--folder", without=(tensor_files.INDEX,))
+    targets.check_folder(args.folder / "checkpoints", "--folder")
+    targets.check_folder(args.folder / "policy", "--folder", without=tensor_files.OTHER_MODELS)
     targets.check_folder(args.bench, "--bench")
 
 

@@ -103,11 +103,12 @@ def _check_targets(args):
     from .. import targets
     from ..interop import tensor_files
 
+    targets.check_apart(config=args.config, checkpoint=args.checkpoint, history=args.history, save=args.save)
     targets.check_folder(args.checkpoint, "--checkpoint")
     if args.history is not None:
         targets.check_file(args.history, "--history")
     if args.save is not None:
-        targets.check_folder(args.save, "--save", without=(tensor_files.INDEX,))
+        targets.check_folder(args.save, "--save", without=tensor_files.OTHER_MODELS)
 
 
 def _train(args):

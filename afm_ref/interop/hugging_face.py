@@ -110,8 +110,9 @@ def writers(folder: Path, params: Params, cfg: AFMConfig, dtype=None, tokenizer=
     """Return what `save` writes as {file name: writer}, config.json last, after refusing what it refuses."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; save needs the name of a folder")
-    if (folder / tensor_files.INDEX).exists():
-        raise ValueError(f"{folder} holds another model, in shards: choose another folder or remove that one")
+    for name in tensor_files.OTHER_MODELS:
+        if (folder / name).exists():
+            raise ValueError(f"{folder} holds another model, {name}: choose another folder or remove that one")
     tensors = _checked(_named(params, cfg), cfg, dtype)
     kept, files = folder_config.written(folder, cfg, tokenizer)
     fields = config_json.to_fields(cfg, tensors[EMBED].dtype.name, kept)

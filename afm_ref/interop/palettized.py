@@ -25,7 +25,7 @@ from afm_ref.transformer import Layer, Params, ungroup
 
 from . import config_json, folder_config, hugging_face, tensor_files
 
-FILE = "palettized.safetensors"
+FILE = tensor_files.PALETTIZED
 FORMAT = "afm_ref.palettized.1"
 MOST_HEADER_BYTES = 1 << 26
 KINDS = {"U8": "uint8", "I8": "int8", "I16": "int16", "F16": "float16", "BF16": "bfloat16"}

@@ -1,6 +1,7 @@
 """Reading safetensors files with every check we can make, and writing a group of files whole or not at all."""
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from .. import atomic
 from ..text_files import read_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+PALETTIZED = "palettized.safetensors"
+OTHER_MODELS = (INDEX, PALETTIZED)  # beside a new model.safetensors they would be taken for it, or lost
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 # A table of RoPE's frequencies that old Llama files carry; transformers ignores it and so do we.
 IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
@@ -162,9 +165,17 @@ def write_together(folder: Path, writers: dict[str, Callable[[Path], None]]) -> 
 
 def tensor_writer(tensors: dict[str, np.ndarray]) -> Callable[[Path], None]:
     """Return a writer of these tensors as a safetensors file that PyTorch's readers accept as well."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    return lambda path: save_file(tensors, path, metadata={"format": "pt"})
+    def write(path):
+        try:
+            save_file(tensors, path, metadata={"format": "pt"})
+        except SafetensorError as error:  # of the disk: it took the tensors
+            found = re.search(r"os error (\d+)", str(error))
+            raise (OSError(int(found[1]), os.strerror(int(found[1]))) if found else OSError(str(error))) from None
+
+    return write
 
 
 def json_writer(fields: dict) -> Callable[[Path], None]:

@@ -50,15 +50,15 @@ class Run:
         self.bench = Bench(self.sizes, self.folder / "bench" if bench_folder is None else bench_folder)
         fields = dataclasses.asdict(self.sizes) | {"base": files.fingerprint(self.bench.base)}
         self.config = fields | {"judge": judge, "seed": seed}
-        claim(self.folder / CONFIG, self.config)
-        claim(self.bench.folder / BENCH, {name: fields[name] for name in (*BENCH_FIELDS, "base")})
+        with targets.only_writer(self.folder):
+            claim(self.folder / CONFIG, self.config)
+            claim(self.bench.folder / BENCH, {name: fields[name] for name in (*BENCH_FIELDS, "base")})
 
     def complete(self, progress=True) -> dict:
         """Return the results, after all steps that are not done yet; ValueError if another process is at them."""
         from tqdm.auto import tqdm
 
-        bar = tqdm(STEPS.items(), unit="step", disable=not progress)
-        with targets.only_writer(self.folder), bar:
+        with targets.only_writer(self.folder), tqdm(STEPS.items(), unit="step", disable=not progress) as bar:
             for name, step in bar:
                 bar.set_description(name)
                 if not self.step(name).exists():
