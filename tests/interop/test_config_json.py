@@ -64,7 +64,6 @@ SAYS = {
     "residual_multiplier": (1.0, 0.22),
     "rotary_pct": (1.0, 0.25),
     "use_bias": (False, True),
-    "layer_types": (["full_attention"] * 2, 5),
     "is_causal": (True, False),
     "is_encoder_decoder": (False, True),
     "is_llama_config": (True, False),
@@ -85,6 +84,11 @@ def test_the_value_of_a_key_decides_and_not_its_name(kind, key):
     assert config_json.from_fields(config_fields(kind) | {key: neutral}) == kind
     with pytest.raises(ValueError, match=key):
         config_json.from_fields(config_fields(kind) | {key: other})
+
+
+def test_layer_types_are_a_list():
+    with pytest.raises(ValueError, match="layer_types must be a list, got 5"):
+        config_json.from_fields(config_fields(QWEN3) | {"layer_types": 5})
 
 
 SAYS_NOTHING = {
