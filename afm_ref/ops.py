@@ -159,7 +159,7 @@ def attention(
     (B, T, N, H), (_, S, K, _) = q.shape, k.shape
     G = N // K
     q = xp.transpose(q.reshape(B, T, K, G, H), (0, 2, 3, 1, 4)).reshape(B, K, G * T, H)
-    scores = (wide(q) * H**-0.5) @ wide(xp.transpose(k, (0, 2, 3, 1)))  # [B, K, G*T, S], in float32
+    scores = (wide(q) * H**-0.5) @ wide(xp.transpose(k, (0, 2, 3, 1)))  # [B, K, G*T, S]
     scores = xp.where(mask[:, None, None], scores.reshape(B, K, G, T, S), MASKED)
     weights = narrow(softmax(scores), v.dtype).reshape(B, K, G * T, S)
     out = product(weights, xp.transpose(v, (0, 2, 1, 3))).reshape(B, K, G, T, H)
