@@ -39,9 +39,11 @@ class ForeignTokenizer:
         return np.array(backend.encode(text, add_special_tokens=template).ids, dtype=np.int32)
 
     def prompt_ids(self, text: str) -> Int[Array, " T"]:
-        """Return the ids that a model of this tokenizer expects of a prompt, those of transformers' tokenizer(text).
+        """Return the ids that a model of this tokenizer expects of a prompt.
 
-        What the file's template adds is added, and the names of special tokens are read as such.
+        What the file's template adds is added, and the names of special tokens are read as such: transformers'
+        tokenizer(text), where that reads tokenizer.json and does not build a class of its own instead (as it does for
+        GPT2Tokenizer and Qwen2Tokenizer).
         """
         return self.encode(text, markers=True, template=True)
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from afm_ref.generation import LogitRules
-
-from . import config_json
+from afm_ref.text_files import read_json
 
 # fmt: off
 # Read into Decoding. Their own neutral values are those of LogitRules.
@@ -97,9 +96,9 @@ def read(folder: str | os.PathLike) -> Decoding:
     Source: transformers' GenerationConfig for names, defaults and which file counts [standard].
     Test: tests/oracles/test_generate.py::test_a_folders_settings_equal_transformers
     """
-    path, config = Path(folder) / "generation_config.json", config_json.read_json(Path(folder) / "config.json")
+    path, config = Path(folder) / "generation_config.json", read_json(Path(folder) / "config.json")
     named = path.is_file()
-    path, fields = (path, config_json.read_json(path)) if named else (Path(folder) / "config.json", config)
+    path, fields = (path, read_json(path)) if named else (Path(folder) / "config.json", config)
     try:
         if named:
             _refuse_unknown(fields)

@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from . import config_json
+from afm_ref.text_files import read_json
 
 SPECIAL_TOKENS = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 LLAMA = ("LlamaTokenizer", "LlamaTokenizerFast")
@@ -22,9 +22,9 @@ def read(folder: str | os.PathLike) -> dict:
     not read as such. ValueError names a file that is no JSON object.
     """
     path, older = Path(folder) / "tokenizer_config.json", Path(folder) / "special_tokens_map.json"
-    fields = config_json.read_json(path) if path.is_file() else {}
+    fields = read_json(path) if path.is_file() else {}
     if "added_tokens_decoder" not in fields and older.is_file():
-        fields |= config_json.read_json(older)
+        fields |= read_json(older)
     if fields.get("tokenizer_class") in LLAMA:
         spec = (Path(folder) / "tokenizer.json").read_text(encoding="utf-8")
         fields = fields | {"tokenizer_class": None} if BYTE_LEVEL.search(spec) else LLAMA_TOKENS | fields
