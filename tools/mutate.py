@@ -6,16 +6,18 @@ tests/mutations.py lists the faults and is the command.
 import argparse
 import ast
 import concurrent.futures
+import contextlib
 import os
 import queue
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
+
+from tools import environment
+from tools.forked import TIMED_OUT, Forked
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = (
@@ -28,6 +30,19 @@ COPIED = (
     "pyproject.toml",
     "README.md",
 )
+PRELOADED = [
+    "pytest",
+    "hypothesis",
+    "anyio.pytest_plugin",
+    "numpy",
+    "jax",
+    "jax.numpy",
+    "optax",
+    "jaxtyping",
+    "beartype",
+]
+PRELOADED += ["safetensors.numpy", "tokenizers", "matplotlib.figure"]
+REWRITTEN = "ignore::pytest.PytestAssertRewriteWarning"  # plugins were imported before the fork
 # A mutant that cannot even run says nothing about the test's assertion.
 NO_VERDICT = ("ImportError", "ModuleNotFoundError", "SyntaxError", "IndentationError", "NameError")
 
@@ -39,7 +54,8 @@ class Mutation(NamedTuple):
     file: str
     old: str
     new: str
-    test: str  # a pytest node id
+    test: str  # a pytest node id, of the quick tier
+    slow: str = ""  # why only a test marked `slow` catches it
 
 
 class Verdict(NamedTuple):
@@ -63,17 +79,34 @@ def copy_tree(root: Path, target: Path) -> Path:
     return target
 
 
-def run_pytest(tree: Path, tests: list[str], timeout_s: float = 180) -> tuple[int, str]:
-    """Return (exit status, output) of pytest on these tests with `tree` as the only place to import from."""
-    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(tree), "COLUMNS": "300"}
-    env["AFM_REF_HYPOTHESIS"] = "no_shrink"  # the smallest failing example is for people
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-rfE", "--tb=no", "-p", "no:cacheprovider"]
-    command += ["-p", "no:nbval", "-o", "addopts=--import-mode=importlib", *tests]  # nbval takes 1.5 s to import
-    try:
-        done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        return -1, f"no end after {timeout_s:.0f} s"
-    return done.returncode, done.stdout + done.stderr
+class Place(NamedTuple):
+    """A copy of the tree, and the process that forks for each run of pytest there."""
+
+    tree: Path
+    forked: Forked
+
+    def pytest(self, tests: list[str], tier: str, timeout_s: float = 300) -> tuple[int, str]:
+        """Return (exit status, output) of pytest on these tests; tier: which of them, as pytest's -m."""
+        arguments = ["-q", "-x", "-rfE", "--tb=no", "-p", "no:cacheprovider", "-W", REWRITTEN]
+        arguments += [
+            "-p",
+            "no:nbval",
+            "-o",
+            "addopts=--import-mode=importlib",
+            "-m",
+            tier,
+        ]  # nbval takes 3 s to import
+        env = {"COLUMNS": "300", "AFM_REF_HYPOTHESIS": "no_shrink"}  # the smallest failing example is for people
+        status, output = self.forked.pytest(self.tree, [*arguments, *tests], timeout_s, env)
+        return status, f"no end after {timeout_s:.0f} s" if status == TIMED_OUT else output
+
+
+@contextlib.contextmanager
+def places(root: Path, jobs: int):
+    """Yield `jobs` places."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        trees = [copy_tree(root, Path(folder) / str(job)) for job in range(jobs)]
+        yield [Place(tree, stack.enter_context(Forked(PRELOADED))) for tree in trees]
 
 
 def judge(status: int, output: str) -> tuple[bool, str]:
@@ -87,14 +120,14 @@ def judge(status: int, output: str) -> tuple[bool, str]:
     return True, reason
 
 
-def apply(tree: Path, mutation: Mutation) -> Verdict:
+def apply(place: Place, mutation: Mutation) -> Verdict:
     """Put the fault in, run its test, take the fault out."""
     start = time.perf_counter()
 
     def verdict(caught, reason):
         return Verdict(mutation, caught, reason, time.perf_counter() - start)
 
-    file = tree / mutation.file
+    file = place.tree / mutation.file
     if not file.is_file():
         return verdict(False, f"there is no file {mutation.file}")
     text = file.read_text(encoding="utf-8")
@@ -108,32 +141,56 @@ def apply(tree: Path, mutation: Mutation) -> Verdict:
         return verdict(False, f"the mutant does not parse: {error}")
     file.write_text(mutant, encoding="utf-8")
     try:
-        return verdict(*judge(*run_pytest(tree, [mutation.test])))
+        return verdict(*judge(*place.pytest([mutation.test], tier_of(mutation))))
     finally:
         file.write_text(text, encoding="utf-8")
 
 
-def run(mutations: list[Mutation], root: Path = ROOT, jobs: int = 2) -> list[Verdict]:
+def tier_of(mutation: Mutation) -> str:
+    """Return pytest's -m: a fault whose test is slow must say why, or no test is found."""
+    return "slow" if mutation.slow else "not slow"
+
+
+def run(mutations: list[Mutation], found: list[Place]) -> list[Verdict]:
     """Return a verdict on each mutation, printing them as they come."""
-    with tempfile.TemporaryDirectory() as folder:
-        trees = queue.SimpleQueue()
-        for job in range(jobs):
-            trees.put(copy_tree(root, Path(folder) / str(job)))
+    free = queue.SimpleQueue()
+    for place in found:
+        free.put(place)
 
-        def work(mutation):
-            tree = trees.get()
-            try:
-                return apply(tree, mutation)
-            finally:
-                trees.put(tree)
+    def work(mutation):
+        place = free.get()
+        try:
+            return apply(place, mutation)
+        finally:
+            free.put(place)
 
-        verdicts = []
-        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-            for done in concurrent.futures.as_completed([pool.submit(work, m) for m in mutations]):
-                verdicts.append(verdict := done.result())
-                word = "caught" if verdict.caught else "FAILED"
-                print(f"{word} {verdict.seconds:5.1f} s  {verdict.mutation.name}: {verdict.reason[:120]}", flush=True)
-        return verdicts
+    verdicts = []
+    with concurrent.futures.ThreadPoolExecutor(len(found)) as pool:
+        for done in concurrent.futures.as_completed([pool.submit(work, m) for m in mutations]):
+            verdicts.append(verdict := done.result())
+            word = "caught" if verdict.caught else "FAILED"
+            print(f"{word} {verdict.seconds:5.1f} s  {verdict.mutation.name}: {verdict.reason[:120]}", flush=True)
+    return verdicts
+
+
+def pass_without_faults(mutations: list[Mutation], found: list[Place]) -> bool:
+    """Whether all the tests pass on the tree as it is; print what does not. The files are dealt to the places."""
+    tests = {tier: sorted({m.test for m in mutations if tier_of(m) == tier}) for tier in map(tier_of, mutations)}
+    files = sorted({test.partition("::")[0] for ids in tests.values() for test in ids})
+
+    def work(job):
+        mine = set(files[job :: len(found)])
+        for tier, ids in tests.items():
+            if chosen := [test for test in ids if test.partition("::")[0] in mine]:
+                status, output = found[job].pytest(chosen, tier, timeout_s=1800)
+                if status:
+                    return f"without any fault these tests must pass, but pytest's status is {status}:\n{output}"
+        return ""
+
+    with concurrent.futures.ThreadPoolExecutor(len(found)) as pool:
+        failures = [text for text in pool.map(work, range(len(found))) if text]
+    print("\n".join(failures), end="")
+    return not failures
 
 
 def main(mutations: list[Mutation], arguments: list[str], root: Path = ROOT) -> int:
@@ -148,12 +205,13 @@ def main(mutations: list[Mutation], arguments: list[str], root: Path = ROOT) -> 
     chosen = [m for m in mutations if args.k in f"{m.name} {m.file} {m.test}"]
     if not chosen:
         parser.error(f"no mutation matches {args.k!r}; there are {names}")
-    with tempfile.TemporaryDirectory() as folder:
-        tests = sorted({m.test for m in chosen})
-        status, output = run_pytest(copy_tree(root, Path(folder) / "tree"), tests, timeout_s=600)
-    if status:
-        print(f"without any fault these tests must pass, but pytest's status is {status}:\n{output}")
-        return 1
-    failed = [v for v in run(chosen, root, args.jobs) if not v.caught]
+    environment.prepare()  # before a process imports JAX
+    with places(root, args.jobs) as found:
+        if not pass_without_faults(chosen, found):
+            return 1
+        failed = [v for v in run(chosen, found) if not v.caught]
+    for mutation in chosen:
+        if mutation.slow:
+            print(f"by the slow tier alone: {mutation.name}: {mutation.slow}")
     print(f"{len(chosen) - len(failed)} faults caught, {len(failed)} not")
     return int(bool(failed))

@@ -13,6 +13,7 @@ a source are known with different confidence, each part has its tag and the last
 """
 
 import ast
+import functools
 import inspect
 import re
 import sys
@@ -106,7 +107,13 @@ def is_test(root: Path, test: str) -> bool:
     file = root / path
     if not name or not file.is_file():
         return False
-    return name.replace("::", ".") in dict(definitions(ast.parse(file.read_text(encoding="utf-8"))))
+    return name.replace("::", ".") in names_in(file.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def names_in(source: str) -> frozenset[str]:
+    """Return what a file defines, by its text: parsed once for the hundreds of tests that are looked up."""
+    return frozenset(name for name, _ in definitions(ast.parse(source)))
 
 
 def collect(root: Path) -> tuple[list[Entry], list[str]]:

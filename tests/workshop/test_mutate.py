@@ -21,11 +21,12 @@ def test_weak():
 def tree(tmp_path, monkeypatch):
     """A small package with a strong and a weak test, and pytest settings of its own (no plugins: quick to start)."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setattr(mutate, "PRELOADED", ["pytest"])
     root = tmp_path / "root"
     for name, text in {
         "afm_ref/code.py": CODE,
         "tests/test_code.py": TESTS,
-        "pyproject.toml": "[tool.pytest.ini_options]\npythonpath = ['.']\n",
+        "pyproject.toml": "[tool.pytest.ini_options]\npythonpath = ['.']\nmarkers = ['slow']\n",
     }.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
@@ -54,10 +55,11 @@ def test_a_fault_is_caught_by_the_test_that_sees_it(tree, capsys):
         (mutation("2 * x", "(2 * x)"), "changes nothing"),
     ],
 )
-def test_anything_else_is_a_failure(tree, capsys, fault, reason):
-    verdict = mutate.apply(tree, fault)
-    assert not verdict.caught and reason in verdict.reason
-    assert (tree / "afm_ref/code.py").read_text() == CODE
+def test_anything_else_is_a_failure(tree, fault, reason):
+    with mutate.places(tree, 1) as (place,):
+        verdict = mutate.apply(place, fault)
+        assert not verdict.caught and reason in verdict.reason
+        assert (place.tree / "afm_ref/code.py").read_text() == CODE
 
 
 def test_the_tests_must_pass_without_a_fault(tree, capsys):
