@@ -39,7 +39,9 @@ def _compile_quickly(request, tmp_path_factory):
     if any(f"/tests/{place}" in request.path.as_posix() for place in COMPILED_AS_SHIPPED):
         yield
     else:
-        with compiling.quickly(tmp_path_factory.getbasetemp() / "compiled"):
+        base = tmp_path_factory.getbasetemp()
+        workers_share = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+        with compiling.quickly(workers_share / "compiled"):
             yield
 
 

@@ -90,6 +90,7 @@ def main() -> int:
         if not os.access(args.chromium, os.X_OK):
             raise FileNotFoundError(f"no browser at {args.chromium}: install chromium, or name one by --chromium")
         if args.prove:
+            print("First a notebook of faults: each must be found.")
             with tempfile.TemporaryDirectory() as folder:
                 name = broken.write(Path(folder))
                 (report,) = walk_all(args.python, args.chromium, Path(folder), [name], args.out / "prove", Limits())

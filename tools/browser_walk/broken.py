@@ -19,7 +19,7 @@ alive.observe(lambda change: setattr(shown, 'value', str(change['new'])), 'value
 ipywidgets.VBox([alive, shown])
 """
 CELLS = [
-    ("markdown", "A formula that does not render: $\\frac{1$, and no picture: ![nothing](nothing.png)"),
+    ("markdown", "No formulas: $\\left( x$ and $\\nothing$; no picture: ![nothing](nothing.png)"),
     ("code", DEAD),
     ("code", RAISES),
     ("code", ALIVE),
@@ -27,7 +27,8 @@ CELLS = [
 ]
 # What must be said about it: parts of the lines.
 FOUND = (
-    "formula did not render",
+    "formula did not render: undefined macro",
+    "formula did not render: Extra",
     "image did not render",
     "ZeroDivisionError",
     "'dead' (cell 1): moved, but nothing else changed",
