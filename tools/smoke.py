@@ -3,6 +3,8 @@
 Run as a script in a folder without the sources, by an environment that holds the wheel alone.
 """
 
+import importlib
+import pkgutil
 from importlib import metadata, resources
 from pathlib import Path
 
@@ -18,6 +20,11 @@ package = Path(afm_ref.__file__).resolve().parent
 assert HERE not in package.parents, f"this is the repository's afm_ref, not the installed one: {package}"
 assert metadata.version("afm-ref") == afm_ref.__version__
 assert resources.files("afm_ref").joinpath("py.typed").is_file(), "py.typed is not in the wheel"
+
+modules = [module.name for module in pkgutil.walk_packages(afm_ref.__path__, "afm_ref.")]
+for name in modules:  # with the package's own dependencies alone: no notebook, no test
+    if not name.endswith("__main__"):
+        importlib.import_module(name)
 
 assert quality.shipped().score("The statement is used to bind names to values, and to change what objects hold.") > 0.5
 

@@ -68,13 +68,15 @@ def test_the_version_stands_once():
 def test_requirements_pin_every_package():
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     lines = [line for line in lines if not line.startswith("#")]
-    assert lines[-1] == "-e ."
+    assert lines[-1] == "-e .[notebooks,test]"
     assert [line for line in lines[:-1] if not re.fullmatch(r"[a-z0-9-]+==[\w.]+( ; .+)?", line)] == []
 
 
 def test_requirements_pin_what_the_project_asks_for():
     pins = re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
-    asked = [re.match(r"[\w-]+", line)[0] for line in PROJECT["dependencies"]]
+    extras = PROJECT["optional-dependencies"]
+    lines = PROJECT["dependencies"] + extras["notebooks"] + extras["test"]
+    asked = [re.match(r"[\w-]+", line)[0] for line in lines]
     assert sorted(set(asked) - set(pins)) == []
     heavy = {"torch", "transformers", "mlx", "mlx-lm"}
     assert heavy & set(pins) == set() and heavy & set(asked) == set()
