@@ -554,7 +554,7 @@ MUTATIONS = [
         "afm_ref/parallelism/strategies.py",
         "jnp.where(is_last(), total, 0)",
         "total",
-        "tests/parallelism/test_grid.py::test_strategy_equals_the_single_device[pipe-data-model]",
+        "tests/parallelism/test_grid.py::test_strategy_equals_the_single_device[pipe-fsdp-gather]",
     ),
     Mutation(
         "a pipeline returns the bubble's results",

@@ -59,12 +59,12 @@ def single():
 @pytest.mark.parametrize(
     "shape, pinned",
     [
-        ("data=8", True),
-        ("fsdp=8", True),
-        ("model=8", True),
         ("data=2,seq=4", True),
-        ("data=2,fsdp=2,model=2", True),
-        ("data=2,fsdp=2,model=2", False),
+        ("data=2,fsdp=2,model=2", True),  # the axes one by one, and without pins: slow
+        *(
+            pytest.param(shape, pinned, marks=pytest.mark.slow)
+            for shape, pinned in [("data=8", True), ("fsdp=8", True), ("model=8", True), ("data=2,fsdp=2,model=2", False)]
+        ),
     ],
 )
 def test_equals_one_device(shape, pinned):
