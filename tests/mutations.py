@@ -407,7 +407,7 @@ MUTATIONS = [
         "afm_ref/parallelism/placing.py",
         "plan.sharding(spec), lambda index: array[index])",
         "plan.sharding(spec), lambda i: array[i] if jax.process_index() == 0 else array[: array[i].shape[0]])",
-        "tests/parallelism/test_train_command.py::test_interrupted_in_two_processes_and_continued_on_another_mesh",
+        "tests/parallelism/test_train_command.py::test_one_process_begins_and_two_continue",
     ),
     Mutation(
         "a loop's collectives count once",

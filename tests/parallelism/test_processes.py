@@ -168,12 +168,17 @@ time.sleep(1000)""")  # fmt: skip
             os.kill(int((tmp_path / f"pid{i}").read_text()), 0)
 
 
+# What JAX 0.10.2 wrote in process 0 when process 1 was killed, but for the middle of its lines.
 LOST = """\
-E1129 15:20:46.302910   31339 coordination_service_agent.cc:347] Polled an error from coordination service (this can \
-be an error from this or another task).
-F1129 15:20:46.303041   31339 client.h:88] Terminating process because the JAX distributed service detected fatal \
-errors. (stopped sending heartbeats):
+E1129 15:24:27.453576   22628 coordination_service.cc:1549] [16559634980190572388] Use error polling: UNAVAILABLE: \
+The following tasks are unhealthy (stopped sending heartbeats):
 1
+The tasks have crashed. Check the task logs for an earlier error to debug further.
+F1129 15:24:27.454157   22639 client.h:80] Terminating process because the JAX distributed service detected fatal \
+errors. absl::Status: UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats):
+1
+The tasks have crashed. Check the task logs for an earlier error to debug further.
+*** Check failure stack trace: ***
 """
 
 
