@@ -63,7 +63,12 @@ def single():
         ("data=2,fsdp=2,model=2", True),  # the axes one by one, and without pins: slow
         *(
             pytest.param(shape, pinned, marks=pytest.mark.slow)
-            for shape, pinned in [("data=8", True), ("fsdp=8", True), ("model=8", True), ("data=2,fsdp=2,model=2", False)]
+            for shape, pinned in [
+                ("data=8", True),
+                ("fsdp=8", True),
+                ("model=8", True),
+                ("data=2,fsdp=2,model=2", False),
+            ]
         ),
     ],
 )

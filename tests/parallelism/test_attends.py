@@ -70,7 +70,9 @@ WAYS = {
 SLOW = ("gather", "ring-in-zigzag-order")  # what these combine the others have: each way, each order, documents
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in WAYS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in WAYS]
+)
 def test_attention_over_a_cut_sequence_equals_the_whole(name):
     make, zigzag = WAYS[name]
     *qkv, documents = inputs()

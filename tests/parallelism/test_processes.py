@@ -16,6 +16,7 @@ import pytest
 from afm_ref import targets
 from afm_ref.history import History
 from afm_ref.parallelism import processes
+from tests import compiling
 from tests.parallelism.member import layout, train
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +32,13 @@ def launch(*arguments, count=2, **options):
     """Launch tests.parallelism.member in the repository's root."""
     command = [sys.executable, "-m", "tests.parallelism.member", *map(str, arguments)]
     return processes.launch(command, count, **options)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_once(tmp_path_factory):
+    """The runs in this process have the same step."""
+    with compiling.once(tmp_path_factory.mktemp("compiled")):
+        yield
 
 
 @pytest.fixture(scope="module")
