@@ -61,15 +61,10 @@ def single():
     [
         ("data=2,seq=4", True),
         ("data=2,fsdp=2,model=2", True),  # the axes one by one, and without pins: slow
-        *(
-            pytest.param(shape, pinned, marks=pytest.mark.slow)
-            for shape, pinned in [
-                ("data=8", True),
-                ("fsdp=8", True),
-                ("model=8", True),
-                ("data=2,fsdp=2,model=2", False),
-            ]
-        ),
+        pytest.param("data=8", True, marks=pytest.mark.slow),
+        pytest.param("fsdp=8", True, marks=pytest.mark.slow),
+        pytest.param("model=8", True, marks=pytest.mark.slow),
+        pytest.param("data=2,fsdp=2,model=2", False, marks=pytest.mark.slow),
     ],
 )
 def test_equals_one_device(shape, pinned):
