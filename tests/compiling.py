@@ -11,10 +11,17 @@ CACHE = "jax_compilation_cache_dir"
 @contextlib.contextmanager
 def quickly(folder):
     """Let JAX compile each program once for all runs, keep it in a folder, and leave out most optimizations."""
+    with once(folder, jax_disable_most_optimizations=(True, False)):
+        yield
+
+
+@contextlib.contextmanager
+def once(folder, **more):
+    """Let JAX compile each program once for all runs, as shipped, and keep it in a folder: the same bits each time."""
     options = {  # what it is, and what it was
         CACHE: (str(folder), getattr(jax.config, CACHE)),
         "jax_persistent_cache_min_compile_time_secs": (0, jax.config.jax_persistent_cache_min_compile_time_secs),
-        "jax_disable_most_optimizations": (True, False),
+        **more,
     }
     _set({name: value for name, (value, _) in options.items()})
     try:

@@ -407,7 +407,7 @@ MUTATIONS = [
         "afm_ref/parallelism/placing.py",
         "plan.sharding(spec), lambda index: array[index])",
         "plan.sharding(spec), lambda i: array[i] if jax.process_index() == 0 else array[: array[i].shape[0]])",
-        "tests/parallelism/test_train_command.py::test_interrupted_in_two_processes_and_continued_on_another_mesh",
+        "tests/parallelism/test_train_command.py::test_one_process_begins_and_two_continue",
     ),
     Mutation(
         "a loop's collectives count once",
@@ -554,7 +554,7 @@ MUTATIONS = [
         "afm_ref/parallelism/strategies.py",
         "jnp.where(is_last(), total, 0)",
         "total",
-        "tests/parallelism/test_grid.py::test_strategy_equals_the_single_device[pipe-data-model]",
+        "tests/parallelism/test_grid.py::test_strategy_equals_the_single_device[pipe-fsdp-gather]",
     ),
     Mutation(
         "a pipeline returns the bubble's results",

@@ -38,6 +38,9 @@ CASES = {
     "pipe-data-model": ("pipe=2,data=2,model=2", {}),
     "pipe-fsdp-gather": ("pipe=2,fsdp=2,seq=2", {"sequence": "gather"}),
 }
+# Every axis, every way to cut the sequence and every stage of ZeRO in as few programs as can be; the rest is slow.
+QUICK = ("zero2", "fsdp-zigzag-model", "pipe-fsdp-gather")
+UNTIED = {"untied": ("data=2,fsdp=2,model=2", {"sequence": "norm", "zero": 1, "remat": True})}
 
 # A tenth of the compile time; and collectives in the text after partitioning, before XLA joins them.
 FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
@@ -87,17 +90,26 @@ def batch(step):
     return losses.Batch(tokens[:, :-1], tokens[:, 1:], (rng.random((B, T)) < 0.7).astype(np.float64), documents)
 
 
+def plan_of(name, cfg=CFG):
+    """Return the plan of a case."""
+    mesh, options = (CASES | UNTIED)[name]
+    return Plan(cfg, mesh, **options)
+
+
 @functools.cache
 def single(cfg=CFG):
-    """Return the run of the plain model on one device, its layers in a tuple."""
-    return _run(jax.tree.map(jnp.asarray, params64(cfg)), lambda p, b: losses.next_token(p, b, cfg), batch, cfg)
+    """Return the run of the plain model on one device; its layers are stacked only to be compiled once for all."""
+    stacked = params64(cfg)
+    stacked = jax.tree.map(jnp.asarray, stacked._replace(layers=transformer.group(stacked.layers)[0]))
+    run = _run(stacked, lambda p, b: losses.next_token(p, b, cfg), batch, cfg)
+    grads, change = (tree._replace(layers=transformer.ungroup(tree.layers)) for tree in (run.grads, run.change))
+    return run._replace(grads=grads, change=change)
 
 
 @functools.cache
 def sharded(name, cfg=CFG):
     """Return the run of a case."""
-    mesh, options = CASES[name]
-    plan = Plan(cfg, mesh, **options)
+    plan = plan_of(name, cfg)
     run = _run(place(params64(cfg), plan), next_token(plan), lambda step: place_batch(batch(step), plan), cfg)
     return run._replace(grads=unplace(run.grads), change=unplace(run.change))
 

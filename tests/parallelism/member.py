@@ -22,13 +22,15 @@ from afm_ref.training import fit
 from tests.training.problems import noisy_batch, squares
 
 
-def layout():
-    """Return a layout that cuts weights and batch over all devices of all processes; the compiler does the rest."""
+def layout(devices=None):
+    """Return a layout that cuts weights and batch over these devices, or all of all processes; the compiler does the
+    rest."""
     import jax
     from jax.experimental.multihost_utils import process_allgather
     from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-    mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    devices = jax.devices() if devices is None else devices
+    mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
 
     def cut(tree):
         sharding = NamedSharding(mesh, PartitionSpec("data"))

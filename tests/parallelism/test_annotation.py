@@ -59,12 +59,12 @@ def single():
 @pytest.mark.parametrize(
     "shape, pinned",
     [
-        ("data=8", True),
-        ("fsdp=8", True),
-        ("model=8", True),
         ("data=2,seq=4", True),
-        ("data=2,fsdp=2,model=2", True),
-        ("data=2,fsdp=2,model=2", False),
+        ("data=2,fsdp=2,model=2", True),  # the axes one by one, and without pins: slow
+        pytest.param("data=8", True, marks=pytest.mark.slow),
+        pytest.param("fsdp=8", True, marks=pytest.mark.slow),
+        pytest.param("model=8", True, marks=pytest.mark.slow),
+        pytest.param("data=2,fsdp=2,model=2", False, marks=pytest.mark.slow),
     ],
 )
 def test_equals_one_device(shape, pinned):

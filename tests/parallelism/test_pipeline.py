@@ -39,8 +39,18 @@ def pipelined(wrap, microbatches, weights, x):
     return jax.shard_map(local, mesh=MESH, in_specs=(specs, P()), out_specs=P())(weights, x)
 
 
-@pytest.mark.parametrize("microbatches", [1, 3, 6])
-@pytest.mark.parametrize("wrap", [lambda layers: (layers,), lambda layers: Remat((layers,))], ids=["kept", "remat"])
+WRAPS = {"kept": lambda layers: (layers,), "remat": lambda layers: Remat((layers,))}
+QUICK = (("kept", 1), ("kept", 6), ("remat", 3))
+
+
+@pytest.mark.parametrize(
+    "wrap, microbatches",
+    [
+        pytest.param(wrap, n, id=f"{name}-{n}", marks=() if (name, n) in QUICK else pytest.mark.slow)
+        for name, wrap in WRAPS.items()
+        for n in (1, 3, 6)
+    ],
+)
 def test_pipeline_equals_the_layers_in_turn(wrap, microbatches):
     x, weight = np.random.default_rng(1).standard_normal((2, B, T, D)).astype(np.float32)
 

@@ -68,7 +68,7 @@ def half_block(gain, down, out=WHOLE):
 def test_column_then_row_is_the_whole_product():
     total, weights = half_block(NormEnter(GAIN), Row(DOWN))
     value, grads = jit(jax.value_and_grad(total, (0, 1)))(X, weights)
-    want = jax.value_and_grad(lambda x, w: (ffn(x, *w) ** 2).sum(), (0, 1))(X, (GAIN, UP, DOWN))
+    want = jit(jax.value_and_grad(lambda x, w: (ffn(x, *w) ** 2).sum(), (0, 1)))(X, (GAIN, UP, DOWN))
     np.testing.assert_allclose(value, want[0], rtol=1e-5)
     for got, leaf in zip(jax.tree.leaves(grads), jax.tree.leaves(want[1])):
         np.testing.assert_allclose(got, leaf, rtol=1e-4, atol=1e-5 * np.abs(leaf).max())
@@ -90,7 +90,7 @@ def test_a_half_block_gathers_once_each_way():
     both = count(jax.grad(lambda x: total(x, weights)), X)
     assert both == {"all_gather": 2, "reduce_scatter": 2, "psum_invariant": 1}
     grads = jit(jax.grad(total, (0, 1)))(X, weights)
-    want = jax.grad(lambda x, w: (ffn(x, *w) ** 2).sum(), (0, 1))(X, (GAIN, UP, DOWN))
+    want = jit(jax.grad(lambda x, w: (ffn(x, *w) ** 2).sum(), (0, 1)))(X, (GAIN, UP, DOWN))
     for got, leaf in zip(jax.tree.leaves(grads), jax.tree.leaves(want)):
         np.testing.assert_allclose(got, leaf, rtol=1e-4, atol=1e-5 * np.abs(leaf).max())
 

@@ -9,13 +9,15 @@ import threading
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from afm_ref import targets
 from afm_ref.history import History
 from afm_ref.parallelism import processes
-from tests.parallelism.member import train
+from tests import compiling
+from tests.parallelism.member import layout, train
 
 ROOT = Path(__file__).parents[2]
 STEPS = 14
@@ -30,6 +32,13 @@ def launch(*arguments, count=2, **options):
     """Launch tests.parallelism.member in the repository's root."""
     command = [sys.executable, "-m", "tests.parallelism.member", *map(str, arguments)]
     return processes.launch(command, count, **options)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_once(tmp_path_factory):
+    """The runs in this process have the same step."""
+    with compiling.once(tmp_path_factory.mktemp("compiled")):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +59,7 @@ def equal(history, wanted):
     assert history.count.tolist() == wanted.count.tolist()
 
 
+@pytest.mark.slow  # of the quick ones, the run that is killed begins and the one of another layout ends as here
 @pytest.mark.parametrize("count, devices", [(2, 2), (4, 1)])
 def test_processes_give_the_losses_of_one(tmp_path, whole, count, devices):
     assert launch(tmp_path / "run", STEPS, devices, count=count) == 0
@@ -79,35 +89,27 @@ def test_another_layout_continues_a_checkpoint(tmp_path, whole):
     history = History.load(tmp_path / "run.json")
     equal(history, whole)
     assert history.loss[:7].tobytes() == whole.loss[:7].tobytes()  # not computed again
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["10", "14"]  # by process 0 alone, and whole
 
 
 def test_continued_with_the_same_layout_equals_never_interrupted_to_the_last_bit(tmp_path):
     """Four devices in one process: without pinning where the results lie, the first step would be compiled anew."""
-    code = """
-import jax, sys
-jax.config.update("jax_num_cpu_devices", 4)
-from tests.parallelism.member import layout, train
 
-def interrupt(history):
-    if len(history) == 7:
-        raise KeyboardInterrupt
+    def interrupt(history):
+        if len(history) == 7:
+            raise KeyboardInterrupt
 
-folder, steps = sys.argv[1], int(sys.argv[2])
-whole = train(None, steps, layout=layout())
-try:
-    train(folder, steps, layout=layout(), callback=interrupt, callback_every=1)
-except KeyboardInterrupt:
-    print("interrupted")
-again = train(folder, steps, layout=layout())
-for a, b in ((whole.history.loss, again.history.loss), (whole.params["w"], again.params["w"])):
-    assert a.tobytes() == b.tobytes(), (a, b)
-"""
-    done = subprocess.run([sys.executable, "-c", code, tmp_path, str(STEPS)], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+    cut = layout(jax.devices()[:4])
+    uninterrupted = train(None, STEPS, layout=cut)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, STEPS, layout=cut, callback=interrupt, callback_every=1)
+    again = train(tmp_path, STEPS, layout=cut)
+    assert again.history.loss.tobytes() == uninterrupted.history.loss.tobytes()
+    assert again.params["w"].tobytes() == uninterrupted.params["w"].tobytes()
 
 
 def test_ctrl_c_in_one_process_stops_all_after_the_same_step_and_saves(tmp_path, whole):
-    """As on several hosts. In the launcher: test_train_command.py."""
+    """As on several hosts. In the launcher: test_ctrl_c_reaches_process_0_which_tells_the_others."""
     assert launch(tmp_path, 10_000, "--at", 7, "interrupt", 1) == processes.INTERRUPTED
     saved = max(int(path.name) for path in tmp_path.iterdir())
     assert 7 <= saved < 10_000
@@ -121,6 +123,7 @@ def test_processes_that_were_started_differently_are_refused(tmp_path, capfd):
     assert not list((tmp_path / "run").glob("*"))
 
 
+@pytest.mark.slow  # JAX takes ten seconds to miss a process; quick: test_a_lost_process_of_another_host_is_named
 def test_on_several_hosts_a_lost_process_is_named(tmp_path):
     """Two launchers, as on two hosts. One is killed with its process: the other must learn it from silence."""
     coordinator = f"127.0.0.1:{processes.free_port()}"
@@ -171,6 +174,58 @@ time.sleep(1000)""")  # fmt: skip
     for i in range(4):
         with pytest.raises(ProcessLookupError):
             os.kill(int((tmp_path / f"pid{i}").read_text()), 0)
+
+
+# What JAX 0.10.2 wrote in process 0 when process 1 was killed, but for the middle of its lines.
+LOST = """\
+E1129 15:24:27.453576   22628 coordination_service.cc:1549] [16559634980190572388] Use error polling: UNAVAILABLE: \
+The following tasks are unhealthy (stopped sending heartbeats):
+1
+The tasks have crashed. Check the task logs for an earlier error to debug further.
+F1129 15:24:27.454157   22639 client.h:80] Terminating process because the JAX distributed service detected fatal \
+errors. absl::Status: UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats):
+1
+The tasks have crashed. Check the task logs for an earlier error to debug further.
+*** Check failure stack trace: ***
+"""
+
+
+def test_a_lost_process_of_another_host_is_named(tmp_path, capfd):
+    """One of two hosts: only its own process is started, and what JAX writes there at the end says who was lost."""
+    command = script(tmp_path, f"""
+assert os.environ['AFM_REF_PROCESS'] == '10.0.0.1:1234 0 2'
+sys.stderr.write({LOST!r}); sys.stderr.flush()
+os.abort()""")  # fmt: skip
+    assert processes.launch(command, 2, coordinator="10.0.0.1:1234", index=0, advice="Again.") == 1
+    told = "error: process 1 of 2 died: no answer for 10 s or a closed connection. The run has ended. Again.\n"
+    assert capfd.readouterr().err == "\n" + told
+
+
+def test_ctrl_c_reaches_process_0_which_tells_the_others(tmp_path):
+    """The launcher alone gets it, waits for all, and says with its status that the run was interrupted."""
+    command = script(tmp_path, f"""
+import signal
+from pathlib import Path
+here = Path(r'{tmp_path}')
+
+def stop(*_):
+    (here / 'stop').write_text('')
+
+signal.signal(signal.SIGTERM, stop if me == 0 else signal.SIG_IGN)
+(here / str(me)).touch()
+while not (here / 'stop').exists(): time.sleep(0.01)
+time.sleep(0.2 * me)  # not killed meanwhile
+(here / f'saved {{me}}').touch()
+sys.exit({processes.INTERRUPTED})""")  # fmt: skip
+    code = "import sys; from afm_ref.parallelism import processes\n"
+    code += "sys.exit(processes.launch(sys.argv[1:], 2))"
+    with subprocess.Popen([sys.executable, "-c", code, *command], cwd=ROOT) as launcher:
+        deadline = time.monotonic() + 60
+        while not ((tmp_path / "0").exists() and (tmp_path / "1").exists()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        launcher.send_signal(signal.SIGINT)
+        assert launcher.wait(timeout=60) == processes.INTERRUPTED
+    assert (tmp_path / "saved 0").exists() and (tmp_path / "saved 1").exists()
 
 
 def test_only_the_first_process_is_heard(tmp_path, capfd):

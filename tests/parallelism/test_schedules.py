@@ -56,9 +56,10 @@ def test_bubble_is_the_closed_form(schedule, size, time):
 @given(sizes, times)
 def test_live_activations_are_the_closed_forms(size, time):
     p, m = size
+    all_first, in_turn = gpipe(p, m, *time), one_f_one_b(p, m, *time)
     for stage in range(p):
-        assert gpipe(p, m, *time).peak_live(stage) == m
-        assert one_f_one_b(p, m, *time).peak_live(stage) == min(p - stage, m)
+        assert all_first.peak_live(stage) == m
+        assert in_turn.peak_live(stage) == min(p - stage, m)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

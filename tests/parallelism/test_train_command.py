@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,15 +16,17 @@ import numpy as np
 import pytest
 
 from afm_ref import __main__ as command_line
+from afm_ref import training
 from afm_ref.commands import options
 from afm_ref.config import AFMConfig
 from afm_ref.history import History
 from afm_ref.interop import hugging_face
+from afm_ref.parallelism import processes
 
 ROOT = Path(__file__).parents[2]
 CFG = AFMConfig(d_model=16, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=4, d_ff=32, vocab_size=2048)
 STEPS = 8
-QUICK_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+QUICK_COMPILE = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"  # as the grid's programs
 
 # The longest sum of the loss, over the vocabulary, is wrong by about sqrt(2048) x 2^-24 of itself in each order; the
 # updates, whose size Apple's optimizer bounds, hand the errors of the steps on. A batch that was cut wrongly changes
@@ -97,6 +100,35 @@ def test_a_bar_the_losses_and_a_model_to_use(alone):
     assert cfg.to_dict() == CFG.to_dict()
 
 
+def continued(texts, folder, mesh, wanted, begin):
+    """Continue the run in two processes of two devices, to the losses of one; the bar begins where it ended."""
+    devices = ("--mesh", mesh, "--fake-devices", "4", "--processes", "2")
+    status, _, err = finish(start(*arguments(texts, folder, *devices)))
+    assert status == 0, err
+    assert f"on 4 devices, {mesh}, in 2 processes" in err
+    assert f"{begin}/{STEPS}" in err
+    history = History.load(f"{folder}.json")
+    np.testing.assert_allclose(history.loss, wanted.loss, rtol=ROUNDING)
+    np.testing.assert_array_equal(history.count, wanted.count)
+
+
+def test_one_process_begins_and_two_continue(texts, alone, tmp_path):
+    """From step 6 of the run on one device."""
+    shutil.copytree(alone[1].parent / "run", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / str(STEPS))
+    continued(texts, tmp_path / "run", "fsdp=2,model=2", alone[0], begin=6)
+
+
+def test_ctrl_c_says_how_to_continue(texts, tmp_path, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "fit", interrupted)
+    assert command_line.main(arguments(texts, tmp_path / "run", "--mesh", "data=1")) == processes.INTERRUPTED
+    assert f"interrupted; the same command continues from {tmp_path / 'run'}\n" in capsys.readouterr().err
+
+
+@pytest.mark.slow  # quick: the two above, and Ctrl-C in test_processes.py
 def test_interrupted_in_two_processes_and_continued_on_another_mesh(texts, alone, tmp_path):
     """Ctrl-C while 2 x 2 devices compile their first step, then the rest on another mesh: the losses of one."""
     devices = ("--mesh", "data=2,fsdp=2", "--fake-devices", "4", "--processes", "2")
@@ -110,13 +142,7 @@ def test_interrupted_in_two_processes_and_continued_on_another_mesh(texts, alone
     assert (command.returncode, "interrupted; the same command continues" in err) == (130, True), err
     saved = max(int(path.name) for path in (tmp_path / "run").iterdir())
     assert 1 <= saved < STEPS
-    devices = ("--mesh", "fsdp=2,model=2", "--fake-devices", "4", "--processes", "2")
-    status, _, err = finish(start(*arguments(texts, tmp_path / "run", *devices)))
-    assert status == 0, err
-    assert f"{saved}/{STEPS}" in err  # the bar begins where the first run ended
-    history, wanted = History.load(f"{tmp_path}/run.json"), alone[0]
-    np.testing.assert_allclose(history.loss, wanted.loss, rtol=ROUNDING)
-    np.testing.assert_array_equal(history.count, wanted.count)
+    continued(texts, tmp_path / "run", "fsdp=2,model=2", alone[0], begin=saved)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from afm_ref import checkpoints, targets
+from tests import compiling
 from tests.training import problems
 from tests.training.problems import run, squares
 
@@ -31,18 +32,26 @@ def bits(result):
     return [np.asarray(a).tobytes() for a in arrays] + [h.evaluations]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_once(tmp_path_factory):
+    """Every run here has the same step: compiled as shipped, but once, and kept for the processes that are killed."""
+    with compiling.once(tmp_path_factory.mktemp("compiled")):
+        yield
+
+
 @pytest.fixture(scope="module")
 def whole():
     """The run that nothing interrupts."""
     return run(None, STEPS)
 
 
-def test_killed_at_any_moment_continues_to_the_same_numbers(tmp_path, whole):
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_continues_to_the_same_numbers(tmp_path, whole, kills):
     """SIGKILL at random moments, most of them in a write, for every step writes; then a last call to the end."""
     rng = random.Random(0)
     command = [sys.executable, "-m", "tests.training.problems", str(tmp_path / "run"), str(STEPS)]
     written = 0  # the last step that is known to be written: its successor has been told
-    for _ in range(3):
+    for _ in range(kills):
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
             first = int(child.stdout.readline())
             for _ in range(3):
@@ -221,7 +230,7 @@ def test_process_0_of_several_holds_the_folder_for_all(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("keep", [1, 2])
+@pytest.mark.parametrize("keep", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_checkpoint_that_does_not_become_whole_costs_none_that_is(tmp_path, whole, monkeypatch, keep):
     """The disk is full when the checksums of step 8 are written, the last of it."""
     seal = checkpoints._seal
