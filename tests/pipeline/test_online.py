@@ -55,7 +55,9 @@ def test_the_judge_is_the_one_that_is_asked_for(bench):
     """The first iteration's samples are the same: to one judge they have utilities, to the other numbers near 0."""
     rewards = {}
     for judge in online.JUDGES:
-        done = online.learn(bench, 3, judge=judge, iterations=1, settings=online.SETTINGS, measure_every=1, progress=False)
+        done = online.learn(
+            bench, 3, judge=judge, iterations=1, settings=online.SETTINGS, measure_every=1, progress=False
+        )
         rewards[judge] = done.history.evaluation("reward")[1][0]
         curve = online.curve(done.history)
         assert curve["samples"] == [0, 4] and curve["kl"][0] == 0 and set(curve) == {"samples", *online.MEASURES}
