@@ -13,21 +13,23 @@ SHARES = {"english": 0.4, "code": 0.2, "everyday": 0.25, "tasks": 0.15}
 def modules():
     """Some twenty modules of middle size, those of the held-out side among them."""
     found = [(name, path) for name, path in corpora.modules() if 4000 < path.stat().st_size < 60_000]
-    return found[::12] + [m for m in found if corpora.is_held_out(corpora.Document("", "code", m[0]))][:4]
-
-
-@pytest.fixture
-def small(modules, monkeypatch):
-    monkeypatch.setattr(corpora, "modules", lambda stdlib=None: sorted(set(modules)))
-    monkeypatch.setattr(mixture, "HELD_OUT_GENERATED", 60)
+    return found[::12] + [m for m in found if corpora.is_held_out(corpora.Document("", "code", m[0]))][:3]
 
 
 @pytest.fixture(scope="module")
-def mixed(modules):
+def small(modules):
+    """The beginning of every topic beside them: the English part sets the size of the rest."""
+    topics = [document._replace(text=document.text[:1500]) for document in corpora.topics()]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpora, "modules", lambda stdlib=None: sorted(set(modules)))
+        patch.setattr(corpora, "topics", lambda: list(topics))
         patch.setattr(mixture, "HELD_OUT_GENERATED", 60)
-        return mixture.pretraining_documents(seed=1, weights=SHARES, progress=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def mixed(small):
+    return mixture.pretraining_documents(seed=1, weights=SHARES, progress=False)
 
 
 def test_shares_are_as_stated(mixed):

@@ -33,14 +33,14 @@ def documents(texts):
 
 
 @given(train=TEXTS, held_out=TEXTS, n=st.integers(2, 5))
-@settings(max_examples=80)
+@settings(max_examples=40)
 def test_shared_ngrams_equal_brute_force(train, held_out, n):
     train, held_out = documents(train), documents(held_out)
     assert overlap.shared_ngrams(train, held_out, n) == brute_force(train, held_out, n)
 
 
 @given(train=TEXTS, held_out=TEXTS, n=st.integers(4, 7))
-@settings(max_examples=80)
+@settings(max_examples=40)
 def test_nothing_is_shared_after_removal(train, held_out, n):
     train, held_out = documents(train), documents(held_out)
     kept = overlap.remove_shared(train, held_out, n)

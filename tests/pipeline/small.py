@@ -9,16 +9,17 @@ from afm_ref import assets
 from afm_ref.config import AFMConfig
 from afm_ref.data import corpora
 from afm_ref.interop import hugging_face, reward_files
-from afm_ref.pipeline import bench, teaching, text
+from afm_ref.pipeline import bench, online, teaching, text
 from afm_ref.pipeline.steps import PipelineSizes
 from afm_ref.post_training.reward_model import init_reward_model
 from afm_ref.transformer import init
 
 CFG = AFMConfig(d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=16, vocab_size=2048)
 SIZES = PipelineSizes(
-    held_out=2, samples=2, text_rows=2, mdloo_records=2, mdloo_iterations=6, conversations=16, sensitivity_rows=2,
+    held_out=2, samples=2, text_rows=2, mdloo_records=2, mdloo_iterations=5, conversations=16, sensitivity_rows=2,
     within=0.1, rank=2, recovery_steps=2, recovery_batch=2, feature_records=16, feature_steps=2, feature_batch=2,
 )  # fmt: skip
+ROWS = 8  # of every batch that is sampled or scored, so that all are the same programs
 
 
 def documents():
@@ -50,7 +51,10 @@ def model():
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(assets, "load_tiny", return_value=shipped))
         stack.enter_context(mock.patch.object(text, "documents", documents))
-        stack.enter_context(mock.patch.object(bench, "SAMPLE_ROWS", 8))
+        stack.enter_context(mock.patch.object(bench, "SAMPLE_ROWS", ROWS))
+        stack.enter_context(mock.patch.object(online, "SAMPLE_ROWS", ROWS))
+        settings = online.settings_of(K=2, prompts=2, batch_size=ROWS)
+        stack.enter_context(mock.patch.object(online, "SETTINGS", settings))
         stack.enter_context(mock.patch.multiple(bench.Bench, student=student, reward=reward))
         stack.enter_context(mock.patch.object(teaching, "teach", teach))
         yield

@@ -1,6 +1,7 @@
 """Online RL on the bench, and its command: what is measured, whose reward is followed, what is left on disk."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -52,21 +53,23 @@ def test_measures_by_hand(bench):
 
 def test_the_judge_is_the_one_that_is_asked_for(bench):
     """The first iteration's samples are the same: to one judge they have utilities, to the other numbers near 0."""
-    settings = online.settings_of(K=2, prompts=2, inner_steps=1, batch_size=4)
     rewards = {}
     for judge in online.JUDGES:
-        done = online.learn(bench, 3, judge=judge, iterations=2, settings=settings, measure_every=2, progress=False)
+        done = online.learn(
+            bench, 3, judge=judge, iterations=1, settings=online.SETTINGS, measure_every=1, progress=False
+        )
         rewards[judge] = done.history.evaluation("reward")[1][0]
         curve = online.curve(done.history)
-        assert curve["samples"] == [0, 8] and curve["kl"][0] == 0 and set(curve) == {"samples", *online.MEASURES}
+        assert curve["samples"] == [0, 4] and curve["kl"][0] == 0 and set(curve) == {"samples", *online.MEASURES}
     assert 0 <= rewards["utility"] <= 1 and abs(rewards["reward model"]) < 0.3
     assert rewards["utility"] != rewards["reward model"]
     with pytest.raises(ValueError, match="judge must be one of"):
         online.learn(bench, 3, judge="nobody")
 
 
-def test_the_command_resumes_and_draws(bench, tmp_path, capsys):
+def test_the_command_resumes_and_draws(bench, tmp_path, monkeypatch, capsys):
     """A run of two iterations; called again it is done at once, and says the same."""
+    monkeypatch.setattr("afm_ref.pipeline.bench.Bench", partial(Bench, bench.sizes))
     line = ["rlhf", "--judge", "utility", "--iterations", "2", "--K", "2", "--prompts", "2", "--inner-steps", "1"]
     line += ["--folder", str(tmp_path / "run"), "--bench", str(tmp_path / "bench"), "--seed", "3"]
     recorded = tmp_path / "recorded.json"

@@ -72,7 +72,10 @@ def test_a_feature_answers_with_its_own_adapter(whole):
 
 
 def test_killed_and_called_again_it_gives_the_same_results(whole, tmp_path, monkeypatch):
-    """Stopped within an iteration of MDLOO, where fit goes back to its last checkpoint; and before the recovery."""
+    """Stopped within an iteration of MDLOO, where fit goes back to its last checkpoint; and before the recovery.
+
+    Then up to the recovery: the last step, like each, sees nothing but the folders that are equal by then.
+    """
     folder = tmp_path / "run"
     folder.mkdir()
     for name in ("0_base", "1_sft", "2_reward", "3_committee", "bench"):
@@ -96,8 +99,11 @@ def test_killed_and_called_again_it_gives_the_same_results(whole, tmp_path, monk
         Run(folder, sizes=small.SIZES).complete(progress=False)
     assert run.step("5_palettized").exists() and not run.checkpoints.exists()
     monkeypatch.setattr(steps.recovery, "recover", recover)
+    monkeypatch.setattr("afm_ref.pipeline.run.STEPS", {name: steps.STEPS[name] for name in [*steps.STEPS][:-1]})
     Run(folder, sizes=small.SIZES).complete(progress=False)
-    assert (folder / RESULTS).read_bytes() == (whole.folder / RESULTS).read_bytes()
+    expected = read(whole.folder / RESULTS)
+    del expected["steps"]["7_features"]
+    assert read(folder / RESULTS) == expected and len(expected["steps"]) == 7
 
 
 def test_a_model_of_the_bench_is_made_once_at_a_time(tmp_path):

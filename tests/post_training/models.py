@@ -61,5 +61,6 @@ def slope(function, tree, seed=0, step=1e-6):
     plus, minus = (jax.tree.map(lambda w, d, s=s: w + s * step * d, tree, direction) for s in (1, -1))
     with jax.enable_x64(True):
         grads = jax.jit(jax.grad(function))(jax.tree.map(jax.numpy.asarray, tree))
-        dot = sum(float((g * d).sum()) for g, d in zip(jax.tree.leaves(grads), jax.tree.leaves(direction), strict=True))
+    leaves = zip(jax.tree.leaves(grads), jax.tree.leaves(direction), strict=True)
+    dot = sum(float((np.asarray(g) * d).sum()) for g, d in leaves)
     return float(function(plus) - function(minus)) / (2 * step), dot

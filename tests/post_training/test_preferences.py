@@ -44,11 +44,11 @@ def test_level_probabilities_close(d, noise, lapse):
 
 
 def test_verdicts_follow_their_distribution():
-    """1200 verdicts: each of the 8 counts within 5 standard deviations (once in 200000 runs, and the seed is fixed).
+    """600 verdicts: each of the 8 counts within 5 standard deviations (once in 200000 runs, and the seed is fixed).
 
     The levels are drawn here from noise and thresholds, in the package from the closed form.
     """
-    annotator, n = Annotator(noise=0.15, position_bias=0.04, length_bias=0.08), 1200
+    annotator, n = Annotator(noise=0.15, position_bias=0.04, length_bias=0.08), 600
     gap = utility(NEWS, SHORT) - utility(NEWS, WORDY)
     assert gap == pytest.approx(0.6 * 0.25 + 0.15 * 0.375)
     seen = gap + 0.04 + 0.08 * np.log(6 / 9) + 0.15 * np.random.default_rng(0).logistic(size=n)
@@ -96,8 +96,8 @@ def test_mean_label_minimises_the_mean_loss(d, lapse):
 
 
 def test_expected_verdicts_are_those_of_many_pairs():
-    """1000 pairs from the whole panel in random order; 5 standard errors, of which a label's is below 0.5 / sqrt(n)."""
-    found = collect([NEWS] * 1000, [[SHORT, WORDY]] * 1000, PANEL, seed=8)
+    """500 pairs from the whole panel in random order; 5 standard errors, of which a label's is below 0.5 / sqrt(n)."""
+    found = collect([NEWS] * 500, [[SHORT, WORDY]] * 500, PANEL, seed=8)
     first = np.array([p.chosen == SHORT for p in found])
     labels = np.where(first, *(lambda p: (p, 1 - p))(np.array([SOFT_LABELS[p.level] for p in found])))
     expected = expected_verdict(NEWS, SHORT, WORDY)

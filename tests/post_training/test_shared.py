@@ -35,11 +35,17 @@ def repeated(prompts, groups):
 
 @pytest.mark.parametrize("K", [1, 3])
 def test_numbers_are_those_of_padded_rows(K):
-    """Log-probabilities token by token, and gradients of them all with random weights, in float64."""
+    """Log-probabilities token by token, in float64."""
     both = share(*parts(K), H, R), repeated(*parts(K))
     shared, padded = (response_log_probs(PARAMS, rows, CFG2) for rows in both)
     assert shared.shape == (P * K, R) and not shared[~both[0].real].any()
     np.testing.assert_allclose(shared[both[0].real], padded[both[1].real], rtol=1e-10)
+
+
+@pytest.mark.parametrize("K", [pytest.param(1, marks=pytest.mark.slow), 3])
+def test_gradients_are_those_of_padded_rows(K):
+    """Of all log-probabilities, with random weights. The values above differ first where K does; slopes follow them."""
+    both = share(*parts(K), H, R), repeated(*parts(K))
     weights = np.random.default_rng(1).standard_normal(P * K)
     slope = jax.grad(lambda params, rows: weights @ sequence_log_probs(params, rows, CFG2))
     quickly = {"xla_backend_optimization_level": 0}  # to compile takes longer than to run

@@ -111,22 +111,22 @@ def test_norm_just_below_the_limit_is_not_skipped():
 @functools.cache
 def clipped_at(limit):
     optimizer = afm_optimizer(0.01, lambda t: 1.0, weight_decay=0.0, update_clip=limit, skip_norm=math.inf)
-    return optimizer.init, jax.jit(optimizer.update)
+    return jax.jit(optimizer.init), jax.jit(optimizer.update)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.05, 1.0]), st.sampled_from([0.02, 1.0, 90.0]))
 def test_no_block_moves_further_than_the_clip_allows(seed, limit, size):
     """Momentum is a mean of updates, each of RMS <= limit, so a block's step has RMS <= lr * limit."""
     rng = np.random.default_rng(seed)
     start, update = clipped_at(limit)
-    params = {k: jnp.zeros(s) for k, s in SHAPES.items()}
+    params = {k: np.zeros(s, np.float32) for k, s in SHAPES.items()}
     state = start(params)
     for _ in range(3):
-        grads = {k: jnp.asarray(size * rng.standard_t(1, s), jnp.float32) for k, s in SHAPES.items()}
+        grads = {k: np.asarray(size * rng.standard_t(1, s), np.float32) for k, s in SHAPES.items()}
         updates, state = update(grads, state, params)
-        for u in updates.values():
-            assert float(jnp.sqrt(jnp.mean(u * u))) <= 0.01 * limit * (1 + 1e-5)
+        for u in map(np.asarray, updates.values()):
+            assert np.sqrt(np.mean(u * u)) <= 0.01 * limit * (1 + 1e-5)
 
 
 def test_gradients_of_zero_stay_finite_and_do_nothing():
@@ -140,7 +140,11 @@ def test_gradients_of_zero_stay_finite_and_do_nothing():
 def test_stacked_layers_train_as_separate_ones():
     """In a Stacked container a block is one layer's slice: a layer with a large gradient leaves its sisters alone."""
     rng = np.random.default_rng(0)
-    layers = init(SMALL, seed=0).layers
+    kept = ("wq", "w_down", "ffn_norm")  # with factor and without: the other leaves are as these
+    layers = tuple(
+        layer._replace(**{name: None for name in layer._fields if name not in kept})
+        for layer in init(SMALL, seed=0).layers
+    )
     optimizer = afm_optimizer(0.1, warmup_cosine(0, 10), update_scale=mup_scales(SMALL, base_dim=4))
     grads = [
         tuple(

@@ -140,23 +140,28 @@ class StoppedError(RuntimeError):
     """What kills a run in these tests: nothing is saved on its way out."""
 
 
-@pytest.mark.parametrize(("at", "step"), [("core", 3), ("core", 5), ("continued", 1), ("lengthening", 2)])
-def test_stopped_anywhere_continues_to_the_same_numbers(tmp_path, whole, at, step):
-    """Stopped at the given step of a stage (its last: between two stages), then called again with the same folder."""
-    now, done = [], []
+def test_stopped_anywhere_continues_to_the_same_numbers(tmp_path, whole):
+    """One folder, stopped four times: within a stage, at its end, before the next one's first checkpoint, in the last.
 
-    def callback(history):
-        if now[-1] == at and len(history) == step:
-            raise StoppedError
+    Each call continues what the one before it left: so every stop is one that a stopped run goes on to.
+    """
+    now = []
+    for at, step in ("core", 3), ("core", 5), ("continued", 1), ("lengthening", 2):
 
-    with pytest.raises(StoppedError):
-        go(
-            SMALL,
-            checkpoint=tmp_path,
-            callback=callback,
-            callback_every=1,
-            announce=lambda stage: now.append(stage.name),
-        )
+        def callback(history, at=at, step=step):
+            if now[-1] == at and len(history) == step:
+                raise StoppedError
+
+        with pytest.raises(StoppedError):
+            go(
+                SMALL,
+                checkpoint=tmp_path,
+                callback=callback,
+                callback_every=1,
+                announce=lambda stage: now.append(stage.name),
+            )
+        assert now[-1] == at
+    done = []
     again = go(SMALL, checkpoint=tmp_path, announce=lambda stage: done.append(stage.name))
     assert bits(again) == bits(whole) and done == list(stages.NAMES)
 
@@ -168,12 +173,13 @@ def test_another_mixture_does_not_continue_a_run(tmp_path):
         go([dataclasses.replace(one[0], weights={"web": 1})], checkpoint=tmp_path)
 
 
-def test_a_carried_optimizer_keeps_its_moments_and_begins_the_schedule_anew():
-    """Its count goes on, 5 + 4; the first loss is before any update, and so the same; all later ones differ."""
-    first = go(SMALL[:1])
-    carried = go(SMALL[:2], optimizer="carried")
-    fresh = go(SMALL[:2])
-    assert [int(out.optimizer_state.count) for out in (first, carried, fresh)] == [5, 9, 4]
+def test_a_carried_optimizer_keeps_its_moments_and_begins_the_schedule_anew(whole):
+    """Its count goes on, 5 + 4, and is the last stage's 3 if each begins anew.
+
+    The first loss is before any update, and so the same; all later ones differ.
+    """
+    carried, fresh = go(SMALL[:2], optimizer="carried"), whole
+    assert [int(out.optimizer_state.count) for out in (carried, fresh)] == [9, 3]
     later = stages.Later(SMALL[1].schedule, 5)
     np.testing.assert_allclose([later(t) for t in range(6, 10)], [SMALL[1].schedule(t) for t in range(1, 5)])
     np.testing.assert_array_equal(carried.histories["continued"].loss[0], fresh.histories["continued"].loss[0])

@@ -12,10 +12,11 @@ import optax
 import pytest
 
 from afm_ref.data.tasks import Rendered
+from afm_ref.data.tokenizer import END
 from afm_ref.post_training.committee import Situation
 from afm_ref.post_training.members import Workshop
 from afm_ref.post_training.policy import response_log_probs, sequence_log_probs
-from afm_ref.post_training.responses import pad
+from afm_ref.post_training.responses import Response, pad
 from afm_ref.rlhf import advantages, baselines, iterate
 from afm_ref.rlhf.iterate import ALGORITHMS, OnPolicy, Outcome, Settings, run
 from afm_ref.transformer import init
@@ -151,24 +152,24 @@ def test_a_killed_run_continues_to_the_same_numbers(plain):
     assert resumed.history.evaluations == plain.outcome.history.evaluations
 
 
-@pytest.mark.parametrize("where", ["__call__", "finished"])
-def test_ctrl_c_goes_back_to_a_whole_iteration(plain, tmp_path, monkeypatch, where):
-    """Within the third iteration, or while the second is described: the responses that were under way are lost."""
-    act, calls = getattr(OnPolicy, where), []
-
-    def stopped(source, *arguments):
-        calls.append(arguments)
-        if len(calls) == {"__call__": 10, "finished": 3}[where]:  # finished is called at the start, too
-            raise KeyboardInterrupt
-        return act(source, *arguments)
-
+def test_ctrl_c_goes_back_to_a_whole_iteration(plain, tmp_path, monkeypatch):
+    """While the second is described, then within the third: the responses that were under way are lost."""
     keep = dict(checkpoint=tmp_path, checkpoint_every=SETTINGS.inner_steps)
-    with monkeypatch.context() as patch:
-        patch.setattr(OnPolicy, where, stopped)
-        with pytest.raises(KeyboardInterrupt):
-            rl(**keep)
-    left = max(int(path.name) for path in tmp_path.iterdir() if path.name.isdigit())
-    assert left == {"__call__": 8, "finished": 4}[where]
+    # finished is called at the start, too; the second call begins with the second iteration's four steps
+    for where, stop, left in ("finished", 3, 4), ("__call__", 6, 8):
+        act, calls = getattr(OnPolicy, where), []
+
+        def stopped(source, *arguments, act=act, calls=calls, stop=stop):
+            calls.append(arguments)
+            if len(calls) == stop:
+                raise KeyboardInterrupt
+            return act(source, *arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(OnPolicy, where, stopped)
+            with pytest.raises(KeyboardInterrupt):
+                rl(**keep)
+        assert max(int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()) == left
     resumed = rl(**keep)
     assert same(resumed.policy, plain.outcome.policy)
     assert resumed.history.evaluations == plain.outcome.history.evaluations
@@ -215,7 +216,11 @@ def test_options_reach_the_losses():
         assert sorted(taken) == sorted(algorithm.options) and all(hasattr(SETTINGS, name) for name in taken)
 
 
-def test_bad_requests_are_refused():
+def test_bad_requests_are_refused(monkeypatch):
+    """Whatever was said: neither responses nor their log-probabilities are computed."""
+    said = Response("7", (100, END))
+    monkeypatch.setattr(iterate, "sample", lambda policy, cfg, tok, prompts, K, *_, **__: [[said] * K for _ in prompts])
+    monkeypatch.setattr(OnPolicy, "_read", lambda self, function, params, rows: np.zeros(rows.real.shape, np.float32))
     for changes, message in (
         (dict(algorithm="ppo2"), "algorithm must be one of"),
         (dict(settings=dataclasses.replace(SETTINGS, K=1)), "at least 2"),

@@ -70,7 +70,10 @@ def test_options_reach_the_run(pages, tmp_path):
     assert found.shards == 0 and "benchmark text" in found.steps["decontamination"].dropped
 
 
-@pytest.mark.parametrize("language", ["german", "japanese", "arabic"])
+@pytest.mark.parametrize(
+    "language",
+    [pytest.param("german", marks=pytest.mark.slow), "japanese", pytest.param("arabic", marks=pytest.mark.slow)],
+)
 def test_other_languages_are_kept_if_asked_for_and_their_loss_is_told(language, tmp_path, capsys):
     """Another language in the same folder is refused, like all other settings."""
     languages.write(tmp_path / "pages", language)
