@@ -22,7 +22,7 @@ RULES = {
     "suppressed at first": dict(begin_suppress_tokens=(4, 1, 2)),
     "all": dict(repetition_penalty=1.2, min_new_tokens=3, suppress_tokens=(4,), begin_suppress_tokens=(9,)),
 }
-STOP = {3, 5, 6}
+STOP = {2, 5, 6}
 
 
 def loop(params, cfg, prompt, n, stop, repetition_penalty=1.0, min_new_tokens=0, min_length=0, suppress_tokens=(),
