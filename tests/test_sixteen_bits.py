@@ -51,17 +51,24 @@ def assert_rounded(y, want, dtype, roundings=1):
     np.testing.assert_allclose(exact(y), want, rtol=roundings * ULP[dtype] / 2 + 1e-5, atol=1e-5 * np.abs(want).max())
 
 
+def compiled(xp, function):
+    """Return the function as JAX runs it, in one program (an eager call compiles one an operation); NumPy as it is."""
+    return jax.jit(function) if xp is jnp else function
+
+
 @XPS
 @BOTH
 def test_norm_and_softmax(xp, dtype):
-    for D, size in ((4, 300), (3072, 1), (4096, 1000)):
-        x, gain = (size * normal(2, D)).astype(dtype), normal(D, seed=1).astype(dtype)
+    sizes = ((4, 300), (3072, 1), (4096, 1000))
+    pairs = [((size * normal(2, D)).astype(dtype), normal(D, seed=1).astype(dtype)) for D, size in sizes]
+    found = compiled(xp, lambda pairs: [ops.rms_norm(*pair, 1e-6) for pair in pairs])(pairs)
+    for got, (x, gain) in zip(found, pairs, strict=True):
         want = exact(x) / np.sqrt((exact(x) ** 2).mean(-1, keepdims=True) + 1e-6) * exact(gain)
-        assert_rounded(ops.rms_norm(xp.asarray(x), xp.asarray(gain), 1e-6), want, dtype)
-    for scores in (np.zeros((2, 1000)), normal(2, 3072), 1000 * normal(2, 600)):
-        z = scores.astype(dtype)
+        assert_rounded(got, want, dtype)
+    scores = [z.astype(dtype) for z in (np.zeros((2, 1000)), normal(2, 3072), 1000 * normal(2, 600))]
+    found = compiled(xp, lambda scores: [ops.softmax(z) for z in scores])(scores)
+    for got, z in zip(found, scores, strict=True):
         want = np.exp(exact(z) - exact(z).max(-1, keepdims=True))
-        got = ops.softmax(xp.asarray(z))
         assert got.dtype == dtype
         smallest = 2.0**-25 if dtype == F16 else 2.0**-126  # below, the dtype (and float32) has nothing
         want = want / want.sum(-1, keepdims=True)
@@ -71,23 +78,28 @@ def test_norm_and_softmax(xp, dtype):
 @XPS
 @BOTH
 def test_activations_keep_their_dtype(xp, dtype):
-    x = xp.asarray((3 * normal(2, 5, 4, 8)).astype(dtype))
+    x = (3 * normal(2, 5, 4, 8)).astype(dtype)
     want = exact(x) / (1 + np.exp(-exact(x)))
-    assert_rounded(ops.silu(x), want, dtype)
-    assert ops.rope(x, np.arange(5)[None], 1e4, "interleaved").dtype == dtype
-    adapter = LoRA(*(xp.asarray(normal(8, 8, seed=i).astype(dtype)) for i in range(3)), 0.3)
-    assert ops.linear(x, adapter).dtype == dtype
+    adapter = LoRA(*(normal(8, 8, seed=i).astype(dtype) for i in range(3)), 0.3)
+
+    def activations(x, adapter):
+        return ops.silu(x), ops.rope(x, np.arange(5)[None], 1e4, "interleaved"), ops.linear(x, adapter)
+
+    silu, *others = compiled(xp, activations)(x, adapter)
+    assert_rounded(silu, want, dtype)
+    assert [y.dtype for y in others] == [dtype] * 2
 
 
 @XPS
 @BOTH
 def test_products_are_summed_in_float32(xp, dtype):
+    linear = compiled(xp, ops.linear)
     x, w = normal(5, 4096).astype(dtype), normal(7, 4096, seed=1).astype(dtype)
-    assert_rounded(ops.linear(xp.asarray(x), xp.asarray(w)), exact(x) @ exact(w).T, dtype)
+    assert_rounded(linear(x, w), exact(x) @ exact(w).T, dtype)
     # half way the sum is 20 million: float16 ends at 65504
     up, down = (np.full((1, 2048), s * 100.0) for s in (1, -1))
     x, w = np.full((1, 4096), 100.0).astype(dtype), np.concatenate([up, down], axis=1).astype(dtype)
-    assert ops.linear(xp.asarray(x), xp.asarray(w)).item() == 0
+    assert linear(x, w).item() == 0
 
 
 @XPS
@@ -96,8 +108,9 @@ def test_attention_over_600_keys_of_size_1000(xp, dtype):
     T, S = 3, 640
     v = (1000 * normal(1, S, 1, 8)).astype(dtype)
     mask = np.ones((1, T, S), bool)
-    alike = xp.asarray(np.full((1, T, 2, 8), 1000, dtype)), xp.asarray(np.full((1, S, 1, 8), 1000, dtype))
-    got = ops.attention(*alike, xp.asarray(v), mask)  # equal scores of 2.8 million: the mean of the values
+    attention = compiled(xp, lambda q, k, v: ops.attention(q, k, v, mask))
+    alike = np.full((1, T, 2, 8), 1000, dtype), np.full((1, S, 1, 8), 1000, dtype)
+    got = attention(*alike, v)  # equal scores of 2.8 million: the mean of the values
     want = np.broadcast_to(exact(v).mean(1)[:, None], got.shape)
     # each weight is rounded once: the mean moves by half an ulp of the weights times the mean size of the values
     np.testing.assert_allclose(exact(got), want, atol=ULP[dtype] * np.abs(exact(v)).mean())
@@ -105,7 +118,7 @@ def test_attention_over_600_keys_of_size_1000(xp, dtype):
     scores = np.einsum("btnh,bskh->btns", exact(q), exact(k)) / math.sqrt(8)
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     weights /= weights.sum(-1, keepdims=True)
-    got = ops.attention(*map(xp.asarray, (q, k, v)), mask)
+    got = attention(q, k, v)
     assert got.dtype == dtype
     np.testing.assert_allclose(
         exact(got), np.einsum("btns,bskh->btnh", weights, exact(v)), atol=ULP[dtype] * np.abs(exact(v)).max()
@@ -115,14 +128,14 @@ def test_attention_over_600_keys_of_size_1000(xp, dtype):
 @XPS
 @BOTH
 def test_log_probabilities_entropies_and_divergences(xp, dtype):
-    zeros = xp.asarray(np.zeros((600, 2000), dtype))
-    found = losses.token_log_probs(zeros, xp.asarray(np.zeros(600, np.int32)))
+    zeros = np.zeros((600, 2000), dtype)
+    found = compiled(xp, losses.token_log_probs)(zeros, np.zeros(600, np.int32))
     assert found.dtype == np.float32
     np.testing.assert_allclose(exact(found), -math.log(2000), rtol=1e-6)
     z = (4 * normal(3, 2000)).astype(dtype)
     log_q = exact(z) - exact(z).max(-1, keepdims=True)
     log_q -= np.log(np.exp(log_q).sum(-1, keepdims=True))
-    got = divergence(zeros[:3], xp.asarray(z))
+    got = compiled(xp, divergence)(zeros[:3], z)
     assert got.dtype == np.float32
     np.testing.assert_allclose(exact(got), (-math.log(2000) - log_q).mean(-1), rtol=1e-5)
 
@@ -137,11 +150,12 @@ def model(dtype, cfg=CFG, seed=0):
 @XPS
 @BOTH
 def test_losses_of_600_positions(xp, dtype):
-    params = jax.tree.map(xp.asarray, model(dtype)._replace(embed=np.zeros((50, 16), dtype)))  # uniform
-    ids = xp.asarray(np.zeros((2, 600), np.int32))
-    batch = losses.Batch(ids, ids, xp.asarray(np.ones((2, 600), dtype)))
-    for loss in (losses.next_token, next_token_z):  # log Z is log 50, too
-        total, count = (jax.jit(loss, static_argnums=2) if xp is jnp else loss)(params, batch, CFG)
+    params = model(dtype)._replace(embed=np.zeros((50, 16), dtype))  # uniform
+    ids = np.zeros((2, 600), np.int32)
+    batch = losses.Batch(ids, ids, np.ones((2, 600), dtype))
+    both = losses.next_token, next_token_z  # log Z is log 50, too
+    found = compiled(xp, lambda params, batch: [loss(params, batch, CFG) for loss in both])(params, batch)
+    for loss, (total, count) in zip(both, found, strict=True):
         penalty = 1e-6 * math.log(50) ** 2 if loss is next_token_z else 0
         assert count == 1200 and total.dtype == count.dtype == np.float32
         assert math.isclose(total, 1200 * (math.log(50) + penalty), rel_tol=1e-5)
@@ -225,12 +239,12 @@ def test_optimizers_take_gradients_of_size_300(dtype):
     apple = optimizer.afm_optimizer(0.5, lambda t: 1.0, 0.0, skip_norm=math.inf)
     adam = updates.update_rule(updates.ADAM, 0.5, lambda t: 1.0)
     for rule, step, decay in ((apple, 0.05, 0.0), (adam, 1.0, 0.01)):
-        start = rule.init(params)
-        change, state = rule.update(grads, start, params)
+        start = jax.eval_shape(rule.init, params)
+        change, state = jax.jit(lambda g, w, rule=rule: rule.update(g, rule.init(w), w))(grads, params)
         assert {leaf.dtype for leaf in jax.tree.leaves((*start[1:], *state[1:]))} == {np.dtype(np.float32)}
         assert_rounded(change["w"], -0.5 * (step * sign + decay), dtype)
     scale = 300 / (300 * math.sqrt(3072 * 4))  # what clipping the norm to 1 leaves
-    _, state = apple.update(grads, apple.init(params), params)
+    _, state = jax.jit(lambda g, w: apple.update(g, apple.init(w), w))(grads, params)
     np.testing.assert_allclose(state.v["w"], 0.05 * scale**2, rtol=1e-5)
 
 
@@ -314,8 +328,9 @@ def test_bandits_of_2000_arms(dtype):
 def test_weights_in_few_bits_do_not_overflow(xp, dtype):
     """A palette near 1 and integers up to 127 stand for small weights: their products with x are large."""
     matrix, x = (1e-3 * normal(32, 3072)).astype(np.float32), (1000 * normal(2, 3072, seed=1)).astype(dtype)
-    for w in (palettize(matrix, 4), int8(matrix)):
-        got = ops.linear(xp.asarray(x), jax.tree.map(xp.asarray, w))
+    weights = [palettize(matrix, 4), int8(matrix)]
+    found = compiled(xp, lambda x, weights: [ops.linear(x, w) for w in weights])(x, weights)
+    for w, got in zip(weights, found, strict=True):
         assert_rounded(got, exact(x) @ w.dense(np.float64).T, dtype)
 
 

@@ -21,7 +21,12 @@ CONFIGS = {
     "llama": LLAMA,
     "one query a key": dataclasses.replace(SMALL, n_kv_heads=6),
     "one key head": dataclasses.replace(SMALL, n_kv_heads=1),
+    # of one layer, for what differs is within it
+    "qwen3, one query a key": dataclasses.replace(QWEN3, n_layers=1, n_kv_heads=6),
+    "llama, one key head": dataclasses.replace(LLAMA, n_layers=1, n_kv_heads=1),
 }
+PIECES = (5, 1, 5, 1)  # long after short, short after long, and two programs only
+HALVES = (6, 6)  # one program
 LENGTHS = (7, 1, 12)
 S = 16
 # A sum of n float64 terms is off by at most n eps of its size. Nothing here sums more than a few dozen terms, a few
@@ -38,14 +43,19 @@ def example(cfg):
     return params, np.where(real, tokens, 0), np.where(real, np.arange(T), FAR).astype(np.int32)
 
 
-def in_pieces(params, cfg, tokens, positions, pieces, cache):
+@functools.partial(jax.jit, static_argnames=("cfg", "attend"))
+def step(params, tokens, positions, cache, cfg, attend):
+    """Return (hidden states, cache); one function for all tests: equal shapes are compiled once."""
+    return hidden(params, tokens, cfg, positions, attend(), cache)
+
+
+def in_pieces(params, cfg, tokens, positions, pieces, cache, attend=Cached):
     """Return the logits of all positions, computed by feeding the columns in pieces of these widths."""
     out, start = [], 0
-    step = jax.jit(lambda tokens, positions, cache: hidden(params, tokens, cfg, positions, Cached(), cache))
     for width in pieces:
         cut = np.s_[:, start : start + width]
-        x, cache = step(tokens[cut], positions[cut], cache)
-        out.append(logits(params, x))
+        x, cache = step(params, tokens[cut], positions[cut], cache, cfg, attend)
+        out.append(logits(params, np.asarray(x)))
         start += width
     return np.concatenate(out, axis=1), cache
 
@@ -56,14 +66,27 @@ def assert_rows_equal_alone(got, params, cfg, tokens):
         np.testing.assert_allclose(got[row, :n], alone, rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("pieces", [(12,), (5, 1, 6), (1,) * 12], ids=str)
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name, pieces",
+    [
+        ("grouped", PIECES),
+        ("grouped", (1,) * 12),
+        ("qwen3, one query a key", HALVES),
+        ("llama, one key head", HALVES),
+        *(
+            pytest.param(name, pieces, marks=pytest.mark.slow)
+            for name in ("grouped", "qwen3", "llama", "one query a key", "one key head")
+            for pieces in ((12,), PIECES)
+            if (name, pieces) != ("grouped", PIECES)
+        ),
+    ],
+    ids=str,
+)
 def test_cached_decoding_equals_the_full_forward(name, pieces):
     cfg = CONFIGS[name]
     params, tokens, positions = example(cfg)
     with jax.enable_x64(True):
-        on_device = jax.tree.map(jnp.asarray, params)
-        got, _ = in_pieces(on_device, cfg, tokens, positions, pieces, init_cache(cfg, 3, S, np.float64))
+        got, _ = in_pieces(params, cfg, tokens, positions, pieces, init_cache(cfg, 3, S, np.float64))
     assert_rows_equal_alone(got, params, cfg, tokens)
 
 
@@ -73,11 +96,10 @@ def test_empty_slots_and_pads_are_invisible():
     rng = np.random.default_rng(0)
     other_pads = np.where(positions == FAR, 9, tokens)
     with jax.enable_x64(True):
-        on_device = jax.tree.map(jnp.asarray, params)
         cache = init_cache(SMALL, 3, S, np.float64)
         dirt = [jnp.asarray(100 * rng.normal(size=slots.shape)) for slots in cache[0][:2]]
         dirty = tuple(c._replace(k=dirt[0], v=dirt[1]) for c in cache)
-        got, after = in_pieces(on_device, SMALL, other_pads, positions, (6, 6), dirty)
+        got, after = in_pieces(params, SMALL, other_pads, positions, PIECES, dirty)
     assert_rows_equal_alone(got, params, SMALL, tokens)
     slots = np.where(np.arange(S) < np.array(LENGTHS)[:, None], np.arange(S), FAR)
     for layer in after:
@@ -90,15 +112,15 @@ def test_layers_that_reuse_keys_decode_too():
     first, second = params.layers
     params = params._replace(layers=(first, second._replace(wk=None, wv=None, k_norm=None)))
     with jax.enable_x64(True):
-        on_device = jax.tree.map(jnp.asarray, params)
-        got, _ = in_pieces(on_device, SMALL, tokens, positions, (5, 1, 6), init_cache(SMALL, 3, S, np.float64))
+        got, _ = in_pieces(params, SMALL, tokens, positions, HALVES, init_cache(SMALL, 3, S, np.float64))
     assert_rows_equal_alone(got, params, SMALL, tokens)
 
 
-@pytest.mark.parametrize("B", [1, 3])
+@pytest.mark.parametrize("B", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_the_compiled_loop_updates_the_cache_in_place(B):
     """No instruction of a step copies or transposes a whole cache: that costs more than reading it, in every layer."""
-    run = generation._Run(random_params(SMALL), SMALL, [[1, 2]] * B, 200, generation.Sampler(), 0, None)
+    cfg = dataclasses.replace(SMALL, n_layers=1)
+    run = generation._Run(random_params(cfg), cfg, [[1, 2]] * B, 200, generation.Sampler(), 0, None)
     prefill = functools.partial(generation._prefill, S=run.S, program=run.program)
     state, _ = jax.eval_shape(prefill, run.params, run.prompts, run.lengths, run.knobs)
     text = generation._decode.lower(run.params, state, run.knobs, 5, program=run.program).compile().as_text()

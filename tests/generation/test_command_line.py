@@ -1,9 +1,11 @@
 """python -m afm_ref, as a user runs it."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
@@ -12,6 +14,8 @@ from afm_ref import assets, generation
 from afm_ref.data import tasks
 from afm_ref.data.tokenizer import END
 from afm_ref.interop import hugging_face
+from tests.generation.test_generate import ONE
+from tests.interop.models import random_params
 from tests.interop.tokenizer_files import BEGIN, byte_level_json, foreign_folder, sentencepiece_json
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "qwen3"
@@ -47,11 +51,12 @@ class Letters:
         return "".join(chr(97 + i) for i in ids)
 
 
-def test_generate_prints_prompt_and_continuation(monkeypatch, capsys):
+def test_generate_prints_prompt_and_continuation(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(hugging_face, "load_tokenizer", lambda folder: Letters())
+    hugging_face.save(tmp_path, random_params(ONE), ONE)
     options = ["--max-new-tokens", "9", "--temperature", "1", "--top-k", "7", "--top-p", "0.9", "--seed", "3"]
-    assert command_line.main(["generate", "--model", str(GOLDEN), "--prompt", "abc", *options]) == 0
-    params, cfg = hugging_face.load(GOLDEN)
+    assert command_line.main(["generate", "--model", str(tmp_path), "--prompt", "abc", *options]) == 0
+    params, cfg = hugging_face.load(tmp_path)
     [new] = generation.generate(params, cfg, [[0, 1, 2]], 9, temperature=1.0, top_k=7, top_p=0.9, seed=3)
     assert capsys.readouterr().out == "abc" + Letters().decode(new) + "\n"
 
@@ -76,7 +81,7 @@ def printed(capsys, *arguments):
     return out
 
 
-@pytest.mark.parametrize("make, rows", [(byte_level_json, 300), (sentencepiece_json, 330)])
+@pytest.mark.parametrize("make, rows", [(byte_level_json, 330), (sentencepiece_json, 330)])  # one shape, one program
 def test_another_models_folder_begins_ends_and_reads_as_its_files_say(tmp_path, capsys, make, rows):
     """The template's BOS, the EOS list, rows beyond the tokenizer, the space before a continuation."""
     foreign_folder(tmp_path, make, rows)
@@ -94,7 +99,9 @@ def test_another_models_folder_begins_ends_and_reads_as_its_files_say(tmp_path, 
     assert printed(capsys, *options) == backend.decode([*ids, *free[:cut]]) + "\n" and cut < 40
 
 
-def test_the_folder_says_how_many_tokens_unless_the_option_does(tmp_path, capsys):
+def test_the_folder_says_how_many_tokens_unless_the_option_does(tmp_path, capsys, monkeypatch):
+    """So many are asked for, whatever the model (no model is run here)."""
+    monkeypatch.setattr(generation, "stream", lambda params, cfg, tokens, n, **_: iter([[259 + np.arange(n) % 8]]))
     prompt = ["--model", foreign_folder(tmp_path, max_new_tokens=5), "--prompt", "the cat"]
     five = printed(capsys, *prompt)
     assert five == printed(capsys, *prompt, "--max-new-tokens", 5) != printed(capsys, *prompt, "--max-new-tokens", 6)
@@ -115,21 +122,25 @@ def test_a_setting_that_is_not_supported_is_one_line(tmp_path, capsys):
 
 
 def test_chat_writes_the_folders_template_and_prints_the_answer(tmp_path, capsys):
-    foreign_folder(tmp_path)
+    foreign_folder(tmp_path, rows=330)
     (tmp_path / "chat_template.jinja").write_text("<s>{{ messages[0].content }}</s> on")
     params, cfg = hugging_face.load(tmp_path)
     ids = [1, 259, 260, 2, 267, 262]  # <s> _the _cat </s> _ _on: a space is put before each piece of text
     tokenizer = hugging_face.load_tokenizer(tmp_path)
     assert tokenizer.encode("<s>the cat</s> on", markers=True).tolist() == ids
     [new] = generation.generate(params, cfg, [ids], 30)
-    answer = tokenizer.decode([*ids, *new])[len(tokenizer.decode(ids)) :]
+    answer = tokenizer.decode([*ids, *(token for token in new if token < tokenizer.vocab_size)])[
+        len(tokenizer.decode(ids)) :
+    ]
     options = ["--model", tmp_path, "--prompt", "the cat", "--max-new-tokens", 30]
     assert printed(capsys, *options, "--chat") == answer + "\n"
     assert printed(capsys, *options) != "the cat" + answer + "\n"
 
 
-def test_chat_with_our_own_model_is_its_turn_markers(capsys):
+def test_chat_with_our_own_model_is_its_turn_markers(capsys, monkeypatch):
     params, cfg, tokenizer = assets.load_tiny()
+    params, cfg = params._replace(layers=params.layers[:1]), dataclasses.replace(cfg, n_layers=1)  # to compile one
+    monkeypatch.setattr(assets, "load_tiny", lambda: (params, cfg, tokenizer))
     [new] = generation.generate(params, cfg, [tasks.chat_tokens(tokenizer, "Make formal: hi Jo!").tokens], 12, stop=END)
     got = printed(capsys, "--chat", "--prompt", "Make formal: hi Jo!", "--max-new-tokens", 12)
     assert got == tokenizer.decode(new) + "\n"

@@ -4,13 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from afm_ref.sampling import Sampler, draw, filtered, row_keys
 
-# Quarters: distinct values stay distinct and ties stay ties in float32, and sums of probabilities keep a distance
-LOGITS = st.lists(st.integers(-20, 20).map(lambda n: n / 4), min_size=1, max_size=12)
+filters = jax.jit(filtered, static_argnums=2)
 
 
 def brute_force(values, temperature, top_k, top_p):
@@ -40,19 +37,31 @@ def mass_before(values, temperature, top_k):
     return np.cumsum(np.sort(probabilities[allowed])[::-1])
 
 
-@settings(max_examples=60)
-@given(LOGITS, st.sampled_from([0.5, 1.0, 2.0]), st.none() | st.integers(1, 14), st.none() | st.floats(0.01, 0.99))
-def test_filters_equal_brute_force(values, temperature, top_k, top_p):
-    if top_p is not None and np.abs(mass_before(values, temperature, top_k) - top_p).min() < 1e-5:
-        top_p = 1.0
-    allowed, probabilities = brute_force(values, temperature, top_k, top_p)
-    got = np.asarray(filtered(jnp.asarray([values], jnp.float32), temperature, top_k, top_p))[0]
-    assert np.flatnonzero(np.isfinite(got)).tolist() == allowed
-    np.testing.assert_allclose(jax.nn.softmax(got), probabilities, atol=1e-5)
+@pytest.mark.parametrize(
+    "V, top_k, nucleus",
+    [(1, 3, True), (12, None, False), (12, 1, False), (12, 4, False), (12, 14, True), (12, None, True), (7, 3, True)],
+)
+def test_filters_equal_brute_force(V, top_k, nucleus):
+    """40 rows of logits at a time, each with a temperature and a top_p of its own."""
+    rng = np.random.default_rng((V, top_k or 0, nucleus))
+    # Quarters: distinct values stay distinct and ties stay ties in float32, and sums of probabilities keep a distance
+    rows, temperatures = rng.integers(-20, 21, (40, V)) / 4, rng.choice([0.5, 1.0, 2.0], 40)
+    rows[:10] = rng.integers(-2, 3, (10, V)) / 4  # with more ties
+    top_p = rng.uniform(0.01, 0.99, 40)
+    for i, (row, temperature) in enumerate(zip(rows, temperatures)):
+        if np.abs(mass_before(row, temperature, top_k) - top_p[i]).min() < 1e-5:
+            top_p[i] = 1.0
+    column = np.float32(top_p[:, None]) if nucleus else None
+    got = np.asarray(filters(np.float32(rows), np.float32(temperatures[:, None]), top_k, column))
+    for row, temperature, p, scores in zip(rows, temperatures, top_p, got):
+        allowed, probabilities = brute_force(row, temperature, top_k, p if nucleus else None)
+        assert np.flatnonzero(np.isfinite(scores)).tolist() == allowed
+        e = np.exp(scores - scores.max())
+        np.testing.assert_allclose(e / e.sum(), probabilities, atol=1e-5)
 
 
 def test_a_tiny_top_p_keeps_the_most_likely_token():
-    got = filtered(jnp.asarray([[1.0, 3.0, 2.0]], jnp.float32), 1.0, None, 1e-12)
+    got = filters(np.float32([[1.0, 3.0, 2.0]]), 1.0, None, 1e-12)
     np.testing.assert_array_equal(np.isfinite(got), [[False, True, False]])
 
 
@@ -71,8 +80,8 @@ def chi_square_limit(degrees):
 @pytest.mark.parametrize("top_k, top_p", [(None, None), (4, None), (None, 0.7), (5, 0.8)])
 def test_draws_follow_the_softmax(top_k, top_p):
     B, values = 20_000, [0.0, 1.0, 2.0, -1.0, 0.5, 1.5, 2.5]
-    scores = filtered(jnp.asarray(values, jnp.float32)[None], 1.3, top_k, top_p)
-    tokens = np.asarray(draw(jnp.repeat(scores, B, 0), row_keys(5, B), jnp.zeros(B, jnp.int32)))
+    scores = filters(np.float32([values]), 1.3, top_k, top_p)
+    tokens = np.asarray(draw(np.repeat(np.asarray(scores), B, 0), row_keys(5, B), np.zeros(B, np.int32)))
     statistic, degrees = chi_square(
         np.bincount(tokens, minlength=len(values)), brute_force(values, 1.3, top_k, top_p)[1]
     )
@@ -82,9 +91,8 @@ def test_draws_follow_the_softmax(top_k, top_p):
 def test_draws_of_a_row_at_successive_positions_are_independent():
     """A chi-square over pairs of neighbours: the position must enter the random stream."""
     n, V = 20_000, 3
-    scores = jnp.zeros((n, V), jnp.float32)
     keys = jnp.repeat(row_keys(5, 1), n)
-    tokens = np.asarray(draw(scores, keys, jnp.arange(n, dtype=jnp.int32)))
+    tokens = np.asarray(draw(np.zeros((n, V), np.float32), keys, np.arange(n, dtype=np.int32)))
     pairs = np.bincount(V * tokens[:-1] + tokens[1:], minlength=V * V)
     statistic, degrees = chi_square(pairs, np.full(V * V, 1 / (V * V)))
     assert statistic < chi_square_limit(degrees)

@@ -280,6 +280,11 @@ def test_formats_are_chosen_by_what_they_can_say():
     assert config_json.model_type(dataclasses.replace(LLAMA, d_model=13)) == "afm_ref"  # transformers refuses it
 
 
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory):
+    return tmp_path_factory.mktemp("fuzz") / "config.json"
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**400), 10**400) | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -287,15 +292,26 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200)
-@given(
-    key=st.sampled_from(sorted(config_json.READ | set(config_json.NEUTRAL) | {"layer_types", "model_type"})), value=JSON
-)
-def test_any_value_anywhere_gives_a_config_or_a_value_error(tmp_path_factory, key, value):
-    path = tmp_path_factory.mktemp("fuzz") / "config.json"
+ANY_KEY = st.sampled_from(sorted(config_json.READ | set(config_json.NEUTRAL) | {"layer_types", "model_type"}))
+
+
+def gives_a_config_or_a_value_error(path, key, value):
     path.write_text(json.dumps(config_fields(QWEN3) | {key: value}))
     try:
         cfg, complaint = config_json.read(path), None
     except ValueError as error:
         cfg, complaint = None, str(error)
     assert isinstance(cfg, AFMConfig) or str(path) in complaint
+
+
+@settings(max_examples=50)
+@given(key=ANY_KEY, value=JSON)
+def test_any_value_anywhere_gives_a_config_or_a_value_error(fuzzed, key, value):
+    gives_a_config_or_a_value_error(fuzzed, key, value)
+
+
+@pytest.mark.slow  # the same, more often
+@settings(max_examples=300)
+@given(key=ANY_KEY, value=JSON)
+def test_many_values_anywhere_give_a_config_or_a_value_error(fuzzed, key, value):
+    gives_a_config_or_a_value_error(fuzzed, key, value)

@@ -1,5 +1,6 @@
 """From a Hugging Face folder to a palettized one on disk, as a library and as python -m afm_ref palettize."""
 
+import dataclasses
 import hashlib
 import json
 import tracemalloc
@@ -25,7 +26,13 @@ def contents(folder):
 
 
 @pytest.mark.parametrize(
-    "cfg, kind, average", [(QWEN3, "F32", 3.5), (QWEN3, "F16", 2.9), (LLAMA, "BF16", 3.5), (LLAMA, "F32", 4)]
+    "cfg, kind, average",
+    [
+        (QWEN3, "F32", 3.5),
+        (dataclasses.replace(QWEN3, n_layers=1), "F16", 2.9),
+        (dataclasses.replace(LLAMA, n_layers=1), "BF16", 3.5),
+        (dataclasses.replace(LLAMA, n_layers=1), "F32", 4),
+    ],
 )
 def test_streaming_gives_the_file_of_quantize(tmp_path, cfg, kind, average):
     """Of one file and of shards, in 32 and 16 bits: the same bytes as from the whole model in memory."""
@@ -45,7 +52,7 @@ def test_streaming_gives_the_file_of_quantize(tmp_path, cfg, kind, average):
 
 
 def test_one_matrix_is_in_memory_at_a_time(tmp_path):
-    cfg = AFMConfig(vocab_size=64, d_model=256, n_layers=6, n_heads=4, n_kv_heads=2, head_dim=64, d_ff=512)
+    cfg = AFMConfig(vocab_size=64, d_model=128, n_layers=8, n_heads=4, n_kv_heads=2, head_dim=32, d_ff=256)
     hugging_face.save(tmp_path / "source", transformer.init(cfg, 0), cfg)
     small = tmp_path / "small"
     write_folder(tmp_path / "tiny", LLAMA, named_tensors(random_params(LLAMA)))

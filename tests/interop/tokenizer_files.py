@@ -98,8 +98,8 @@ def sentencepiece_json() -> str:
 
 
 def foreign_folder(folder, make=sentencepiece_json, rows: int = 307, **generation):
-    """Write a random Qwen3 with so many rows, its tokenizer and generation_config.json; return the folder."""
-    cfg = dataclasses.replace(QWEN3, vocab_size=rows)
+    """Write a random Qwen3 of one layer, its tokenizer and generation_config.json; return the folder."""
+    cfg = dataclasses.replace(QWEN3, n_layers=1, vocab_size=rows)
     hugging_face.save(folder, random_params(cfg), cfg)
     (folder / "tokenizer.json").write_text(make(), encoding="utf-8")
     (folder / "generation_config.json").write_text(json.dumps(generation))

@@ -40,7 +40,8 @@ def test_apply_is_the_sum_of_two_matrices():
 def test_attaching_changes_no_output(container):
     base = container(base_params())
     adapted = lora.attach(base, rank=3)
-    np.testing.assert_array_equal(run(adapted, tokens(), CFG), run(base, tokens(), CFG))
+    ours, plain = (forward(p._replace(layers=ungroup(p.layers)), tokens(), CFG) for p in (adapted, base))
+    np.testing.assert_array_equal(ours, plain)
     found = collect(adapted)
     assert {name for name, _ in found} == set(lora.TARGETS)
     assert all((w.b == 0).all() and w.rank == 3 and w.scale == 16 / 3 for w in found.values())
@@ -84,11 +85,8 @@ def test_the_base_is_shared_and_comes_back():
 @pytest.mark.parametrize("container", [lambda p: p, stacked])
 def test_merging_changes_no_output(container):
     adapted = float64(random_adapter(container(base_params()), rank=3, alpha=5))
-    if container is not stacked:
-        ours, plain = (forward(p, tokens(), CFG) for p in (adapted, lora.merge(adapted)))
-    else:
-        with jax.enable_x64(True):
-            ours, plain = (run(p, tokens(), CFG) for p in (adapted, lora.merge(adapted)))
+    both = adapted, lora.merge(adapted)
+    ours, plain = (forward(p._replace(layers=ungroup(p.layers)), tokens(), CFG) for p in both)
     np.testing.assert_allclose(ours, plain, rtol=1e-10, atol=1e-12)
     without = forward(lora.detach(adapted)._replace(layers=ungroup(lora.detach(adapted).layers)), tokens(), CFG)
     assert np.abs(np.asarray(ours) - without).max() > 0.1
@@ -142,14 +140,18 @@ def test_sixteen_bit_adapters_are_applied_in_the_dtype_of_x():
     base = base_params()
     adapted = random_adapter(base, rank=4)
     rounded = map_matrices(
-        adapted, lambda n, w, i: dataclasses.replace(w, a=jnp.bfloat16(w.a), b=jnp.bfloat16(w.b))
+        adapted, lambda n, w, i: dataclasses.replace(w, a=w.a.astype("bfloat16"), b=w.b.astype("bfloat16"))
     )  # fmt: skip
     wide = map_matrices(
         rounded, lambda n, w, i: dataclasses.replace(w, a=w.a.astype(np.float32), b=w.b.astype(np.float32))
     )
-    got = run(rounded, tokens(), CFG)
+    got = forward(rounded, tokens(), CFG)
     assert got.dtype == np.float32
-    np.testing.assert_allclose(got, run(wide, tokens(), CFG), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(got, forward(wide, tokens(), CFG), rtol=1e-4, atol=1e-5)
+    w, x = rounded.layers[0].wq, np.random.default_rng(0).standard_normal((2, 12)).astype(np.float32)
+    got = jax.jit(lambda w, x: w.apply(x))(w, x)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, wide.layers[0].wq.apply(x), rtol=1e-4, atol=1e-5)
 
 
 def test_half_of_a_stack_of_equal_adapters_still_scans():
@@ -157,7 +159,7 @@ def test_half_of_a_stack_of_equal_adapters_still_scans():
     grouped = group(adapted.layers)
     assert len(grouped) == 1 and isinstance(grouped[0], Stacked)
     together = run(adapted._replace(layers=grouped), tokens(), CFG)
-    np.testing.assert_allclose(together, run(adapted, tokens(), CFG), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(together, forward(adapted, tokens(), CFG), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
 """The bank: what it serves equals each adapter alone, nothing is compiled twice, threads get no wrong answer."""
 
+import dataclasses
 import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import jax
 import numpy as np
@@ -13,12 +13,15 @@ import pytest
 from afm_ref import generation, lora
 from afm_ref.lora import AdapterBank, files
 from afm_ref.transformer import forward
-from tests.lora.models import CFG, base_params, random_adapter, run, stacked, tokens
+from tests.lora import models
+from tests.lora.models import base_params, random_adapter, run, stacked, tokens
 
+CFG = dataclasses.replace(models.CFG, n_layers=2)
+ONE = dataclasses.replace(models.CFG, n_layers=1)  # where programs are compiled for one test alone
 NAMES = ("long", "short", "tone")  # ranks 3, 2 and 1, of other scales and targets
 SETTINGS = {
     "long": dict(rank=3, alpha=5),
-    "short": dict(rank=2, alpha=2, targets=lora.ATTENTION, layers=[1, 2]),
+    "short": dict(rank=2, alpha=2, targets=lora.ATTENTION, layers=[1]),
     "tone": dict(rank=1, alpha=0.7),
 }
 
@@ -27,7 +30,7 @@ SETTINGS = {
 def folder(tmp_path):
     """A folder with three adapters, in float32 so that serving can be compared to the last digits."""
     for seed, name in enumerate(NAMES):
-        files.save(path(tmp_path, name), random_adapter(base_params(), seed, **SETTINGS[name]), dtype="float32")
+        files.save(path(tmp_path, name), random_adapter(base_params(CFG), seed, **SETTINGS[name]), dtype="float32")
     return tmp_path
 
 
@@ -35,20 +38,27 @@ def path(folder, name):
     return folder / f"{name}.safetensors"
 
 
-def bank_of(folder, budget_bytes=1e9, **settings):
+def bank_of(folder, budget_bytes=1e9, cfg=CFG, **settings):
     settings = dict(rank=3, slots=3, dtype="float32") | settings
-    return AdapterBank(base_params(), folder, budget_bytes, **settings)
+    return AdapterBank(base_params(cfg), folder, budget_bytes, **settings)
+
+
+@pytest.fixture
+def bank_of_one_layer(tmp_path):
+    for seed, name in enumerate(("long", "tone")):
+        files.save(path(tmp_path, name), random_adapter(base_params(ONE), seed, **SETTINGS[name]), dtype="float32")
+    return bank_of(tmp_path, cfg=ONE)
 
 
 def alone(folder, name):
-    """Return the params of an adapter without the bank."""
-    return base_params() if name is None else files.put(base_params(), files.load(path(folder, name)))
+    """Return the params of an adapter without the bank, in NumPy."""
+    return base_params(CFG) if name is None else files.put(base_params(CFG), files.load(path(folder, name)))
 
 
 def test_served_alone_equals_the_adapter_itself(folder):
     bank = bank_of(folder)
     for name in (*NAMES, None):
-        got, wanted = (run(p, tokens(), CFG) for p in (bank.params(name), alone(folder, name)))
+        got, wanted = run(bank.params(name), tokens(), CFG), forward(alone(folder, name), tokens(), CFG)
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
     assert np.abs(run(bank.params("tone"), tokens(), CFG) - run(bank.params(None), tokens(), CFG)).max() > 0.05
 
@@ -58,16 +68,16 @@ def test_a_mixed_batch_equals_each_request_alone(folder):
     rows = ["tone", None, "long", "short", "tone", "long"]
     got = run(bank.batch(rows), batch, CFG)
     for i, name in enumerate(rows):
-        wanted = run(alone(folder, name), batch[i : i + 1], CFG)
+        wanted = forward(alone(folder, name), batch[i : i + 1], CFG)
         np.testing.assert_allclose(got[i : i + 1], wanted, rtol=1e-4, atol=1e-5, err_msg=f"row {i}, {name}")
 
 
-def test_generation_takes_both(folder):
-    bank, batch = bank_of(folder), tokens(shape=(3, 5))
+def test_generation_takes_both(bank_of_one_layer):
+    bank, batch = bank_of_one_layer, tokens(shape=(3, 5))
     rows = ["tone", None, "long"]
-    together = generation.generate(bank.batch(rows), CFG, batch, 6)
+    together = generation.generate(bank.batch(rows), ONE, batch, 6)
     for name, row, got in zip(rows, batch, together):
-        (one,) = generation.generate(bank.params(name), CFG, row[None], 6)
+        (one,) = generation.generate(bank.params(name), ONE, row[None], 6)
         assert got.tolist() == one.tolist()
 
 
@@ -77,7 +87,7 @@ def test_swapping_compiles_nothing(folder):
     @jax.jit
     def step(params, batch):
         compiled.append(1)
-        return forward(params, batch, CFG)
+        return forward(params._replace(layers=params.layers[:1]), batch, ONE)  # all are its arguments
 
     batch = tokens(shape=(3, 7))
     for name in (*NAMES, None, "long"):
@@ -97,7 +107,7 @@ def test_swapping_copies_nothing_of_the_base(folder):
 
 
 def test_the_container_of_the_base_does_not_matter(folder):
-    bank = AdapterBank(stacked(lora.attach(base_params(), rank=1)), folder, 1e9, rank=3, dtype="float32")
+    bank = AdapterBank(stacked(lora.attach(base_params(CFG), rank=1)), folder, 1e9, rank=3, dtype="float32")
     assert bank.fingerprint == bank_of(folder).fingerprint
     got, wanted = (run(b.params("short"), tokens(), CFG) for b in (bank, bank_of(folder)))
     np.testing.assert_array_equal(got, wanted)
@@ -126,7 +136,7 @@ def test_files_are_read_when_asked_for_and_not_before(folder):
 
 
 def test_an_adapter_of_another_base_is_refused(folder):
-    other = base_params()._replace(final_norm=base_params().final_norm * 1.001)
+    other = base_params(CFG)._replace(final_norm=base_params(CFG).final_norm * 1.001)
     files.save(path(folder, "stranger"), random_adapter(other, rank=2))
     bank = bank_of(folder)
     with pytest.raises(ValueError, match=r"'stranger' was trained on the base \w+, this bank's is \w+"):
@@ -155,7 +165,7 @@ def test_what_does_not_fit_is_refused(folder):
 
 
 def nan(folder, name):
-    params = random_adapter(base_params(), rank=2)
+    params = random_adapter(base_params(CFG), rank=2)
     params.layers[0].wq.a[0, 0] = 1e30
     files.save(path(folder, name), params, dtype="float32")
     data = path(folder, name).read_bytes().replace(np.float32(1e30).tobytes(), np.float32(np.nan).tobytes())
@@ -184,7 +194,7 @@ def test_a_bad_file_is_refused_and_the_bank_keeps_serving(folder, damage, why):
 def test_a_file_that_is_written_over_while_it_is_read_is_refused(folder, monkeypatch):
     """We see the first part of the new file and the rest of the old one; both are whole by themselves."""
     old = path(folder, "tone").read_bytes()
-    files.save(path(folder, "tone"), random_adapter(base_params(), 7, **SETTINGS["tone"]), dtype="float32")
+    files.save(path(folder, "tone"), random_adapter(base_params(CFG), 7, **SETTINGS["tone"]), dtype="float32")
     new = path(folder, "tone").read_bytes()
     assert len(old) == len(new) and old != new
     bank = bank_of(folder)
@@ -281,11 +291,12 @@ def test_concurrent_swaps_give_no_wrong_answer(folder):
 def test_a_replaced_file_is_used_after_a_drop(folder):
     bank = bank_of(folder)
     old = run(bank.params("tone"), tokens(), CFG)
-    new = random_adapter(base_params(), 7, **SETTINGS["tone"])
+    new = random_adapter(base_params(CFG), 7, **SETTINGS["tone"])
     files.save(path(folder, "tone"), new, dtype="float32")
     np.testing.assert_array_equal(run(bank.params("tone"), tokens(), CFG), old)
     bank.drop("tone")
-    np.testing.assert_allclose(run(bank.params("tone"), tokens(), CFG), run(new, tokens(), CFG), rtol=1e-4, atol=1e-5)
+    wanted = forward(new, tokens(), CFG)
+    np.testing.assert_allclose(run(bank.params("tone"), tokens(), CFG), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_a_drop_while_a_file_is_read_keeps_its_old_content_out(folder, monkeypatch):
@@ -301,7 +312,7 @@ def test_a_drop_while_a_file_is_read_keeps_its_old_content_out(folder, monkeypat
     with ThreadPoolExecutor(1) as pool:
         before = pool.submit(bank.get, "tone")
         started.wait(10)
-        files.save(path(folder, "tone"), random_adapter(base_params(), 7, **SETTINGS["tone"]), dtype="float32")
+        files.save(path(folder, "tone"), random_adapter(base_params(CFG), 7, **SETTINGS["tone"]), dtype="float32")
         bank.drop("tone")
         gate.set()
         old = before.result(10)
@@ -316,10 +327,10 @@ def test_unfinished_files_are_no_adapters(folder):
     assert "0 cached" in repr(bank_of(folder))
 
 
-def test_a_mixed_step_is_differentiable_in_nothing_but_runs_under_grad(folder):
+def test_a_mixed_step_is_differentiable_in_nothing_but_runs_under_grad(bank_of_one_layer):
     """Serving weights are trees of JAX: they go through transformations like any other."""
-    bank, batch = bank_of(folder), tokens(shape=(2, 5))
-    value = jax.jit(partial(lambda x, p: (forward(p._replace(embed=x), batch, CFG) ** 2).sum()))
+    bank, batch = bank_of_one_layer, tokens(shape=(2, 5))
+    value = lambda x, p: (forward(p._replace(embed=x), batch, ONE) ** 2).sum()  # noqa: E731
     params = bank.batch(["tone", "long"])
     slope = jax.jit(jax.grad(value))(params.embed, params)
     assert np.isfinite(slope).all() and np.abs(slope).max() > 0

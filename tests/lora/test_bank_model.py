@@ -1,6 +1,7 @@
 """The bank against a model of a cache under a budget, in random orders of calls."""
 
 import contextlib
+import functools
 import tempfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from afm_ref.config import AFMConfig
 from afm_ref.lora import AdapterBank, files
+from afm_ref.lora.costs import adapter_parameters
 from tests.lora.models import base_params, random_adapter
 
 SMALL = AFMConfig(d_model=4, n_layers=1, n_heads=1, n_kv_heads=1, head_dim=2, d_ff=3, vocab_size=5)
@@ -51,6 +53,19 @@ class LruModel:
         return "loaded"
 
 
+@functools.cache
+def good_files():
+    """Return {name: bytes of an adapter's file}."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "adapter"
+        found = {}
+        for seed, name in enumerate(NAMES):
+            files.save(path, random_adapter(base_params(SMALL), seed, rank=1), dtype="float32")
+            found[name] = path.read_bytes()
+            path.unlink()
+        return found
+
+
 class BankMachine(RuleBasedStateMachine):
     """Calls get, pin, unpin, drop, and damages files, in any order; compares with the model after each."""
 
@@ -58,12 +73,11 @@ class BankMachine(RuleBasedStateMachine):
     def start(self, room):
         self.stack = contextlib.ExitStack()
         self.folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
-        base = base_params(SMALL)
-        for seed, name in enumerate(NAMES):
-            files.save(self.path(name), random_adapter(base, seed, rank=1), dtype="float32")
-        self.good = {name: self.path(name).read_bytes() for name in NAMES}
-        one = AdapterBank(base, self.folder, 1e9, rank=1, dtype="float32").get("a").n_bytes
-        self.bank = AdapterBank(base, self.folder, one * room + one // 2, rank=1, dtype="float32")
+        self.good = good_files()
+        for name, data in self.good.items():
+            self.path(name).write_bytes(data)
+        one = 4 * adapter_parameters(SMALL, 1)
+        self.bank = AdapterBank(base_params(SMALL), self.folder, one * room + one // 2, rank=1, dtype="float32")
         self.model, self.held = LruModel(room), []
 
     def path(self, name):
@@ -131,4 +145,4 @@ class BankMachine(RuleBasedStateMachine):
 class TestBank(BankMachine.TestCase):
     """The machine as a test."""
 
-    settings = settings(max_examples=25, stateful_step_count=30)
+    settings = settings(max_examples=15, stateful_step_count=30)

@@ -8,9 +8,10 @@ import pytest
 from afm_ref import __main__ as command_line
 from afm_ref import assets, lora, transformer
 from afm_ref.commands import adapt
+from afm_ref.commands.generate import _adapted
 from afm_ref.config import AFM_TINY, AFMConfig
 from afm_ref.data.tokenizer import Tokenizer
-from afm_ref.interop import hugging_face, peft
+from afm_ref.interop import hugging_face
 from afm_ref.lora.adapter import collect
 
 SMALL = AFMConfig.from_dict(AFM_TINY.to_dict() | dict(d_model=24, n_layers=1, n_heads=2, n_kv_heads=1, d_ff=32))
@@ -36,22 +37,27 @@ def run(*arguments):
     return command_line.main(list(map(str, arguments)))
 
 
-@pytest.mark.parametrize("format", [(), ("--peft",)], ids=["own", "peft"])
-def test_an_adapter_is_trained_saved_and_used(model, task, tmp_path, capsys, format):
+def test_an_adapter_is_trained_saved_and_used(model, task, tmp_path, capsys):
     file = tmp_path / "mine"
-    options = ["--model", model, "--task", task, "--rank", 2, "--steps", 6, "--learning-rate", 0.05, "--save", file]
-    assert run("adapt", *options, *format) == 0
+    options = ["--model", model, "--task", task, "--rank", 2, "--steps", 6, "--learning-rate", 0.05]
+    assert run("adapt", *options, "--save", file) == 0
     out, err = capsys.readouterr()
     assert "6/6" in err and "rank 2:" in err  # the progress bar, and what is trained
     before, after = (float(line.split()[2]) for line in out.splitlines()[:2])
     assert after < before - 0.1, out
     base, _ = hugging_face.load(model)
-    params = peft.load(file, base) if format else lora.files.put(base, lora.files.load(file))
+    params = lora.files.put(base, lora.files.load(file))
     assert len(collect(params)) == 7 and all(np.abs(w.b).max() > 0 for w in collect(params).values())
     assert run("generate", "--model", model, "--adapter", file, "--prompt", "Echo: set", "--max-new-tokens", 4) == 0
     assert capsys.readouterr().out.strip()
-    again = run("adapt", *options, *format)  # finished: it says the same once more, from its checkpoint
-    assert again == 0 and capsys.readouterr().out.splitlines()[:2] == out.splitlines()[:2]
+    # Finished: it says the same once more, from its checkpoint, and saves it in the other format.
+    folder, checkpoint = tmp_path / "peft", file.with_name("mine.checkpoints")
+    assert run("adapt", *options, "--save", folder, "--peft", "--checkpoint", checkpoint) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == out.splitlines()[:2]
+    again = collect(_adapted(base, folder))
+    for key, w in collect(params).items():
+        ours, theirs = w.scale * w.b.astype(np.float32) @ w.a, again[key].scale * again[key].b @ again[key].a
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-2 * np.abs(theirs).max())  # 16 bits each
 
 
 def test_an_adapter_of_another_base_is_one_line_and_status_2(model, tmp_path, capsys):

@@ -1,7 +1,8 @@
 """Keys and values in 8 bits: each vector's error, the cache against a whole forward, its bytes, generation with it."""
 
+import dataclasses
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -9,9 +10,11 @@ from afm_ref import generation
 from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, kv_cache_bytes_per_token
 from afm_ref.quantization import kv_cache
 from afm_ref.quantization.kv_cache import QuantizedCached, QuantizedKeys
-from afm_ref.transformer import forward, hidden, logits
-from tests.generation.test_cache import LENGTHS, S, example
+from afm_ref.transformer import forward
+from tests.generation.test_cache import HALVES, LENGTHS, S, example, in_pieces
 from tests.interop.models import SMALL
+
+ONE = dataclasses.replace(SMALL, n_layers=1)
 
 
 def test_each_vector_errs_by_half_a_step_at_most():
@@ -19,31 +22,23 @@ def test_each_vector_errs_by_half_a_step_at_most():
     x = np.random.default_rng(0).standard_normal((2, 5, 3, 16))
     x *= 10.0 ** np.linspace(-25, 25, 30).reshape(2, 5, 3, 1)
     x[1, 2, 1] = 0
-    for rounded in (kv_cache.rounded(x), kv_cache.rounded(jnp.asarray(x, jnp.float32))):
+    for rounded in (kv_cache.rounded(x), jax.jit(kv_cache.rounded)(np.float32(x))):
         assert (rounded.codes.dtype, rounded.scale.dtype) == (np.int8, np.float32)
-        back = np.asarray(kv_cache.restored(rounded, np.float32), np.float64)
+        back = np.asarray(kv_cache.restored(jax.tree.map(np.asarray, rounded), np.float32), np.float64)
         half = np.abs(x).max(axis=-1, keepdims=True) / 254
         assert (np.abs(back - x) <= half * (1 + 1e-4)).all()  # 127 roundings of float32 beside half a step
-        assert (np.abs(rounded.codes).max(axis=-1) == np.where(half[..., 0] > 0, 127, 0)).all()
+        assert (np.abs(np.asarray(rounded.codes)).max(axis=-1) == np.where(half[..., 0] > 0, 127, 0)).all()
 
 
-@pytest.mark.parametrize("pieces", [(12,), (5, 1, 6)], ids=str)
+@pytest.mark.parametrize("pieces", [pytest.param((12,), marks=pytest.mark.slow), HALVES], ids=str)
 def test_the_cache_equals_a_whole_forward_with_rounded_keys(pieces):
     """However the text is cut into calls, padded or not. Scales are float32, whose last bit NumPy and XLA may round
     apart: 1e-7 of keys of size 1, a few layers on. The rounding itself moves logits by far more.
     """
     params, tokens, positions = example(SMALL)
-    out, start = [], 0
     with jax.enable_x64(True):
         cache = QuantizedCached.empty(SMALL, len(tokens), S)
-        run = jax.jit(lambda t, p, c: hidden(params_on_device, t, SMALL, p, QuantizedCached(), c))
-        params_on_device = jax.tree.map(jnp.asarray, params)
-        for width in pieces:
-            cut = np.s_[:, start : start + width]
-            x, cache = run(tokens[cut], positions[cut], cache)
-            out.append(logits(params_on_device, x))
-            start += width
-    got = np.concatenate(out, axis=1)
+        got, _ = in_pieces(params, SMALL, tokens, positions, pieces, cache, QuantizedCached)
     for row, n in enumerate(LENGTHS):
         alone = tokens[row : row + 1, :n]
         rounded = forward(params, alone, SMALL, attend=QuantizedKeys())[0]
@@ -62,19 +57,19 @@ def test_bytes_are_those_of_the_arrays():
 
 def test_generation_runs_with_it():
     """Greedy tokens are those of the whole forward with rounded keys, where no runner-up is near."""
-    params, _, _ = example(SMALL)
+    params, _, _ = example(ONE)
     prompts, n = [[3, 1, 4, 1, 5], [9, 2]], 6
     params = jax.tree.map(np.float32, params)
-    got = generation.generate(params, SMALL, prompts, n, cache=QuantizedCached)
+    got = generation.generate(params, ONE, prompts, n, cache=QuantizedCached)
     for prompt, new in zip(prompts, got):
         tokens = list(prompt)
         for _ in range(n):
-            last = forward(params, np.array([tokens]), SMALL, attend=QuantizedKeys())[0, -1]
+            last = forward(params, np.array([tokens]), ONE, attend=QuantizedKeys())[0, -1]
             first, second = np.sort(last)[::-1][:2]
             assert first - second > 0.01  # a code that float32 rounds the other way moves a logit by less
             tokens.append(int(last.argmax()))
         assert new.tolist() == tokens[len(prompt) :]
-    run = generation._Run(params, SMALL, prompts, n, generation.Sampler(), 0, None, QuantizedCached)
+    run = generation._Run(params, ONE, prompts, n, generation.Sampler(), 0, None, QuantizedCached)
     state, _ = jax.eval_shape(
         lambda *a: generation._prefill(*a, S=run.S, program=run.program),
         run.params,

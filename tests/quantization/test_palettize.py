@@ -1,7 +1,6 @@
 """From matrices to palettes: the error against the optimum, any scale, odd numbers of rows, bad input, whole models."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -82,14 +81,20 @@ def test_int8_errs_by_half_a_step_at_most():
     np.testing.assert_array_equal(int8(np.zeros((2, 3))).dense(), np.zeros((2, 3)))
 
 
-@pytest.mark.parametrize("container", [lambda layers: layers, group, lambda layers: Remat(group(layers))])
-def test_a_quantized_model_runs_under_numpy_and_jax(container):
-    params, tokens = init(CFG, 0), np.array([[3, 1, 4, 1, 5]])
-    quantized = quantize(params, 4)
+@pytest.fixture(scope="module")
+def four_bits():
+    return quantize(init(CFG, 0), 4)
+
+
+@pytest.mark.parametrize(
+    "container",
+    [lambda layers: layers, pytest.param(group, marks=pytest.mark.slow), lambda layers: Remat(group(layers))],
+)
+def test_a_quantized_model_runs_under_numpy_and_jax(container, four_bits):
+    params, tokens, quantized = init(CFG, 0), np.array([[3, 1, 4, 1, 5]]), four_bits
     plain = forward(dequantize(quantized, np.float64), tokens, CFG)
     np.testing.assert_allclose(forward(quantized, tokens, CFG), plain, rtol=1e-5, atol=1e-5)
-    on_jax = jax.tree.map(jnp.asarray, quantized)
-    on_jax = on_jax._replace(layers=container(on_jax.layers))
+    on_jax = quantized._replace(layers=container(quantized.layers))
     np.testing.assert_allclose(jax.jit(forward, static_argnums=2)(on_jax, tokens, CFG), plain, rtol=1e-3, atol=1e-4)
     assert not np.allclose(plain, forward(params, tokens, CFG), atol=1e-2)
 
@@ -126,8 +131,8 @@ def test_bad_input_is_refused(matrix, settings, message):
         palettize(matrix, **{"bits": 4} | settings)
 
 
-def test_bits_must_name_every_matrix():
+def test_bits_must_name_every_matrix(four_bits):
     with pytest.raises(ValueError, match="every matrix once"):
         quantize(init(CFG, 0), {("wq", 0): 2})
     with pytest.raises(ValueError, match="cannot be quantized"):
-        quantize(quantize(init(CFG, 0)))
+        quantize(four_bits)

@@ -1,5 +1,7 @@
 """The forward function: what it must not see, what may be exchanged in it, and what it refuses."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,17 +46,40 @@ def float32_tolerance(cfg, logits):
     return 4 * np.finfo(np.float32).eps * np.sqrt(roundings) * max(1.0, np.abs(logits).max())
 
 
-@settings(max_examples=6)
-@given(configs, st.integers(1, 3), st.integers(1, 9), st.integers(0, 5))
-def test_numpy_64_numpy_32_and_jax_agree(cfg, B, T, seed):
+def agrees_with_float64(forward, cfg, B, T, seed):
     params, t = tf.init(cfg, seed), tokens(B, T, cfg, seed)
     exact = tf.forward(as64(params), t, cfg)
     assert exact.dtype == np.float64
     assert exact.shape == (B, T, cfg.vocab_size)
-    tolerance = float32_tolerance(cfg, exact)
-    for got in (tf.forward(params, t, cfg), jax.jit(tf.forward, static_argnums=2)(params, t, cfg)):
-        assert got.dtype == np.float32
-        np.testing.assert_allclose(np.asarray(got), exact, atol=tolerance, rtol=0)
+    got = forward(params, t, cfg)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(np.asarray(got), exact, atol=float32_tolerance(cfg, exact), rtol=0)
+
+
+@settings(max_examples=20)
+@given(configs, st.integers(1, 3), st.integers(1, 9), st.integers(0, 5))
+def test_numpy_64_and_numpy_32_agree(cfg, B, T, seed):
+    agrees_with_float64(tf.forward, cfg, B, T, seed)
+
+
+@pytest.mark.parametrize(
+    "cfg, B, T",
+    [
+        (AFMConfig(24, 1, 6, 3, 4, 48, 23, qk_norm="after_rope", rope_layout="interleaved", tie_embeddings=True), 3, 9),
+        (AFMConfig(8, 2, 2, 2, 2, 16, 23, qk_norm="before_rope", rope_layout="half_split", tie_embeddings=False), 1, 1),
+        (AFMConfig(3, 1, 4, 1, 10, 6, 23, qk_norm=None, rope_layout="half_split", tie_embeddings=True), 2, 5),
+    ],
+    ids=["after_rope", "before_rope", "no norm"],
+)
+def test_numpy_64_and_jax_agree(cfg, B, T):
+    agrees_with_float64(jax.jit(tf.forward, static_argnums=2), cfg, B, T, seed=0)
+
+
+@pytest.mark.slow
+@settings(max_examples=12)
+@given(configs, st.integers(1, 3), st.integers(1, 9), st.integers(0, 5))
+def test_numpy_64_and_jax_agree_on_any_config(cfg, B, T, seed):
+    agrees_with_float64(jax.jit(tf.forward, static_argnums=2), cfg, B, T, seed)
 
 
 def test_jax_in_float64_agrees_to_float64():
@@ -107,15 +132,27 @@ def test_init_is_a_function_of_its_seed():
     assert not np.array_equal(same.layers[0].wq, same.layers[1].wq)
 
 
-@pytest.mark.parametrize("wrap", [tf.group, lambda layers: tf.Remat(tf.group(layers)), tf.Remat])
-def test_containers_change_neither_values_nor_gradients(wrap):
-    params, t = jax.tree.map(jnp.asarray, tf.init(CFG, 0)), tokens(1, 5)
+TWO = dataclasses.replace(CFG, n_layers=2)
+
+
+@pytest.fixture(scope="module")
+def uncontained():
+    """(a loss of the layers, two layers, its value, its gradients)"""
+    params, t = tf.init(TWO, 0), tokens(1, 5)
 
     def loss(layers):
-        return (tf.forward(params._replace(layers=layers), t, CFG) ** 2).mean()
+        return (tf.forward(params._replace(layers=layers), t, TWO) ** 2).mean()
 
-    want, want_grad = jax.jit(jax.value_and_grad(loss))(params.layers)
-    got, got_grad = jax.jit(jax.value_and_grad(lambda layers: loss(wrap(layers))))(params.layers)
+    with jax.numpy_dtype_promotion("strict"):
+        return loss, params.layers, *jax.jit(jax.value_and_grad(loss))(params.layers)
+
+
+@pytest.mark.parametrize(
+    "wrap", [pytest.param(tf.group, marks=pytest.mark.slow), lambda layers: tf.Remat(tf.group(layers)), tf.Remat]
+)
+def test_containers_change_neither_values_nor_gradients(wrap, uncontained):
+    loss, layers, want, want_grad = uncontained
+    got, got_grad = jax.jit(jax.value_and_grad(lambda layers: loss(wrap(layers))))(layers)
     np.testing.assert_allclose(got, want, rtol=1e-5)
     for a, b in zip(jax.tree.leaves(got_grad), jax.tree.leaves(want_grad)):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
