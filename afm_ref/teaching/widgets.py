@@ -101,33 +101,35 @@ def _screen_width(data: bytes) -> int:
 class LiveCurve:
     """A progress bar and a loss curve that grow while a model trains: give it to training.fit as its callback.
 
-    Redrawn at most once a second, so that drawing takes a small part of the time. `finish` replaces both with the
-    whole curve, which is what the notebook keeps.
+    Redrawn at most once a second, and no sooner than nine times as long as the last drawing took after its end, so
+    that a slow machine, too, trains for nine tenths of the time. `finish` replaces both with the whole curve, which is
+    what the notebook keeps.
     """
 
     def __init__(self, steps: int, alt: str, levels: dict[str, float] | None = None, interval_s: float = 1.0):
         import time
 
         self.steps, self.alt, self.levels, self.interval_s = steps, alt, levels or {}, interval_s
-        self.clock, self.losses, self.last = time.monotonic, (), float("-inf")
+        self.clock, self.losses, self.due = time.monotonic, (), float("-inf")
         self.start = self.clock()
         self.handle = self.bar = self.label = self.picture = None
 
     def __call__(self, history) -> None:
-        """Take the history so far (its `loss` is an array), and redraw if the last time is long enough ago."""
+        """Take the history so far (its `loss` is an array), and redraw if that is due."""
         self.losses = [float(loss) for loss in history.loss]
-        if self.clock() - self.last < self.interval_s:
+        if (now := self.clock()) < self.due:
             return
-        self.last = self.clock()
         data = figures.png(self._figure())
         if self.handle is None:
             self._open(data)
         if self.bar is not None:
             self.bar.value = len(self.losses)
             self.label.value = (
-                f"step {len(self.losses)} of {self.steps}, loss {self.losses[-1]:.2f}, {self.last - self.start:.0f} s"
+                f"step {len(self.losses)} of {self.steps}, loss {self.losses[-1]:.2f}, {now - self.start:.0f} s"
             )
             self.picture.value = data
+        done = self.clock()
+        self.due = max(now + self.interval_s, done + 9 * (done - now))
 
     def finish(self, name: str) -> None:
         """Show the whole curve in place of bar and picture, saved under this figure name."""
@@ -161,7 +163,7 @@ class LiveCurve:
         for (label, level), color in zip(self.levels.items(), (figures.GREY, figures.RED, figures.GREEN), strict=False):
             ax.axhline(level, color=color, ls="--", lw=1.4, label=label)
         ax.set(xlim=(0, self.steps), xlabel="training step", ylabel="loss, nats per token")
-        ax.legend(loc="upper right", bbox_to_anchor=(1.0, 0.84))  # between the levels
+        ax.legend(loc="lower left")  # below the falling curve
         return fig
 
 

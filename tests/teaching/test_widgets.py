@@ -75,5 +75,24 @@ def test_the_live_curve_draws_rarely_and_ends_whole(shown, monkeypatch):
     assert [len(line.get_xdata()) for line in drawn[-1].axes[0].lines] == [50, 50, 2]
 
 
+def test_drawing_takes_a_tenth_of_the_time_where_it_is_slow(monkeypatch):
+    """A drawing of 2 seconds, asked for every 0.1 seconds of training: 20 seconds have one, not one each."""
+    now, drawn = [0.0], []
+
+    def slow(fig, real=figures.png):
+        now[0] += 2.0
+        drawn.append(now[0])
+        return real(fig)
+
+    monkeypatch.setattr("IPython.display.DisplayHandle.display", lambda self, x: None)
+    monkeypatch.setattr(figures, "png", slow)
+    curve = widgets.LiveCurve(steps=600, alt="The loss falls over 600 steps.")
+    curve.clock, curve.start = lambda: now[0], 0.0
+    for step in range(1, 601):
+        now[0] += 0.1
+        curve(SimpleNamespace(loss=np.ones(step)))
+    assert np.diff(drawn) == pytest.approx(20.0, abs=0.2) and 3 <= len(drawn) <= 4
+
+
 def test_the_running_mean_is_corrected_for_its_start():
     assert widgets._smooth([2.0, 2.0, 2.0]) == pytest.approx([2.0, 2.0, 2.0])
