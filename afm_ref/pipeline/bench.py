@@ -61,14 +61,19 @@ class Sizes:
     refresh_rate: float = 0.0002
 
 
+def warmup(steps: int) -> int:
+    """Return how many of the steps warm up: a tenth, at least one, and none where there is but one."""
+    return min(max(1, steps // 10), steps - 1)
+
+
 def afm(rate, steps):
     """Return Apple's pre-training optimizer, for supervised steps."""
-    return afm_optimizer(rate, warmup_cosine(max(1, steps // 10), steps), weight_decay=1e-5)
+    return afm_optimizer(rate, warmup_cosine(warmup(steps), steps), weight_decay=1e-5)
 
 
 def adam(rate, steps):
     """Return AdamW with a tenth of warm-up and a cosine to 0, for rewards, preferences and online RL."""
-    schedule = optax.warmup_cosine_decay_schedule(0, rate, max(1, steps // 10), steps)
+    schedule = optax.warmup_cosine_decay_schedule(0, rate, warmup(steps), steps)
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.95, weight_decay=0.01))
 
 

@@ -10,11 +10,19 @@ from afm_ref.__main__ import main
 from afm_ref.interop import hugging_face
 from afm_ref.losses import token_log_probs
 from afm_ref.pipeline import online
-from afm_ref.pipeline.bench import Bench, Sizes
+from afm_ref.pipeline.bench import Bench, Sizes, adam, afm, warmup
 from afm_ref.post_training import utility
 from afm_ref.post_training.responses import conversation
 from afm_ref.transformer import forward
 from tests.pipeline import small
+
+
+def test_a_run_of_one_step_moves():
+    assert [warmup(steps) for steps in (1, 2, 19, 20, 100)] == [0, 1, 1, 2, 10]
+    for recipe in (adam, afm):
+        optimizer, weights = recipe(0.1, 1), {"w": np.ones((2, 2), np.float32)}
+        change, _ = optimizer.update(weights, optimizer.init(weights), weights)
+        assert np.all(change["w"] < 0)
 
 
 @pytest.fixture(scope="module")
