@@ -18,6 +18,7 @@ import warnings
 from pathlib import Path
 
 TIMED_OUT = -1
+NOT_RUN = 3  # pytest's own word for an internal error: whatever stops this process is no failing test
 
 
 class Forked:
@@ -83,10 +84,10 @@ def _wait(child, timeout_s):
 
 
 def _run(tree, arguments, env, output, timeout_s):
-    import pytest
-
-    status = 1
+    status = NOT_RUN
     try:
+        import pytest
+
         os.setsid()  # one group to kill, with all that the tests start
         os.chdir(tree)
         os.environ.update(env, PYTHONPATH=tree)

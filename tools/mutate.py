@@ -30,18 +30,8 @@ COPIED = (
     "pyproject.toml",
     "README.md",
 )
-PRELOADED = [
-    "pytest",
-    "hypothesis",
-    "anyio.pytest_plugin",
-    "numpy",
-    "jax",
-    "jax.numpy",
-    "optax",
-    "jaxtyping",
-    "beartype",
-]
-PRELOADED += ["safetensors.numpy", "tokenizers", "matplotlib.figure"]
+PRELOADED = "pytest hypothesis anyio.pytest_plugin numpy jax jax.numpy optax jaxtyping beartype safetensors.numpy"
+PRELOADED += " tokenizers matplotlib.figure"
 REWRITTEN = "ignore::pytest.PytestAssertRewriteWarning"  # plugins were imported before the fork
 # A mutant that cannot even run says nothing about the test's assertion.
 NO_VERDICT = ("ImportError", "ModuleNotFoundError", "SyntaxError", "IndentationError", "NameError")
@@ -87,17 +77,12 @@ class Place(NamedTuple):
 
     def pytest(self, tests: list[str], tier: str, timeout_s: float = 300) -> tuple[int, str]:
         """Return (exit status, output) of pytest on these tests; tier: which of them, as pytest's -m."""
-        arguments = ["-q", "-x", "-rfE", "--tb=no", "-p", "no:cacheprovider", "-W", REWRITTEN]
-        arguments += [
-            "-p",
-            "no:nbval",
-            "-o",
-            "addopts=--import-mode=importlib",
-            "-m",
-            tier,
-        ]  # nbval takes 3 s to import
+        # Without nbval, which takes 3 s to import.
+        options = (
+            f"-q -x -rfE --tb=no -p no:cacheprovider -p no:nbval -W {REWRITTEN} -o addopts=--import-mode=importlib"
+        )
         env = {"COLUMNS": "300", "AFM_REF_HYPOTHESIS": "no_shrink"}  # the smallest failing example is for people
-        status, output = self.forked.pytest(self.tree, [*arguments, *tests], timeout_s, env)
+        status, output = self.forked.pytest(self.tree, [*options.split(), "-m", tier, *tests], timeout_s, env)
         return status, f"no end after {timeout_s:.0f} s" if status == TIMED_OUT else output
 
 
@@ -106,7 +91,7 @@ def places(root: Path, jobs: int):
     """Yield `jobs` places."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         trees = [copy_tree(root, Path(folder) / str(job)) for job in range(jobs)]
-        yield [Place(tree, stack.enter_context(Forked(PRELOADED))) for tree in trees]
+        yield [Place(tree, stack.enter_context(Forked(PRELOADED.split()))) for tree in trees]
 
 
 def judge(status: int, output: str) -> tuple[bool, str]:

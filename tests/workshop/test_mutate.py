@@ -1,5 +1,7 @@
 """The harness of tests/mutations.py: only a test that fails on the fault counts as a catch."""
 
+import shutil
+
 import pytest
 
 from tests.mutations import MUTATIONS
@@ -21,7 +23,7 @@ def test_weak():
 def tree(tmp_path, monkeypatch):
     """A small package with a strong and a weak test, and pytest settings of its own (no plugins: quick to start)."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setattr(mutate, "PRELOADED", ["pytest"])
+    monkeypatch.setattr(mutate, "PRELOADED", "pytest")
     root = tmp_path / "root"
     for name, text in {
         "afm_ref/code.py": CODE,
@@ -60,6 +62,14 @@ def test_anything_else_is_a_failure(tree, fault, reason):
         verdict = mutate.apply(place, fault)
         assert not verdict.caught and reason in verdict.reason
         assert (place.tree / "afm_ref/code.py").read_text() == CODE
+
+
+def test_a_run_that_does_not_come_to_its_tests_is_no_catch(tree):
+    with mutate.places(tree, 1) as (place,):
+        shutil.rmtree(place.tree)
+        assert not mutate.judge(*place.pytest(["tests/test_code.py"], "not slow"))[0]
+        copied = mutate.copy_tree(tree, place.tree)
+        assert place.pytest(["tests/test_code.py"], "not slow")[0] == 0 and copied == place.tree  # it goes on
 
 
 def test_the_tests_must_pass_without_a_fault(tree, capsys):
