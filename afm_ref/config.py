@@ -7,7 +7,7 @@ from typing import Literal
 QKNorm = Literal["after_rope", "before_rope"]
 RopeLayout = Literal["interleaved", "half_split"]
 
-# The matrices of a layer, by their fields in transformer.Layer.
+# The matrices of a layer, by their fields in weights.Layer.
 ATTENTION, FFN = ("wq", "wk", "wv", "wo"), ("w_gate", "w_up", "w_down")
 MATRICES = ATTENTION + FFN
 

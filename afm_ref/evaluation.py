@@ -8,7 +8,7 @@ import numpy as np
 
 from .config import AFMConfig
 from .losses import next_token
-from .transformer import Params
+from .weights import Params
 
 
 def total_loss(params: Params, loss: Callable, batches: Iterable, progress: bool = True) -> tuple[float, float]:

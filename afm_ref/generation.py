@@ -21,9 +21,11 @@ import numpy as np
 from . import ops
 from .cache import FAR, Cached, LayerCache, init_cache
 from .config import AFMConfig
+from .layers import ungroup
 from .losses import token_log_probs
 from .sampling import LogitRules, RuleArrays, Sampler, draw, filtered, row_keys, ruled
-from .transformer import Params, check_tokens, hidden, logits, ungroup
+from .transformer import check_tokens, hidden, logits
+from .weights import Params
 
 CHUNK = 64  # the most tokens of a row that one call of the compiled loop returns
 LEAST_LENGTH = 16  # prompts and caches are padded to powers of two from here on

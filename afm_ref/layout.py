@@ -38,18 +38,18 @@ class Layout(NamedTuple):
             array = np.asarray(leaf)
             return jax.make_array_from_callback(array.shape, everywhere, lambda index: array[index])
 
-        optimizer = _map_mirrors(self.place, repeat, state.optimizer, state.trainable)
+        optimizer = map_mirrors(self.place, repeat, state.optimizer, state.trainable)
         return state._replace(trainable=trainable, optimizer=optimizer)
 
     def unplace_state(self, state):
         """Return the plain state as NumPy arrays, the same in every process. All processes must call it."""
         return state._replace(
             trainable=self.unplace(state.trainable),
-            optimizer=_map_mirrors(self.unplace, np.asarray, state.optimizer, state.trainable),
+            optimizer=map_mirrors(self.unplace, np.asarray, state.optimizer, state.trainable),
         )
 
 
-def _map_mirrors(of_mirror, of_leaf, tree, weights):
+def map_mirrors(of_mirror, of_leaf, tree, weights):
     """Map an optimizer's state: of_mirror over the subtrees that are built like the weights, of_leaf over the rest."""
     structure = jax.tree.structure(weights)
 

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 from ._typing import Array, Float, Int
 from .config import AFMConfig
 from .ops import stop_gradient, wide
-from .transformer import Causal, Params, forward
+from .transformer import Causal, forward
+from .weights import Params
 
 
 class Batch(NamedTuple):

@@ -8,84 +8,16 @@ attend. All state is in NamedTuples, which JAX takes as trees without being impo
 """
 
 import sys
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import ops
 from ._typing import Array, Bool, Float, Int
 from .config import AFMConfig
+from .layers import Stream, run_layers
+from .weights import Layer, Params, init
 
-
-class Layer(NamedTuple):
-    """One block's weights. Matrices are [out, in]; any of them may be a weight with `.apply` instead."""
-
-    attention_norm: Any  # [D]
-    wq: Any  # [N*H, D]
-    wk: Any  # [K*H, D], or None: attend with the keys and values of the last layer that has them
-    wv: Any  # [K*H, D], or None
-    wo: Any  # [D, N*H]
-    q_norm: Any  # [H], or None without qk-norm
-    k_norm: Any  # [H], or None
-    ffn_norm: Any  # [D]
-    w_gate: Any  # [F, D]
-    w_up: Any  # [F, D]
-    w_down: Any  # [D, F]
-
-
-class Params(NamedTuple):
-    """All weights of a model."""
-
-    embed: Any  # [V, D]
-    layers: Any  # a tuple of Layer, or a container: anything with .run(step, stream, cache)
-    final_norm: Any  # [D]
-    unembed: Any = None  # [V, D] when the output head is not tied to the embedding
-
-
-class Stream(NamedTuple):
-    """What flows from block to block: the residual stream, and the newest keys and values."""
-
-    x: Any  # [B, T, D]
-    kv: Any = None
-
-
-def init(cfg: AFMConfig, seed: int) -> Params:
-    """Return fresh float32 NumPy weights: matrices normal with std 1/sqrt(fan_in), gains one.
-
-    The tied embedding is read as the output matrix, whose fan-in is D: logits start near unit size.
-
-    Source: AXLearn common.model_config (fan-in scaled normal) [inferred].
-    Test: tests/transformer/test_transformer.py::test_init_scales_by_fan_in
-    """
-    rng = np.random.default_rng(seed)
-
-    def matrix(out_dim, in_dim):
-        return rng.standard_normal((out_dim, in_dim), dtype=np.float32) * np.float32(in_dim**-0.5)
-
-    def gain(dim):
-        return np.ones(dim, np.float32)
-
-    D, H, F = cfg.d_model, cfg.head_dim, cfg.d_ff
-    q_dim, kv_dim = cfg.n_heads * H, cfg.n_kv_heads * H
-
-    def layer():
-        return Layer(
-            attention_norm=gain(D),
-            wq=matrix(q_dim, D),
-            wk=matrix(kv_dim, D),
-            wv=matrix(kv_dim, D),
-            wo=matrix(D, q_dim),
-            q_norm=gain(H) if cfg.qk_norm else None,
-            k_norm=gain(H) if cfg.qk_norm else None,
-            ffn_norm=gain(D),
-            w_gate=matrix(F, D),
-            w_up=matrix(F, D),
-            w_down=matrix(D, F),
-        )
-
-    embed = matrix(cfg.vocab_size, D)
-    layers = tuple(layer() for _ in range(cfg.n_layers))
-    return Params(embed, layers, gain(D), None if cfg.tie_embeddings else matrix(cfg.vocab_size, D))
+__all__ = ["Causal", "block", "check_tokens", "forward", "hidden", "init", "logits", "qkv"]
 
 
 class Causal:
@@ -165,87 +97,6 @@ def block(stream: Stream, layer: Layer, cfg: AFMConfig, positions, attend, cache
     x = x + ops.linear(out.reshape(*out.shape[:2], -1), layer.wo)
     x = x + ops.swiglu(ops.rms_norm(x, layer.ffn_norm, cfg.norm_eps), layer.w_gate, layer.w_up, layer.w_down)
     return Stream(x, kv), cache
-
-
-def run_layers(layers, step, stream: Stream, cache=None):
-    """Return (stream, cache) after all layers: a container runs itself, a tuple is looped.
-
-    step(stream, layer, cache) -> (stream, cache) is a block with everything but the layer filled in.
-    """
-    if hasattr(layers, "run"):
-        return layers.run(step, stream, cache)
-    if isinstance(layers, Layer):
-        return step(stream, layers, cache)
-    caches = []
-    for i, layer in enumerate(layers):
-        stream, new = run_layers(layer, step, stream, None if cache is None else cache[i])
-        caches.append(new)
-    return stream, None if cache is None else tuple(caches)
-
-
-class Stacked(NamedTuple):
-    """Layers of equal structure with their leaves stacked, [L, ...]: one `lax.scan`, compiled once for all."""
-
-    layer: Layer
-
-    def run(self, step, stream, cache=None):
-        """Return (stream, cache); the cache has the leading axis L as well."""
-        import jax
-
-        def body(x, item):
-            layer, layer_cache = item
-            new, layer_cache = step(Stream(x, stream.kv), layer, layer_cache)
-            return new.x, layer_cache
-
-        x, cache = jax.lax.scan(body, stream.x, (self.layer, cache))
-        # A scan hands on no keys: a layer that reuses them must follow one that is not stacked.
-        return Stream(x, stream.kv if self.layer.wk is None else None), cache
-
-
-class Remat(NamedTuple):
-    """Layers whose activations are computed again in the backward pass instead of kept (over Stacked, on CPU)."""
-
-    layers: Any
-
-    def run(self, step, stream, cache=None):
-        """Return (stream, cache), the same numbers as without it."""
-        import jax
-
-        return run_layers(self.layers, jax.checkpoint(step), stream, cache)
-
-
-def group(layers: tuple) -> tuple:
-    """Return the layers with every run of two or more of equal structure, shapes and dtypes stacked."""
-    import itertools
-
-    import jax
-
-    def kind(layer):
-        leaves, tree = jax.tree.flatten(layer)
-        return tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-
-    def stack(*leaves):
-        return leaves[0].__array_namespace__().stack(leaves)
-
-    runs = [list(run) for _, run in itertools.groupby(layers, key=kind)]
-    return tuple(Stacked(jax.tree.map(stack, *run)) if len(run) > 1 else run[0] for run in runs)
-
-
-def ungroup(layers) -> tuple:
-    """Return the single layers inside any container, in order: it undoes `group`."""
-    if isinstance(layers, Layer):
-        return (layers,)
-    if isinstance(layers, Stacked):
-        import jax
-
-        L = jax.tree.leaves(layers.layer)[0].shape[0]
-        return tuple(jax.tree.map(lambda leaf, i=i: leaf[i], layers.layer) for i in range(L))
-    inner = getattr(layers, "layers", layers)
-    if not isinstance(inner, tuple | list):
-        raise ValueError(
-            f"cannot take the layers out of a {type(layers).__name__}: use the model before it was wrapped"
-        )
-    return tuple(one for item in inner for one in ungroup(item))
 
 
 def hidden(

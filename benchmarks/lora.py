@@ -11,6 +11,8 @@ import json
 import tempfile
 from pathlib import Path
 
+from afm_ref import layers
+
 from . import _common
 from ._qwen3 import DIMS, qwen3
 
@@ -99,7 +101,7 @@ def make_bank(cfg, folder):
             w.b[...] = 0.02 * rng.standard_normal(w.b.shape)
             return w
 
-        lora.files.save(folder / f"a{seed}.safetensors", lora.adapter.map_matrices(adapted, drawn), base=base)
+        lora.files.save(folder / f"a{seed}.safetensors", layers.map_matrices(adapted, drawn), base=base)
     return lora.AdapterBank(params, folder, budget_bytes=1e9, rank=RANK, slots=ADAPTERS)
 
 

@@ -13,6 +13,8 @@ import subprocess
 import sys
 import time
 
+from afm_ref import layers
+
 from . import _common
 
 DEVICES = (1, 2, 4, 8, 16, 32, 64)
@@ -73,8 +75,8 @@ def annotated(cfg, mesh, optimizer):
     shape = MeshShape.parse(mesh)
     devices = make_mesh(shape)
     plain = transformer.init(cfg, 0)
-    layers = transformer.group(plain.layers)
-    plain = plain._replace(layers=transformer.Remat(layers) if shape.fsdp > 1 else layers)  # as a Plan does
+    grouped = layers.group(plain.layers)
+    plain = plain._replace(layers=layers.Remat(grouped) if shape.fsdp > 1 else grouped)  # as a Plan does
     params = annotation.shard(plain, devices)
     step = annotation.make_step(partial(losses.next_token, cfg=cfg), optimizer, params, devices)
     batch = annotation.shard_batch(batch_of(cfg.vocab_size), devices)

@@ -7,7 +7,7 @@ from functools import lru_cache, partial
 import jax
 import numpy as np
 
-from afm_ref import evaluation, lora, losses
+from afm_ref import evaluation, layers, lora, losses
 from afm_ref.config import kv_cache_bytes_per_token
 from afm_ref.data import mixture, packing, tasks
 from afm_ref.pipeline.made import plain
@@ -247,7 +247,7 @@ def alternative(bench, scheme, moments):
         weights.append(w.size)
         return dense
 
-    params = lora.adapter.map_matrices(bench.params._replace(embed=int8(bench.params.embed).dense()), anew)
+    params = layers.map_matrices(bench.params._replace(embed=int8(bench.params.embed).dense()), anew)
     return bench.bits_per_byte(params) | {"counted_bits": round(float(np.average(bits, weights=weights)), 4)}
 
 

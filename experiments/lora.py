@@ -23,7 +23,7 @@ import numpy as np
 
 from afm_ref import assets, evaluation, generation, lora, losses
 from afm_ref.data import packing, tasks, tokenizer
-from afm_ref.lora.adapter import collect
+from afm_ref.layers import matrices
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from afm_ref.training import fit
 
@@ -110,7 +110,7 @@ class Bench:
 def spectrum(bench, tuned):
     """Return how the change of every matrix is spread over its singular values, beside W0 and noise of equal norm."""
     rng = np.random.default_rng(0)
-    base, changed = (collect(p, lambda w: True) for p in (bench.params, tuned))
+    base, changed = (matrices(p) for p in (bench.params, tuned))
     table = {}
     for (name, layer), w in base.items():
         change = np.asarray(changed[name, layer], np.float64) - w

@@ -25,7 +25,7 @@ import jax
 import numpy as np
 import optax
 
-from afm_ref import losses, transformer
+from afm_ref import layers, losses, transformer
 from afm_ref.assets import load_tiny
 from afm_ref.data import mixture, packing
 from afm_ref.evaluation import total_loss
@@ -133,7 +133,7 @@ def run(a, seed, d_model, terms, rate, scaled=False, corrupted=False):
         learning_rate=rate
     )
     start = transformer.init(cfg, seed)
-    params = start._replace(layers=transformer.group(start.layers))
+    params = start._replace(layers=layers.group(start.layers))
     corrupted_step = 2 * a.steps // 3 if corrupted else None
     batches = batches_of(training_rows(a.documents), seed, corrupted_step)
     try:
@@ -156,7 +156,7 @@ def start_run(a, d_model):
     """Return the held-out loss of the first seed's weights before any step."""
     cfg = mup.width_config(d_model, 2, VOCAB, 32)
     start, held_out = transformer.init(cfg, 0), held_out_batches(a.held_out_rows)
-    params = start._replace(layers=transformer.group(start.layers))
+    params = start._replace(layers=layers.group(start.layers))
     return {"loss": round(float(np.divide(*total_loss(params, losses_of(cfg)[1], held_out, progress=False))), 5)}
 
 

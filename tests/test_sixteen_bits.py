@@ -14,6 +14,7 @@ import pytest
 
 from afm_ref import losses, ops, sampling, training, transformer
 from afm_ref.config import AFMConfig
+from afm_ref.layers import Stacked, Stream
 from afm_ref.lora.adapter import LoRA
 from afm_ref.parallelism import cluster, manual, pipeline
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
@@ -29,7 +30,7 @@ from afm_ref.quantization.palettize import int8
 from afm_ref.quantization.recovery import divergence
 from afm_ref.quantization.sensitivity import input_moments
 from afm_ref.rlhf import advantages, bandit, baselines, mdloo
-from afm_ref.transformer import Layer, Stacked, Stream
+from afm_ref.weights import Layer
 
 F16, BF16 = np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)
 ULP = {F16: 2.0**-10, BF16: 2.0**-7}  # the distance of neighbours above 1; rounding errs by half of it

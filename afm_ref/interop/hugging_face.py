@@ -11,8 +11,9 @@ import numpy as np
 
 from afm_ref.config import AFMConfig, matrix_shapes
 from afm_ref.data import tokenizer as own_tokenizer
+from afm_ref.layers import ungroup
 from afm_ref.text_files import read_text
-from afm_ref.transformer import Layer, Params, ungroup
+from afm_ref.weights import Layer, Params
 
 from . import config_json, folder_config, tensor_files, tokenizer_config
 from .foreign_tokenizer import ForeignTokenizer

@@ -20,8 +20,9 @@ from typing import NamedTuple
 import numpy as np
 
 from afm_ref.config import AFMConfig
+from afm_ref.layers import ungroup
 from afm_ref.quantization import Int8, Palettized, packing
-from afm_ref.transformer import Layer, Params, ungroup
+from afm_ref.weights import Layer, Params
 
 from . import config_json, folder_config, hugging_face, tensor_files
 

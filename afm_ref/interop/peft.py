@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from afm_ref.lora.adapter import TARGETS, LoRA, collect, map_matrices
+from afm_ref.layers import map_matrices, ungroup
+from afm_ref.lora.adapter import TARGETS, LoRA, adapters
 from afm_ref.text_files import read_json
-from afm_ref.transformer import Params, ungroup
+from afm_ref.weights import Params
 
 from . import tensor_files
 from .hugging_face import LAYER_NAMES, layer_tensor
@@ -91,7 +92,7 @@ def save(folder: str | os.PathLike, params: Params, dtype=None, base_model: str 
     Test: tests/oracles/test_peft.py::test_peft_reads_what_we_save
     """
     layers = ungroup(params.layers)
-    loras = collect(params._replace(layers=layers))
+    loras = adapters(params._replace(layers=layers))
     said = {} if source is None else read_json(Path(source) / CONFIG)
     kinds = {(w.rank, w.scale) for w in loras.values()}
     if len(kinds) != 1:

@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 
 from afm_ref.config import AFMConfig
+from afm_ref.layers import Remat, Stacked
 from afm_ref.lora.adapter import LoRA
-from afm_ref.transformer import Layer, Params, Remat, Stacked
+from afm_ref.weights import Layer, Params
 
 
 def rope_permutation(head_dim: int, layout: str) -> np.ndarray:

@@ -6,14 +6,15 @@ Works on NumPy and JAX arrays, and on layers in a tuple, `Stacked` or `Remat`. I
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from .. import ops
 from ..config import MATRICES
-from ..transformer import Layer, Params, Remat, Stacked
+from ..layers import map_matrices, matrices
+from ..weights import Params
 
 TARGETS = MATRICES
 
@@ -139,7 +140,7 @@ def _all_or_none(numbers, chosen):
     if inside not in (0, len(numbers)):
         raise ValueError(
             f"layers {numbers[0]} to {numbers[-1]} are stacked and cannot be adapted one by one: use "
-            "transformer.ungroup first"
+            "layers.ungroup first"
         )
     return inside > 0
 
@@ -172,10 +173,10 @@ def unmerge(params: Params, adapted: Params) -> Params:
     Source: Hu et al. 2021 section 4.1 (switching tasks) [standard].
     Test: tests/lora/test_adapter.py::test_unmerge_undoes_merge
     """
-    adapters = collect(adapted)
+    there = adapters(adapted)
 
     def parted(name, w, numbers):
-        adapter = adapters.get((name, numbers[0]))
+        adapter = there.get((name, numbers[0]))
         if adapter is None:
             return w
         return dataclasses.replace(adapter, base=added(plain(w, name, numbers, False), -delta(adapter)))
@@ -217,48 +218,9 @@ def added(w, change):
     return (w.astype(wide) + change.astype(wide)).astype(w.dtype)
 
 
-def collect(params: Params, keep: Callable[[Any], bool] = lambda w: isinstance(w, LoRA)) -> dict:
-    """Return {(matrix, number of the layer, or of the first of a stack): weight} of those that `keep` accepts."""
-    found = {}
-
-    def look(name, w, numbers):
-        if keep(w):
-            found[name, numbers[0]] = w
-        return w
-
-    map_matrices(params, look)
-    return found
-
-
-def map_matrices(params: Params, change: Callable) -> Params:
-    """Return the params with change(name, weight, numbers of its layers) in place of every matrix of every layer.
-
-    In a `Stacked` the weight has an axis of layers in front, and numbers is a range; else it is a tuple of one.
-    """
-
-    def matrices(layer, numbers):
-        there = {name: getattr(layer, name) for name in TARGETS if getattr(layer, name) is not None}
-        return layer._replace(**{name: change(name, w, numbers) for name, w in there.items()})
-
-    def each(layers, first):
-        """Return (changed layers, number of the next layer)."""
-        if isinstance(layers, Layer):
-            return matrices(layers, (first,)), first + 1
-        if isinstance(layers, Stacked):
-            end = first + len(layers.layer.attention_norm)
-            return Stacked(matrices(layers.layer, range(first, end))), end
-        if isinstance(layers, Remat):
-            inner, end = each(layers.layers, first)
-            return Remat(inner), end
-        if not isinstance(layers, tuple | list):
-            raise ValueError(f"cannot adapt layers in a {type(layers).__name__}: adapt the model before it is wrapped")
-        out = []
-        for item in layers:
-            item, first = each(item, first)
-            out.append(item)
-        return tuple(out), first
-
-    return params._replace(layers=each(params.layers, 0)[0])
+def adapters(params: Params) -> dict:
+    """Return {(matrix, number of the layer, or of the first of a stack): adapter}."""
+    return matrices(params, lambda w: isinstance(w, LoRA))
 
 
 def in_dtype(m, dtype):
@@ -275,5 +237,5 @@ def plain(w, name, numbers, force):
             "beside it, or merge(force=True) into a plain matrix, which is no longer compressed"
         )
     if isinstance(numbers, range):
-        raise ValueError(f"{name} is stacked: use transformer.ungroup before forcing a merge")
+        raise ValueError(f"{name} is stacked: use layers.ungroup before forcing a merge")
     return ops.linear(np.eye(w.shape[-1], dtype=np.float32), w).T

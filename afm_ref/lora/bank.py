@@ -19,9 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..transformer import Params, ungroup
+from ..layers import map_matrices, ungroup
+from ..weights import Params
 from . import files
-from .adapter import TARGETS, checked_targets, detach, map_matrices
+from .adapter import TARGETS, checked_targets, detach
 from .serving import Mixed, Served
 
 SUFFIX = ".safetensors"

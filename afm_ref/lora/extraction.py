@@ -5,8 +5,9 @@ from collections.abc import Iterable
 import jax
 import numpy as np
 
-from ..transformer import Layer, Params, ungroup
-from .adapter import TARGETS, LoRA, checked_targets, collect, map_matrices, plain
+from ..layers import map_matrices, matrices, ungroup
+from ..weights import Layer, Params
+from .adapter import TARGETS, LoRA, checked_targets, plain
 
 
 def extract(
@@ -32,7 +33,7 @@ def extract(
         raise ValueError(f"rank must be at least 1, or None for full rank, got {rank!r}")
     if rest == "refuse":
         _check_rest(base, tuned, targets)
-    theirs = collect(tuned, lambda w: True)
+    theirs = matrices(tuned)
 
     def beside(name, w, numbers):
         other = theirs[name, numbers[0]]
@@ -80,5 +81,5 @@ def _check_equal(name, mine, theirs):
 
 def _with_rest(base, tuned):
     """Return base's matrices among everything else of tuned."""
-    mine = collect(base, lambda w: True)
+    mine = matrices(base)
     return map_matrices(tuned, lambda name, w, numbers: mine[name, numbers[0]])

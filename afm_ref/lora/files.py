@@ -17,8 +17,9 @@ import ml_dtypes
 import numpy as np
 
 from .. import atomic
-from ..transformer import Params, ungroup
-from .adapter import TARGETS, LoRA, collect, detach, map_matrices
+from ..layers import map_matrices, ungrouped
+from ..weights import Params
+from .adapter import TARGETS, LoRA, adapters, detach
 
 FORMAT = "afm_ref.lora.1"
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
@@ -53,8 +54,7 @@ def fingerprint(params: Params) -> str:
     Source: our own [ours].
     Test: tests/lora/test_files.py::test_fingerprint_tells_bases_apart
     """
-    base = detach(params)
-    base = base._replace(layers=ungroup(base.layers))
+    base = ungrouped(detach(params))
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(base):
         array = np.asarray(leaf)
@@ -69,7 +69,7 @@ def adapter_of(params: Params, base: str | None = None) -> Adapter:
 
     Raises ValueError if there is none, or if ranks or scales differ.
     """
-    loras = collect(params._replace(layers=ungroup(params.layers)))
+    loras = adapters(ungrouped(params))
     if not loras:
         raise ValueError("these params have no adapter: lora.attach makes one")
     kinds = {(w.rank, w.scale) for w in loras.values()}
@@ -125,7 +125,7 @@ def put(params: Params, adapter: Adapter) -> Params:
         raise ValueError(
             f"the adapter was trained on the base {adapter.base}, this base is {found}: train it again on this one"
         )
-    params = params._replace(layers=ungroup(params.layers))
+    params = ungrouped(params)
 
     def beside(name, w, numbers):
         pair = adapter.matrices.get((name, numbers[0]))

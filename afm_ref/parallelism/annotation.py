@@ -18,8 +18,10 @@ from jax.sharding import PartitionSpec as P
 
 from .. import ops, training
 from ..config import AFMConfig
+from ..layers import Remat, Stacked
+from ..layout import map_mirrors
 from ..losses import Batch
-from ..transformer import Layer, Params, Remat, Stacked
+from ..weights import Layer, Params, shaped
 
 MeshAxes = str | tuple[str, ...] | None
 
@@ -252,12 +254,7 @@ def frozen(params):
 
 def state_shardings(state, weights, whole):
     """Return the optimizer state's shardings: a part of the weights' structure lies as they do, the rest is whole."""
-    structure = jax.tree.structure(weights)
-
-    def like_weights(node):
-        return jax.tree.structure(node) == structure
-
-    return jax.tree.map(lambda node: weights if like_weights(node) else whole, state, is_leaf=like_weights)
+    return map_mirrors(lambda mirror: weights, lambda leaf: whole, state, weights)
 
 
 def abstract(cfg: AFMConfig, dtype, remat: bool = True) -> Params:
@@ -267,16 +264,6 @@ def abstract(cfg: AFMConfig, dtype, remat: bool = True) -> Params:
     Test: tests/parallelism/test_annotation.py::test_abstract_has_the_shapes_of_real_weights
     """
 
-    def array(*shape):
-        return jax.ShapeDtypeStruct(shape, dtype)
-
-    D, H, F, L = cfg.d_model, cfg.head_dim, cfg.d_ff, cfg.n_layers
-    q_dim, kv_dim = cfg.n_heads * H, cfg.n_kv_heads * H
-    head_gain = array(L, H) if cfg.qk_norm else None
-    layer = Layer(
-        attention_norm=array(L, D), wq=array(L, q_dim, D), wk=array(L, kv_dim, D), wv=array(L, kv_dim, D),
-        wo=array(L, D, q_dim), q_norm=head_gain, k_norm=head_gain, ffn_norm=array(L, D),
-        w_gate=array(L, F, D), w_up=array(L, F, D), w_down=array(L, D, F),
-    )  # fmt: skip
-    layers = Remat(Stacked(layer)) if remat else Stacked(layer)
-    return Params(array(cfg.vocab_size, D), layers, array(D), None if cfg.tie_embeddings else array(cfg.vocab_size, D))
+    params = shaped(cfg, lambda *shape: jax.ShapeDtypeStruct(shape, dtype), lead=(cfg.n_layers,))
+    layers = Stacked(*params.layers)
+    return params._replace(layers=Remat(layers) if remat else layers)

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..layers import Remat, Stream, run_layers
 from ..ops import wide
-from ..transformer import Remat, Stream, run_layers
 from .manual import index, vary
 
 

@@ -24,7 +24,7 @@ from jax.sharding import PartitionSpec
 
 from .. import ops
 from .._typing import Array, Float, Int
-from ..transformer import Stacked
+from ..layers import Stacked
 from .manual import all_gather, index, pmax, psum, reduce_scatter, vary
 from .pipeline import Pipeline
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from ..config import AFMConfig
+from ..layers import Remat, group, run_layers, ungroup
 from ..losses import Batch
-from ..transformer import Layer, Params, Remat, group, run_layers, ungroup
+from ..weights import Params
 from .pipeline import Pipeline
 from .placements import GATHERED, Column, Gathered, NormEnter, NormGather, Row, VocabParallel, is_placed, specs
 from .plan import Plan, check_batch
@@ -66,7 +66,7 @@ def abstract(plan: Plan, dtype=jnp.float32) -> Params:
     Source: our own [ours].
     Test: tests/parallelism/test_strategies.py::test_abstract_weights_have_the_shapes_of_placed_ones
     """
-    shapes = jax.eval_shape(lambda: wrap(_zeros(plan.cfg, dtype), plan))
+    shapes = jax.eval_shape(lambda: wrap(shaped(plan.cfg, lambda *shape: jnp.zeros(shape, dtype)), plan))
 
     def shaped(leaf, spec):
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=plan.sharding(spec))
@@ -192,15 +192,3 @@ def _to_host(leaf):
 
         leaf = process_allgather(leaf, tiled=True)
     return np.asarray(leaf)
-
-
-def _zeros(cfg: AFMConfig, dtype):
-    """Return weights of zeros; traced, they take no memory."""
-    D, H, F = cfg.d_model, cfg.head_dim, cfg.d_ff
-    q, kv = cfg.n_heads * H, cfg.n_kv_heads * H
-    shapes = Layer((D,), (q, D), (kv, D), (kv, D), (D, q), (H,), (H,), (D,), (F, D), (F, D), (D, F))
-    if not cfg.qk_norm:
-        shapes = shapes._replace(q_norm=None, k_norm=None)
-    layer = Layer(*(None if shape is None else jnp.zeros(shape, dtype) for shape in shapes))
-    embed = jnp.zeros((cfg.vocab_size, D), dtype)
-    return Params(embed, (layer,) * cfg.n_layers, jnp.zeros(D, dtype), None if cfg.tie_embeddings else embed)

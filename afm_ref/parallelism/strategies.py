@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from .. import losses
-from ..transformer import Params
+from ..weights import Params
 from .attends import GatheredKeys, Local, Ring
 from .manual import psum, trim, vary
 from .pipeline import is_last

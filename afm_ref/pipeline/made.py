@@ -8,8 +8,8 @@ import numpy as np
 from .. import lora
 from ..history import History
 from ..interop import hugging_face, palettized, reward_files
+from ..layers import matrices
 from ..quantization import dequantize, sizes
-from ..quantization.palettize import matrices
 from .bench import TASKS, TAUGHT
 
 REWARD, ADAPTER, HISTORY = "reward", "adapter.safetensors", "history.json"

@@ -3,7 +3,8 @@
 from .._typing import Array, Float
 from ..config import AFMConfig
 from ..losses import token_log_probs
-from ..transformer import Params, logits
+from ..transformer import logits
+from ..weights import Params
 from .responses import Padded
 from .shared import Shared
 

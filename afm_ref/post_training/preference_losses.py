@@ -5,7 +5,7 @@ from collections.abc import Callable
 from .._typing import Array, Float
 from ..config import AFMConfig
 from ..ops import wide
-from ..transformer import Params
+from ..weights import Params
 from .pairs import Pairs
 from .policy import response_lengths, sequence_log_probs
 

@@ -8,7 +8,8 @@ from .._typing import Array, Float
 from ..config import AFMConfig
 from ..losses import token_log_probs, weighted
 from ..ops import wide
-from ..transformer import Params, hidden
+from ..transformer import hidden
+from ..weights import Params
 from .comparisons import Comparisons
 from .pairs import Pairs
 from .preference_losses import log_sigmoid

@@ -10,7 +10,7 @@ from ..data.packing import Packed, batches, pack_conversations
 from ..data.tasks import Record
 from ..losses import next_token
 from ..training import FitResult, fit
-from ..transformer import Params
+from ..weights import Params
 from .responses import Response, conversation, written
 
 

@@ -1,14 +1,13 @@
 """Scores for channels that need no learning: by size of the weights, by size of the activation, by lot."""
 
-import dataclasses
-from typing import Any
-
 import numpy as np
 
 from .. import ops
 from ..config import AFMConfig
+from ..layers import Tap, ungroup
 from ..losses import Batch
-from ..transformer import Causal, Params, hidden, ungroup
+from ..transformer import Causal, hidden
+from ..weights import Params
 
 
 def by_magnitude(params: Params) -> list:
@@ -41,11 +40,15 @@ def by_activation(params: Params, batch: Batch, cfg: AFMConfig) -> list:
     Source: pruning by mean activation, as in Molchanov et al. 2017 [standard]; weighed by what it leads to [ours].
     Test: tests/pretraining/test_pruning.py::test_criteria_by_hand
     """
-    counted = np.asarray(batch.weights) > 0
-    taps = [_Tap(np.asarray(layer.w_down), counted, []) for layer in ungroup(params.layers)]
-    layers = tuple(layer._replace(w_down=tap) for layer, tap in zip(ungroup(params.layers), taps, strict=True))
-    hidden(params._replace(layers=layers), batch.tokens, cfg, attend=Causal(batch.documents))
-    return [tap.seen[0] * _lengths(tap.base, 0) for tap in taps]
+    counted, sizes = np.asarray(batch.weights) > 0, []  # [B, T]
+
+    def note(h, _):  # h: [B, T, F]
+        sizes.append(np.abs(ops.wide(np.asarray(h)))[counted].mean(axis=0))
+
+    layers = ungroup(params.layers)
+    tapped = tuple(layer._replace(w_down=Tap(np.asarray(layer.w_down), note)) for layer in layers)
+    hidden(params._replace(layers=tapped), batch.tokens, cfg, attend=Causal(batch.documents))
+    return [size * _lengths(layer.w_down, 0) for size, layer in zip(sizes, layers, strict=True)]
 
 
 def by_lot(params: Params, seed: int) -> list:
@@ -64,16 +67,3 @@ def standardised(scores: list) -> list:
     """
     logs = [np.log(np.maximum(np.asarray(s, np.float64), 1e-30)) for s in scores]
     return [((s - s.mean()) / max(s.std(), 1e-12)).astype(np.float32) for s in logs]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Tap:
-    """A w_down that notes the mean size of its input's channels as it is applied."""
-
-    base: Any
-    counted: Any  # [B, T]
-    seen: list
-
-    def apply(self, x):
-        self.seen.append(np.abs(ops.wide(np.asarray(x)))[self.counted].mean(axis=0))
-        return ops.linear(x, self.base)

@@ -15,7 +15,8 @@ from .._typing import Array, Int
 from ..config import AFMConfig
 from ..losses import Batch, token_log_probs, weighted
 from ..ops import stop_gradient
-from ..transformer import Causal, Params, forward, hidden, logits
+from ..transformer import Causal, forward, hidden, logits
+from ..weights import Params
 
 SHARE = 0.9  # of the teacher's token in the target; Apple's
 

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import optax
 
-from .. import losses, ops, transformer
+from .. import losses, transformer
 from ..config import AFMConfig
+from ..layers import Tap, ungroup
 from .optimizer import MupScales, afm_optimizer
 
 PARTS = ("attention out", "ffn out", "logits")
@@ -19,34 +20,23 @@ QUICK = {
 }  # compiling takes longer than running
 
 
-class Watched:
-    """A matrix that keeps what it gave last."""
-
-    def __init__(self, w):
-        self.w, self.output = w, None
-
-    def apply(self, x):
-        """Return W x, and keep it."""
-        self.output = ops.linear(x, self.w)
-        return self.output
-
-
 def part_outputs(params, tokens, cfg: AFMConfig) -> dict[str, list]:
     """Return {part: [output of each layer]} of one forward pass, outside jit: W_o's, W_down's, and the logits.
 
     Source: none [ours].
     Test: tests/pretraining/test_mup.py::test_outputs_are_those_of_the_forward_pass
     """
-    layers = tuple(
-        layer._replace(wo=Watched(layer.wo), w_down=Watched(layer.w_down))
-        for layer in transformer.ungroup(params.layers)
+    outputs = {part: [] for part in PARTS}
+
+    def tap(w, part):
+        return Tap(w, lambda x, y: outputs[part].append(y))
+
+    tapped = tuple(
+        layer._replace(wo=tap(layer.wo, "attention out"), w_down=tap(layer.w_down, "ffn out"))
+        for layer in ungroup(params.layers)
     )
-    out = transformer.forward(params._replace(layers=layers), tokens, cfg)
-    return {
-        "attention out": [layer.wo.output for layer in layers],
-        "ffn out": [layer.w_down.output for layer in layers],
-        "logits": [out],
-    }
+    outputs["logits"].append(transformer.forward(params._replace(layers=tapped), tokens, cfg))
+    return outputs
 
 
 def width_config(d_model: int, n_layers: int = 1, vocab_size: int = 64, head_dim: int = 16) -> AFMConfig:

@@ -4,7 +4,8 @@ from .._typing import Array, Float, Int
 from ..config import AFMConfig
 from ..losses import Batch, token_log_probs, weighted
 from ..ops import wide
-from ..transformer import Causal, Params, forward
+from ..transformer import Causal, forward
+from ..weights import Params
 
 Z_WEIGHT = 1e-6  # AXLearn honeycrisp's
 

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import optax
 
 from ..config import MATRICES, AFMConfig
+from ..layers import Stacked
 from ..ops import wide
 from ..training import global_norm, path_of
-from ..transformer import Stacked
 
 EPS = 1e-30  # inside the mean of squares, so that a gradient of zero divides by something
 

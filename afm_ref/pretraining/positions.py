@@ -8,7 +8,8 @@ from .._typing import Array, Float, Int
 from ..config import AFMConfig
 from ..data.tokenizer import BOS
 from ..losses import token_log_probs
-from ..transformer import Params, forward
+from ..transformer import forward
+from ..weights import Params
 
 
 class ByPosition(NamedTuple):

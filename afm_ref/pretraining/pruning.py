@@ -18,8 +18,9 @@ import numpy as np
 from .. import ops, training
 from .._typing import Array, Float
 from ..config import AFMConfig
+from ..layers import ungroup
 from ..losses import Batch, next_token
-from ..transformer import Params, ungroup
+from ..weights import Params
 from .soft_top_k import check_settings, hard_top_k, soft_top_k
 
 

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ..config import MATRICES
-from ..transformer import Layer, Params, ungroup
+from ..layers import matrices, replaced, ungroup, ungrouped
+from ..weights import Layer, Params
 from . import kmeans, packing
 from .weights import Int8, Palettized
 
@@ -118,6 +118,7 @@ def quantize(
     """
     from tqdm.auto import tqdm
 
+    params = ungrouped(params)
     plain = matrices(params)
     if isinstance(bits, Mapping):
         if set(bits) != set(plain):
@@ -132,23 +133,6 @@ def quantize(
         done[key] = palettize(plain[key], bits[key], rows_per_table, h, method)
     unembed = None if params.unembed is None else int8(params.unembed)
     return replaced(params, done)._replace(embed=int8(params.embed), unembed=unembed)
-
-
-def matrices(params: Params) -> dict:
-    """Return every matrix of every layer by its key: {("wq", 0): w, ...}. A layer without one has no such key."""
-    layers = ungroup(params.layers)
-    return {
-        (name, i): w for i, layer in enumerate(layers) for name in MATRICES if (w := getattr(layer, name)) is not None
-    }
-
-
-def replaced(params: Params, new: Mapping) -> Params:
-    """Return the params with other weights at these keys, the layers as a tuple."""
-    changes = [{} for _ in ungroup(params.layers)]
-    for (name, i), w in new.items():
-        changes[i][name] = w
-    layers = tuple(layer._replace(**change) for layer, change in zip(ungroup(params.layers), changes, strict=True))
-    return params._replace(layers=layers)
 
 
 def dequantize(params: Params, dtype=np.float32) -> Params:

@@ -15,11 +15,13 @@ import numpy as np
 from .. import lora, training
 from .._typing import Array, Float
 from ..config import AFMConfig
-from ..lora.adapter import LoRA, collect, map_matrices
+from ..layers import map_matrices, matrices, ungrouped
+from ..lora.adapter import LoRA, adapters
 from ..lora.extraction import factors
 from ..losses import Batch, token_log_probs, weighted
 from ..ops import stop_gradient, wide
-from ..transformer import Causal, Params, forward, ungroup
+from ..transformer import Causal, forward
+from ..weights import Params
 
 STARTS = ("zero", "residual")
 
@@ -60,7 +62,7 @@ def recover(
     """
     if start not in STARTS:
         raise ValueError(f"start must be one of {STARTS}, got {start!r}")
-    if collect(teacher):
+    if adapters(teacher):
         raise ValueError("the teacher has adapters, which would be trained as well: merge or detach them first")
     if start == "zero":
         student = lora.attach(quantized, rank=rank, alpha=alpha, seed=seed)
@@ -128,7 +130,7 @@ def from_residual(quantized: Params, params: Params, rank: int = 16, alpha: floa
     if rank < 1 or not alpha > 0:
         raise ValueError(f"rank must be at least 1 and alpha positive, got rank={rank!r}, alpha={alpha!r}")
     scale = float(alpha) / int(rank)
-    originals = collect(params._replace(layers=ungroup(params.layers)), lambda w: True)
+    originals = matrices(ungrouped(params))
 
     def beside(name, w, numbers):
         original = originals.get((name, numbers[0]))
@@ -138,7 +140,7 @@ def from_residual(quantized: Params, params: Params, rank: int = 16, alpha: floa
         a, b = (m.astype(dtype) for m in factors(lost / scale, rank))
         return LoRA(w, a, b, scale)
 
-    return map_matrices(quantized._replace(layers=ungroup(quantized.layers)), beside)
+    return map_matrices(ungrouped(quantized), beside)
 
 
 def _checked_weight(weight):

@@ -7,19 +7,19 @@ input_moments   E x^2 or E x x^T of each matrix's inputs, for `palettize(importa
 Keys are those of `quantize`: ("wq", 0) is the query matrix of the first layer.
 """
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from .. import ops
 from ..config import AFMConfig
 from ..evaluation import total_loss
+from ..layers import Tap, matrices, replaced, ungrouped
 from ..losses import next_token
-from ..transformer import Causal, Params, hidden
-from .palettize import ROWS_PER_TABLE, checked_matrix, matrices, palettize, replaced
+from ..transformer import Causal, hidden
+from ..weights import Params
+from .palettize import ROWS_PER_TABLE, checked_matrix, palettize
 
 
 def measured(
@@ -45,7 +45,8 @@ def measured(
     import jax
     from tqdm.auto import tqdm
 
-    plain, batches = _plain(params), list(batches)
+    params, batches = ungrouped(params), list(batches)
+    plain = _plain(params)
     on_device = jax.device_put(replaced(params, plain))
     loss = jax.jit(partial(next_token, cfg=cfg))
 
@@ -75,6 +76,7 @@ def fisher(params: Params, cfg: AFMConfig, batches: Iterable, progress: bool = T
     import jax
     from tqdm.auto import tqdm
 
+    params = ungrouped(params)
     plain = _plain(params)
 
     def row_nats(chosen, params, row):
@@ -114,7 +116,7 @@ def predicted(
     Source: LeCun et al. 1989, Optimal Brain Damage (the diagonal second-order term) [standard].
     Test: tests/quantization/test_sensitivity.py::test_predicted_equals_loops_and_falls_with_bits
     """
-    plain = _plain(params)
+    plain = _plain(ungrouped(params))
     if set(fisher) != set(plain):
         raise ValueError(f"fisher must have every matrix once; different: {sorted(set(fisher) ^ set(plain))[:4]}")
 
@@ -136,13 +138,24 @@ def input_moments(params: Params, cfg: AFMConfig, batches: Iterable, full: bool 
     import jax
     from tqdm.auto import tqdm
 
+    params = ungrouped(params)
     plain = _plain(params)
 
     @jax.jit
     def moments(params, batch):
         seen = {}
-        recorders = {key: Recorder(w, key, seen, batch.weights, full) for key, w in matrices(params).items()}
-        hidden(replaced(params, recorders), batch.tokens, cfg, attend=Causal(batch.documents))
+
+        def tap(key, w):
+            def note(x, _):  # x: [B, T, in]
+                wide = ops.wide(x)
+                weighted = wide * ops.wide(batch.weights)[..., None]
+                product = "bti,btj->ij" if full else "bti,bti->i"
+                seen[key] = jax.numpy.einsum(product, weighted, wide)
+
+            return Tap(w, note)
+
+        tapped = replaced(params, {key: tap(key, w) for key, w in matrices(params).items()})
+        hidden(tapped, batch.tokens, cfg, attend=Causal(batch.documents))
         return seen  # filled while the forward pass was traced
 
     total, count = dict.fromkeys(plain, 0.0), 0.0
@@ -152,31 +165,6 @@ def input_moments(params: Params, cfg: AFMConfig, batches: Iterable, full: bool 
             total[key] += np.asarray(moment, np.float64)
         count += float(np.sum(batch.weights, dtype=np.float64))
     return _mean(total, count)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Recorder:
-    """A weight that notes what is multiplied with it: seen[key] = sum_t weight_t x_t x_t^T, or its diagonal.
-
-    weights: [B, T], those of the positions of x [B, T, in].
-    """
-
-    base: Any
-    key: tuple[str, int]
-    seen: dict
-    weights: Any
-    full: bool
-
-    def apply(self, x):
-        """Return W x, as the weight alone does."""
-        wide = ops.wide(x)
-        weighted = wide * ops.wide(self.weights)[..., None]
-        if self.full:
-            n = x.shape[-1]
-            self.seen[self.key] = weighted.reshape(-1, n).T @ wide.reshape(-1, n)
-        else:
-            self.seen[self.key] = (weighted * wide).sum(axis=(0, 1))
-        return ops.linear(x, self.base)
 
 
 def _plain(params):

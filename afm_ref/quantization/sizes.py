@@ -9,7 +9,8 @@ import math
 from typing import NamedTuple
 
 from ..config import MATRICES
-from ..transformer import Params, ungroup
+from ..layers import ungroup
+from ..weights import Params
 from .weights import Int8, Palettized
 
 

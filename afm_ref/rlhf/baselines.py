@@ -11,7 +11,7 @@ from ..post_training import preference_losses
 from ..post_training.policy import response_log_probs, sequence_log_probs
 from ..post_training.responses import Padded
 from ..post_training.shared import Shared
-from ..transformer import Params
+from ..weights import Params
 from .experience import Experience
 
 

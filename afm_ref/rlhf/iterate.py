@@ -23,7 +23,7 @@ from ..post_training.policy import response_log_probs
 from ..post_training.responses import ROW_MULTIPLE, in_batches, sample
 from ..post_training.shared import Shared, share
 from ..training import History, fit
-from ..transformer import Params
+from ..weights import Params
 from . import advantages, baselines, mdloo
 from .experience import Experience
 

@@ -13,7 +13,7 @@ from .._typing import Array, Float
 from ..config import AFMConfig
 from ..ops import wide
 from ..post_training.policy import response_log_probs, sequence_log_probs
-from ..transformer import Params
+from ..weights import Params
 from .experience import Experience
 
 

@@ -12,8 +12,9 @@ from afm_ref import generation, ops
 from afm_ref.data import tokenizer as data_tokenizer
 from afm_ref.generation import generate, rollouts, stream, stream_text
 from afm_ref.interop.foreign_tokenizer import ForeignTokenizer
+from afm_ref.layers import Remat, group
 from afm_ref.losses import token_log_probs
-from afm_ref.transformer import Remat, forward, group
+from afm_ref.transformer import forward
 from tests.generation.test_sampling import brute_force, chi_square, chi_square_limit
 from tests.interop.models import QWEN3, SMALL, logits_float64, map_weights, random_params
 from tests.interop.tokenizer_files import sentencepiece_json

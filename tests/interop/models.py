@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 
 from afm_ref.config import AFMConfig
-from afm_ref.transformer import Layer, Params, forward, init
+from afm_ref.transformer import forward, init
+from afm_ref.weights import Layer, Params
 
 SMALL = AFMConfig(d_model=12, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=4, d_ff=10, vocab_size=17)
 QWEN3 = dataclasses.replace(SMALL, qk_norm="before_rope", rope_layout="half_split", tie_embeddings=False)

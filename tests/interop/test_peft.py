@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from afm_ref import lora
 from afm_ref.interop import hugging_face, peft
 from afm_ref.interop.rope_layout import permute_rope_layout
-from afm_ref.lora.adapter import collect
+from afm_ref.lora.adapter import adapters
 from afm_ref.transformer import forward
 from tests.interop.models import QWEN3, SMALL, assert_close, float32_unit, logits_float64, random_params, random_tokens
 from tests.lora.models import float64, random_adapter, run, stacked
@@ -50,7 +50,7 @@ def test_logits_equal_golden(qwen3, name):
     tokens, golden = expected["tokens"], expected["logits"]
     params = peft.load(GOLDEN / name, base)
     rank, scale, count = ADAPTERS[name]
-    found = collect(params)
+    found = adapters(params)
     assert len(found) == count and {(w.rank, w.scale) for w in found.values()} == {(rank, scale)}
     unit = float32_unit(base, tokens, cfg)
     assert_close(forward(float64(params), tokens, cfg), golden, unit, "float64")
@@ -77,7 +77,7 @@ def test_what_is_saved_is_loaded(tmp_path, dtype, container):
     peft.save(tmp_path, params, dtype=dtype)
     again = peft.load(tmp_path, base)
     rounding = {None: 0, "float16": 2.0**-11, "bfloat16": 2.0**-8}[dtype]  # half a unit in the last place
-    mine, theirs = (collect(p if p is again else random_adapter(base, rank=3, alpha=5)) for p in (params, again))
+    mine, theirs = (adapters(p if p is again else random_adapter(base, rank=3, alpha=5)) for p in (params, again))
     if container is not stacked:
         for key, w in mine.items():
             np.testing.assert_allclose(theirs[key].a, w.a, rtol=rounding, atol=1e-7 if dtype == "float16" else 0)
@@ -109,7 +109,7 @@ def test_what_a_source_says_of_base_and_task_is_kept(tmp_path, folder, qwen3):
     assert fields["base_model_name_or_path"] == "another/base" and "revision" not in fields
     assert fields["task_type"] == "SEQ_CLS"
     peft.save(folder, params, source=folder)  # in place
-    assert collect(peft.load(folder, qwen3[0])).keys() == collect(params).keys()
+    assert adapters(peft.load(folder, qwen3[0])).keys() == adapters(params).keys()
 
 
 @pytest.mark.parametrize(
@@ -148,13 +148,13 @@ def test_what_is_not_supported_is_refused_by_name(folder, qwen3, fields, why):
 def test_bookkeeping_is_not_refused(folder, qwen3):
     change(folder, base_model_name_or_path="x", revision="main", lora_dropout=0.1, task_type="FEATURE_EXTRACTION",
            init_lora_weights="gaussian", layers_to_transform=[0, 1], inference_mode=False)  # fmt: skip
-    assert len(collect(peft.load(folder, qwen3[0]))) == 14
+    assert len(adapters(peft.load(folder, qwen3[0]))) == 14
 
 
 def test_a_byte_order_mark_is_not_refused(folder, qwen3):
     path = folder / "adapter_config.json"
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert len(collect(peft.load(folder, qwen3[0]))) == 14
+    assert len(adapters(peft.load(folder, qwen3[0]))) == 14
 
 
 def damaged(change):

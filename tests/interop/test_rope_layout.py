@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from afm_ref.interop.rope_layout import permute_rope_layout, rope_permutation
-from afm_ref.transformer import Remat, forward, group
+from afm_ref.layers import Remat, group
+from afm_ref.transformer import forward
 from tests.interop.models import (
     SMALL,
     assert_close,

@@ -7,8 +7,9 @@ import numpy as np
 
 from afm_ref import lora
 from afm_ref.config import AFMConfig
-from afm_ref.lora.adapter import LoRA, map_matrices
-from afm_ref.transformer import Stacked, forward, group, init
+from afm_ref.layers import Stacked, group, map_matrices
+from afm_ref.lora.adapter import LoRA
+from afm_ref.transformer import forward, init
 
 CFG = AFMConfig(d_model=12, n_layers=3, n_heads=6, n_kv_heads=2, head_dim=4, d_ff=10, vocab_size=17)
 

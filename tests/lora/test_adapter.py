@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from afm_ref import lora, ops
-from afm_ref.lora.adapter import LoRA, collect, delta, map_matrices
-from afm_ref.transformer import Remat, Stacked, forward, group, ungroup
+from afm_ref.layers import Remat, Stacked, group, map_matrices, ungroup
+from afm_ref.lora.adapter import LoRA, adapters, delta
+from afm_ref.transformer import forward
 from tests.lora.models import CFG, base_params, float64, random_adapter, run, stacked, tokens
 
 
@@ -42,19 +43,19 @@ def test_attaching_changes_no_output(container):
     adapted = lora.attach(base, rank=3)
     ours, plain = (forward(p._replace(layers=ungroup(p.layers)), tokens(), CFG) for p in (adapted, base))
     np.testing.assert_array_equal(ours, plain)
-    found = collect(adapted)
+    found = adapters(adapted)
     assert {name for name, _ in found} == set(lora.TARGETS)
     assert all((w.b == 0).all() and w.rank == 3 and w.scale == 16 / 3 for w in found.values())
 
 
 def test_a_has_the_scale_of_its_inputs_and_no_two_are_alike():
     base = base_params(dataclasses.replace(CFG, d_model=64, d_ff=48))
-    found = {key: w.a for key, w in collect(lora.attach(base, rank=64)).items()}
+    found = {key: w.a for key, w in adapters(lora.attach(base, rank=64)).items()}
     for a in found.values():
         assert np.std(a) == pytest.approx(a.shape[1] ** -0.5, rel=0.05) and a.dtype == np.float32
     first = [a.ravel()[:8].tolist() for a in found.values()]
     assert len({tuple(row) for row in first}) == len(found) == 7 * CFG.n_layers
-    again = collect(lora.attach(base, rank=64, seed=1))
+    again = adapters(lora.attach(base, rank=64, seed=1))
     assert not np.array_equal(again["wq", 0].a, found["wq", 0])
 
 
@@ -68,10 +69,10 @@ def test_containers_do_not_change_what_is_drawn():
 
 def test_chosen_layers_and_targets_alone_are_adapted():
     adapted = lora.attach(base_params(), targets=("wq", "w_down"), layers=[0, 2], rank=2)
-    assert set(collect(adapted)) == {(name, i) for name in ("wq", "w_down") for i in (0, 2)}
+    assert set(adapters(adapted)) == {(name, i) for name in ("wq", "w_down") for i in (0, 2)}
     base = base_params()
     halves = base._replace(layers=group(base.layers[:2]) + base.layers[2:])
-    assert set(collect(lora.attach(halves, targets="wo", layers=[2], rank=2))) == {("wo", 2)}
+    assert set(adapters(lora.attach(halves, targets="wo", layers=[2], rank=2))) == {("wo", 2)}
     with pytest.raises(ValueError, match="stacked and cannot be adapted one by one"):
         lora.attach(halves, layers=[1])
 
@@ -90,7 +91,7 @@ def test_merging_changes_no_output(container):
     np.testing.assert_allclose(ours, plain, rtol=1e-10, atol=1e-12)
     without = forward(lora.detach(adapted)._replace(layers=ungroup(lora.detach(adapted).layers)), tokens(), CFG)
     assert np.abs(np.asarray(ours) - without).max() > 0.1
-    assert not collect(lora.merge(adapted))
+    assert not adapters(lora.merge(adapted))
 
 
 def test_merge_in_numbers():
@@ -106,7 +107,7 @@ def test_merging_into_sixteen_bits_rounds_once(dtype):
     base = base_params()
     base = jax.tree.map(lambda m: np.asarray(jnp.asarray(m, dtype)), base)
     adapted = random_adapter(base, rank=3)
-    for (name, i), w in collect(adapted).items():
+    for (name, i), w in adapters(adapted).items():
         wide = np.asarray(w.base, np.float32) + w.scale * (w.b @ w.a)
         got = getattr(lora.merge(adapted).layers[i], name)
         assert got.dtype == w.base.dtype
@@ -188,7 +189,7 @@ def test_layers_without_keys_of_their_own_are_adapted_where_they_have_matrices()
     base = base_params()
     reuse = base._replace(layers=(*base.layers[:2], base.layers[2]._replace(wk=None, wv=None)))
     adapted = lora.attach(reuse, rank=2)
-    assert len(collect(adapted)) == 7 + 7 + 5
+    assert len(adapters(adapted)) == 7 + 7 + 5
     np.testing.assert_array_equal(forward(adapted, tokens(), CFG), forward(reuse, tokens(), CFG))
 
 

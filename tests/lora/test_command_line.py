@@ -12,7 +12,7 @@ from afm_ref.commands.generate import _adapted
 from afm_ref.config import AFM_TINY, AFMConfig
 from afm_ref.data.tokenizer import Tokenizer
 from afm_ref.interop import hugging_face
-from afm_ref.lora.adapter import collect
+from afm_ref.lora.adapter import adapters
 
 SMALL = AFMConfig.from_dict(AFM_TINY.to_dict() | dict(d_model=24, n_layers=1, n_heads=2, n_kv_heads=1, d_ff=32))
 PAIRS = [{"prompt": f"Echo: {word}", "completion": word} for word in ("list", "dict", "set", "tuple") * 4]
@@ -47,15 +47,15 @@ def test_an_adapter_is_trained_saved_and_used(model, task, tmp_path, capsys):
     assert after < before - 0.1, out
     base, _ = hugging_face.load(model)
     params = lora.files.put(base, lora.files.load(file))
-    assert len(collect(params)) == 7 and all(np.abs(w.b).max() > 0 for w in collect(params).values())
+    assert len(adapters(params)) == 7 and all(np.abs(w.b).max() > 0 for w in adapters(params).values())
     assert run("generate", "--model", model, "--adapter", file, "--prompt", "Echo: set", "--max-new-tokens", 4) == 0
     assert capsys.readouterr().out.strip()
     # Finished: it says the same once more, from its checkpoint, and saves it in the other format.
     folder, checkpoint = tmp_path / "peft", file.with_name("mine.checkpoints")
     assert run("adapt", *options, "--save", folder, "--peft", "--checkpoint", checkpoint) == 0
     assert capsys.readouterr().out.splitlines()[:2] == out.splitlines()[:2]
-    again = collect(_adapted(base, folder))
-    for key, w in collect(params).items():
+    again = adapters(_adapted(base, folder))
+    for key, w in adapters(params).items():
         ours, theirs = w.scale * w.b.astype(np.float32) @ w.a, again[key].scale * again[key].b @ again[key].a
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-2 * np.abs(theirs).max())  # 16 bits each
 

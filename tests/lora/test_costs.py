@@ -5,7 +5,7 @@ import pytest
 
 from afm_ref import lora, training
 from afm_ref.config import AFM_ON_DEVICE, AFM_TINY
-from afm_ref.lora.adapter import collect
+from afm_ref.lora.adapter import adapters
 from afm_ref.lora.costs import adapter_parameters, training_bytes
 from tests.lora.models import CFG, base_params
 
@@ -20,7 +20,7 @@ def test_on_device_counts():
 @pytest.mark.parametrize("rank, targets", [(1, lora.TARGETS), (5, lora.FFN), (3, ("wk", "w_up"))])
 def test_counts_are_those_of_the_arrays(rank, targets):
     params = lora.attach(base_params(), rank=rank, targets=targets)
-    assert adapter_parameters(CFG, rank, targets) == sum(w.a.size + w.b.size for w in collect(params).values())
+    assert adapter_parameters(CFG, rank, targets) == sum(w.a.size + w.b.size for w in adapters(params).values())
 
 
 def test_training_bytes_are_those_of_the_arrays():

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from afm_ref import lora
-from afm_ref.lora.adapter import collect, delta, map_matrices
+from afm_ref.layers import map_matrices
+from afm_ref.lora.adapter import adapters, delta
 from afm_ref.lora.extraction import factors
-from afm_ref.transformer import Params, forward
+from afm_ref.transformer import forward
+from afm_ref.weights import Params
 from tests.lora.models import CFG, base_params, float64, stacked, tokens
 
 
@@ -55,7 +57,7 @@ def test_ranks_above_the_full_one_are_filled_with_zeros():
     base = float64(base_params())
     tuned = tuned_of(base)
     extracted = lora.extract(base, tuned, rank=11)  # wk is 8 x 12, the FFN 10 x 12
-    for (name, i), w in collect(extracted).items():
+    for (name, i), w in adapters(extracted).items():
         assert w.a.shape[0] == w.b.shape[1] == 11
         change = getattr(tuned.layers[i], name) - w.base
         if min(change.shape) <= 11:

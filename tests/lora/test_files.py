@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from afm_ref import lora
 from afm_ref.lora import files
-from afm_ref.lora.adapter import collect
+from afm_ref.lora.adapter import adapters
 from tests.lora.models import base_params, random_adapter, stacked
 
 
@@ -46,7 +46,7 @@ def test_what_is_saved_is_loaded(tmp_path, dtype, rounding, container):
     files.save(path, random_adapter(container(base), rank=2, alpha=3, layers=range(3)), dtype=dtype)
     adapter = files.load(path)
     assert (adapter.rank, adapter.scale, adapter.base) == (2, 1.5, files.fingerprint(base))
-    wanted = collect(random_adapter(container(base), rank=2, alpha=3))
+    wanted = adapters(random_adapter(container(base), rank=2, alpha=3))
     assert len(adapter.matrices) == 21
     for (name, layer), (a, b) in adapter.matrices.items():
         mine = wanted[name, layer] if container is not stacked else wanted[name, 0]
@@ -71,8 +71,8 @@ def test_it_is_put_beside_its_base_alone(saved):
     base = base_params()
     adapter = files.load(path)
     again = files.put(stacked(base), adapter)
-    for key, w in collect(again).items():
-        assert np.array_equal(w.b, collect(params)[key].b) and w.scale == 1.5
+    for key, w in adapters(again).items():
+        assert np.array_equal(w.b, adapters(params)[key].b) and w.scale == 1.5
     other = base._replace(final_norm=base.final_norm * 2)
     with pytest.raises(ValueError, match=r"trained on the base \w+, this base is \w+"):
         files.put(other, adapter)

@@ -9,8 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from afm_ref import lora, losses, training
-from afm_ref.lora.adapter import LoRA, collect
+from afm_ref import layers, lora, losses, training
+from afm_ref.lora.adapter import LoRA, adapters
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from tests.lora.models import CFG, base_params, float64, random_adapter, stacked, tokens
 
@@ -33,8 +33,8 @@ def test_fit_trains_the_adapter_and_leaves_the_base_bit_identical(container, cfg
     after = jax.tree.leaves(lora.detach(result.params))
     assert all(new.tobytes() == old.tobytes() for new, old in zip(map(np.asarray, after), before, strict=True))
     assert all(new is mine for new, mine in zip(after, jax.tree.leaves(base), strict=True))
-    for key, w in collect(result.params).items():
-        fresh = collect(start)[key]
+    for key, w in adapters(result.params).items():
+        fresh = adapters(start)[key]
         assert not np.array_equal(w.a, fresh.a) and np.abs(w.b).max() > 0
     assert result.history.loss[-1] < result.history.loss[0] - 0.05
 
@@ -45,7 +45,7 @@ def test_the_optimizer_holds_states_of_the_adapter_alone(container):
     weights, frozen = training.split(params, lora.trainable)
     moments = jax.eval_shape(optax.adam(1e-3).init, weights)[0].mu
     count = sum(leaf.size for leaf in jax.tree.leaves(moments))
-    assert count == sum(w.a.size + w.b.size for w in collect(params).values())
+    assert count == sum(w.a.size + w.b.size for w in adapters(params).values())
     assert len(jax.tree.leaves(frozen)) == len(jax.tree.leaves(container(base_params())))
     merged = training.merge(weights, frozen)
     assert jax.tree.structure(merged) == jax.tree.structure(params)
@@ -88,10 +88,10 @@ def test_with_both_at_zero_nothing_moves():
 
     def grads(params):
         weights, frozen = training.split(params, lora.trainable)
-        return collect(training.merge(jax.tree.map(np.asarray, slope(weights, frozen)), frozen))
+        return adapters(training.merge(jax.tree.map(np.asarray, slope(weights, frozen)), frozen))
 
     for w in grads(params).values():
         assert (w.a == 0).all() and np.abs(w.b).max() > 0
-    dead = lora.adapter.map_matrices(params, lambda n, w, i: LoRA(w.base, 0 * w.a, w.b, w.scale))
+    dead = layers.map_matrices(params, lambda n, w, i: LoRA(w.base, 0 * w.a, w.b, w.scale))
     for w in grads(dead).values():
         assert (w.a == 0).all() and (w.b == 0).all()

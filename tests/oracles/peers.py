@@ -12,7 +12,7 @@ from unittest import mock
 import numpy as np
 
 from afm_ref.config import AFMConfig
-from afm_ref.transformer import Layer, Params
+from afm_ref.weights import Layer, Params
 
 CLASSES = {"qwen3": "Qwen3", "llama": "Llama"}
 

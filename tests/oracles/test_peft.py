@@ -10,8 +10,9 @@ from afm_ref import lora
 from afm_ref.interop import hugging_face
 from afm_ref.interop import peft as ours
 from afm_ref.interop.rope_layout import permute_rope_layout
-from afm_ref.lora.adapter import collect
-from afm_ref.transformer import forward, group
+from afm_ref.layers import group
+from afm_ref.lora.adapter import adapters
+from afm_ref.transformer import forward
 from tests.interop.models import LLAMA, QWEN3, assert_close, float32_unit, logits_float64, random_params, random_tokens
 from tests.lora.models import float64, random_adapter
 from tests.oracles import peers
@@ -83,7 +84,7 @@ def test_peft_reads_what_we_save(peft, tmp_path, layers, targets, rank, alpha):
         model = peft.PeftModel.from_pretrained(peers_model(tmp_path / "base"), tmp_path / "adapter")
         theirs = peers.torch_logits(model.double().eval(), tokens)
     count = sum("lora_" in name for name, _ in model.named_parameters())
-    assert count == 2 * len(collect(params))
+    assert count == 2 * len(adapters(params))
     assert_close(forward(float64(params), tokens, QWEN3), theirs, float32_unit(base, tokens, QWEN3), "float64")
 
 
@@ -138,5 +139,5 @@ def test_sixteen_bits_arrive_as_written(peft, tmp_path, dtype):
         peers_model(tmp_path / "base").to(getattr(torch, dtype)), tmp_path / "adapter", autocast_adapter_dtype=False
     )
     theirs = dict(model.named_parameters())["base_model.model.model.layers.1.mlp.up_proj.lora_B.default.weight"]
-    mine = collect(ours.load(tmp_path / "adapter", base))["w_up", 1].b
+    mine = adapters(ours.load(tmp_path / "adapter", base))["w_up", 1].b
     assert theirs.dtype == getattr(torch, dtype) and np.array_equal(theirs.detach().float().numpy(), mine)

@@ -9,7 +9,7 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from afm_ref import losses, training, transformer
+from afm_ref import layers, losses, training, transformer, weights
 from afm_ref.config import AFM_ON_DEVICE, AFMConfig, parameters
 from afm_ref.parallelism import annotation, collectives
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
@@ -28,7 +28,7 @@ OPTIMIZER = optax.chain(KEEP, RECIPE)
 
 def stacked():
     params = jax.tree.map(np.float64, transformer.init(CFG, seed=0))
-    return params._replace(layers=transformer.group(params.layers)[0])
+    return params._replace(layers=layers.group(params.layers)[0])
 
 
 def batches(step):
@@ -87,7 +87,7 @@ def test_equals_one_device(shape, pinned):
 def test_specs_of_every_weight():
     params = annotation.specs(transformer.init(CFG, seed=0))
     assert params.embed == P("model", "fsdp")
-    assert params.layers[1] == transformer.Layer(
+    assert params.layers[1] == weights.Layer(
         attention_norm=P(None), wq=P("model", "fsdp"), wk=P("model", "fsdp"), wv=P("model", "fsdp"),
         wo=P("fsdp", "model"), q_norm=P(None), k_norm=P(None), ffn_norm=P(None),
         w_gate=P("model", "fsdp"), w_up=P("model", "fsdp"), w_down=P("fsdp", "model"),
@@ -155,7 +155,7 @@ def test_cut_time_stays_cut_in_the_matrices():
 def test_abstract_has_the_shapes_of_real_weights():
     shapes = jax.tree.map(lambda w: (w.shape, str(w.dtype)), annotation.abstract(CFG, jnp.float32, remat=False))
     real = transformer.init(CFG, seed=0)
-    real = real._replace(layers=transformer.group(real.layers)[0])
+    real = real._replace(layers=layers.group(real.layers)[0])
     assert shapes == jax.tree.map(lambda w: (w.shape, str(w.dtype)), real)
     on_device = annotation.abstract(AFM_ON_DEVICE, jnp.bfloat16)
     assert sum(leaf.size for leaf in jax.tree.leaves(on_device)) == parameters(AFM_ON_DEVICE)["total"]

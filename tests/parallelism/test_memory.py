@@ -7,6 +7,7 @@ import pytest
 
 from afm_ref import training, transformer
 from afm_ref.config import AFMConfig
+from afm_ref.layers import Stacked, Stream
 from afm_ref.parallelism.memory import kept_per_token, memory
 from afm_ref.parallelism.strategies import Plan, abstract, abstract_batch, next_token
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
@@ -101,7 +102,7 @@ def test_what_a_block_keeps_is_what_jax_says():
         def step(stream, layer, cache):
             return transformer.block(stream, layer, CFG, positions, transformer.Causal(), cache)
 
-        return transformer.Stacked(layers).run(step, transformer.Stream(x))[0].x.sum()
+        return Stacked(layers).run(step, Stream(x))[0].x.sum()
 
     x = np.zeros((2, T, CFG.d_model), np.float32)
     kept = [shape for shape, why in saved_residuals(total, x, layers) if "argument" not in why]

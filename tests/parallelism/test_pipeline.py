@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
+from afm_ref.layers import Remat, Stacked, Stream, run_layers
 from afm_ref.parallelism import manual
 from afm_ref.parallelism.attends import Local
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
 from afm_ref.parallelism.pipeline import Pipeline, is_last
-from afm_ref.transformer import Layer, Remat, Stacked, Stream, run_layers
+from afm_ref.weights import Layer
 from tests.parallelism.grid import FAST
 
 L, B, T, D = 4, 6, 3, 2

@@ -9,10 +9,10 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from afm_ref import losses, ops
+from afm_ref.layers import Stacked
 from afm_ref.parallelism import manual, placements
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
 from afm_ref.parallelism.placements import Column, Gathered, NormEnter, NormGather, Row, VocabParallel, specs
-from afm_ref.transformer import Stacked
 from tests.parallelism.grid import FAST
 
 B, T, D, F, V = 2, 4, 8, 12, 16

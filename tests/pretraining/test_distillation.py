@@ -11,7 +11,8 @@ import pytest
 from afm_ref import losses
 from afm_ref.losses import Batch
 from afm_ref.pretraining import distillation as distil
-from afm_ref.transformer import Causal, Params, forward, hidden, init
+from afm_ref.transformer import Causal, forward, hidden, init
+from afm_ref.weights import Params
 from tests.pretraining.small_models import CFG, batch, params64
 
 TEACHER_CFG = dataclasses.replace(CFG, d_ff=20, n_layers=1)

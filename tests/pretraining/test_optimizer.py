@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 
 from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, AFMConfig
+from afm_ref.layers import group
 from afm_ref.pretraining import afm_optimizer, mup_scales, warmup_cosine
-from afm_ref.transformer import group, init
+from afm_ref.transformer import init
 
 SMALL = AFMConfig(d_model=8, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=12, vocab_size=16)
 SHAPES = {"wq": (8, 5), "embed": (11, 3), "gain": (7,), "scalar": ()}

@@ -11,9 +11,10 @@ import pytest
 
 from afm_ref import losses, training
 from afm_ref.config import parameters
+from afm_ref.layers import Remat, Stacked, group
 from afm_ref.pretraining import criteria, pruning
 from afm_ref.pretraining.soft_top_k import hard_top_k, soft_top_k
-from afm_ref.transformer import Causal, Remat, Stacked, forward, group
+from afm_ref.transformer import Causal, forward
 from tests.pretraining.small_models import CFG, batch, params64
 
 F, K = CFG.d_ff, 5

@@ -9,9 +9,10 @@ import numpy as np
 import optax
 import pytest
 
+from afm_ref.layers import group
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from afm_ref.pretraining.updates import ADAFACTOR, ADAM, APPLE, SGD_MOMENTUM, Terms, correction, direction, update_rule
-from afm_ref.transformer import Layer, group
+from afm_ref.weights import Layer
 
 SHAPES = {"wq": (8, 5), "gain": (7,)}
 STEPS = 12

@@ -20,7 +20,7 @@ MUTATIONS = [
     Mutation(
         "padding counts in the moments of the inputs",
         "afm_ref/quantization/sensitivity.py",
-        "weighted = wide * ops.wide(self.weights)[..., None]",
+        "weighted = wide * ops.wide(batch.weights)[..., None]",
         "weighted = wide",
         "tests/quantization/test_sensitivity.py::test_moments_are_those_of_the_inputs_that_the_forward_pass_sees",
     ),

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from afm_ref import lora, losses, training
-from afm_ref.lora.adapter import collect
+from afm_ref.layers import matrices
+from afm_ref.lora.adapter import adapters
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from afm_ref.quantization import quantize, recovery
 from afm_ref.transformer import Causal, forward
@@ -105,7 +106,7 @@ def test_recovery_trains_the_adapter_alone():
     after = jax.tree.leaves((lora.detach(result.params), teacher))
     assert [m.dtype for m in before] == [np.asarray(m).dtype for m in after]
     assert all(np.asarray(new).tobytes() == old.tobytes() for new, old in zip(after, before, strict=True))
-    assert len(jax.tree.leaves(result.optimizer_state.m)) == 2 * len(collect(result.params)) == 14
+    assert len(jax.tree.leaves(result.optimizer_state.m)) == 2 * len(adapters(result.params)) == 14
     assert result.history.loss[-1] < 0.7 * result.history.loss[0]
 
 
@@ -114,12 +115,12 @@ def test_residual_start_is_the_nearest_of_its_rank():
     params = base_params(ONE)
     base = quantize(params, 2)
     optimizer = afm_optimizer(0.01, warmup_cosine(0, 2))
-    originals, plain = (collect(p, lambda w: True) for p in (params, base))
+    originals, plain = (matrices(p) for p in (params, base))
     for rank in (3, 12):
         untrained = recovery.recover(
             base, params, ONE, lambda step: batch(), optimizer, 0, rank=rank, start="residual", progress=False
         )
-        for key, w in collect(jax.tree.map(np.asarray, untrained.params)).items():
+        for key, w in adapters(jax.tree.map(np.asarray, untrained.params)).items():
             lost = originals[key] - plain[key].dense(np.float64)
             tail = np.linalg.svd(lost, compute_uv=False)[rank:]
             left = originals[key] - plain[key].dense(np.float64) - w.scale * (w.b @ w.a)

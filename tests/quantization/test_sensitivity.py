@@ -6,10 +6,10 @@ import pytest
 
 from afm_ref import losses, ops
 from afm_ref.config import AFMConfig
+from afm_ref.layers import group, matrices, replaced
 from afm_ref.losses import Batch
 from afm_ref.quantization import fisher, input_moments, measured, palettize, predicted
-from afm_ref.quantization.palettize import matrices, replaced
-from afm_ref.transformer import Causal, forward, group, hidden, init
+from afm_ref.transformer import Causal, forward, hidden, init
 
 CFG = AFMConfig(vocab_size=30, d_model=16, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=8, d_ff=24)
 PARAMS = init(CFG, 0)

@@ -5,8 +5,9 @@ import pytest
 
 from afm_ref import lora
 from afm_ref.config import AFMConfig, weight_bytes
+from afm_ref.layers import group
 from afm_ref.quantization import quantize, sizes
-from afm_ref.transformer import group, init
+from afm_ref.transformer import init
 
 CFG = AFMConfig(vocab_size=50, d_model=32, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=16, d_ff=48)
 
