@@ -12,18 +12,8 @@ from afm_ref.config import kv_cache_bytes_per_token
 from afm_ref.data import mixture, packing, tasks
 from afm_ref.pipeline.made import plain
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
-from afm_ref.quantization import (
-    allocation,
-    alternatives,
-    dequantize,
-    int8,
-    kv_cache,
-    palettize,
-    quantize,
-    recovery,
-    sensitivity,
-    sizes,
-)
+from afm_ref.quantization import alternatives, dequantize, int8, kv_cache, palettize, quantize, recovery, sizes
+from afm_ref.quantization.bits import allocation, sensitivity
 from afm_ref.training import fit
 
 from . import _record

@@ -26,9 +26,9 @@ from afm_ref.pretraining.criteria import by_activation, by_magnitude
 from afm_ref.pretraining.objectives import next_token_z
 from afm_ref.pretraining.pruning import Masked
 from afm_ref.quantization import palettize
-from afm_ref.quantization.palettize import int8
+from afm_ref.quantization.bits.sensitivity import input_moments
+from afm_ref.quantization.palette.quantizers import int8
 from afm_ref.quantization.recovery import divergence
-from afm_ref.quantization.sensitivity import input_moments
 from afm_ref.rlhf import advantages, bandit, baselines, mdloo
 from afm_ref.weights import Layer
 

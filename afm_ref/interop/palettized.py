@@ -4,9 +4,9 @@ save(folder, quantized, cfg)            # of `quantization.quantize`
 params, cfg = load(folder)              # bit for bit, and never a matrix of floats in memory
 
 The tensors bear Hugging Face's names. A projection has .codes, .tables and .exponent, the embedding .codes, .scale and
-.exponent (see `quantization.weights`); gains are as they were. The header's metadata says how each matrix is packed and
-has a checksum of every tensor. All else in the header follows from the config, so it is written before the tensors are
-there, and compared byte for byte when it is read.
+.exponent (see `quantization.palette.quantized_weights`); gains are as they were. The header's metadata says how each
+matrix is packed and has a checksum of every tensor. All else in the header follows from the config, so it is written
+before the tensors are there, and compared byte for byte when it is read.
 """
 
 import json
@@ -21,7 +21,8 @@ import numpy as np
 
 from afm_ref.config import AFMConfig
 from afm_ref.layers import ungroup
-from afm_ref.quantization import Int8, Palettized, packing
+from afm_ref.quantization import Int8, Palettized
+from afm_ref.quantization.palette import bit_packing
 from afm_ref.weights import Layer, Params
 
 from . import config_json, folder_config, hugging_face, tensor_files
@@ -139,7 +140,7 @@ def planned(cfg: AFMConfig, packed: Mapping[str, tuple[int, int]], gains: Mappin
             tensors[f"{name}.scale"] = (np.dtype(np.float16), shape[:1])
         else:
             bits, rows = packed[name]
-            tensors[f"{name}.codes"] = (np.dtype(np.uint8), (shape[0], packing.packed_bytes(shape[1], bits)))
+            tensors[f"{name}.codes"] = (np.dtype(np.uint8), (shape[0], bit_packing.packed_bytes(shape[1], bits)))
             tensors[f"{name}.tables"] = (np.dtype(np.float16), (-(-shape[0] // rows), 2**bits))
     order = sorted(tensors, key=lambda name: (-tensors[name][0].itemsize, name))  # so that all are aligned
     return Contents(cfg, dict(packed), {name: tensors[name] for name in order})
@@ -270,7 +271,7 @@ def _assembled(arrays, contents):
         if name not in contents.packed:
             return Int8(*(arrays[f"{name}.{part}"] for part in PARTS[Int8]))
         bits, rows = contents.packed[name]
-        pad = -shapes[name][1] % packing.group(bits)[0]
+        pad = -shapes[name][1] % bit_packing.group_size(bits)[0]
         return Palettized(*(arrays[f"{name}.{part}"] for part in PARTS[Palettized]), bits, rows, pad)
 
     layers = tuple(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from afm_ref.quantization import allocate, int8, palettize, weight_counts
-from afm_ref.quantization.palettize import ROWS_PER_TABLE, checked_matrix
+from afm_ref.quantization.palette.quantizers import ROWS_PER_TABLE, checked_matrix
 from afm_ref.text_files import read_json
 
 from . import config_json, folder_config, hugging_face, palettized, tensor_files

@@ -18,7 +18,8 @@ from ..data import packing
 from ..interop import hugging_face, palettized, reward_files
 from ..losses import next_token
 from ..post_training.sft import examples_of, packed_examples
-from ..quantization import allocation, dequantize, quantize, recovery, sensitivity
+from ..quantization import dequantize, quantize, recovery
+from ..quantization.bits import allocation, sensitivity
 from ..training import fit
 from . import made, online, teaching
 from .bench import TAUGHT, Sizes, adam, afm

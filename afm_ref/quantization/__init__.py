@@ -6,17 +6,17 @@ costs = measured(params, cfg, batches)           # the loss that each matrix cos
 bits = allocate(costs, weight_counts(cfg), 3.5)  # the best that an average of 3.5 bits allows
 """
 
-from .allocation import allocate, frontier, greedy, lagrangian, lower_bound, weight_counts
 from .alternatives import gptq_grid, gptq_palette, round_to_nearest
-from .palettize import dequantize, int8, palettize, quantize
-from .sensitivity import fisher, input_moments, measured, predicted
-from .sizes import Sizes, sizes
-from .weights import Int8, Palettized
+from .bits.allocation import allocate, frontier, greedy, lagrangian, lower_bound, weight_counts
+from .bits.sensitivity import fisher, input_moments, measured, predicted
+from .bits.storage import StoredSizes, sizes
+from .palette.quantized_weights import Int8, Palettized
+from .palette.quantizers import dequantize, int8, palettize, quantize
 
 __all__ = [
     "Int8",
     "Palettized",
-    "Sizes",
+    "StoredSizes",
     "allocate",
     "dequantize",
     "fisher",

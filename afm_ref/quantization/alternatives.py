@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import packing
-from .palettize import ROWS_PER_TABLE, checked_matrix, palettize
-from .weights import Palettized
+from .palette import bit_packing
+from .palette.quantized_weights import Palettized
+from .palette.quantizers import ROWS_PER_TABLE, checked_matrix, palettize
 
 DAMPING = 0.01  # of the Hessian's mean diagonal, as in Frantar et al.
 FLOAT16_BITS = 16
@@ -57,7 +57,7 @@ def gptq_grid(matrix, bits: int, hessian, rows: int = 1, inputs: int | None = 32
     Test: tests/quantization/test_alternatives.py::test_compensation_lowers_the_error_of_the_outputs
     """
     w = checked_matrix(matrix).astype(np.float64)
-    packing.group(bits)
+    bit_packing.group_size(bits)
     out, n = w.shape
     inputs = n if inputs is None else inputs
     if rows < 1 or inputs < 1:
@@ -108,7 +108,7 @@ def gptq_palette(
     w = np.ldexp(checked_matrix(matrix).astype(np.float64), -int(start.exponent))
     tables = np.repeat(start.tables.astype(np.float64), rows_per_table, axis=0)[: len(w)]  # [out, entries]
     codes, _ = _compensated(w, hessian, damping, lambda w, column: tables, w.shape[1])
-    return dataclasses.replace(start, codes=packing.pack(codes, bits))
+    return dataclasses.replace(start, codes=bit_packing.pack(codes, bits))
 
 
 def _compensated(w, hessian, damping, entries: Callable, inputs: int):

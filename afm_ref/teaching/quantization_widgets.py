@@ -3,9 +3,9 @@
 import numpy as np
 
 from ..config import MATRICES, AFMConfig
-from ..quantization import costs as decoding
 from ..quantization import frontier, palettize, weight_counts
 from ..quantization.alternatives import bits_per_weight
+from ..quantization.bits import storage
 from . import figures, widgets
 
 GIGABYTES_PER_S = 40.0
@@ -33,8 +33,8 @@ def talaria(
     (point,) = frontier(costs, weights, [average_bits], fixed)
     fig, (left, right) = figures.subplots(1, 2, figsize=(9.4, 3.9), width_ratios=[1.5, 1])
     _bits_map(left, point.bits, cfg.n_layers, fixed, _widths(costs))
-    rate = decoding.tokens_per_s(cfg, point.average_bits, gigabytes_per_s * 1e9)
-    size = _size(decoding.bytes_per_token(cfg, point.average_bits))
+    rate = storage.tokens_per_s(cfg, point.average_bits, gigabytes_per_s * 1e9)
+    size = _size(storage.weight_bytes_per_token(cfg, point.average_bits))
     left.set_title(
         f"{point.average_bits:.2f} bits a weight, {size} in all\n"
         f"{1e3 / rate:.3g} ms a token at {gigabytes_per_s:g} GB/s",

@@ -5,7 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from afm_ref.quantization import kmeans, palettize
+from afm_ref.quantization import palettize
+from afm_ref.quantization.palette import kmeans
 
 DRAWS = {
     "gauss": lambda rng, n: rng.standard_normal(n),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, AFMConfig, layer_parameters
 from afm_ref.layers import matrices
 from afm_ref.quantization import allocate, frontier, greedy, lagrangian, lower_bound, weight_counts
-from afm_ref.quantization.allocation import _Front, _Problem
+from afm_ref.quantization.bits.allocation import _Front, _Problem
 from afm_ref.transformer import init
 
 

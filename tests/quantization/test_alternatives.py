@@ -7,7 +7,7 @@ import pytest
 
 from afm_ref.quantization import gptq_grid, gptq_palette, palettize, round_to_nearest
 from afm_ref.quantization.alternatives import bits_per_weight
-from afm_ref.quantization.packing import unpack
+from afm_ref.quantization.palette.bit_packing import unpack
 
 
 def normal(shape, seed=0):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from afm_ref.quantization import kmeans
+from afm_ref.quantization.palette import kmeans
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "palettes"
 

@@ -9,7 +9,8 @@ import pytest
 
 from afm_ref import assets, evaluation
 from afm_ref.lora import files
-from afm_ref.quantization import allocation, dequantize, quantize
+from afm_ref.quantization import dequantize, quantize
+from afm_ref.quantization.bits import allocation
 from experiments import _quantization, lora
 
 RECORDING = assets.recording("quantization")

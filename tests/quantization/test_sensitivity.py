@@ -39,7 +39,7 @@ def nats(params, batches=BATCHES):
 def test_measured_is_the_loss_of_one_palette_among_plain_matrices(monkeypatch):
     traced = []
     monkeypatch.setattr(
-        "afm_ref.quantization.sensitivity.next_token",
+        "afm_ref.quantization.bits.sensitivity.next_token",
         lambda *args, **kwargs: traced.append(1) or losses.next_token(*args, **kwargs),
     )
     costs = measured(PARAMS._replace(layers=group(PARAMS.layers)), CFG, iter(BATCHES), bits=(1, 3), progress=False)

@@ -13,7 +13,7 @@ import numpy as np
 WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8)
 
 
-def group(bits: int) -> tuple[int, int]:
+def group_size(bits: int) -> tuple[int, int]:
     """Return (codes, bytes) of the smallest group that fills whole bytes: 8 codes in 3 bytes for 3 bits."""
     if bits not in WIDTHS:
         raise ValueError(f"codes take 1 to 8 bits, got {bits!r}")
@@ -23,7 +23,7 @@ def group(bits: int) -> tuple[int, int]:
 
 def packed_bytes(n_codes: int, bits: int) -> int:
     """Return the bytes of a row of n codes: whole groups."""
-    codes, size = group(bits)
+    codes, size = group_size(bits)
     return -(-n_codes // codes) * size
 
 
@@ -33,9 +33,9 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
     Raises ValueError for a code that does not fit.
 
     Source: our own layout [ours].
-    Test: tests/quantization/test_packing.py::test_unpack_undoes_pack
+    Test: tests/quantization/test_bit_packing.py::test_unpack_undoes_pack
     """
-    n_codes, n_bytes = group(bits)
+    n_codes, n_bytes = group_size(bits)
     codes = np.asarray(codes)
     if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < 2**bits:
         raise ValueError(f"codes run from {codes.min()} to {codes.max()}; {bits} bits hold 0 to {2**bits - 1}")
@@ -55,9 +55,9 @@ def unpack(packed, bits: int, n: int | None = None):
     """Return the first n codes of every row, [..., n] uint8; by default all that the bytes hold.
 
     Source: our own layout [ours].
-    Test: tests/quantization/test_packing.py::test_unpack_undoes_pack
+    Test: tests/quantization/test_bit_packing.py::test_unpack_undoes_pack
     """
-    n_codes, n_bytes = group(bits)
+    n_codes, n_bytes = group_size(bits)
     xp = packed.__array_namespace__()
     if n_bytes == 1:
         shifts = xp.arange(0, 8, bits, dtype=xp.uint8)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..config import AFMConfig, matrix_shapes
+from ...config import AFMConfig, matrix_shapes
 
 MOST_POINTS = 2**16
 BISECTIONS = 100

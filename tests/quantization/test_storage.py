@@ -1,12 +1,14 @@
-"""The sizes of a quantized model, counted by hand."""
+"""The sizes of a quantized model counted by hand; bytes and rates of decoding at true scale."""
+
+import dataclasses
 
 import numpy as np
 import pytest
 
-from afm_ref import lora
-from afm_ref.config import AFMConfig, weight_bytes
+from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, AFMConfig, weight_bytes
 from afm_ref.layers import group
-from afm_ref.quantization import quantize, sizes
+from afm_ref.quantization import palettize, quantize, sizes
+from afm_ref.quantization.bits import storage
 from afm_ref.transformer import init
 
 CFG = AFMConfig(vocab_size=50, d_model=32, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=16, d_ff=48)
@@ -40,12 +42,27 @@ def test_a_plain_model_counts_its_dtype():
     found = sizes(params._replace(layers=group(params.layers)))
     assert found.projection_bits == found.model_bits == 32
     assert found.stored_bytes == weight_bytes(CFG, 32, 32) + 2 * (2 * (2 * 32 + 2 * 16) + 32)  # gains: 32 bits, not 16
-    assert sizes(lora.attach(params)) == found
 
 
 def test_model_bits_approach_projection_bits_with_large_matrices():
     """A table of 16 float16 entries for 16 rows of n weights costs 16 / n bits a weight."""
-    from afm_ref.quantization import palettize
-
     w = palettize(np.random.default_rng(0).standard_normal((32, 512)), 4)
     assert w.stored_bits / (32 * 512) == pytest.approx(4 + 16 / 512 + 16 / (32 * 512))
+
+
+def test_on_device_numbers():
+    """Gigabytes to three digits, and 40 GB/s for 30 tokens/s at 3.7 bits."""
+    rows = storage.true_scale()
+    assert [row["projection_bits"] for row in rows] == [16, 3.7, 3.5]
+    assert [round(row["gigabytes"], 2) for row in rows] == [5.48, 1.35, 1.28]
+    assert round(rows[1]["gigabytes_per_s"]) == 40
+    assert storage.tokens_per_s(AFM_ON_DEVICE, 3.7, 40.4e9) == pytest.approx(30, rel=0.01)
+    assert storage.tokens_per_s(AFM_ON_DEVICE, 16, 40.4e9, embedding_bits=16) == pytest.approx(7.4, rel=0.01)
+
+
+def test_an_untied_head_reads_one_of_two_matrices():
+    """By hand for AFM_TINY: 4 layers of 430,080 weights, 1,856 gains, an embedding of 2048 x 192."""
+    read = 4 * 430_080 * 3.5 / 8 + (4 * (2 * 192 + 2 * 32) + 192) * 2 + 2048 * 192
+    assert storage.weight_bytes_per_token(AFM_TINY, 3.5) == pytest.approx(read)
+    untied = dataclasses.replace(AFM_TINY, tie_embeddings=False)
+    assert storage.weight_bytes_per_token(untied, 3.5) == pytest.approx(read)

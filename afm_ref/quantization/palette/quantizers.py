@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ..layers import matrices, replaced, ungroup, ungrouped
-from ..weights import Layer, Params
-from . import kmeans, packing
-from .weights import Int8, Palettized
+from ...layers import matrices, replaced, ungroup, ungrouped
+from ...weights import Layer, Params
+from . import bit_packing, kmeans
+from .quantized_weights import Int8, Palettized
 
 ROWS_PER_TABLE = 16
 TABLES_AT_A_TIME = 8  # begun together by the threads, then finished by one: more would not stay in its cache
@@ -38,10 +38,10 @@ def palettize(
     Raises ValueError for NaN or infinite weights, for bits, rows and importance that make no sense.
 
     Source: TR24 section 5 (K-means, one table for 16 rows) [confirmed]; optimum and float16 tables [ours].
-    Test: tests/quantization/test_palettize.py::test_error_is_that_of_the_optimal_palette
+    Test: tests/quantization/test_quantizers.py::test_error_is_that_of_the_optimal_palette
     """
     w = checked_matrix(matrix)
-    packing.group(bits)
+    bit_packing.group_size(bits)
     if isinstance(rows_per_table, bool) or not 1 <= rows_per_table <= 2**30:
         raise ValueError(f"rows_per_table must be at least 1, got {rows_per_table!r}")
     if method not in METHODS:
@@ -62,7 +62,7 @@ def palettize(
 
     def encode(start, table):
         values = values_of(start)
-        return packing.pack(kmeans.nearest(values, table.astype(values.dtype)), bits)
+        return bit_packing.pack(kmeans.nearest(values, table.astype(values.dtype)), bits)
 
     tables, codes = [], []
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:  # NumPy's sorts and loops let go of the GIL
@@ -71,7 +71,7 @@ def palettize(
             found = [finish(prepared, 2**bits).astype(np.float16) for prepared in list(pool.map(begin, some))]
             codes += pool.map(encode, some, found)
             tables += found
-    pad = -w.shape[1] % packing.group(bits)[0]
+    pad = -w.shape[1] % bit_packing.group_size(bits)[0]
     return Palettized(
         np.concatenate(codes), np.stack(tables), np.asarray(exponent, np.int16), bits, int(rows_per_table), pad
     )
@@ -85,7 +85,7 @@ def int8(matrix) -> Int8:
     Raises ValueError for NaN or infinite values.
 
     Source: TR24 section 5 (8-bit per-channel integers) [confirmed]; symmetric, by the largest value [ours].
-    Test: tests/quantization/test_palettize.py::test_int8_errs_by_half_a_step_at_most
+    Test: tests/quantization/test_quantizers.py::test_int8_errs_by_half_a_step_at_most
     """
     w = checked_matrix(matrix)
     largest = _largest(w)
@@ -114,7 +114,7 @@ def quantize(
     importance: {(matrix, layer): array}, see `palettize`. Layers come back as a tuple, gains as they were.
 
     Source: TR24 section 5 [confirmed].
-    Test: tests/quantization/test_palettize.py::test_a_quantized_model_runs_under_numpy_and_jax
+    Test: tests/quantization/test_quantizers.py::test_a_quantized_model_runs_under_numpy_and_jax
     """
     from tqdm.auto import tqdm
 
@@ -139,7 +139,7 @@ def dequantize(params: Params, dtype=np.float32) -> Params:
     """Return plain params that compute the same, every quantized weight as a matrix of floats.
 
     Source: none [ours].
-    Test: tests/quantization/test_palettize.py::test_a_quantized_model_runs_under_numpy_and_jax
+    Test: tests/quantization/test_quantizers.py::test_a_quantized_model_runs_under_numpy_and_jax
     """
 
     def dense(w):

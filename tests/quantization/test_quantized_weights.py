@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from afm_ref import lora, ops
 from afm_ref.quantization import int8, palettize
-from afm_ref.quantization.weights import Palettized
+from afm_ref.quantization.palette.quantized_weights import Palettized
 
 
 def matrix(out=40, n=24, scale=1.0, seed=0):

@@ -6,7 +6,8 @@ import pytest
 
 from afm_ref.config import AFMConfig
 from afm_ref.layers import Remat, Stacked, group
-from afm_ref.quantization import dequantize, int8, kmeans, palettize, quantize
+from afm_ref.quantization import dequantize, int8, palettize, quantize
+from afm_ref.quantization.palette import kmeans
 from afm_ref.transformer import forward, init
 
 CFG = AFMConfig(vocab_size=50, d_model=24, n_layers=2, n_heads=3, n_kv_heads=1, head_dim=8, d_ff=40)

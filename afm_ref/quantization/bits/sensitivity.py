@@ -12,14 +12,14 @@ from functools import partial
 
 import numpy as np
 
-from .. import ops
-from ..config import AFMConfig
-from ..evaluation import total_loss
-from ..layers import Tap, matrices, replaced, ungrouped
-from ..losses import next_token
-from ..transformer import Causal, hidden
-from ..weights import Params
-from .palettize import ROWS_PER_TABLE, checked_matrix, palettize
+from ... import ops
+from ...config import AFMConfig
+from ...evaluation import total_loss
+from ...layers import Tap, matrices, replaced, ungrouped
+from ...losses import next_token
+from ...transformer import Causal, hidden
+from ...weights import Params
+from ..palette.quantizers import ROWS_PER_TABLE, checked_matrix, palettize
 
 
 def measured(

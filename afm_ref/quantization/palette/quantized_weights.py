@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import ops
-from . import packing
+from ... import ops
+from . import bit_packing
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -18,11 +18,12 @@ class Palettized:
 
         W_oi = 2^exponent table[o // rows_per_table, code_oi]          W: [out, in]
 
-    codes: bytes [out, packed in], see `packing`. tables: [tables, 2^bits] float16, near 1 in size whatever the size of
-    W, which the exponent carries. pad: codes that fill a row's last byte, beyond `in`.
+    codes: bytes [out, packed in], see `bit_packing`. tables: [tables, 2^bits] float16, near
+    1 in size whatever the size of W, which the exponent carries. pad: codes that fill a
+    row's last byte, beyond `in`.
 
     Source: TR24 section 5 (4-bit K-means, 16 rows share one table) [confirmed]; the exponent [ours].
-    Test: tests/quantization/test_weights.py::test_apply_is_the_product_with_the_dense_matrix
+    Test: tests/quantization/test_quantized_weights.py::test_apply_is_the_product_with_the_dense_matrix
     """
 
     codes: Any
@@ -35,7 +36,7 @@ class Palettized:
     @property
     def shape(self):
         """Return the shape of the whole matrix, [out, in]."""
-        n_codes, n_bytes = packing.group(self.bits)
+        n_codes, n_bytes = bit_packing.group_size(self.bits)
         return (*self.codes.shape[:-1], self.codes.shape[-1] // n_bytes * n_codes - self.pad)
 
     @property
@@ -45,7 +46,7 @@ class Palettized:
 
     def normalized(self, dtype):
         """Return W / 2^exponent as a plain matrix [out, in]."""
-        codes = packing.unpack(self.codes, self.bits, self.shape[-1])
+        codes = bit_packing.unpack(self.codes, self.bits, self.shape[-1])
         return look_up(self.tables.astype(dtype), codes, self.rows_per_table)
 
     def dense(self, dtype=np.float32):
@@ -79,7 +80,7 @@ class Int8:
     codes: [V, D] int8. scale: [V] float16, whatever the size of E, which the exponent carries.
 
     Source: TR24 section 5 (the embedding: 8-bit integers, per channel) [confirmed]; channel = token [ours].
-    Test: tests/quantization/test_weights.py::test_both_ends_of_the_embedding
+    Test: tests/quantization/test_quantized_weights.py::test_both_ends_of_the_embedding
     """
 
     codes: Any

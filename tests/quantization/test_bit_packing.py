@@ -6,42 +6,42 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afm_ref.quantization import packing
+from afm_ref.quantization.palette import bit_packing
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.sampled_from(packing.WIDTHS), st.integers(1, 5), st.integers(1, 41), st.integers(0, 9))
+@given(st.sampled_from(bit_packing.WIDTHS), st.integers(1, 5), st.integers(1, 41), st.integers(0, 9))
 def test_unpack_undoes_pack(bits, rows, columns, seed):
     codes = np.random.default_rng(seed).integers(0, 2**bits, (rows, columns)).astype(np.uint8)
-    packed = packing.pack(codes, bits)
+    packed = bit_packing.pack(codes, bits)
     assert packed.dtype == np.uint8
-    assert packed.shape == (rows, packing.packed_bytes(columns, bits))
+    assert packed.shape == (rows, bit_packing.packed_bytes(columns, bits))
     assert packed.shape[1] * 8 < columns * bits + 64 and packed.shape[1] * 8 >= columns * bits
-    np.testing.assert_array_equal(packing.unpack(packed, bits, columns), codes)
+    np.testing.assert_array_equal(bit_packing.unpack(packed, bits, columns), codes)
 
 
-@pytest.mark.parametrize("bits", packing.WIDTHS)
+@pytest.mark.parametrize("bits", bit_packing.WIDTHS)
 def test_jax_unpacks_the_same(bits):
     codes = np.random.default_rng(bits).integers(0, 2**bits, (3, 24)).astype(np.uint8)
-    unpacked = packing.unpack(jnp.asarray(packing.pack(codes, bits)), bits)
+    unpacked = bit_packing.unpack(jnp.asarray(bit_packing.pack(codes, bits)), bits)
     assert unpacked.dtype == np.uint8
     np.testing.assert_array_equal(unpacked, codes)
 
 
 def test_the_layout_by_hand():
     """The first code is in the lowest bits; three bits run over the end of a byte."""
-    np.testing.assert_array_equal(packing.pack(np.array([[1, 2, 3, 0]]), 2), [[0b00_11_10_01]])
-    np.testing.assert_array_equal(packing.pack(np.array([[0xA, 0xB]]), 4), [[0xBA]])
+    np.testing.assert_array_equal(bit_packing.pack(np.array([[1, 2, 3, 0]]), 2), [[0b00_11_10_01]])
+    np.testing.assert_array_equal(bit_packing.pack(np.array([[0xA, 0xB]]), 4), [[0xBA]])
     np.testing.assert_array_equal(
-        packing.pack(np.array([[1, 2, 4, 0, 0, 0, 0, 7]]), 3), [[0b00_010_001, 0b1, 0b111_00000]]
+        bit_packing.pack(np.array([[1, 2, 4, 0, 0, 0, 0, 7]]), 3), [[0b00_010_001, 0b1, 0b111_00000]]
     )
 
 
 def test_codes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="2 bits hold 0 to 3"):
-        packing.pack(np.array([[4]]), 2)
+        bit_packing.pack(np.array([[4]]), 2)
     with pytest.raises(ValueError, match="-1"):
-        packing.pack(np.array([[-1]]), 2)
+        bit_packing.pack(np.array([[-1]]), 2)
     for bits in (0, 9, 16):
         with pytest.raises(ValueError, match="1 to 8 bits"):
-            packing.pack(np.array([[0]]), bits)
+            bit_packing.pack(np.array([[0]]), bits)
