@@ -224,7 +224,7 @@ def quantized(w, bits, importance=None):
 
 def counted(palette):
     """Return (dense matrix, bits a weight) of a palette."""
-    return palette.dense(), alternatives.bits_per_weight(palette)
+    return palette.dense(), palette.bits_per_weight
 
 
 def alternative(bench, scheme, moments):

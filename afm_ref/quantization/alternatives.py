@@ -21,19 +21,14 @@ DAMPING = 0.01  # of the Hessian's mean diagonal, as in Frantar et al.
 FLOAT16_BITS = 16
 
 
-class Rounded(NamedTuple):
-    """A matrix on uniform grids."""
+class UniformGrid(NamedTuple):
+    """A matrix whose weights lie on uniform grids, one for each block."""
 
     matrix: np.ndarray  # [out, in] float32
     bits_per_weight: float  # codes, and a scale and a minimum of 16 bits each for every block
 
 
-def bits_per_weight(w: Palettized) -> float:
-    """Return what a palette takes: codes, tables and the exponent, over the number of weights."""
-    return w.stored_bits / (w.shape[0] * w.shape[1])
-
-
-def round_to_nearest(matrix, bits: int, rows: int = 1, inputs: int | None = 32) -> Rounded:
+def round_to_nearest(matrix, bits: int, rows: int = 1, inputs: int | None = 32) -> UniformGrid:
     """Return a matrix [out, in] with every weight at the nearest point of its block's uniform grid.
 
         points: minimum + scale k,   k = 0 .. 2^bits - 1,   scale = (maximum - minimum) / (2^bits - 1)
@@ -48,7 +43,9 @@ def round_to_nearest(matrix, bits: int, rows: int = 1, inputs: int | None = 32) 
     return gptq_grid(matrix, bits, None, rows, inputs)
 
 
-def gptq_grid(matrix, bits: int, hessian, rows: int = 1, inputs: int | None = 32, damping: float = DAMPING) -> Rounded:
+def gptq_grid(
+    matrix, bits: int, hessian, rows: int = 1, inputs: int | None = 32, damping: float = DAMPING
+) -> UniformGrid:
     """Return a matrix on the grids of `round_to_nearest`, its errors compensated as in `gptq_palette`.
 
     A block's grid is set when its first column is reached, from the weights as they have become by then.
@@ -77,7 +74,7 @@ def gptq_grid(matrix, bits: int, hessian, rows: int = 1, inputs: int | None = 32
 
     _, dense = _compensated(w, hessian, damping, entries, inputs)
     blocks = len(starts) * -(-n // inputs)
-    return Rounded(dense.astype(np.float32), bits + 2 * FLOAT16_BITS * blocks / w.size)
+    return UniformGrid(dense.astype(np.float32), bits + 2 * FLOAT16_BITS * blocks / w.size)
 
 
 def gptq_palette(

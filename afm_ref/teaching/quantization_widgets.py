@@ -4,7 +4,6 @@ import numpy as np
 
 from ..config import MATRICES, AFMConfig
 from ..quantization import frontier, palettize, weight_counts
-from ..quantization.alternatives import bits_per_weight
 from ..quantization.bits import storage
 from . import figures, widgets
 
@@ -121,12 +120,12 @@ def palette(matrix, bits: int, rows_per_table: int, table: int = 0):
     left.vlines(entries, 0, 1, transform=left.get_xaxis_transform(), color=figures.RED, lw=1.4)
     left.set(xlabel="weight", ylabel="count")
     left.set_title(f"{len(entries)} entries (lines) for the {w[rows].size:,} weights of {len(w[rows])} rows")
-    sizes = [bits_per_weight(p) for p in found.values()]
+    sizes = [p.bits_per_weight for p in found.values()]
     errors = {b: relative_error(w, p.dense()) for b, p in found.items()}
     right.plot(sizes, [100 * e for e in errors.values()], "o-", color=figures.BLUE)
-    right.plot([bits_per_weight(chosen)], [100 * errors[bits]], "o", color=figures.RED, ms=10)
+    right.plot([chosen.bits_per_weight], [100 * errors[bits]], "o", color=figures.RED, ms=10)
     right.set(xlabel="bits a weight, tables included", ylabel="error $|W - Q|$ / $|W|$, %", ylim=(0, None))
-    right.set_title(f"{bits_per_weight(chosen):.2f} bits, error {100 * errors[bits]:.2g}%")
+    right.set_title(f"{chosen.bits_per_weight:.2f} bits, error {100 * errors[bits]:.2g}%")
     return fig
 
 

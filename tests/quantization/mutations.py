@@ -32,23 +32,23 @@ MUTATIONS = [
         "tests/quantization/test_allocation.py::test_bits_fixed_by_hand_are_kept_and_the_rest_is_the_best_beside_them",
     ),
     Mutation(
-        "an assignment that a smaller one beats is kept for it",
+        "the knapsack looks for the greatest loss",
         "afm_ref/quantization/bits/allocation.py",
-        "costs[order][1:] < cheapest[:-1]",
-        "costs[order][1:] > cheapest[:-1]",
+        "= self.loss + cost",
+        "= self.loss - cost",
         "tests/quantization/test_allocation.py::test_no_assignment_is_better",
     ),
     Mutation(
         "greedy takes the largest saving whatever it costs in bits",
         "afm_ref/quantization/bits/allocation.py",
-        "rate = (cost - other_cost) / (other_size - size)",
-        "rate = cost - other_cost",
+        "return (cost - lower) / (larger - size)",
+        "return cost - lower",
         "tests/quantization/test_allocation.py::test_the_simpler_methods_miss_the_optimum_where_they_should",
     ),
     Mutation(
         "the window has no lower end",
         "afm_ref/quantization/bits/allocation.py",
-        "start, end = np.searchsorted(self.size, floor), ",
+        "start, end = math.ceil(max(0, least - self.first) / self.unit), ",
         "start, end = 0, ",
         "tests/quantization/test_allocation.py::test_the_best_within_a_window_by_brute_force",
     ),
@@ -76,12 +76,8 @@ MUTATIONS = [
     Mutation(
         "codes are chosen before the table is rounded to float16",
         "afm_ref/quantization/palette/quantizers.py",
-        "found = [finish(prepared, 2**bits).astype(np.float16) for prepared in list(pool.map(begin, some))]\n"
-        "            codes += pool.map(encode, some, found)\n"
-        "            tables += found\n",
-        "found = [finish(prepared, 2**bits) for prepared in list(pool.map(begin, some))]\n"
-        "            codes += pool.map(encode, some, found)\n"
-        "            tables += [table.astype(np.float16) for table in found]\n",
+        "bit_packing.pack(kmeans.nearest(values, table.astype(values.dtype)), bits)",
+        "bit_packing.pack(kmeans.nearest(values, METHODS[method](values, 2**bits, h)), bits)",
         "tests/quantization/test_quantizers.py::test_codes_point_to_the_nearest_entry_as_stored",
     ),
     Mutation(

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, AFMConfig, layer_parameters
 from afm_ref.layers import matrices
 from afm_ref.quantization import allocate, frontier, greedy, lagrangian, lower_bound, weight_counts
-from afm_ref.quantization.bits.allocation import _Front, _Problem
 from afm_ref.transformer import init
 
 
@@ -112,7 +111,7 @@ def test_the_best_within_a_window_by_brute_force():
         assert loss_of(costs, found) == pytest.approx(min(inside))
         higher += min(inside) > loss_of(costs, allocate(costs, weights, target)) * (1 + 1e-9)
     assert higher > 0
-    with pytest.raises(ValueError, match=r"2\.0090 bits on average are the least allowed, .* has 2\.0000"):
+    with pytest.raises(ValueError, match="no assignment comes so near below the average"):
         allocate(costs, weights, 2.01, within=0.001)
 
 
@@ -122,26 +121,6 @@ def test_averages_are_hit_to_a_hundredth_whatever_the_costs(target):
     for seed in range(5):
         bits = allocate(synthetic(AFM_TINY, seed), weights, target, within=0.01)
         assert target - 0.01 <= average(weights, bits) <= target + 1e-9
-
-
-def test_too_many_points_are_thinned_within_the_stated_gap():
-    rng = np.random.default_rng(0)
-    keys = [("wq", i) for i in range(14)]
-    weights = {key: int(n) for key, n in zip(keys, rng.integers(10**6, 10**7, 14))}
-    weights["wq", 0] = 10  # in one step of size with the smallest assignment, which must not be lost: 2.0 needs it
-    # Gains a bit that are almost equal, and counts without a common divisor: nearly every assignment is undominated.
-    costs = {key: {2: weights[key] * float(c), 4: 0.0} for key, c in zip(keys, rng.uniform(0.99e-6, 1.01e-6, 14))}
-    most_points = 1000
-    kept = len(_Front(_Problem(costs, weights, None), most_points).size)
-    assert kept <= most_points + 1 < len(_Front(_Problem(costs, weights, None), 2**16).size)
-    lost = len(keys) * (4 - 2) / most_points
-    for budget in (2.0, 2.5, 3.1, 3.5, 4.0):
-        thinned = allocate(costs, weights, budget, most_points=most_points)
-        assert average(weights, thinned) <= budget + 1e-9
-        smaller = allocate(costs, weights, max(2.0, budget - lost))
-        assert loss_of(costs, thinned) <= loss_of(costs, smaller) + 1e-9
-        near = allocate(costs, weights, budget, within=0.1, most_points=most_points)
-        assert budget - 0.1 <= average(weights, near) <= budget + 1e-9
 
 
 def test_bits_fixed_by_hand_are_kept_and_the_rest_is_the_best_beside_them():
@@ -177,9 +156,9 @@ COSTS, WEIGHTS = {"a": {2: 1.0, 4: 0.0}, "b": {2: 1.0, 4: 0.0}}, {"a": 3, "b": 1
         (COSTS, WEIGHTS, 4, {"c": 2}, "fixed names"),
         (COSTS, {"a": 3}, 4, None, "name the same matrices"),
         ({}, {}, 4, None, "at least one"),
-        (COSTS, {"a": 3, "b": 0}, 4, None, "b has 0 weights"),
-        (COSTS | {"b": {2: float("inf")}}, WEIGHTS, 4, None, "b needs a finite cost"),
-        (COSTS | {"b": {}}, WEIGHTS, 4, None, "b needs a finite cost"),
+        (COSTS, {"a": 3, "b": 0}, 4, None, "b needs a weight"),
+        (COSTS | {"b": {2: float("inf")}}, WEIGHTS, 4, None, "b needs a weight and a finite cost"),
+        (COSTS | {"b": {}}, WEIGHTS, 4, None, "b needs a weight and a finite cost"),
     ],
 )
 def test_what_cannot_be_allocated_is_refused(costs, weights, average_bits, fixed, message):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from afm_ref.quantization import gptq_grid, gptq_palette, palettize, round_to_nearest
-from afm_ref.quantization.alternatives import bits_per_weight
 from afm_ref.quantization.palette.bit_packing import unpack
 
 
@@ -38,7 +37,7 @@ def test_grid_by_hand():
     np.testing.assert_array_equal(whole.matrix, [[-1, 2, 2, 2, -1, -1], [2, -1, 2, 2, 8, 8]])
     assert whole.bits_per_weight == 2 + 32 / 12
     assert round_to_nearest(normal((33, 64)), 4, 16, None).bits_per_weight == 4 + 32 * 3 / (33 * 64)
-    assert bits_per_weight(palettize(normal((33, 64)), 4)) == 4 + (3 * 16 * 16 + 16) / (33 * 64)
+    assert palettize(normal((33, 64)), 4).bits_per_weight == 4 + (3 * 16 * 16 + 16) / (33 * 64)
 
 
 def test_a_grid_errs_by_half_its_step_at_most():

@@ -67,13 +67,6 @@ def test_importance_moves_the_error_to_where_it_matters_less():
     np.testing.assert_array_equal(same.dense(), plain.dense())
 
 
-def test_threads_change_nothing():
-    w = normal((160, 32))
-    one, four = palettize(w, 4, threads=1), palettize(w, 4, threads=4)
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(four)):
-        np.testing.assert_array_equal(a, b)
-
-
 def test_int8_errs_by_half_a_step_at_most():
     w = normal((30, 20), 1e-3) * np.geomspace(1e-3, 1e3, 30, dtype=np.float32)[:, None]
     e = int8(w)

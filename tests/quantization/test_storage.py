@@ -47,7 +47,7 @@ def test_a_plain_model_counts_its_dtype():
 def test_model_bits_approach_projection_bits_with_large_matrices():
     """A table of 16 float16 entries for 16 rows of n weights costs 16 / n bits a weight."""
     w = palettize(np.random.default_rng(0).standard_normal((32, 512)), 4)
-    assert w.stored_bits / (32 * 512) == pytest.approx(4 + 16 / 512 + 16 / (32 * 512))
+    assert w.bits_per_weight == pytest.approx(4 + 16 / 512 + 16 / (32 * 512))
 
 
 def test_on_device_numbers():

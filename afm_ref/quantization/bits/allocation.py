@@ -4,9 +4,13 @@ allocate     the optimum
 lagrangian   the best at one price for a bit, the same for all matrices; `lower_bound` comes with it
 greedy       from the fewest bits up, always the step that saves the most loss for its bits
 
-costs {(matrix, layer): {bits: loss}} are those of `sensitivity`, taken to add up: what a matrix costs is assumed not
-to depend on the others. weights {(matrix, layer): count} are those of `weight_counts`, or the sizes of the arrays.
+costs {(matrix, layer): {bits: loss}} are those of `sensitivity`, taken to add up: what a
+matrix costs is assumed not to depend on the others. weights {(matrix, layer): count} are those
+of `weight_counts`, or the sizes of the arrays. fixed {(matrix, layer): bits} are set by hand.
 Averages count code bits per projection weight, `projection_bits` of `sizes`.
+
+All raise ValueError for an average below what the fewest bits take, and for costs, weights or
+fixed that do not fit together. More bits than the most are no error.
 """
 
 import math
@@ -17,7 +21,6 @@ import numpy as np
 
 from ...config import AFMConfig, matrix_shapes
 
-MOST_POINTS = 2**16
 BISECTIONS = 100
 
 
@@ -40,55 +43,32 @@ def weight_counts(cfg: AFMConfig) -> dict:
 
 
 def allocate(
-    costs: Mapping,
-    weights: Mapping,
-    average_bits: float,
-    fixed: Mapping | None = None,
-    within: float | None = None,
-    most_points: int = MOST_POINTS,
+    costs: Mapping, weights: Mapping, average_bits: float, fixed: Mapping | None = None, within: float | None = None
 ) -> dict:
     """Return the bits of every matrix, {(matrix, layer): bits}, of least summed loss within the average.
 
         minimise sum_k cost_k(b_k)   with   sum_k b_k n_k <= average_bits sum_k n_k
 
-    A knapsack with one choice from each group, solved by dynamic programming over the matrices: of all assignments to
-    the first k matrices, those are kept to which no smaller one is as good. Their sizes are multiples of the greatest
-    common divisor of the steps b n, so they are few: some 6,600 for AFM-on-device's 182 matrices at 2 or 4 bits.
+    A knapsack with one choice from each group. Its optimum can lie well below the average where
+    the bits left over buy nothing: in AFM_TINY one step of the smallest matrix is 0.014 bits.
+    within: the best that is not further below than that, at a higher loss; ValueError if no
+    assignment is.
 
-    Exact as long as at most `most_points` are kept. With counts that share no divisor there may be more; then one is
-    kept for each of `most_points` equal steps of size. Each matrix can lose one step by that, so the result is still
-    never worse than the optimum of an average smaller by K (most - least) / most_points, K matrices and most, least
-    the averages at all their most and fewest bits: 0.006 for 182 matrices at 2 or 4 bits. `lower_bound` tells how far
-    any result can be from the optimum.
-
-    The optimum can lie well below the average where the bits left over buy nothing: in AFM_TINY one step of the
-    smallest matrix is 0.014 bits. `within` asks for the best that is not further below than that, at a higher loss.
-
-    fixed: {(matrix, layer): bits} set by hand, among those in costs. More bits than the most are no error.
-    Raises ValueError for an average below what the fewest bits take, one that nothing comes `within`, and for costs,
-    weights or fixed that do not fit together.
-
-    Source: BLOG24, TR24 section 5 (mixed 2 and 4 bits, 3.5 to 3.7 on average) [confirmed]; Nemhauser and Ullmann 1969
-    (lists of undominated states) [standard]; their use here [ours].
+    Source: BLOG24, TR24 section 5 (mixed 2 and 4 bits, 3.5 to 3.7 on average) [confirmed];
+        dynamic programming, Bellman 1957 [standard]; its use here [ours].
     Test: tests/quantization/test_allocation.py::test_no_assignment_is_better
     """
     problem = _Problem(costs, weights, fixed)
     budget = problem.budget(average_bits)
-    if within is None:
-        return _Front(problem, most_points).read(budget)
-    floor = min((average_bits - within) * problem.total * (1 - 1e-12), problem.most)
-    return _Front(problem, most_points, dominated=True).read(budget, floor)
+    least = 0 if within is None else min((average_bits - within) * problem.total * (1 - 1e-12), problem.most)
+    return _Knapsack(problem).best(budget, least)
 
 
 def frontier(costs: Mapping, weights: Mapping, averages: Iterable[float], fixed: Mapping | None = None) -> list[Point]:
-    """Return the optimum for each average, from one run of the dynamic programming.
-
-    Source: as `allocate` [ours].
-    Test: tests/quantization/test_allocation.py::test_the_frontier_is_that_of_single_allocations_and_falls
-    """
+    """Return the optimum for each average, from one run of the dynamic programming."""
     problem = _Problem(costs, weights, fixed)
-    front = _Front(problem)
-    return [problem.point(front.read(problem.budget(average))) for average in averages]
+    knapsack = _Knapsack(problem)
+    return [problem.point(knapsack.best(problem.budget(average))) for average in averages]
 
 
 def greedy(costs: Mapping, weights: Mapping, average_bits: float, fixed: Mapping | None = None) -> dict:
@@ -100,20 +80,20 @@ def greedy(costs: Mapping, weights: Mapping, average_bits: float, fixed: Mapping
     Test: tests/quantization/test_allocation.py::test_no_assignment_is_better
     """
     problem = _Problem(costs, weights, fixed)
-    at = dict.fromkeys(problem.options, 0)
+    at = {key: options[0] for key, options in problem.options.items()}
     left = problem.budget(average_bits) - problem.least
+
+    def rate(step):
+        (_, size, cost), (_, larger, lower) = at[step[0]], step[1]
+        return (cost - lower) / (larger - size)
+
     while True:
-        best = (0.0, None, 0, 0)
-        for key, i in at.items():
-            _, size, cost = problem.options[key][i]
-            for j, (_, other_size, other_cost) in enumerate(problem.options[key][i + 1 :], i + 1):
-                rate = (cost - other_cost) / (other_size - size)
-                if other_size - size <= left and rate > best[0]:
-                    best = (rate, key, j, other_size - size)
-        _, key, j, step = best
-        if key is None:
-            return {key: problem.options[key][i][0] for key, i in at.items()}
-        at[key], left = j, left - step
+        up = [(key, new) for key, old in at.items() for new in problem.options[key] if 0 < new[1] - old[1] <= left]
+        key, new = max(up, key=rate, default=(None, None))
+        if key is None or rate((key, new)) <= 0:
+            return {key: bits for key, (bits, _, _) in at.items()}
+        left -= new[1] - at[key][1]
+        at[key] = new
 
 
 def lagrangian(costs: Mapping, weights: Mapping, average_bits: float, fixed: Mapping | None = None) -> dict:
@@ -121,8 +101,8 @@ def lagrangian(costs: Mapping, weights: Mapping, average_bits: float, fixed: Map
 
         b_k = argmin_b cost_k(b) + price b n_k
 
-    Optimal for the average that it reaches; what is left of the budget, where no price uses it up, stays unused.
-    Matrices with the same gain per bit go up together or not at all.
+    Optimal for the average that it reaches; what is left of the budget, where no price uses it
+    up, stays unused. Matrices with the same gain per bit go up together or not at all.
 
     Source: Everett 1963; Shoham and Gersho 1988 (rate allocation) [standard].
     Test: tests/quantization/test_allocation.py::test_no_assignment_is_better
@@ -207,63 +187,41 @@ class _Problem:
 
 
 def _options(key, costs, n, fixed):
-    if n < 1:
-        raise ValueError(f"{key} has {n} weights; at least one is expected")
-    if not costs or not all(math.isfinite(cost) for cost in costs.values()):
-        raise ValueError(f"{key} needs a finite cost for at least one width, got {dict(costs)}")
+    if n < 1 or not costs or not all(math.isfinite(cost) for cost in costs.values()):
+        raise ValueError(f"{key} needs a weight and a finite cost for at least one width, got {n} and {dict(costs)}")
     if fixed is not None and fixed not in costs:
         raise ValueError(f"{key} is fixed at {fixed} bits, but costs know {sorted(costs)} for it")
     return [(b, b * n, float(costs[b])) for b in sorted(costs) if fixed in (None, b)]
 
 
-class _Front:
-    """All undominated assignments, or (dominated) the best of every size: size, cost, and how each came about."""
+class _Knapsack:
+    """The least loss at every size that all matrices together can have, and the choices that lead to it.
 
-    def __init__(self, problem, most_points=MOST_POINTS, dominated=False):
-        self.problem, self.trail = problem, []
-        size, cost = np.zeros(1, np.int64), np.zeros(1)
-        width = (problem.most - problem.least) / most_points
-        for options in problem.options.values():
-            sizes = np.concatenate([size + step for _, step, _ in options])
-            costs = np.concatenate([cost + more for _, _, more in options])
-            keep = _best_of_each_size(sizes, costs) if dominated else _undominated(sizes, costs)
-            if len(keep) > most_points:
-                keep = _thinned(sizes, costs, keep, width)
-            self.trail.append((keep // len(size), keep % len(size)))  # (option, the assignment that it extends)
-            size, cost = sizes[keep], costs[keep]
-        self.size, self.cost = size, cost  # sizes ascend
+        D_k(s) = min over b of D_{k-1}(s - b n_k) + cost_k(b)
 
-    def read(self, budget, floor=0):
-        """Return the bits of the cheapest assignment with floor <= size <= budget."""
-        start, end = np.searchsorted(self.size, floor), np.searchsorted(self.size, budget, side="right")
-        if start == end:
-            total = self.problem.total
-            raise ValueError(
-                f"no assignment comes so near: {floor / total:.4f} bits on average are the least allowed, and the next "
-                f"below what is asked for has {self.size[end - 1] / total:.4f}: allow more with `within`"
-            )
-        at, bits = int(start + np.argmin(self.cost[start:end])), {}
-        for (key, options), (option, before) in reversed([*zip(self.problem.options.items(), self.trail)]):
-            bits[key] = options[option[at]][0]
-            at = before[at]
-        return {key: bits[key] for key in self.problem.options}
+    Sizes s are counted from the least on, in units of the greatest common divisor of all steps
+    from width to width: there are 6,579 for AFM-on-device's 182 matrices at 2 or 4 bits.
+    """
 
+    def __init__(self, problem):
+        self.options, self.first = problem.options, problem.least
+        self.unit = math.gcd(*(size - row[0][1] for row in self.options.values() for _, size, _ in row)) or 1
+        self.loss, self.choices = np.zeros(1), []
+        for options in self.options.values():
+            steps = [(size - options[0][1]) // self.unit for _, size, _ in options]
+            table = np.full((len(options), len(self.loss) + steps[-1]), np.inf)  # [b, s]
+            for row, step, (_, _, cost) in zip(table, steps, options):
+                row[step : step + len(self.loss)] = self.loss + cost
+            self.loss = table.min(axis=0)
+            self.choices.append(table.argmin(axis=0))
 
-def _undominated(sizes, costs):
-    """Return the indices, by ascending size, of those to which none of at most their size is as good."""
-    order = np.lexsort((costs, sizes))
-    cheapest = np.minimum.accumulate(costs[order])
-    return order[np.append(True, costs[order][1:] < cheapest[:-1])]
-
-
-def _best_of_each_size(sizes, costs):
-    """Return the indices of the cheapest of every size, by ascending size."""
-    order = np.lexsort((costs, sizes))
-    return order[np.append(True, np.diff(sizes[order]) > 0)]
-
-
-def _thinned(sizes, costs, keep, width):
-    """Return those to keep that are the cheapest of a step of size, and the smallest of all, by ascending size."""
-    steps = ((sizes[keep] - sizes[keep[0]]) / width).astype(np.int64)
-    best = _best_of_each_size(steps, costs[keep])
-    return keep[best] if best[0] == 0 else keep[np.append(0, best)]
+    def best(self, budget, least=0):
+        """Return the bits of the least loss with least <= size <= budget."""
+        start, end = math.ceil(max(0, least - self.first) / self.unit), (budget - self.first) // self.unit + 1
+        if not np.isfinite(self.loss[start:end]).any():
+            raise ValueError("no assignment comes so near below the average: allow more with `within`")
+        at, bits = start + int(np.argmin(self.loss[start:end])), {}
+        for (key, options), choice in reversed([*zip(self.options.items(), self.choices)]):
+            bits[key], size, _ = options[choice[at]]
+            at -= (size - options[0][1]) // self.unit
+        return {key: bits[key] for key in self.options}

@@ -44,6 +44,11 @@ class Palettized:
         """Return the bits of everything that is stored: codes, tables and the exponent."""
         return 8 * sum(leaf.nbytes for leaf in (self.codes, self.tables, self.exponent))
 
+    @property
+    def bits_per_weight(self) -> float:
+        """Return the stored bits over the number of weights."""
+        return self.stored_bits / (self.shape[0] * self.shape[1])
+
     def normalized(self, dtype):
         """Return W / 2^exponent as a plain matrix [out, in]."""
         codes = bit_packing.unpack(self.codes, self.bits, self.shape[-1])

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,31 +13,23 @@ from . import bit_packing, kmeans
 from .quantized_weights import Int8, Palettized
 
 ROWS_PER_TABLE = 16
-TABLES_AT_A_TIME = 8  # begun together by the threads, then finished by one: more would not stay in its cache
-# name: (what threads share, what then one does alone)
-METHODS: dict[str, tuple[Callable, Callable]] = {
-    "fast": (kmeans.prepare, kmeans.finish),
-    "exact": (kmeans.exact, lambda centres, k: centres),
-}
+METHODS = {"fast": kmeans.fast, "exact": kmeans.exact}
 LARGEST_FLOAT16_EXPONENT = 14  # a table's largest entry stays below 2^15; float16 ends at 65504
 
 
 def palettize(
-    matrix, bits: int, rows_per_table: int = ROWS_PER_TABLE, importance=None, method: str = "fast", threads: int = 0
+    matrix, bits: int, rows_per_table: int = ROWS_PER_TABLE, importance=None, method: str = "fast"
 ) -> Palettized:
     """Return the palette of least squared error for every `rows_per_table` rows of a matrix [out, in].
 
-        minimise sum_i h_i (W_i - table[code_i])^2          i: the elements of those rows, h = 1 or `importance`
+        minimise sum_i h_i (W_i - table[code_i])^2          i: the elements of those rows
 
-    bits: 1 to 8 a weight. rows_per_table need not divide `out`: the last table then serves fewer rows. importance:
-    [out, in] (a diagonal of the Fisher matrix) or [in] (second moments of the inputs), at least 0. method: "fast", or
-    "exact" for the optimum (some 0.3 s for 16 rows of 3072). threads: 0 takes all cores; the result is the same.
+    bits: 1 to 8. importance: h, [out, in] (a diagonal of the Fisher matrix) or [in] (second
+    moments of the inputs), at least 0; 1 by default. method: "fast" or "exact", see `kmeans`.
+    The last table serves fewer rows where rows_per_table does not divide `out`. Tables are in
+    float16. Raises ValueError for weights that are not finite and settings that make no sense.
 
-    Tables are rounded to float16 and codes then point to the nearest rounded entry. Weights of any size work: they are
-    divided by one power of two a matrix first. A table of fewer distinct weights than entries is exact to float16.
-    Raises ValueError for NaN or infinite weights, for bits, rows and importance that make no sense.
-
-    Source: TR24 section 5 (K-means, one table for 16 rows) [confirmed]; optimum and float16 tables [ours].
+    Source: TR24 section 5 (K-means, one table for 16 rows) [confirmed]; float16 tables [ours].
     Test: tests/quantization/test_quantizers.py::test_error_is_that_of_the_optimal_palette
     """
     w = checked_matrix(matrix)
@@ -48,29 +40,18 @@ def palettize(
         raise ValueError(f"method must be one of {sorted(METHODS)}, got {method!r}")
     importance = _checked_importance(importance, w.shape)
     exponent = exponent_of(w)
-    starts = range(0, len(w), rows_per_table)
-    prepare, finish = METHODS[method]
 
-    def values_of(start):
-        return np.ldexp(w[start : start + rows_per_table], -exponent)
-
-    def begin(start):
+    def encoded(start):
+        """Return (codes, table) of the rows from `start` on."""
+        values = np.ldexp(w[start : start + rows_per_table], -exponent)
         h = None if importance is None else importance[start : start + rows_per_table]
         if h is not None and not h.any():  # nothing reads these weights: any table will do
             h = None
-        return prepare(values_of(start), 2**bits, h)
+        table = METHODS[method](values, 2**bits, h).astype(np.float16)  # first rounded, then coded
+        return bit_packing.pack(kmeans.nearest(values, table.astype(values.dtype)), bits), table
 
-    def encode(start, table):
-        values = values_of(start)
-        return bit_packing.pack(kmeans.nearest(values, table.astype(values.dtype)), bits)
-
-    tables, codes = [], []
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:  # NumPy's sorts and loops let go of the GIL
-        for first in range(0, len(starts), TABLES_AT_A_TIME):
-            some = starts[first : first + TABLES_AT_A_TIME]
-            found = [finish(prepared, 2**bits).astype(np.float16) for prepared in list(pool.map(begin, some))]
-            codes += pool.map(encode, some, found)
-            tables += found
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy's sorts and loops let go of the GIL
+        codes, tables = zip(*pool.map(encoded, range(0, len(w), rows_per_table)))
     pad = -w.shape[1] % bit_packing.group_size(bits)[0]
     return Palettized(
         np.concatenate(codes), np.stack(tables), np.asarray(exponent, np.int16), bits, int(rows_per_table), pad
@@ -110,8 +91,8 @@ def quantize(
 ) -> Params:
     """Return the params with a palette for every matrix of every layer and 8-bit integers for the embedding.
 
-    bits: one number, or {(matrix, layer): bits} as `allocate` returns it, for example {("wq", 0): 2, ...}.
-    importance: {(matrix, layer): array}, see `palettize`. Layers come back as a tuple, gains as they were.
+    bits: one number, or {(matrix, layer): bits} as `allocate` returns it. importance:
+    {(matrix, layer): array}, see `palettize`. Layers come back as a tuple, gains as they were.
 
     Source: TR24 section 5 [confirmed].
     Test: tests/quantization/test_quantizers.py::test_a_quantized_model_runs_under_numpy_and_jax
@@ -136,11 +117,7 @@ def quantize(
 
 
 def dequantize(params: Params, dtype=np.float32) -> Params:
-    """Return plain params that compute the same, every quantized weight as a matrix of floats.
-
-    Source: none [ours].
-    Test: tests/quantization/test_quantizers.py::test_a_quantized_model_runs_under_numpy_and_jax
-    """
+    """Return plain params that compute the same, every quantized weight as a matrix of floats."""
 
     def dense(w):
         return w.dense(dtype) if isinstance(w, Palettized | Int8) else w
