@@ -162,7 +162,7 @@ def serving_lines(cfg, rounds, folder):
     def reload():
         name = names[next(turn) % ADAPTERS]
         bank.drop(name)
-        jax.block_until_ready(bank.get(name).matrices)
+        jax.block_until_ready(bank.params(name))
 
     yield _common.compare(
         "swap_vs_reload", turns(swap, 100), turns(reload, 100), unit="swaps/s", work_per_call=100, rounds=rounds

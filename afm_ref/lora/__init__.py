@@ -3,8 +3,8 @@
 from ..config import ATTENTION, FFN
 from . import costs, files
 from .adapter import TARGETS, LoRA, attach, detach, merge, trainable, unmerge
-from .bank import AdapterBank
 from .extraction import extract
+from .serving import AdapterBank
 
 __all__ = [
     "ATTENTION",

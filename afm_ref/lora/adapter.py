@@ -25,8 +25,8 @@ class LoRA:
 
         y = W0 x + scale B (A x)          W0: [out, in], A: [R, in], B: [out, R], scale = alpha / R
 
-    base may be any weight: an array, a palette, a shard. A and B may be stored in 16 bits; they are applied in the
-    dtype of x. No matrix of the size of W0 is ever made.
+    base may be any weight: an array, a palette, a shard. A and B may be stored in 16 bits; they
+    are applied in the dtype of x. No matrix of the size of W0 is ever made.
 
     Source: Hu et al. 2021 equation 3; TR24 section 5 (adapters) [confirmed].
     Test: tests/lora/test_adapter.py::test_apply_is_the_sum_of_two_matrices
@@ -82,14 +82,13 @@ def attach(
 
         A ~ normal(0, 1/in),   B = 0,   scale = alpha / rank
 
-    Both zero would never train: each one's gradient has the other as a factor. targets: fields of `Layer`, by default
-    Apple's list, all matrices of attention and of the feed-forward layer. layers: numbers from 0; None is all.
-    A depends on (seed, layer, matrix) alone, not on the container. The base's arrays are shared, not copied.
+    targets: fields of `Layer`, by default Apple's list, all matrices of attention and of the
+    feed-forward layer. layers: numbers from 0; None is all. A depends on (seed, layer, matrix)
+    alone. The base's arrays are shared, not copied. Raises ValueError for settings that make no
+    sense, a second adapter on top of one, and layers that would cut a `Stacked` in two.
 
-    Raises ValueError for unknown targets or layers, a second adapter on top of one, and a choice of layers that would
-    cut a `Stacked` in two.
-
-    Source: TR24 section 5 (targets, rank 16) [confirmed]; Hu et al. 2021 section 4.1 (start) [standard]; alpha [ours].
+    Source: TR24 section 5 (targets, rank 16) [confirmed]; Hu et al. 2021 section 4.1 (start)
+        [standard]; alpha [ours].
     Test: tests/lora/test_adapter.py::test_attaching_changes_no_output
     """
     targets = checked_targets(targets)
@@ -106,11 +105,10 @@ def attach(
         if isinstance(w, LoRA):
             raise ValueError(f"{name} of layer {numbers[0]} has an adapter already: merge or detach it first")
         attached.update(numbers)
-        *_, out_dim, in_dim = w.shape
+        *lead, out_dim, in_dim = w.shape
         a = np.stack([_normal((seed, i, TARGETS.index(name)), (rank, in_dim)) for i in numbers])
-        b = np.zeros((len(numbers), out_dim, rank))
-        a, b = (m.astype(dtype) if isinstance(numbers, range) else m[0].astype(dtype) for m in (a, b))
-        return LoRA(w, a, b, float(alpha) / int(rank))
+        a, b = a.reshape(*lead, rank, in_dim), np.zeros((*lead, out_dim, rank))  # lead: [L] in a stack
+        return LoRA(w, a.astype(dtype), b.astype(dtype), float(alpha) / int(rank))
 
     adapted = map_matrices(params, beside)
     if chosen is not None and chosen - attached:
@@ -150,8 +148,8 @@ def merge(params: Params, force: bool = False) -> Params:
 
         W = W0 + scale B A          in float32 at least, then in the dtype of W0
 
-    A base that is no plain array (a palette of 2 or 4 bits, say) cannot hold the sum: refused with ValueError, unless
-    force makes it a plain matrix first, which gives the compression away.
+    A base that is no plain array (a palette of 2 or 4 bits, say) cannot hold the sum: refused
+    with ValueError, unless force makes it a plain matrix first, which gives the compression away.
 
     Source: Hu et al. 2021 section 4.1 (no latency after merging) [standard].
     Test: tests/lora/test_adapter.py::test_merging_changes_no_output
@@ -160,7 +158,7 @@ def merge(params: Params, force: bool = False) -> Params:
     def merged(name, w, numbers):
         if not isinstance(w, LoRA):
             return w
-        return added(plain(w.base, name, numbers, force), delta(w))
+        return _added(as_array(w.base, name, numbers, force), delta(w))
 
     return map_matrices(params, merged)
 
@@ -179,7 +177,7 @@ def unmerge(params: Params, adapted: Params) -> Params:
         adapter = there.get((name, numbers[0]))
         if adapter is None:
             return w
-        return dataclasses.replace(adapter, base=added(plain(w, name, numbers, False), -delta(adapter)))
+        return dataclasses.replace(adapter, base=_added(as_array(w, name, numbers), -delta(adapter)))
 
     return map_matrices(params, parted)
 
@@ -208,14 +206,11 @@ def trainable(params: Params):
 
 def delta(w: LoRA):
     """Return the matrix that an adapter adds, scale B A: [..., out, in], in float32 at least."""
-    dtype = np.result_type(np.float32, *(np.float64 for m in (w.a, w.b) if m.dtype == np.float64))
-    return w.scale * (w.b.astype(dtype) @ w.a.astype(dtype))
+    return w.scale * (ops.wide(w.b) @ ops.wide(w.a))
 
 
-def added(w, change):
-    """Return w + change in w's dtype, added in float32 at least."""
-    wide = np.result_type(np.float32, *(np.float64 for m in (w, change) if m.dtype == np.float64))
-    return (w.astype(wide) + change.astype(wide)).astype(w.dtype)
+def _added(w, change):
+    return (ops.wide(w) + change).astype(w.dtype)
 
 
 def adapters(params: Params) -> dict:
@@ -228,7 +223,8 @@ def in_dtype(m, dtype):
     return m.astype(dtype) if hasattr(m, "__array_namespace__") and m.dtype != dtype else m
 
 
-def plain(w, name, numbers, force):
+def as_array(w, name, numbers, force=False):
+    """Return a weight as a plain matrix; ValueError for one that is none, unless force makes it one."""
     if hasattr(w, "__array_namespace__"):
         return w
     if not force:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..layers import map_matrices, matrices, ungroup
 from ..weights import Layer, Params
-from .adapter import TARGETS, LoRA, checked_targets, plain
+from .adapter import TARGETS, LoRA, as_array, checked_targets
 
 
 def extract(
@@ -39,7 +39,7 @@ def extract(
         other = theirs[name, numbers[0]]
         if name not in targets:
             return other if rest == "tuned" else w
-        wide, mine = (np.asarray(plain(m, name, numbers, False), np.float64) for m in (other, w))
+        wide, mine = (np.asarray(as_array(m, name, numbers), np.float64) for m in (other, w))
         dtype = np.float64 if w.dtype == np.float64 else np.float32
         a, b = (m.astype(dtype) for m in factors(wide - mine, rank))
         return LoRA(w, a, b, 1.0)

@@ -198,5 +198,5 @@ def test_a_container_that_is_unknown_is_refused():
         def run(self, step, stream, cache=None):
             return stream, cache
 
-    with pytest.raises(ValueError, match="cannot adapt layers in a Mystery"):
+    with pytest.raises(ValueError, match="cannot walk layers in a Mystery"):
         lora.attach(base_params()._replace(layers=Mystery()))
