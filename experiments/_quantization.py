@@ -109,9 +109,9 @@ def tuple_of(text):
 def sensitivity_run(bench):
     """Return each matrix's cost in nats per token at 2 and 4 bits: measured, and predicted by the Fisher diagonal."""
     batches = bench.sample()
-    measured = sensitivity.measured(bench.params, bench.cfg, batches, progress=False)
+    measured = sensitivity.measured_costs(bench.params, bench.cfg, batches, progress=False)
     fisher = sensitivity.fisher(bench.params, bench.cfg, batches, progress=False)
-    predicted = sensitivity.predicted(bench.params, fisher)
+    predicted = sensitivity.predicted_costs(bench.params, fisher)
     return {
         name: {text_of(key): {str(b): float(f"{x:.5g}") for b, x in row.items()} for key, row in table.items()}
         for name, table in (("measured", measured), ("predicted", predicted))
@@ -248,7 +248,7 @@ def kv_cache_run(bench):
         lambda p, b: losses.next_token(p, b, bench.cfg, attend=kv_cache.QuantizedKeys(b.documents))
     )
     return {
-        "bytes_per_token": {"16": kv_cache_bytes_per_token(bench.cfg), "8": kv_cache.bytes_per_token(bench.cfg)},
+        "bytes_per_token": {"16": kv_cache_bytes_per_token(bench.cfg), "8": kv_cache.cache_bytes_per_token(bench.cfg)},
         "loss": {name: rounded.bits_per_byte(plain(bench.base(name))) for name in ("16", "3.5")},
     }
 
@@ -259,7 +259,7 @@ def merged_run(bench, seed):
     merged = plain(beside)
     again = plain(quantize(merged, bench.bits(AVERAGES["3.5"], WITHIN)))
 
-    kl = partial(recovery.distillation, cfg=bench.cfg, weight=1.0)
-    total, count = evaluation.total_loss(recovery.Pair(again, merged), kl, bench.text, progress=False)
+    kl = partial(recovery.recovery_loss, cfg=bench.cfg, weight=1.0)
+    total, count = evaluation.total_loss(recovery.StudentAndTeacher(again, merged), kl, bench.text, progress=False)
     table = {"beside": bench.bits_per_byte(merged), "palettized_again": bench.bits_per_byte(again)}
     return table | {"kl_nats_per_token": round(total / count, 5)}

@@ -28,7 +28,7 @@ from afm_ref.pretraining.pruning import Masked
 from afm_ref.quantization import palettize
 from afm_ref.quantization.bits.sensitivity import input_moments
 from afm_ref.quantization.palette.quantizers import int8
-from afm_ref.quantization.recovery import divergence
+from afm_ref.quantization.recovery import kl_divergence
 from afm_ref.rlhf import advantages, bandit, baselines, mdloo
 from afm_ref.weights import Layer
 
@@ -136,7 +136,7 @@ def test_log_probabilities_entropies_and_divergences(xp, dtype):
     z = (4 * normal(3, 2000)).astype(dtype)
     log_q = exact(z) - exact(z).max(-1, keepdims=True)
     log_q -= np.log(np.exp(log_q).sum(-1, keepdims=True))
-    got = compiled(xp, divergence)(zeros[:3], z)
+    got = compiled(xp, kl_divergence)(zeros[:3], z)
     assert got.dtype == np.float32
     np.testing.assert_allclose(exact(got), (-math.log(2000) - log_q).mean(-1), rtol=1e-5)
 

@@ -36,7 +36,7 @@ def palettize_folder(
     changes in one step at the end: an interrupted run leaves it as it was.
 
     average_bits: 2 to 4 bits per projection weight; what lies between is a mix of 2 and 4. costs: the loss that each
-    matrix costs, {(matrix, layer): {2: loss, 4: loss}}, as `quantization.measured` measures it with text at hand.
+    matrix costs, {(matrix, layer): {2: loss, 4: loss}}, as `quantization.measured_costs` measures it with text at hand.
     Without them `weight_errors` takes the place of the loss.
 
     Source: TR24 section 5, BLOG24 (mixed 2 and 4 bits, 3.5 on average) [confirmed]; how it is done on disk [ours].

@@ -112,7 +112,7 @@ def make_palettized(run, folder):
     Which matrix gets how many follows from the loss that each costs, on text that the policy is to be good at.
     """
     bench, policy = run.bench, run.policy("4_mdloo")
-    costs = sensitivity.measured(policy, bench.cfg, run.sensitivity_batches(), progress=False)
+    costs = sensitivity.measured_costs(policy, bench.cfg, run.sensitivity_batches(), progress=False)
     bits = allocation.allocate(
         costs, allocation.weight_counts(bench.cfg), run.sizes.average_bits, within=run.sizes.within
     )

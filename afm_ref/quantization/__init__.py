@@ -2,13 +2,13 @@
 
 quantized = quantize(params, bits=4)             # a palette a matrix, or {(matrix, layer): bits}
 sizes(quantized)                                 # projection_bits, model_bits, stored_bytes
-costs = measured(params, cfg, batches)           # the loss that each matrix costs at 2 and 4 bits
+costs = measured_costs(params, cfg, batches)     # the loss that each matrix costs at 2 and 4 bits
 bits = allocate(costs, weight_counts(cfg), 3.5)  # the best that an average of 3.5 bits allows
 """
 
 from .alternatives import gptq_grid, gptq_palette, round_to_nearest
 from .bits.allocation import allocate, frontier, greedy, lagrangian, lower_bound, weight_counts
-from .bits.sensitivity import fisher, input_moments, measured, predicted
+from .bits.sensitivity import fisher, input_moments, measured_costs, predicted_costs
 from .bits.storage import StoredSizes, sizes
 from .palette.quantized_weights import Int8, Palettized
 from .palette.quantizers import dequantize, int8, palettize, quantize
@@ -28,9 +28,9 @@ __all__ = [
     "int8",
     "lagrangian",
     "lower_bound",
-    "measured",
+    "measured_costs",
     "palettize",
-    "predicted",
+    "predicted_costs",
     "quantize",
     "round_to_nearest",
     "sizes",

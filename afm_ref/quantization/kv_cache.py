@@ -18,7 +18,7 @@ LARGEST = 127
 SCALE = np.float32  # one of these per token and head: 4 bytes beside H
 
 
-class Rounded(NamedTuple):
+class Int8Vectors(NamedTuple):
     """Vectors of integers, each with its scale."""
 
     codes: Any  # [..., H] int8
@@ -28,8 +28,8 @@ class Rounded(NamedTuple):
 class QuantizedLayerCache(NamedTuple):
     """What a layer remembers of each sequence, in 8 bits; see `cache.LayerCache` for the slots."""
 
-    k: Rounded  # codes [B, S, K, H], scale [B, S, K]
-    v: Rounded
+    k: Int8Vectors  # codes [B, S, K, H], scale [B, S, K]
+    v: Int8Vectors
     positions: Any  # [B, S] int32: s, or FAR while the slot is empty
 
 
@@ -49,7 +49,7 @@ class QuantizedCached(Cached):
         if B < 1 or S < 1:
             raise ValueError(f"a cache needs at least one sequence and one slot, got B={B}, S={S}")
         shape = (B, S, cfg.n_kv_heads, cfg.head_dim)
-        nothing = Rounded(jnp.zeros(shape, jnp.int8), jnp.zeros(shape[:-1], SCALE))
+        nothing = Int8Vectors(jnp.zeros(shape, jnp.int8), jnp.zeros(shape[:-1], SCALE))
         return (QuantizedLayerCache(nothing, nothing, jnp.full((B, S), FAR, jnp.int32)),) * cfg.n_layers
 
     def keys(self, k, v, positions, cache: QuantizedLayerCache):
@@ -61,7 +61,7 @@ class QuantizedCached(Cached):
             return slots.at[rows, positions].set(new, mode="drop")
 
         def write_rounded(slots, new):
-            return Rounded(*map(write, slots, rounded(new)))
+            return Int8Vectors(*map(write, slots, rounded(new)))
 
         cache = QuantizedLayerCache(write_rounded(cache.k, k), write_rounded(cache.v, v),
                                     write(cache.positions, positions))  # fmt: skip
@@ -69,18 +69,14 @@ class QuantizedCached(Cached):
 
 
 class QuantizedKeys(Causal):
-    """Attend within whole sequences to keys and values that have gone through 8 bits: `QuantizedCached`, all at once.
-
-    Source: none [ours].
-    Test: tests/quantization/test_kv_cache.py::test_the_cache_equals_a_whole_forward_with_rounded_keys
-    """
+    """Attend in whole sequences to keys and values that have gone through 8 bits: `QuantizedCached`, all at once."""
 
     def keys(self, k, v, positions, cache=None):
         """Return ((k, v, key positions), cache), k and v rounded and restored."""
         return (restored(rounded(k), k.dtype), restored(rounded(v), v.dtype), positions), cache
 
 
-def rounded(x: Float[Array, "... H"]) -> Rounded:
+def rounded(x: Float[Array, "... H"]) -> Int8Vectors:
     """Return vectors as integers in -127 .. 127, each vector with a scale of its own.
 
         scale = max_h |x_h| / 127,   code_h = round(x_h / scale)            |error| <= scale / 2
@@ -93,21 +89,18 @@ def rounded(x: Float[Array, "... H"]) -> Rounded:
     scale = xp.max(xp.abs(x), axis=-1) / LARGEST
     step = xp.where(scale > 0, scale, SCALE(1))[..., None]
     codes = xp.clip(xp.round(x / step), -LARGEST, LARGEST)
-    return Rounded(codes.astype(xp.int8), scale)
+    return Int8Vectors(codes.astype(xp.int8), scale)
 
 
-def restored(x: Rounded, dtype) -> Float[Array, "... H"]:
+def restored(x: Int8Vectors, dtype) -> Float[Array, "... H"]:
     """Return code * scale in the given dtype."""
     return (x.codes.astype(SCALE) * x.scale[..., None]).astype(dtype)
 
 
-def bytes_per_token(cfg: AFMConfig) -> int:
+def cache_bytes_per_token(cfg: AFMConfig) -> int:
     """Return the bytes that one more token adds to the 8-bit cache of one sequence.
 
-        2 L K (H + 4)          (54,912 bytes for AFM-on-device, 52% of the 106,496 in 16 bits)
-
-    Source: none [ours].
-    Test: tests/quantization/test_kv_cache.py::test_bytes_are_those_of_the_arrays
+    2 L K (H + 4)          (54,912 bytes for AFM-on-device, 52% of the 106,496 in 16 bits)
     """
     scales = 2 * cfg.n_layers * cfg.n_kv_heads * np.dtype(SCALE).itemsize
     return kv_cache_bytes_per_token(cfg, bytes_per_value=1) + scales

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from .. import lora, training
@@ -23,10 +24,8 @@ from ..ops import stop_gradient, wide
 from ..transformer import Causal, forward
 from ..weights import Params
 
-STARTS = ("zero", "residual")
 
-
-class Pair(NamedTuple):
+class StudentAndTeacher(NamedTuple):
     """The model that learns, with adapters, and the one it learns from: a tree of which the adapters are trained."""
 
     student: Params
@@ -50,71 +49,67 @@ def recover(
 ) -> training.FitResult:
     """Return the quantized params with an adapter beside every matrix, trained to make up for the quantization.
 
-    batches(step) -> Batch of pre-training text. weight: see `distillation`. start: "zero" draws A and sets B = 0, so
-    that training begins at the quantized model; "residual" begins nearer, see `from_residual`. settings: those of
-    `training.fit`. The quantized weights and the teacher are frozen: no gradient is taken with respect to them.
+    batches(step) -> Batch of pre-training text. weight: see `recovery_loss`. start: "zero" draws
+    A and sets B = 0: training begins at the quantized model; "residual" begins nearer, see
+    `from_residual`. settings: those of `training.fit`. Palettes and teacher are frozen.
 
-    Apple states: frozen quantized base, the recipes of pre- and post-training, about 10B tokens (0.15% of the base's
-    training), ranks 8, 16 and 32 offered. Not stated: the loss, alpha, and whether the 16-bit model teaches.
+    Stated: the frozen base, about 10B tokens (0.15% of the base's training), ranks 8, 16 and 32.
+    Not stated: the loss, alpha, and whether the 16-bit model teaches.
 
     Source: TR24 section 5 (accuracy-recovery adapters) [confirmed]; distillation as the loss [ours].
     Test: tests/quantization/test_recovery.py::test_recovery_trains_the_adapter_alone
     """
-    if start not in STARTS:
-        raise ValueError(f"start must be one of {STARTS}, got {start!r}")
+    if start not in ("zero", "residual"):
+        raise ValueError(f"start must be 'zero' or 'residual', got {start!r}")
+    if not 0 <= weight <= 1:
+        raise ValueError(f"weight is the teacher's share of the loss, 0 to 1; got {weight!r}")
     if adapters(teacher):
         raise ValueError("the teacher has adapters, which would be trained as well: merge or detach them first")
     if start == "zero":
         student = lora.attach(quantized, rank=rank, alpha=alpha, seed=seed)
     else:
         student = from_residual(quantized, teacher, rank, alpha)
-    loss = partial(distillation, cfg=cfg, weight=_checked_weight(weight))
-    result = training.fit(Pair(student, teacher), loss, batches, optimizer, steps, select=adapters_of, **settings)
+    pair, loss = StudentAndTeacher(student, teacher), partial(recovery_loss, cfg=cfg, weight=float(weight))
+    result = training.fit(pair, loss, batches, optimizer, steps, select=adapters_of, **settings)
     return result._replace(params=result.params.student)
 
 
-def adapters_of(pair: Pair) -> Pair:
+def adapters_of(pair: StudentAndTeacher) -> StudentAndTeacher:
     """Return the tree with the student's A and B and None elsewhere: the `select` for training.fit."""
-    return Pair(lora.trainable(pair.student), None)
+    return StudentAndTeacher(lora.trainable(pair.student), None)
 
 
-def distillation(pair: Pair, batch: Batch, cfg: AFMConfig, weight: float = 0.5):
+def recovery_loss(pair: StudentAndTeacher, batch: Batch, cfg: AFMConfig, weight: float = 0.5):
     """Return (sum, count) of the next-token loss mixed with the divergence from the teacher, in nats.
 
         sum = sum_t w_t ((1 - weight) (-log q_t(y_t)) + weight KL(p_t || q_t)),   count = sum_t w_t
 
-    p_t and q_t: the teacher's and the student's distribution of the token after position t. weight 0 is
-    `losses.next_token`; at weight 1 the student learns from the teacher alone. The teacher is a constant.
+    p_t and q_t: the teacher's and the student's distribution of the token after position t.
+    weight 0 is `losses.next_token`; at 1 the student learns from the teacher alone.
 
     Source: Hinton et al. 2015, at temperature 1 [standard]; that recovery distils, and the mix [ours].
-    Test: tests/quantization/test_recovery.py::test_distillation_by_hand,
+    Test: tests/quantization/test_recovery.py::test_the_loss_by_hand,
         tests/quantization/test_recovery.py::test_gradients_by_finite_differences
     """
     attend = Causal(batch.documents)
     student, teacher = (forward(params, batch.tokens, cfg, None, attend) for params in pair)
-    nats = -(1 - weight) * token_log_probs(student, batch.targets) + weight * divergence(teacher, student)
+    nats = -(1 - weight) * token_log_probs(student, batch.targets) + weight * kl_divergence(teacher, student)
     return weighted(nats, batch.weights)
 
 
-def divergence(teacher: Float[Array, "... V"], student: Float[Array, "... V"]) -> Float[Array, "..."]:
+def kl_divergence(teacher: Float[Array, "... V"], student: Float[Array, "... V"]) -> Float[Array, "..."]:
     """Return the forward Kullback-Leibler divergence of the whole distributions that two sets of logits give, in nats.
 
         KL(p || q) = sum_v p_v (log p_v - log q_v),   p, q = softmax(teacher), softmax(student)
         dKL / d student = q - p
 
+    The teacher is a constant.
+
     Source: Kullback and Leibler 1951 [standard].
     Test: tests/quantization/test_recovery.py::test_divergence_and_its_gradient_in_closed_form
     """
-    xp = student.__array_namespace__()
-    log_p, log_q = log_softmax(stop_gradient(teacher)), log_softmax(student)
-    return (xp.exp(log_p) * (log_p - log_q)).sum(axis=-1)
-
-
-def log_softmax(logits: Float[Array, "... V"]) -> Float[Array, "... V"]:
-    """Return z_v - log sum_u exp(z_u) in float32 at least, the largest logit subtracted first."""
-    xp, logits = logits.__array_namespace__(), wide(logits)
-    shifted = logits - stop_gradient(xp.max(logits, axis=-1, keepdims=True))
-    return shifted - xp.log(xp.exp(shifted).sum(axis=-1, keepdims=True))
+    log_p, log_q = jax.nn.log_softmax(wide(stop_gradient(teacher))), jax.nn.log_softmax(wide(student))
+    return (jax.numpy.exp(log_p) * (log_p - log_q)).sum(axis=-1)
 
 
 def from_residual(quantized: Params, params: Params, rank: int = 16, alpha: float = 16.0, dtype="float32") -> Params:
@@ -127,8 +122,6 @@ def from_residual(quantized: Params, params: Params, rank: int = 16, alpha: floa
     Source: Li et al. 2023 (LoftQ), one round of it [standard].
     Test: tests/quantization/test_recovery.py::test_residual_start_is_the_nearest_of_its_rank
     """
-    if rank < 1 or not alpha > 0:
-        raise ValueError(f"rank must be at least 1 and alpha positive, got rank={rank!r}, alpha={alpha!r}")
     scale = float(alpha) / int(rank)
     originals = matrices(ungrouped(params))
 
@@ -141,9 +134,3 @@ def from_residual(quantized: Params, params: Params, rank: int = 16, alpha: floa
         return LoRA(w, a, b, scale)
 
     return map_matrices(ungrouped(quantized), beside)
-
-
-def _checked_weight(weight):
-    if not 0 <= weight <= 1:
-        raise ValueError(f"weight is the teacher's share of the loss, 0 to 1; got {weight!r}")
-    return float(weight)

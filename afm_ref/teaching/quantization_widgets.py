@@ -21,7 +21,7 @@ def talaria(
 ):
     """Return a figure: the bits of every matrix at an average, and the loss, size and decode time they should give.
 
-    costs: {(matrix, layer): {bits: nats per token}}, as `quantization.measured` and `predicted` return them. fixed:
+    costs: {(matrix, layer): {bits: nats per token}}, as `quantization.measured_costs` returns them. fixed:
     bits set by hand, framed in the figure. Size and time count codes, an 8-bit embedding and gains. Raises ValueError
     for a budget that the fewest bits exceed.
 

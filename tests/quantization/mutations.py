@@ -132,32 +132,29 @@ MUTATIONS = [
     Mutation(
         "recovery's divergence is taken in the reverse direction",
         "afm_ref/quantization/recovery.py",
-        "(xp.exp(log_p) * (log_p - log_q))",
-        "(xp.exp(log_q) * (log_q - log_p))",
+        "(jax.numpy.exp(log_p) * (log_p - log_q))",
+        "(jax.numpy.exp(log_q) * (log_q - log_p))",
         "tests/quantization/test_recovery.py::test_divergence_and_its_gradient_in_closed_form",
     ),
     Mutation(
         "the teacher gets a gradient",
         "afm_ref/quantization/recovery.py",
-        "log_softmax(stop_gradient(teacher))",
-        "log_softmax(teacher)",
+        "log_softmax(wide(stop_gradient(teacher)))",
+        "log_softmax(wide(teacher))",
         "tests/quantization/test_recovery.py::test_divergence_and_its_gradient_in_closed_form",
     ),
     Mutation(
-        "recovery's padding is counted in the divergence",
+        "recovery's padding is counted",
         "afm_ref/quantization/recovery.py",
-        "    nats = -(1 - weight) * token_log_probs(student, batch.targets) + weight * divergence(teacher, student)\n"
-        "    return weighted(nats, batch.weights)",
-        "    nats = -(1 - weight) * token_log_probs(student, batch.targets) * batch.weights\n"
-        "    nats = nats + weight * divergence(teacher, student)\n"
-        "    return nats.sum(), batch.weights.sum()",
-        "tests/quantization/test_recovery.py::test_distillation_by_hand",
+        "return weighted(nats, batch.weights)",
+        "return weighted(nats, 0 * batch.weights + 1)",
+        "tests/quantization/test_recovery.py::test_the_loss_by_hand",
     ),
     Mutation(
         "recovery trains the frozen base's gains as well",
         "afm_ref/quantization/recovery.py",
-        "return Pair(lora.trainable(pair.student), None)",
-        "return Pair(training.where(lambda path: 'norm' in path or path[-2:] in ('.a', '.b'))(pair.student), None)",
+        "lora.trainable(pair.student)",
+        "training.where(lambda path: 'norm' in path or path[-2:] in ('.a', '.b'))(pair.student)",
         "tests/quantization/test_recovery.py::test_recovery_trains_the_adapter_alone",
     ),
     Mutation(

@@ -50,8 +50,8 @@ def test_the_cache_equals_a_whole_forward_with_rounded_keys(pieces):
 def test_bytes_are_those_of_the_arrays():
     empty = QuantizedCached.empty(AFM_TINY, 3, 5)
     arrays = [leaf for layer in empty for leaf in jax.tree.leaves((layer.k, layer.v))]
-    assert sum(leaf.nbytes for leaf in arrays) == 3 * 5 * kv_cache.bytes_per_token(AFM_TINY) == 3 * 5 * 576
-    assert kv_cache.bytes_per_token(AFM_ON_DEVICE) == 54_912
+    assert sum(leaf.nbytes for leaf in arrays) == 3 * 5 * kv_cache.cache_bytes_per_token(AFM_TINY) == 3 * 5 * 576
+    assert kv_cache.cache_bytes_per_token(AFM_ON_DEVICE) == 54_912
     assert kv_cache_bytes_per_token(AFM_ON_DEVICE) == 106_496
 
 

@@ -8,7 +8,7 @@ from afm_ref import losses, ops
 from afm_ref.config import AFMConfig
 from afm_ref.layers import group, matrices, replaced
 from afm_ref.losses import Batch
-from afm_ref.quantization import fisher, input_moments, measured, palettize, predicted
+from afm_ref.quantization import fisher, input_moments, measured_costs, palettize, predicted_costs
 from afm_ref.transformer import Causal, forward, hidden, init
 
 CFG = AFMConfig(vocab_size=30, d_model=16, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=8, d_ff=24)
@@ -42,7 +42,9 @@ def test_measured_is_the_loss_of_one_palette_among_plain_matrices(monkeypatch):
         "afm_ref.quantization.bits.sensitivity.next_token",
         lambda *args, **kwargs: traced.append(1) or losses.next_token(*args, **kwargs),
     )
-    costs = measured(PARAMS._replace(layers=group(PARAMS.layers)), CFG, iter(BATCHES), bits=(1, 3), progress=False)
+    costs = measured_costs(
+        PARAMS._replace(layers=group(PARAMS.layers)), CFG, iter(BATCHES), bits=(1, 3), progress=False
+    )
     assert len(traced) == 1  # nothing is compiled twice
     assert list(costs) == list(matrices(PARAMS)) and len(costs) == 14
     before, count = nats(PARAMS)
@@ -76,7 +78,7 @@ def test_fisher_is_the_mean_of_squared_finite_differences():
 def test_predicted_equals_loops_and_falls_with_bits():
     params = PARAMS._replace(layers=PARAMS.layers[1:])
     f = {key: np.random.default_rng(1).exponential(size=w.shape) for key, w in matrices(params).items()}
-    found = predicted(params, f, bits=(2, 3, 4), rows_per_table=5)
+    found = predicted_costs(params, f, bits=(2, 3, 4), rows_per_table=5)
     key = ("w_up", 0)
     w = matrices(params)[key]
     q = palettize(w, 3, rows_per_table=5).dense()
@@ -84,8 +86,8 @@ def test_predicted_equals_loops_and_falls_with_bits():
     assert found[key][3] == pytest.approx(by_hand, rel=1e-9)
     for cost in found.values():
         assert cost[2] > 2 * cost[3] > 4 * cost[4] > 0
-    weighted = predicted(params, f, bits=(2,), importance=f)
-    assert sum(c[2] for c in weighted.values()) < sum(c[2] for c in predicted(params, f, bits=(2,)).values())
+    weighted = predicted_costs(params, f, bits=(2,), importance=f)
+    assert sum(c[2] for c in weighted.values()) < sum(c[2] for c in predicted_costs(params, f, bits=(2,)).values())
 
 
 def test_predicted_is_the_loss_of_small_errors_when_the_model_made_the_text():
@@ -142,9 +144,9 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="a Palettized cannot be quantized"):
         fisher(quantize(PARAMS), CFG, BATCHES)
     with pytest.raises(ValueError, match="nothing to evaluate"):
-        measured(PARAMS, CFG, [], progress=False)
+        measured_costs(PARAMS, CFG, [], progress=False)
     for method in (fisher, input_moments):
         with pytest.raises(ValueError, match="no token of these batches is a target"):
             method(PARAMS, CFG, [], progress=False)
     with pytest.raises(ValueError, match="every matrix once"):
-        predicted(PARAMS, {("wq", 0): np.ones((16, 16))})
+        predicted_costs(PARAMS, {("wq", 0): np.ones((16, 16))})

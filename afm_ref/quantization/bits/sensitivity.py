@@ -1,8 +1,8 @@
 """How much each matrix matters: the loss that few bits in it cost, measured or predicted, and what flows into it.
 
-measured        the loss itself, once for each matrix and width: the truth, for as many evaluations
-predicted       1/2 sum F (W - Q)^2 with F from `fisher`, one pass over the batches for all widths
-input_moments   E x^2 or E x x^T of each matrix's inputs, for `palettize(importance=...)` and for GPTQ
+measured_costs    the loss itself, once for each matrix and width: the truth, for as many evaluations
+predicted_costs   1/2 sum F (W - Q)^2 with F from `fisher`, one pass over the batches for all widths
+input_moments     E x^2 or E x x^T of each matrix's inputs, for `palettize(importance=...)` and GPTQ
 
 Keys are those of `quantize`: ("wq", 0) is the query matrix of the first layer.
 """
@@ -22,7 +22,7 @@ from ...weights import Params
 from ..palette.quantizers import ROWS_PER_TABLE, checked_matrix, palettize
 
 
-def measured(
+def measured_costs(
     params: Params,
     cfg: AFMConfig,
     batches: Iterable,
@@ -99,14 +99,14 @@ def fisher(params: Params, cfg: AFMConfig, batches: Iterable, progress: bool = T
     return _mean(total, count)
 
 
-def predicted(
+def predicted_costs(
     params: Params,
     fisher: Mapping,
     bits=(2, 4),
     rows_per_table: int = ROWS_PER_TABLE,
     importance: Mapping | None = None,
 ) -> dict:
-    """Return the loss that each matrix is expected to cost at each width, in nats per token, as `measured` has it.
+    """Return the loss that each matrix should cost at each width, in nats per token, as `measured_costs` has it.
 
         1/2 sum_oi F_oi (W_oi - Q_oi)^2          Q: the palette
 
