@@ -25,8 +25,8 @@ class LoRA:
 
         y = W0 x + scale B (A x)          W0: [out, in], A: [R, in], B: [out, R], scale = alpha / R
 
-    base may be any weight: an array, a palette, a shard. A and B may be stored in 16 bits; they
-    are applied in the dtype of x. No matrix of the size of W0 is ever made.
+    base may be any weight: an array, a palette, a shard. A and B may be stored in 16 bits;
+    they are applied in the dtype of x. No matrix of the size of W0 is ever made.
 
     Source: Hu et al. 2021 equation 3; TR24 section 5 (adapters) [confirmed].
     Test: tests/lora/test_adapter.py::test_apply_is_the_sum_of_two_matrices
@@ -76,31 +76,32 @@ def attach(
     alpha: float = 16.0,
     seed: int = 0,
     layers: Iterable[int] | None = None,
-    dtype="float32",
 ) -> Params:
     """Return the params with a fresh adapter beside each targeted matrix: the same function, for B = 0.
 
         A ~ normal(0, 1/in),   B = 0,   scale = alpha / rank
 
-    targets: fields of `Layer`, by default Apple's list, all matrices of attention and of the
-    feed-forward layer. layers: numbers from 0; None is all. A depends on (seed, layer, matrix)
-    alone. The base's arrays are shared, not copied. Raises ValueError for settings that make no
-    sense, a second adapter on top of one, and layers that would cut a `Stacked` in two.
+    targets: fields of `Layer`, by default Apple's list, all matrices of attention and of
+    the feed-forward layer. layers: numbers from 0; None is all. A depends on (seed, layer,
+    matrix) alone. The base's arrays are shared, not copied. Raises ValueError for settings
+    that make no sense, a second adapter on top of one, and layers that would cut a
+    `Stacked` in two.
 
-    Source: TR24 section 5 (targets, rank 16) [confirmed]; Hu et al. 2021 section 4.1 (start)
+    Source: TR24 section 5 (targets, rank 16) [confirmed]; Hu et al. 2021 section 4.1
+        (start)
         [standard]; alpha [ours].
     Test: tests/lora/test_adapter.py::test_attaching_changes_no_output
     """
     targets = checked_targets(targets)
-    if isinstance(rank, bool) or not isinstance(rank, int | np.integer) or rank < 1:
+    if rank != int(rank) or rank < 1:
         raise ValueError(f"rank must be a whole number of at least 1, got {rank!r}")
     if not 0 < alpha < float("inf"):
         raise ValueError(f"alpha must be a positive number, got {alpha!r}; the scale is alpha / rank")
-    chosen = None if layers is None else {int(i) for i in layers}
+    chosen = None if layers is None else set(layers)
     attached = set()
 
     def beside(name, w, numbers):
-        if name not in targets or not _all_or_none(numbers, chosen):
+        if name not in targets or not (chosen is None or chosen.issuperset(numbers)):
             return w
         if isinstance(w, LoRA):
             raise ValueError(f"{name} of layer {numbers[0]} has an adapter already: merge or detach it first")
@@ -108,11 +109,14 @@ def attach(
         *lead, out_dim, in_dim = w.shape
         a = np.stack([_normal((seed, i, TARGETS.index(name)), (rank, in_dim)) for i in numbers])
         a, b = a.reshape(*lead, rank, in_dim), np.zeros((*lead, out_dim, rank))  # lead: [L] in a stack
-        return LoRA(w, a.astype(dtype), b.astype(dtype), float(alpha) / int(rank))
+        return LoRA(w, a.astype(np.float32), b.astype(np.float32), float(alpha) / int(rank))
 
     adapted = map_matrices(params, beside)
     if chosen is not None and chosen - attached:
-        raise ValueError(f"layers {sorted(chosen - attached)} have none of {targets}: the first layer has the number 0")
+        raise ValueError(
+            f"layers {sorted(chosen - attached)} have none of {targets}, or are stacked with others (layers.ungroup "
+            "parts them); the first layer has the number 0"
+        )
     if not attached:
         raise ValueError(f"the model has no matrix of {targets}: nothing to adapt")
     return adapted
@@ -122,7 +126,8 @@ def _normal(key, shape):
     return np.random.default_rng(key).standard_normal(shape) * shape[-1] ** -0.5
 
 
-def checked_targets(targets):
+def checked_targets(targets: str | Iterable[str]) -> tuple[str, ...]:
+    """Return names of matrices as a tuple; ValueError for none, and for what is no matrix of a layer."""
     targets = (targets,) if isinstance(targets, str) else tuple(targets)
     unknown = sorted(set(targets) - set(TARGETS))
     if unknown or not targets:
@@ -130,26 +135,14 @@ def checked_targets(targets):
     return targets
 
 
-def _all_or_none(numbers, chosen):
-    """Return whether these layers are chosen; those of one container must be so together."""
-    if chosen is None:
-        return True
-    inside = sum(i in chosen for i in numbers)
-    if inside not in (0, len(numbers)):
-        raise ValueError(
-            f"layers {numbers[0]} to {numbers[-1]} are stacked and cannot be adapted one by one: use "
-            "layers.ungroup first"
-        )
-    return inside > 0
-
-
 def merge(params: Params, force: bool = False) -> Params:
     """Return plain params that compute the same: each adapter's product added to its base.
 
         W = W0 + scale B A          in float32 at least, then in the dtype of W0
 
-    A base that is no plain array (a palette of 2 or 4 bits, say) cannot hold the sum: refused
-    with ValueError, unless force makes it a plain matrix first, which gives the compression away.
+    A base that is no plain array (a palette of 2 or 4 bits, say) cannot hold the sum:
+    refused with ValueError, unless force makes it a plain matrix first, which gives the
+    compression away.
 
     Source: Hu et al. 2021 section 4.1 (no latency after merging) [standard].
     Test: tests/lora/test_adapter.py::test_merging_changes_no_output
@@ -166,7 +159,8 @@ def merge(params: Params, force: bool = False) -> Params:
 def unmerge(params: Params, adapted: Params) -> Params:
     """Return merged params with the adapters of `adapted` taken out again and beside them: W0 = W - scale B A.
 
-    Equal to what was merged up to the rounding of two sums, so keep the base itself where bits matter.
+    Equal to what was merged up to the rounding of two sums, so keep the base itself where
+    bits matter.
 
     Source: Hu et al. 2021 section 4.1 (switching tasks) [standard].
     Test: tests/lora/test_adapter.py::test_unmerge_undoes_merge

@@ -12,11 +12,12 @@ from .adapter import TARGETS, LoRA, as_array, checked_targets
 def extract(base: Params, tuned: Params, rank: int | None, targets: Iterable[str] = TARGETS) -> Params:
     """Return the adapter that comes nearest to a full fine-tune, by the SVD of each matrix's change.
 
-        tuned - base = U S V^T,   B = U_R S_R^1/2,   A = S_R^1/2 V_R^T,   scale 1          error^2 = sum_{i>R} s_i^2
+        tuned - base = U S V^T,   B = U_R S_R^1/2,   A = S_R^1/2 V_R^T,   scale 1
+        error^2 = sum_{i>R} s_i^2
 
-    rank None takes each matrix's full rank, which is exact. The targets are those of base with
-    the adapter beside them; all else (other matrices, gains, embeddings) is that of tuned. Both
-    must hold their layers in the same containers.
+    rank None takes each matrix's full rank, which is exact. The targets are those of base
+    with the adapter beside them; all else (other matrices, gains, embeddings) is that of
+    tuned. Both must hold their layers in the same containers.
 
     Source: Eckart and Young 1936 [standard].
     Test: tests/lora/test_extraction.py::test_full_rank_extraction_is_the_fine_tune,

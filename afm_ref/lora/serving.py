@@ -32,8 +32,8 @@ class Mixed:
 
         y_bt = W0 x_bt + B_e (A_e x_bt),   e = index_b          E slots, the first all zeros: the base alone
 
-    The base is multiplied once for the whole batch. The thin matrices of a row are gathered,
-    and all rows multiplied as a batch of small products.
+    The base is multiplied once for the whole batch. The thin matrices of a row are
+    gathered, and all rows multiplied as a batch of small products.
 
     Source: Chen et al. 2023 (Punica), section 4 [standard].
     Test: tests/lora/test_serving.py::test_a_mixed_batch_equals_each_request_alone
@@ -64,9 +64,9 @@ class AdapterBank:
     """Adapters of one base, from a folder of files that `lora.files.save` wrote.
 
     budget_bytes: how much memory all cached adapters may take together; the least recently
-    used give way. What a caller holds stays valid. rank: the largest that fits; smaller ones
-    are filled up with zeros. slots: how many different adapters a batch may hold. dtype: in
-    which they are kept. counts: hits, misses, evictions.
+    used give way. What a caller holds stays valid. rank: the largest that fits; smaller
+    ones are filled up with zeros. slots: how many different adapters a batch may hold.
+    dtype: in which they are kept. counts: hits, misses, evictions.
 
     Source: BLOG24 (adapters are loaded, cached in memory and swapped) [confirmed]; least
         recently used [ours].
@@ -105,8 +105,9 @@ class AdapterBank:
     def params(self, name: str | None) -> Params:
         """Return the base with one adapter, from memory or from its file, or the base alone for None.
 
-        Raises FileNotFoundError for an unknown name, and ValueError for a file that cannot be
-        used and for an adapter of another base or a higher rank; the others are served on.
+        Raises FileNotFoundError for an unknown name, and ValueError for a file that cannot
+        be used and for an adapter of another base or a higher rank; the others are served
+        on.
         """
         if name is None:
             return self._without

@@ -31,11 +31,13 @@ class UniformGrid(NamedTuple):
 def round_to_nearest(matrix, bits: int, rows: int = 1, inputs: int | None = 32) -> UniformGrid:
     """Return a matrix [out, in] with every weight at the nearest point of its block's uniform grid.
 
-        points: minimum + scale k,   k = 0 .. 2^bits - 1,   scale = (maximum - minimum) / (2^bits - 1)
+        points: minimum + scale k,   k = 0 .. 2^bits - 1
+        scale = (maximum - minimum) / (2^bits - 1)
 
-    A block is `rows` rows by `inputs` inputs (None: all of them); scale and minimum are rounded to float16 and count.
-    rows 1, inputs 32 is the usual 4-bit format; rows 16, inputs None has the blocks of Apple's palettes. Raises
-    ValueError for NaN, for blocks that make no sense, and for weights that float16 cannot hold.
+    A block is `rows` rows by `inputs` inputs (None: all); scale and minimum are float16 and
+    count. 1 by 32 is the usual 4-bit format; 16 by all has the blocks of Apple's palettes.
+    Raises ValueError for NaN, for blocks that make no sense, and for weights that float16
+    cannot hold.
 
     Source: asymmetric round-to-nearest, as in Frantar et al. 2022's baseline [standard].
     Test: tests/quantization/test_alternatives.py::test_grid_by_hand
@@ -48,7 +50,8 @@ def gptq_grid(
 ) -> UniformGrid:
     """Return a matrix on the grids of `round_to_nearest`, its errors compensated as in `gptq_palette`.
 
-    A block's grid is set when its first column is reached, from the weights as they have become by then.
+    A block's grid is set when its first column is reached, from the weights as they have
+    become by then.
 
     Source: Frantar et al. 2022, GPTQ, with groups [standard].
     Test: tests/quantization/test_alternatives.py::test_compensation_lowers_the_error_of_the_outputs
@@ -78,30 +81,24 @@ def gptq_grid(
 
 
 def gptq_palette(
-    matrix,
-    bits: int,
-    hessian,
-    rows_per_table: int = ROWS_PER_TABLE,
-    importance=None,
-    damping: float = DAMPING,
+    matrix, bits: int, hessian, rows_per_table: int = ROWS_PER_TABLE, damping: float = DAMPING
 ) -> Palettized:
     """Return a palette whose codes are chosen column by column, each column's error made up for by those to come.
 
-        for i = 0 .. in - 1:   q_i = nearest entry to w_i,   w_j <- w_j - (w_i - q_i) U_ij / U_ii   for j > i
+        for i = 0 .. in - 1:   q_i = nearest entry to w_i
+                               w_j <- w_j - (w_i - q_i) U_ij / U_ii   for j > i
         H + damping mean(diag H) I = (U^T U)^{-1},   U upper triangular
 
-    It descends sum_o (W - Q)_o H (W - Q)_o^T, the squared error of the outputs. The tables are those of `palettize`
-    (with `importance`), so the bits are the same and only the codes differ. hessian: [in, in], `input_moments` with
-    full=True; None compensates nothing. Columns are taken in their order, one at a time: for the matrices of a small
-    model.
+    It descends sum_o (W - Q)_o H (W - Q)_o^T, the squared error of the outputs. The tables
+    are those of `palettize`: only the codes differ. hessian: H [in, in], `input_moments`
+    with full=True; None compensates nothing. Raises ValueError for one of another shape,
+    not symmetric and finite, or with a negative eigenvalue beyond the damping.
 
-    Raises ValueError for a hessian of another shape, that is not symmetric and finite, or that has a negative
-    eigenvalue beyond the damping.
-
-    Source: Frantar et al. 2022, GPTQ, algorithm 1 without its blocks; on k-means tables [ours].
+    Source: Frantar et al. 2022, GPTQ, algorithm 1 without its blocks; on k-means tables
+        [ours].
     Test: tests/quantization/test_alternatives.py::test_two_columns_by_brute_force
     """
-    start = palettize(matrix, bits, rows_per_table, importance)
+    start = palettize(matrix, bits, rows_per_table)
     w = np.ldexp(checked_matrix(matrix).astype(np.float64), -int(start.exponent))
     tables = np.repeat(start.tables.astype(np.float64), rows_per_table, axis=0)[: len(w)]  # [out, entries]
     codes, _ = _compensated(w, hessian, damping, lambda w, column: tables, w.shape[1])

@@ -36,8 +36,8 @@ class QuantizedLayerCache(NamedTuple):
 class QuantizedCached(Cached):
     """Attend to everything in a cache of 8-bit keys and values; see `cache.Cached`.
 
-    Each vector is rounded once, when it is written, and restored whenever it is read: what a token attends to does
-    not depend on how the text was cut into calls.
+    Each vector is rounded once, when it is written, and restored whenever it is read: what
+    a token attends to does not depend on how the text was cut into calls.
 
     Source: TR25 (KV cache in 8 bits) [confirmed]; a scale for each token and head [ours].
     Test: tests/quantization/test_kv_cache.py::test_the_cache_equals_a_whole_forward_with_rounded_keys
@@ -81,7 +81,8 @@ def rounded(x: Float[Array, "... H"]) -> Int8Vectors:
 
         scale = max_h |x_h| / 127,   code_h = round(x_h / scale)            |error| <= scale / 2
 
-    Source: symmetric rounding by the largest value [standard]; a scale a token and head [ours].
+    Source: symmetric rounding by the largest value [standard]; a scale a token and head
+        [ours].
     Test: tests/quantization/test_kv_cache.py::test_each_vector_errs_by_half_a_step_at_most
     """
     xp = x.__array_namespace__()

@@ -49,14 +49,16 @@ def recover(
 ) -> training.FitResult:
     """Return the quantized params with an adapter beside every matrix, trained to make up for the quantization.
 
-    batches(step) -> Batch of pre-training text. weight: see `recovery_loss`. start: "zero" draws
-    A and sets B = 0: training begins at the quantized model; "residual" begins nearer, see
-    `from_residual`. settings: those of `training.fit`. Palettes and teacher are frozen.
+    batches(step) -> Batch of pre-training text. weight: see `recovery_loss`. start: "zero"
+    draws A and sets B = 0: training begins at the quantized model; "residual" begins
+    nearer, see `from_residual`. settings: those of `training.fit`. Palettes and teacher are
+    frozen.
 
-    Stated: the frozen base, about 10B tokens (0.15% of the base's training), ranks 8, 16 and 32.
-    Not stated: the loss, alpha, and whether the 16-bit model teaches.
+    Stated: the frozen base, about 10B tokens (0.15% of the base's training), ranks 8, 16
+    and 32. Not stated: the loss, alpha, and whether the 16-bit model teaches.
 
-    Source: TR24 section 5 (accuracy-recovery adapters) [confirmed]; distillation as the loss [ours].
+    Source: TR24 section 5 (accuracy-recovery adapters) [confirmed]; distillation as the
+        loss [ours].
     Test: tests/quantization/test_recovery.py::test_recovery_trains_the_adapter_alone
     """
     if start not in ("zero", "residual"):
@@ -82,12 +84,14 @@ def adapters_of(pair: StudentAndTeacher) -> StudentAndTeacher:
 def recovery_loss(pair: StudentAndTeacher, batch: Batch, cfg: AFMConfig, weight: float = 0.5):
     """Return (sum, count) of the next-token loss mixed with the divergence from the teacher, in nats.
 
-        sum = sum_t w_t ((1 - weight) (-log q_t(y_t)) + weight KL(p_t || q_t)),   count = sum_t w_t
+        sum = sum_t w_t ((1 - weight) (-log q_t(y_t)) + weight KL(p_t || q_t))
+        count = sum_t w_t
 
     p_t and q_t: the teacher's and the student's distribution of the token after position t.
     weight 0 is `losses.next_token`; at 1 the student learns from the teacher alone.
 
-    Source: Hinton et al. 2015, at temperature 1 [standard]; that recovery distils, and the mix [ours].
+    Source: Hinton et al. 2015, at temperature 1 [standard]; that recovery distils, and the
+        mix [ours].
     Test: tests/quantization/test_recovery.py::test_the_loss_by_hand,
         tests/quantization/test_recovery.py::test_gradients_by_finite_differences
     """
@@ -112,10 +116,11 @@ def kl_divergence(teacher: Float[Array, "... V"], student: Float[Array, "... V"]
     return (jax.numpy.exp(log_p) * (log_p - log_q)).sum(axis=-1)
 
 
-def from_residual(quantized: Params, params: Params, rank: int = 16, alpha: float = 16.0, dtype="float32") -> Params:
+def from_residual(quantized: Params, params: Params, rank: int = 16, alpha: float = 16.0) -> Params:
     """Return the quantized params with adapters that hold the leading singular vectors of what quantization took.
 
-        W - Q = U S V^T,   B = U_R (S_R / scale)^1/2,   A = (S_R / scale)^1/2 V_R^T,   scale = alpha / rank
+        W - Q = U S V^T,   B = U_R (S_R / scale)^1/2,   A = (S_R / scale)^1/2 V_R^T
+        scale = alpha / rank
 
     so that Q + scale B A is the nearest to W that an adapter of rank R can reach.
 
@@ -130,7 +135,7 @@ def from_residual(quantized: Params, params: Params, rank: int = 16, alpha: floa
         if original is None or original.shape != w.shape:
             raise ValueError(f"{name} of layer {numbers[0]} has no original of shape {w.shape} among these params")
         lost = np.asarray(original, np.float64) - np.asarray(w.dense(np.float64) if hasattr(w, "dense") else w)
-        a, b = (m.astype(dtype) for m in factors(lost / scale, rank))
+        a, b = (m.astype(np.float32) for m in factors(lost / scale, rank))
         return LoRA(w, a, b, scale)
 
     return map_matrices(ungrouped(quantized), beside)

@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from afm_ref import lora, training
-from afm_ref.config import AFM_ON_DEVICE, AFM_TINY
+from afm_ref.config import AFM_ON_DEVICE
 from afm_ref.lora.adapter import adapters
 from afm_ref.lora.costs import adapter_parameters, training_bytes
 from tests.lora.models import CFG, base_params
@@ -14,7 +14,6 @@ def test_on_device_counts():
     """Per layer R (2 x 6144 + 2 x 4096 + 3 x 11136) = R 53,888, worked out by hand."""
     assert adapter_parameters(AFM_ON_DEVICE, 16) == 26 * 16 * 53_888 == 22_417_408
     assert adapter_parameters(AFM_ON_DEVICE, 16, lora.ATTENTION) * 2 == 17_039_360  # bytes in 16 bits
-    assert adapter_parameters(AFM_ON_DEVICE, 16, n_layers=1) == 16 * 53_888
 
 
 @pytest.mark.parametrize("rank, targets", [(1, lora.TARGETS), (5, lora.FFN), (3, ("wk", "w_up"))])
@@ -35,9 +34,3 @@ def test_training_bytes_are_those_of_the_arrays():
         assert predicted["base"] + predicted["adapter"] == count(params)
         assert predicted["gradients"] == count(weights)
         assert predicted["moments"] == count((state.v, state.m))
-
-
-def test_adapters_save_most_of_the_memory_of_training():
-    full, thin = (sum(training_bytes(AFM_TINY, rank).values()) for rank in (None, 16))
-    assert full == pytest.approx(4 * 4 * 2_176_000, rel=0.05)
-    assert thin < 0.5 * full

@@ -49,10 +49,10 @@ def allocate(
 
         minimise sum_k cost_k(b_k)   with   sum_k b_k n_k <= average_bits sum_k n_k
 
-    A knapsack with one choice from each group. Its optimum can lie well below the average where
-    the bits left over buy nothing: in AFM_TINY one step of the smallest matrix is 0.014 bits.
-    within: the best that is not further below than that, at a higher loss; ValueError if no
-    assignment is.
+    A knapsack with one choice from each group. Its optimum can lie well below the average
+    where the bits left over buy nothing: in AFM_TINY one step of the smallest matrix is
+    0.014 bits. within: the best that is not further below than that, at a higher loss;
+    ValueError if no assignment is.
 
     Source: BLOG24, TR24 section 5 (mixed 2 and 4 bits, 3.5 to 3.7 on average) [confirmed];
         dynamic programming, Bellman 1957 [standard]; its use here [ours].
@@ -74,7 +74,8 @@ def frontier(costs: Mapping, weights: Mapping, averages: Iterable[float], fixed:
 def greedy(costs: Mapping, weights: Mapping, average_bits: float, fixed: Mapping | None = None) -> dict:
     """Return bits found from the fewest up: take the step of the most loss saved per bit that still fits, repeat.
 
-    A step too large for what is left is passed over for one that fits; no step is ever taken back.
+    A step too large for what is left is passed over for one that fits; no step is ever
+    taken back.
 
     Source: Dantzig 1957 (greedy for the knapsack) [standard].
     Test: tests/quantization/test_allocation.py::test_no_assignment_is_better
@@ -101,8 +102,8 @@ def lagrangian(costs: Mapping, weights: Mapping, average_bits: float, fixed: Map
 
         b_k = argmin_b cost_k(b) + price b n_k
 
-    Optimal for the average that it reaches; what is left of the budget, where no price uses it
-    up, stays unused. Matrices with the same gain per bit go up together or not at all.
+    Optimal for the average that it reaches; what is left of the budget, where no price uses
+    it up, stays unused. Matrices with the same gain per bit go up together or not at all.
 
     Source: Everett 1963; Shoham and Gersho 1988 (rate allocation) [standard].
     Test: tests/quantization/test_allocation.py::test_no_assignment_is_better
@@ -199,8 +200,9 @@ class _Knapsack:
 
         D_k(s) = min over b of D_{k-1}(s - b n_k) + cost_k(b)
 
-    Sizes s are counted from the least on, in units of the greatest common divisor of all steps
-    from width to width: there are 6,579 for AFM-on-device's 182 matrices at 2 or 4 bits.
+    Sizes s are counted from the least on, in units of the greatest common divisor of all
+    steps from width to width: there are 6,579 for AFM-on-device's 182 matrices at 2 or 4
+    bits.
     """
 
     def __init__(self, problem):

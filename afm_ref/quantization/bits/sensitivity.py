@@ -4,7 +4,8 @@ measured_costs    the loss itself, once for each matrix and width: the truth, fo
 predicted_costs   1/2 sum F (W - Q)^2 with F from `fisher`, one pass over the batches for all widths
 input_moments     E x^2 or E x x^T of each matrix's inputs, for `palettize(importance=...)` and GPTQ
 
-Keys are those of `quantize`: ("wq", 0) is the query matrix of the first layer.
+Keys are those of `quantize`: ("wq", 0) is the query matrix of the first layer. Raise ValueError
+for weights that are not plain finite matrices, and for batches without a target.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,27 +20,18 @@ from ...layers import Tap, matrices, replaced, ungrouped
 from ...losses import next_token
 from ...transformer import Causal, hidden
 from ...weights import Params
-from ..palette.quantizers import ROWS_PER_TABLE, checked_matrix, palettize
+from ..palette.quantizers import checked_matrix, palettize
 
 
-def measured_costs(
-    params: Params,
-    cfg: AFMConfig,
-    batches: Iterable,
-    bits=(2, 4),
-    rows_per_table: int = ROWS_PER_TABLE,
-    importance: Mapping | None = None,
-    progress: bool = True,
-) -> dict:
+def measured_costs(params: Params, cfg: AFMConfig, batches: Iterable, bits=(2, 4), progress: bool = True) -> dict:
     """Return the loss that each matrix alone costs at each width, in nats per token: {(matrix, layer): {bits: nats}}.
 
         loss(W replaced by its palette) - loss(W)          all other matrices plain
 
-    It may be slightly below 0: the batches are a sample. The palettes are used as dense arrays, so the loss is compiled
-    once. importance: {(matrix, layer): array}, see `palettize`. Raises ValueError for weights that are not plain
-    finite matrices, and without batches.
+    It may be slightly below 0: the batches are a sample.
 
-    Source: BLOG24 and TR24 section 5 mix 2 and 4 bits; how the matrices were chosen is not stated [ours].
+    Source: BLOG24 and TR24 section 5 mix 2 and 4 bits; how the matrices were chosen is not
+        stated [ours].
     Test: tests/quantization/test_sensitivity.py::test_measured_is_the_loss_of_one_palette_among_plain_matrices
     """
     import jax
@@ -57,24 +49,27 @@ def measured_costs(
     before, costs = nats(on_device), {key: {} for key in plain}
     pairs = [(key, b) for key in plain for b in bits]
     for key, b in tqdm(pairs, desc="sensitivity", unit="loss", disable=not progress, leave=False):
-        dense = _palette(plain, key, b, rows_per_table, importance)
-        costs[key][b] = nats(replaced(on_device, {key: jax.device_put(dense)})) - before
+        dense = jax.device_put(palettize(plain[key], b).dense())  # as an array: the loss is compiled once
+        costs[key][b] = nats(replaced(on_device, {key: dense})) - before
     return costs
 
 
 def fisher(params: Params, cfg: AFMConfig, batches: Iterable, progress: bool = True) -> dict:
     """Return the diagonal of the empirical Fisher matrix, per token: {(matrix, layer): F [out, in]}.
 
-        F_oi = 1/n sum_rows (d nats(row) / d W_oi)^2          nats(row): the loss summed over a row, n: targets in all
+        F_oi = 1/n sum_rows (d nats(row) / d W_oi)^2
 
-    For a model that fits the text, the tokens' gradients are uncorrelated, so that the square of their sum estimates
-    the sum of their squares, and F the diagonal of the Hessian of the mean loss.
+    nats(row): the loss summed over a row, n: targets in all.
 
-    Source: Kunstner et al. 2019 (empirical Fisher) [standard]; squares of whole rows [ours].
+    For a model that fits the text, the tokens' gradients are uncorrelated, so that the
+    square of their sum estimates the sum of their squares, and F the diagonal of the mean
+    loss's Hessian.
+
+    Source: Kunstner et al. 2019 (empirical Fisher) [standard]; squares of whole rows
+        [ours].
     Test: tests/quantization/test_sensitivity.py::test_fisher_is_the_mean_of_squared_finite_differences
     """
     import jax
-    from tqdm.auto import tqdm
 
     params = ungrouped(params)
     plain = _plain(params)
@@ -90,30 +85,19 @@ def fisher(params: Params, cfg: AFMConfig, batches: Iterable, progress: bool = T
 
         return jax.lax.scan(add, jax.tree.map(lambda w: jax.numpy.zeros_like(ops.wide(w)), chosen), batch)[0]
 
-    total, count = {key: np.zeros(w.shape) for key, w in plain.items()}, 0.0
-    on_device = jax.device_put((plain, replaced(params, plain)))
-    for batch in tqdm(batches, desc="Fisher", unit="batch", disable=not progress, leave=False):
-        for key, square in squares(*on_device, batch).items():
-            total[key] += np.asarray(square)  # in float64, on the host
-        count += float(np.sum(batch.weights, dtype=np.float64))
-    return _mean(total, count)
+    return _mean(partial(squares, *jax.device_put((plain, replaced(params, plain)))), batches, "Fisher", progress)
 
 
-def predicted_costs(
-    params: Params,
-    fisher: Mapping,
-    bits=(2, 4),
-    rows_per_table: int = ROWS_PER_TABLE,
-    importance: Mapping | None = None,
-) -> dict:
+def predicted_costs(params: Params, fisher: Mapping, bits=(2, 4)) -> dict:
     """Return the loss that each matrix should cost at each width, in nats per token, as `measured_costs` has it.
 
         1/2 sum_oi F_oi (W_oi - Q_oi)^2          Q: the palette
 
-    The second-order term of the loss at a minimum, with the Hessian's diagonal alone: weights that err together, as
-    those of one row do, are taken for independent.
+    The second-order term of the loss at a minimum, with the Hessian's diagonal alone:
+    weights that err together, as those of one row do, are taken for independent.
 
-    Source: LeCun et al. 1989, Optimal Brain Damage (the diagonal second-order term) [standard].
+    Source: LeCun et al. 1989, Optimal Brain Damage (the diagonal second-order term)
+        [standard].
     Test: tests/quantization/test_sensitivity.py::test_predicted_equals_loops_and_falls_with_bits
     """
     plain = _plain(ungrouped(params))
@@ -121,7 +105,7 @@ def predicted_costs(
         raise ValueError(f"fisher must have every matrix once; different: {sorted(set(fisher) ^ set(plain))[:4]}")
 
     def loss(key, b):
-        error = plain[key].astype(np.float64) - _palette(plain, key, b, rows_per_table, importance)
+        error = plain[key].astype(np.float64) - palettize(plain[key], b).dense()
         return 0.5 * float((fisher[key] * error**2).sum())
 
     return {key: {b: loss(key, b) for b in bits} for key in plain}
@@ -130,13 +114,13 @@ def predicted_costs(
 def input_moments(params: Params, cfg: AFMConfig, batches: Iterable, full: bool = False, progress: bool = True) -> dict:
     """Return the second moments of each matrix's inputs: {(matrix, layer): E x^2 [in], or E x x^T [in, in] if full}.
 
-    The mean is over the positions whose next token is a target (weight above 0), so padding does not count.
+    The mean is over the positions whose next token is a target (weight above 0), so padding
+    does not count.
 
     Source: Frantar et al. 2022, GPTQ (H = X X^T, up to a factor) [standard].
     Test: tests/quantization/test_sensitivity.py::test_moments_are_those_of_the_inputs_that_the_forward_pass_sees
     """
     import jax
-    from tqdm.auto import tqdm
 
     params = ungrouped(params)
     plain = _plain(params)
@@ -145,38 +129,31 @@ def input_moments(params: Params, cfg: AFMConfig, batches: Iterable, full: bool 
     def moments(params, batch):
         seen = {}
 
-        def tap(key, w):
-            def note(x, _):  # x: [B, T, in]
-                wide = ops.wide(x)
-                weighted = wide * ops.wide(batch.weights)[..., None]
-                product = "bti,btj->ij" if full else "bti,bti->i"
-                seen[key] = jax.numpy.einsum(product, weighted, wide)
+        def note(key, x, _):  # x: [B, T, in]
+            wide = ops.wide(x)
+            weighted = wide * ops.wide(batch.weights)[..., None]
+            seen[key] = jax.numpy.einsum("bti,btj->ij" if full else "bti,bti->i", weighted, wide)
 
-            return Tap(w, note)
-
-        tapped = replaced(params, {key: tap(key, w) for key, w in matrices(params).items()})
+        tapped = replaced(params, {key: Tap(w, partial(note, key)) for key, w in matrices(params).items()})
         hidden(tapped, batch.tokens, cfg, attend=Causal(batch.documents))
         return seen  # filled while the forward pass was traced
 
-    total, count = dict.fromkeys(plain, 0.0), 0.0
-    on_device = jax.device_put(replaced(params, plain))
-    for batch in tqdm(batches, desc="inputs", unit="batch", disable=not progress, leave=False):
-        for key, moment in moments(on_device, batch).items():
-            total[key] += np.asarray(moment, np.float64)
-        count += float(np.sum(batch.weights, dtype=np.float64))
-    return _mean(total, count)
+    return _mean(partial(moments, jax.device_put(replaced(params, plain))), batches, "inputs", progress)
 
 
 def _plain(params):
     return {key: checked_matrix(w) for key, w in matrices(params).items()}
 
 
-def _palette(plain, key, bits, rows_per_table, importance):
-    h = None if importance is None else importance[key]
-    return palettize(plain[key], bits, rows_per_table, h).dense()
+def _mean(sums, batches, what, progress):
+    """Return {key: sums(batch)[key] added up over the batches, in float64, over the number of targets}."""
+    from tqdm.auto import tqdm
 
-
-def _mean(total, count):
+    total, count = {}, 0.0
+    for batch in tqdm(batches, desc=what, unit="batch", disable=not progress, leave=False):
+        for key, value in sums(batch).items():
+            total[key] = total.get(key, 0.0) + np.asarray(value, np.float64)
+        count += float(np.sum(batch.weights, dtype=np.float64))
     if not count > 0:
         raise ValueError("no token of these batches is a target: give batches of text")
     return {key: value / count for key, value in total.items()}

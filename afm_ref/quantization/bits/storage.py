@@ -85,7 +85,8 @@ def true_scale(cfg: AFMConfig = AFM_ON_DEVICE, rate: float = 30.0) -> list[dict]
 
     AFM-on-device: 5.48, 1.35 and 1.28 GB; 40 GB/s for 30 tokens/s at 3.7 bits.
 
-    Source: BLOG24 (30 tokens/s, 3.7 and 3.5 bits per weight) [confirmed]; the bytes and GB/s are ours [ours].
+    Source: BLOG24 (30 tokens/s, 3.7 and 3.5 bits per weight) [confirmed]; the bytes and
+        GB/s are ours [ours].
     Test: tests/quantization/test_storage.py::test_on_device_numbers
     """
     return [

@@ -21,10 +21,10 @@ MOST_ROUNDS = 12
 def exact(values, k: int, weights=None) -> np.ndarray:
     """Return the k centres of least squared error, ascending, in float64: [k].
 
-        D_j(m) = min over i < m of D_{j-1}(i) + cost(i, m)          D_j(m): the first m values in j runs
+        D_j(m) = min over i < m of D_{j-1}(i) + cost(i, m)          D_j(m): m values in j runs
 
-    Equal values are one value of their summed weight. If there are at most k distinct values
-    they are the centres and the last one is repeated: the error is zero.
+    Equal values are one value of their summed weight. If there are at most k distinct
+    values they are the centres and the last one is repeated: the error is zero.
 
     Source: Wu 1991; Gronlund et al. 2017, k-means in one dimension [standard].
     Test: tests/quantization/test_kmeans.py::test_exact_is_the_best_of_all_partitions
@@ -66,8 +66,8 @@ def _best_starts(sums, D, ends):
 def _least(sums, D, ends, low, high):
     """Return the first i in low .. high with the least D(i) + cost(i, end), for each end.
 
-    The starts of all ends lie in one array, one end's behind the other's: 35 times as fast as
-    a loop over the ends, for the 49,152 values of a table of AFM-on-device's.
+    The starts of all ends lie in one array, one end's behind the other's: 35 times as fast
+    as a loop over the ends, for the 49,152 values of a table of AFM-on-device's.
     """
     lengths = high - low + 1
     first = np.cumsum(lengths) - lengths
@@ -82,9 +82,9 @@ def fast(values, k: int, weights=None) -> np.ndarray:
 
     Dynamic programming over few places to cut at finds the right basin, which Lloyd's
     iteration from quantiles or random centres often misses. Then all cuts move together,
-    again by dynamic programming, each to one of the places around it, until none moves, among
-    ever closer places: Lloyd's iteration creeps there for a hundred rounds. A hundred times
-    as fast as `exact` for 49,152 values; equal to it if few values differ.
+    again by dynamic programming, each to one of the places around it, until none moves,
+    among ever closer places: Lloyd's iteration creeps there for a hundred rounds. A hundred
+    times as fast as `exact` for 49,152 values; equal to it if few values differ.
 
     Source: Wu 1991 over a subset of cuts [standard]; the places and the moves [ours].
     Test: tests/quantization/test_kmeans.py::test_fast_is_near_the_optimum
@@ -111,10 +111,11 @@ def fast(values, k: int, weights=None) -> np.ndarray:
 def _places(v, parts):
     """Return (places to cut sorted values at, between `parts` parts; those and three times as many between them).
 
-    Every gap between neighbours weighs its length to the power 2/3, and parts weigh the same.
-    Where values have the density f, gaps are as 1/f, and so places have the density f^(1/3),
-    as the cuts of the best palette have (Panter and Dite 1951); and a value that stands alone
-    has its own. Half of the places are spread over all gaps alike, lest an outlier draw all.
+    Every gap between neighbours weighs its length to the power 2/3, and parts weigh the
+    same. Where values have the density f, gaps are as 1/f, and so places have the density
+    f^(1/3), as the cuts of the best palette have (Panter and Dite 1951); and a value that
+    stands alone has its own. Half of the places are spread over all gaps alike, lest an
+    outlier draw all.
     """
     gaps = v[1:] - v[:-1]
     weight = gaps ** gaps.dtype.type(2 / 3)
@@ -173,7 +174,8 @@ def nearest(values, centres) -> np.ndarray:
 class PrefixSums:
     """Costs and means of the runs [start, end) of sorted values, from prefix sums in float64.
 
-    The values are shifted to mean zero, for differences lose the digits that a common offset takes.
+    The values are shifted to mean zero, for differences lose the digits that a common
+    offset takes.
     """
 
     def __init__(self, v, w=None):

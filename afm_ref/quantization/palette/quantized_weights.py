@@ -22,7 +22,8 @@ class Palettized:
     1 in size whatever the size of W, which the exponent carries. pad: codes that fill a
     row's last byte, beyond `in`.
 
-    Source: TR24 section 5 (4-bit K-means, 16 rows share one table) [confirmed]; the exponent [ours].
+    Source: TR24 section 5 (4-bit K-means, 16 rows share one table) [confirmed]; the
+        exponent [ours].
     Test: tests/quantization/test_quantized_weights.py::test_apply_is_the_product_with_the_dense_matrix
     """
 
@@ -61,7 +62,8 @@ class Palettized:
     def apply(self, x):
         """Return W x, the power of two applied to the result, where it costs nothing and loses nothing.
 
-        In float32 at least, for W / 2^exponent is about 1: in float16 its products would overflow where those of W fit.
+        In float32 at least, for W / 2^exponent is about 1: in float16 its products would
+        overflow where those of W fit.
         """
         wide = ops.wide(x)
         y = ops.linear(wide, self.normalized(wide.dtype)) * power_of_two(self.exponent, wide.dtype)
@@ -82,9 +84,11 @@ class Int8:
 
         E_vd = 2^exponent scale_v code_vd,   code in -127 .. 127
 
-    codes: [V, D] int8. scale: [V] float16, whatever the size of E, which the exponent carries.
+    codes: [V, D] int8. scale: [V] float16, whatever the size of E, which the exponent
+    carries.
 
-    Source: TR24 section 5 (the embedding: 8-bit integers, per channel) [confirmed]; channel = token [ours].
+    Source: TR24 section 5 (the embedding: 8-bit integers, per channel) [confirmed]; channel
+        = token [ours].
     Test: tests/quantization/test_quantized_weights.py::test_both_ends_of_the_embedding
     """
 
@@ -129,8 +133,9 @@ class Int8:
 def look_up(tables, codes, rows_per_table: int):
     """Return table[row // rows_per_table, code] for every code [out, in]; tables [tables, entries].
 
-    For JAX a tree of selections instead of a gather: the bits of the code halve the entries from 2^bits to one. On a
-    CPU that is 15 vector operations for 4 bits, where a gather takes the elements one by one.
+    For JAX a tree of selections instead of a gather: the bits of the code halve the entries
+    from 2^bits to one. On a CPU that is 15 vector operations for 4 bits, where a gather
+    takes the elements one by one.
     """
     if isinstance(codes, np.ndarray):
         which = np.arange(codes.shape[0])[:, None] // rows_per_table

@@ -25,11 +25,13 @@ def palettize(
         minimise sum_i h_i (W_i - table[code_i])^2          i: the elements of those rows
 
     bits: 1 to 8. importance: h, [out, in] (a diagonal of the Fisher matrix) or [in] (second
-    moments of the inputs), at least 0; 1 by default. method: "fast" or "exact", see `kmeans`.
-    The last table serves fewer rows where rows_per_table does not divide `out`. Tables are in
-    float16. Raises ValueError for weights that are not finite and settings that make no sense.
+    moments of the inputs), at least 0; 1 by default. method: "fast" or "exact", see
+    `kmeans`. The last table serves fewer rows where rows_per_table does not divide `out`.
+    Tables are in float16. Raises ValueError for weights that are not finite and settings
+    that make no sense.
 
-    Source: TR24 section 5 (K-means, one table for 16 rows) [confirmed]; float16 tables [ours].
+    Source: TR24 section 5 (K-means, one table for 16 rows) [confirmed]; float16 tables
+        [ours].
     Test: tests/quantization/test_quantizers.py::test_error_is_that_of_the_optimal_palette
     """
     w = checked_matrix(matrix)
@@ -65,7 +67,8 @@ def int8(matrix) -> Int8:
 
     Raises ValueError for NaN or infinite values.
 
-    Source: TR24 section 5 (8-bit per-channel integers) [confirmed]; symmetric, by the largest value [ours].
+    Source: TR24 section 5 (8-bit per-channel integers) [confirmed]; symmetric, by the
+        largest value [ours].
     Test: tests/quantization/test_quantizers.py::test_int8_errs_by_half_a_step_at_most
     """
     w = checked_matrix(matrix)
@@ -85,14 +88,12 @@ def quantize(
     params: Params,
     bits: int | Mapping[tuple[str, int], int] = 4,
     rows_per_table: int = ROWS_PER_TABLE,
-    importance: Mapping | None = None,
-    method: str = "fast",
     progress: bool = False,
 ) -> Params:
     """Return the params with a palette for every matrix of every layer and 8-bit integers for the embedding.
 
-    bits: one number, or {(matrix, layer): bits} as `allocate` returns it. importance:
-    {(matrix, layer): array}, see `palettize`. Layers come back as a tuple, gains as they were.
+    bits: one number, or {(matrix, layer): bits} as `allocate` returns it. Layers come back
+    as a tuple, gains as they were.
 
     Source: TR24 section 5 [confirmed].
     Test: tests/quantization/test_quantizers.py::test_a_quantized_model_runs_under_numpy_and_jax
@@ -101,17 +102,12 @@ def quantize(
 
     params = ungrouped(params)
     plain = matrices(params)
-    if isinstance(bits, Mapping):
-        if set(bits) != set(plain):
-            raise ValueError(
-                f"bits must name every matrix once; missing or unknown: {sorted(set(bits) ^ set(plain))[:4]}"
-            )
-    else:
-        bits = dict.fromkeys(plain, bits)
+    bits = bits if isinstance(bits, Mapping) else dict.fromkeys(plain, bits)
+    if set(bits) != set(plain):
+        raise ValueError(f"bits must name every matrix once; missing or unknown: {sorted(set(bits) ^ set(plain))[:4]}")
     done = {}
     for key in tqdm(plain, desc="palettize", unit="matrix", disable=not progress, leave=False):
-        h = None if importance is None else importance[key]
-        done[key] = palettize(plain[key], bits[key], rows_per_table, h, method)
+        done[key] = palettize(plain[key], bits[key], rows_per_table)
     unembed = None if params.unembed is None else int8(params.unembed)
     return replaced(params, done)._replace(embed=int8(params.embed), unembed=unembed)
 
