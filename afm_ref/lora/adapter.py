@@ -23,7 +23,7 @@ TARGETS = MATRICES
 class LoRA:
     """A weight W0 that stays as it is, plus a product of two thin matrices.
 
-        y = W0 x + scale B (A x)          W0: [out, in], A: [R, in], B: [out, R], scale = alpha / R
+        y = W0 x + scale B (A x),   scale = alpha / R
 
     base may be any weight: an array, a palette, a shard. A and B may be stored in 16 bits;
     they are applied in the dtype of x. No matrix of the size of W0 is ever made.

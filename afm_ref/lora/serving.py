@@ -30,10 +30,11 @@ SUFFIX = ".safetensors"
 class Mixed:
     """A weight with several adapters, of which each row of the batch uses the one that its index names.
 
-        y_bt = W0 x_bt + B_e (A_e x_bt),   e = index_b          E slots, the first all zeros: the base alone
+        y_bt = W0 x_bt + B_e (A_e x_bt),   e = index_b
 
-    The base is multiplied once for the whole batch. The thin matrices of a row are
-    gathered, and all rows multiplied as a batch of small products.
+    Of E slots the first is all zeros: the base alone. The base is multiplied once for the
+    whole batch; the thin matrices of a row are gathered, and all rows multiplied as a batch of
+    small products.
 
     Source: Chen et al. 2023 (Punica), section 4 [standard].
     Test: tests/lora/test_serving.py::test_a_mixed_batch_equals_each_request_alone
@@ -43,11 +44,6 @@ class Mixed:
     a: Any  # [E, R, in]
     b: Any  # [E, out, R]
     index: Any  # [B] int32
-
-    @property
-    def shape(self):
-        """Return the shape of the whole matrix, [out, in]."""
-        return self.base.shape
 
     def apply(self, x):
         """Return W x for x: [B, ..., in], whose first axis is that of index."""
