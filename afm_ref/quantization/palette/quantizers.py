@@ -40,7 +40,10 @@ def palettize(
         raise ValueError(f"rows_per_table must be at least 1, got {rows_per_table!r}")
     if method not in METHODS:
         raise ValueError(f"method must be one of {sorted(METHODS)}, got {method!r}")
-    importance = _checked_importance(importance, w.shape)
+    if importance is not None:
+        if np.shape(importance) not in (w.shape, w.shape[1:]):
+            raise ValueError(f"importance must be of shape {w.shape} or {w.shape[1:]}, got {np.shape(importance)}")
+        importance = np.broadcast_to(np.asarray(importance, np.float64), w.shape)
     exponent = exponent_of(w)
 
     def encoded(start):
@@ -155,14 +158,3 @@ def _row_blocks(w):
     """Return slices of rows, some 0.5 MB each: temporary arrays stay small whatever the matrix is."""
     step = max(1, 2**17 // w.shape[1])
     return [slice(start, start + step) for start in range(0, len(w), step)]
-
-
-def _checked_importance(importance, shape):
-    if importance is None:
-        return None
-    importance = np.asarray(importance, np.float64)
-    if importance.shape not in (shape, shape[1:]):
-        raise ValueError(f"importance must have the shape {shape} or {shape[1:]}, got {importance.shape}")
-    if not np.isfinite(importance).all() or importance.min() < 0:
-        raise ValueError("importance must be finite and at least 0 everywhere")
-    return np.broadcast_to(importance, shape)
