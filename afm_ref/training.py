@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from . import agreement
+from . import agreement, checkpoints
 from .history import History
 from .layout import Layout
 from .ops import wide
+from .weights import leaf_name
 
 
 class FitResult(NamedTuple):
@@ -28,7 +29,7 @@ class FitResult(NamedTuple):
     optimizer_state: Any
 
 
-class State(NamedTuple):
+class TrainState(NamedTuple):
     """All that changes from step to step, apart from the history."""
 
     step: int  # steps done
@@ -46,16 +47,11 @@ def where(keep: Callable[[str], bool]):
 
     def select(params):
         def choose(path, leaf):
-            return leaf if _is_float(leaf) and keep(path_of(path)) else None
+            return leaf if _is_float(leaf) and keep(leaf_name(path)) else None
 
         return jax.tree_util.tree_map_with_path(choose, params)
 
     return select
-
-
-def path_of(path) -> str:
-    """Return a JAX key path as text: "layers.3.wq"."""
-    return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def _is_float(leaf):
@@ -70,7 +66,7 @@ def split(params, select=None):
         raise ValueError("select chose no weights: nothing to train")
     for path, leaf in leaves:
         if not _is_float(leaf):
-            raise TypeError(f"select chose {path_of(path)} of dtype {leaf.dtype}: only float weights can be trained")
+            raise TypeError(f"select chose {leaf_name(path)} of dtype {leaf.dtype}: only float weights can be trained")
     frozen = jax.tree.map(lambda t, p: p if t is None else None, trainable, params, is_leaf=lambda x: x is None)
     return trainable, frozen
 
@@ -161,9 +157,7 @@ def fit(
     parts = {"loss": loss, "batches": batches, "optimizer": optimizer, "settings": settings or {}}
     try:
         if checkpoint is not None or agreement.several():
-            from .checkpoints import open_folder
-
-            run.open(open_folder(checkpoint, keep, parts, run.state, run.frozen), steps)
+            run.open(checkpoints.open_folder(checkpoint, keep, parts, run.state, run.frozen), steps)
         run.prepare(loss, optimizer)
         with run.progress(steps, progress):
             run.evaluate(evaluate, run.state.step % evaluate_every == 0)
@@ -196,7 +190,7 @@ class _Run:
         self.placed = jax.device_put(self.frozen)  # once, not at every step
         trainable = _copy(trainable)  # the first step donates these
         optimizer_state = optimizer.init(trainable) if optimizer_state is None else _copy(optimizer_state)
-        self.state = State(0, trainable, optimizer_state)
+        self.state = TrainState(0, trainable, optimizer_state)
         self.batches, self.layout, self.max_bad_steps = batches, layout, max_bad_steps
         self.on_policy = getattr(batches, "on_policy", False)
         self.records, self.evaluations, self.pending = [], [], deque()
@@ -250,7 +244,7 @@ class _Run:
         with agreement.uninterrupted():
             trainable, opt_state, metrics = self.step(trainable, opt_state, self.placed, place(self.batches(*args)))
             self.pending.append(metrics)
-            self.state = State(step + 1, trainable, opt_state)
+            self.state = TrainState(step + 1, trainable, opt_state)
             self._collect(leave=1)
 
     def _collect(self, leave=0):
