@@ -146,10 +146,6 @@ def fit(
 
     FloatingPointError is raised after max_bad_steps steps in a row with a non-finite loss or gradient or with no
     change of the weights, and before a checkpoint of non-finite weights would be written.
-
-    Source: our own loop [ours].
-    Test: tests/training/test_fit.py::test_least_squares_reaches_the_normal_equations,
-        tests/training/test_resume.py::test_killed_at_any_moment_continues_to_the_same_numbers
     """
     _check_counts(steps=steps, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every, keep=keep,
                   callback_every=callback_every, max_bad_steps=max_bad_steps)  # fmt: skip
