@@ -286,7 +286,8 @@ class _Run:
         found = None if folder is None else folder.load(self.state)
         if found is None:
             return
-        self.state, self.records, self.evaluations = found
+        self.state, history = found
+        self.records, self.evaluations = history.records(), history.evaluations
         if self.state.step > steps:
             raise ValueError(
                 f"{folder.path} is at step {self.state.step}, beyond the {steps} steps asked for: give more steps or "
@@ -298,14 +299,13 @@ class _Run:
         """Write a checkpoint of the present step, unless the folder has it or nothing has happened yet."""
         if self.folder is None or not due or self.state.step in (0, self.folder.newest):
             return
-        self._collect()
-        state = self.plain()
+        history, state = self.history(), self.plain()
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.trainable)):
             raise FloatingPointError(
                 f"weights are not finite after step {self.state.step}; no checkpoint was written. Lower the learning "
                 f"rate or look at the batches since step {self.folder.newest}, and start again to resume there"
             )
-        self.folder.save(state, self.records, self.evaluations)
+        self.folder.save(state, history)
 
     def close(self):
         """Let others write the folder."""
