@@ -43,19 +43,18 @@ class History:
     @classmethod
     def load(cls, path):
         """Return the history that `save` wrote."""
-        return cls.from_lists(json.loads(Path(path).read_text(encoding="utf-8")))
-
-    @classmethod
-    def from_lists(cls, content):
-        """Return a history from a mapping of lists, as JSON has them."""
-        columns = {name: np.array(content[name], dtype) for name, dtype in PER_STEP.items()}
-        return cls(**columns, evaluations=list(content["evaluations"]))
+        return cls._of(json.loads(Path(path).read_text(encoding="utf-8")))
 
     @classmethod
     def from_records(cls, records, evaluations):
         """Return a history from one {name: value} a step."""
         columns = {name: [record[name] for record in records] for name in PER_STEP}
-        return cls.from_lists(columns | {"evaluations": evaluations})
+        return cls._of(columns | {"evaluations": evaluations})
+
+    @classmethod
+    def _of(cls, content):
+        columns = {name: np.array(content[name], dtype) for name, dtype in PER_STEP.items()}
+        return cls(**columns, evaluations=list(content["evaluations"]))
 
     def records(self):
         """Return one {name: value} a step, the other way round."""

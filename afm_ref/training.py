@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from . import agreement
+from . import agreement, checkpoints
 from .history import History
 from .layout import Layout
 from .ops import wide
+from .weights import leaf_name
 
 
 class FitResult(NamedTuple):
@@ -28,7 +29,7 @@ class FitResult(NamedTuple):
     optimizer_state: Any
 
 
-class State(NamedTuple):
+class TrainState(NamedTuple):
     """All that changes from step to step, apart from the history."""
 
     step: int  # steps done
@@ -46,16 +47,11 @@ def where(keep: Callable[[str], bool]):
 
     def select(params):
         def choose(path, leaf):
-            return leaf if _is_float(leaf) and keep(path_of(path)) else None
+            return leaf if _is_float(leaf) and keep(leaf_name(path)) else None
 
         return jax.tree_util.tree_map_with_path(choose, params)
 
     return select
-
-
-def path_of(path) -> str:
-    """Return a JAX key path as text: "layers.3.wq"."""
-    return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def _is_float(leaf):
@@ -70,7 +66,7 @@ def split(params, select=None):
         raise ValueError("select chose no weights: nothing to train")
     for path, leaf in leaves:
         if not _is_float(leaf):
-            raise TypeError(f"select chose {path_of(path)} of dtype {leaf.dtype}: only float weights can be trained")
+            raise TypeError(f"select chose {leaf_name(path)} of dtype {leaf.dtype}: only float weights can be trained")
     frozen = jax.tree.map(lambda t, p: p if t is None else None, trainable, params, is_leaf=lambda x: x is None)
     return trainable, frozen
 
@@ -150,10 +146,6 @@ def fit(
 
     FloatingPointError is raised after max_bad_steps steps in a row with a non-finite loss or gradient or with no
     change of the weights, and before a checkpoint of non-finite weights would be written.
-
-    Source: our own loop [ours].
-    Test: tests/training/test_fit.py::test_least_squares_reaches_the_normal_equations,
-        tests/training/test_resume.py::test_killed_at_any_moment_continues_to_the_same_numbers
     """
     _check_counts(steps=steps, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every, keep=keep,
                   callback_every=callback_every, max_bad_steps=max_bad_steps)  # fmt: skip
@@ -161,9 +153,7 @@ def fit(
     parts = {"loss": loss, "batches": batches, "optimizer": optimizer, "settings": settings or {}}
     try:
         if checkpoint is not None or agreement.several():
-            from .checkpoints import open_folder
-
-            run.open(open_folder(checkpoint, keep, parts, run.state, run.frozen), steps)
+            run.open(checkpoints.open_folder(checkpoint, keep, parts, run.state, run.frozen), steps)
         run.prepare(loss, optimizer)
         with run.progress(steps, progress):
             run.evaluate(evaluate, run.state.step % evaluate_every == 0)
@@ -196,7 +186,7 @@ class _Run:
         self.placed = jax.device_put(self.frozen)  # once, not at every step
         trainable = _copy(trainable)  # the first step donates these
         optimizer_state = optimizer.init(trainable) if optimizer_state is None else _copy(optimizer_state)
-        self.state = State(0, trainable, optimizer_state)
+        self.state = TrainState(0, trainable, optimizer_state)
         self.batches, self.layout, self.max_bad_steps = batches, layout, max_bad_steps
         self.on_policy = getattr(batches, "on_policy", False)
         self.records, self.evaluations, self.pending = [], [], deque()
@@ -250,7 +240,7 @@ class _Run:
         with agreement.uninterrupted():
             trainable, opt_state, metrics = self.step(trainable, opt_state, self.placed, place(self.batches(*args)))
             self.pending.append(metrics)
-            self.state = State(step + 1, trainable, opt_state)
+            self.state = TrainState(step + 1, trainable, opt_state)
             self._collect(leave=1)
 
     def _collect(self, leave=0):
@@ -296,7 +286,8 @@ class _Run:
         found = None if folder is None else folder.load(self.state)
         if found is None:
             return
-        self.state, self.records, self.evaluations = found
+        self.state, history = found
+        self.records, self.evaluations = history.records(), history.evaluations
         if self.state.step > steps:
             raise ValueError(
                 f"{folder.path} is at step {self.state.step}, beyond the {steps} steps asked for: give more steps or "
@@ -308,14 +299,13 @@ class _Run:
         """Write a checkpoint of the present step, unless the folder has it or nothing has happened yet."""
         if self.folder is None or not due or self.state.step in (0, self.folder.newest):
             return
-        self._collect()
-        state = self.plain()
+        history, state = self.history(), self.plain()
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.trainable)):
             raise FloatingPointError(
                 f"weights are not finite after step {self.state.step}; no checkpoint was written. Lower the learning "
                 f"rate or look at the batches since step {self.folder.newest}, and start again to resume there"
             )
-        self.folder.save(state, self.records, self.evaluations)
+        self.folder.save(state, history)
 
     def close(self):
         """Let others write the folder."""

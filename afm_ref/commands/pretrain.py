@@ -139,11 +139,11 @@ def _check_surroundings(args):
     import jax
 
     from .. import targets
-    from ..interop import tensor_files
+    from ..interop import hugging_face
 
     targets.check_folder(args.out, "--out")
     targets.check_folder(args.out / "checkpoints", "--out")
-    targets.check_folder(args.out / "model", "--out", without=tensor_files.OTHER_MODELS)
+    targets.check_folder(args.out / "model", "--out", without=hugging_face.OTHER_MODELS)
     jax.devices()
 
 

@@ -86,7 +86,7 @@ def _check(args):
     import numpy as np
 
     from .. import targets
-    from ..interop import tensor_files
+    from ..interop import hugging_face
     from ..rlhf import ALGORITHMS
 
     options.at_least_one(args, ("iterations",))
@@ -97,7 +97,7 @@ def _check(args):
         advantages(np.zeros((1, args.K)))  # refuses too few responses
     targets.check_folder(args.folder, "--folder")
     targets.check_folder(args.folder / "checkpoints", "--folder")
-    targets.check_folder(args.folder / "policy", "--folder", without=tensor_files.OTHER_MODELS)
+    targets.check_folder(args.folder / "policy", "--folder", without=hugging_face.OTHER_MODELS)
     targets.check_folder(args.bench, "--bench")
 
 

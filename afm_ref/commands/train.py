@@ -101,14 +101,14 @@ def _check(args):
 def _check_targets(args):
     """Refuse where something cannot be written, before the training that would make it."""
     from .. import targets
-    from ..interop import tensor_files
+    from ..interop import hugging_face
 
     targets.check_apart(config=args.config, checkpoint=args.checkpoint, history=args.history, save=args.save)
     targets.check_folder(args.checkpoint, "--checkpoint")
     if args.history is not None:
         targets.check_file(args.history, "--history")
     if args.save is not None:
-        targets.check_folder(args.save, "--save", without=tensor_files.OTHER_MODELS)
+        targets.check_folder(args.save, "--save", without=hugging_face.OTHER_MODELS)
 
 
 def _train(args):

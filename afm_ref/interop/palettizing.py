@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from afm_ref import tensor_files
 from afm_ref.quantization import allocate, int8, palettize, weight_counts
 from afm_ref.quantization.palette.quantizers import ROWS_PER_TABLE, checked_matrix
 from afm_ref.text_files import read_json
 
-from . import config_json, folder_config, hugging_face, palettized, tensor_files
+from . import config_json, folder_config, hugging_face, palettized
 
 FEW, MANY = 2, 4  # the widths that are mixed
 NEAR = 0.01  # of the average asked for
@@ -39,7 +40,7 @@ def palettize_folder(
     matrix costs, {(matrix, layer): {2: loss, 4: loss}}, as `quantization.measured_costs` measures it with text at hand.
     Without them `weight_errors` takes the place of the loss.
 
-    Source: TR24 section 5, BLOG24 (mixed 2 and 4 bits, 3.5 on average) [confirmed]; how it is done on disk [ours].
+    Source: TR24 section 5, BLOG24 (mixed 2 and 4 bits, 3.5 on average) [confirmed].
     Test: tests/interop/test_palettizing.py::test_streaming_gives_the_file_of_quantize
     """
     source, target = Path(source), Path(target)
@@ -66,9 +67,6 @@ def bits_near(costs: Mapping, weights: Mapping, average_bits: float) -> dict:
     """Return the best bits with an average no more than NEAR below; where no mix comes so near, the best below it.
 
     Raises ValueError for an average that the fewest bits exceed.
-
-    Source: none [ours].
-    Test: tests/interop/test_palettizing.py::test_the_average_is_hit_to_a_hundredth
     """
     try:
         return allocate(costs, weights, average_bits, within=NEAR)
@@ -77,11 +75,7 @@ def bits_near(costs: Mapping, weights: Mapping, average_bits: float) -> dict:
 
 
 class Checkpoint:
-    """A model folder of Hugging Face's, whose tensors are read one by one.
-
-    Source: the safetensors format; transformers' file names [standard].
-    Test: tests/interop/test_palettizing.py::test_streaming_gives_the_file_of_quantize
-    """
+    """A model folder of Hugging Face's, whose tensors are read one by one."""
 
     def __init__(self, folder: Path):
         if not folder.is_dir():
@@ -93,17 +87,14 @@ class Checkpoint:
                 "made of"
             )
         self.shapes = hugging_face.tensor_shapes(self.cfg)
-        head = {hugging_face.UNEMBED: self.shapes[hugging_face.EMBED]} if self.cfg.tie_embeddings else {}
-        self.where = tensor_files.locate(folder, self.shapes, head)
-        ends = [self.read(name) for name in head if name in self.where for name in (hugging_face.EMBED, name)]
-        if ends and not np.array_equal(*ends):
-            raise ValueError(
-                f"{folder}: config.json ties the embeddings, but {hugging_face.UNEMBED} differs from the embedding"
-            )
+        self.where = hugging_face.locate(folder, self.cfg)
+        if self.cfg.tie_embeddings and hugging_face.UNEMBED in self.where:
+            ends = {name: self.read(name) for name in (hugging_face.EMBED, hugging_face.UNEMBED)}
+            hugging_face.check_tied(folder, ends)
 
     def read(self, name: str) -> np.ndarray:
         """Return one tensor as float32."""
-        return tensor_files.read_one(self.where, name, np.float32)
+        return tensor_files.values({name: self.where[name]}, np.float32)[name]
 
     def file_bytes(self) -> int:
         """Return the bytes of all its files of tensors."""
@@ -118,9 +109,6 @@ def weight_errors(checkpoint: Checkpoint, rows_per_table: int = ROWS_PER_TABLE, 
     Matrices count alike whatever their size, for each disturbs its own output by that share. Which of them the loss
     depends on most it cannot say: costs measured on text are better. At most SAMPLED_TABLES tables of a matrix are
     looked at, evenly spread.
-
-    Source: none; relative error as a proxy [ours].
-    Test: tests/interop/test_palettizing.py::test_a_matrix_that_is_hard_to_palettize_gets_more_bits
     """
     costs = {}
     for key in _bar(weight_counts(checkpoint.cfg), "measure", progress):
@@ -135,9 +123,6 @@ def read_costs(path: str | os.PathLike) -> dict:
     """Return the costs in a JSON file: {"layers.0.wq": {"2": loss, "4": loss}, ...}, one entry for every matrix.
 
     Raises ValueError that names the file for anything else.
-
-    Source: our own format [ours].
-    Test: tests/interop/test_palettizing.py::test_costs_from_a_file_choose_the_bits
     """
     costs = {}
     for name, entry in read_json(path).items():

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from .. import atomic, targets
-from ..checkpoints import difference
 from ..data.packing import batch_of, batches
 from ..interop import hugging_face, palettized
 from ..lora import files
+from ..pieces import difference
 from ..text_files import read_json
 from . import text
 from .bench import Bench
