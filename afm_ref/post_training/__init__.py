@@ -1,12 +1,13 @@
-"""Post-training: hybrid data, fine-tuning, preferences, the reward model and the teaching committee.
+"""Post-training: hybrid data, fine-tuning, preferences, reward model, teaching committee.
 
 examples    = sft.examples_of(hybrid.demonstrations(), tokenizer)
 policy      = sft.fine_tune(params, cfg, tokenizer, examples, optimizer, steps).params
 groups      = responses.sample(policy, cfg, tokenizer, prompts, n=4, max_new_tokens=48)
 preferences = preferences.collect(records, groups)                  # simulated annotators
 batches     = losses.prompt_batches(preferences, tokenizer, 6)
-model       = training.fit(init_reward_model(policy, cfg), partial(reward_loss, cfg=cfg), batches, ...).params
-pairs       = losses.with_reference(losses.pairs_of(preferences, tokenizer), policy, cfg)     # for preference_loss
+loss        = partial(reward_loss, cfg=cfg)
+model       = training.fit(init_reward_model(policy, cfg), loss, batches, ...).params
+pairs       = losses.with_reference(losses.pairs_of(preferences, tokenizer), policy, cfg)
 rounds      = committee.run(members, policy, model, tools, prompts)
 """
 

@@ -1,4 +1,4 @@
-"""iTeC, the iterative teaching committee: many teachers, the best response to each prompt, one student; and again.
+"""iTeC, the iterative teaching committee: many teachers, the best responses, one student.
 
 Members are functions: nothing here knows how a policy is stored or trained.
 """
@@ -64,7 +64,7 @@ class Round(NamedTuple):
 def pool_of(committee: Mapping[str, Any], reward, tools: Tools, prompts, n: int, seed: int) -> Pool:
     """Return n responses of every member to every prompt, scored by a reward.
 
-    Raises ValueError if a member gives too few responses, or the reward is not a number for one.
+    Raises ValueError if a member gives too few, or the reward is not a number for one.
     """
     groups, rewards = [], []
     for name, said in _answers(committee, tools, prompts, n, seed):
@@ -77,12 +77,12 @@ def pool_of(committee: Mapping[str, Any], reward, tools: Tools, prompts, n: int,
 
 
 def best_per_prompt(rewards: Float[Array, "M P n"]) -> Best:
-    """Return each prompt's response of highest reward, over all members and samples; the first of equals.
+    """Return each prompt's response of highest reward of all members; the first of equals.
 
         (m*, i*)(x) = argmax_{m, i} r(x, y_{m,i})
 
     Source: TR24 section 4 (the newest reward model picks the best per prompt) [confirmed].
-    Test: tests/post_training/test_committee.py::test_the_best_is_chosen_for_each_prompt_alone
+    Test: tests/post_training/test_committee.py::test_the_best_is_chosen_prompt_by_prompt
     """
     M, P, n = rewards.shape
     flat = np.moveaxis(rewards, 1, 0).reshape(P, M * n).argmax(axis=1)
@@ -95,7 +95,7 @@ def best_member(rewards: Float[Array, "M P n"]) -> int:
 
 
 def shares(rewards: Float[Array, "M P n"]) -> Float[Array, " M"]:
-    """Return the share of prompts on which each member has the highest reward; k that tie get 1 / k each."""
+    """Return the share of prompts that each member wins; k that tie get 1 / k each."""
     best = rewards.max(axis=2)  # [M, P]
     wins = best == best.max(axis=0)
     return (wins / wins.sum(axis=0)).mean(axis=1)
@@ -110,18 +110,20 @@ def run(
     members: Mapping[str, Callable], student, reward, tools: Tools, prompts: Sequence[str], *, rounds=3, n=4, seed=0,
     preferences: Sequence[Preference] = (),
 ) -> list[Round]:  # fmt: skip
-    """Return the rounds of a committee whose members are given as trainers: {name: Situation -> policy}.
+    """Return the rounds of a committee; members are trainers, {name: Situation -> policy}.
 
     Each round:
-      1. the committee (at first the student alone) answers every prompt n times; `annotate` gives preferences
+      1. the committee (at first the student alone) answers n times; `annotate` compares
       2. `refresh` makes the reward model newer, with all preferences so far
-      3. every member is trained, from the student; the best member of earlier rounds stays on beside them
-      4. they all answer n times; the newest reward picks the best response to each prompt; `distil` gives the student
+      3. every member is trained, from the student; the best of earlier rounds stays on
+      4. they all answer n times; the newest reward picks the best response to each prompt;
+         `distil` gives the student
 
-    preferences: those known already. The best member is the one of highest mean reward. Every
-    call gets a seed of its own. Raises ValueError for no members, prompts or rounds.
+    preferences: those known already. The best member is the one of highest mean reward.
+    Every call gets a seed of its own. Raises ValueError for no members, prompts or rounds.
 
-    Source: TR24 section 4 (iTeC) [confirmed]; sizes, and how many earlier members stay [ours].
+    Source: TR24 section 4 (iTeC) [confirmed]; sizes, and how many earlier members stay
+    [ours].
     Test: tests/post_training/test_committee.py::test_rounds_by_hand
     """
     if not members or not prompts or rounds < 1 or n < 1:
@@ -130,7 +132,8 @@ def run(
     for number in range(rounds):
         seeds = [_seed(seed, number, i) for i in range(5 + len(members))]
         said = (groups for _, groups in _answers(committee | {"student": student}, tools, prompts, n, seeds[0]))
-        groups = [list(itertools.chain(*of_prompt)) for of_prompt in zip(*said, strict=True)]  # [P][M n]
+        # [M][P][n] -> [P][M n]
+        groups = [list(itertools.chain(*of_prompt)) for of_prompt in zip(*said, strict=True)]
         preferences = preferences + tools.annotate(prompts, groups, seeds[1])
         reward = tools.refresh(reward, preferences, seeds[2])
         trained = {
@@ -148,13 +151,14 @@ def run(
 
 
 def equal_budget(pool: Pool, judged: Float[Array, "M P N"]) -> dict[str, Float[Array, " P"]]:
-    """Return the judged value of what each way of teaching picks for each prompt, all drawing N samples a prompt.
+    """Return the judged value of what each way of teaching picks, from N samples a prompt.
 
-        committee          N / M samples of each of the M members, the best by reward
-        best teacher       N samples of the member of highest mean reward, the best by reward
+        committee          N / M samples of each of the M members, the best by reward best
+        teacher       N samples of the member of highest mean reward, the best by reward
         <name of member>   N samples of that member, the best by reward
 
-    judged: another measure of the same responses, [M, P, N]. Raises ValueError unless M divides N.
+    judged: another measure of the same responses, [M, P, N]. Raises ValueError unless M
+    divides N.
 
     Source: TR24 section 4 (per prompt, not one globally best teacher) [confirmed].
     Test: tests/post_training/test_committee.py::test_budgets_are_equal

@@ -36,9 +36,10 @@ class CurationStep(NamedTuple):
 
 
 def demonstrations() -> list[Record]:
-    """Return the demonstrations of all tasks. A model wrote them for this project; no person did.
+    """Return the demonstrations of all tasks; a model wrote them, no person did.
 
-    Source: TR24 section 4.1 (human demonstrations) [confirmed]; that a model wrote these [ours].
+    Source: TR24 section 4.1 (human demonstrations) [confirmed]; that a model wrote these
+    [ours].
     Test: tests/post_training/test_hybrid.py::test_demonstrations_do_their_tasks
     """
     return [Record(**fields) for _, fields in text_files.read_json_lines(DEMONSTRATIONS)]
@@ -47,10 +48,11 @@ def demonstrations() -> list[Record]:
 def deeper(record: Record, rng: np.random.Generator) -> Record:
     """Return a harder variant of a record, whose reference still holds.
 
-    A third number for a sum; a line of chatter for a summary or a question; one more error to
-    correct; a postscript to be kept for a change of tone.
+    A third number for a sum; a line of chatter for a summary or a question; one more error
+    to correct; a postscript to be kept for a change of tone.
 
-    Source: TR24 section 4.1 (evolving in depth) [confirmed]; by these rules instead of a model [ours].
+    Source: TR24 section 4.1 (evolving in depth) [confirmed]; by these rules instead of a
+    model [ours].
     Test: tests/post_training/test_hybrid.py::test_evolution_keeps_references_true
     """
     talk = grammar.small_talk(rng)
@@ -76,14 +78,15 @@ def deeper(record: Record, rng: np.random.Generator) -> Record:
 def broader(record: Record, rng: np.random.Generator) -> Record:
     """Return a new record of the same task, about something else.
 
-    Source: TR24 section 4.1 (evolving in breadth) [confirmed]; by the task's generator instead of a model [ours].
+    Source: TR24 section 4.1 (evolving in breadth) [confirmed]; by the task's generator
+    instead of a model [ours].
     Test: tests/post_training/test_hybrid.py::test_evolution_keeps_references_true
     """
     return tasks.records(record.task, 1, seed=int(rng.integers(1, 2**31)), split=record.split)[0]
 
 
 def evolve(records: Sequence[Record], seed: int = 0) -> list[Record]:
-    """Return two new records for each: one in depth, one in breadth, drawn from (seed, place) alone."""
+    """Return two new records of each, in depth and in breadth, by (seed, place) alone."""
     new = []
     for i, record in enumerate(records):
         rng = np.random.default_rng((seed, 3, i))
@@ -117,7 +120,7 @@ def without_copies(records: list[Record]) -> list[Record]:
 
 
 def without_held_out(held_out: Sequence[Record], n: int = 13) -> Callable:
-    """Return a step that drops records which share n words in a row, or all, with a held-out prompt."""
+    """Return a step that drops records with n words in a row of a held-out prompt."""
     forbidden = overlap.ngrams([_document(record) for record in held_out], n)
     prompts = {overlap.normal(record.prompt) for record in held_out}
 
@@ -129,7 +132,7 @@ def without_held_out(held_out: Sequence[Record], n: int = 13) -> Callable:
 
 
 def of_difficulty(solved: Sequence[Solved], lowest: float = 0.1, highest: float = 0.9) -> list[Solved]:
-    """Return those solved neither always nor never: the share that the verifier passes lies between these.
+    """Return those of which the verifier passes neither too large nor too small a share.
 
     Source: TR24 section 4.1, a difficulty threshold in one secondary account [inferred].
     Test: tests/post_training/test_hybrid.py::test_solutions_are_kept_by_the_verifier
@@ -140,11 +143,12 @@ def of_difficulty(solved: Sequence[Solved], lowest: float = 0.1, highest: float 
 
 
 def solutions(solved: Sequence[Solved]) -> list[tuple[str, Response]]:
-    """Return (prompt, response) for SFT: the first that ends and does the whole task by its ground truth.
+    """Return (prompt, response) for SFT: the first that ends and is right by the truth.
 
     Records without any are left out.
 
-    Source: TR24 section 4.1 (kept by ground truth, or by a judge where there is none: the first here) [confirmed].
+    Source: TR24 section 4.1 (kept by ground truth, or by a judge where there is none: the
+    first here) [confirmed].
     Test: tests/post_training/test_hybrid.py::test_solutions_are_kept_by_the_verifier
     """
     kept = []

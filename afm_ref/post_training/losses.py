@@ -19,7 +19,8 @@ from .rows import ROW_MULTIPLE, Padded, conversation, in_batches, pad, round_up,
 class Pairs(NamedTuple):
     """A batch of pairs: rows of responses, each once, and which of them were compared.
 
-    Of five responses to a prompt ten pairs can be made: twenty rows to compute as pairs, here five.
+    Of five responses to a prompt ten pairs can be made: twenty rows to compute as pairs,
+    here five.
     """
 
     rows: Padded  # R rows
@@ -30,7 +31,7 @@ class Pairs(NamedTuple):
     reference: Any = None  # [R] float32: log-probabilities under the reference policy
 
     def take(self, numbers, R: int | None = None, B: int | None = None, length: int | None = None) -> "Pairs":
-        """Return the pairs of these numbers, filled up to R rows, and to B pairs by some of weight 0."""
+        """Return these pairs, filled up to R rows, and to B by pairs of weight 0."""
         filled = np.resize(numbers, B or len(numbers))
         row = _numbered(self.places[:, filled].T.ravel())  # old number -> new number
         rows = np.resize([*row], R or len(row))
@@ -46,7 +47,7 @@ class Pairs(NamedTuple):
 
 
 def pairs_of(preferences: Sequence[Preference], tokenizer, length: int | None = None) -> Pairs:
-    """Return preferences as one batch, every response once. Raises ValueError for none, and as `pad`."""
+    """Return preferences as one batch. Raises ValueError for none, and as `pad`."""
     if not preferences:
         raise ValueError("no preferences: every prompt's responses were equal, or none was judged; sample more")
     sides = [[(p.prompt, p.chosen) for p in preferences], [(p.prompt, p.rejected) for p in preferences]]
@@ -81,12 +82,13 @@ def pair_batches(pairs: Pairs, batch_size: int, seed: int = 0) -> Callable:
 
 
 def prompt_batches(preferences: Sequence[Preference], tokenizer, prompts: int, seed=0, multiple=ROW_MULTIPLE):
-    """Return a pure function step -> Pairs: all those of so many prompts, whose rows are of like length.
+    """Return a pure function step -> Pairs: all those of some prompts of like length.
 
     One program is compiled for each length, a multiple of `multiple`. What does not fill an
     epoch's last batch is left out, other prompts each time. Raises ValueError for too few.
 
-    Source: all pairs of a prompt in one batch: Ouyang et al. 2022 section 3.5 [standard]; like lengths [standard].
+    Source: all pairs of a prompt in one batch: Ouyang et al. 2022 section 3.5 [standard];
+    like lengths [standard].
     Test: tests/post_training/test_losses.py::test_loss_is_that_of_the_pairs,
         tests/post_training/test_losses.py::test_an_epoch_has_every_prompt_once
     """
@@ -126,10 +128,13 @@ def log_sigmoid(x):
 def dpo(h: Float[Array, " B"], beta: float) -> Float[Array, " B"]:
     """Return DPO's loss of each pair, from the difference h of its log-ratios.
 
-        -log sigmoid(beta h),   h = log(pi(y_c|x) / ref(y_c|x)) - log(pi(y_r|x) / ref(y_r|x))
+        -log sigmoid(beta h)
+        h = log(pi(y_c|x) / ref(y_c|x)) - log(pi(y_r|x) / ref(y_r|x))
 
-    Source: TR24 section 4 names DPO [confirmed]; Rafailov et al. 2023 equation 7 [standard].
-    Test: tests/post_training/test_trl_golden.py::test_losses_equal_trl, tests/oracles/test_trl.py::test_dpo_and_ipo
+    Source: TR24 section 4 names DPO [confirmed]; Rafailov et al. 2023 equation 7
+    [standard].
+    Test: tests/post_training/test_trl_golden.py::test_losses_equal_trl,
+        tests/oracles/test_trl.py::test_dpo_and_ipo
     """
     return -log_sigmoid(beta * wide(h))
 
@@ -150,7 +155,7 @@ LOSSES: dict[str, tuple[Callable, bool]] = {"dpo": (dpo, False), "ipo": (ipo, Fa
 
 
 def log_ratio_difference(params: Params, pairs: Pairs, cfg: AFMConfig, per_token: bool = False):
-    """Return h of each pair, [B] in nats: the chosen response's log-ratio less the rejected one's.
+    """Return h of each pair, [B] in nats: the chosen log-ratio less the rejected one.
 
     per_token divides each by its response's number of tokens.
 
@@ -166,13 +171,15 @@ def log_ratio_difference(params: Params, pairs: Pairs, cfg: AFMConfig, per_token
 
 
 def preference_loss(params: Params, pairs: Pairs, cfg: AFMConfig, kind: str = "dpo", beta: float = 0.1):
-    """Return (sum, count) over pairs of "dpo", "ipo" (the paper's sums) or "ipo_mean" (TRL's means).
+    """Return (sum, count) of "dpo", "ipo" (the paper's sums) or "ipo_mean" (TRL's means).
 
-    beta is IPO's tau. With sums 1 / (2 tau) is the distance of whole responses, with means that
-    of a token. TRL reports that IPO's authors used means. Raises ValueError for another kind.
+    beta is IPO's tau. With sums 1 / (2 tau) is the distance of whole responses, with means
+    that of a token. TRL reports that IPO's authors used means. Raises ValueError for
+    another kind.
 
     Source: TR24 section 4 names DPO and IPO [confirmed]; Azar et al. 2023, TRL [standard].
-    Test: tests/post_training/test_trl_golden.py::test_losses_equal_trl, tests/oracles/test_trl.py::test_dpo_and_ipo
+    Test: tests/post_training/test_trl_golden.py::test_losses_equal_trl,
+        tests/oracles/test_trl.py::test_dpo_and_ipo
     """
     if kind not in LOSSES:
         raise ValueError(f"kind must be one of {sorted(LOSSES)}, got {kind!r}")

@@ -1,4 +1,4 @@
-"""The committee's members and tools for real models: SFT, rejection sampling, DPO, IPO, a refreshed reward."""
+"""The committee's members and tools for real models: SFT, rejection sampling, DPO, IPO."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -35,11 +35,11 @@ class Workshop:
     reward_prompts: int = 6  # a batch of the reward model
     sample_rows: int = 64  # responses sampled at a time
     seq_len: int = 128
-    row_length: int | None = None  # fixed, so that no round compiles anew; None: the longest
+    row_length: int | None = None  # fixed: no round compiles anew; None: the longest
     max_new_tokens: int = 32
 
     def tools(self) -> Tools:
-        """Return the committee's tools; policies are Params, the reward is a RewardModel."""
+        """Return the tools for policies that are Params, rewards by a RewardModel."""
         return Tools(self.sample, self.score, self.annotate, self.refresh, self.fine_tune)
 
     def sample(self, policy, prompts, n, seed):
@@ -85,7 +85,7 @@ class Workshop:
         return train
 
     def preference(self, kind: str, beta: float, newest: int = 0) -> Callable:
-        """Return the trainer of a member that learns from the newest preferences (0: all), see LOSSES."""
+        """Return the trainer of one that learns from the newest preferences (0: all)."""
 
         def train(situation: Situation):
             pairs = pairs_of(situation.preferences[-newest:], self.tokenizer, self.row_length)

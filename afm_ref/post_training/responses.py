@@ -1,7 +1,7 @@
 """Responses: what a model said, token by token; n of them to a prompt, and the best of n.
 
-A response keeps the tokens that were sampled: its text, encoded again, may give others, and so
-another probability.
+A response keeps the tokens that were sampled: its text, encoded again, may give others, and
+so another probability.
 """
 
 import math
@@ -15,7 +15,7 @@ from ..data.tokenizer import END
 
 
 class Response(NamedTuple):
-    """A response as text and as tokens. <|end|> is the last token where the writer came to an end."""
+    """A response as text and as tokens, the last <|end|> where it came to an end."""
 
     text: str
     tokens: tuple[int, ...]
@@ -27,12 +27,12 @@ class Response(NamedTuple):
 
 
 def written(tokenizer, text: str) -> Response:
-    """Return a text that somebody wrote, such as a reference, as a response with its end."""
+    """Return a text that somebody wrote, such as a reference, with its end."""
     return Response(text, (*map(int, tokenizer.encode(text)), END))
 
 
 def sampled(tokenizer, tokens) -> Response:
-    """Return tokens that a model said as a response; without <|end|> it stays without one."""
+    """Return tokens that a model said; without <|end|> they stay without one."""
     return Response(tokenizer.decode(tokens), tuple(map(int, tokens)))
 
 
@@ -48,11 +48,11 @@ def sample(
 def sample_tokens(
     params, cfg, prompts: Sequence, n: int, max_new_tokens: int, temperature=1.0, seed=0, batch_size=64
 ) -> list[list[tuple[np.ndarray, np.ndarray]]]:
-    """Return [P][n] of (tokens, log pi of each in nats): n continuations of each prompt's ids.
+    """Return n continuations of each prompt's ids, [P][n] of (tokens, log pi in nats).
 
-    A batch has as many prompts as there is room for in batch_size rows, n rows each, and reads
-    each once; n above batch_size is dealt to several batches. Raises ValueError for numbers
-    below 1, and for n > 1 at temperature 0, where all would be equal.
+    A batch has as many prompts as there is room for in batch_size rows, n rows each, and
+    reads each once; n above batch_size is dealt to several batches. Raises ValueError for
+    numbers below 1, and for n > 1 at temperature 0, where all would be equal.
 
     Source: TR24 section 4 (several responses a prompt) [confirmed].
     Test: tests/post_training/test_responses.py::test_sampling_does_not_depend_on_the_fill,
@@ -82,16 +82,16 @@ def sample_tokens(
 
 
 def expected_best(rewards, n: int, judged=None) -> float:
-    """Return the mean of the best of n of the m samples given, over all ways to choose n of them.
+    """Return the mean of the best of n of m samples, over all ways to choose n of them.
 
         E = sum_i C(i - 1, n - 1) / C(m, n) v_(i),   i = 1 .. m by rising reward
 
-    An unbiased estimate of the best of n fresh samples. v is the reward, or `judged`: another
-    measure of the same samples, such as the true utility. Samples of equal reward share the
-    mean of their v. Raises ValueError unless 1 <= n <= m.
+    An unbiased estimate of the best of n fresh samples. v is the reward, or `judged`:
+    another measure of the same samples, such as the true utility. Samples of equal reward
+    share the mean of their v. Raises ValueError unless 1 <= n <= m.
 
     Source: order statistics without replacement [standard].
-    Test: tests/post_training/test_responses.py::test_expected_best_is_the_mean_over_all_subsets
+    Test: tests/post_training/test_responses.py::test_expected_best_over_all_subsets
     """
     rewards = np.asarray(rewards, np.float64)
     values = rewards if judged is None else np.asarray(judged, np.float64)
@@ -111,13 +111,13 @@ def kl_of_best_of_n(n: int) -> float:
     That is reached where neither rewards nor responses repeat.
 
     Source: Stiennon et al. 2020; a bound by Beirami et al. 2024 [standard].
-    Test: tests/post_training/test_responses.py::test_divergence_is_bounded_and_reaches_its_bound
+    Test: tests/post_training/test_responses.py::test_divergence_reaches_its_bound
     """
     return math.log(n) - (n - 1) / n
 
 
 def rejection_sample(prompts: Sequence[str], groups: Sequence[Sequence[Response]], rewards) -> list:
-    """Return (prompt, its response of highest reward) for SFT, of equal ones the first; rewards: [P][n].
+    """Return (prompt, its response of highest reward) for SFT; rewards: [P][n].
 
     Source: TR24 section 4 (rejection sampling) [confirmed].
     Test: tests/post_training/test_responses.py::test_rejection_sampling_by_hand

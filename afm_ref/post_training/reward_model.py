@@ -1,4 +1,4 @@
-"""The reward model: a language model with a linear head for preference and small heads for single-sided grades.
+"""The reward model: a language model with a head for preference and heads for grades.
 
 How well it knows the latent utility say `accuracy` and `calibration`.
 """
@@ -22,7 +22,7 @@ HEAD_WIDTH = 32  # M: hidden units of a grading head; ours
 
 
 class RewardModel(NamedTuple):
-    """A model without its output head, and the heads on the embedding of the last token that is not padding."""
+    """A model without its output head, and heads on the state of the last token."""
 
     params: Params
     preference: Any  # [D]
@@ -40,7 +40,7 @@ class Heads(NamedTuple):
 
 
 def init_reward_model(params: Params, cfg: AFMConfig, seed: int = 0, width: int = HEAD_WIDTH) -> RewardModel:
-    """Return a reward model on a language model: rewards near 0, and all grades equally likely.
+    """Return a reward model on a language model: rewards near 0, all grades equally likely.
 
     Source: TR24 section 4, as one account has it: a linear and four MLP heads [inferred].
     Test: tests/post_training/test_reward_model.py::test_loss_at_the_start
@@ -56,12 +56,13 @@ def init_reward_model(params: Params, cfg: AFMConfig, seed: int = 0, width: int 
 def read(model: RewardModel, rows: Rows, cfg: AFMConfig) -> Heads:
     """Return rewards and grade logits of rows, in float32 at least.
 
-        r(x, y) = w . e(x, y),   u_g(x, y) = W_g tanh(V_g e + b_g) + c_g,   e = hidden state of the last token of (x, y)
+        r(x, y) = w . e(x, y),   u_g(x, y) = W_g tanh(V_g e + b_g) + c_g
+        e = hidden state of the last token of (x, y)
 
     The last token is <|end|> where the response came to an end: padding is never read.
 
     Source: TR24 section 4, as a secondary account has it [inferred]; tanh [ours].
-    Test: tests/post_training/test_reward_model.py::test_heads_read_the_last_token_that_is_not_padding
+    Test: tests/post_training/test_reward_model.py::test_heads_read_the_last_real_token
     """
     e = wide(rows.ends(model.params, cfg))  # [B, D]
     xp = e.__array_namespace__()
@@ -76,13 +77,14 @@ def row_rewards(model: RewardModel, rows: Rows, cfg: AFMConfig) -> Float[Array, 
 
 
 def soft_label_loss(margin: Float[Array, " B"], label: Float[Array, " B"]) -> Float[Array, " B"]:
-    """Return the ranking loss of each pair, from the margin r_c - r_r and the level's label p.
+    """Return the ranking loss of each pair, from its margin r_c - r_r and label p.
 
         - p log sigmoid(r_c - r_r) - (1 - p) log sigmoid(r_r - r_c)
 
     With p = 1, the plain Bradley-Terry loss, the margin would grow without end.
 
-    Source: TR24 section 4: the idea [confirmed], the formula in one secondary account [inferred].
+    Source: TR24 section 4: the idea [confirmed], the formula in one secondary account
+    [inferred].
     Test: tests/post_training/test_reward_model.py::test_margins_reach_their_optimum,
         tests/oracles/test_trl.py::test_reward_model
     """
@@ -153,12 +155,12 @@ class Calibration(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Return the expected calibration error: the mean |predicted - observed|, weighted by the counts."""
+        """Return the expected calibration error, the mean |predicted - observed|."""
         return float(np.average(np.abs(self.predicted - self.observed), weights=self.count))
 
 
 def accuracy(margins, gaps) -> float:
-    """Return the share of pairs that a reward orders as the utility does; a margin of 0 counts half.
+    """Return the share of pairs ordered as by the utility; a margin of 0 counts half.
 
     Pairs of equal utility are left out; ValueError if there are no others.
 
@@ -173,7 +175,7 @@ def accuracy(margins, gaps) -> float:
 
 
 def calibration(predicted, outcome, bins: int = 10) -> Calibration:
-    """Return the means of predicted probabilities and of outcomes in bins of equal width, without empty ones.
+    """Return bins of equal width, empty ones left out: what was predicted, what came true.
 
     outcome: 0 or 1, or the true probability where it is known.
 

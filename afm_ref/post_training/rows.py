@@ -1,11 +1,11 @@
-"""Rows of one length: prompts and responses as token ids, and how likely a model finds them.
+"""Rows of one length: prompts and responses as ids, and how likely a model finds them.
 
-    Padded    [prompt, y, padding]                  a row for each response
-    Shared    [padding, prompt, y_1, y_2 .. y_K]    a row for each prompt: one trunk, K branches
+    Padded    [prompt, y, padding]                  a row for each response Shared
+    [padding, prompt, y_1, y_2 .. y_K]    a row for each prompt: one trunk, K branches
 
-`Shared` reads a prompt once for its K responses, thanks to one mask: a response sees its prompt and
-its own past, and no other response. Positions go on from the prompt's in every response, so each
-number is that of `Padded` rows. What takes rows takes either.
+`Shared` reads a prompt once for its K responses, thanks to one mask: a response sees its
+prompt and its own past, and no other response. Positions go on from the prompt's in every
+response, so each number is that of `Padded` rows. What takes rows takes either.
 """
 
 from collections.abc import Callable, Sequence
@@ -62,7 +62,8 @@ class SharedPrompt(Causal):
 
     segments: [B or 1, T], 0 for the prompt, k for response k of it.
 
-    Source: one mask for a tree of continuations, as in SpecInfer (Miao et al. 2023) [standard].
+    Source: one mask for a tree of continuations, as in SpecInfer (Miao et al. 2023)
+    [standard].
     Test: tests/post_training/test_rows.py::test_numbers_are_those_of_padded_rows,
         tests/post_training/test_rows.py::test_a_response_does_not_see_its_neighbours
     """
@@ -78,10 +79,11 @@ class SharedPrompt(Causal):
 
 
 class Shared(NamedTuple):
-    """P prompts with K responses each, of at most R tokens; B = P K, response k of prompt p is p K + k.
+    """P prompts with K responses of at most R tokens each; B = P K, row p K + k: y_k of p.
 
-    Prompts are padded on the left, so that the first token of every response is predicted from one
-    column, the last of the prompt. The column R of a response is not read: nothing comes after it.
+    Prompts are padded on the left, so that the first token of every response is predicted
+    from one column, the last of the prompt. The column R of a response is not read: nothing
+    comes after it.
     """
 
     prompts: Any  # [P, H] int32
@@ -135,7 +137,7 @@ class Shared(NamedTuple):
         return xp.concatenate([first, rest], axis=2).reshape(P * K, R, D)
 
     def ends(self, params, cfg):
-        """Return the hidden state of each response's last token: [B, D]; none may fill all R."""
+        """Return each response's last token's hidden state, [B, D]; none may fill all R."""
         x = self.states(params, cfg)  # [B, R, D]: before token t, so at |y| after the last
         xp = x.__array_namespace__()
         return xp.take_along_axis(x, xp.asarray(self.real).sum(-1)[:, None, None], axis=1)[:, 0]
@@ -212,7 +214,7 @@ def round_up(length, multiple: int = ROW_MULTIPLE) -> int:
 
 
 def in_batches(function: Callable, params, rows, cfg, batch_size: int = 32) -> np.ndarray:
-    """Return function(params, rows, cfg) -> [B, ...] for all rows, some batch_size responses at a time.
+    """Return function(params, rows, cfg) -> [B, ...] of all rows, batch_size at a time.
 
     The function is compiled once for each shape, however often this is called: no lambda.
     """
@@ -221,13 +223,14 @@ def in_batches(function: Callable, params, rows, cfg, batch_size: int = 32) -> n
     compiled, count = jax.jit(function, static_argnums=2), len(rows.tokens)
     size = min(count, max(1, batch_size // rows.K))
     params = jax.device_put(params)
+    # the last batch is filled up
     batches = (np.minimum(np.arange(first, first + size), count - 1) for first in range(0, count, size))
-    found = [np.asarray(compiled(params, take(rows, numbers), cfg)) for numbers in batches]  # the last filled up
+    found = [np.asarray(compiled(params, take(rows, numbers), cfg)) for numbers in batches]
     return np.concatenate(found)[: count * rows.K]
 
 
 def response_log_probs(params: Params, rows: Rows, cfg: AFMConfig) -> Float[Array, "B T"]:
-    """Return log pi(y_t | x, y_<t) of each of rows.targets, in nats; 0 for those of no response.
+    """Return log pi(y_t | x, y_<t) of rows.targets, in nats; 0 outside the responses.
 
     Source: textbook [standard].
     Test: tests/post_training/test_rows.py::test_padding_leaks_nowhere,

@@ -21,7 +21,7 @@ def examples_of(records: Sequence[Record], tokenizer) -> list[tuple[str, Respons
 
 
 def packed_examples(examples: Sequence[tuple[str, Response]], tokenizer, seq_len: int, seed: int = 0) -> Packed:
-    """Return examples in rows of seq_len, in an order drawn from the seed; only responses are targets."""
+    """Return examples in rows of seq_len, in random order; only responses are targets."""
     order = np.random.default_rng(seed).permutation(len(examples))
     return pack_conversations([conversation(tokenizer, *examples[i]) for i in order], tokenizer, seq_len)
 
@@ -44,7 +44,8 @@ def fine_tune(
         L = - sum over responses of log pi(y|x) / sum over responses of |y|
 
     settings go to `training.fit`. Apple's rates are 2e-5 on device and 5e-6 on server, with
-    dropout 0.1, which is left out. Raises ValueError for no examples, and for one longer than a row.
+    dropout 0.1, which is left out. Raises ValueError for no examples, and for one longer
+    than a row.
 
     Source: TR24 section 4 (SFT; rates, dropout) [confirmed]; masked prompts [standard].
     Test: tests/post_training/test_sft.py::test_loss_is_that_of_whole_responses

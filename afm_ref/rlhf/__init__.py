@@ -1,7 +1,7 @@
 """RLHF: MDLOO, mirror descent with leave-one-out advantages, and what it is compared with.
 
-trained = rlhf.run(policy, cfg, tokenizer, prompts, reward, optax.adam(1e-4), iterations=20, algorithm="mdloo")
-members = {"mdloo": rlhf.member(workshop, iterations=10)}        # online RL in post_training.committee
+trained = rlhf.run(policy, cfg, tokenizer, prompts, reward, optax.adam(1e-4), iterations=20)
+members = {"mdloo": rlhf.member(workshop, iterations=10)}  # for post_training.committee
 """
 
 from . import advantages, bandit, losses, measures, rollout, train

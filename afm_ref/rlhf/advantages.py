@@ -33,7 +33,7 @@ def none(rewards) -> Float[Array, "P K"]:
 
 
 def mean_baseline(rewards) -> Float[Array, "P K"]:
-    """Return R_i - mean R over all K: (K - 1) / K of the leave-one-out advantage, and so biased.
+    """Return R_i - mean R: (K - 1) / K of the leave-one-out advantage, and so biased.
 
     Source: a common baseline [standard].
     Test: tests/rlhf/test_advantages.py::test_by_hand
@@ -60,12 +60,14 @@ def leave_one_out(rewards) -> Float[Array, "P K"]:
 def standardised(rewards, epsilon: float = 1e-4) -> Float[Array, "P K"]:
     """Return GRPO's advantages: deviations in units of the group's standard deviation.
 
-        A_i = (R_i - mean R) / (s + epsilon),   s^2 = 1/(K-1) sum_j (R_j - mean R)^2,   |A_i| <= (K-1) / sqrt(K)
+        A_i = (R_i - mean R) / (s + epsilon),   s^2 = 1/(K-1) sum_j (R_j - mean R)^2
+        |A_i| <= (K-1) / sqrt(K)
 
-    Rewards that differ by noise alone give advantages as large as those that differ in earnest.
-    epsilon, TRL's, keeps rounding errors of equal rewards from doing the same.
+    Rewards that differ by noise alone give advantages as large as those that differ in
+    earnest. epsilon, TRL's, keeps rounding errors of equal rewards from doing the same.
 
-    Source: Shao et al. 2024 (DeepSeekMath) [standard]; epsilon and K - 1 as in TRL [standard].
+    Source: Shao et al. 2024 (DeepSeekMath) [standard]; epsilon and K - 1 as in TRL
+    [standard].
     Test: tests/rlhf/test_advantages.py::test_standardised_is_bounded
     """
     rewards = _checked(rewards, 2)
@@ -73,7 +75,7 @@ def standardised(rewards, epsilon: float = 1e-4) -> Float[Array, "P K"]:
 
 
 def best_against_worst(rewards) -> Float[Array, "P K"]:
-    """Return DPO's pair: 1 for each prompt's best response, -1 for its worst, 0 for others and equals.
+    """Return DPO's pair: 1 for a prompt's best response, -1 for its worst, 0 else.
 
     Source: best and worst of K as a pair [standard].
     Test: tests/rlhf/test_advantages.py::test_by_hand
@@ -86,7 +88,7 @@ def best_against_worst(rewards) -> Float[Array, "P K"]:
 
 
 def returns_to_go(rewards: Float[Array, " B"], log_ratios: Float[Array, "B T"], beta: float) -> Float[Array, "B T"]:
-    """Return what is still to come from each token on, [B, T]: what PPO's critic is to predict.
+    """Return what is still to come from each token on, [B, T]: the critic's targets.
 
         G_t = r - beta sum_{s >= t} log(pi_k(y_s|x, y_<s) / pi_ref(y_s|x, y_<s)),   G_1 = R
 

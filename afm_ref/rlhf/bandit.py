@@ -1,4 +1,4 @@
-"""A bandit of n arms: MDLOO where every response can be listed, with limits and variances in closed form.
+"""A bandit of n arms: MDLOO where every response can be listed, in closed form.
 
 A policy is its log-probabilities [n], in nats; an arm is a whole response to one prompt.
 """
@@ -22,7 +22,7 @@ def normalised(scores) -> Float[Array, " n"]:
 
 
 def advantage(policy, reference, rewards, beta: float) -> Float[Array, " n"]:
-    """Return the true advantage of every arm, R - E_{y~pi} R with R = r - beta log(pi / pi_ref).
+    """Return the true advantage of each arm, R - E_{y~pi} R, R = r - beta log(pi / pi_ref).
 
     Source: TR24 section 4 (R) [confirmed].
     Test: tests/rlhf/test_bandit.py::test_iterates_approach_the_fixed_point_by_the_factor
@@ -48,7 +48,7 @@ def maximiser(policy, advantages, gamma: float) -> Float[Array, " n"]:
 
 
 def fixed_point(reference, rewards, beta: float) -> Float[Array, " n"]:
-    """Return the policy that the iterations approach, log(pi_ref exp(r / beta) / Z), whatever gamma.
+    """Return what the iterations approach, log(pi_ref exp(r / beta) / Z), whatever gamma.
 
         argmax_pi  sum_y pi(y) r(y) - beta KL(pi || pi_ref)
 
@@ -63,9 +63,10 @@ def fixed_point(reference, rewards, beta: float) -> Float[Array, " n"]:
 
 
 def iterates(policy, reference, rewards, beta: float, gamma: float, steps: int) -> Float[Array, "K n"]:
-    """Return pi_0 .. pi_steps of exact MDLOO: each the maximiser for the advantages under the one before.
+    """Return pi_0 .. pi_steps of exact MDLOO: each the maximiser under the one before.
 
-        log(pi_k+1 / pi*) = (1 - beta / gamma) log(pi_k / pi*) + a constant,   pi* the fixed point
+        log(pi_k+1 / pi*) = (1 - beta / gamma) log(pi_k / pi*) + a constant,   pi* the fixed
+        point
 
     They converge for gamma > beta / 2: evenly for gamma >= beta, at once for gamma = beta,
     swinging below. At beta / 2 they swing for ever, and below that they diverge.
@@ -82,7 +83,7 @@ def distance(policies, goal) -> Float[Array, "*K"]:
 
 
 def policy_gradient(policy, rewards) -> Float[Array, " n"]:
-    """Return the gradient of E_{y~pi} R, R fixed, in the scores of a softmax policy: pi (R - E R).
+    """Return the gradient of E_{y~pi} R in the scores of a softmax policy: pi (R - E R).
 
     Source: textbook [standard].
     Test: tests/rlhf/test_bandit.py::test_variances_by_enumeration
@@ -104,16 +105,18 @@ def advantage_variance(policy, rewards, K: int) -> float:
 
 
 def gradient_variance(policy, rewards, K: int, baseline: str = "leave one out") -> float:
-    """Return the total variance (the covariance's trace) of the gradient estimated from K samples.
+    """Return the trace of the covariance of the gradient estimated from K samples.
 
-        g_hat = 1/K sum_i (R_i - b_i) s_i,   s_i = grad log pi(y_i) = e_{y_i} - pi,   g = E[R s],   mu = E R
+        g_hat = 1/K sum_i (R_i - b_i) s_i,   s_i = grad log pi(y_i) = e_{y_i} - pi
+        g = E[R s],   mu = E R
 
-        none            b = 0     (E[R^2 |s|^2] - |g|^2) / K
-        true mean       b = mu    (E[(R - mu)^2 |s|^2] - |g|^2) / K
-        leave one out             that of the true mean + (Var R E|s|^2 + |g|^2) / (K (K - 1))
+        none            b = 0     (E[R^2 |s|^2] - |g|^2) / K true mean       b = mu    (E[(R
+        - mu)^2 |s|^2] - |g|^2) / K leave one out             that of the true mean + (Var R
+        E|s|^2 + |g|^2) / (K (K - 1))
 
-    Leave-one-out pays for guessing the true mean, the less the larger K; with mu = 0 there is
-    nothing to gain by it. Raises ValueError for another baseline, and leave-one-out with K = 1.
+    Leave-one-out pays for guessing the true mean, the less the larger K; with mu = 0 there
+    is nothing to gain by it. Raises ValueError for another baseline, and leave-one-out with
+    K = 1.
 
     Source: variance of a U-statistic [standard].
     Test: tests/rlhf/test_bandit.py::test_variances_by_enumeration,

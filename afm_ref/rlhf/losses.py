@@ -1,13 +1,14 @@
-"""MDLOO, mirror descent with leave-one-out advantages, and the losses that it is compared with.
+"""MDLOO, mirror descent with leave-one-out advantages, and what it is compared with.
 
     sample     y_1 .. y_K ~ pi_k(.|x)                            K responses to each prompt
     reward     R_i = r(x, y_i) - beta log(pi_k(y_i|x) / pi_ref(y_i|x))
     advantage  A_i = R_i - mean of R_j over the other K - 1       computed once, then fixed
-    step       pi_k+1 = argmax_pi  E_{y~pi} A(x, y) - gamma KL(pi || pi_k)      some steps of an optimizer
+    step       pi_k+1 = argmax_pi  E_{y~pi} A(x, y) - gamma KL(pi || pi_k)   by some steps
 
-Two divergences: beta's, to the fixed reference, is part of the reward; gamma's, to the previous
-iterate, is how far one step may go. The first two lines are in `rollout`, the third in
-`advantages`, the fourth is here; below it what REINFORCE, RLOO, PPO, GRPO and DPO do instead.
+Two divergences: beta's, to the fixed reference, is part of the reward; gamma's, to the
+previous iterate, is how far one step may go. The first two lines are in `rollout`, the
+third in `advantages`, the fourth is here; below it what REINFORCE, RLOO, PPO, GRPO and DPO
+do instead.
 """
 
 from typing import Any, NamedTuple
@@ -36,12 +37,13 @@ class Experience(NamedTuple):
 
 
 def bregman(log_rho: Float[Array, "*B"]) -> Float[Array, "*B"]:
-    """Return rho log rho - rho + 1 >= 0: the share of one sample from q in KL(p || q), with rho = p / q.
+    """Return rho log rho - rho + 1 >= 0: a sample of q's share in KL(p || q), rho = p / q.
 
         E_q[rho log rho - rho + 1] = KL(p || q),   as E_q[rho] = 1
 
-    The Bregman divergence of x log x makes mirror descent on probabilities multiplicative. Its
-    slope in log p, rho log rho, is 0 at p = q; that of rho log rho alone is 1, noise of mean 0.
+    The Bregman divergence of x log x makes mirror descent on probabilities multiplicative.
+    Its slope in log p, rho log rho, is 0 at p = q; that of rho log rho alone is 1, noise of
+    mean 0.
 
     Source: Bregman divergence of the negative entropy [standard].
     Test: tests/rlhf/test_losses.py::test_divergence_is_kl
@@ -54,18 +56,21 @@ def bregman(log_rho: Float[Array, "*B"]) -> Float[Array, "*B"]:
 def mdloo(
     log_probs: Float[Array, " B"], old_log_probs: Float[Array, " B"], advantages: Float[Array, " B"], gamma: float
 ) -> Float[Array, " B"]:
-    """Return each response's share of the objective; ascend the mean over responses sampled from pi_k.
+    """Return each response's share of the objective; ascend the mean over samples of pi_k.
 
         rho = pi(y|x) / pi_k(y|x)
-        Psi = E_{y~pi} A - gamma KL(pi || pi_k) = E_{y~pi_k}[rho A - gamma (rho log rho - rho + 1)]
+        Psi = E_{y~pi} A - gamma KL(pi || pi_k)
+            = E_{y~pi_k}[rho A - gamma (rho log rho - rho + 1)]
         grad Psi = E_{y~pi_k}[rho (A - gamma log rho) grad log pi(y|x)]
 
-    log_probs, old_log_probs: of whole responses under pi and pi_k, in nats. Value and gradient
-    are unbiased for every pi, also with leave-one-out advantages. Without `- rho + 1` the
-    gradient would carry A - gamma - gamma log rho: a baseline of gamma, though A is centred.
+    log_probs, old_log_probs: of whole responses under pi and pi_k, in nats. Value and
+    gradient are unbiased for every pi, also with leave-one-out advantages. Without `- rho +
+    1` the gradient would carry A - gamma - gamma log rho: a baseline of gamma, though A is
+    centred.
 
-    Source: TR24 section 4 (leave-one-out advantages, trust region to the previous iterate as in
-    MDPO) [confirmed]; how the divergence is estimated is not stated: this estimate [ours].
+    Source: TR24 section 4 (leave-one-out advantages, trust region to the previous iterate
+    as in MDPO) [confirmed]; how the divergence is estimated is not stated: this estimate
+    [ours].
     Test: tests/rlhf/test_losses.py::test_gradient_is_exact_by_enumeration
     """
     log_rho = wide(log_probs) - wide(old_log_probs)
@@ -78,10 +83,11 @@ def mdloo_per_token(
 ) -> Float[Array, " B"]:
     """Return the same with the divergence taken token by token: the usual way, and a bias.
 
-        rho A - gamma sum_t (rho_t log rho_t - rho_t + 1),   rho_t = pi(y_t|x, y_<t) / pi_k(y_t|x, y_<t)
+        rho A - gamma sum_t (rho_t log rho_t - rho_t + 1)
+        rho_t = pi(y_t|x, y_<t) / pi_k(y_t|x, y_<t)
 
-    Each term is right for its prefix, but the prefixes come from pi_k where KL(pi || pi_k) has
-    those of pi. So it is the wrong objective as soon as pi has left pi_k.
+    Each term is right for its prefix, but the prefixes come from pi_k where KL(pi || pi_k)
+    has those of pi. So it is the wrong objective as soon as pi has left pi_k.
     """
     log_rho = wide(log_probs) - wide(old_log_probs)
     xp = log_rho.__array_namespace__()
@@ -100,7 +106,7 @@ def mdloo_loss(params: Params, batch: Experience, cfg: AFMConfig, gamma: float =
 
 
 def mdloo_per_token_loss(params: Params, batch: Experience, cfg: AFMConfig, gamma: float = 1.0):
-    """Return (sum, count) over responses of the negative `mdloo_per_token`, for comparison."""
+    """Return (sum, count) over responses of the negative `mdloo_per_token`."""
     log_probs = response_log_probs(params, batch.rows, cfg)
     each = mdloo_per_token(log_probs, batch.old, batch.advantages, gamma)
     return _descended(each)
@@ -122,7 +128,7 @@ def clipped(log_rho: Float[Array, "*B"], advantages: Float[Array, "*#B"], epsilo
 
 
 def k3(log_ratio: Float[Array, "*B"]) -> Float[Array, "*B"]:
-    """Return 1/rho - 1 + log rho >= 0: the share of one sample from p in KL(p || q), with rho = p / q.
+    """Return 1/rho - 1 + log rho >= 0: one sample of p's share in KL(p || q), rho = p / q.
 
     GRPO's divergence to the reference. `bregman`, for samples from q, is rho times it.
 
@@ -144,10 +150,11 @@ def reinforce_loss(params: Params, batch: Experience, cfg: AFMConfig):
 
 
 def rloo_loss(params: Params, batch: Experience, cfg: AFMConfig, epsilon: float = 0.2):
-    """Return (sum, count) over responses of RLOO's loss: clipped, a whole response an action.
+    """Return (sum, count) of RLOO's loss: clipped, a whole response as one action.
 
     Source: Ahmadian et al. 2024; clipped as TRL has it [standard].
-    Test: tests/rlhf/test_trl_rl_golden.py::test_losses_equal_trl, tests/oracles/test_trl_rl.py::test_rloo
+    Test: tests/rlhf/test_trl_rl_golden.py::test_losses_equal_trl,
+        tests/oracles/test_trl_rl.py::test_rloo
     """
     log_rho = sequence_log_probs(params, batch.rows, cfg) - wide(batch.old).sum(-1)
     each = clipped(log_rho, batch.advantages, epsilon)
@@ -155,11 +162,13 @@ def rloo_loss(params: Params, batch: Experience, cfg: AFMConfig, epsilon: float 
 
 
 def dpo_loss(params: Params, batch: Experience, cfg: AFMConfig, K: int = 4, beta: float = 0.1):
-    """Return (sum, count) over prompts of DPO's loss of the best response against the worst.
+    """Return (sum, count) over prompts of DPO's loss, the best response against the worst.
 
-        -log sigmoid(beta (log(pi(y_best|x) / pi_ref(y_best|x)) - log(pi(y_worst|x) / pi_ref(y_worst|x))))
+        -log sigmoid(beta (log(pi(y_best|x) / pi_ref(y_best|x))
+                           - log(pi(y_worst|x) / pi_ref(y_worst|x))))
 
-    batch.advantages: of `advantages.best_against_worst`; equal rewards add log 2 and no slope.
+    batch.advantages: of `advantages.best_against_worst`; equal rewards add log 2 and no
+    slope.
 
     Source: Rafailov et al. 2023 equation 7 [standard].
     Test: tests/rlhf/test_losses.py::test_dpo_is_that_of_chapter_7
@@ -171,12 +180,13 @@ def dpo_loss(params: Params, batch: Experience, cfg: AFMConfig, K: int = 4, beta
 
 
 def grpo_loss(params: Params, batch: Experience, cfg: AFMConfig, epsilon: float = 0.2, beta: float = 0.04):
-    """Return (sum, count) over responses of GRPO's loss: each response's mean over its tokens.
+    """Return (sum, count) of GRPO's loss: of each response the mean over its tokens.
 
-        - 1/|y| sum_t (min(rho_t A, clip(rho_t) A) - beta k3_t),   k3 of pi against the reference
+        - 1/|y| sum_t (min(rho_t A, clip(rho_t) A) - beta k3_t),   k3 to the reference
 
     Source: Shao et al. 2024 (DeepSeekMath) equation 3 [standard].
-    Test: tests/rlhf/test_trl_rl_golden.py::test_losses_equal_trl, tests/oracles/test_trl_rl.py::test_grpo
+    Test: tests/rlhf/test_trl_rl_golden.py::test_losses_equal_trl,
+        tests/oracles/test_trl_rl.py::test_grpo
     """
     log_probs = response_log_probs(params, batch.rows, cfg)
     gain = clipped(log_probs - batch.old, batch.advantages[:, None], epsilon)
@@ -186,7 +196,7 @@ def grpo_loss(params: Params, batch: Experience, cfg: AFMConfig, epsilon: float 
 
 
 class ActorCritic(NamedTuple):
-    """What PPO trains: the policy, and a second model with a linear head that predicts its return."""
+    """What PPO trains: the policy, and a second model with a head that predicts returns."""
 
     policy: Params
     critic: Params
@@ -209,7 +219,7 @@ def policy_of(params) -> Params:
 
 
 def values(model: ActorCritic, rows: Padded | Shared, cfg: AFMConfig) -> Float[Array, "B T"]:
-    """Return the critic's value V(x, y_<t) before each token, an entry for each of rows.targets.
+    """Return the critic's value V(x, y_<t) before each of rows.targets.
 
     Source: textbook [standard].
     Test: tests/rlhf/test_losses.py::test_ppo_by_hand
@@ -220,10 +230,11 @@ def values(model: ActorCritic, rows: Padded | Shared, cfg: AFMConfig) -> Float[A
 def ppo_loss(model: ActorCritic, batch: Experience, cfg: AFMConfig, epsilon: float = 0.2, value_weight: float = 0.5):
     """Return (sum, count) over tokens of PPO's loss, each token an action.
 
-        - min(rho_t A_t, clip(rho_t) A_t) + value_weight (V_t - G_t)^2,   A_t = G_t - V_t under pi_k
+        - min(rho_t A_t, clip(rho_t) A_t) + value_weight (V_t - G_t)^2
+        A_t = G_t - V_t under pi_k
 
-    batch.advantages and batch.returns are [B, T]; A_t is GAE's for lambda = gamma = 1. Advantages
-    are not standardised, values are not clipped, and there is no entropy bonus.
+    batch.advantages and batch.returns are [B, T]; A_t is GAE's for lambda = gamma = 1.
+    Advantages are not standardised, values are not clipped, and there is no entropy bonus.
 
     Source: Schulman et al. 2017; Ouyang et al. 2022 [standard].
     Test: tests/rlhf/test_losses.py::test_ppo_by_hand

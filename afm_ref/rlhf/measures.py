@@ -6,12 +6,13 @@ import numpy as np
 
 
 def samples_to(samples: Sequence[float], values: Sequence[float], target: float) -> float | None:
-    """Return after how many samples the values first reach target, or None where they never do.
+    """Return after how many samples the values first reach target, or None if never.
 
-        s = s_i-1 + (s_i - s_i-1) (target - u_i-1) / (u_i - u_i-1),   i the first with u_i >= target
+        s = s_i-1 + (s_i - s_i-1) (target - u_i-1) / (u_i - u_i-1),   i the first u_i >=
+        target
 
-    samples: how many had been drawn at each measurement, rising. A noisy curve touches a target
-    earlier than its mean does.
+    samples: how many had been drawn at each measurement, rising. A noisy curve touches a
+    target earlier than its mean does.
 
     Source: linear interpolation [standard].
     Test: tests/rlhf/test_measures.py::test_samples_to_by_hand
@@ -20,17 +21,17 @@ def samples_to(samples: Sequence[float], values: Sequence[float], target: float)
     reached = np.flatnonzero(np.asarray(values) >= target)
     if not reached.size:
         return None
-    ends = slice(max(reached[0] - 1, 0), reached[0] + 1)  # of the line that crosses the target
+    ends = slice(max(reached[0] - 1, 0), reached[0] + 1)  # of the line across it
     return float(np.interp(target, values[ends], samples[ends]))
 
 
 def target_between(curves: Mapping[str, Sequence], share: float = 0.5) -> float:
-    """Return the value that lies `share` of the way from the start to the best that any algorithm reached.
+    """Return the value `share` of the way from the start to the best that any reached.
 
-        start + share (max_a max_t mean_r u_art - start),   start = mean over all runs of the first value
+        start + share (max_a max_t mean_r u_art - start),   start = mean of the first values
 
-    curves: of each algorithm a, values [seeds r, measurements t]. The best is that of the mean
-    over seeds. Raises ValueError where no algorithm rises above the start.
+    curves: of each algorithm a, values [seeds r, measurements t]. The best is that of the
+    mean over seeds. Raises ValueError where no algorithm rises above the start.
     """
     start = np.mean([first for runs in curves.values() for first in np.asarray(runs)[:, 0]])
     best = max(np.mean(runs, axis=0).max() for runs in curves.values())

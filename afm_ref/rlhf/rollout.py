@@ -1,7 +1,7 @@
-"""What online RL learns from: K responses of the present policy to each prompt, and their numbers.
+"""What online RL learns from: K responses of the present policy to each prompt.
 
-A prompt is tokenised once a run, and read once for its K responses: to sample them, for their
-log-probabilities, and in every step (`post_training.rows.Shared`).
+A prompt is tokenised once a run, and read once for its K responses: to sample them, for
+their log-probabilities, and in every step (`post_training.rows.Shared`).
 """
 
 import dataclasses
@@ -27,17 +27,17 @@ class Algorithm(NamedTuple):
     loss: Callable  # (params, experience, cfg, **options) -> (sum, count)
     options: tuple[str, ...]  # those of Settings that the loss takes
     advantages: Callable | None  # rewards [P, K] -> advantages [P, K]; None: by a critic
-    penalised: bool = True  # the divergence to the reference is part of the reward; otherwise of the loss
-    online: bool = True  # responses come from the present policy; otherwise from the reference
+    penalised: bool = True  # the divergence is part of the reward; else of the loss
+    online: bool = True  # responses come from the policy; else from the reference
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What may be set; all numbers are ours. beta and gamma are in units of reward a nat."""
+    """What may be set; all numbers are ours. beta and gamma are in reward a nat."""
 
     K: int = 4  # responses a prompt
     prompts: int = 16  # prompts an iteration
-    inner_steps: int = 4  # steps of the optimizer an iteration, each over all of its responses
+    inner_steps: int = 4  # of the optimizer an iteration, each over all responses
     beta: float = 0.05  # weight of the divergence to the reference
     gamma: float = 0.5  # of that to the previous iterate: MDLOO
     epsilon: float = 0.2  # where ratios are clipped: RLOO, PPO, GRPO
@@ -62,7 +62,7 @@ class Rollout(NamedTuple):
     log_probs: Float[Array, "B R"]  # 0 outside the response
 
     def scored(self, reward: Callable) -> Float[Array, "P K"]:
-        """Return reward(prompts, groups); raise ValueError unless it is a finite number for each response."""
+        """Return reward(prompts, groups), or raise ValueError unless all are finite."""
         found = np.asarray(reward(self.prompts, self.groups), np.float32)
         shape = len(self.prompts), self.rows.K
         if found.shape != shape or not np.isfinite(found).all():
@@ -72,7 +72,7 @@ class Rollout(NamedTuple):
 
 @dataclasses.dataclass(eq=False)
 class OnPolicy:
-    """The batches of `train.run` for `training.fit`: experience that is collected anew every inner_steps steps."""
+    """The batches of `train.run` for `training.fit`: new every inner_steps steps."""
 
     cfg: AFMConfig
     tokenizer: Any
@@ -82,7 +82,8 @@ class OnPolicy:
     algorithm: Algorithm
     settings: Settings
     seed: int = 0
-    watch: Mapping[str, Callable] = dataclasses.field(default_factory=dict)  # measured like the reward, and ignored
+    # like the reward: measured alone
+    watch: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     measure: Callable | None = None  # policy -> numbers, beside those of the responses
     measure_every: int = 1  # iterations
 
@@ -99,7 +100,7 @@ class OnPolicy:
         self.experience, self.record, self.done = None, {}, 0
 
     def __call__(self, step: int, params) -> Experience:
-        """Return this step's experience, sampled where an iteration begins or a run goes on within one."""
+        """Return this step's experience, sampled where an iteration (or a run) begins."""
         iteration, inner = divmod(step, self.settings.inner_steps)
         if inner == 0 or self.experience is None:
             self.collect(iteration, params)
@@ -108,8 +109,9 @@ class OnPolicy:
     def collect(self, iteration: int, params):
         """Sample K responses a prompt, and fix all numbers that the steps will use."""
         policy = policy_of(params) if self.algorithm.online else self.reference
-        said = self.sample(policy, iteration)  # rows [P, T], log-probabilities [P K, R] under pi_k
-        reference = self.read(response_log_probs, self.reference, said.rows)  # [P K, R] under pi_ref
+        said = self.sample(policy, iteration)  # its log_probs: [P K, R] under pi_k
+        # [P K, R] under pi_ref
+        reference = self.read(response_log_probs, self.reference, said.rows)
         rewards = said.scored(self.reward)  # [P, K]
         self.experience = self.fixed(params, said, reference, rewards)
         self.record = self.described(said, reference, rewards, iteration)
@@ -136,16 +138,19 @@ class OnPolicy:
         rows, old = said.rows, said.log_probs
         beta = self.settings.beta if self.algorithm.penalised else 0.0
         if self.algorithm.advantages is None:  # by the critic
-            returns = advantages.returns_to_go(rewards.reshape(-1), old - reference, beta)  # [P K, R]
+            # [P K, R]
+            returns = advantages.returns_to_go(rewards.reshape(-1), old - reference, beta)
             return Experience(rows, old, reference, returns - self.read(values, params, rows), returns)
-        R = advantages.penalised_reward(rewards.reshape(-1), old.sum(-1), reference.sum(-1), beta)  # [P K]
-        A = self.algorithm.advantages(R.reshape(rewards.shape)).reshape(-1)  # [P, K] -> [P K]
+        # [P K], then [P, K] -> [P K]
+        R = advantages.penalised_reward(rewards.reshape(-1), old.sum(-1), reference.sum(-1), beta)
+        A = self.algorithm.advantages(R.reshape(rewards.shape)).reshape(-1)
         return Experience(rows, old, reference, A)
 
     def described(self, said: Rollout, reference, rewards, iteration: int) -> dict[str, float]:
-        """Return the samples so far, and an iteration's means of what its keys and `watch` name.
+        """Return the samples so far, and the means of what the keys and `watch` name.
 
-        kl_reference: log(pi_k / pi_ref), in nats; length: in tokens; ended: before the limit.
+        kl_reference: log(pi_k / pi_ref), in nats; length: in tokens; ended: before the
+        limit.
         """
         return {
             "samples": (iteration + 1) * rewards.size,
@@ -156,7 +161,7 @@ class OnPolicy:
         } | {name: said.scored(measure).mean() for name, measure in self.watch.items()}
 
     def finished(self, params) -> dict[str, float]:
-        """Return the numbers of the iteration whose steps have led to these weights, see `train.run`."""
+        """Return the numbers of the iteration that led to these weights: `train.run`."""
         measured = {} if self.measure is None or self.done % self.measure_every else self.measure(policy_of(params))
         if self.experience is None:
             return measured
@@ -166,5 +171,5 @@ class OnPolicy:
         return self.record | moved | measured
 
     def read(self, function: Callable, params, rows: Shared) -> np.ndarray:
-        """Return function(params, rows, cfg) for all rows, as many at a time as sampling takes."""
+        """Return function(params, rows, cfg) for all rows."""
         return in_batches(function, params, rows, self.cfg, self.settings.batch_size)

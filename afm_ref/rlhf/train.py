@@ -1,10 +1,10 @@
-"""Online RL: sample from the present policy, score, take a few steps, and again, whatever the loss.
+"""Online RL: sample from the present policy, score, take a few steps, and again.
 
-    trained = run(policy, cfg, tokenizer, prompts, reward, optax.adam(1e-4), iterations=20, algorithm="mdloo")
+    trained = run(policy, cfg, tokenizer, prompts, reward, optax.adam(1e-4), iterations=20)
 
 It is `training.fit` with batches that look at the weights: every inner_steps steps they are
-sampled anew. So one program is compiled for all iterations, the optimizer's state is carried
-through, and checkpoints are fit's.
+sampled anew. So one program is compiled for all iterations, the optimizer's state is
+carried through, and checkpoints are fit's.
 """
 
 import dataclasses
@@ -57,21 +57,24 @@ def run(
     seed: int = 0,
     **fitting,
 ) -> Trained:
-    """Return the policy after online RL by one of ALGORITHMS, with the numbers of every iteration.
+    """Return the policy after online RL by one of ALGORITHMS, and each iteration's numbers.
 
         y_1 .. y_K ~ pi_k(.|x),   R and A fixed,   pi_k+1 = pi_k after inner_steps steps
 
-    The reference is the policy at the start. reward(prompts, groups) -> [P, K], of whatever a
-    policy says: a response that max_new_tokens has cut is an action like any other. watch:
-    {name: function like reward}, measured alone. fitting goes to `training.fit`; with
-    checkpoint_every a multiple of inner_steps a killed run continues to the same numbers.
+    The reference is the policy at the start. reward(prompts, groups) -> [P, K], of whatever
+    a policy says: a response that max_new_tokens has cut is an action like any other.
+    watch: {name: function like reward}, measured alone. fitting goes to `training.fit`;
+    with checkpoint_every a multiple of inner_steps a killed run continues to the same
+    numbers.
 
     history.evaluations has `OnPolicy.described` of each iteration and, after its steps,
-    kl_previous = KL(pi_k+1 || pi_k) and ratio_max = max pi_k+1 / pi_k over its responses ("dpo"
-    has the reference's). measure(policy) -> {name: number} stands there at the start and after
-    every measure_every iterations. Raises ValueError for another algorithm and for no prompts.
+    kl_previous = KL(pi_k+1 || pi_k) and ratio_max = max pi_k+1 / pi_k over its responses
+    ("dpo" has the reference's). measure(policy) -> {name: number} stands there at the start
+    and after every measure_every iterations. Raises ValueError for another algorithm and
+    for no prompts.
 
-    Source: TR24 section 4 (leave-one-out over K responses of the present policy) [confirmed].
+    Source: TR24 section 4 (leave-one-out over K responses of the present policy)
+    [confirmed].
     Test: tests/rlhf/test_train.py::test_the_reward_rises,
         tests/rlhf/test_train.py::test_nothing_is_compiled_after_the_first_iteration
     """
@@ -86,7 +89,8 @@ def run(
     loss = partial(chosen.loss, cfg=cfg, **{name: getattr(settings, name) for name in chosen.options})
     start = losses.init_actor_critic(policy, cfg) if chosen.advantages is None else policy
     steps = iterations * settings.inner_steps
-    fitting = {"max_bad_steps": 10 * settings.inner_steps} | fitting  # equal rewards change no weight: not yet a fault
+    # equal rewards change no weight: not yet a fault
+    fitting = {"max_bad_steps": 10 * settings.inner_steps} | fitting
     done = fit(
         start, loss, source, optimizer, steps, evaluate=source.finished, evaluate_every=settings.inner_steps, **fitting
     )
@@ -96,7 +100,8 @@ def run(
 def member(shop: Workshop, iterations: int, algorithm: str = "mdloo", settings: Settings | None = None) -> Callable:
     """Return a trainer for the committee that learns online from the newest reward model.
 
-    The optimizer and the sizes are the workshop's; the reference is the round's first student.
+    The optimizer and the sizes are the workshop's; the reference is the round's first
+    student.
 
     Source: TR24 section 4 (online RL among the committee's algorithms) [confirmed].
     Test: tests/rlhf/test_train.py::test_online_rl_joins_the_committee

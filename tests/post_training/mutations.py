@@ -38,7 +38,7 @@ MUTATIONS = [
         ROWS,
         "last = xp.asarray(self.lengths)[:, None, None] - 1",
         "last = 0 * xp.asarray(self.lengths)[:, None, None] + self.tokens.shape[1] - 1",
-        "tests/post_training/test_reward_model.py::test_heads_read_the_last_token_that_is_not_padding",
+        "tests/post_training/test_reward_model.py::test_heads_read_the_last_real_token",
     ),
     Mutation(
         "the soft label is ignored",
@@ -95,7 +95,7 @@ MUTATIONS = [
         "afm_ref/post_training/responses.py",
         "weights = [math.comb(i, n - 1) / math.comb(m, n) for i in range(m)]",
         "weights = [((i + 1) / m) ** n - (i / m) ** n for i in range(m)]",
-        "tests/post_training/test_responses.py::test_expected_best_is_the_mean_over_all_subsets",
+        "tests/post_training/test_responses.py::test_expected_best_over_all_subsets",
     ),
     Mutation(
         "a solution that never ended is kept as a demonstration",

@@ -116,7 +116,7 @@ def made_pool(rewards):
     return Pool(names, groups, np.array(rewards, float))
 
 
-def test_the_best_is_chosen_for_each_prompt_alone():
+def test_the_best_is_chosen_prompt_by_prompt():
     pool = made_pool([[[5, 0], [0, 0]], [[0, 1], [0, 3]]])
     assert [response.text for _, response in chosen(pool, "xy", best_per_prompt(pool.rewards))] == ["a00", "b11"]
     assert best_member(pool.rewards) == 0 and best_member(pool.rewards[::-1]) == 1

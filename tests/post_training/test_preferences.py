@@ -98,7 +98,7 @@ def test_mean_label_minimises_the_mean_loss(d, lapse):
     assert p[loss.argmin()] == pytest.approx(mean_label(odds), abs=1e-4)  # the grid's step
 
 
-def test_expected_verdicts_are_those_of_many_pairs():
+def test_expected_verdicts_of_many_pairs():
     """500 pairs from the whole panel in random order; 5 standard errors, of which a label's is below 0.5 / sqrt(n)."""
     found = collect([NEWS] * 500, [[SHORT, WORDY]] * 500, PANEL, seed=8)
     first = np.array([p.chosen == SHORT for p in found])

@@ -72,7 +72,7 @@ def test_bad_requests_are_refused():
 
 @hypothesis(max_examples=40)
 @given(values=st.lists(st.integers(-3, 3), min_size=1, max_size=7), seed=st.integers(0, 99))
-def test_expected_best_is_the_mean_over_all_subsets(values, seed):
+def test_expected_best_over_all_subsets(values, seed):
     """Few distinct rewards, so that many tie; of those that tie, any may be the best."""
     judged = np.random.default_rng(seed).standard_normal(len(values))
     for n in range(1, len(values) + 1):
@@ -86,7 +86,7 @@ def test_expected_best_is_the_mean_over_all_subsets(values, seed):
 
 
 @pytest.mark.parametrize("n", [1, 2, 4, 16])
-def test_divergence_is_bounded_and_reaches_its_bound(n):
+def test_divergence_reaches_its_bound(n):
     """Exactly, for policies over a list of responses with rewards 1, 2, 3, ...: P(best = i) = F_i^n - F_{i-1}^n."""
 
     def divergence(p):

@@ -33,7 +33,7 @@ def by_hand(model, rows, b):
     return float(model.preference @ e), np.array(logits)
 
 
-def test_heads_read_the_last_token_that_is_not_padding():
+def test_heads_read_the_last_real_token():
     model, rows = random_reward_model(), random_pairs(4).rows
     found = read(model, rows, CFG)
     assert len(set(rows.lengths.tolist())) > 3
