@@ -120,7 +120,7 @@ def test_loss_is_that_of_the_pairs(soft):
     model = model._replace(
         preference=rng.standard_normal(TEXT_CFG.d_model), w_out=rng.standard_normal(model.w_out.shape)
     )
-    batch = prompt_batches(FOUND, TOK, 4)(0)
+    batch = prompt_batches(FOUND[::-1], TOK, 4)(0)  # the long ones first: rows get other numbers
     assert len(batch.labels) == 4 * 4 and batch.weights.sum() == len(FOUND) == 10  # each prompt has room for four pairs
     assert len(np.unique(batch.rows.tokens, axis=0)) == 2 + 3 + 4 + 5 < 2 * len(FOUND)
     found = reward_loss(model, batch, TEXT_CFG, soft, 0.3)
