@@ -77,7 +77,7 @@ def rollout_line(name, cfg, prompts, tokenizer, rounds):
 def preferred(tokenizer):
     """Return PAIRS pairs: the reference of a record is preferred to that of another."""
     from afm_ref.data import tasks
-    from afm_ref.post_training import pairs, preferences
+    from afm_ref.post_training import losses, preferences
     from afm_ref.post_training.responses import written
 
     records = [record for task in tasks.TASKS for record in tasks.records(task, 4)][:PAIRS]
@@ -87,7 +87,7 @@ def preferred(tokenizer):
         preferences.Preference(record.prompt, chosen, rejected, 1, grades, grades, 0.2)
         for record, chosen, rejected in zip(records, said, said[1:] + said[:1], strict=True)
     ]
-    return pairs.pairs_of(found, tokenizer)
+    return losses.pairs_of(found, tokenizer)
 
 
 def our_step(params, cfg, batch):
@@ -119,6 +119,8 @@ def trl_step(model, tokenizer_file, batch, folder):
     import transformers
     import trl
 
+    from afm_ref.post_training.rows import take
+
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=tokenizer_file, pad_token="<|pad|>")
     tokenizer.eos_token = "<|end|>"
     unused = datasets.Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}])  # it asks for a data set
@@ -129,11 +131,11 @@ def trl_step(model, tokenizer_file, batch, folder):
     trainer = trl.DPOTrainer(model=model, args=settings, train_dataset=unused, processing_class=tokenizer)
     trainer.create_optimizer()
     trainer.current_gradient_accumulation_steps = 1  # as its own loop sets it
-    rows = batch.rows
+    rows = take(batch.rows, batch.places.reshape(-1))  # the chosen ones first
     real = np.arange(rows.tokens.shape[1]) < rows.lengths[:, None]
     columns = dict(input_ids=rows.tokens, attention_mask=real, completion_mask=rows.response)
     inputs = {name: torch.as_tensor(np.asarray(value, np.int64)) for name, value in columns.items()}
-    sides = zip(("ref_chosen_logps", "ref_rejected_logps"), batch.reference, strict=True)
+    sides = zip(("ref_chosen_logps", "ref_rejected_logps"), batch.reference[batch.places], strict=True)
     inputs |= {name: torch.tensor(np.asarray(value)) for name, value in sides}
 
     def call():
@@ -151,10 +153,10 @@ def dpo_line(cfg, tokenizer, tokenizer_file, rounds):
 
     import trl
 
-    from afm_ref.post_training import pairs
+    from afm_ref.post_training import losses
 
     peer, params, cfg = both(cfg)
-    batch = pairs.with_reference(preferred(tokenizer), params, cfg)
+    batch = losses.with_reference(preferred(tokenizer), params, cfg)
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = our_step(params, cfg, batch), trl_step(peer, tokenizer_file, batch, folder)
         first = [(ours(), theirs()) for _ in range(3)]
@@ -165,7 +167,7 @@ def dpo_line(cfg, tokenizer, tokenizer_file, rounds):
             lambda: [ours() for _ in range(STEPS_PER_TURN)],
             lambda: [theirs() for _ in range(STEPS_PER_TURN)],
             unit="tokens/s",
-            work_per_call=STEPS_PER_TURN * int(batch.lengths.sum()),
+            work_per_call=STEPS_PER_TURN * int(batch.rows.lengths.sum()),
             rounds=rounds,
             warmup=1,
             trl=trl.__version__,

@@ -7,12 +7,12 @@ order of normalising, see `post_training`), float32, the same 16 prompts, K resp
 reward of the text, beta > 0, and 4 steps of AdamW over all responses. Prompts are longer than responses, as for a
 feature: a message to summarise, of 45 to 104 tokens, and K = 8 responses of 32 tokens. An iteration is:
 
-    ours (iterate.OnPolicy and training.make_step, as `iterate.run` puts them together): sample; log-probabilities under
-        the policy and the reference; advantages; 4 steps; log-probabilities once more, for the divergence from the
-        previous iterate that is recorded. Each reads a prompt once for its K responses.
-    theirs (RLOOTrainer.training_step, 4 times, and its own fused AdamW): generate; the same log-probabilities, rewards
-        and advantages; 4 steps. Each reads a prompt K times. No gradient checkpointing; eager, as it runs by default.
-        Its loop, data loader, scheduler and writing of logs are left out.
+    ours (rollout.OnPolicy and training.make_step, as `rlhf.run` puts them together): sample, with
+        the policy's log-probabilities; those of the reference; advantages; 4 steps; log-probabilities once more, for
+        the divergence from the previous iterate that is recorded. Each reads a prompt once for its K responses.
+    theirs (RLOOTrainer.training_step, 4 times, and its own fused AdamW): generate; log-probabilities under both,
+        rewards and advantages; 4 steps. Each reads a prompt K times. No gradient checkpointing; eager, as it runs by
+        default. Its loop, data loader, scheduler and writing of logs are left out.
 
 A row that ends early is masked and saves neither side anything: the batch goes on to the last row, of all tokens.
 Before anything is timed, one iteration of theirs is read by ours: log-probabilities and the losses of all 4 steps must
@@ -63,14 +63,14 @@ class Ours:
         import optax
 
         from afm_ref import training
-        from afm_ref.rlhf import ALGORITHMS, Settings, iterate
+        from afm_ref.rlhf import ALGORITHMS, Settings, rollout
 
         sizes = dict(K=shape.K, max_new_tokens=shape.new_tokens, batch_size=PROMPTS * shape.K)
         sizes |= dict(prompts=PROMPTS, inner_steps=INNER_STEPS)
         prompts = [record.prompt for record in shape.records]
         settings = Settings(beta=BETA, gamma=GAMMA, epsilon=EPSILON, **sizes)
         chosen = ALGORITHMS[algorithm]
-        self.source = iterate.OnPolicy(cfg, tokenizer, prompts, rewards, params, chosen, settings)
+        self.source = rollout.OnPolicy(cfg, tokenizer, prompts, rewards, params, chosen, settings)
         optimizer = optax.adamw(LEARNING_RATE, weight_decay=0.0)
         loss = partial(chosen.loss, cfg=cfg, **{name: getattr(settings, name) for name in chosen.options})
         self.update = training.make_step(loss, optimizer)
@@ -136,9 +136,7 @@ def trl_iteration(trainer, chats):
 
 def experience_of(inputs, params, cfg, shape):
     """Return what TRL's trainer has sampled and learns from as our Experience, and its own log-probabilities of it."""
-    from afm_ref.post_training.policy import response_log_probs
-    from afm_ref.post_training.responses import in_batches
-    from afm_ref.post_training.shared import share
+    from afm_ref.post_training.rows import in_batches, response_log_probs, share
     from afm_ref.rlhf import Experience
 
     columns = [inputs[name].numpy() for name in ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")]
@@ -147,7 +145,7 @@ def experience_of(inputs, params, cfg, shape):
     prompts, said = zip(*(parts[row] for row in order), strict=True)
     groups = [said[i : i + shape.K] for i in range(0, len(said), shape.K)]
     rows = share(prompts[:: shape.K], groups, columns[0].shape[1], shape.new_tokens)
-    old = in_batches(response_log_probs, params, rows, cfg, len(groups))
+    old = in_batches(response_log_probs, params, rows, cfg, len(said))
     return Experience(rows, old, old, inputs["advantages"].numpy()[order]), inputs["old_logps"].numpy()[order]
 
 

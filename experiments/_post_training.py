@@ -4,7 +4,7 @@ import numpy as np
 
 from afm_ref.pipeline.bench import MAIN, ROW, TASKS, TAUGHT, VARIANTS
 from afm_ref.pipeline.teaching import taught_records, teach
-from afm_ref.post_training import best_of_n, committee, measures, pairs, preferences, reward_model, utility
+from afm_ref.post_training import committee, losses, preferences, responses, reward_model, utility
 
 PARTS = ("demonstrations", "evolved", "solutions", "all")
 
@@ -31,17 +31,19 @@ def reward_run(bench, variant, seed):
     found = preferences.collect(held_out, groups, seed=seed, pairs=10)
     numbers = np.array([by_record[p.prompt] for p in found])
     gaps = np.array([p.gap for p in found])
-    margins = reward_model.margins(model, pairs.pairs_of(found, bench.tok, ROW), bench.cfg)
+    margins = reward_model.margins(model, losses.pairs_of(found, bench.tok, ROW), bench.cfg)
     expected = [preferences.expected_verdict(held_out[n], p.chosen, p.rejected) for n, p in zip(numbers, found)]
     seen = {task: bench.task_of[numbers] == task for task in TASKS} | {"all": np.ones(len(found), bool)}
     probability = 1 / (1 + np.exp(-margins))
     target = np.array([e.label if VARIANTS[variant]["soft"] else e.probability for e in expected])
     # in both orders: which response comes first here is the verdict of one annotator, of which the model knows nothing
-    bins = measures.calibration(np.concatenate([probability, 1 - probability]), np.concatenate([target, 1 - target]))
+    bins = reward_model.calibration(
+        np.concatenate([probability, 1 - probability]), np.concatenate([target, 1 - target])
+    )
     return {
         "pairs": len(found),
         "unequal_pairs": {name: int((gaps[which] != 0).sum()) for name, which in seen.items()},
-        "accuracy": {name: measures.accuracy(margins[which], gaps[which]) for name, which in seen.items()},
+        "accuracy": {name: reward_model.accuracy(margins[which], gaps[which]) for name, which in seen.items()},
         "annotators": {name: float((gaps[which & (gaps != 0)] > 0).mean()) for name, which in seen.items()},
         "calibration_error": bins.error,
         "reliability": [column.tolist() for column in bins],
@@ -53,7 +55,7 @@ def reward_run(bench, variant, seed):
 def best_of(bench, rewards, judged, task):
     """Return a list over n = 1 .. m of [utility of the best by reward, utility of the best by utility]."""
     rows = np.flatnonzero(bench.task_of == task)
-    mean = best_of_n.expected_best
+    mean = responses.expected_best
     return [
         [
             float(np.mean([mean(rewards[p], n, judged[p]) for p in rows])),
@@ -103,7 +105,7 @@ def budget_numbers(bench, done, seed):
     records = [record for record in bench.held_out if record.task in TAUGHT][::2]
     task_of = np.array([record.task for record in records])
     tools = committee.Tools(bench.sample, bench.score, None, None, None)  # here "prompts" are records
-    pool = committee.draw(done.committee, done.reward, tools, records, n, seed)
+    pool = committee.pool_of(done.committee, done.reward, tools, records, n, seed)
     judged = np.array([bench.judged(records, groups) for groups in pool.groups])
     picked, scored = (committee.equal_budget(pool, of) for of in (judged, pool.rewards))
     return {

@@ -63,7 +63,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the trust region's terms cancel in 16 bits",
-        "afm_ref/rlhf/mdloo.py",
+        "afm_ref/rlhf/losses.py",
         "xp, log_rho = log_rho.__array_namespace__(), wide(log_rho)",
         "xp = log_rho.__array_namespace__()",
         f"{TESTS}scores_of_preferences_and_returns",

@@ -18,9 +18,9 @@ from afm_ref.layers import Stacked, Stream
 from afm_ref.lora.adapter import LoRA
 from afm_ref.parallelism import cluster, manual, pipeline
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
-from afm_ref.post_training import preference_losses, reward_model
-from afm_ref.post_training.policy import sequence_log_probs
-from afm_ref.post_training.responses import Padded
+from afm_ref.post_training import losses as preference_losses
+from afm_ref.post_training import reward_model
+from afm_ref.post_training.rows import Padded, sequence_log_probs
 from afm_ref.pretraining import optimizer, updates
 from afm_ref.pretraining.criteria import by_activation, by_magnitude
 from afm_ref.pretraining.objectives import next_token_z
@@ -29,7 +29,8 @@ from afm_ref.quantization import palettize
 from afm_ref.quantization.bits.sensitivity import input_moments
 from afm_ref.quantization.palette.quantizers import int8
 from afm_ref.quantization.recovery import kl_divergence
-from afm_ref.rlhf import advantages, bandit, baselines, mdloo
+from afm_ref.rlhf import advantages, bandit
+from afm_ref.rlhf import losses as rl_losses
 from afm_ref.weights import Layer
 
 F16, BF16 = np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)
@@ -177,7 +178,7 @@ def test_log_probability_of_600_tokens_and_its_ratio(dtype):
     rho = np.exp(want - near)
     psi = rho * A - 0.5 * (rho * np.log(rho) - rho + 1)
     # float32 near -2500 has steps of 2.4e-4, and a difference of logarithms is a ratio
-    np.testing.assert_allclose(mdloo.mdloo(got, near, A.astype(np.float32), 0.5), psi, rtol=2e-3)
+    np.testing.assert_allclose(rl_losses.mdloo(got, near, A.astype(np.float32), 0.5), psi, rtol=2e-3)
     uniform = jax.device_put(params._replace(embed=np.zeros_like(params.embed)))
     got = jax.jit(sequence_log_probs, static_argnums=2)(uniform, rows, CFG)
     assert got.dtype == np.float32
@@ -188,7 +189,7 @@ def test_log_probability_of_600_tokens_and_its_ratio(dtype):
 @BOTH
 def test_ratio_of_600_stored_log_probabilities(xp, dtype):
     kept = np.full((1, 600), -0.01, dtype)
-    ratio = mdloo.mdloo_per_token(xp.asarray(kept), xp.asarray(0 * kept), xp.asarray(np.ones(1, np.float32)), 0.0)
+    ratio = rl_losses.mdloo_per_token(xp.asarray(kept), xp.asarray(0 * kept), xp.asarray(np.ones(1, np.float32)), 0.0)
     np.testing.assert_allclose(exact(ratio), np.exp(exact(kept).sum(-1)), rtol=1e-4)
 
 
@@ -199,8 +200,8 @@ def test_scores_of_preferences_and_returns(dtype):
     np.testing.assert_allclose(preference_losses.ipo(h, 0.5), (exact(h) - 1) ** 2, rtol=1e-6)
     log_rho = np.array([0.01, -0.02, 0.03]).astype(dtype)  # the terms cancel to 1e-4
     x = exact(log_rho)
-    np.testing.assert_allclose(mdloo.divergence(log_rho), np.exp(x) * x - np.exp(x) + 1, rtol=1e-2)
-    np.testing.assert_allclose(baselines.k3(log_rho), np.exp(-x) - 1 + x, rtol=1e-2)
+    np.testing.assert_allclose(rl_losses.bregman(log_rho), np.exp(x) * x - np.exp(x) + 1, rtol=1e-2)
+    np.testing.assert_allclose(rl_losses.k3(log_rho), np.exp(-x) - 1 + x, rtol=1e-2)
     ones = np.ones((1, 600), dtype)
     assert advantages.returns_to_go(np.zeros(1), ones, 1.0)[0, 0] == -600
     rewards = np.array([[60000.0, 60000.0, 59968.0]]).astype(dtype)

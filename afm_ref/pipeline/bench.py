@@ -16,7 +16,7 @@ import optax
 from .. import assets, targets
 from ..data import tasks
 from ..interop import hugging_face, reward_files
-from ..post_training import comparisons, hybrid, preferences, responses, reward_model, sft, utility
+from ..post_training import hybrid, losses, preferences, responses, reward_model, sft, utility
 from ..pretraining import afm_optimizer, warmup_cosine
 from ..training import fit
 
@@ -111,7 +111,7 @@ class Bench:
     def score(self, reward, records, groups):
         """Return the rewards of groups of responses, [P, n]."""
         prompts = [record.prompt for record in records]
-        return np.array(reward_model.rewards(reward, self.cfg, self.tok, prompts, groups, length=ROW))
+        return reward_model.rewards(reward, self.cfg, self.tok, prompts, groups, ROW - NEW_TOKENS, NEW_TOKENS)
 
     def judged(self, records, groups):
         """Return the latent utilities of groups of responses, [P, n]."""
@@ -186,16 +186,16 @@ class Bench:
         records = self.records(self.sizes.records, seed=20 + seed)
         groups = self.sample(policy, records, 4, seed)
         solved = [hybrid.Solved(record, tuple(group)) for record, group in zip(records, groups)]
-        solvable, counts = hybrid.curate(solved, [("always or never solved", hybrid.of_difficulty())])
-        kept = hybrid.solutions(solvable, hybrid.by_verifier)
-        return kept, [*counts, hybrid.Step("no solution", len(solvable), len(kept))]
+        solvable, counts = hybrid.curate(solved, [("always or never solved", hybrid.of_difficulty)])
+        kept = hybrid.solutions(solvable)
+        return kept, [*counts, hybrid.CurationStep("no solution", len(solvable), len(kept))]
 
     @lru_cache(maxsize=1)  # noqa: B019
     def reward(self, seed, variant=MAIN):
         """Return a reward model trained on preferences between the student's responses and references."""
 
         def make():
-            batches = comparisons.comparison_batches(self.preferences(seed), self.tok, self.sizes.reward_batch, seed)
+            batches = losses.prompt_batches(self.preferences(seed), self.tok, self.sizes.reward_batch, seed)
             loss = partial(reward_model.reward_loss, cfg=self.cfg, **VARIANTS[variant])
             start = reward_model.init_reward_model(self.backbone(), self.cfg, seed)
             steps = self.sizes.reward_steps

@@ -10,7 +10,7 @@ from ..data.tokenizer import END
 from ..evaluation import total_loss
 from ..generation import generate
 from ..losses import next_token
-from ..post_training import measures
+from ..post_training import reward_model
 from .bench import NEW_TOKENS, TASKS, TAUGHT
 from .made import Made
 from .text import SEQ_LEN
@@ -92,7 +92,7 @@ class Measures:
         rewards, judged = self.bench.score(reward, records, groups), self.bench.judged(records, groups)
         first, second = np.triu_indices(judged.shape[1], 1)
         gaps = [values[:, first] - values[:, second] for values in (rewards, judged)]
-        return round(measures.accuracy(*(gap.ravel() for gap in gaps)), 5)
+        return round(reward_model.accuracy(*(gap.ravel() for gap in gaps)), 5)
 
 
 def shown(bench):

@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..data.tasks import Record
-from ..post_training.policy import sequence_log_probs
-from ..post_training.responses import conversation, in_batches, pad
-from ..rlhf import Outcome, Settings, iterate
+from ..post_training.rows import conversation, in_batches, pad, sequence_log_probs
+from ..rlhf import Settings, Trained, train
 from .bench import NEW_TOKENS, ROW, SAMPLE_ROWS, TAUGHT, adam
 from .teaching import JUDGES, shops
 
@@ -35,7 +34,7 @@ def course(bench, seed: int) -> Course:
 def learn(
     bench, seed: int, algorithm="mdloo", judge="reward model", rate=3e-4, iterations=ITERATIONS, settings=SETTINGS,
     measure_every=MEASURE_EVERY, **fitting,
-) -> Outcome:  # fmt: skip
+) -> Trained:  # fmt: skip
     """Return `rlhf.run` from the bench's student of this seed, which is the reference as well.
 
     history.evaluations has what `measured` gives at the start and every measure_every iterations. fitting goes to
@@ -45,7 +44,7 @@ def learn(
         raise ValueError(f"judge must be one of {tuple(JUDGES)}, got {judge!r}")
     on = course(bench, seed)
     _, _, shop, _ = shops(bench, on.records, judge)
-    return iterate.run(
+    return train.run(
         on.student, bench.cfg, bench.tok, list(shop.records), partial(shop.score, on.reward),
         adam(rate, iterations * settings.inner_steps), iterations, algorithm=algorithm, settings=settings, seed=seed,
         measure=lambda policy: measured(bench, policy, on), measure_every=measure_every, **fitting,

@@ -1,45 +1,22 @@
-"""Post-training: hybrid data, fine-tuning, preferences, the reward model and the teaching committee.
+"""Post-training: hybrid data, fine-tuning, preferences, reward model, teaching committee.
 
 examples    = sft.examples_of(hybrid.demonstrations(), tokenizer)
 policy      = sft.fine_tune(params, cfg, tokenizer, examples, optimizer, steps).params
 groups      = responses.sample(policy, cfg, tokenizer, prompts, n=4, max_new_tokens=48)
 preferences = preferences.collect(records, groups)                  # simulated annotators
-batches     = comparisons.comparison_batches(preferences, tokenizer, batch_size=6)
-model       = training.fit(init_reward_model(policy, cfg), partial(reward_loss, cfg=cfg), batches, ...).params
-pairs       = pairs.with_reference(pairs.pairs_of(preferences, tokenizer), policy, cfg)     # for preference_loss
+batches     = losses.prompt_batches(preferences, tokenizer, 6)
+loss        = partial(reward_loss, cfg=cfg)
+model       = training.fit(init_reward_model(policy, cfg), loss, batches, ...).params
+pairs       = losses.with_reference(losses.pairs_of(preferences, tokenizer), policy, cfg)
 rounds      = committee.run(members, policy, model, tools, prompts)
 """
 
-from . import (
-    best_of_n,
-    committee,
-    comparisons,
-    hybrid,
-    measures,
-    members,
-    pairs,
-    preference_losses,
-    preferences,
-    responses,
-    reward_model,
-    sft,
-    shared,
-)
-from .policy import sequence_log_probs
-from .preference_losses import preference_loss
+from . import committee, hybrid, losses, members, preferences, responses, reward_model, rows, sft
+from .losses import preference_loss
+from .preferences import qualities, utility
 from .reward_model import RewardModel, init_reward_model, reward_loss
-from .utility import qualities, utility
+from .rows import sequence_log_probs
 
-__all__ = [
-    "RewardModel",
-    "best_of_n",
-    "committee",
-    "comparisons",
-    "hybrid",
-    "init_reward_model",
-    "measures",
-    "members",
-    "pairs",
-]
-__all__ += ["preference_loss", "preference_losses", "preferences", "qualities", "responses", "reward_loss"]
-__all__ += ["reward_model", "sequence_log_probs", "sft", "shared", "utility"]
+__all__ = ["RewardModel", "committee", "hybrid", "init_reward_model", "losses", "members", "preference_loss"]
+__all__ += ["preferences", "qualities", "responses", "reward_loss", "reward_model", "rows", "sequence_log_probs"]
+__all__ += ["sft", "utility"]

@@ -1,9 +1,9 @@
-"""iTeC, the iterative teaching committee: many teachers, the best response to each prompt, one student; and again.
+"""iTeC, the iterative teaching committee: many teachers, the best responses, one student.
 
-Nothing here knows how a policy is stored or trained: members are functions. So a member from another chapter joins as
-it is, and the logic can be tested with members that train nothing.
+Members are functions: nothing here knows how a policy is stored or trained.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -43,7 +43,7 @@ class Pool(NamedTuple):
     rewards: Float[Array, "M P n"]
 
 
-class Choice(NamedTuple):
+class Best(NamedTuple):
     """For each prompt, whose response was taken and which."""
 
     member: Int[Array, " P"]
@@ -57,20 +57,17 @@ class Round(NamedTuple):
     preferences: int  # collected up to now
     reward: Any
     pool: Pool
-    choice: Choice
+    choice: Best
     student: Any
 
 
-def draw(committee: Mapping[str, Any], reward, tools: Tools, prompts, n: int, seed: int) -> Pool:
+def pool_of(committee: Mapping[str, Any], reward, tools: Tools, prompts, n: int, seed: int) -> Pool:
     """Return n responses of every member to every prompt, scored by a reward.
 
-    Raises ValueError if a member gives too few responses, or the reward is not a number for one.
+    Raises ValueError if a member gives too few, or the reward is not a number for one.
     """
     groups, rewards = [], []
-    for number, (name, policy) in enumerate(committee.items()):
-        said = tools.sample(policy, prompts, n, _seed(seed, number))
-        if [len(group) for group in said] != [n] * len(prompts):
-            raise ValueError(f"member {name!r} must give {n} responses to each of {len(prompts)} prompts")
+    for name, said in _answers(committee, tools, prompts, n, seed):
         values = np.asarray(tools.score(reward, prompts, said), np.float64)
         if values.shape != (len(prompts), n) or not np.isfinite(values).all():
             raise ValueError(f"the rewards of member {name!r} must be finite numbers [P, n], got shape {values.shape}")
@@ -79,38 +76,32 @@ def draw(committee: Mapping[str, Any], reward, tools: Tools, prompts, n: int, se
     return Pool(tuple(committee), groups, np.stack(rewards))
 
 
-def best_per_prompt(rewards: Float[Array, "M P n"]) -> Choice:
-    """Return the response of highest reward for each prompt by itself, over all members and samples.
+def best_per_prompt(rewards: Float[Array, "M P n"]) -> Best:
+    """Return each prompt's response of highest reward of all members; the first of equals.
 
         (m*, i*)(x) = argmax_{m, i} r(x, y_{m,i})
 
-    Of equal ones the first; `shares` splits such prompts.
-
     Source: TR24 section 4 (the newest reward model picks the best per prompt) [confirmed].
-    Test: tests/post_training/test_committee.py::test_the_best_is_chosen_for_each_prompt_alone
+    Test: tests/post_training/test_committee.py::test_the_best_is_chosen_prompt_by_prompt
     """
     M, P, n = rewards.shape
     flat = np.moveaxis(rewards, 1, 0).reshape(P, M * n).argmax(axis=1)
-    return Choice(flat // n, flat % n)
+    return Best(flat // n, flat % n)
 
 
 def best_member(rewards: Float[Array, "M P n"]) -> int:
-    """Return the number of the member whose mean reward is highest: the one globally best teacher."""
+    """Return the number of the one globally best teacher, by mean reward."""
     return int(rewards.mean(axis=(1, 2)).argmax())
 
 
 def shares(rewards: Float[Array, "M P n"]) -> Float[Array, " M"]:
-    """Return the share of prompts that each member wins: it has the highest reward; k members that tie get 1 / k each.
-
-    Source: none [ours].
-    Test: tests/post_training/test_committee.py::test_shares_split_ties
-    """
+    """Return the share of prompts that each member wins; k that tie get 1 / k each."""
     best = rewards.max(axis=2)  # [M, P]
     wins = best == best.max(axis=0)
     return (wins / wins.sum(axis=0)).mean(axis=1)
 
 
-def chosen(pool: Pool, prompts: Sequence[str], choice: Choice) -> list[tuple[str, Response]]:
+def chosen(pool: Pool, prompts: Sequence[str], choice: Best) -> list[tuple[str, Response]]:
     """Return (prompt, chosen response) for each prompt: what the student learns from."""
     return [(prompt, pool.groups[m][p][i]) for p, (prompt, m, i) in enumerate(zip(prompts, *choice, strict=True))]
 
@@ -119,19 +110,20 @@ def run(
     members: Mapping[str, Callable], student, reward, tools: Tools, prompts: Sequence[str], *, rounds=3, n=4, seed=0,
     preferences: Sequence[Preference] = (),
 ) -> list[Round]:  # fmt: skip
-    """Return the rounds of a committee whose members are given as trainers: {name: Situation -> policy}.
+    """Return the rounds of a committee; members are trainers, {name: Situation -> policy}.
 
     Each round:
-      1. the committee (at first the student alone) answers every prompt n times; `annotate` gives preferences
+      1. the committee (at first the student alone) answers n times; `annotate` compares
       2. `refresh` makes the reward model newer, with all preferences so far
-      3. every member is trained, from the student; the best member of earlier rounds stays on beside them
-      4. they all answer n times; the newest reward picks the best response to each prompt; `distil` gives the student
+      3. every member is trained, from the student; the best of earlier rounds stays on
+      4. they all answer n times; the newest reward picks the best response to each prompt;
+         `distil` gives the student
 
-    preferences: those known already, such as those that `reward` was trained with. The best member is the one of
-    highest mean reward under the reward model of its round. Every call gets a seed of its own. Raises ValueError for
-    no members, prompts or rounds, and what `draw` refuses.
+    preferences: those known already. The best member is the one of highest mean reward.
+    Every call gets a seed of its own. Raises ValueError for no members, prompts or rounds.
 
-    Source: TR24 section 4 (iTeC) [confirmed]; sizes, and how many earlier members stay [ours].
+    Source: TR24 section 4 (iTeC) [confirmed]; sizes, and how many earlier members stay
+    [ours].
     Test: tests/post_training/test_committee.py::test_rounds_by_hand
     """
     if not members or not prompts or rounds < 1 or n < 1:
@@ -139,14 +131,17 @@ def run(
     committee, earlier, preferences, done = {"student": student}, {}, list(preferences), []
     for number in range(rounds):
         seeds = [_seed(seed, number, i) for i in range(5 + len(members))]
-        preferences = preferences + _collect(committee | {"student": student}, tools, prompts, n, seeds)
+        said = (groups for _, groups in _answers(committee | {"student": student}, tools, prompts, n, seeds[0]))
+        # [M][P][n] -> [P][M n]
+        groups = [list(itertools.chain(*of_prompt)) for of_prompt in zip(*said, strict=True)]
+        preferences = preferences + tools.annotate(prompts, groups, seeds[1])
         reward = tools.refresh(reward, preferences, seeds[2])
         trained = {
             name: train(Situation(student, reward, preferences, prompts, number, own))
             for (name, train), own in zip(members.items(), seeds[5:], strict=True)
         }
         committee = earlier | trained
-        pool = draw(committee, reward, tools, prompts, n, seeds[3])
+        pool = pool_of(committee, reward, tools, prompts, n, seeds[3])
         choice = best_per_prompt(pool.rewards)
         student = tools.distil(student, chosen(pool, prompts, choice), seeds[4])
         done.append(Round(committee, len(preferences), reward, pool, choice, student))
@@ -156,16 +151,16 @@ def run(
 
 
 def equal_budget(pool: Pool, judged: Float[Array, "M P N"]) -> dict[str, Float[Array, " P"]]:
-    """Return the judged value of what each way of teaching picks for each prompt, all drawing N samples a prompt.
+    """Return the judged value of what each way of teaching picks, from N samples a prompt.
 
-        committee          N / M samples of each of the M members, the best by reward
-        best teacher       N samples of the member of highest mean reward, the best by reward
+        committee          N / M samples of each of the M members, the best by reward best
+        teacher       N samples of the member of highest mean reward, the best by reward
         <name of member>   N samples of that member, the best by reward
 
-    pool.rewards: [M, P, N]; judged: another measure of the same responses, such as the latent utility. Paired by
-    prompt, so differences can be put to `evaluation.mean_interval`. Raises ValueError unless M divides N.
+    judged: another measure of the same responses, [M, P, N]. Raises ValueError unless M
+    divides N.
 
-    Source: TR24 section 4 (per prompt, not one globally best teacher) [confirmed]; at equal budgets [ours].
+    Source: TR24 section 4 (per prompt, not one globally best teacher) [confirmed].
     Test: tests/post_training/test_committee.py::test_budgets_are_equal
     """
     M, P, N = pool.rewards.shape
@@ -182,10 +177,13 @@ def equal_budget(pool: Pool, judged: Float[Array, "M P N"]) -> dict[str, Float[A
     return {"committee": together, "best teacher": alone[pool.names[best_member(pool.rewards)]]} | alone
 
 
-def _collect(committee, tools, prompts, n, seeds):
-    said = [tools.sample(policy, prompts, n, _seed(seeds[0], i)) for i, policy in enumerate(committee.values())]
-    groups = [[response for of_member in by_prompt for response in of_member] for by_prompt in zip(*said, strict=True)]
-    return tools.annotate(prompts, groups, seeds[1])
+def _answers(committee, tools, prompts, n, seed):
+    """Yield (name, [P][n] responses) of every member."""
+    for number, (name, policy) in enumerate(committee.items()):
+        said = tools.sample(policy, prompts, n, _seed(seed, number))
+        if [len(group) for group in said] != [n] * len(prompts):
+            raise ValueError(f"member {name!r} must give {n} responses to each of {len(prompts)} prompts")
+        yield name, said
 
 
 def _seed(*key) -> int:

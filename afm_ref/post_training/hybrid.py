@@ -1,4 +1,4 @@
-"""Hybrid data: demonstrations written for the project, and synthetic data evolved from them, sampled and curated.
+"""Hybrid data: demonstrations, and synthetic data evolved from them, sampled and curated.
 
 A model wrote the demonstrations, not a person; every record says so (`generated`).
 """
@@ -27,7 +27,7 @@ class Solved(NamedTuple):
     responses: tuple[Response, ...]
 
 
-class Step(NamedTuple):
+class CurationStep(NamedTuple):
     """One step of curation, with how many items went in and came out."""
 
     name: str
@@ -36,9 +36,10 @@ class Step(NamedTuple):
 
 
 def demonstrations() -> list[Record]:
-    """Return the demonstrations of all tasks. A model wrote them for this project, one by one; no person did.
+    """Return the demonstrations of all tasks; a model wrote them, no person did.
 
-    Source: TR24 section 4.1 (human demonstrations) [confirmed]; that a model wrote these [ours].
+    Source: TR24 section 4.1 (human demonstrations) [confirmed]; that a model wrote these
+    [ours].
     Test: tests/post_training/test_hybrid.py::test_demonstrations_do_their_tasks
     """
     return [Record(**fields) for _, fields in text_files.read_json_lines(DEMONSTRATIONS)]
@@ -47,10 +48,11 @@ def demonstrations() -> list[Record]:
 def deeper(record: Record, rng: np.random.Generator) -> Record:
     """Return a harder variant of a record, whose reference still holds.
 
-    A third number for a sum; a line of chatter for a summary or a question; one more error to correct; a postscript to
-    be kept for a change of tone.
+    A third number for a sum; a line of chatter for a summary or a question; one more error
+    to correct; a postscript to be kept for a change of tone.
 
-    Source: TR24 section 4.1 (evolving in depth) [confirmed]; by these rules instead of a model [ours].
+    Source: TR24 section 4.1 (evolving in depth) [confirmed]; by these rules instead of a
+    model [ours].
     Test: tests/post_training/test_hybrid.py::test_evolution_keeps_references_true
     """
     talk = grammar.small_talk(rng)
@@ -76,14 +78,15 @@ def deeper(record: Record, rng: np.random.Generator) -> Record:
 def broader(record: Record, rng: np.random.Generator) -> Record:
     """Return a new record of the same task, about something else.
 
-    Source: TR24 section 4.1 (evolving in breadth) [confirmed]; by the task's generator instead of a model [ours].
+    Source: TR24 section 4.1 (evolving in breadth) [confirmed]; by the task's generator
+    instead of a model [ours].
     Test: tests/post_training/test_hybrid.py::test_evolution_keeps_references_true
     """
     return tasks.records(record.task, 1, seed=int(rng.integers(1, 2**31)), split=record.split)[0]
 
 
 def evolve(records: Sequence[Record], seed: int = 0) -> list[Record]:
-    """Return two new records for each: one in depth, one in breadth, drawn from (seed, place) alone."""
+    """Return two new records of each, in depth and in breadth, by (seed, place) alone."""
     new = []
     for i, record in enumerate(records):
         rng = np.random.default_rng((seed, 3, i))
@@ -91,8 +94,8 @@ def evolve(records: Sequence[Record], seed: int = 0) -> list[Record]:
     return new
 
 
-def curate(items: list, steps: Sequence[tuple[str, Callable[[list], list]]]) -> tuple[list, list[Step]]:
-    """Return what is left of items after all steps (name, list -> list), and the counts before and after each.
+def curate(items: list, steps: Sequence[tuple[str, Callable[[list], list]]]) -> tuple[list, list[CurationStep]]:
+    """Return what is left after all steps (name, list -> list), and the counts of each.
 
     Source: TR24 section 4.1 (curation) [confirmed]; the steps [ours].
     Test: tests/post_training/test_hybrid.py::test_curation_counts
@@ -100,7 +103,7 @@ def curate(items: list, steps: Sequence[tuple[str, Callable[[list], list]]]) -> 
     counts = []
     for name, step in steps:
         left = step(items)
-        counts.append(Step(name, len(items), len(left)))
+        counts.append(CurationStep(name, len(items), len(left)))
         items = left
     return items, counts
 
@@ -117,7 +120,7 @@ def without_copies(records: list[Record]) -> list[Record]:
 
 
 def without_held_out(held_out: Sequence[Record], n: int = 13) -> Callable:
-    """Return a step that drops records which share a run of n words, or the whole prompt, with a held-out prompt."""
+    """Return a step that drops records with n words in a row of a held-out prompt."""
     forbidden = overlap.ngrams([_document(record) for record in held_out], n)
     prompts = {overlap.normal(record.prompt) for record in held_out}
 
@@ -128,48 +131,31 @@ def without_held_out(held_out: Sequence[Record], n: int = 13) -> Callable:
     return step
 
 
-def of_difficulty(lowest: float = 0.1, highest: float = 0.9) -> Callable:
-    """Return a step on solved records: the share of responses that the verifier passes must lie between these.
+def of_difficulty(solved: Sequence[Solved], lowest: float = 0.1, highest: float = 0.9) -> list[Solved]:
+    """Return those of which the verifier passes neither too large nor too small a share.
 
-    What always succeeds teaches nothing, and what never succeeds has no solution to keep.
-
-    Source: TR24 section 4.1, a difficulty threshold in one secondary account [inferred]; these shares [ours].
-    Test: tests/post_training/test_hybrid.py::test_solutions_are_kept_by_verifier_or_judge
+    Source: TR24 section 4.1, a difficulty threshold in one secondary account [inferred].
+    Test: tests/post_training/test_hybrid.py::test_solutions_are_kept_by_the_verifier
     """
 
-    def step(solved):
-        rates = [np.mean([tasks.success(s.record, r.text) for r in s.responses]) for s in solved]
-        return [s for s, rate in zip(solved, rates) if lowest <= rate <= highest]
-
-    return step
+    rates = [np.mean([tasks.success(s.record, r.text) for r in s.responses]) for s in solved]
+    return [s for s, rate in zip(solved, rates) if lowest <= rate <= highest]
 
 
-def by_verifier(solved: Solved) -> Response | None:
-    """Return the first response that ends and does the whole task by its ground truth, or None."""
-    return next((r for r in solved.responses if r.ended and tasks.success(solved.record, r.text)), None)
+def solutions(solved: Sequence[Solved]) -> list[tuple[str, Response]]:
+    """Return (prompt, response) for SFT: the first that ends and is right by the truth.
 
+    Records without any are left out.
 
-def by_judge(judge: Callable[[Record, Response], float], threshold: float) -> Callable:
-    """Return a keeper like `by_verifier` for tasks without ground truth: the response that a judge likes best.
-
-    judge(record, response) -> number, such as a reward. None where even the best is below the threshold.
+    Source: TR24 section 4.1 (kept by ground truth, or by a judge where there is none: the
+    first here) [confirmed].
+    Test: tests/post_training/test_hybrid.py::test_solutions_are_kept_by_the_verifier
     """
-
-    def keeper(solved):
-        best = max(solved.responses, key=lambda response: judge(solved.record, response))
-        return best if judge(solved.record, best) >= threshold else None
-
-    return keeper
-
-
-def solutions(solved: Sequence[Solved], keeper: Callable) -> list[tuple[str, Response]]:
-    """Return (prompt, kept response) for SFT, without the records for which the keeper finds none.
-
-    Source: TR24 section 4.1 (kept by ground truth, or by a judge where there is none) [confirmed].
-    Test: tests/post_training/test_hybrid.py::test_solutions_are_kept_by_verifier_or_judge
-    """
-    kept = [(s.record.prompt, keeper(s)) for s in solved]
-    return [(prompt, response) for prompt, response in kept if response is not None]
+    kept = []
+    for s in solved:
+        right = [r for r in s.responses if r.ended and tasks.success(s.record, r.text)]
+        kept += [(s.record.prompt, response) for response in right[:1]]
+    return kept
 
 
 def _longer_sum(record, rng):

@@ -1,4 +1,4 @@
-"""The committee's members and tools for real models: SFT, rejection sampling, DPO, IPO, the reward model's refresh."""
+"""The committee's members and tools for real models: SFT, rejection sampling, DPO, IPO."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -7,63 +7,59 @@ from functools import partial
 from ..config import AFMConfig
 from ..data.tasks import Record
 from ..training import fit
-from . import best_of_n, reward_model, sft
+from . import reward_model, sft
 from .committee import Situation, Tools
-from .comparisons import comparison_batches
-from .pairs import pair_batches, pairs_of, with_reference
-from .preference_losses import preference_loss
-from .preferences import PANEL, collect
-from .responses import ROW_MULTIPLE, sample
+from .losses import pair_batches, pairs_of, preference_loss, prompt_batches, with_reference
+from .preferences import collect
+from .responses import rejection_sample, sample
+from .rows import ROW_MULTIPLE
+
+PAIRS = 2  # judged by annotators, a prompt
 
 
 @dataclasses.dataclass(frozen=True)
 class Workshop:
-    """What all members share. The numbers are ours; Apple states none.
+    """What all members share; the numbers are ours.
 
-    records: prompt -> record, for the annotators. optimizer: steps -> an optax optimizer. row_length: of padded rows,
-    fixed so that every round runs the programs compiled for the first; None takes the longest.
-
-    Source: TR24 section 4 (the committee's algorithms) [confirmed]; sizes [ours].
+    Source: TR24 section 4 (the committee's algorithms) [confirmed].
     Test: tests/post_training/test_members.py::test_a_round_with_real_models
     """
 
     cfg: AFMConfig
     tokenizer: object
-    records: Mapping[str, Record]
-    optimizer: Callable
+    records: Mapping[str, Record]  # prompt -> record, for the annotators
+    optimizer: Callable  # steps -> an optax optimizer
     steps: int = 60
     reward_steps: int = 100
     batch_size: int = 8  # pairs, or rows of examples
     reward_prompts: int = 6  # a batch of the reward model
     sample_rows: int = 64  # responses sampled at a time
     seq_len: int = 128
-    row_length: int | None = None
+    row_length: int | None = None  # fixed: no round compiles anew; None: the longest
     max_new_tokens: int = 32
-    temperature: float = 1.0
-    pairs: int = 2
-    panel: tuple = PANEL
 
     def tools(self) -> Tools:
-        """Return the committee's tools; policies are Params, the reward is a RewardModel."""
+        """Return the tools for policies that are Params, rewards by a RewardModel."""
         return Tools(self.sample, self.score, self.annotate, self.refresh, self.fine_tune)
 
     def sample(self, policy, prompts, n, seed):
         """Return n responses to each prompt."""
-        settings = dict(temperature=self.temperature, seed=seed, batch_size=self.sample_rows)
+        settings = dict(seed=seed, batch_size=self.sample_rows)
         return sample(policy, self.cfg, self.tokenizer, prompts, n, self.max_new_tokens, **settings)
 
     def score(self, reward, prompts, groups):
         """Return the reward of each response, as groups."""
-        return reward_model.rewards(reward, self.cfg, self.tokenizer, prompts, groups, length=self.row_length)
+        lengths = (self.row_length - self.max_new_tokens, self.max_new_tokens) if self.row_length else ()
+        return reward_model.rewards(reward, self.cfg, self.tokenizer, prompts, groups, *lengths)
 
     def annotate(self, prompts, groups, seed):
         """Return the panel's preferences."""
-        return collect([self.records[prompt] for prompt in prompts], groups, self.panel, seed, self.pairs)
+        return collect([self.records[prompt] for prompt in prompts], groups, seed=seed, pairs=PAIRS)
 
     def refresh(self, reward, preferences, seed):
         """Return the reward model trained on with all preferences."""
         size = min(self.reward_prompts, len({p.prompt for p in preferences}))
-        feed = comparison_batches(preferences, self.tokenizer, size, seed, self.row_length or ROW_MULTIPLE)
+        feed = prompt_batches(preferences, self.tokenizer, size, seed, self.row_length or ROW_MULTIPLE)
         return self._fit(reward, partial(reward_model.reward_loss, cfg=self.cfg), feed, self.reward_steps)
 
     def fine_tune(self, policy, examples, seed):
@@ -78,21 +74,18 @@ class Workshop:
         return lambda situation: self.fine_tune(situation.student, examples, situation.seed)
 
     def rejection(self, n: int) -> Callable:
-        """Return the trainer of a member that learns from the best of n of the student's own responses."""
+        """Return the trainer of a member that learns from the student's own best of n."""
 
         def train(situation: Situation):
             groups = self.sample(situation.student, situation.prompts, n, situation.seed)
             values = self.score(situation.reward, situation.prompts, groups)
-            examples = best_of_n.rejection_sample(situation.prompts, groups, values)
+            examples = rejection_sample(situation.prompts, groups, values)
             return self.fine_tune(situation.student, examples, situation.seed)
 
         return train
 
     def preference(self, kind: str, beta: float, newest: int = 0) -> Callable:
-        """Return the trainer of a member that learns from preferences by "dpo", "ipo" or "ipo_mean".
-
-        newest: from how many of them, the last collected; 0 takes all.
-        """
+        """Return the trainer of one that learns from the newest preferences (0: all)."""
 
         def train(situation: Situation):
             pairs = pairs_of(situation.preferences[-newest:], self.tokenizer, self.row_length)

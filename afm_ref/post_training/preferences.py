@@ -1,25 +1,32 @@
-"""Preferences: records with a strength and single-sided grades, and simulated annotators who give them.
+"""Preferences: a strength and single-sided grades, from simulated annotators.
 
-No person judged anything here: an annotator is a formula with noise around the latent utility, and records say so.
+No person judged anything here: an annotator is a formula with noise around the latent
+utility, which is computed from the task. So it can be asked whether a reward recovers it.
 """
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from ..data.tasks import Record
+from ..data.tasks import Record, lexicon, score
 from .responses import Response
-from .utility import GRADES, qualities, utility
+
+GRADES = ("instruction_following", "conciseness", "truthfulness", "form")
+# Ours. `form` stands in the place of harmlessness: nothing in these tasks could do harm.
+WEIGHTS = {"instruction_following": 0.6, "conciseness": 0.15, "truthfulness": 0.15, "form": 0.1}
+
+# Without "the", and longest first: "the school play" speaks of no school.
+_LISTS = (lexicon.NAMES, lexicon.DAYS, lexicon.PLACES, lexicon.EVENTS, lexicon.THINGS)
+_PHRASES = sorted({phrase.removeprefix("the ") for phrases in _LISTS for phrase in phrases}, key=len, reverse=True)
+_CLAIM = re.compile(r"(?<!\w)(?:\d+:\d\d|" + "|".join(map(re.escape, _PHRASES)) + r")(?!\w)", re.IGNORECASE)
 
 LEVELS = ("significantly better", "better", "slightly better", "negligibly better")
 SOFT_LABELS = (0.95, 0.85, 0.75, 0.65)  # the label p_l of each level
-THRESHOLDS = (
-    0.3,
-    0.15,
-    0.05,
-)  # ours: what the difference of utilities, as it is seen, exceeds for each level but the last
-GRADE_CUTS = (0.5, 0.95)  # ours: a quality below the first is grade 0, below the second 1, above it 2
+# Ours: what the seen difference of utilities exceeds for each level but the last.
+THRESHOLDS = (0.3, 0.15, 0.05)
+GRADE_CUTS = (0.5, 0.95)  # ours: of a quality, between grades 0 and 1, 1 and 2
 
 
 class Preference(NamedTuple):
@@ -29,9 +36,9 @@ class Preference(NamedTuple):
     chosen: Response
     rejected: Response
     level: int  # 0 .. 3, into LEVELS and SOFT_LABELS
-    chosen_grades: tuple[int, ...]  # 0 .. 2 for each of GRADES, given without looking at the other response
+    chosen_grades: tuple[int, ...]  # 0 .. 2 for each of GRADES, given by itself
     rejected_grades: tuple[int, ...]
-    gap: float  # latent utility of the chosen one less that of the rejected one: for measuring, never for training
+    gap: float  # in latent utility: for measuring, never for training
     simulated: bool = True
 
 
@@ -39,7 +46,7 @@ class Annotator(NamedTuple):
     """How a simulated annotator errs. All numbers are ours; utilities run from 0 to 1."""
 
     noise: float = 0.1  # the scale of the logistic noise on a difference of utilities
-    length_bias: float = 0.0  # added for each factor e by which a response is longer in words
+    length_bias: float = 0.0  # added for each factor e of length in words
     position_bias: float = 0.0  # added to the response shown first
     lapse: float = 0.0  # the share of pairs in which a level and a side are chosen blindly
     grade_lapse: float = 0.0  # the share of single-sided grades given blindly
@@ -53,27 +60,63 @@ PANEL = (
 )
 
 
-def seen_difference(annotator: Annotator, gap: float, first_words: int, second_words: int) -> float:
-    """Return the difference of utilities that the annotator sees, before the noise.
+def qualities(record: Record, response: Response) -> dict[str, float]:
+    """Return how good a response is in four respects, each in [0, 1].
 
-        d = U(first) - U(second) + length_bias log((1 + words first) / (1 + words second)) + position_bias
+        instruction_following = the task's metric (tasks.score)
+        conciseness           = min(1, words of the reference / words of the response)
+        truthfulness          = share of its names, days, times, places and things that are
+                                in the prompt or the reference; 1 if it has none
+        form                  = mean of: ended; one line; no word twice running
 
-    Source: none [ours].
-    Test: tests/post_training/test_preferences.py::test_each_bias_moves_the_choice_its_way
+    The truth of a sum is the metric's. An empty response gets 0 in every respect.
+
+    Source: TR24 section 4 (grades for instruction following, verbosity, truthfulness,
+    harmlessness) [confirmed]; these measures, and form in the place of harmlessness [ours].
+    Test: tests/post_training/test_preferences.py::test_qualities_by_hand
     """
+    words = response.text.lower().split()
+    if not words:
+        return dict.fromkeys(GRADES, 0.0)
+    metric = score(record, response.text)
+    known = f"{record.prompt}\n{record.reference}".lower()
+    claims = [claim.lower() for claim in _CLAIM.findall(response.text)]
+    grounded = sum(claim in known for claim in claims) / len(claims) if claims else 1.0
+    shape = (response.ended, "\n" not in response.text.strip(), all(a != b for a, b in zip(words, words[1:])))
+    return {
+        "instruction_following": metric,
+        "conciseness": min(1.0, len(record.reference.split()) / len(words)),
+        "truthfulness": metric if record.task == "sums" else grounded,
+        "form": sum(shape) / len(shape),
+    }
+
+
+def utility(record: Record, response: Response) -> float:
+    """Return the latent utility, in [0, 1].
+
+    U(x, y) = 0.6 instruction_following + 0.15 conciseness + 0.15 truthfulness + 0.1 form
+    """
+    found = qualities(record, response)
+    return sum(weight * found[name] for name, weight in WEIGHTS.items())
+
+
+def seen_difference(annotator: Annotator, gap: float, first_words: int, second_words: int) -> float:
+    """Return d, the difference of utilities that the annotator sees before the noise."""
     longer = np.log((1 + first_words) / (1 + second_words))
     return float(gap + annotator.length_bias * longer + annotator.position_bias)
 
 
 def level_probabilities(difference: float, noise: float, lapse: float = 0.0) -> np.ndarray:
-    """Return the probability of each verdict: [2, 4], the first response better or the second, by level.
+    """Return the probability of each verdict: [2, 4], first or second better, by level.
 
-        P(first better, level l) = (1 - lapse) P(t_l < d + noise e <= t_{l-1}) + lapse / 8,   e ~ Logistic(0, 1)
+        P(first better, level l) = (1 - lapse) P(t_l < d + noise e <= t_{l-1}) + lapse / 8
+        e ~ Logistic(0, 1)
 
-    difference: d of `seen_difference`; t_l are THRESHOLDS, then 0. Without lapses P(first better) = sigmoid(d / noise).
+    difference: d of `seen_difference`; t_l are THRESHOLDS, then 0. Without lapses
+    P(first better) = sigmoid(d / noise).
 
-    Source: TR24 section 4 (four levels of strength) [confirmed]; logistic random utility (Bradley-Terry-Luce)
-    [standard]; thresholds and lapses [ours].
+    Source: TR24 section 4 (four levels of strength) [confirmed]; logistic random utility
+    (Bradley-Terry-Luce) [standard].
     Test: tests/post_training/test_preferences.py::test_verdicts_follow_their_distribution
     """
     edges = np.array([np.inf, *THRESHOLDS, 0.0])
@@ -94,16 +137,14 @@ def grade(quality: float) -> int:
 def judge(record: Record, first: Response, second: Response, annotator: Annotator, rng) -> Preference:
     """Return one annotator's verdict on two responses, shown in this order.
 
-    The pair is drawn from `level_probabilities`; each grade is that of the true quality or, with probability
-    grade_lapse, any of the three. Raises ValueError for two equal texts: there is nothing to prefer.
+    Level and side are drawn from `level_probabilities`; each grade is that of the true
+    quality or, with probability grade_lapse, any of the three.
 
-    Source: TR24 section 4 (side by side with strength, and single-sided grades) [confirmed]; the annotator [ours].
+    Source: TR24 section 4 (side by side with strength, and single-sided grades)
+    [confirmed].
     Test: tests/post_training/test_preferences.py::test_verdicts_follow_their_distribution
     """
-    if same(first, second):
-        raise ValueError(
-            f"both responses are {first.text[:40]!r}: there is nothing to prefer; `collect` leaves such out"
-        )
+    assert not same(first, second), "there is nothing to prefer"
     gap, odds = verdict_odds(record, first, second, annotator)
     side, level = divmod(int(rng.choice(8, p=odds.ravel() / odds.sum())), 4)
     first_grades, second_grades = (_grades(record, response, annotator, rng) for response in (first, second))
@@ -113,7 +154,7 @@ def judge(record: Record, first: Response, second: Response, annotator: Annotato
 
 
 def verdict_odds(record: Record, first: Response, second: Response, annotator: Annotator) -> tuple[float, np.ndarray]:
-    """Return (the gap in latent utility, the probability of each verdict [2, 4]) for responses shown in this order."""
+    """Return (the gap in latent utility, the probability of each verdict [2, 4])."""
     gap = utility(record, first) - utility(record, second)
     words = (len(response.text.split()) for response in (first, second))
     return gap, level_probabilities(seen_difference(annotator, gap, *words), annotator.noise, annotator.lapse)
@@ -122,17 +163,18 @@ def verdict_odds(record: Record, first: Response, second: Response, annotator: A
 class Expected(NamedTuple):
     """What a panel says of a pair in the long run."""
 
-    probability: float  # that the first response is preferred: what hard labels teach a reward model
-    label: float  # the mean soft label of the first response: what soft labels teach it
+    probability: float  # that the first is preferred: what hard labels teach
+    label: float  # the mean soft label of the first: what soft labels teach
 
 
 def expected_verdict(record: Record, first: Response, second: Response, panel=PANEL) -> Expected:
-    """Return the panel's expected verdict, over its annotators and both orders on the screen.
+    """Return the expected verdict, over a panel's annotators and both orders on the screen.
 
-    A reward model with the ranking loss alone, and enough data, has sigmoid(r_1 - r_2) equal to one of these.
+    It is the sigmoid(r_1 - r_2) of a reward model with the ranking loss alone, and enough
+    data.
 
     Source: the minimiser of a mean of soft-label losses [standard].
-    Test: tests/post_training/test_preferences.py::test_expected_verdicts_are_those_of_many_pairs
+    Test: tests/post_training/test_preferences.py::test_expected_verdicts_of_many_pairs
     """
     found = []
     for annotator in panel:
@@ -144,7 +186,7 @@ def expected_verdict(record: Record, first: Response, second: Response, panel=PA
 
 
 def mean_label(odds: np.ndarray) -> float:
-    """Return the mean soft label of the first response, sum_l (P(first, l) p_l + P(second, l) (1 - p_l))."""
+    """Return sum_l P(first, l) p_l + P(second, l) (1 - p_l)."""
     labels = np.array(SOFT_LABELS)
     return float((odds * np.stack([labels, 1 - labels])).sum())
 
@@ -157,12 +199,12 @@ def same(first: Response, second: Response) -> bool:
 def collect(
     records: Sequence[Record], groups: Sequence[Sequence[Response]], panel=PANEL, seed: int = 0, pairs: int = 1
 ) -> list[Preference]:
-    """Return preferences between responses to the same prompt: up to `pairs` a prompt, different ones each time.
+    """Return preferences between responses to a prompt: up to `pairs` different ones each.
 
-    groups[i]: the responses to records[i]. The pair, its order on the screen and the annotator are drawn at random,
-    from (seed, i) alone. A prompt whose responses all read the same gives none.
+    Pair, order on the screen and annotator are drawn from (seed, number of the prompt)
+    alone. Responses that read the same are not compared.
 
-    Source: TR24 section 4 (pairs sampled from the committee) [confirmed]; at random [ours].
+    Source: TR24 section 4 (pairs sampled from the committee) [confirmed].
     Test: tests/post_training/test_preferences.py::test_collect_pairs_what_differs
     """
     found = []

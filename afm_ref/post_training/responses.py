@@ -1,22 +1,21 @@
-"""Responses: what a model said, token by token; and rows of (prompt, response) padded to one length.
+"""Responses: what a model said, token by token; n of them to a prompt, and the best of n.
 
-A response keeps the tokens that were sampled. Text encoded again may give other tokens, and so another probability.
+A response keeps the tokens that were sampled: its text, encoded again, may give others, and
+so another probability.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from ..data.tasks import Rendered, chat_tokens
-from ..data.tokenizer import END, PAD
-from ..transformer import hidden
-
-ROW_MULTIPLE = 16  # rows are padded to a multiple of it, so that few shapes are compiled
+from ..data.tasks import chat_tokens
+from ..data.tokenizer import END
 
 
 class Response(NamedTuple):
-    """A response as text and as tokens. <|end|> is the last token where the writer came to an end."""
+    """A response as text and as tokens, the last <|end|> where it came to an end."""
 
     text: str
     tokens: tuple[int, ...]
@@ -27,95 +26,39 @@ class Response(NamedTuple):
         return bool(self.tokens) and self.tokens[-1] == END
 
 
-class Padded(NamedTuple):
-    """Rows of one length: prompt, response, padding on the right."""
-
-    tokens: Any  # [B, T] int32
-    response: Any  # [B, T] bool: the tokens that the response consists of
-    lengths: Any  # [B] int32: how many tokens are not padding
-
-    @property
-    def targets(self):
-        """Return the token after each that is read: [B, T-1]."""
-        return self.tokens[:, 1:]
-
-    @property
-    def real(self):
-        """Return which targets the responses consist of: [B, T-1]."""
-        return self.response[:, 1:]
-
-    def states(self, params, cfg):
-        """Return the hidden states that the targets are predicted from: [B, T-1, D]."""
-        return hidden(params, self.tokens[:, :-1], cfg)[0]
-
-    def rows(self, numbers) -> "Padded":
-        """Return the rows of these numbers."""
-        return Padded(*(field[numbers] for field in self))
-
-
 def written(tokenizer, text: str) -> Response:
-    """Return a text that somebody wrote, such as a reference, as a response with its end."""
+    """Return a text that somebody wrote, such as a reference, with its end."""
     return Response(text, (*map(int, tokenizer.encode(text)), END))
 
 
 def sampled(tokenizer, tokens) -> Response:
-    """Return tokens that a model said as a response; without <|end|> it stays without one."""
+    """Return tokens that a model said; without <|end|> they stay without one."""
     return Response(tokenizer.decode(tokens), tuple(map(int, tokens)))
 
 
-def conversation(tokenizer, prompt: str, response: Response) -> Rendered:
-    """Return a prompt and a response as the chat format's token ids, the response's tokens as they were said.
-
-    An empty response is one token, <|end|>: it has a probability like any other. A response of no token at all has
-    none, and raises ValueError.
-    """
-    if not response.tokens:
-        raise ValueError(
-            f"the response to {prompt[:40]!r} has no token, not even <|end|>: sample at least one, or use `written`"
-        )
-    head = chat_tokens(tokenizer, prompt).tokens
-    return Rendered(np.concatenate([head, np.array(response.tokens, np.int32)]), len(head))
-
-
-def pad(conversations: Sequence[Rendered], length: int | None = None) -> Padded:
-    """Return conversations as rows of one length: `length`, or the longest rounded up to a multiple of ROW_MULTIPLE.
-
-    No attention mask is needed: padding stands on the right, and causal attention never looks there.
-    Raises ValueError for no conversations, for one longer than `length`, and for one without a response.
-
-    Source: padding to a common length [standard]; on the right, to a multiple of 16 [ours].
-    Test: tests/post_training/test_policy.py::test_padding_leaks_nowhere
-    """
-    if not conversations:
-        raise ValueError("there is no conversation to pad: give at least one")
-    lengths = np.array([len(tokens) for tokens, _ in conversations], np.int32)
-    length = -(-int(lengths.max()) // ROW_MULTIPLE) * ROW_MULTIPLE if length is None else length
-    if lengths.max() > length:
-        raise ValueError(f"conversation {lengths.argmax()} has {lengths.max()} tokens, a row holds {length}: raise it")
-    tokens = np.full((len(lengths), length), PAD, np.int32)
-    response = np.zeros(tokens.shape, bool)
-    for row, (ids, start) in enumerate(conversations):
-        if not 0 < start < len(ids):
-            raise ValueError(f"conversation {row} has no response: it begins at {start} of {len(ids)} tokens")
-        tokens[row, : len(ids)], response[row, start : len(ids)] = ids, True
-    return Padded(tokens, response, lengths)
-
-
 def sample(
-    params, cfg, tokenizer, prompts, n: int, max_new_tokens: int, temperature=1.0, top_p=None, seed=0, batch_size=64
+    params, cfg, tokenizer, prompts: Sequence[str], n: int, max_new_tokens: int, temperature=1.0, seed=0, batch_size=64
 ) -> list[list[Response]]:
-    """Return n responses to each prompt, drawn independently.
+    """Return n responses to each prompt, drawn independently. See `sample_tokens`."""
+    heads = [chat_tokens(tokenizer, prompt).tokens for prompt in prompts]
+    groups = sample_tokens(params, cfg, heads, n, max_new_tokens, temperature, seed, batch_size)
+    return [[sampled(tokenizer, tokens) for tokens, _ in group] for group in groups]
 
-    A batch has as many prompts as there is room for in batch_size rows, n rows each, and reads each once; n above
-    batch_size is dealt to several batches. The last batch is filled up, so that one compiled program serves every one
-    whose longest prompt rounds up to the same power of two. The same seed gives the same responses. temperature 0
-    would give n equal ones, and raises ValueError when n > 1.
+
+def sample_tokens(
+    params, cfg, prompts: Sequence, n: int, max_new_tokens: int, temperature=1.0, seed=0, batch_size=64
+) -> list[list[tuple[np.ndarray, np.ndarray]]]:
+    """Return n continuations of each prompt's ids, [P][n] of (tokens, log pi in nats).
+
+    A batch has as many prompts as there is room for in batch_size rows, n rows each, and
+    reads each once; n above batch_size is dealt to several batches. Raises ValueError for
+    numbers below 1, and for n > 1 at temperature 0, where all would be equal.
 
     Source: TR24 section 4 (several responses a prompt) [confirmed].
     Test: tests/post_training/test_responses.py::test_sampling_does_not_depend_on_the_fill,
     tests/post_training/test_responses.py::test_every_prompt_gets_its_own_responses
     """
-    from ..generation import generate
+    from .. import generation
 
     if min(n, max_new_tokens, batch_size) < 1:
         got = f"{n}, {max_new_tokens} and {batch_size}"
@@ -125,31 +68,60 @@ def sample(
     parts = -(-n // batch_size)  # calls that a prompt's responses are dealt to
     samples = -(-n // parts)
     count = batch_size // samples  # prompts a call
-    wanted = [chat_tokens(tokenizer, prompt).tokens for prompt in prompts for _ in range(parts)]
-    said = []
+    wanted = [prompt for prompt in prompts for _ in range(parts)]
+    said = []  # the last batch is filled up, so that one compiled program serves all
     for number, first in enumerate(range(0, len(wanted), count)):
         batch = wanted[first : first + count]
         batch += [batch[-1]] * (count - len(batch))
         batch_seed = int(np.random.default_rng((seed, number)).integers(2**31))
-        new = generate(params, cfg, batch, max_new_tokens, temperature, None, top_p, batch_seed, END, samples=samples)
-        said += [sampled(tokenizer, tokens) for tokens in new]
+        new = generation.rollouts(
+            params, cfg, batch, max_new_tokens, temperature, seed=batch_seed, stop=END, samples=samples
+        )
+        said += zip(new.tokens, new.log_probs, strict=True)
     return [said[i : i + n] for i in range(0, len(wanted) * samples, parts * samples)]
 
 
-def in_batches(function: Callable, params, rows, cfg, batch_size: int = 32) -> np.ndarray:
-    """Return function(params, rows, cfg) -> [B, ...] for all rows (`Padded` or `Shared`), batch_size at a time.
+def expected_best(rewards, n: int, judged=None) -> float:
+    """Return the mean of the best of n of m samples, over all ways to choose n of them.
 
-    The last batch is filled up with the last row. Give a function of a module and no lambda: it is compiled once for
-    each shape, however often this is called.
+        E = sum_i C(i - 1, n - 1) / C(m, n) v_(i),   i = 1 .. m by rising reward
+
+    An unbiased estimate of the best of n fresh samples. v is the reward, or `judged`:
+    another measure of the same samples, such as the true utility. Samples of equal reward
+    share the mean of their v. Raises ValueError unless 1 <= n <= m.
+
+    Source: order statistics without replacement [standard].
+    Test: tests/post_training/test_responses.py::test_expected_best_over_all_subsets
     """
-    import jax
+    rewards = np.asarray(rewards, np.float64)
+    values = rewards if judged is None else np.asarray(judged, np.float64)
+    m = len(rewards)
+    assert rewards.shape == values.shape == (m,) and np.isfinite(rewards).all()
+    if not 1 <= n <= m:
+        raise ValueError(f"n must lie in 1 .. {m}, the number of samples, got {n}")
+    _, group = np.unique(rewards, return_inverse=True)
+    shared = (np.bincount(group, values) / np.bincount(group))[group]
+    weights = [math.comb(i, n - 1) / math.comb(m, n) for i in range(m)]
+    return float(np.dot(weights, shared[np.argsort(rewards, kind="stable")]))
 
-    compiled = jax.jit(function, static_argnums=2)
-    params = jax.device_put(params)
-    parts = []
-    for first in range(0, len(rows.tokens), batch_size):
-        numbers = np.minimum(np.arange(first, first + batch_size), len(rows.tokens) - 1)
-        parts.append(np.asarray(compiled(params, rows.rows(numbers), cfg)))
-    found = np.concatenate(parts)
-    each = len(found) // (len(parts) * batch_size)  # results of a row: K where it has K responses
-    return found[: len(rows.tokens) * each]
+
+def kl_of_best_of_n(n: int) -> float:
+    """Return log n - (n - 1) / n, the most nats of KL(best of n || policy).
+
+    That is reached where neither rewards nor responses repeat.
+
+    Source: Stiennon et al. 2020; a bound by Beirami et al. 2024 [standard].
+    Test: tests/post_training/test_responses.py::test_divergence_reaches_its_bound
+    """
+    return math.log(n) - (n - 1) / n
+
+
+def rejection_sample(prompts: Sequence[str], groups: Sequence[Sequence[Response]], rewards) -> list:
+    """Return (prompt, its response of highest reward) for SFT; rewards: [P][n].
+
+    Source: TR24 section 4 (rejection sampling) [confirmed].
+    Test: tests/post_training/test_responses.py::test_rejection_sampling_by_hand
+    """
+    assert not any(np.isnan(values).any() for values in rewards), "a reward is not a number"
+    both = zip(prompts, groups, rewards, strict=True)
+    return [(prompt, group[int(np.argmax(values))]) for prompt, group, values in both]

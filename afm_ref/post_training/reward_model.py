@@ -1,4 +1,7 @@
-"""The reward model: a language model with a linear head for preference and small heads for single-sided grades."""
+"""The reward model: a language model with a head for preference and heads for grades.
+
+How well it knows the latent utility say `accuracy` and `calibration`.
+"""
 
 from typing import Any, NamedTuple
 
@@ -6,22 +9,20 @@ import numpy as np
 
 from .._typing import Array, Float
 from ..config import AFMConfig
+from ..data.tasks import chat_tokens
 from ..losses import token_log_probs, weighted
 from ..ops import wide
-from ..transformer import hidden
 from ..weights import Params
-from .comparisons import Comparisons
-from .pairs import Pairs
-from .preference_losses import log_sigmoid
-from .responses import Padded, conversation, in_batches, pad
-from .utility import GRADES
+from .losses import Pairs, log_sigmoid
+from .preferences import GRADES
+from .rows import Rows, in_batches, round_up, share
 
 GRADE_LEVELS = 3
 HEAD_WIDTH = 32  # M: hidden units of a grading head; ours
 
 
 class RewardModel(NamedTuple):
-    """A model without its output head, and the heads on the embedding of the last token that is not padding."""
+    """A model without its output head, and heads on the state of the last token."""
 
     params: Params
     preference: Any  # [D]
@@ -39,10 +40,9 @@ class Heads(NamedTuple):
 
 
 def init_reward_model(params: Params, cfg: AFMConfig, seed: int = 0, width: int = HEAD_WIDTH) -> RewardModel:
-    """Return a reward model on the weights of a language model; rewards start near 0, and every grade equally likely.
+    """Return a reward model on a language model: rewards near 0, all grades equally likely.
 
-    Source: TR24 section 4, as a secondary account has it: a linear head and four MLP heads [inferred]; sizes and
-    start [ours].
+    Source: TR24 section 4, as one account has it: a linear and four MLP heads [inferred].
     Test: tests/post_training/test_reward_model.py::test_loss_at_the_start
     """
     rng = np.random.default_rng((seed, 7))
@@ -53,38 +53,38 @@ def init_reward_model(params: Params, cfg: AFMConfig, seed: int = 0, width: int 
     return RewardModel(params, *(head.astype(np.float32) for head in heads))
 
 
-def read(model: RewardModel, rows: Padded, cfg: AFMConfig) -> Heads:
+def read(model: RewardModel, rows: Rows, cfg: AFMConfig) -> Heads:
     """Return rewards and grade logits of rows, in float32 at least.
 
-        r(x, y) = w . e(x, y),   u_g(x, y) = W_g tanh(V_g e + b_g) + c_g,   e = hidden state of the last token of (x, y)
+        r(x, y) = w . e(x, y),   u_g(x, y) = W_g tanh(V_g e + b_g) + c_g
+        e = hidden state of the last token of (x, y)
 
-    The last token is <|end|> where the response came to an end, else its last word: padding is never read.
+    The last token is <|end|> where the response came to an end: padding is never read.
 
     Source: TR24 section 4, as a secondary account has it [inferred]; tanh [ours].
-    Test: tests/post_training/test_reward_model.py::test_heads_read_the_last_token_that_is_not_padding
+    Test: tests/post_training/test_reward_model.py::test_heads_read_the_last_real_token
     """
-    x, _ = hidden(model.params, rows.tokens, cfg)  # [B, T, D]
-    xp = x.__array_namespace__()
-    last = xp.asarray(rows.lengths)[:, None, None] - 1
-    e = wide(xp.take_along_axis(x, last, axis=1)[:, 0])  # [B, D]
+    e = wide(rows.ends(model.params, cfg))  # [B, D]
+    xp = e.__array_namespace__()
     preference, w_in, w_out = (wide(w) for w in (model.preference, model.w_in, model.w_out))
     units = xp.tanh(xp.einsum("BD,gMD->gBM", e, w_in) + model.b_in[:, None])
     return Heads(e @ preference, xp.einsum("gBM,glM->gBl", units, w_out) + model.b_out[:, None])
 
 
-def row_rewards(model: RewardModel, rows: Padded, cfg: AFMConfig) -> Float[Array, " B"]:
+def row_rewards(model: RewardModel, rows: Rows, cfg: AFMConfig) -> Float[Array, " B"]:
     """Return the rewards of `read` alone."""
     return read(model, rows, cfg).rewards
 
 
 def soft_label_loss(margin: Float[Array, " B"], label: Float[Array, " B"]) -> Float[Array, " B"]:
-    """Return the ranking loss of each pair, from the margin r_c - r_r and the level's label p.
+    """Return the ranking loss of each pair, from its margin r_c - r_r and label p.
 
         - p log sigmoid(r_c - r_r) - (1 - p) log sigmoid(r_r - r_c)
 
-    With p = 1 it is the plain Bradley-Terry loss, whose margin grows without end; here it has an optimum.
+    With p = 1, the plain Bradley-Terry loss, the margin would grow without end.
 
-    Source: TR24 section 4: the idea [confirmed], the formula in one secondary account [inferred].
+    Source: TR24 section 4: the idea [confirmed], the formula in one secondary account
+    [inferred].
     Test: tests/post_training/test_reward_model.py::test_margins_reach_their_optimum,
         tests/oracles/test_trl.py::test_reward_model
     """
@@ -102,16 +102,14 @@ def optimal_margin(label):
     return np.log(label) - np.log1p(-np.asarray(label))
 
 
-def reward_loss(
-    model: RewardModel, pairs: Pairs | Comparisons, cfg: AFMConfig, soft: bool = True, grading_weight: float = 0.1
-):
+def reward_loss(model: RewardModel, pairs: Pairs, cfg: AFMConfig, soft: bool = True, grading_weight: float = 0.1):
     """Return (sum, count) over pairs of the ranking loss and the grading regulariser.
 
         L = L_rank + lambda sum_g (CE(u_g(x, y_c), z_c^g) + CE(u_g(x, y_r), z_r^g))
 
-    soft=False takes the label 1 for every level. grading_weight: lambda; 0 leaves the grades out.
+    soft=False takes the label 1 for every level. grading_weight: lambda, ours.
 
-    Source: TR24 section 4: both parts [confirmed], the formula in one secondary account [inferred]; lambda [ours].
+    Source: TR24 section 4: both parts [confirmed], the formula in one account [inferred].
     Test: tests/post_training/test_reward_model.py::test_loss_equals_its_definition,
         tests/post_training/test_reward_model.py::test_gradient_against_finite_differences
     """
@@ -127,18 +125,67 @@ def reward_loss(
 
 
 def rewards(
-    model: RewardModel, cfg: AFMConfig, tokenizer, prompts, groups, batch_size: int = 32, length: int | None = None
-) -> list[np.ndarray]:
-    """Return the reward of every response: an array for each prompt's group.
+    model: RewardModel, cfg: AFMConfig, tokenizer, prompts, groups, prompt_length: int | None = None,
+    response_length: int | None = None, batch_size: int = 64,
+) -> Float[Array, "P n"]:  # fmt: skip
+    """Return the reward of every response; a prompt is tokenised and read once for its n.
 
-    Rows are padded to `length`, or to the longest of all. Raises ValueError for a response without any token.
+    Lengths not given are those of the longest. Raises ValueError as `rows.share`.
     """
-    chats = [conversation(tokenizer, p, r) for p, group in zip(prompts, groups, strict=True) for r in group]
-    found = in_batches(row_rewards, model, pad(chats, length), cfg, batch_size)
-    return np.split(found, np.cumsum([len(group) for group in groups])[:-1])
+    heads = [chat_tokens(tokenizer, prompt).tokens for prompt in prompts]
+    tokens = [[response.tokens for response in group] for group in groups]
+    H = prompt_length or round_up(max(map(len, heads)))
+    R = response_length or round_up(max(len(y) for group in tokens for y in group))
+    rows = share(heads, tokens, H, R + 1)  # and one, for the last token to be read
+    return in_batches(row_rewards, model, rows, cfg, batch_size).reshape(len(heads), -1)
 
 
 def margins(model: RewardModel, pairs: Pairs, cfg: AFMConfig, batch_size: int = 32) -> np.ndarray:
     """Return r_c - r_r of each pair: [B]."""
-    chosen, rejected = in_batches(row_rewards, model, pairs.rows, cfg, batch_size).reshape(2, -1)
+    chosen, rejected = in_batches(row_rewards, model, pairs.rows, cfg, batch_size)[pairs.places]
     return chosen - rejected
+
+
+class Calibration(NamedTuple):
+    """Bins of predicted probability with what came true in each."""
+
+    predicted: Float[Array, " bins"]
+    observed: Float[Array, " bins"]
+    count: Array
+
+    @property
+    def error(self) -> float:
+        """Return the expected calibration error, the mean |predicted - observed|."""
+        return float(np.average(np.abs(self.predicted - self.observed), weights=self.count))
+
+
+def accuracy(margins, gaps) -> float:
+    """Return the share of pairs ordered as by the utility; a margin of 0 counts half.
+
+    Pairs of equal utility are left out; ValueError if there are no others.
+
+    Source: textbook [standard].
+    Test: tests/post_training/test_reward_model.py::test_accuracy_by_hand
+    """
+    margins, gaps = np.asarray(margins, np.float64), np.asarray(gaps, np.float64)
+    margins, gaps = margins[gaps != 0], gaps[gaps != 0]
+    if not gaps.size:
+        raise ValueError("no pair has a better response by the latent utility: sample more varied responses")
+    return float((0.5 + 0.5 * np.sign(margins) * np.sign(gaps)).mean())
+
+
+def calibration(predicted, outcome, bins: int = 10) -> Calibration:
+    """Return bins of equal width, empty ones left out: what was predicted, what came true.
+
+    outcome: 0 or 1, or the true probability where it is known.
+
+    Source: reliability diagram and expected calibration error [standard].
+    Test: tests/post_training/test_reward_model.py::test_calibration_by_hand
+    """
+    predicted, outcome = np.asarray(predicted, np.float64), np.asarray(outcome, np.float64)
+    assert predicted.shape == outcome.shape and 0 <= predicted.min() <= predicted.max() <= 1
+    place = np.minimum((predicted * bins).astype(int), bins - 1)
+    count = np.bincount(place, minlength=bins)
+    full = count > 0
+    means = [np.bincount(place, x, minlength=bins)[full] / count[full] for x in (predicted, outcome)]
+    return Calibration(*means, count[full])

@@ -11,7 +11,8 @@ from ..data.tasks import Record
 from ..losses import next_token
 from ..training import FitResult, fit
 from ..weights import Params
-from .responses import Response, conversation, written
+from .responses import Response, written
+from .rows import conversation
 
 
 def examples_of(records: Sequence[Record], tokenizer) -> list[tuple[str, Response]]:
@@ -20,10 +21,7 @@ def examples_of(records: Sequence[Record], tokenizer) -> list[tuple[str, Respons
 
 
 def packed_examples(examples: Sequence[tuple[str, Response]], tokenizer, seq_len: int, seed: int = 0) -> Packed:
-    """Return examples in rows of seq_len targets, in an order drawn from the seed; only responses are targets.
-
-    A response without <|end|> is trained as it stands: the model learns its tokens and no end.
-    """
+    """Return examples in rows of seq_len, in random order; only responses are targets."""
     order = np.random.default_rng(seed).permutation(len(examples))
     return pack_conversations([conversation(tokenizer, *examples[i]) for i in order], tokenizer, seq_len)
 
@@ -45,10 +43,9 @@ def fine_tune(
 
         L = - sum over responses of log pi(y|x) / sum over responses of |y|
 
-    The prompt is read but never a target. settings go to `training.fit`. Apple's recipe: a learning rate of 2e-5 on
-    device and 5e-6 on server (constant, says one account) and dropout 0.1, which is left out: the forward function has
-    none.
-    Raises ValueError for no examples and for an example longer than a row.
+    settings go to `training.fit`. Apple's rates are 2e-5 on device and 5e-6 on server, with
+    dropout 0.1, which is left out. Raises ValueError for no examples, and for one longer
+    than a row.
 
     Source: TR24 section 4 (SFT; rates, dropout) [confirmed]; masked prompts [standard].
     Test: tests/post_training/test_sft.py::test_loss_is_that_of_whole_responses

@@ -1,12 +1,13 @@
 """RLHF: MDLOO, mirror descent with leave-one-out advantages, and what it is compared with.
 
-outcome = iterate.run(policy, cfg, tokenizer, prompts, reward, optax.adam(1e-4), iterations=20, algorithm="mdloo")
-members = {"mdloo": iterate.member(workshop, iterations=10)}        # online RL in post_training.committee
+trained = rlhf.run(policy, cfg, tokenizer, prompts, reward, optax.adam(1e-4), iterations=20)
+members = {"mdloo": rlhf.member(workshop, iterations=10)}  # for post_training.committee
 """
 
-from . import advantages, bandit, baselines, iterate, mdloo, measures
-from .experience import Experience
-from .iterate import ALGORITHMS, Outcome, Settings, member, run
+from . import advantages, bandit, losses, measures, rollout, train
+from .losses import Experience
+from .rollout import Settings
+from .train import ALGORITHMS, Trained, member, run
 
-__all__ = ["ALGORITHMS", "Experience", "Outcome", "Settings", "advantages", "bandit", "baselines", "iterate", "mdloo"]
-__all__ += ["measures", "member", "run"]
+__all__ = ["ALGORITHMS", "Experience", "Settings", "Trained", "advantages", "bandit", "losses", "measures", "member"]
+__all__ += ["rollout", "run", "train"]

@@ -1,4 +1,4 @@
-"""From rewards to advantages, in NumPy: they are computed once an iteration, and no gradient goes through them.
+"""From rewards to advantages, in NumPy, once an iteration: no gradient goes through them.
 
 Rewards are [P, K]: P prompts, K responses to each.
 """
@@ -10,12 +10,11 @@ from ..ops import wide
 
 
 def penalised_reward(rewards, log_probs, reference, beta: float):
-    """Return the reward that online RL maximises: less beta nats for each nat that the policy has left the reference.
+    """Return the reward that online RL maximises, less beta for each nat off the reference.
 
         R(x, y) = r(x, y) - beta log(pi(y|x) / pi_ref(y|x))
 
-    log_probs, reference: log pi(y|x) and log pi_ref(y|x) of whole responses, in nats. E_{y~pi} R is the mean reward
-    less beta KL(pi || pi_ref).
+    log_probs, reference: log pi(y|x) and log pi_ref(y|x) of whole responses, in nats.
 
     Source: TR24 section 4 [confirmed].
     Test: tests/rlhf/test_advantages.py::test_penalised_reward_is_the_objective
@@ -34,9 +33,7 @@ def none(rewards) -> Float[Array, "P K"]:
 
 
 def mean_baseline(rewards) -> Float[Array, "P K"]:
-    """Return R_i - mean R, the mean taken over all K, R_i among them: (K - 1) / K of the leave-one-out advantage.
-
-    So its gradient is biased, though only in length: the mean knows the response that it is a baseline for.
+    """Return R_i - mean R: (K - 1) / K of the leave-one-out advantage, and so biased.
 
     Source: a common baseline [standard].
     Test: tests/rlhf/test_advantages.py::test_by_hand
@@ -50,7 +47,7 @@ def leave_one_out(rewards) -> Float[Array, "P K"]:
 
         A_i = R_i - 1/(K-1) sum_{j != i} R_j = K/(K-1) (R_i - mean R)
 
-    The others know nothing of y_i, so the gradient stays unbiased; no critic is needed. Var A_i = K/(K-1) Var R.
+    The others know nothing of y_i, so the gradient stays unbiased without a critic.
 
     Source: TR24 section 4 [confirmed]; Kool et al. 2019 [standard].
     Test: tests/rlhf/test_advantages.py::test_leave_one_out_is_unbiased
@@ -61,15 +58,16 @@ def leave_one_out(rewards) -> Float[Array, "P K"]:
 
 
 def standardised(rewards, epsilon: float = 1e-4) -> Float[Array, "P K"]:
-    """Return GRPO's advantages: the deviation from the group's mean in units of its standard deviation.
+    """Return GRPO's advantages: deviations in units of the group's standard deviation.
 
-        A_i = (R_i - mean R) / (s + epsilon),   s^2 = 1/(K-1) sum_j (R_j - mean R)^2,   |A_i| <= (K-1) / sqrt(K)
+        A_i = (R_i - mean R) / (s + epsilon),   s^2 = 1/(K-1) sum_j (R_j - mean R)^2
+        |A_i| <= (K-1) / sqrt(K)
 
-    The bound is reached when all but one are equal (epsilon 0). The unit is the group's own, so rewards that differ by
-    noise alone give advantages as large as rewards that differ in earnest. epsilon, TRL's, keeps rounding errors of
-    equal rewards from doing the same.
+    Rewards that differ by noise alone give advantages as large as those that differ in
+    earnest. epsilon, TRL's, keeps rounding errors of equal rewards from doing the same.
 
-    Source: Shao et al. 2024 (DeepSeekMath) [standard]; epsilon and K - 1 as in TRL [standard].
+    Source: Shao et al. 2024 (DeepSeekMath) [standard]; epsilon and K - 1 as in TRL
+    [standard].
     Test: tests/rlhf/test_advantages.py::test_standardised_is_bounded
     """
     rewards = _checked(rewards, 2)
@@ -77,9 +75,7 @@ def standardised(rewards, epsilon: float = 1e-4) -> Float[Array, "P K"]:
 
 
 def best_against_worst(rewards) -> Float[Array, "P K"]:
-    """Return 1 for the best response of each prompt, -1 for the worst, 0 for the others, and 0 where all are equal.
-
-    DPO's pair: the sum of these with log-ratios is their difference. Of equal ones the first.
+    """Return DPO's pair: 1 for a prompt's best response, -1 for its worst, 0 else.
 
     Source: best and worst of K as a pair [standard].
     Test: tests/rlhf/test_advantages.py::test_by_hand
@@ -92,13 +88,13 @@ def best_against_worst(rewards) -> Float[Array, "P K"]:
 
 
 def returns_to_go(rewards: Float[Array, " B"], log_ratios: Float[Array, "B T"], beta: float) -> Float[Array, "B T"]:
-    """Return what is still to come from each token on, [B, T]: what PPO's critic is to predict before that token.
+    """Return what is still to come from each token on, [B, T]: the critic's targets.
 
         G_t = r - beta sum_{s >= t} log(pi_k(y_s|x, y_<s) / pi_ref(y_s|x, y_<s)),   G_1 = R
 
-    Every token pays its penalty, the last one gets the reward. log_ratios: 0 outside the response.
+    log_ratios: 0 outside the response.
 
-    Source: Ziegler et al. 2019 (where penalty and reward stand), GAE with lambda = gamma = 1 [standard].
+    Source: Ziegler et al. 2019, GAE with lambda = gamma = 1 [standard].
     Test: tests/rlhf/test_advantages.py::test_returns_to_go
     """
     to_go = np.cumsum(wide(log_ratios)[:, ::-1], axis=1)[:, ::-1]
@@ -109,8 +105,7 @@ def _checked(rewards, least: int):
     """Return the rewards as an array [P, K] of numbers, or raise ValueError."""
     rewards = np.asarray(rewards)
     if rewards.ndim != 2 or not rewards.size or not np.isfinite(rewards).all():
-        raise ValueError(f"rewards must be finite numbers [prompts, K], got shape {rewards.shape}: a reward that is "
-                         "no number must not reach the policy")  # fmt: skip
+        raise ValueError(f"rewards must be finite numbers [prompts, K], got shape {rewards.shape}")
     if rewards.shape[1] < least:
         raise ValueError(f"this advantage compares the K responses of a prompt: sample at least 2, got {rewards.shape}")
     return wide(rewards) if rewards.dtype.kind == "f" else rewards.astype(np.float64)

@@ -1,6 +1,6 @@
-"""A bandit of n arms: MDLOO where every response can be listed, and its limits and variances are closed forms.
+"""A bandit of n arms: MDLOO where every response can be listed, in closed form.
 
-A policy is its log-probabilities [n], in nats; an arm stands for a whole response to one prompt. NumPy alone.
+A policy is its log-probabilities [n], in nats; an arm is a whole response to one prompt.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ BASELINES = ("none", "true mean", "leave one out")
 
 
 def normalised(scores) -> Float[Array, " n"]:
-    """Return log softmax of the scores: the log-probabilities of the policy proportional to exp(scores).
+    """Return log softmax of the scores.
 
     Source: textbook [standard].
     Test: tests/rlhf/test_bandit.py::test_one_step_is_the_maximiser
@@ -22,12 +22,12 @@ def normalised(scores) -> Float[Array, " n"]:
 
 
 def advantage(policy, reference, rewards, beta: float) -> Float[Array, " n"]:
-    """Return the true advantage of every arm, R - E_{y~pi} R with R = r - beta log(pi / pi_ref).
+    """Return the true advantage of each arm, R - E_{y~pi} R, R = r - beta log(pi / pi_ref).
 
-    Source: TR24 section 4 (R) [confirmed]; the advantage of it [standard].
+    Source: TR24 section 4 (R) [confirmed].
     Test: tests/rlhf/test_bandit.py::test_iterates_approach_the_fixed_point_by_the_factor
     """
-    policy, reference, rewards = (np.asarray(x, np.float64) for x in (policy, reference, rewards))
+    policy, reference, rewards = _float64(policy, reference, rewards)
     penalised = rewards - beta * (policy - reference)
     return penalised - np.exp(policy) @ penalised
 
@@ -37,8 +37,7 @@ def maximiser(policy, advantages, gamma: float) -> Float[Array, " n"]:
 
         argmax_pi  sum_y pi(y) A(y) - gamma KL(pi || pi_k)
 
-    An inner loop of infinitely many steps would reach it. Raises ValueError unless gamma is above 0: without the trust
-    region the best arm would take all.
+    Raises ValueError unless gamma is above 0.
 
     Source: mirror descent with the negative entropy [standard].
     Test: tests/rlhf/test_bandit.py::test_one_step_is_the_maximiser
@@ -49,11 +48,11 @@ def maximiser(policy, advantages, gamma: float) -> Float[Array, " n"]:
 
 
 def fixed_point(reference, rewards, beta: float) -> Float[Array, " n"]:
-    """Return the policy that the iterations approach, log(pi_ref exp(r / beta) / Z); gamma has no part in it.
+    """Return what the iterations approach, log(pi_ref exp(r / beta) / Z), whatever gamma.
 
         argmax_pi  sum_y pi(y) r(y) - beta KL(pi || pi_ref)
 
-    Raises ValueError unless beta is above 0: without a penalty no policy but the best arm alone stays where it is.
+    Raises ValueError unless beta is above 0.
 
     Source: KL-regularised control [standard].
     Test: tests/rlhf/test_bandit.py::test_fixed_point_stays_and_is_best
@@ -64,16 +63,13 @@ def fixed_point(reference, rewards, beta: float) -> Float[Array, " n"]:
 
 
 def iterates(policy, reference, rewards, beta: float, gamma: float, steps: int) -> Float[Array, "K n"]:
-    """Return pi_0 .. pi_steps of exact MDLOO: each the maximiser for the advantages under the one before.
+    """Return pi_0 .. pi_steps of exact MDLOO: each the maximiser under the one before.
 
-        log(pi_k+1 / pi*) = (1 - beta / gamma) log(pi_k / pi*) + a constant,   pi* the fixed point
+        log(pi_k+1 / pi*) = (1 - beta / gamma) log(pi_k / pi*) + a constant,   pi* the fixed
+        point
 
-    The factor is below 1 in size, and the iterates converge, for gamma > beta / 2: evenly for gamma >= beta (at once
-    for gamma = beta), swinging below. At gamma = beta / 2 they swing for ever, and below that they diverge: each step
-    answers to a penalty that was fixed before it, and overshoots.
-
-    Source: arithmetic from the two formulas [ours].
-    Test: tests/rlhf/test_bandit.py::test_iterates_approach_the_fixed_point_by_the_factor
+    They converge for gamma > beta / 2: evenly for gamma >= beta, at once for gamma = beta,
+    swinging below. At beta / 2 they swing for ever, and below that they diverge.
     """
     found = [normalised(policy)]
     for _ in range(steps):
@@ -82,58 +78,61 @@ def iterates(policy, reference, rewards, beta: float, gamma: float, steps: int) 
 
 
 def distance(policies, goal) -> Float[Array, "*K"]:
-    """Return how far policies are from a goal: the largest difference of log(pi / goal) between two arms, in nats.
-
-    Source: the seminorm in which the factor is exact [ours].
-    Test: tests/rlhf/test_bandit.py::test_iterates_approach_the_fixed_point_by_the_factor
-    """
+    """Return the largest difference of log(pi / goal) between two arms, in nats."""
     return np.ptp(policies - goal, axis=-1)
 
 
 def policy_gradient(policy, rewards) -> Float[Array, " n"]:
-    """Return the gradient of E_{y~pi} R, R fixed, in the scores of a softmax policy: pi (R - E R).
+    """Return the gradient of E_{y~pi} R in the scores of a softmax policy: pi (R - E R).
 
     Source: textbook [standard].
     Test: tests/rlhf/test_bandit.py::test_variances_by_enumeration
     """
-    p, rewards = np.exp(np.asarray(policy, np.float64)), np.asarray(rewards, np.float64)
+    policy, rewards = _float64(policy, rewards)
+    p = np.exp(policy)
     return p * (rewards - p @ rewards)
 
 
 def advantage_variance(policy, rewards, K: int) -> float:
-    """Return the variance of one leave-one-out advantage, K/(K-1) Var R: its baseline is a guess from K - 1 others.
+    """Return the variance of one leave-one-out advantage, K/(K-1) Var R.
 
     Source: arithmetic [standard].
     Test: tests/rlhf/test_bandit.py::test_variances_by_enumeration
     """
-    p, rewards = np.exp(np.asarray(policy, np.float64)), np.asarray(rewards, np.float64)
+    policy, rewards = _float64(policy, rewards)
+    p = np.exp(policy)
     return K / (K - 1) * float(p @ (rewards - p @ rewards) ** 2)
 
 
 def gradient_variance(policy, rewards, K: int, baseline: str = "leave one out") -> float:
-    """Return the total variance (the covariance's trace) of the gradient estimated from K samples.
+    """Return the trace of the covariance of the gradient estimated from K samples.
 
-        g_hat = 1/K sum_i (R_i - b_i) s_i,   s_i = grad log pi(y_i) = e_{y_i} - pi,   g = E[R s],   mu = E R
+        g_hat = 1/K sum_i (R_i - b_i) s_i,   s_i = grad log pi(y_i) = e_{y_i} - pi
+        g = E[R s],   mu = E R
 
-        none            b = 0     (E[R^2 |s|^2] - |g|^2) / K
-        true mean       b = mu    (E[(R - mu)^2 |s|^2] - |g|^2) / K
-        leave one out             that of the true mean + (Var R E|s|^2 + |g|^2) / (K (K - 1))
+        none            b = 0     (E[R^2 |s|^2] - |g|^2) / K true mean       b = mu    (E[(R
+        - mu)^2 |s|^2] - |g|^2) / K leave one out             that of the true mean + (Var R
+        E|s|^2 + |g|^2) / (K (K - 1))
 
-    Leave-one-out is the true mean's estimate and a price for guessing it, which falls with K^2. Whether it beats no
-    baseline depends on mu: with mu = 0 nothing is gained by taking it away, and the price is paid all the same. The
-    mean is not the best constant either: that weighs each arm by |s|^2. Raises ValueError for another baseline, and for
-    leave-one-out with K = 1.
+    Leave-one-out pays for guessing the true mean, the less the larger K; with mu = 0 there
+    is nothing to gain by it. Raises ValueError for another baseline, and leave-one-out with
+    K = 1.
 
-    Source: variance of a U-statistic [standard]; this form of it [ours].
+    Source: variance of a U-statistic [standard].
     Test: tests/rlhf/test_bandit.py::test_variances_by_enumeration,
         tests/rlhf/test_bandit.py::test_leave_one_out_helps_here_and_not_there
     """
     if baseline not in BASELINES or (K < 2 and baseline == "leave one out"):
         raise ValueError(f"expected a baseline of {BASELINES}, the last with K of 2 or more, got {baseline!r}, K = {K}")
-    p, rewards = np.exp(np.asarray(policy, np.float64)), np.asarray(rewards, np.float64)
+    policy, rewards = _float64(policy, rewards)
+    p = np.exp(policy)
     centred = rewards if baseline == "none" else rewards - p @ rewards
     squares = 1 - 2 * p + p @ p  # |s|^2 of each arm
     g = policy_gradient(policy, rewards)
     variance = (p @ (centred**2 * squares) - g @ g) / K
     price = (p @ centred**2 * (p @ squares) + g @ g) / (K * (K - 1)) if baseline == "leave one out" else 0.0
     return float(variance + price)
+
+
+def _float64(*arrays):
+    return (np.asarray(array, np.float64) for array in arrays)

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..post_training.best_of_n import expected_best
-from ..post_training.measures import Calibration
 from ..post_training.preferences import LEVELS, SOFT_LABELS
-from ..post_training.reward_model import optimal_margin
+from ..post_training.responses import expected_best
+from ..post_training.reward_model import Calibration, optimal_margin
 from . import figures
 
 MARKERS = ("o", "s", "^", "D", "v", "P")  # beside the colours: a curve is told apart without them

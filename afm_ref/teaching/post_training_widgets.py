@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ..post_training.best_of_n import expected_best, kl_of_best_of_n
 from ..post_training.preferences import LEVELS, SOFT_LABELS, Annotator, level_probabilities, mean_label, seen_difference
+from ..post_training.responses import expected_best, kl_of_best_of_n
 from . import figures, widgets
 
 NOISES = [0.0, 0.25, 0.5, 1.0, 2.0, 4.0]  # of the reward, in its own standard deviations
@@ -16,7 +16,7 @@ def best_of_n(rewards, judged, n: int, noise: float = 0.0, seed: int = 0):
     """Return a figure: the utility of what the highest of n rewards picks, and that reward itself, against n.
 
     rewards, judged: [P, m], the reward and the true utility of m samples for each of P prompts. Curves are means over
-    prompts of `best_of_n.expected_best`. noise: the standard deviation of what is added to every reward, in standard
+    prompts of `responses.expected_best`. noise: the standard deviation of what is added to every reward, in standard
     deviations of the rewards. Raises ValueError for arrays of another or unequal shape, and for n outside 1 .. m.
 
     Source: order statistics [standard]; the figure is ours [ours].

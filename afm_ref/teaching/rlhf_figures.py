@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..evaluation import mean_interval
-from ..rlhf.baselines import clipped
-from ..rlhf.mdloo import mdloo
+from ..rlhf.losses import clipped, mdloo
 from . import figures
 from .post_training_figures import MARKERS
 
@@ -103,7 +102,7 @@ def surrogates(gamma: float, epsilon: float):
 
     Raises ValueError unless gamma and epsilon are above 0.
 
-    Source: as for `baselines.clipped` and `mdloo.mdloo`; where the slope A - gamma log rho is 0 [ours].
+    Source: as for `losses.clipped` and `losses.mdloo`; where the slope A - gamma log rho is 0 [ours].
     Test: tests/teaching/test_rlhf_figures.py::test_surrogates_by_hand
     """
     for name, value in (("gamma", gamma), ("epsilon", epsilon)):

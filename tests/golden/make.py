@@ -88,12 +88,16 @@ def trl():
     from tests.post_training.models import random_pairs
 
     pairs = random_pairs(5, seed=7, cfg=ours.load(HERE / "qwen3")[1])
-    expected = {name: np.ascontiguousarray(field) for name, field in pairs._asdict().items()}
+    of_rows = pairs.rows._asdict() | {"reference": pairs.reference}
+    expected = {name: field.reshape(2, 5, *field.shape[1:]) for name, field in of_rows.items()}
+    expected |= {"labels": pairs.labels, "grades": pairs.grades}
     expected["head"] = np.random.default_rng(7).standard_normal(10)
     with peers.exact_torch():
         model = transformers.AutoModelForCausalLM.from_pretrained(HERE / "qwen3", attn_implementation="eager").double()
         for kind in trl_peer.DPO_KINDS:
-            losses = [trl_peer.dpo_loss(kind, beta, model.eval(), pairs.rows, pairs.reference) for beta in (0.05, 0.5)]
+            losses = [
+                trl_peer.dpo_loss(kind, beta, model.eval(), pairs.rows, expected["reference"]) for beta in (0.05, 0.5)
+            ]
             expected[kind] = np.array(losses)
         classifier = trl_peer.classifier(model, expected["head"])
         expected["reward"] = np.array([trl_peer.reward_loss(classifier, pairs.take([b]).rows) for b in range(5)])
@@ -108,8 +112,7 @@ def trl_rl():
     from safetensors.numpy import save_file
 
     from afm_ref.interop import hugging_face as ours
-    from afm_ref.post_training.policy import response_log_probs
-    from afm_ref.post_training.responses import pad
+    from afm_ref.post_training.rows import pad, response_log_probs
     from tests.oracles import peers, trl_rl_peer
     from tests.post_training.models import chats, float64
     from tests.rlhf.golden import BETA, EPSILON, K, P, nearby, transformers_model

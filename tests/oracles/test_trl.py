@@ -7,8 +7,8 @@ import pytest
 
 from afm_ref.interop import hugging_face
 from afm_ref.post_training import reward_model
-from afm_ref.post_training.policy import sequence_log_probs
-from afm_ref.post_training.preference_losses import preference_loss
+from afm_ref.post_training.losses import preference_loss
+from afm_ref.post_training.rows import sequence_log_probs
 from tests.interop.models import QWEN3, random_params
 from tests.oracles import peers, trl_peer
 from tests.post_training.models import float64, random_pairs
@@ -39,8 +39,8 @@ def test_dpo_and_ipo(trl, tmp_path, kind, beta):
     with peers.exact_torch():
         (model, params), (reference, reference_params) = both(tmp_path / "a", 0), both(tmp_path / "b", 1)
         theirs = trl_peer.dpo_loss(kind, beta, model, pairs.rows, reference)
-        fixed = trl_peer.dpo_loss(kind, beta, model, pairs.rows, pairs.reference)
-    log_probs = sequence_log_probs(reference_params, pairs.rows, QWEN3).reshape(2, -1)
+        fixed = trl_peer.dpo_loss(kind, beta, model, pairs.rows, pairs.reference.reshape(2, -1))
+    log_probs = sequence_log_probs(reference_params, pairs.rows, QWEN3)
     for own, want in ((log_probs, theirs), (pairs.reference, fixed)):
         total, count = preference_loss(params, pairs._replace(reference=own), QWEN3, kind, beta)
         assert total / count == pytest.approx(want, rel=1e-9)  # float64 through two layers
@@ -50,7 +50,7 @@ def test_reward_model(trl, tmp_path):
     """Their classifier finds the last token that is not padding by itself. A soft label is a mix of both orders."""
     pairs = random_pairs(5, cfg=QWEN3)
     head = np.random.default_rng(3).standard_normal(QWEN3.d_model)
-    swapped = pairs._replace(**{name: getattr(pairs, name)[::-1] for name in ("tokens", "response", "lengths")})
+    swapped = pairs._replace(places=pairs.places[::-1])
     with peers.exact_torch():
         model, params = both(tmp_path, 0)
         classifier = trl_peer.classifier(model, head)

@@ -5,11 +5,9 @@ import warnings
 import numpy as np
 import pytest
 
-from afm_ref.post_training.policy import response_log_probs
-from afm_ref.post_training.responses import pad
-from afm_ref.rlhf import advantages
-from afm_ref.rlhf.baselines import grpo_loss, rloo_loss
-from afm_ref.rlhf.experience import Experience
+from afm_ref.post_training.rows import pad, response_log_probs
+from afm_ref.rlhf import Experience, advantages
+from afm_ref.rlhf.losses import grpo_loss, rloo_loss
 from tests.interop.models import QWEN3
 from tests.oracles import peers, trl_rl_peer
 from tests.post_training.models import chats, float64

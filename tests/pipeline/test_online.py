@@ -12,7 +12,7 @@ from afm_ref.losses import token_log_probs
 from afm_ref.pipeline import online
 from afm_ref.pipeline.bench import Bench, Sizes, adam, afm, warmup
 from afm_ref.post_training import utility
-from afm_ref.post_training.responses import conversation
+from afm_ref.post_training.rows import conversation
 from afm_ref.transformer import forward
 from tests.pipeline import small
 

@@ -15,7 +15,7 @@ from afm_ref.interop import palettized
 from afm_ref.pipeline import made, steps
 from afm_ref.pipeline.bench import Bench
 from afm_ref.pipeline.run import CONFIG, RESULTS, Run, read
-from afm_ref.rlhf.iterate import OnPolicy
+from afm_ref.rlhf.rollout import OnPolicy
 from afm_ref.transformer import init
 from tests import compiling
 from tests.pipeline import small

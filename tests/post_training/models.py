@@ -7,7 +7,9 @@ from afm_ref import assets
 from afm_ref.config import AFMConfig
 from afm_ref.data.tasks import Rendered
 from afm_ref.interop import hugging_face
-from afm_ref.post_training import pairs, responses, reward_model
+from afm_ref.post_training import reward_model
+from afm_ref.post_training.losses import Pairs
+from afm_ref.post_training.rows import Padded, pad
 from afm_ref.transformer import init
 
 CFG = AFMConfig(d_model=12, n_layers=1, n_heads=3, n_kv_heads=1, head_dim=4, d_ff=10, vocab_size=17)
@@ -40,10 +42,14 @@ def chats(count, seed=0, cfg=CFG, longest=9):
 def random_pairs(B=4, seed=0, cfg=CFG):
     """Return pairs of random tokens with random labels, grades and reference log-probabilities (float64)."""
     rng = np.random.default_rng((seed, 6))
-    rows = responses.pad(chats(2 * B, seed, cfg))
-    tokens, response, lengths = (field.reshape(2, B, *field.shape[1:]) for field in rows)
-    grades = rng.integers(0, 3, (2, B, 4)).astype(np.int32)
-    return pairs.Pairs(tokens, response, lengths, rng.uniform(0.5, 1, B), grades, -20 * rng.random((2, B)))
+    rows, grades = pad(chats(2 * B, seed, cfg)), rng.integers(0, 3, (2, B, 4)).astype(np.int32)
+    return two_sided(rows, rng.uniform(0.5, 1, B), grades, -20 * rng.random((2, B)))
+
+
+def two_sided(rows, labels, grades, reference):
+    """Return pairs of rows [2 B], the chosen responses first; labels [B], grades [2, B, 4], reference [2, B]."""
+    places = np.arange(2 * len(labels)).reshape(2, -1)
+    return Pairs(Padded(*rows), places, labels, grades, np.ones(len(labels)), reference.reshape(-1))
 
 
 def random_reward_model(seed=0, cfg=CFG, width=5):

@@ -11,8 +11,8 @@ from afm_ref.post_training.committee import (
     best_member,
     best_per_prompt,
     chosen,
-    draw,
     equal_budget,
+    pool_of,
     run,
     shares,
 )  # fmt: skip
@@ -109,15 +109,15 @@ def test_known_preferences_come_first():
     assert done.preferences == 2 + 3 and ("refresh", 0, 5) in stage.calls
 
 
-def pool_of(rewards):
+def made_pool(rewards):
     names = tuple("abcdefgh"[: len(rewards)])
     groups = [[[Response(f"{name}{p}{i}", (1,)) for i in range(len(values))] for p, values in enumerate(member)]
               for name, member in zip(names, rewards)]  # fmt: skip
     return Pool(names, groups, np.array(rewards, float))
 
 
-def test_the_best_is_chosen_for_each_prompt_alone():
-    pool = pool_of([[[5, 0], [0, 0]], [[0, 1], [0, 3]]])
+def test_the_best_is_chosen_prompt_by_prompt():
+    pool = made_pool([[[5, 0], [0, 0]], [[0, 1], [0, 3]]])
     assert [response.text for _, response in chosen(pool, "xy", best_per_prompt(pool.rewards))] == ["a00", "b11"]
     assert best_member(pool.rewards) == 0 and best_member(pool.rewards[::-1]) == 1
 
@@ -140,18 +140,18 @@ def test_budgets_are_equal():
     """Four samples a prompt for everybody: the committee may not look at more than two of each member."""
     a = [[1, 2, 9, 0], [1, 1, 1, 1], [4, 0, 0, 8]]
     b = [[0, 3, 0, 8], [5, 2, 2, 6], [0, 1, 3, 2]]
-    pool = pool_of([a, b])
+    pool = made_pool([a, b])
     found = equal_budget(pool, 10 * pool.rewards + 1)
     want = {"committee": [31, 51, 41], "a": [91, 11, 81], "b": [81, 61, 31]}
     want["best teacher"] = want["b"]  # mean 32 / 12 against 28 / 12
     assert {name: values.tolist() for name, values in found.items()} == want
     with pytest.raises(ValueError, match="dealt"):
-        equal_budget(pool_of([[[1, 2, 3]], [[1, 2, 3]]]), np.zeros((2, 1, 3)))
+        equal_budget(made_pool([[[1, 2, 3]], [[1, 2, 3]]]), np.zeros((2, 1, 3)))
 
 
 def test_equal_responses_teach_nothing_but_do_no_harm():
     """A prompt on which all say the same: the members share it, and every way of teaching picks the same."""
-    pool = pool_of([[[2, 2], [1, 0]], [[2, 2], [0, 3]]])
+    pool = made_pool([[[2, 2], [1, 0]], [[2, 2], [0, 3]]])
     assert shares(pool.rewards[:, :1]).tolist() == [0.5, 0.5]
     assert {float(values[0]) for values in equal_budget(pool, pool.rewards).values()} == {2.0}
 
@@ -162,6 +162,6 @@ def test_bad_members_are_named():
     nan = stage.tools._replace(score=lambda *_: np.full((3, 2), np.nan))
     for tools, message in ((short, "'sft' must give 2 responses"), (nan, "'sft' must be finite")):
         with pytest.raises(ValueError, match=message):
-            draw({"sft": ("sft", 1)}, 1, tools, PROMPTS, 2, 0)
+            pool_of({"sft": ("sft", 1)}, 1, tools, PROMPTS, 2, 0)
     with pytest.raises(ValueError, match="needs members"):
         run({}, "student", 0, stage.tools, PROMPTS)

@@ -7,7 +7,7 @@ import numpy as np
 from afm_ref.data import tasks
 from afm_ref.data.tasks import grammar, lexicon
 from afm_ref.post_training import hybrid
-from afm_ref.post_training.hybrid import Solved, Step
+from afm_ref.post_training.hybrid import CurationStep, Solved
 from afm_ref.post_training.responses import written
 from tests.post_training.models import tokenizer
 
@@ -70,7 +70,7 @@ def test_curation_counts():
     left, counts = hybrid.curate(
         again, [("no copies", hybrid.without_copies), ("not held out", hybrid.without_held_out(held))]
     )
-    assert left == records[1:] and counts == [Step("no copies", 13, 12), Step("not held out", 12, 11)]
+    assert left == records[1:] and counts == [CurationStep("no copies", 13, 12), CurationStep("not held out", 12, 11)]
 
 
 def test_a_long_run_of_held_out_words_is_enough():
@@ -81,13 +81,11 @@ def test_a_long_run_of_held_out_words_is_enough():
     assert step([record, record._replace(prompt=f"other, {text.upper()}!"), held]) == [record]
 
 
-def test_solutions_are_kept_by_verifier_or_judge():
+def test_solutions_are_kept_by_the_verifier():
     record = tasks.Record("sums", "3 + 4 =", "7", "train", {})
     right, wrong = written(TOK, "7"), written(TOK, "8")
     cut = right._replace(tokens=right.tokens[:-1])
     solved = [Solved(record, said) for said in ((wrong, right), (wrong, wrong), (right, right), (cut, wrong))]
     keep = [("3 + 4 =", right)]
-    assert hybrid.solutions(solved, hybrid.by_verifier) == keep * 2  # a response without an end is no demonstration
-    assert hybrid.of_difficulty()(solved) == [solved[0], solved[3]]
-    likes = hybrid.by_judge(lambda record, response: len(response.tokens) + (response.text == "8"), threshold=3)
-    assert hybrid.solutions(solved, likes) == [("3 + 4 =", wrong)] * 3
+    assert hybrid.solutions(solved) == keep * 2  # a response without an end is no demonstration
+    assert hybrid.of_difficulty(solved) == [solved[0], solved[3]]

@@ -10,9 +10,11 @@ from scipy.special import expit
 
 from afm_ref.data import tasks
 from afm_ref.post_training.preferences import (
+    GRADES,
     LEVELS,
     PANEL,
     SOFT_LABELS,
+    WEIGHTS,
     Annotator,
     collect,
     expected_verdict,
@@ -20,10 +22,11 @@ from afm_ref.post_training.preferences import (
     judge,
     level_probabilities,
     mean_label,
+    qualities,
     seen_difference,
+    utility,
 )  # fmt: skip
-from afm_ref.post_training.responses import Response, written
-from afm_ref.post_training.utility import GRADES, utility
+from afm_ref.post_training.responses import Response, sampled, written
 from tests.post_training.models import tokenizer
 
 TOK = tokenizer()
@@ -95,7 +98,7 @@ def test_mean_label_minimises_the_mean_loss(d, lapse):
     assert p[loss.argmin()] == pytest.approx(mean_label(odds), abs=1e-4)  # the grid's step
 
 
-def test_expected_verdicts_are_those_of_many_pairs():
+def test_expected_verdicts_of_many_pairs():
     """500 pairs from the whole panel in random order; 5 standard errors, of which a label's is below 0.5 / sqrt(n)."""
     found = collect([NEWS] * 500, [[SHORT, WORDY]] * 500, PANEL, seed=8)
     first = np.array([p.chosen == SHORT for p in found])
@@ -132,5 +135,33 @@ def test_collect_pairs_what_differs():
     assert found == collect(records, groups, PANEL, seed=5, pairs=9)
     assert found[:3] == collect(records[:1], groups[:1], PANEL, seed=5, pairs=9)
     assert len(collect(records, groups, PANEL, seed=6)) == 3  # one a prompt
-    with pytest.raises(ValueError, match="nothing to prefer"):
-        judge(RECORD, RIGHT, RIGHT, PANEL[0], np.random.default_rng(0))
+
+
+def test_qualities_by_hand():
+    fields = {"facts": ["Leo", "school play", "Friday"]}
+    prompt = "Summarise:\nLeo: the school play is on Friday"
+    record = tasks.Record("summarise", prompt, "Leo plans the school play on Friday.", "train", fields)
+    cut = sampled(TOK, TOK.encode("Leo plans plans the school play on Monday at the gym."))
+    # facts: 2 of 3, 11 words of an allowance of 1.2 * 7; claims: Leo, school play hold, Monday, gym do not
+    want = (2 / 3 * 8.4 / 11, 7 / 11, 2 / 4, 1 / 3)
+    assert tuple(qualities(record, cut).values()) == pytest.approx(want)
+    assert tuple(qualities(record, cut)) == GRADES == tuple(WEIGHTS)
+    assert utility(record, cut) == pytest.approx(np.dot((0.6, 0.15, 0.15, 0.1), want))
+
+
+@pytest.mark.parametrize("task", tasks.TASKS)
+def test_references_have_the_highest_utility(task):
+    for record in tasks.records(task, 40):
+        best = written(TOK, record.reference)
+        assert utility(record, best) == pytest.approx(1)
+        worse = (
+            best._replace(text=best.text + " Anna is at the airport at 3:45"),
+            best._replace(tokens=best.tokens[:-1]),
+        )
+        assert all(utility(record, response) < 0.99 for response in worse)
+        assert utility(record, written(TOK, "")) == utility(record, Response("", ())) == 0
+
+
+def test_a_wrong_sum_is_not_true():
+    record = tasks.Record("sums", "3 + 4 =", "7", "train", {})
+    assert qualities(record, written(TOK, "3"))["truthfulness"] == 0  # though a 3 stands in the prompt

@@ -1,42 +1,24 @@
 """Responses and rows: what is kept, padded, refused."""
 
+import itertools
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis
+from hypothesis import strategies as st
 
 from afm_ref import generation
 from afm_ref.data.tasks import chat_tokens
-from afm_ref.data.tokenizer import END, PAD
-from afm_ref.post_training import pairs, preferences, responses
-from afm_ref.post_training.responses import Response, conversation, in_batches, pad, sample, sampled, written
+from afm_ref.data.tokenizer import END
+from afm_ref.post_training.losses import pairs_of
+from afm_ref.post_training.responses import Response, expected_best, kl_of_best_of_n, rejection_sample, sample
+from afm_ref.post_training.rows import pad
 from afm_ref.transformer import init
 from tests.post_training.models import TEXT_CFG, chats, tokenizer
 
 TOK = tokenizer()
 PARAMS = init(TEXT_CFG, 0)
-
-
-def test_rows_by_hand():
-    rows = pad(chats(3, seed=1), length=20)
-    for (tokens, start), row, mask, length in zip(chats(3, seed=1), *rows):
-        assert row.tolist() == tokens.tolist() + [PAD] * (20 - len(tokens)) and length == len(tokens)
-        assert np.flatnonzero(mask).tolist() == list(range(start, len(tokens)))
-    assert pad(chats(3, seed=1)).tokens.shape[1] % responses.ROW_MULTIPLE == 0
-
-
-def test_an_empty_response_is_its_end_and_none_is_refused():
-    empty = written(TOK, "")
-    assert empty.tokens == (END,) and empty.ended
-    tokens, start = conversation(TOK, "2 + 2 =", empty)
-    assert tokens[start:].tolist() == [END]
-    with pytest.raises(ValueError, match="no token"):
-        conversation(TOK, "2 + 2 =", Response("", ()))
-
-
-def test_a_response_without_end_stays_without_one():
-    cut = sampled(TOK, TOK.encode("the park"))
-    assert not cut.ended and cut.text == "the park"
-    tokens, start = conversation(TOK, "Where?", cut)
-    assert END not in tokens[start:] and written(TOK, "the park").tokens == (*cut.tokens, END)
 
 
 def test_sampling_does_not_depend_on_the_fill():
@@ -57,13 +39,14 @@ def test_every_prompt_gets_its_own_responses(monkeypatch, n, batch_size):
     """With a model that repeats its prompt and counts its rows: nothing is mixed up, and one shape serves all."""
     prompts, calls, shapes = ["2 + 3 =", "Where is the picnic?", "Why?", "7 - 1 ="], [], set()
 
-    def echo(params, cfg, tokens, *rest, samples):
+    def echo(params, cfg, tokens, *_, samples, **__):
         shapes.add((len(tokens), samples))
         calls.append(None)
         rows = [ids for ids in tokens for _ in range(samples)]
-        return [np.array([*ids, len(calls), row]) for row, ids in enumerate(rows)]
+        said = [np.array([*ids, len(calls), row]) for row, ids in enumerate(rows)]
+        return generation.Rollouts(said, said)
 
-    monkeypatch.setattr(generation, "generate", echo)
+    monkeypatch.setattr(generation, "rollouts", echo)
     groups = sample(None, None, TOK, prompts, n, 4, batch_size=batch_size)
     [(count, samples)] = shapes
     assert count * samples <= batch_size < (count + 1) * samples
@@ -81,32 +64,52 @@ def test_bad_requests_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             sample(PARAMS, TEXT_CFG, TOK, ["Where?"], max_new_tokens=4, **settings)
-    with pytest.raises(ValueError, match="no conversation"):
-        pad([])
     with pytest.raises(ValueError, match="a row holds 3"):
         pad(chats(4), length=3)
-    tokens, _ = chats(1)[0]
-    with pytest.raises(ValueError, match="no response"):
-        pad([responses.Rendered(tokens, len(tokens))])
     with pytest.raises(ValueError, match="responses were equal"):
-        pairs.pairs_of([], TOK)
+        pairs_of([], TOK)
 
 
-def test_batches_are_joined_in_order():
-    rows = pad(chats(7))
-    got = in_batches(lambda factor, r, cfg: r.lengths * factor, np.int32(2), rows, None, batch_size=3)
-    assert got.tolist() == (2 * rows.lengths).tolist()
+@hypothesis(max_examples=40)
+@given(values=st.lists(st.integers(-3, 3), min_size=1, max_size=7), seed=st.integers(0, 99))
+def test_expected_best_over_all_subsets(values, seed):
+    """Few distinct rewards, so that many tie; of those that tie, any may be the best."""
+    judged = np.random.default_rng(seed).standard_normal(len(values))
+    for n in range(1, len(values) + 1):
+        bests, truths = [], []
+        for subset in itertools.combinations(range(len(values)), n):
+            best = max(values[i] for i in subset)
+            bests.append(best)
+            truths.append(np.mean([judged[i] for i in range(len(values)) if values[i] == best]))
+        assert expected_best(values, n) == pytest.approx(np.mean(bests))
+        assert expected_best(values, n, judged) == pytest.approx(np.mean(truths))
 
 
-def test_pairs_hold_what_the_preferences_say():
-    good, bad = written(TOK, "7"), written(TOK, "8 or 9")
-    found = [preferences.Preference("3 + 4 =", good, bad, level, (2, 2, 2, 2), (0, 1, 0, 2), 0.7) for level in range(4)]
-    batch = pairs.pairs_of(found, TOK)
-    assert batch.labels.tolist() == np.float32([0.95, 0.85, 0.75, 0.65]).tolist()
-    assert batch.grades[:, 3].tolist() == [[2, 2, 2, 2], [0, 1, 0, 2]]
-    for side, response in enumerate((good, bad)):
-        tokens = conversation(TOK, "3 + 4 =", response).tokens
-        assert batch.tokens[side, 2, : batch.lengths[side, 2]].tolist() == tokens.tolist()
-    assert batch.rows.tokens[6].tolist() == batch.tokens[1, 2].tolist()
-    feed = pairs.pair_batches(batch, 2, seed=1)
-    assert sorted(np.concatenate([feed(0).labels, feed(1).labels])) == sorted(batch.labels)  # an epoch
+@pytest.mark.parametrize("n", [1, 2, 4, 16])
+def test_divergence_reaches_its_bound(n):
+    """Exactly, for policies over a list of responses with rewards 1, 2, 3, ...: P(best = i) = F_i^n - F_{i-1}^n."""
+
+    def divergence(p):
+        F = np.concatenate([[0.0], np.cumsum(p)])
+        best = np.diff(F**n)
+        return float((best * np.log(best / p)).sum())
+
+    rng = np.random.default_rng(n)
+    bound = kl_of_best_of_n(n)
+    for _ in range(20):
+        assert divergence(rng.dirichlet(np.ones(6))) <= bound + 1e-12
+    assert divergence(np.full(100_000, 1e-5)) == pytest.approx(bound, abs=1e-4)
+    assert n == 1 or divergence(np.array([0.5, 0.5])) < 0.9 * bound
+
+
+def test_rejection_sampling_by_hand():
+    a, b, c = (Response(text, (1, 3)) for text in "abc")
+    prompts, groups = ["x", "y", "z"], [[a, b, c], [a, a, b], [c, b, a]]
+    values = [[0.1, 0.9, 0.9], [0.2, 0.2, 0.1], [-1.0, -2, -3]]
+    assert rejection_sample(prompts, groups, values) == [("x", b), ("y", a), ("z", c)]
+
+
+def test_bad_counts_are_refused():
+    for n in (0, 4):
+        with pytest.raises(ValueError, match=r"n must lie in 1 \.\. 3"):
+            expected_best([1.0, 2.0, 3.0], n)

@@ -10,6 +10,8 @@ import pytest
 from afm_ref.post_training import preferences
 from afm_ref.post_training.responses import Response, written
 from afm_ref.post_training.reward_model import (
+    accuracy,
+    calibration,
     init_reward_model,
     margins,
     optimal_margin,
@@ -18,6 +20,7 @@ from afm_ref.post_training.reward_model import (
     rewards,
     soft_label_loss,
 )  # fmt: skip
+from afm_ref.post_training.rows import conversation, pad
 from afm_ref.training import fit
 from afm_ref.transformer import hidden, init
 from tests.post_training.models import CFG, TEXT_CFG, random_pairs, random_reward_model, slope, tokenizer
@@ -30,7 +33,7 @@ def by_hand(model, rows, b):
     return float(model.preference @ e), np.array(logits)
 
 
-def test_heads_read_the_last_token_that_is_not_padding():
+def test_heads_read_the_last_real_token():
     model, rows = random_reward_model(), random_pairs(4).rows
     found = read(model, rows, CFG)
     assert len(set(rows.lengths.tolist())) > 3
@@ -86,16 +89,15 @@ def test_margins_reach_their_optimum():
 
 def test_rewards_come_back_by_prompt():
     tok, model = tokenizer(), init_reward_model(init(TEXT_CFG, 0), TEXT_CFG)
-    groups = [
-        [written(tok, "7"), written(tok, "")],
-        [written(tok, "the park")],
-        [Response("8", tuple(tok.encode("8")))],
-    ]
-    found = rewards(model, TEXT_CFG, tok, ["3 + 4 =", "Where?", "4 + 4 ="], groups, batch_size=3)
-    assert [len(values) for values in found] == [2, 1, 1]
-    alone = rewards(model, TEXT_CFG, tok, ["Where?"], [groups[1]], batch_size=3)
-    np.testing.assert_allclose(found[1], alone[0], rtol=1e-5)  # float32
-    with pytest.raises(ValueError, match="no token"):
+    prompts, cut = ["3 + 4 =", "Where?", "4 + 4 ="], Response("8", tuple(tok.encode("8")))
+    groups = [[written(tok, text) for text in pair] for pair in (("7", ""), ("the park", "7"), ("8", "no"))]
+    groups[2][0] = cut
+    chats = [conversation(tok, prompt, y) for prompt, group in zip(prompts, groups) for y in group]
+    alone = np.reshape([read(model, pad([chat]), TEXT_CFG).rewards for chat in chats], (3, 2))
+    for lengths in ((), (30, 7)):  # the prompt is read once for both, with room for the last token in either case
+        found = rewards(model, TEXT_CFG, tok, prompts, groups, *lengths, batch_size=4)
+        np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-6)  # float32
+    with pytest.raises(ValueError, match="a response must have 1 to"):
         rewards(model, TEXT_CFG, tok, ["Where?"], [[Response("", ())]])
 
 
@@ -103,3 +105,17 @@ def test_margins_are_differences_of_rewards():
     model, pairs = random_reward_model(), random_pairs(5)
     found = read(model, pairs.rows, CFG).rewards
     np.testing.assert_allclose(margins(model, pairs, CFG, batch_size=4), found[:5] - found[5:], rtol=1e-4, atol=1e-4)
+
+
+def test_accuracy_by_hand():
+    assert accuracy([1, -1, 0, 5, 5], [0.2, 0.1, 0.3, -0.1, 0]) == pytest.approx(1.5 / 4)
+    with pytest.raises(ValueError, match="no pair"):
+        accuracy([1.0], [0.0])
+
+
+def test_calibration_by_hand():
+    found = calibration([0.05, 0.06, 0.55, 1.0], [0, 1, 0.5, 1], bins=10)
+    np.testing.assert_allclose(found.predicted, [0.055, 0.55, 1])
+    np.testing.assert_allclose(found.observed, [0.5, 0.5, 1])
+    assert found.count.tolist() == [2, 1, 1]
+    assert found.error == pytest.approx((2 * 0.445 + 0.05 + 0) / 4)

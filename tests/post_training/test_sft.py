@@ -10,8 +10,8 @@ from afm_ref.data import tasks
 from afm_ref.data.packing import batch_of
 from afm_ref.losses import next_token
 from afm_ref.post_training import sft
-from afm_ref.post_training.policy import sequence_log_probs
-from afm_ref.post_training.responses import conversation, pad, sampled, written
+from afm_ref.post_training.responses import sampled, written
+from afm_ref.post_training.rows import conversation, pad, sequence_log_probs
 from afm_ref.transformer import init
 from tests.post_training.models import TEXT_CFG, params64, tokenizer
 

@@ -10,9 +10,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from afm_ref.data.tasks import Rendered
-from afm_ref.post_training.policy import response_log_probs
-from afm_ref.post_training.responses import pad
-from afm_ref.rlhf.experience import Experience
+from afm_ref.post_training.rows import pad, response_log_probs, take
+from afm_ref.rlhf import Experience
 from tests.post_training.models import CFG, params64
 
 V, END = 4, 1
@@ -26,7 +25,7 @@ REWARD = np.random.default_rng(3).standard_normal(len(SAID))
 
 def experience(advantages, old=PREVIOUS, returns=None, numbers=None, reference=REFERENCE):
     """Return all responses, or those of these numbers, with their advantages, as if sampled from `old`."""
-    rows = ROWS if numbers is None else ROWS.rows(numbers)
+    rows = ROWS if numbers is None else take(ROWS, numbers)
     log_probs = (response_log_probs(model, rows, SMALL) for model in (old, reference))
     return Experience(rows, *log_probs, np.asarray(advantages), returns)
 

@@ -1,6 +1,5 @@
 """Samples to a target: curves by hand."""
 
-import numpy as np
 import pytest
 
 from afm_ref.rlhf.measures import samples_to, target_between
@@ -28,16 +27,6 @@ def test_target_by_hand():
     assert target_between(curves, share=0.25) == pytest.approx(start + 0.25 * (best - start))
 
 
-@pytest.mark.parametrize(
-    ("samples", "values"), [([0, 1], [0.0]), ([], []), ([0, 0], [0.0, 1.0]), ([0, 1], [0.0, np.nan])]
-)
-def test_bad_curves_are_refused(samples, values):
-    with pytest.raises(ValueError, match="samples"):
-        samples_to(samples, values, 0.5)
-
-
 def test_a_target_needs_a_gain():
-    with pytest.raises(ValueError, match="no curve"):
-        target_between({})
     with pytest.raises(ValueError, match="no algorithm rises"):
         target_between({"a": [[1.0, 0.5]]})

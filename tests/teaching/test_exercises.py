@@ -9,7 +9,7 @@ import pytest
 
 from afm_ref import config, ops
 from afm_ref.parallelism import attends
-from afm_ref.post_training import best_of_n, committee, preference_losses, reward_model
+from afm_ref.post_training import committee, losses, responses, reward_model
 from afm_ref.teaching import attempt
 from afm_ref.teaching.exercises import EXERCISES, grade
 
@@ -261,13 +261,13 @@ def test_the_numbers_of_chapter_7_equal_the_package():
         d, p = case.arguments.values()
         np.testing.assert_allclose(case.expected, [reward_model.soft_label_loss(d, p), reward_model.optimal_margin(p)])
     for case in EXERCISES["7.2"].cases():
-        assert case.expected == pytest.approx(best_of_n.expected_best(*case.arguments.values()))
+        assert case.expected == pytest.approx(responses.expected_best(*case.arguments.values()))
     for case in EXERCISES["7.3"].cases():
         policy, reference, starts, lengths, beta = case.arguments.values()
         places = np.arange(policy.shape[-1])
         response = (places >= starts[..., None]) & (places < lengths[..., None])
         ratios = np.where(response, policy - reference, 0).sum(-1)
-        assert case.expected == pytest.approx(preference_losses.dpo(ratios[0] - ratios[1], beta).mean())
+        assert case.expected == pytest.approx(losses.dpo(ratios[0] - ratios[1], beta).mean())
     for case in EXERCISES["7.4"].cases():
         rewards, judged = case.arguments.values()
         names = tuple("abc"[: len(rewards)])

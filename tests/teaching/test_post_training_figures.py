@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from afm_ref.post_training.measures import Calibration, calibration
+from afm_ref.post_training.reward_model import Calibration, calibration
 from afm_ref.teaching import figures, post_training_figures
 
 

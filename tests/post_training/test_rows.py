@@ -1,18 +1,32 @@
 """Rows that share a prompt: the same numbers as rows that repeat it, and nothing leaks from one response to another."""
 
 import dataclasses
+import itertools
 
 import jax
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from afm_ref import generation
 from afm_ref.data.tasks import Rendered
-from afm_ref.data.tokenizer import END
-from afm_ref.post_training.policy import response_log_probs, sequence_log_probs
-from afm_ref.post_training.responses import in_batches, pad
-from afm_ref.post_training.shared import share
-from tests.post_training.models import CFG, params64
+from afm_ref.data.tokenizer import END, PAD
+from afm_ref.post_training import losses, reward_model
+from afm_ref.post_training.responses import Response, sampled, written
+from afm_ref.post_training.rows import (
+    ROW_MULTIPLE,
+    conversation,
+    in_batches,
+    pad,
+    response_log_probs,
+    sequence_log_probs,
+    share,
+)
+from afm_ref.transformer import init
+from tests.post_training.models import CFG, TEXT_CFG, chats, params64, random_pairs, random_reward_model, tokenizer
 
+TOK = tokenizer()
 CFG2 = dataclasses.replace(CFG, n_layers=2)  # in the second layer a prompt could bring along what it saw in the first
 PARAMS = params64(cfg=CFG2)
 P, H, R = 3, 7, 5
@@ -97,7 +111,6 @@ def test_one_token_responses():
 def test_bad_requests_are_refused():
     for prompts, groups, message in (
         ([], [], "each of 0 prompts"),
-        ([[3]], [[]], "at least one"),
         ([[3], [4]], [[[5]], [[5], [6]]], r"as many responses.*\[1, 2\]"),
         ([[3], []], [[[5]], [[6]]], "a prompt must have 1 to 4 tokens, got 0 to 1"),
         ([[3] * 5], [[[5]]], "a prompt must have 1 to 4 tokens, got 5"),
@@ -106,3 +119,88 @@ def test_bad_requests_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             share(prompts, groups, 4, 2)
+
+
+def test_probabilities_of_all_responses_sum_to_one():
+    cfg = dataclasses.replace(CFG, vocab_size=5)
+    every = [Rendered(np.array([1, 3, 2, *said], np.int32), 3) for said in itertools.product(range(5), repeat=3)]
+    log_probs = sequence_log_probs(params64(cfg=cfg), pad(every), cfg)
+    np.testing.assert_allclose(np.exp(log_probs).sum(), 1, rtol=1e-12)  # 125 terms of float64
+    assert log_probs.max() - log_probs.min() > 1  # not uniform: the prompt matters
+
+
+def test_equal_to_those_of_generation():
+    """Decoding goes token by token through a cache; the sum must be the same."""
+    rng, params = np.random.default_rng(3), init(TEXT_CFG, 3)
+    prompts = [rng.integers(6, 2048, n).astype(np.int32) for n in (3, 1, 12, 5, 7, 2, 9, 4)]
+    said = generation.rollouts(params, TEXT_CFG, prompts, 6, temperature=1.0, seed=4)
+    rows = pad([Rendered(np.concatenate([p, s]), len(p)) for p, s in zip(prompts, said.tokens)])
+    got = sequence_log_probs(params, rows, TEXT_CFG)
+    np.testing.assert_allclose(got, [x.sum() for x in said.log_probs], rtol=1e-5)  # float32 through a layer
+
+
+@settings(max_examples=6)
+@given(seed=st.integers(0, 10**6), more=st.integers(1, 9))
+def test_padding_leaks_nowhere(seed, more):
+    """Other tokens in the padding: every number bit-equal. More padding: equal but for the order of additions."""
+    pairs, model = random_pairs(3, seed), random_reward_model()
+    rng = np.random.default_rng(seed)
+    rows = pairs.rows
+    real = np.arange(rows.tokens.shape[1]) < rows.lengths[:, None]
+    dirty = rows._replace(tokens=np.where(real, rows.tokens, rng.integers(0, CFG.vocab_size, real.shape)))
+    wide = rows._replace(**{name: np.pad(getattr(rows, name), ((0, 0), (0, more))) for name in ("tokens", "response")})
+
+    def numbers(rows):
+        p = pairs._replace(rows=rows)
+        of_pairs = [losses.preference_loss(model.params, p, CFG, kind)[0] for kind in losses.LOSSES]
+        heads, ranking = reward_model.read(model, rows, CFG), reward_model.reward_loss(model, p, CFG)[0]
+        log_probs = sequence_log_probs(model.params, rows, CFG)
+        return np.concatenate([np.ravel(x) for x in (log_probs, of_pairs, *heads, ranking)])
+
+    assert not np.array_equal(dirty.tokens, rows.tokens)
+    clean = numbers(rows)
+    np.testing.assert_array_equal(numbers(dirty), clean)
+    np.testing.assert_allclose(numbers(wide), clean, rtol=1e-9, atol=1e-12)
+
+
+def test_the_prompt_counts_nothing_but_is_read():
+    (tokens, start), params = chats(1, seed=2)[0], params64()
+    alone = pad([Rendered(tokens, start)])
+    longer = pad([Rendered(tokens, start - 1)])  # its response has one token more
+    step = longer.response & ~alone.response
+    only = alone._replace(response=step)
+    got = [sequence_log_probs(params, rows, CFG)[0] for rows in (longer, alone, only)]
+    np.testing.assert_allclose(got[0], got[1] + got[2], rtol=1e-12)
+    other = tokens.copy()
+    other[0] = (other[0] + 1) % CFG.vocab_size
+    assert abs(sequence_log_probs(params, pad([Rendered(other, start)]), CFG)[0] - got[1]) > 1e-6
+
+
+def test_rows_by_hand():
+    rows = pad(chats(3, seed=1), length=20)
+    for (tokens, start), row, mask, length in zip(chats(3, seed=1), *rows):
+        assert row.tolist() == tokens.tolist() + [PAD] * (20 - len(tokens)) and length == len(tokens)
+        assert np.flatnonzero(mask).tolist() == list(range(start, len(tokens)))
+    assert pad(chats(3, seed=1)).tokens.shape[1] % ROW_MULTIPLE == 0
+
+
+def test_an_empty_response_is_its_end_and_none_is_refused():
+    empty = written(TOK, "")
+    assert empty.tokens == (END,) and empty.ended
+    tokens, start = conversation(TOK, "2 + 2 =", empty)
+    assert tokens[start:].tolist() == [END]
+    with pytest.raises(ValueError, match="no token"):
+        conversation(TOK, "2 + 2 =", Response("", ()))
+
+
+def test_a_response_without_end_stays_without_one():
+    cut = sampled(TOK, TOK.encode("the park"))
+    assert not cut.ended and cut.text == "the park"
+    tokens, start = conversation(TOK, "Where?", cut)
+    assert END not in tokens[start:] and written(TOK, "the park").tokens == (*cut.tokens, END)
+
+
+def test_batches_are_joined_in_order():
+    rows = pad(chats(7))
+    got = in_batches(lambda factor, r, cfg: r.lengths * factor, np.int32(2), rows, None, batch_size=3)
+    assert got.tolist() == (2 * rows.lengths).tolist()

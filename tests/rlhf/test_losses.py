@@ -1,29 +1,33 @@
-"""The algorithms that MDLOO is compared with: where they agree with it, where their gradients vanish, and by hand."""
+"""MDLOO against its definition: every response is listed, and the objective differentiated as it stands."""
 
+import itertools
 from functools import partial
 
 import jax
 import numpy as np
 import pytest
 
-from afm_ref.post_training.pairs import Pairs
-from afm_ref.post_training.policy import response_log_probs
-from afm_ref.post_training.preference_losses import preference_loss
-from afm_ref.post_training.shared import share
-from afm_ref.rlhf import baselines
-from afm_ref.rlhf.baselines import (
+from afm_ref.post_training.losses import preference_loss
+from afm_ref.post_training.rows import response_log_probs, sequence_log_probs, share, take
+from afm_ref.rlhf import advantages
+from afm_ref.rlhf.losses import (
     ActorCritic,
+    bregman,
     clipped,
     dpo_loss,
     grpo_loss,
+    init_actor_critic,
     k3,
+    mdloo,
+    mdloo_loss,
+    mdloo_per_token_loss,
     ppo_loss,
     reinforce_loss,
     rloo_loss,
     values,
 )
-from afm_ref.rlhf.iterate import ALGORITHMS
-from afm_ref.rlhf.mdloo import divergence, mdloo_loss
+from afm_ref.rlhf.train import ALGORITHMS
+from tests.post_training.models import two_sided
 from tests.rlhf.models import (
     PRESENT,
     PREVIOUS,
@@ -37,6 +41,73 @@ from tests.rlhf.models import (
     gradient,
     weighted,
 )
+
+GAMMA = 0.7
+LOG_K = sequence_log_probs(PREVIOUS, ROWS, SMALL)
+PI_K = np.exp(LOG_K)  # of all 13 responses
+ADVANTAGE = REWARD - PI_K @ REWARD
+
+
+def psi(params):
+    """Return E_{y~pi} A - gamma KL(pi || pi_k), summed over all responses: no sampling, no ratio, no pi_k in front."""
+    log_probs = sequence_log_probs(params, ROWS, SMALL)
+    xp = log_probs.__array_namespace__()
+    return (xp.exp(log_probs) * (ADVANTAGE - GAMMA * (log_probs - LOG_K))).sum()
+
+
+def error(got, want):
+    return np.linalg.norm(got - want) / np.linalg.norm(want)
+
+
+def test_the_responses_are_all_there_are_and_the_policies_differ():
+    present = np.exp(sequence_log_probs(PRESENT, ROWS, SMALL))
+    assert PI_K.sum() == pytest.approx(1, rel=1e-12) and present.sum() == pytest.approx(1, rel=1e-12)
+    assert {len(y) for y in SAID} == {1, 2} and present @ np.log(present / PI_K) > 0.1
+
+
+def test_gradient_is_exact_by_enumeration():
+    """Of the loss that is trained, away from pi_k: with exact advantages, and with leave-one-out ones of all pairs."""
+    pairs = np.array([*itertools.product(range(len(SAID)), repeat=2)])
+    weights = np.repeat(PI_K[pairs].prod(axis=1), 2) / 2
+    for A in (ADVANTAGE[pairs], advantages.leave_one_out(REWARD[pairs])):
+        batch = experience(A.reshape(-1), numbers=pairs.reshape(-1))
+        got = -gradient(weighted(mdloo_loss, gamma=GAMMA), PRESENT, batch, weights)
+        assert error(got, gradient(psi)) < 1e-12  # float64
+
+
+def test_value_is_the_objective():
+    sampled = mdloo(sequence_log_probs(PRESENT, ROWS, SMALL), LOG_K, ADVANTAGE, GAMMA)
+    assert PI_K @ sampled == pytest.approx(psi(PRESENT), rel=1e-12)
+
+
+def test_gradient_of_one_sample():
+    """rho (A - gamma log rho), with nothing of mean 0 added; finite where rho underflows."""
+    log_probs, old = np.array([-3.0, -1.0, -2.0, -900.0]), np.array([-2.0, -1.5, -2.0, -1.0])
+    A = np.array([0.5, -1.0, 2.0, 1.0])
+    with jax.enable_x64(True):
+        got = jax.grad(lambda x: mdloo(x, old, A, GAMMA).sum())(jax.numpy.asarray(log_probs))
+    log_rho = log_probs - old
+    np.testing.assert_allclose(got, np.exp(log_rho) * (A - GAMMA * log_rho), rtol=1e-13, atol=1e-15)
+    assert mdloo(log_probs, old, A, GAMMA)[-1] == -GAMMA  # an action given up costs its share of the divergence
+
+
+def test_per_token_divergence_is_biased():
+    """By more than a tenth here, 0.6 nats from pi_k; at pi_k both divergences are without slope, and both right."""
+    expected = weighted(mdloo_per_token_loss, gamma=GAMMA)
+    away, at_home = (
+        error(-gradient(expected, params, experience(ADVANTAGE), PI_K), gradient(psi, params))
+        for params in (PRESENT, PREVIOUS)
+    )
+    assert away > 0.1 and at_home < 1e-12
+
+
+def test_divergence_is_kl():
+    rng = np.random.default_rng(0)
+    p, q = rng.dirichlet(np.ones(7), 2)
+    shares = bregman(np.log(p / q))
+    assert q @ shares == pytest.approx(p @ np.log(p / q), rel=1e-12) and shares.min() > 0
+    assert bregman(np.zeros(1)) == 0
+
 
 RNG = np.random.default_rng(5)
 D, B = SMALL.d_model, len(REWARD)
@@ -60,7 +131,7 @@ def test_k3_is_kl():
     p, q = RNG.dirichlet(np.ones(7), 2)
     shares = k3(np.log(p / q))
     assert p @ shares == pytest.approx(p @ np.log(p / q), rel=1e-12) and shares.min() > 0
-    np.testing.assert_allclose(divergence(np.log(p / q)), p / q * shares, rtol=1e-9)  # the same, seen from q
+    np.testing.assert_allclose(bregman(np.log(p / q)), p / q * shares, rtol=1e-9)  # the same, seen from q
 
 
 def test_all_gradients_agree_at_the_previous_iterate():
@@ -93,9 +164,8 @@ def test_dpo_is_that_of_chapter_7():
     numbers, signs = np.arange(12), np.array([1, 0, -1, 0, 0, -1, 0, 1, 0, 0, 0, 0.0])
     total, count = dpo_loss(PRESENT, experience(signs, numbers=numbers), SMALL, K=4, beta=0.3)
     which = np.array([[0, 7], [2, 5]])  # chosen, rejected
-    rows, reference = ROWS.rows(which.reshape(-1)), response_log_probs(REFERENCE, ROWS, SMALL).sum(-1)[which]
-    leaves = (leaf.reshape(2, 2, *leaf.shape[1:]) for leaf in rows)
-    pairs = Pairs(*leaves, np.ones(2), np.zeros((2, 2, 4), int), reference)
+    rows, reference = take(ROWS, which.reshape(-1)), response_log_probs(REFERENCE, ROWS, SMALL).sum(-1)[which]
+    pairs = two_sided(rows, np.ones(2), np.zeros((2, 2, 4), int), reference)
     want, _ = preference_loss(PRESENT, pairs, SMALL, "dpo", 0.3)
     assert count == 3 and total == pytest.approx(want + np.log(2), rel=1e-12)
 
@@ -114,7 +184,7 @@ def test_ppo_by_hand():
         rho, A = np.exp(log_probs[b, t] - PPO_BATCH.old[b, t]), TARGETS[0, b, t]
         want -= min(rho * A, min(max(rho, 0.7), 1.3) * A) - 0.7 * (predicted[b, t] - TARGETS[1, b, t]) ** 2
     assert count == ROWS.response.sum() and total == pytest.approx(want, rel=1e-12)
-    start = baselines.init_actor_critic(PRESENT, SMALL)
+    start = init_actor_critic(PRESENT, SMALL)
     assert start.policy is PRESENT and not values(start, ROWS, SMALL).any()
 
 

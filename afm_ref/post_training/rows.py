@@ -1,0 +1,254 @@
+"""Rows of one length: prompts and responses as ids, and how likely a model finds them.
+
+    Padded    [prompt, y, padding]                  a row for each response Shared
+    [padding, prompt, y_1, y_2 .. y_K]    a row for each prompt: one trunk, K branches
+
+`Shared` reads a prompt once for its K responses, thanks to one mask: a response sees its
+prompt and its own past, and no other response. Positions go on from the prompt's in every
+response, so each number is that of `Padded` rows. What takes rows takes either.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._typing import Array, Bool, Float, Int
+from ..cache import FAR
+from ..config import AFMConfig
+from ..data.tasks import Rendered, chat_tokens
+from ..data.tokenizer import PAD
+from ..losses import token_log_probs
+from ..transformer import Causal, hidden, logits
+from ..weights import Params
+from .responses import Response
+
+ROW_MULTIPLE = 16  # rows are padded to a multiple of it, so that few shapes are compiled
+
+
+class Padded(NamedTuple):
+    """Rows of prompt, response, and padding on the right."""
+
+    tokens: Any  # [B, T] int32
+    response: Any  # [B, T] bool: the tokens that the response consists of
+    lengths: Any  # [B] int32: how many tokens are not padding
+
+    K = 1  # responses a row
+
+    @property
+    def targets(self):
+        """Return the token after each that is read: [B, T-1]."""
+        return self.tokens[:, 1:]
+
+    @property
+    def real(self):
+        """Return which targets the responses consist of: [B, T-1]."""
+        return self.response[:, 1:]
+
+    def states(self, params, cfg):
+        """Return the hidden states that the targets are predicted from: [B, T-1, D]."""
+        return hidden(params, self.tokens[:, :-1], cfg)[0]
+
+    def ends(self, params, cfg):
+        """Return the hidden state of each row's last token that is not padding: [B, D]."""
+        x, _ = hidden(params, self.tokens, cfg)  # [B, T, D]
+        xp = x.__array_namespace__()
+        last = xp.asarray(self.lengths)[:, None, None] - 1
+        return xp.take_along_axis(x, last, axis=1)[:, 0]
+
+
+class SharedPrompt(Causal):
+    """Attend to earlier tokens of one's own response, and to those of the prompt.
+
+    segments: [B or 1, T], 0 for the prompt, k for response k of it.
+
+    Source: one mask for a tree of continuations, as in SpecInfer (Miao et al. 2023)
+    [standard].
+    Test: tests/post_training/test_rows.py::test_numbers_are_those_of_padded_rows,
+        tests/post_training/test_rows.py::test_a_response_does_not_see_its_neighbours
+    """
+
+    def __init__(self, segments: Int[Array, "#B T"]):
+        super().__init__()
+        self.segments = segments
+
+    def mask(self, positions: Int[Array, "#B T"], key_positions: Int[Array, "#B S"]) -> Bool[Array, "#B T S"]:
+        """Return which keys each query may see."""
+        of_query, of_key = self.segments[:, :, None], self.segments[:, None, :]
+        return super().mask(positions, key_positions) & ((of_key == of_query) | (of_key == 0))
+
+
+class Shared(NamedTuple):
+    """P prompts with K responses of at most R tokens each; B = P K, row p K + k: y_k of p.
+
+    Prompts are padded on the left, so that the first token of every response is predicted
+    from one column, the last of the prompt. The column R of a response is not read: nothing
+    comes after it.
+    """
+
+    prompts: Any  # [P, H] int32
+    lengths: Any  # [P] int32: how many tokens of a prompt are not padding
+    said: Any  # [P, K, R] int32: the responses, padded on the right
+    response: Any  # [P, K, R] bool: which of these are not padding
+
+    @property
+    def K(self) -> int:
+        """Return the number of responses a row."""
+        return self.said.shape[1]
+
+    @property
+    def tokens(self):
+        """Return what is read: [P, T], T = H + K (R - 1)."""
+        xp = self.said.__array_namespace__()
+        return xp.concatenate([self.prompts, self.said[:, :, :-1].reshape(len(self.said), -1)], axis=1)
+
+    @property
+    def positions(self):
+        """Return each token's position in its own conversation, FAR for padding: [P, T]."""
+        H, (_, K, R) = self.prompts.shape[1], self.said.shape
+        xp, lengths = self.lengths.__array_namespace__(), self.lengths[:, None]
+        prompt = np.arange(H, dtype=np.int32) - H + lengths
+        responses = np.tile(np.arange(R - 1, dtype=np.int32), K) + lengths
+        return xp.concatenate([xp.where(prompt < 0, FAR, prompt), responses], axis=1)
+
+    @property
+    def segments(self):
+        """Return which tokens are the prompt's (0) and which response k's: [1, T]."""
+        H, (_, K, R) = self.prompts.shape[1], self.said.shape
+        return np.repeat(np.arange(K + 1), [H, *[R - 1] * K])[None]
+
+    @property
+    def targets(self):
+        """Return the tokens of the responses: [B, R]."""
+        return self.said.reshape(-1, self.said.shape[-1])
+
+    @property
+    def real(self):
+        """Return which targets are not padding: [B, R]."""
+        return self.response.reshape(-1, self.response.shape[-1])
+
+    def states(self, params, cfg):
+        """Return the hidden states that the targets are predicted from: [B, R, D]."""
+        H, (P, K, R) = self.prompts.shape[1], self.said.shape
+        x, _ = hidden(params, self.tokens, cfg, self.positions, SharedPrompt(self.segments))
+        xp, D = x.__array_namespace__(), x.shape[-1]
+        first = xp.broadcast_to(x[:, None, H - 1 : H], (P, K, 1, D))
+        rest = x[:, H:].reshape(P, K, R - 1, D)  # [P, K (R - 1), D] -> [P, K, R - 1, D]
+        return xp.concatenate([first, rest], axis=2).reshape(P * K, R, D)
+
+    def ends(self, params, cfg):
+        """Return each response's last token's hidden state, [B, D]; none may fill all R."""
+        x = self.states(params, cfg)  # [B, R, D]: before token t, so at |y| after the last
+        xp = x.__array_namespace__()
+        return xp.take_along_axis(x, xp.asarray(self.real).sum(-1)[:, None, None], axis=1)[:, 0]
+
+
+Rows = Padded | Shared
+
+
+def take(rows: Rows, numbers) -> Rows:
+    """Return the rows of these numbers."""
+    return type(rows)(*(field[numbers] for field in rows))
+
+
+def conversation(tokenizer, prompt: str, response: Response) -> Rendered:
+    """Return the chat format's token ids, the response's tokens as they were said.
+
+    An empty response is one token, <|end|>. Raises ValueError for one of no token at all.
+    """
+    if not response.tokens:
+        raise ValueError(f"the response to {prompt[:40]!r} has no token, not even <|end|>: use `written`")
+    head = chat_tokens(tokenizer, prompt).tokens
+    return Rendered(np.concatenate([head, np.array(response.tokens, np.int32)]), len(head))
+
+
+def pad(conversations: Sequence[Rendered], length: int | None = None) -> Padded:
+    """Return conversations as rows of a length, or of the longest's, rounded up.
+
+    No mask is needed: causal attention never looks to the right. Raises ValueError for a
+    conversation that is longer.
+
+    Source: padding to a common length [standard].
+    Test: tests/post_training/test_rows.py::test_padding_leaks_nowhere
+    """
+    lengths = np.array([len(tokens) for tokens, _ in conversations], np.int32)
+    length = round_up(lengths.max()) if length is None else length
+    if lengths.max() > length:
+        raise ValueError(f"conversation {lengths.argmax()} has {lengths.max()} tokens, a row holds {length}: raise it")
+    tokens = np.full((len(lengths), length), PAD, np.int32)
+    response = np.zeros(tokens.shape, bool)
+    for row, (ids, start) in enumerate(conversations):
+        assert 0 < start < len(ids), "a conversation has a prompt and a response"
+        tokens[row, : len(ids)], response[row, start : len(ids)] = ids, True
+    return Padded(tokens, response, lengths)
+
+
+def share(prompts: Sequence, groups: Sequence[Sequence], prompt_length: int, response_length: int) -> Shared:
+    """Return prompts and the K responses to each, all of token ids, as rows of one length.
+
+    Raises ValueError for groups of different sizes, and for a prompt or a response that is
+    empty or has more tokens than it may.
+
+    Source: a prefix shared by its continuations [standard].
+    Test: tests/post_training/test_rows.py::test_numbers_are_those_of_padded_rows
+    """
+    P, sizes = len(prompts), [len(group) for group in groups]
+    if not P or len(set(sizes)) != 1 or len(sizes) != P:
+        raise ValueError(f"each of {P} prompts needs as many responses: got {sizes}")
+    lengths = np.array([len(prompt) for prompt in prompts], np.int32)
+    said_lengths = np.array([[len(y) for y in group] for group in groups])
+    for name, found, most in (("prompt", lengths, prompt_length), ("response", said_lengths, response_length)):
+        if found.min() < 1 or found.max() > most:
+            raise ValueError(f"a {name} must have 1 to {most} tokens, got {found.min()} to {found.max()}")
+    ids, said = np.full((P, prompt_length), PAD, np.int32), np.full((P, sizes[0], response_length), PAD, np.int32)
+    for p, (prompt, group) in enumerate(zip(prompts, groups)):
+        ids[p, prompt_length - len(prompt) :] = prompt
+        for k, y in enumerate(group):
+            said[p, k, : len(y)] = y
+    return Shared(ids, lengths, said, np.arange(response_length) < said_lengths[..., None])
+
+
+def round_up(length, multiple: int = ROW_MULTIPLE) -> int:
+    """Return the first multiple that is at least the length."""
+    return -(-int(length) // multiple) * multiple
+
+
+def in_batches(function: Callable, params, rows, cfg, batch_size: int = 32) -> np.ndarray:
+    """Return function(params, rows, cfg) -> [B, ...] of all rows, batch_size at a time.
+
+    The function is compiled once for each shape, however often this is called: no lambda.
+    """
+    import jax
+
+    compiled, count = jax.jit(function, static_argnums=2), len(rows.tokens)
+    size = min(count, max(1, batch_size // rows.K))
+    params = jax.device_put(params)
+    # the last batch is filled up
+    batches = (np.minimum(np.arange(first, first + size), count - 1) for first in range(0, count, size))
+    found = [np.asarray(compiled(params, take(rows, numbers), cfg)) for numbers in batches]
+    return np.concatenate(found)[: count * rows.K]
+
+
+def response_log_probs(params: Params, rows: Rows, cfg: AFMConfig) -> Float[Array, "B T"]:
+    """Return log pi(y_t | x, y_<t) of rows.targets, in nats; 0 outside the responses.
+
+    Source: textbook [standard].
+    Test: tests/post_training/test_rows.py::test_padding_leaks_nowhere,
+        tests/post_training/test_rows.py::test_numbers_are_those_of_padded_rows
+    """
+    scores = logits(params, rows.states(params, cfg))
+    xp = scores.__array_namespace__()
+    log_probs = token_log_probs(scores, xp.asarray(rows.targets))
+    return xp.where(xp.asarray(rows.real), log_probs, 0.0)
+
+
+def sequence_log_probs(params: Params, rows: Rows, cfg: AFMConfig) -> Float[Array, " B"]:
+    """Return log pi(y|x) of each response, in nats; <|end|> counts where it is there.
+
+        log pi(y|x) = sum_t log pi(y_t | x, y_<t)
+
+    Source: textbook (chain rule) [standard].
+    Test: tests/post_training/test_rows.py::test_probabilities_of_all_responses_sum_to_one,
+        tests/post_training/test_rows.py::test_padding_leaks_nowhere
+    """
+    return response_log_probs(params, rows, cfg).sum(-1)
