@@ -72,8 +72,8 @@ for line in sys.stdin:
 
 def crawl(folder: Path, megabytes: float):
     """Write a crawl and, as JSON lines, its texts as they come to the near-duplicates; return (documents, truth)."""
-    from afm_ref.data.curation import sources, wild, work
-    from afm_ref.data.curation.settings import Settings
+    from afm_ref.curation import sources, wild, work
+    from afm_ref.curation.settings import Settings
 
     wild.write(folder / "crawl", megabytes, seed=1)
     through = ((d.name, work.through(Settings().before(), d)[1]) for d in sources.documents(folder / "crawl" / "pages"))
@@ -89,9 +89,9 @@ def steps_alone(folder: Path) -> None:
     """Print MB of raw crawl a CPU-second of each step."""
     import numpy as np
 
-    from afm_ref.data.curation import banding, signatures, sources
-    from afm_ref.data.curation.settings import Settings
-    from afm_ref.data.curation.steps import Dropped
+    from afm_ref.curation import banding, signatures, sources
+    from afm_ref.curation.settings import Settings
+    from afm_ref.curation.steps import Dropped
 
     s = Settings(benchmarks=folder / "crawl" / "benchmarks.jsonl")
     runs, raw = s.benchmark_runs(), [raw for _, raw in sources.stream(folder / "crawl" / "pages")]
@@ -137,9 +137,9 @@ def ours(folder: Path) -> set[str]:
     """Remove near-duplicates from the texts and write the rest; return the names that stay."""
     import numpy as np
 
+    from afm_ref.curation import banding, index, shards, signatures
+    from afm_ref.curation.settings import Settings
     from afm_ref.data.corpora import Document
-    from afm_ref.data.curation import banding, index, shards, signatures
-    from afm_ref.data.curation.settings import Settings
 
     s, table, stay = Settings(), index.open_in_memory(), []
     chunk = []

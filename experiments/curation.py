@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
+from afm_ref.curation import banding, planting, shards, signatures, sources, wild, work
+from afm_ref.curation.pipeline import DUPLICATE
+from afm_ref.curation.report import Report
+from afm_ref.curation.settings import Settings
 from afm_ref.data import corpora, overlap
-from afm_ref.data.curation import banding, planting, shards, signatures, sources, wild, work
-from afm_ref.data.curation.pipeline import DUPLICATE
-from afm_ref.data.curation.report import Report
-from afm_ref.data.curation.settings import Settings
 from tools.memory import measured
 
 from . import _record

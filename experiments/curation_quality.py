@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
+from afm_ref.curation import html, junk, pages, planting, quality
 from afm_ref.data import corpora, mixture, tasks
-from afm_ref.data.curation import html, junk, pages, planting, quality
 
 from . import _record
 

@@ -27,7 +27,7 @@ each letter is a word then, to the rules and near-duplicates; benchmark texts ar
 
 def add_arguments(parser):
     """Add the options of `curate`."""
-    from ..data.curation.settings import Settings
+    from ..curation.settings import Settings
 
     s = Settings()
     parser.add_argument("folder", type=Path, help="where the pages are; subfolders too")
@@ -55,7 +55,7 @@ def add_arguments(parser):
 def run(args):
     """Make training text of a folder of pages: extract, mask, remove near-duplicates and junk, decontaminate."""
     from .. import targets
-    from ..data.curation.pipeline import curate
+    from ..curation.pipeline import curate
 
     settings = settings_of(args)
     targets.check_folder(args.out, "--out")
@@ -71,8 +71,8 @@ def run(args):
 
 def settings_of(args):
     """Return the Settings of the command line."""
-    from ..data.curation import banding
-    from ..data.curation.settings import Settings
+    from ..curation import banding
+    from ..curation.settings import Settings
 
     defaults, shape = Settings(), {}
     if args.threshold != defaults.threshold:

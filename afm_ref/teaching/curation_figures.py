@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..data.curation import banding
-from ..data.curation.report import Report
-from ..data.curation.settings import Settings
+from ..curation import banding
+from ..curation.report import Report
+from ..curation.settings import Settings
 from . import figures
 
 MOST_REASONS = 12
@@ -110,7 +110,7 @@ def of_report(report: Report, settings: Settings) -> dict:
     """Return {file name without ending: (figure, alt text)} of a finished run.
 
     Source: none [ours].
-    Test: tests/data/curation/test_curate_command.py::test_it_writes_shards_a_report_and_figures
+    Test: tests/curation/test_curate_command.py::test_it_writes_shards_a_report_and_figures
     """
     curve = s_curve(settings.bands, settings.rows, settings.permutations, settings.threshold)
     return {

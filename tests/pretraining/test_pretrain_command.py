@@ -8,14 +8,14 @@ import pytest
 from afm_ref import assets, training
 from afm_ref.__main__ import main
 from afm_ref.config import AFMConfig
+from afm_ref.curation import pipeline, shards
 from afm_ref.data import corpora, tokenizer
-from afm_ref.data.curation import pipeline, shards
 from afm_ref.interop import hugging_face, palettized, palettizing
 from afm_ref.losses import Batch
 from afm_ref.pretraining import corpus, stages
 from afm_ref.quantization import dequantize
 from afm_ref.transformer import Causal, forward, init
-from tests.data.curation import languages
+from tests.curation import languages
 
 MICRO = dict(d_model=8, n_layers=1, n_heads=1, n_kv_heads=1, head_dim=8, d_ff=8, vocab_size=2048)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from afm_ref.data.curation import banding
-from afm_ref.data.curation.report import Report
+from afm_ref.curation import banding
+from afm_ref.curation.report import Report
 from afm_ref.teaching import curation_figures, curation_widgets, figures
 
 
