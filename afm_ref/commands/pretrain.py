@@ -168,12 +168,12 @@ def _parts(args):
 
     folder = args.corpus
     if not shards.is_curated(folder):
-        from ..curation.pipeline import curate
-        from ..curation.settings import Settings
+        from ..curation.recipe import Recipe
+        from ..curation.run import curate
 
         folder = args.out / "curated"
         print(f"curating {args.corpus} into {folder}", file=sys.stderr)
-        report = curate(args.corpus, folder, Settings(quality=args.quality, language=args.language), args.processes)
+        report = curate(args.corpus, folder, Recipe(quality=args.quality, language=args.language), args.processes)
         if not shards.is_curated(folder):
             raise ValueError(
                 f"curation kept nothing of {args.corpus}; left out: {report.reasons()}; {folder} says why of each "

@@ -22,8 +22,9 @@ import numpy as np
 from .._typing import Array, UInt
 from ..data import overlap
 from ..data.corpora import Document
-from .steps import Dropped
+from . import Dropped
 
+COPIED = "benchmark text"  # the reason of dropping a document
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by it loses nothing
 
 
@@ -143,4 +144,4 @@ class Decontamination:
     def __call__(self, document: Document) -> Document | Dropped:
         hits = self.benchmarks.collisions(document.text).tolist()
         rare = any(self.counts.get(hit, 0) < self.threshold for hit in hits)
-        return Dropped("benchmark text") if rare else document
+        return Dropped(COPIED) if rare else document

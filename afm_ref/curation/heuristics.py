@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from ..data import overlap
 from ..data.corpora import Document
-from .steps import Dropped
+from . import Dropped
 
 ENGLISH, ANY = LANGUAGES = ("english", "any")  # of prose; any: what asks for English is not asked
 STOP_WORDS = {"the", "be", "to", "of", "and", "that", "have", "with"}  # Gopher's

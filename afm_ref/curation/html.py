@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ..data import overlap
 from ..data.corpora import Document
-from .steps import Dropped
+from . import Dropped
 
 MARKS = (  # byte order marks, and how an XML or HTML file in UTF-16 begins without one
     (b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe\0\0", "utf-32-le"), (b"\xff\xfe", "utf-16-le"),

@@ -22,7 +22,7 @@ from .. import atomic
 from .._typing import Array, Float, Int
 from ..data import overlap
 from ..data.corpora import Document
-from .steps import Dropped
+from . import Dropped
 
 FEATURES = 2**14
 SHIPPED = Path(__file__).with_name("quality.safetensors")

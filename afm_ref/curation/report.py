@@ -30,14 +30,12 @@ class Flow:
 
 @dataclass
 class Report:
-    """The numbers of a run. It grows chunk by chunk, and is the same however often the run was interrupted.
+    """The numbers of a run, the same however often it was interrupted.
 
-    steps: in their order. unreadable: {reason: {"count", "names" of the first}}. personal_data: pieces masked, by kind.
-    kinds and lengths: [documents, bytes] of what is left, and documents read and left by powers of two of their bytes.
-    index: documents that it holds, bytes of memory each, and how many of them went to disk.
-
-    Source: none [ours].
-    Test: tests/curation/test_pipeline.py::test_numbers_of_a_small_run_by_hand
+    steps: in their order. unreadable: {reason: {"count", "names" of the first}}. personal_data: pieces
+    masked, by kind. kinds and lengths: [documents, bytes] of what is left, and documents read and left
+    by powers of two of their bytes. index: documents that are no near-duplicates, and bytes of keys of
+    each that was compared.
     """
 
     settings: dict = field(default_factory=dict)
@@ -80,30 +78,18 @@ class Report:
         row = self.kinds.setdefault(kind, [0, 0])
         row[0], row[1] = row[0] + 1, row[1] + size
 
-    def to_json(self) -> str:
-        """Return the report as JSON, which `from_json` reads."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> "Report":
-        """Return the report of some JSON; ValueError if it is none."""
-        try:
-            fields = json.loads(text)
-            return cls(**fields | {"steps": {name: Flow(**flow) for name, flow in fields["steps"].items()}})
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"this is no report of curation ({error})") from None
-
     def save(self, path) -> None:
-        """Write the JSON, whole or not at all."""
-        atomic.write(path, self.to_json())
+        """Write the report as JSON, whole or not at all."""
+        atomic.write(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, path) -> "Report":
         """Return the report of a file; ValueError names it if it is none."""
         try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8-sig"))
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+            fields = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+            return cls(**fields | {"steps": {name: Flow(**flow) for name, flow in fields["steps"].items()}})
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path}: this is no report of curation ({error})") from None
 
     def table(self) -> str:
         """Return the report as text: a row a step, its reasons below it."""
@@ -139,15 +125,13 @@ class Report:
         masked = ", ".join(f"{n:,} {kind}" for kind, n in sorted(self.personal_data.items())) or "none"
         unread = ", ".join(f"{row['count']:,} {reason}" for reason, row in sorted(self.unreadable.items())) or "none"
         kinds = ", ".join(f"{kind} {n:,} ({size / 1e6:,.2f} MB)" for kind, (n, size) in sorted(self.kinds.items()))
-        entries = self.index.get("documents", 0) - self.index.get("on_disk", 0)
-        memory = entries * self.index.get("bytes_a_document", 0)
         return [
             f"left by kind: {kinds or 'nothing'}",
             f"personal data masked: {masked}",
             f"not usable: {unread}",
             self.on_language(),
-            f"index of near-duplicates: {self.index.get('documents', 0):,} documents, {memory / 1e6:,.1f} MB of "
-            f"memory, {self.index.get('on_disk', 0):,} of the documents on disk",
+            f"near-duplicates: {self.index.get('documents', 0):,} documents repeat no other; "
+            f"{self.index.get('bytes_a_document', 0)} bytes of keys for each that was compared",
             f"shards: {self.shards}",
         ]
 

@@ -1,14 +1,13 @@
 """Curated text on disk: part-00000.jsonl.gz, part-00001.jsonl.gz, ..., one document a line.
 
-Beside them a run keeps state.sqlite and staged/ until it is finished: as long as these are there, some documents lack,
-and others may still turn out to be a benchmark's.
+Beside them a run keeps staged/ until it is finished: as long as that is there and report.json is not,
+some documents lack, and others may still turn out to be a benchmark's.
 """
 
 import gzip
 import io
 import json
 import re
-import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 from .. import atomic
 from ..data.corpora import Document
 
-STATE, STAGED, REPORT = "state.sqlite", "staged", "report.json"  # of a run; the last is written when it is finished
+STAGED, REPORT = "staged", "report.json"  # of a run; the second is written when it is finished
 SHARD = re.compile(r"part-(\d{5,})\.jsonl\.gz")
 DROPPED = re.compile(r"dropped-(\d{5,})\.jsonl\.gz")
 FIELDS = ("name", "source", "text")
@@ -36,20 +35,18 @@ def dropped_path(folder, number: int) -> Path:
 def write(path, documents: Iterable[Document]) -> int:
     """Write documents as one shard, whole or not at all, and return how many there were.
 
-    The same documents give the same bytes: no time and no file name is in the gzip header. Raises ValueError for no
-    documents, and for text that UTF-8 cannot hold (half of a surrogate pair), by the document's name.
-
-    Source: none [ours].
-    Test: tests/curation/test_shards.py::test_same_documents_same_bytes
+    The same documents give the same bytes: no time and no file name is in the gzip header. Raises
+    ValueError for no documents, and for text that UTF-8 cannot hold (half of a surrogate pair), by the
+    document's name.
     """
     return write_lines(path, map(_fields, documents))
 
 
-def write_lines(path, rows: Iterable[dict]) -> int:
-    """Write rows as a gzip of JSON lines: whole or not at all, the same bytes for the same rows; see `write`."""
+def write_lines(path, rows: Iterable[dict], level: int = 6) -> int:
+    """Write rows as a gzip of JSON lines, packed tighter at a higher level; see `write`."""
     count = 0
     with atomic.replacing(path) as [temporary], temporary.open("wb") as file:
-        packed = gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0)
+        packed = gzip.GzipFile("", "wb", compresslevel=level, fileobj=file, mtime=0)
         with packed, io.BufferedWriter(packed, BUFFER_BYTES) as lines:
             for row in rows:
                 lines.write(_line(row))
@@ -59,32 +56,21 @@ def write_lines(path, rows: Iterable[dict]) -> int:
     return count
 
 
-def copy(path, target) -> None:
-    """Copy a shard, whole or not at all."""
-    with atomic.replacing(target) as [temporary]:  # and synced: the staged original is removed at the end
-        shutil.copyfile(path, temporary)
-
-
 def read(folder) -> Iterator[Document]:
     """Yield the documents of a folder of shards, in order; one line is in memory at a time.
 
-    Raises FileNotFoundError for a missing folder; ValueError, naming the file and where it makes sense the line, for
-    a folder without shards or of an unfinished run, a missing number, a shard that is empty, cut off or no gzip, and a
-    line that is no document.
-
-    Source: none [ours].
-    Test: tests/curation/test_shards.py::test_what_is_written_is_read,
-        tests/curation/test_shards.py::test_bad_shards_are_refused_by_file_and_line,
-        tests/curation/test_shards.py::test_an_unfinished_run_is_refused
+    Raises FileNotFoundError for a missing folder; ValueError, naming the file and where it makes sense
+    the line, for a folder without shards or of an unfinished run, a missing number, a shard that is
+    empty, cut off or no gzip, and a line that is no document.
     """
     check_finished(folder)
-    numbers = _numbers(folder)
-    if numbers != list(range(len(numbers))):
-        missing = min(set(range(len(numbers))) - set(numbers))
+    there = numbers(folder)
+    if there != list(range(len(there))):
+        missing = min(set(range(len(there))) - set(there))
         raise ValueError(f"{path_of(folder, missing)} is missing, others after it exist: copy the whole folder again")
-    if not numbers:
+    if not there:
         raise ValueError(f"{folder} has no part-00000.jsonl.gz: make one with `python -m afm_ref curate`")
-    for number in numbers:
+    for number in there:
         yield from read_shard(path_of(folder, number))
 
 
@@ -111,18 +97,19 @@ def read_lines(path) -> Iterator[tuple[int, object]]:
 
 def is_curated(folder) -> bool:
     """Return whether a folder holds shards (of any number), so that `read` is the way to read it."""
-    return Path(folder).is_dir() and bool(_numbers(folder))
+    return Path(folder).is_dir() and bool(numbers(folder))
 
 
 def check_finished(folder) -> None:
-    """Raise ValueError for a folder that a run of `curate` was stopped in, before or while it cleaned up at its end."""
+    """Raise ValueError for a folder in which a run of `curate` was stopped before its end."""
     folder = Path(folder)
     staged = any(SHARD.fullmatch(path.name) for path in (folder / STAGED).glob("*"))
-    if (folder / STATE).exists() or (staged and not (folder / REPORT).exists()):
+    if staged and not (folder / REPORT).exists():
         raise ValueError(f"the curation in {folder} is unfinished: run the same curate again to finish it")
 
 
-def _numbers(folder) -> list[int]:
+def numbers(folder) -> list[int]:
+    """Return the numbers of the shards that a folder has, in order."""
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"no folder at {folder}; give one that `python -m afm_ref curate` has written")
     names = (SHARD.fullmatch(path.name) for path in Path(folder).iterdir())

@@ -2,8 +2,8 @@
 
 from tools.mutate import Mutation
 
-HTML, HEURISTICS, QUALITY, PII, DECONTAMINATION, PLANTING = (
-    f"afm_ref/curation/{name}.py" for name in ("html", "heuristics", "quality", "pii", "decontamination", "planting")
+HTML, HEURISTICS, QUALITY, PII, DECONTAMINATION = (
+    f"afm_ref/curation/{name}.py" for name in ("html", "heuristics", "quality", "pii", "decontamination")
 )
 TESTS = "tests/curation/"
 
@@ -31,10 +31,10 @@ MUTATIONS = [
     ),
     Mutation(
         "Greek is mathematics",
-        "afm_ref/curation/kinds.py",
+        "afm_ref/curation/pages.py",
         "(?<![\\u0370-\\u03ff\\u1f00-\\u1fff])[πθλ](?![\\u0370-\\u03ff\\u1f00-\\u1fff])",
         "[πθλ]",
-        TESTS + "test_kinds.py::test_prose_of_other_scripts_is_no_maths",
+        TESTS + "test_pages.py::test_prose_of_other_scripts_is_no_maths",
     ),
     Mutation(
         "one bad byte makes UTF-8 what a page wrongly declares",
@@ -339,9 +339,9 @@ MUTATIONS = [
     ),
     Mutation(
         "an edit may put the same word back",
-        PLANTING,
+        "tests/crawl/planting.py",
         "while new == pieces[i]:",
         "if new == pieces[i]:",
-        TESTS + "test_wild.py::test_edits_replace_the_share_that_they_say",
+        "tests/crawl/test_wild.py::test_edits_replace_the_share_that_they_say",
     ),
 ]

@@ -6,9 +6,9 @@ import re
 import pytest
 
 from afm_ref.__main__ import main
-from afm_ref.curation import pipeline, shards, signatures
+from afm_ref.curation import minhash, run, shards
+from afm_ref.curation.recipe import Recipe
 from afm_ref.curation.report import Report
-from afm_ref.curation.settings import Settings
 from tests.curation import languages
 
 SENTENCE = "The captain of ship {0} was late in port {1} and they have kept letter {0}{1} of the year {2}."
@@ -53,7 +53,7 @@ def test_a_folder_of_which_nothing_can_be_read_has_a_report(tmp_path, capsys):
 def test_ctrl_c_and_the_same_command_again(pages, tmp_path, capsys, monkeypatch):
     command = ["curate", str(pages), "--out", str(tmp_path / "out"), "--quality", "0", "--chunk-mb", "0.001"]
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.Run, "second_pass", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(run, "_settle", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert main(command) == 130
     assert "the same command goes on" in capsys.readouterr().err
     assert main(command) == 0 and shards.is_curated(tmp_path / "out")
@@ -66,7 +66,7 @@ def test_options_reach_the_run(pages, tmp_path):
     assert main(command) == 0
     found = Report.load(tmp_path / "out" / "report.json")
     assert found.settings["threshold"] == 0.9 and (found.settings["bands"], found.settings["rows"]) != (16, 8)
-    assert found.settings["main_content"] is False and found.index["on_disk"] == found.index["documents"] > 0
+    assert found.settings["main_content"] is False and found.settings["index_bytes"] == 0
     assert found.shards == 0 and "benchmark text" in found.steps["decontamination"].dropped
 
 
@@ -96,7 +96,7 @@ def test_near_duplicates_without_spaces():
     for text, more in ((languages.document("japanese"), "ね"), (half_width, "ﾈ")):
         edited = re.sub("[。、｡､]", more + r"\g<0>", text)
         words, letters = (
-            signatures.jaccard(s.shingles(text), s.shingles(edited)) for s in (Settings(), Settings(language="any"))
+            minhash.jaccard(s.shingles(text), s.shingles(edited)) for s in (Recipe(), Recipe(language="any"))
         )
         assert words == 0 and letters > 0.5
 

@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afm_ref.curation import decontamination
+from afm_ref.curation import Dropped, decontamination
 from afm_ref.curation.decontamination import Benchmarks, Decontamination
-from afm_ref.curation.steps import Dropped
 from afm_ref.data import overlap
 from afm_ref.data.corpora import Document
 

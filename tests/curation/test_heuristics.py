@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afm_ref.curation import heuristics
+from afm_ref.curation import Dropped, heuristics
 from afm_ref.curation.heuristics import Heuristics, Safety, Thresholds, broken_rules
-from afm_ref.curation.settings import Settings
-from afm_ref.curation.steps import Dropped
+from afm_ref.curation.recipe import Recipe
 from afm_ref.data import corpora, overlap
 from afm_ref.data.corpora import Document
 from tests.curation import languages
@@ -155,7 +154,7 @@ def test_profanity_is_of_whole_words():
     assert Safety()(kept := Document(text, "web", "n")) is kept  # 1% is not above 1%
     unsafe = Document("damn " + "fine " * 98, "web", "n")
     assert Safety()(unsafe) == Dropped("profanity")
-    lenient = {step.name: step.apply for step in Settings(thresholds=Thresholds(most_profanity=0.5)).before()}
+    lenient = Recipe(thresholds=Thresholds(most_profanity=0.5)).before()
     assert lenient["safety"](unsafe) is unsafe
 
 

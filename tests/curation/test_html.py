@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afm_ref.curation import html, junk, pages
-from afm_ref.curation.steps import Dropped
+from afm_ref.curation import Dropped, html
 from afm_ref.data.corpora import Document
+from afm_ref.teaching import made_up_pages
+from tests.crawl import junk
 
 TEXT = "Zoë says \u201cna\u00efve\u201d in the café \u2014 for 5 €"
 
@@ -191,10 +192,10 @@ def test_names_of_encodings_mean_what_browsers_read():
 BODY = "Tea is made from leaves that were dried & rolled.\n\nIt is < hot > when it comes, and some like it with milk."
 
 
-@pytest.mark.parametrize("style", pages.STYLES)
+@pytest.mark.parametrize("style", made_up_pages.STYLES)
 def test_boilerplate_goes_and_the_body_stays(style):
     """In the style whose classes say nothing some of it stays: what the recording measures."""
-    page = pages.page(np.random.default_rng(0), "Tea", BODY, style)
+    page = made_up_pages.page(np.random.default_rng(0), "Tea", BODY, style)
     for sentence in BODY.split("\n\n"):
         assert sentence in html.extract(page) and sentence in html.extract(page, main_content=False)
     outside = ("cookie", "Sponsored", "Advertisement", "newsletter", "like:", "Example Media", "Imprint")

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from afm_ref.curation import pii, planting
+from afm_ref.curation import pii
 from afm_ref.data.corpora import Document
+from tests.crawl import planting
 
 PLANTED = [
     ("mail bob.smith+news@mail.example.co.uk.", "mail [EMAIL]."),

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afm_ref.curation import junk, quality
+from afm_ref.curation import Dropped, quality
 from afm_ref.curation.quality import FEATURES, Classifier, Quality
-from afm_ref.curation.steps import Dropped
 from afm_ref.data import corpora, tasks
 from afm_ref.data.corpora import Document
+from afm_ref.teaching import made_up_pages
+from tests.crawl import junk
 
 TEXTS = st.text("ab 1.é\n", max_size=40)
 
@@ -141,11 +142,11 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
 def test_the_shipped_classifier_keeps_prose_and_drops_junk_of_kinds_that_it_knows():
     """Not of kinds that it does not: the recording says how those fare."""
     rng, model = np.random.default_rng(5), quality.shipped()
-    prose = [piece.text for d in corpora.topics()[:20] for piece in junk.chunks(d)]
+    prose = [piece.text for d in corpora.topics()[:20] for piece in junk.cut(d)]
     everyday = ["\n\n".join(d.text for d in tasks.everyday_documents(12, seed, "held_out")) for seed in range(10)]
     assert np.mean(model.scores(prose) > 0.5) > 0.9 and np.mean(model.scores(everyday) > 0.5) > 0.9
     for kind in ("navigation", "cookie banner", "keyword spam"):
-        assert np.mean(model.scores([junk.generate(kind, rng) for _ in range(10)]) < 0.5) >= 0.9
+        assert np.mean(model.scores([made_up_pages.junk(kind, rng) for _ in range(10)]) < 0.5) >= 0.9
 
 
 def test_code_is_not_judged_by_prose():
@@ -160,19 +161,19 @@ def test_code_is_not_judged_by_prose():
 def test_chunks_are_of_whole_lines(count, sizes):
     """Lines of 5 words; a last piece of under 30 is left out."""
     text = "\n".join(f"line number {i} is here" for i in range(count))
-    pieces = junk.chunks(Document(text, "topics", "n"), words=60)
+    pieces = junk.cut(Document(text, "topics", "n"), words=60)
     assert [len(piece.text.split()) for piece in pieces] == sizes
     assert text.startswith("\n".join(piece.text for piece in pieces))
 
 
 def test_generated_junk_is_of_its_kind_and_length():
     rng = np.random.default_rng(0)
-    for kind in junk.MAKERS:
-        text = junk.generate(kind, rng, "one two three " * 100, 120)
+    for kind in (*made_up_pages.GENERATED, *made_up_pages.UNSEEN):
+        text = made_up_pages.junk(kind, rng, "one two three " * 100, 120)
         assert 90 <= len(text.split()) <= 200, kind
-    assert sorted(junk.generate("shuffled words", rng, "a b c d", 9).split()) == list("abcd")
+    assert sorted(made_up_pages.junk("shuffled words", rng, "a b c d", 9).split()) == list("abcd")
     with pytest.raises(ValueError, match="no junk of kind"):
-        junk.generate("novels", rng)
+        made_up_pages.junk("novels", rng)
 
 
 def test_symbols_and_tables_are_real():

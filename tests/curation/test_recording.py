@@ -6,8 +6,8 @@ import math
 import pytest
 
 from afm_ref import assets
-from afm_ref.curation import banding
-from afm_ref.curation.settings import Settings
+from afm_ref.curation import near_duplicates
+from afm_ref.curation.recipe import Recipe
 from afm_ref.data import corpora
 from experiments import curation
 
@@ -39,11 +39,11 @@ def test_wilson_by_hand():
 
 def test_pairs_are_complete_and_lie_on_the_curves():
     """Each bin has at least 200 pairs; shares are within 3.5 standard errors of the mean of the closed form."""
-    s, edges = Settings(), curation.EDGES
+    s, edges = Recipe(), curation.EDGES
     assert len(BINS) == len(edges) - 1 == 14
     for row, low, high in zip(BINS, edges[:-1], edges[1:], strict=True):
         assert row["pairs"] >= 200 and low <= row["jaccard"] <= high
-        middle = float(banding.candidate_probability(row["jaccard"], s.bands, s.rows))
+        middle = float(near_duplicates.candidate_probability(row["jaccard"], s.bands, s.rows))
         assert row["expected_candidates"] == pytest.approx(middle, abs=0.02)  # of a mean, for a mean of the curve
         for name in DECISIONS:
             share, under, over = row[name]
@@ -91,10 +91,10 @@ def test_what_was_planted_is_found():
     assert sum(row["copies"] for row in CRAWL["copies"]) == 2000
     for row in CRAWL["copies"]:
         assert abs(row["removed"] - row["expected"]) <= 4 * math.sqrt(row["copies"]) / 2
-    s = Settings()
+    s = Recipe()
     for of in CRAWL["removed_jaccard"].values():
         # had every document a neighbour that much unlike it, less than one in a hundred such crawls would remove one
-        chance = banding.removal_probability(of["least"], s.bands, s.rows, s.permutations, s.least_agreeing)
+        chance = near_duplicates.removal_probability(of["least"], s.bands, s.rows, s.permutations, s.least_agreeing)
         assert of["compared"] == 300 and of["least"] > 0.6 and chance * CRAWL["documents"] > 0.01
         assert of["below_0.75"] < 30  # the chapter says of how many
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from afm_ref import assets
-from afm_ref.curation import html, junk, pages, planting, quality
+from afm_ref.curation import html, quality
 from afm_ref.data import corpora
 from afm_ref.data.tasks import builders
+from afm_ref.teaching import made_up_pages
 from experiments import curation_quality
+from tests.crawl import planting
 
 RECORDING = assets.recording("curation_quality")
 CONFIG, SEEDS, RUNS = RECORDING["config"], RECORDING["seeds"], RECORDING["numbers"]["runs"]
@@ -31,7 +33,7 @@ def test_the_shipped_classifier_does_to_unseen_junk_as_recorded():
     """Drawn anew from the same sentences: all terms of use score above the threshold, no log lines do."""
     rng = np.random.default_rng(11)
     for kind, dropped in FIRST["unseen_dropped"].items():
-        scores = quality.shipped().scores([junk.generate(kind, rng) for _ in range(20)])
+        scores = quality.shipped().scores([made_up_pages.junk(kind, rng) for _ in range(20)])
         assert np.mean(scores < CONFIG["threshold"]) == pytest.approx(dropped, abs=0.1), kind
 
 
@@ -46,7 +48,7 @@ def test_numbers_follow_from_the_scores():
     for kind, share in FIRST["right"].items():
         found = np.mean((np.array(scores[kind]) >= CONFIG["threshold"]) == (kind in curation_quality.GOOD))
         assert found == pytest.approx(share, abs=0.005), kind  # scores are rounded
-    known = {kind: values for kind, values in scores.items() if kind not in junk.UNSEEN}
+    known = {kind: values for kind, values in scores.items() if kind not in made_up_pages.UNSEEN}
     labels = np.concatenate([np.full(len(v), int(kind in curation_quality.GOOD)) for kind, v in known.items()])
     assert quality.area(np.concatenate(list(known.values())), labels) == pytest.approx(FIRST["auc"], abs=1e-3)
 
@@ -63,8 +65,8 @@ def test_sides_are_apart():
 def test_precision_of_extraction_is_recomputed():
     rng = np.random.default_rng(1)
     bodies = [d.text for d in corpora.topics()[:8]]
-    for style in pages.STYLES:
-        made = [html.extract(pages.page(rng, planting.title(rng), body, style)) for body in bodies]
+    for style in made_up_pages.STYLES:
+        made = [html.extract(made_up_pages.page(rng, planting.title(rng), body, style)) for body in bodies]
         precision, recall = np.mean([html.agreement(m, b) for m, b in zip(made, bodies, strict=True)], axis=0)
         recorded = [RUNS[f"extraction_{seed}"][f"{style}, main content"]["precision"] for seed in SEEDS]
         assert recall > 0.99 and (style == "anonymous") == (precision < 0.99) == (np.mean(recorded) < 0.99)

@@ -7,9 +7,10 @@ within the rules. Benchmark items are made from a model-written frame.
 import re
 from dataclasses import dataclass
 
-from ..data import corpora, tasks
-from ..data.corpora import Document
-from . import junk, pii
+from afm_ref.curation import pii
+from afm_ref.data import corpora, tasks
+from afm_ref.data.corpora import Document
+from tests.crawl import junk
 
 SHORTEST_PARAGRAPH = 12  # words
 EVERYDAY = 2000  # generated messages in stock
@@ -89,11 +90,7 @@ def is_prose(text: str) -> bool:
 
 
 def edit(rng, text: str, share: float, vocabulary: list[str]) -> tuple[str, float]:
-    """Return the text with a share of its words replaced by others, and the share that was: a whole number of words.
-
-    Source: none [ours].
-    Test: tests/curation/test_wild.py::test_edits_replace_the_share_that_they_say
-    """
+    """Return the text with a share of its words replaced by others, and the share that was: a whole number of words."""
     pieces = re.split(r"(\s+)", text)  # words at even places
     places = [i for i in range(0, len(pieces), 2) if pieces[i]]
     chosen = rng.choice(places, size=round(share * len(places)), replace=False) if places else []

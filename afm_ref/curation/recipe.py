@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -10,22 +10,24 @@ import numpy as np
 
 from .. import text_files
 from ..data import overlap
-from . import banding, decontamination, heuristics, html, pii, quality, signatures, sources
-from .steps import Step
+from ..data.corpora import Document
+from . import Dropped, decontamination, heuristics, html, minhash, near_duplicates, pages, pii, quality
 
 PERSONAL_DATA, NEAR_DUPLICATES, DECONTAMINATION = "personal data", "near-duplicates", "decontamination"
 
+Steps = dict[str, Callable[[Document], Document | Dropped]]  # by name, in order
+
 
 @dataclass(frozen=True)
-class Settings:
+class Recipe:
     """What is asked for. Raises ValueError for what makes no sense, naming the field.
 
-    The defaults of the near-duplicates are `banding.choose(0.75, 128, 0.9)`: 16 bands of 8 rows.
+    The defaults of the near-duplicates are `near_duplicates.choose(0.75, 128, 0.9)`: 16 bands of 8 rows.
 
-    Source: the steps, TR24 section 3.1 [confirmed]; 4- to 13-grams and a common usage of 1000, a single account of it
-    [inferred]; all other numbers [ours].
-    Test: tests/curation/test_pipeline.py::test_bad_settings_are_refused_by_name,
-        tests/curation/test_signatures.py::test_the_defaults_are_what_is_chosen
+    Source: the steps, TR24 section 3.1 [confirmed]; 4- to 13-grams and a common usage of 1000, a
+    single account of it [inferred]; all other numbers [ours].
+    Test: tests/curation/test_run.py::test_bad_recipes_are_refused_by_name,
+        tests/curation/test_near_duplicates.py::test_the_defaults_are_what_is_chosen
     """
 
     main_content: bool = True  # of web pages, without navigation and footers
@@ -42,7 +44,7 @@ class Settings:
     longest_run: int = 13
     common_usage: int = 1000  # documents that hit a run before it counts as common
     chunk_bytes: int = 2**23  # of the source that are worked on, and committed, at a time
-    index_bytes: int = 2**28  # of memory for the keys of the near-duplicates; beyond it they go to disk
+    index_bytes: int = 2**28  # of memory for the near-duplicates' keys; beyond it they are read in parts
 
     def __post_init__(self):
         for name in ("shingle", "permutations", "bands", "rows", "shortest_run", "common_usage", "chunk_bytes"):
@@ -68,23 +70,22 @@ class Settings:
     @property
     def least_agreeing(self) -> int:
         """Return how many bytes of two sketches must agree."""
-        return banding.least_agreeing(self.threshold, self.permutations)
+        return near_duplicates.least_agreeing(self.threshold, self.permutations)
 
-    def before(self) -> list[Step]:
+    def before(self) -> Steps:
         """Return the steps before the near-duplicates. Personal data goes before them: no index holds any."""
-        safety = [Step("safety", heuristics.Safety(self.thresholds))] if self.is_english else []  # a list of its words
-        extraction = Step("extraction", html.Extraction(self.main_content))
-        return [extraction, *safety, Step(PERSONAL_DATA, pii.Masking())]
+        safety = {"safety": heuristics.Safety(self.thresholds)} if self.is_english else {}  # a list of its words
+        return {"extraction": html.Extraction(self.main_content), **safety, PERSONAL_DATA: pii.Masking()}
 
-    def after(self) -> list[Step]:
+    def after(self) -> Steps:
         """Return the steps between near-duplicates and decontamination."""
-        steps = [Step("heuristics", heuristics.Heuristics(self.thresholds, self.language))]
         judged = self.quality and self.is_english  # the classifier has seen no other
-        return [*steps, Step("quality", quality.Quality(self.quality))] if judged else steps
+        steps = {"heuristics": heuristics.Heuristics(self.thresholds, self.language)}
+        return {**steps, "quality": quality.Quality(self.quality)} if judged else steps
 
     def shingles(self, text: str) -> np.ndarray:
-        """Return the hashes of a text's runs of words, in any language of letters where words have no spaces."""
-        return signatures.shingles(text if self.is_english else overlap.spaced(overlap.normal(text)), self.shingle)
+        """Return the hashes of a text's runs of words; for any language a letter without spaces is one."""
+        return minhash.shingles(text if self.is_english else overlap.spaced(overlap.normal(text)), self.shingle)
 
     def benchmark_runs(self) -> decontamination.Benchmarks | None:
         """Return the runs of words of the benchmarks, None without benchmarks."""
@@ -103,35 +104,57 @@ class Settings:
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
         for text in () if self.benchmarks is None else benchmark_texts(self.benchmarks):
             digest.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
-        digest.update(quality.SHIPPED.read_bytes() if quality.SHIPPED.exists() else b"")
+        digest.update(quality.SHIPPED.read_bytes())
         return digest.hexdigest()
+
+
+def through(steps: Steps, document: Document) -> tuple[list[tuple], Document | None, dict[str, int]]:
+    """Take a document through steps: how it went, the document at the end or None, and what was masked.
+
+    How it went: of each step (its name, bytes that came in, bytes that came out or the reason of
+    dropping it), of UTF-8. Masked: pieces of personal data, by kind. Raises RuntimeError, naming the
+    document and the step, if a step fails: that is a fault of the program.
+    """
+    passed, size, masked = [], len(_utf8(document)), {}
+    for name, step in steps.items():
+        try:
+            done = step(document)
+        except Exception as error:
+            raise RuntimeError(f"{document.name}: the step {name} failed: {error!r}") from error
+        if isinstance(done, Dropped):
+            return [*passed, (name, size, done.reason)], None, masked
+        if name == PERSONAL_DATA:  # tags that the text had already are none of ours
+            masked = dict(pii.count_tags(done.text) - pii.count_tags(document.text))
+        passed.append((name, size, len(_utf8(done))))
+        size, document = passed[-1][2], done
+    return passed, document, masked
+
+
+def _utf8(document):
+    return document.text.encode("utf-8", "surrogatepass")
 
 
 def benchmark_texts(path) -> Iterator[str]:
     """Yield the texts of benchmarks: of a folder's files, of a .jsonl's lines, or each line of a .txt.
 
-    Raises FileNotFoundError, or ValueError for a file that is none of these or a line without text, naming it. Nothing
-    is passed over, not even a byte: what is left out or changed would not be noticed.
-
-    Source: none [ours].
-    Test: tests/curation/test_pipeline.py::test_benchmarks_of_any_form,
-        tests/curation/test_pipeline.py::test_benchmarks_are_read_to_the_letter
+    Raises FileNotFoundError, or ValueError for a file that is none of these or a line without text,
+    naming it. Nothing is passed over, not even a byte: what is left out would not be noticed.
     """
     path = Path(path)
     if path.is_dir():
-        sources.inventory(path)  # refuses a folder of other things
+        pages.inventory(path)  # refuses a folder of other things
     elif not path.exists():
         raise FileNotFoundError(f"no benchmarks at {path}: give a folder, a .jsonl or a .txt")
     elif path.suffix.lower() == ".txt":
         yield from (line for _, line in text_files.read_lines(path))
         return
-    elif not path.name.lower().endswith(sources.LINES):
+    elif not path.name.lower().endswith(pages.LINES):
         raise ValueError(f"{path} is no folder, .jsonl or .txt: benchmarks come as one of these")
-    yield from (_benchmark(*found) for found in sources.all_of(path))
+    yield from (_benchmark(*found) for found in pages.all_of(path))
 
 
 def _benchmark(place, one):
-    if isinstance(one, sources.Unreadable):
-        expected = ", expected UTF-8: convert it, for example with iconv" if one.reason == sources.ENCODING else ""
+    if isinstance(one, pages.Unreadable):
+        expected = ", expected UTF-8: convert it, for example with iconv" if one.reason == pages.ENCODING else ""
         raise ValueError(f"benchmark {place}: {one.reason}{expected}")
     return html.extract(one.text, main_content=False) if one.source == "web" else one.text

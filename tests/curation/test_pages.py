@@ -4,11 +4,14 @@ import gzip
 import json
 import os
 
+import numpy as np
 import pytest
 
-from afm_ref.curation import sources
-from afm_ref.curation.sources import Position, Raw, Unreadable
+from afm_ref.curation import pages
+from afm_ref.curation.pages import Position, Raw, Unreadable
 from afm_ref.data.corpora import Document
+from tests.crawl import planting
+from tests.curation import languages
 
 PROSE = "Prose about a river and its banks."
 
@@ -32,7 +35,7 @@ def test_each_kind_of_file_is_read(tmp_path):
         + lines({"text": PROSE, "url": "q.html"}),
         f_DOT_JSONL_DOT_gz=gzip.compress(lines({"text": PROSE})),
     )  # fmt: skip
-    found = list(sources.documents(tmp_path))
+    found = list(pages.documents(tmp_path))
     assert found == [
         Document("<p>Caf\u00e9</p>", "web", "a.html"),
         Document("x = 1\n", "code", "b/c.py"),
@@ -64,13 +67,13 @@ def test_each_kind_of_file_is_read(tmp_path):
 )
 def test_files_make_a_line_code_and_addresses_do_not(row, kind):
     raw = Raw("c.jsonl#0", json.dumps({"text": PROSE} | row).encode(), is_line=True)
-    assert sources.parse(raw) == Document(PROSE, kind, "c.jsonl#0")
+    assert pages.parse(raw) == Document(PROSE, kind, "c.jsonl#0")
 
 
 def test_one_character_in_a_hundred_may_be_undecodable():
     for bad, found in ((1, Document), (2, Unreadable)):
         text = "\ufffd" * bad + "word " * 19 + "words"[: 5 - bad]
-        assert len(text) == 100 and isinstance(sources.parse(Raw("a.txt", text.encode())), found)
+        assert len(text) == 100 and isinstance(pages.parse(Raw("a.txt", text.encode())), found)
 
 
 def test_a_bad_byte_in_a_line_is_one_character(tmp_path):
@@ -83,16 +86,16 @@ def test_a_bad_byte_in_a_line_is_one_character(tmp_path):
         b_DOT_jsonl=row.encode("latin-1") + b"\n" + row.encode(), c_DOT_jsonl=(row + "\n" + row).encode("utf-16"),
         d_DOT_jsonl=json.dumps({"text": "a\u2028b\x85c"}, ensure_ascii=False),
     )  # fmt: skip
-    found = {one.name: one[0 if isinstance(one, Document) else 1] for one in sources.documents(tmp_path)}
+    found = {one.name: one[0 if isinstance(one, Document) else 1] for one in pages.documents(tmp_path)}
     assert found == {
         "a.jsonl#0": good, "a.jsonl#1": good.replace("Hügel. ", "Hügel\ufffd ", 1),
-        "b.jsonl#0": sources.ENCODING, "b.jsonl#1": good, "c.jsonl#0": sources.ENCODING, "c.jsonl#1": sources.ENCODING,
+        "b.jsonl#0": pages.ENCODING, "b.jsonl#1": good, "c.jsonl#0": pages.ENCODING, "c.jsonl#1": pages.ENCODING,
         "d.jsonl#0": "a\u2028b\x85c",
     }  # fmt: skip
 
 
 def test_what_cannot_be_used_is_named_with_its_reason(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "LARGEST_BYTES", 200)
+    monkeypatch.setattr(pages, "LARGEST_BYTES", 200)
     whole = gzip.compress(lines(*({"text": f"{PROSE} {i * i}"} for i in range(50))))
     fill(
         tmp_path,
@@ -103,14 +106,14 @@ def test_what_cannot_be_used_is_named_with_its_reason(tmp_path, monkeypatch):
     )  # fmt: skip
     (tmp_path / "i.txt").symlink_to("nowhere")
     os.mkfifo(tmp_path / "j.txt")
-    found = list(sources.documents(tmp_path))
+    found = list(pages.documents(tmp_path))
     named = {one.name: one.reason for one in found if isinstance(one, Unreadable)}
     cut = next(name for name in named if name.startswith("g."))
     assert named == {
-        "a.png": sources.UNKNOWN, "b.txt": sources.LARGE, "c.html": sources.BINARY, "d.txt": sources.EMPTY,
-        "e.md": sources.ENCODING, "f.jsonl#0": sources.NO_TEXT, "f.jsonl#1": sources.NO_TEXT,
-        "f.jsonl#2": sources.NO_TEXT, "f.jsonl#3": sources.ENCODING, "f.jsonl#4": sources.LARGE,
-        cut: sources.BROKEN, "h.jsonl.gz#0": sources.BROKEN, "i.txt": sources.UNREADABLE, "j.txt": sources.UNREADABLE,
+        "a.png": pages.UNKNOWN, "b.txt": pages.LARGE, "c.html": pages.BINARY, "d.txt": pages.EMPTY,
+        "e.md": pages.ENCODING, "f.jsonl#0": pages.NO_TEXT, "f.jsonl#1": pages.NO_TEXT,
+        "f.jsonl#2": pages.NO_TEXT, "f.jsonl#3": pages.ENCODING, "f.jsonl#4": pages.LARGE,
+        cut: pages.BROKEN, "h.jsonl.gz#0": pages.BROKEN, "i.txt": pages.UNREADABLE, "j.txt": pages.UNREADABLE,
     }  # fmt: skip
     good = [one for one in found if isinstance(one, Document)]
     assert good[0].name == "f.jsonl#5" and {d.name.split("#")[0] for d in good[1:]} <= {"g.jsonl.gz"}
@@ -127,7 +130,7 @@ def test_it_goes_on_behind_any_place(tmp_path):
     (tmp_path / "a-b" / "x.txt").write_text(PROSE)
     (tmp_path / os.fsdecode(b"b\xff.txt")).write_text(PROSE)
     os.mkfifo(tmp_path / "y.jsonl")
-    whole = list(sources.stream(tmp_path))
+    whole = list(pages.stream(tmp_path))
     assert len(whole) == 13 and whole[0][0] == Position("a/b.txt")
     assert_it_goes_on(tmp_path, whole)
 
@@ -137,7 +140,7 @@ def assert_it_goes_on(folder, whole):
     places = [position for position, _ in whole]
     assert len(set(places)) == len(places)
     for i, position in enumerate(places):
-        assert list(sources.stream(folder, position)) == whole[i + 1 :]
+        assert list(pages.stream(folder, position)) == whole[i + 1 :]
 
 
 def test_it_goes_on_behind_a_broken_gzip(tmp_path):
@@ -148,10 +151,10 @@ def test_it_goes_on_behind_a_broken_gzip(tmp_path):
     for i in range(len(good)):
         for raw in (good[:i], good[:i] + bytes([good[i] ^ 255]) + good[i + 1 :]):
             fill(tmp_path, a_DOT_jsonl_DOT_gz=raw)
-            whole = list(sources.stream(tmp_path))
+            whole = list(pages.stream(tmp_path))
             assert whole[-1][0] == Position("b.txt")
             assert_it_goes_on(tmp_path, whole)
-            reached |= {position.line for position, one in whole if one[1:] == (sources.BROKEN,)}
+            reached |= {position.line for position, one in whole if one[1:] == (pages.BROKEN,)}
     assert reached >= {0, 1, 2, 3}
 
 
@@ -175,52 +178,97 @@ class Failing:
 
 def test_it_goes_on_behind_a_disk_that_fails(tmp_path, monkeypatch):
     """In any line, and in the midst of one that is too long: the line has the failure, and those before it stay."""
-    monkeypatch.setattr(sources, "LARGEST_BYTES", 100)
+    monkeypatch.setattr(pages, "LARGEST_BYTES", 100)
     rows = lines({"text": PROSE}, {"text": PROSE}, {"text": "x" * 250}, {"text": PROSE})
     fill(tmp_path, a_DOT_jsonl=rows, b_DOT_txt=PROSE)
     for good_calls, line in enumerate((0, 1, 2, 2, 2, 3, 4)):
-        monkeypatch.setattr(sources, "open", lambda path, _, n=good_calls: Failing(path, n), raising=False)
-        whole = list(sources.stream(tmp_path))
+        monkeypatch.setattr(pages, "open", lambda path, _, n=good_calls: Failing(path, n), raising=False)
+        whole = list(pages.stream(tmp_path))
         assert [place for place, _ in whole] == [*(Position("a.jsonl", n) for n in range(line + 1)), Position("b.txt")]
-        assert whole[-2][1] == Unreadable(f"a.jsonl#{line}", sources.UNREADABLE)
+        assert whole[-2][1] == Unreadable(f"a.jsonl#{line}", pages.UNREADABLE)
         assert_it_goes_on(tmp_path, whole)
 
 
 def test_any_change_of_the_folder_changes_the_digest(tmp_path):
     fill(tmp_path, a_DOT_txt=PROSE, b__c_DOT_py="x = 1", d_DOT_bin=b"0")
-    first = sources.inventory(tmp_path)
-    assert first[:2] == (2, len(PROSE) + 5) and sources.inventory(tmp_path) == first
+    first = pages.inventory(tmp_path)
+    assert first[:2] == (2, len(PROSE) + 5) and pages.inventory(tmp_path) == first
     (tmp_path / "d.bin").unlink()
-    assert sources.inventory(tmp_path) == first  # nothing that would be read
+    assert pages.inventory(tmp_path) == first  # nothing that would be read
     digests = {first.digest}
     fill(tmp_path, a_DOT_txt=PROSE + "!")
-    digests.add(sources.inventory(tmp_path).digest)
+    digests.add(pages.inventory(tmp_path).digest)
     (tmp_path / "a.txt").rename(tmp_path / "e.txt")
-    digests.add(sources.inventory(tmp_path).digest)
+    digests.add(pages.inventory(tmp_path).digest)
     os.utime(tmp_path / "e.txt", ns=(1, 1))
-    digests.add(sources.inventory(tmp_path).digest)
+    digests.add(pages.inventory(tmp_path).digest)
     assert len(digests) == 4
 
 
 def test_folders_without_anything_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder at"):
-        sources.inventory(tmp_path / "none")
+        pages.inventory(tmp_path / "none")
     fill(tmp_path, a_DOT_png=b"x")
     with pytest.raises(ValueError, match="holds no file that can be used"):
-        sources.inventory(tmp_path)
+        pages.inventory(tmp_path)
 
 
 def test_an_unfinished_run_is_no_source(tmp_path):
     """Its staged shards would be curated a second time."""
     fill(tmp_path, a_DOT_txt=PROSE, staged__b_DOT_txt=PROSE)
-    assert sources.inventory(tmp_path).files == 2  # pages may lie in a folder of any name
+    assert pages.inventory(tmp_path).files == 2  # pages may lie in a folder of any name
     fill(tmp_path, staged__part_DOT_txt=PROSE)
     (tmp_path / "staged" / "part-00000.jsonl.gz").write_bytes(b"")
     with pytest.raises(ValueError, match="is unfinished: run the same curate again to finish it"):
-        sources.inventory(tmp_path)
+        pages.inventory(tmp_path)
 
 
 def test_parsing_never_raises():
     for data in (b"", b"\xff\xfe", b"[" * 100_000, b'{"text": "' + b"\\u" * 9, bytes(range(256)) * 20):
         for is_line in (False, True):
-            assert isinstance(sources.parse(Raw("x.html", data, is_line)), Document | Unreadable)
+            assert isinstance(pages.parse(Raw("x.html", data, is_line)), Document | Unreadable)
+
+
+SENTENCES = "The cat sat on the mat and looked at the rain, which = sadness; it did so for 2 + 2 hours. " * 3
+
+
+@pytest.mark.parametrize(
+    "name, text, kind",
+    [
+        ("a/b.PY", SENTENCES, "code"),
+        ("x.tsx", "x² = 4", "code"),
+        ("page.html", "<p class='a' id='b'>x = 1</p>", "web"),
+        ("page.htm", "", "web"),
+        ("page.html", "<p><math>x</math></p>", "web"),  # its text is still to be extracted
+        ("notes.txt", SENTENCES + "<math>x</math>", "maths"),
+        ("notes.txt", SENTENCES, "text"),
+        ("notes.txt", "Let x = 2. Then x + 1 = 3.", "maths"),
+        ("notes.txt", SENTENCES + "\\begin{equation} a \\end{equation}", "maths"),
+        ("noextension", SENTENCES, "text"),
+        ("notes.txt", "", "text"),
+    ],
+)
+def test_kinds_by_hand(name, text, kind):
+    assert pages.kind_of(name, text) == kind
+
+
+def test_prose_of_other_scripts_is_no_maths():
+    """Greek letters are symbols where they stand alone; a clause without spaces is more than one word."""
+    assert pages.kind_of("a.txt", languages.document("greek")) == "text"
+    assert pages.kind_of("a.txt", "Εδώ το λ είναι 3, και 2πr = θ + λ.") == "maths"
+    assert pages.kind_of("a.txt", languages.SENTENCES["japanese"][0] + "5+3=8") == "text"
+
+
+def test_there_are_14_languages():
+    assert len(pages.EXTENSIONS) == 14
+    assert len(pages.CODE) == sum(map(len, pages.EXTENSIONS.values()))  # no extension is of two
+
+
+def test_density_by_hand():
+    assert pages.maths_density("x = 1 and \\frac{1}{2} ≥ y") == 3 / 7
+    assert pages.maths_density("") == 0
+
+
+def test_generated_sums_are_maths():
+    rng = np.random.default_rng(0)
+    assert all(pages.kind_of("a.txt", planting.worked_sum(rng)) == "maths" for _ in range(60))

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afm_ref.curation import decontamination, html, junk, kinds, pages, pii, planting, wild
+from afm_ref.curation import decontamination, html, pages, pii
 from afm_ref.data import corpora
 from afm_ref.data.corpora import Document
+from afm_ref.teaching import made_up_pages
+from tests.crawl import planting, wild
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,7 +69,7 @@ def test_kinds_are_told_from_names_and_texts(truth, bodies):
     """Of bodies but junk and copies with half of their words replaced."""
     for name, row in truth.items():
         if row["source"] != "web" and row.get("edited", 0) < 0.2:
-            assert kinds.kind_of(name.partition("#")[0], bodies[name]) == row["source"], name
+            assert pages.kind_of(name.partition("#")[0], bodies[name]) == row["source"], name
 
 
 def of(truth, planted):
@@ -85,7 +87,7 @@ def test_what_is_planted_is_there(crawl, truth, bodies):
     assert all(items[row["benchmark"]] in bodies[row["name"]] for row in of(truth, "benchmark"))
     assert all(pii.mask(bodies[row["name"]])[1] == row["pii"] for row in of(truth, "pii"))
     assert all(bodies[row["name"]] == "" for row in of(truth, "empty") if row["name"] not in anonymous)
-    assert {row["junk"] for row in of(truth, "junk")} <= {*junk.GENERATED, *junk.UNSEEN}
+    assert {row["junk"] for row in of(truth, "junk")} <= {*made_up_pages.GENERATED, *made_up_pages.UNSEEN}
 
 
 def test_nothing_else_is_there(crawl, truth, bodies):
@@ -147,7 +149,7 @@ def test_bad_input(documents, tmp_path):
     with pytest.raises(ValueError, match="prose and code"):
         planting.Stock.of([Document("x", "code", "n")], np.random.default_rng(0))
     with pytest.raises(ValueError, match="no style"):
-        pages.page(np.random.default_rng(0), "t", "b", "modern")
+        made_up_pages.page(np.random.default_rng(0), "t", "b", "modern")
 
 
 @given(st.lists(st.sampled_from(["a", "bb", "c."]), min_size=1, max_size=30), st.floats(0, 1), st.integers(0, 99))

@@ -1,12 +1,10 @@
-"""MinHash: 128 numbers of a document that are as equal to another's as the two texts' word 5-grams.
+"""MinHash: 128 numbers of a document that are as equal to another's as the two texts.
 
-A document is the set of its shingles, runs of n words. Two documents' resemblance is the Jaccard similarity of their
-sets. Under a random order of all shingles the first of A and the first of B are the same shingle with probability J:
-each shingle of the union is as likely the first as any other, and it is in both sets in J of the cases. A signature
-is the first shingle's number under `permutations` such orders; the share of equal entries estimates J.
-
-Given the same hashes, signatures are those of `datasketch.MinHash` (scheme affine32) to the bit, so its tools can read
-them. It hashes shingle by shingle in Python; here a whole text is hashed at once, several times as fast.
+A document is the set of its shingles, runs of n words. Two documents' resemblance is the Jaccard
+similarity J of their sets. Under a random order of all shingles the first of A and the first of B
+are the same with probability J: each shingle of the union is as likely the first as any other, and
+it is in both sets in J of the cases. A signature is the first shingle's number under `permutations`
+such orders; the share of equal entries estimates J.
 """
 
 import functools
@@ -22,7 +20,6 @@ PIECE = 1 << 18  # characters that are hashed at a time: 2 MB for each table of 
 PLANE = 1 << 16  # code points that the tables hold; a text with others takes the slow way
 SPACE = 32
 UNEVEN = "\u0130\u03a3"  # the capitals whose lower case is two characters, or depends on what follows: Turkish I, Sigma
-EMPTY = np.zeros(0, np.uint32)
 
 
 def shingles(text: str, n: int = 5) -> np.ndarray:
@@ -30,18 +27,19 @@ def shingles(text: str, n: int = 5) -> np.ndarray:
 
         h(w_i ... w_i+n-1) = top 32 bits of mix( sum_j r(c_j) m^j  mod 2^64 )
 
-    over the characters c_j of the words, joined by single spaces and lower-cased, with random numbers r(c) and an odd
-    m: the sums of all runs are differences of one running sum. Words are those of `overlap.words`. A text of fewer
-    than n words is one run; one without words has none. Raises ValueError for n below 1.
+    over the characters c_j of the words (`overlap.words`), joined by single spaces, with random
+    numbers r(c) and an odd m. A text of fewer than n words is one run; one without words has none.
+    Raises ValueError for n below 1.
 
-    Source: n-gram hashing for global fuzzy deduplication, TR24 section 3.1 [confirmed]; words, n = 5 [ours].
-    Test: tests/curation/test_signatures.py::test_equal_runs_and_only_those_get_equal_hashes
+    Source: n-gram hashing for global fuzzy deduplication, TR24 section 3.1 [confirmed]; words,
+    n = 5 [ours].
+    Test: tests/curation/test_minhash.py::test_equal_runs_and_only_those_get_equal_hashes
     """
     if n < 1:
         raise ValueError(f"shingles have at least 1 word, got n = {n}")
     codes = _joined_words(text)
     if not len(codes):
-        return EMPTY
+        return np.zeros(0, np.uint32)
     spaces = np.flatnonzero(codes == SPACE)
     starts = np.concatenate([[0], spaces + 1])
     ends = np.concatenate([spaces, [len(codes)]])
@@ -71,7 +69,10 @@ def _lower_table():
 
 
 def _hash_spans(codes, starts, ends):
-    """Return a 32-bit hash of each codes[start:end], in pieces, so that the powers' table stays small."""
+    """Return a 32-bit hash of each codes[start:end]: all are differences of one running sum.
+
+    In pieces, so that the table of powers stays small.
+    """
     if len(codes) <= PIECE:
         values, powers, inverses = _tables()
         sums = np.zeros(len(codes) + 1, np.uint64)
@@ -88,14 +89,14 @@ def _hash_spans(codes, starts, ends):
 
 @functools.cache
 def _tables():
-    """Return r of each code point of the first plane, and the powers of m and of its inverse modulo 2^64."""
+    """Return r of each code point of the first plane, the powers of m and of 1 / m modulo 2^64."""
     multiplier, inverse = (np.full(PIECE, m, np.uint64) for m in (MULTIPLIER, pow(MULTIPLIER, -1, 2**64)))
     multiplier[0] = inverse[0] = 1
     return mixed(np.arange(PLANE, dtype=np.uint64)), np.cumprod(multiplier), np.cumprod(inverse)
 
 
 def mixed(x):
-    """Return numbers that look random, different for different x: the generator splitmix64's step and finalizer."""
+    """Return numbers that look random, different for different x: splitmix64's finalizer."""
     x = x + np.uint64(MULTIPLIER)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -107,16 +108,17 @@ def signature(hashes: np.ndarray, permutations: int = 128) -> np.ndarray:
 
         s_k = min over h of (a_k fmix32(h) + b_k  mod 2^32)
 
-    with datasketch's a_k (odd) and b_k: each k is a bijection of the 32-bit numbers, which stands for a random order.
+    with odd a_k: each k is a bijection of the 32-bit numbers, which stands for a random order. They
+    are those of `datasketch.MinHash` (scheme affine32) to the bit, so its tools can read them.
     Repeated hashes change nothing. Raises ValueError for no hashes: an empty set resembles nothing.
 
     Source: Broder 1997, as in datasketch.MinHash [standard].
-    Test: tests/curation/test_signatures.py::test_signatures_are_datasketchs
+    Test: tests/curation/test_minhash.py::test_signatures_are_datasketchs
     """
     if not len(hashes):
         raise ValueError("a document without words has no signature")
     a, b = _permutations(permutations)
-    mixed = _fmix32(hashes)[:, None]
+    mixed = _fmix32(hashes)[:, None]  # [shingles, 1]
     least = np.full(permutations, 2**32 - 1, np.uint32)
     for start in range(0, len(mixed), BLOCK):
         block = mixed[start : start + BLOCK] * a  # [shingles, permutations]
@@ -127,45 +129,21 @@ def signature(hashes: np.ndarray, permutations: int = 128) -> np.ndarray:
 
 @functools.cache
 def _permutations(n):
-    """Return a and b of each permutation, drawn as datasketch draws them; importing it takes a second, for SciPy."""
-    draw = np.random.RandomState(1)
+    """Return a and b of each permutation, drawn as datasketch draws them."""
+    draw = np.random.RandomState(1)  # importing datasketch takes a second, for SciPy
     a = draw.randint(0, 2**31, n, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
     return a, draw.randint(0, 2**32, n, dtype=np.uint32)
 
 
 def _fmix32(h):
-    """Return the finalizer of MurmurHash3 of 32-bit numbers, which datasketch puts before its permutations."""
+    """Return MurmurHash3's finalizer of 32-bit numbers, as datasketch has it before its orders."""
     h = (h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B)
     h = (h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35)
     return h ^ (h >> np.uint32(16))
 
 
-def sketch(signature: np.ndarray) -> np.ndarray:
-    """Return the low byte of each entry: what is kept of a signature, uint8 [permutations].
-
-    Source: b-bit minwise hashing (Li and Koenig 2010), b = 8 [standard].
-    Test: tests/curation/test_signatures.py::test_estimates_are_unbiased
-    """
-    return signature.astype(np.uint8)
-
-
-def estimated_jaccard(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the estimate of J from two sketches of equal length.
-
-        J = (m - 1/256) / (1 - 1/256)       m the share of equal bytes, 1/256 of the others being equal by chance
-
-    Source: Li and Koenig 2010 for sets that are small beside 2^32 [standard].
-    Test: tests/curation/test_signatures.py::test_estimates_are_unbiased
-    """
-    return float((np.mean(a == b) - 1 / 256) / (1 - 1 / 256))
-
-
 def jaccard(a: np.ndarray, b: np.ndarray) -> float:
-    """Return |A and B| / |A or B| of two sets of hashes, given as arrays that may repeat; 0 for two empty ones.
-
-    Source: none [standard].
-    Test: tests/curation/test_signatures.py::test_jaccard_equals_that_of_sets_of_words
-    """
+    """Return |A and B| / |A or B| of two sets of hashes, as arrays that may repeat; 0 of no hashes."""
     a, b = np.unique(a), np.unique(b)
     both = len(np.intersect1d(a, b, assume_unique=True))
     either = len(a) + len(b) - both

@@ -13,12 +13,12 @@ planted     what else the line of truth says
 clean       nothing
 exact       "original": the name of the document whose body it repeats
 near        "original", "edited": the share of its words that were replaced
-junk        "junk": its kind (see junk.py)
+junk        "junk": its kind (see made_up_pages)
 pii         "pii": how many of each kind of pii.KINDS were put in
 benchmark   "benchmark": the line of benchmarks.jsonl that it holds, in the middle of clean text
 empty       nothing: a page without a body
 pydoc       nothing: a page that pydoc made, real HTML
-A web page also has "style" (see pages.py), "encoding" and "declared".
+A web page also has "style" (see made_up_pages), "encoding" and "declared".
 """
 
 import json
@@ -27,9 +27,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import atomic
-from ..data.corpora import Document
-from . import junk, pages, planting
+from afm_ref import atomic
+from afm_ref.data.corpora import Document
+from afm_ref.teaching import made_up_pages
+from tests.crawl import planting
 
 FILES_PER_FOLDER = 1000
 LINES_PER_JSONL = 50
@@ -109,9 +110,6 @@ def write(
 
     documents: what bodies are made of; None reads corpora.embedded. The same arguments give the same bytes. Raises
     ValueError for a size that is not above 0, and FileExistsError if the folder holds anything.
-
-    Source: none [ours].
-    Test: tests/curation/test_wild.py::test_what_is_planted_is_there
     """
     from tqdm.auto import tqdm
 
@@ -183,9 +181,9 @@ def _planted(rng, planted, source, stock, items, recent):
     if planted == "empty":
         return "", "web", {}
     if planted == "junk":
-        kind = str(rng.choice([*junk.GENERATED, *junk.UNSEEN]))
+        kind = str(rng.choice([*made_up_pages.GENERATED, *made_up_pages.UNSEEN]))
         good = stock.body(rng, "web")
-        return junk.generate(kind, rng, good, int(rng.integers(80, 400))), "web", {"junk": kind}
+        return made_up_pages.junk(kind, rng, good, int(rng.integers(80, 400))), "web", {"junk": kind}
     source = "web" if planted != "clean" and source in ("code", "maths") else source
     body = stock.body(rng, source)
     if planted == "pii":
@@ -205,12 +203,12 @@ def _place(rng, writer, source, body, shares):
         if rng.random() < 0.5:
             return writer.line(body), {}
         return writer.file("txt", body.encode()), {}
-    style = str(rng.choice(pages.STYLES))
+    style = str(rng.choice(made_up_pages.STYLES))
     encoding = declared = "utf-8"
     if rng.random() < shares.misdeclared:
         encoding, declared = [("windows-1252", "utf-8"), ("utf-8", "iso-8859-1")][int(rng.integers(2))]
         body = ACCENTS + body if body else body
-    html = pages.page(rng, planting.title(rng) if body else "", body, style, declared)
+    html = made_up_pages.page(rng, planting.title(rng) if body else "", body, style, declared)
     name = writer.file("html", html.encode(encoding, errors="xmlcharrefreplace"))
     return name, {"style": style, "encoding": encoding, "declared": declared}
 
