@@ -53,15 +53,6 @@ def ngrams(documents, n: int = 13) -> set[tuple[str, ...]]:
     return found
 
 
-def shared_ngrams(train, held_out, n: int = 13) -> set[tuple[str, ...]]:
-    """Return the runs of n words that occur on both sides; empty for a clean split."""
-    wanted = ngrams(held_out, n)
-    found = set()
-    for document in train:
-        found.update(wanted.intersection(_runs(words(document.text), n)))
-    return found
-
-
 def remove_shared(train, held_out, n: int = 13) -> list[Document]:
     """Return training documents without the paragraphs that share a run of n words with a held-out document.
 

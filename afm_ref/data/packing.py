@@ -50,7 +50,7 @@ def pack_for_evaluation(documents, tokenizer, seq_len: int, progress: bool = Fal
 
 
 def pack_conversations(conversations, tokenizer, seq_len: int) -> Packed:
-    """Return conversations (of tasks.chat_tokens) in rows, as many in a row as fit whole, in the order given.
+    """Return conversations (of chat.chat_tokens) in rows, as many in a row as fit whole, in the order given.
 
     Only the assistant's tokens are targets, and no token attends to another conversation. Shuffle the conversations
     first where a row should hold several kinds. Raises ValueError for a conversation longer than a row.

@@ -5,7 +5,6 @@ Unicode normalisation, so decode(encode(text)) == text for every string that UTF
 alphabet become their UTF-8 bytes.
 """
 
-import codecs
 import json
 import re
 from collections import Counter
@@ -89,25 +88,6 @@ class Tokenizer:
         if not 0 <= token_id < self.vocab_size:
             raise ValueError(f"token id {token_id} is outside this tokenizer's 0..{self.vocab_size - 1}")
         return b"" if skip_special and token_id < len(SPECIAL_TOKENS) else self.token_bytes[token_id]
-
-
-class StreamDecoder:
-    """Text from tokens as they arrive: `push(id)` returns what is certain by now, `finish()` what is left.
-
-    A character whose bytes are spread over several tokens comes out once, when its last byte has arrived.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, skip_special: bool = True):
-        self._tokenizer, self._skip_special = tokenizer, skip_special
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-
-    def push(self, token_id) -> str:
-        """Take one token id, return the text completed by it (possibly empty)."""
-        return self._decoder.decode(self._tokenizer._bytes_of(int(token_id), self._skip_special))
-
-    def finish(self) -> str:
-        """Return the rest: an unfinished character becomes U+FFFD."""
-        return self._decoder.decode(b"", final=True)
 
 
 def train(texts, vocab_size: int = 2048, rare: float = 2e-6) -> Tokenizer:

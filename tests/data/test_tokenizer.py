@@ -104,23 +104,6 @@ def test_indentation_is_cheap(tok):
     assert tok.encode(" return")[0] == tok.encode("\n    return")[-1]
 
 
-@given(text=ANY_TEXT)
-@settings(max_examples=60)
-def test_stream_shows_only_whole_characters(tok, text):
-    decoder, shown = tk.StreamDecoder(tok), ""
-    for i in tok.encode(text):
-        shown += decoder.push(i)
-        assert text.startswith(shown)
-    assert shown + decoder.finish() == text
-
-
-@given(ids=st.lists(st.integers(0, 799), max_size=30))
-@settings(max_examples=60)
-def test_stream_of_any_tokens_equals_decode(tok, ids):
-    decoder = tk.StreamDecoder(tok)
-    assert "".join(map(decoder.push, ids)) + decoder.finish() == tok.decode(ids)
-
-
 def test_training_is_deterministic(tok, documents, tmp_path):
     """Another process (other hash seeds, in Python and in the library) writes the same file."""
     (tmp_path / "texts.json").write_text(json.dumps([document.text for document in documents]))

@@ -1,4 +1,4 @@
-"""The baselines against the textbook's recursion in plain Python, and against the xz program's own library."""
+"""The n-gram model against the textbook's recursion in plain Python; and xz, its rival."""
 
 import lzma
 import math
@@ -7,14 +7,15 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from afm_ref.data import baselines
+from afm_ref.data import kneser_ney
 from afm_ref.data.corpora import Document
 from afm_ref.data.tokenizer import BOS, EOS
+from experiments.train_tiny import xz_bits_per_byte
 
 
 @pytest.fixture(scope="module")
 def model(documents, tok):
-    return baselines.train_ngram(documents[:20], tok, order=4)
+    return kneser_ney.train(documents[:20], tok, order=4)
 
 
 def histories(documents, tok):
@@ -69,7 +70,7 @@ def test_against_the_textbook_recursion(documents, tok):
     train, order = documents[:6], 3
     streams = [[BOS] * (order - 1) + tok.encode(d.text).tolist() + [EOS] for d in train]
     textbook = Textbook(streams, order, tok.vocab_size)
-    model = baselines.train_ngram(train, tok, order)
+    model = kneser_ney.train(train, tok, order)
     other = tok.encode(documents[8].text)[:25].tolist()
     for sequence in (streams[0][:30], other):
         for i in range(order - 1, len(sequence)):
@@ -82,32 +83,32 @@ def test_bits_per_byte_by_hand(model, tok):
     """The text '7' has two targets, its token and the end, and one byte."""
     (seven,) = tok.encode("7").tolist()
     p = model.probabilities(np.array([[BOS] * 3, [BOS, BOS, seven]]), np.array([seven, EOS]))
-    found = baselines.ngram_bits_per_byte(model, [Document("7", "folder", "7")], tok)
+    found = kneser_ney.bits_per_byte(model, [Document("7", "folder", "7")], tok)
     assert found == pytest.approx(-math.log2(p[0]) - math.log2(p[1]))
 
 
 def test_more_context_helps(documents, tok):
     train, held_out = documents[4:], documents[:4]
-    bits = [baselines.ngram_bits_per_byte(baselines.train_ngram(train, tok, n), held_out, tok) for n in (1, 2, 3)]
+    bits = [kneser_ney.bits_per_byte(kneser_ney.train(train, tok, n), held_out, tok) for n in (1, 2, 3)]
     assert bits[0] > bits[1] > bits[2] > 1
 
 
 def test_tiny_text_still_gives_a_model(tok):
-    model = baselines.train_ngram([Document("a", "folder", "a")], tok, order=2)
+    model = kneser_ney.train([Document("a", "folder", "a")], tok, order=2)
     rows = np.full((tok.vocab_size, 1), BOS)
     assert model.probabilities(rows, np.arange(tok.vocab_size)).sum() == pytest.approx(1)
 
 
 def test_impossible_orders_and_empty_text_are_refused(documents, tok):
     with pytest.raises(ValueError, match="lower order"):
-        baselines.train_ngram(documents[:2], tok, order=7)
+        kneser_ney.train(documents[:2], tok, order=7)
     with pytest.raises(ValueError, match="empty corpus"):
-        baselines.train_ngram([], tok)
+        kneser_ney.train([], tok)
 
 
 def test_xz_knows_the_training_text(documents):
     """Repeated text costs next to nothing, new text about what xz alone needs less what it learnt."""
     train, new = documents[:30], documents[30:34]
-    assert baselines.xz_bits_per_byte(train, train[:4]) < 0.1
+    assert xz_bits_per_byte(train, train[:4]) < 0.1
     alone = 8 * len(lzma.compress("".join(d.text for d in new).encode(), preset=9)) / sum(len(d.text) for d in new)
-    assert 0.5 * alone < baselines.xz_bits_per_byte(train, new) < alone
+    assert 0.5 * alone < xz_bits_per_byte(train, new) < alone
