@@ -4,12 +4,12 @@ The shape alone is not enough: a version number looks like an address and an ISB
 second test: the check digit of a card, the ranges that were never issued as social security numbers, the addresses
 that are somebody's. What has no such pattern (names, street addresses) is not found.
 
-Other numbers may stand beside a card or a telephone number: an expiry date, a postcode, one more card. So when the
-longest stretch fails its test, the shorter ones that end at a space are tried, then those that begin later. Each try
-could turn a table of numbers into cards, as one number in ten passes the check digit. So in a longer run of numbers a
-card must also be printed as cards are (`GROUPS`), have the first digits and the length of an issuer (`ISSUED`), and
-must not stand in a row of fours: on each side at most one more group of four digits, or another card. And a telephone
-number in front of more numbers must not look like a decimal, nor one without gaps be a term of a sum.
+Other numbers may stand beside a card or a telephone number: an expiry date, a postcode, one more card.
+So when the longest stretch fails its test, the shorter ones that end at a space are tried, then those
+that begin later. As one number in ten passes the check digit, a card in a longer run of numbers must also
+be printed as cards are (`GROUPS`) and have the first digits and the length of an issuer (`ISSUED`). And a
+telephone number in front of more numbers must not look like a decimal, nor one without gaps be a term of
+a sum.
 
 Where version or address, sum or label cannot be told apart it is masked: what stays is somebody's.
 """
@@ -48,7 +48,6 @@ ISSUED = re.compile(
     r"|6(?:011|2\d\d|4[4-9]\d|5\d\d)\d{12,15}"  # Discover, UnionPay
 )
 NORTH_AMERICAN = re.compile(r"1[2-9]\d\d[2-9]\d{6}")
-FOURS_BEFORE, FOURS_BEHIND = re.compile(r"(?<![\w.-])\d{4} \d{4} $"), re.compile(r" \d{4} \d{4}(?![\w-]|\.\d)")
 PHONE_IN_RUN = re.compile(  # +12125550134, +1 (212) 555-0134 or +1.212.555.0134, but no +12.34567890, a decimal
     r"\+\d+|\+\d{1,3}[ (-][\d() /-]+|\+\d{1,3}(?:\.\d{1,4}){3,5}"
 )
@@ -123,23 +122,10 @@ def _digits(piece):
     return "".join(str(int(c)) for c in piece if c.isdecimal())  # int, as \d takes the digits of all scripts
 
 
-def _is_issued(piece):
-    return bool(re.fullmatch(GROUPS, piece) and ISSUED.fullmatch(_digits(piece))) and luhn(_digits(piece))
-
-
-def _in_row_of_fours(text, match):
-    """Return whether two more fours stand on a side that has no card, next to this one or one four away."""
-    before, behind = text[max(0, match.start() - 25) : match.start()], text[match.end() : match.end() + 25]
-    return bool(
-        (FOURS_BEFORE.search(before) and not (_is_issued(before[-20:-1]) or _is_issued(before[-25:-6])))
-        or (FOURS_BEHIND.match(behind) and not (_is_issued(behind[1:20]) or _is_issued(behind[6:25])))
-    )
-
-
 def _is_card(text, match):
-    if not _in_run(text, match):
-        return luhn(_digits(match[0]))
-    return _is_issued(match[0]) and not (" " in match[0] and _in_row_of_fours(text, match))
+    digits = _digits(match[0])
+    issued = re.fullmatch(GROUPS, match[0]) and ISSUED.fullmatch(digits)
+    return bool(issued or not _in_run(text, match)) and luhn(digits)
 
 
 def _is_address(text, match):
@@ -200,17 +186,16 @@ def _blank(text, found):
 def find(text: str) -> list[Found]:
     """Return the personal data of a text in order of place: e-mail, IPv4, card, social security and phone numbers.
 
-    A social security number is ddd-dd-dddd without the parts never issued: 000, 666 and 900 to 999 in front, 00 in the
-    middle, 0000 at the end. A card has 13 to 19 digits and passes `luhn`; in a longer run of numbers there is more to
-    pass, see above. An address is one that the Internet routes. A kind takes nothing that an earlier one has taken.
-    Repeated until nothing more is found, as what is taken may leave a number alone that stood in a run.
+    A social security number is ddd-dd-dddd without the parts never issued: 000, 666 and 900 to 999 in
+    front, 00 in the middle, 0000 at the end. A card has 13 to 19 digits and passes `luhn`. An address is
+    one that the Internet routes. A kind takes nothing that an earlier one has taken. Repeated until
+    nothing more is found, as what is taken may leave a number alone that stood in a run.
 
-    Source: social security and card numbers, Apple's post of June 2024 [confirmed]; the other kinds and the patterns
-    [ours]; the ranges of social security numbers are those of its administration, the first digits and lengths of
-    cards those of their issuers [standard]; what a longer run asks for [ours].
+    Source: social security and card numbers, Apple's post of June 2024 [confirmed]; the other kinds and
+    the patterns [ours]; the ranges of social security numbers are those of its administration, the first
+    digits and lengths of cards those of their issuers [standard].
     Test: tests/curation/test_pii.py::test_planted_data_is_found,
     tests/curation/test_pii.py::test_lookalikes_stay,
-    tests/curation/test_pii.py::test_rows_of_fours_are_seldom_cards,
     tests/curation/test_pii.py::test_numbers_beside_it_hide_nothing
     """
     found, before = [], -1

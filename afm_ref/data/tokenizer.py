@@ -8,7 +8,6 @@ alphabet become their UTF-8 bytes.
 import json
 import re
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 
@@ -27,7 +26,7 @@ SPLIT = r"'(?:[stmd]|ll|ve|re)(?!\p{L})| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=
 
 
 class Tokenizer:
-    """A trained tokenizer. Make one with `train` or `load`; `vocab_size` is its number of ids."""
+    """A trained tokenizer of `vocab_size` ids. `train` makes one, `hugging_face.load_tokenizer` reads a saved one."""
 
     def __init__(self, spec_json: str):
         """Build from the text of a tokenizer.json that `save` wrote; refuse anything else."""
@@ -125,18 +124,6 @@ def train(texts, vocab_size: int = 2048, rare: float = 2e-6) -> Tokenizer:
     if tokenizer.vocab_size < vocab_size:
         raise ValueError(f"the texts give only {tokenizer.vocab_size} tokens: ask for vocab_size up to that")
     return tokenizer
-
-
-def load(path) -> Tokenizer:
-    """Return the tokenizer saved at path (a tokenizer.json, or a folder that holds one)."""
-    path = Path(path)
-    path = path / "tokenizer.json" if path.is_dir() else path
-    if not path.is_file():
-        raise FileNotFoundError(f"no tokenizer at {path}; train one with afm_ref.data.tokenizer.train")
-    try:
-        return Tokenizer(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
 def backends(spec_json: str):

@@ -263,23 +263,16 @@ MUTATIONS = [
     Mutation(
         "every string of digits is a card",
         PII,
-        "return luhn(_digits(match[0]))",
-        "return True",
+        " and luhn(digits)",
+        "",
         TESTS + "test_pii.py::test_lookalikes_stay",
     ),
     Mutation(
         "a card in a run of numbers needs no issuer",
         PII,
-        "ISSUED.fullmatch(_digits(piece))",
+        "ISSUED.fullmatch(digits)",
         "True",
         TESTS + "test_pii.py::test_lookalikes_stay",
-    ),
-    Mutation(
-        "rows of fours are cards",
-        PII,
-        'and not (" " in match[0] and _in_row_of_fours(text, match))',
-        "",
-        TESTS + "test_pii.py::test_rows_of_fours_are_seldom_cards",
     ),
     Mutation(
         "decimals in a run of numbers are telephone numbers",

@@ -54,9 +54,6 @@ def task_documents(count: int, seed: int = 0, split: str = "train") -> list[Docu
         for i in range(t, count, len(TASKS)):
             rng = np.random.default_rng((200, SPLITS.index(split), seed, i))
             record = TASKS[task](rng, split, int(rng.integers(PRETRAINING_DIFFICULTY[task] + 1)))
-            documents.append(
-                Document(
-                    chat.render(record.prompt, record.reference), "tasks", f"generated-{split}-{task}-{i}", markers=True
-                )
-            )
+            text = chat.render(record.prompt, record.reference)
+            documents.append(Document(text, "tasks", f"generated-{split}-{task}-{i}", markers=True))
     return documents
