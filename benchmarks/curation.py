@@ -78,7 +78,8 @@ def crawl(folder: Path, megabytes: float):
 
     wild.write(folder / "crawl", megabytes, seed=1)
     steps = Recipe().before()
-    done = (through(steps, document)[1] for document in pages.documents(folder / "crawl" / "pages"))
+    parsed = (pages.parse(raw) for _, raw in pages.walk(folder / "crawl" / "pages"))
+    done = (through(steps, one)[1] for one in parsed if not isinstance(one, pages.Unreadable))
     documents = [document for document in done if document is not None]
     (folder / "texts").mkdir()
     with gzip.open(folder / "texts" / "all.jsonl.gz", "wt", compresslevel=6) as file:
@@ -95,7 +96,7 @@ def steps_alone(folder: Path) -> None:
     from afm_ref.curation.recipe import Recipe
 
     s = Recipe(benchmarks=folder / "crawl" / "benchmarks.jsonl")
-    runs, raw = s.benchmark_runs(), [raw for _, raw in pages.stream(folder / "crawl" / "pages")]
+    runs, raw = s.benchmark_runs(), [raw for _, raw in pages.walk(folder / "crawl" / "pages")]
     size = sum(len(one.data) for one in raw) / 1e6
 
     def timed(name, call, items):

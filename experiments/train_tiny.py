@@ -69,7 +69,7 @@ def measure(params, train, held_out, tok) -> dict:
         table[part] = {
             "bytes": rows.text_bytes,
             "model": evaluation.bits_per_byte(params, AFM_TINY, batches, rows.text_bytes),
-            "five_gram": kneser_ney.bits_per_byte(ngram, documents, tok),
+            "five_gram": kneser_ney.ngram_bits_per_byte(ngram, documents, tok),
             "xz_given_training_text": xz_bits_per_byte(train, documents),
         }
         print(part, {k: round(v, 3) for k, v in table[part].items()})

@@ -180,7 +180,7 @@ def _parts(args):
                 f"document; {report.on_language()}"
             )
         print(f"left out: {report.reasons()}\n{report.on_language()}", file=sys.stderr)
-    train, held_out = mixture.split(list(shards.read(folder)), args.corpus, args.seed)
+    train, held_out = mixture.split_documents(list(shards.read(folder)), args.corpus, args.seed)
     return corpus.by_source(train), held_out
 
 

@@ -1,10 +1,11 @@
 """Benchmark texts out of the training text: documents that share a run of 4 to 13 words with one are dropped.
 
-Why a range. A run of 13 words is surely a copy, but short questions have none, and a copy with a word changed here and
-there has none left. A run of 4 words finds those, but "what is the number of" would drop half of the web. So a run that
-many documents hit counts as common usage, and drops nothing. And 4 with that threshold is not enough either: of a text
-made of common phrases all runs of 4 are common, its runs of 13 are not. The threshold needs two passes over the
-documents: count, then decide.
+Why a range. A run of 13 words is surely a copy, but short questions have none, and a copy
+with a word changed here and there has none left. A run of 4 words finds those, but "what is
+the number of" would drop half of the web. So a run that many documents hit counts as common
+usage, and drops nothing. And 4 with that threshold is not enough either: of a text made of
+common phrases all runs of 4 are common, its runs of 13 are not. The threshold needs two
+passes over the documents: count, then decide.
 
     benchmarks = Benchmarks(texts)
     counts = count(benchmarks, (document.text for document in documents))        # shards add up: Counter + Counter
@@ -31,11 +32,13 @@ MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by it los
 class Benchmarks:
     """The runs of `low` to `high` words of benchmark texts, as 64-bit hashes; words as `overlap.words` sees them.
 
-    A text shorter than `low` words has no run and is never found. Two different runs share a hash once in 2^64 pairs:
-    with a million runs and 10^11 words of documents once in a few hundred corpora. Raises ValueError unless
-    1 <= low <= high and there is a run at all.
+    A text shorter than `low` words has no run and is never found. Two different runs share
+    a hash once in 2^64 pairs: with a million runs and 10^11 words of documents once in a
+    few hundred corpora. Raises ValueError unless 1 <= low <= high and there is a run at
+    all.
 
-    Source: TR24 section 3.1: 811 benchmarks [confirmed]; hashes [ours]; n from 4 to 13, a single account [inferred].
+    Source: TR24 section 3.1: 811 benchmarks [confirmed]; hashes [ours]; n from 4 to 13, a
+    single account [inferred].
     Test: tests/curation/test_decontamination.py::test_collisions_equal_brute_force
     """
 
@@ -51,10 +54,11 @@ class Benchmarks:
     def collisions(self, text: str) -> UInt[Array, " hits"]:
         """Return the different hashes of the runs that a text shares with the benchmarks, uint64, in order.
 
-        A run of n words can be shared only where its first n - 1 words are: so the longer runs are looked up in few
-        places.
+        A run of n words can be shared only where its first n - 1 words are: so the longer
+        runs are looked up in few places.
 
-        Source: TR24 section 3.1 (collisions of n-grams, a single account) [inferred]; the search by length [ours].
+        Source: TR24 section 3.1 (collisions of n-grams, a single account) [inferred]; the
+        search by length [ours].
         Test: tests/curation/test_decontamination.py::test_collisions_equal_brute_force
         """
         words = word_hashes(text)
@@ -72,11 +76,7 @@ class Benchmarks:
 
 
 def word_hashes(text: str) -> UInt[Array, " words"]:
-    """Return a 64-bit hash of each word of a text, the same in every process and on every machine.
-
-    Source: none [ours].
-    Test: tests/curation/test_decontamination.py::test_collisions_equal_brute_force
-    """
+    """Return a 64-bit hash of each word of a text, the same in every process and on every machine."""
     return np.array([_word_hash(word) for word in overlap.words(text)], np.uint64)
 
 
@@ -112,9 +112,11 @@ def _contains(ordered, values):
 def count(benchmarks: Benchmarks, texts: Iterable[str]) -> Counter:
     """Pass 1: return {hash of a run: how many of the texts hit it}. Counters of parts of a corpus add up.
 
-    A text counts once for a run, however often it says it: one page must not make a phrase common usage.
+    A text counts once for a run, however often it says it: one page must not make a phrase
+    common usage.
 
-    Source: the collision count of a run, TR24 section 3.1, a single account [inferred]; of documents [ours].
+    Source: the collision count of a run, TR24 section 3.1, a single account [inferred]; of
+    documents [ours].
     Test: tests/curation/test_decontamination.py::test_decisions_equal_brute_force
     """
     counts = Counter()
@@ -127,9 +129,11 @@ def count(benchmarks: Benchmarks, texts: Iterable[str]) -> Counter:
 class Decontamination:
     """Pass 2, the step: a document is dropped if it hits a run that fewer than `threshold` documents hit.
 
-    counts: of `count` over the documents that come to this step. Raises ValueError for a threshold below 1.
+    counts: of `count` over the documents that come to this step. Raises ValueError for a
+    threshold below 1.
 
-    Source: TR24 section 3.1 decontaminates [confirmed]; whole documents, from 1000 on, a single account [inferred].
+    Source: TR24 section 3.1 decontaminates [confirmed]; whole documents, from 1000 on, a
+    single account [inferred].
     Test: tests/curation/test_decontamination.py::test_decisions_equal_brute_force
     """
 

@@ -1,8 +1,9 @@
 """Rules that need no training: safety by a list of words, quality by counts of words, lines and symbols.
 
-Apple's rules are not published. These are in the style of Gopher (Rae et al. 2021, appendix A1.1), C4 (Raffel et al.
-2020) and, for code, StarCoder (Li et al. 2023), most with their thresholds. Each rule is a function of the text and the
-thresholds that says whether the text breaks it; the first one that is broken gives the reason.
+Apple's rules are not published. These are in the style of Gopher (Rae et al. 2021, appendix
+A1.1), C4 (Raffel et al. 2020) and, for code, StarCoder (Li et al. 2023), most with their
+thresholds. Each rule is a function of the text and the thresholds that says whether the
+text breaks it; the first one that is broken gives the reason.
 """
 
 import re
@@ -28,7 +29,8 @@ HEAD_LINES = 5  # where a generated file says so
 class Thresholds:
     """Where each rule draws its line. Shares are from 0 to 1, lengths in words or characters.
 
-    Source: Gopher and C4 for prose, StarCoder for code [standard]; `fewest_code_words`, `most_profanity` [ours].
+    Source: Gopher and C4 for prose, StarCoder for code [standard]; `fewest_code_words`,
+    `most_profanity` [ours].
     Test: tests/curation/test_heuristics.py::test_each_rule_has_two_sides
     """
 
@@ -112,8 +114,8 @@ def repeated_lines(text: str) -> float:
 def repeated_pair(text: str) -> float:
     """Return the share of the words' characters that lie in occurrences of the most frequent pair of words.
 
-    A pair that overlaps itself ("ha ha ha") is counted each time: the share is cut at 1. A pair that occurs once is no
-    repetition: 0.
+    A pair that overlaps itself ("ha ha ha") is counted each time: the share is cut at 1. A
+    pair that occurs once is no repetition: 0.
 
     Source: Gopher, Rae et al. 2021 [standard].
     Test: tests/curation/test_heuristics.py::test_measures_by_hand
@@ -214,9 +216,11 @@ def _is_cut_off(line):
 def broken_rules(text: str, source: str, thresholds: Thresholds = Thresholds(), language: str = ENGLISH) -> list[str]:
     """Return the names of all rules that a text breaks. English stop words and the like are not asked of code.
 
-    For language "any" they are asked of nothing. Letters of scripts without spaces count as words.
+    For language "any" they are asked of nothing. Letters of scripts without spaces count as
+    words.
 
-    Source: heuristics, TR24 section 3.1 [confirmed]; these are those of Gopher, C4 and StarCoder [standard].
+    Source: heuristics, TR24 section 3.1 [confirmed]; these are those of Gopher, C4 and
+    StarCoder [standard].
     Test: tests/curation/test_heuristics.py::test_each_rule_has_two_sides
     """
     return list(_broken(text, source, thresholds, language))
@@ -248,7 +252,8 @@ class Heuristics:
 def profanity(text: str) -> float:
     """Return the share of words that are on the list; whole words alone, so that "classic" is none.
 
-    Source: profanity filtered, TR24 section 3.1 [confirmed]; the list and a share of it [ours].
+    Source: profanity filtered, TR24 section 3.1 [confirmed]; the list and a share of it
+    [ours].
     Test: tests/curation/test_heuristics.py::test_profanity_is_of_whole_words
     """
     words = overlap.words(text)
@@ -259,7 +264,8 @@ def profanity(text: str) -> float:
 class Safety:
     """The step: a document with too much profanity is dropped. Apple adds a model to the heuristics; we have none.
 
-    Source: safety filtering by heuristics and a model, TR24 section 3.1 [confirmed]; this much of it [ours].
+    Source: safety filtering by heuristics and a model, TR24 section 3.1 [confirmed]; this
+    much of it [ours].
     Test: tests/curation/test_heuristics.py::test_profanity_is_of_whole_words
     """
 

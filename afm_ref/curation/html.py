@@ -67,15 +67,17 @@ def decode(raw: bytes, declared: str | None = None) -> str:
         valid UTF-8;  UTF-8 with at most one error to two good continuation bytes;  what is declared, valid;
         UTF-8 with at most one error to one;  what is declared, nearly valid;  the detected one
 
-    declared: from an HTTP header; others are a byte order mark, <meta charset>, <?xml encoding?> and "coding:". UTF-8
-    goes first: pages that declare the wrong encoding are common, and other text read as UTF-8 has 2.2 errors or more to
-    a good continuation byte (EUC-JP; of German, Greek or Korean ones it has none), so one to two is UTF-8 with damage.
-    UTF-16 and ISO-2022 may be valid UTF-8 too, but hold zero bytes, or escapes among nearly pure ASCII. Never raises:
-    bytes that do not fit become U+FFFD, and spoil nothing else.
+    declared: from an HTTP header; others are a byte order mark, <meta charset>, <?xml
+    encoding?> and "coding:". Never raises: bytes that do not fit become U+FFFD, and spoil
+    nothing else.
 
-    Source: declared, else detected, is what crawl pipelines do [standard]; the order [ours].
+    Source: declared, else detected, is what crawl pipelines do [standard]; the order
+    [ours].
     Test: tests/curation/test_html.py::test_encodings, tests/curation/test_html.py::test_decode_never_raises
     """
+    # Pages that declare the wrong encoding are common, and other text read as UTF-8 has 2.2
+    # errors or more to a good continuation byte (EUC-JP; of German, Greek or Korean ones it
+    # has none): so one to two is UTF-8 with damage.
     utf8 = _utf8(raw)
     if 2 * utf8.bad <= utf8.good:
         return utf8.text
@@ -85,7 +87,7 @@ def decode(raw: bytes, declared: str | None = None) -> str:
 
 
 def _utf8(raw):
-    """Return the reading as UTF-8, all bad for what only looks like it."""
+    """Return the reading as UTF-8, all bad for what only looks like it: UTF-16 and ISO-2022."""
     if b"\0" in raw or (b"\x1b" in raw and raw.isascii()) or _is_japanese(raw) or raw.startswith(UTF16_MARKS):
         return Read("", 1, 0)
     try:
@@ -102,7 +104,8 @@ def _is_japanese(raw):
 def _best(raw, reads):
     """Return the declared reading with the fewest errors, or the detected one if there is none or it proves it wrong.
 
-    Proof is a text of several bytes a character with fewer errors: an encoding of one byte would fit to anything.
+    Proof is a text of several bytes a character with fewer errors: an encoding of one byte
+    would fit to anything.
     """
     found = min(_detected(raw), key=lambda read: (not read.is_nearly_valid, len(read.text)))
     if not reads:
@@ -162,10 +165,12 @@ def _read(raw, encoding):
 def extract(html: str, main_content: bool = True) -> str:
     """Return the visible text of a page; with `main_content` without navigation, banners and footers.
 
-    Paragraphs are parted by blank lines. What is main content is judged by names of elements, their classes and their
-    share of links: heuristics, which err; `agreement` measures how much.
+    Paragraphs are parted by blank lines. What is main content is judged by names of
+    elements, their classes and their share of links: heuristics, which err; `agreement`
+    measures how much.
 
-    Source: body extraction, TR24 section 3.1 [confirmed]; by resiliparse, as in DCLM (Li et al. 2024) [ours].
+    Source: body extraction, TR24 section 3.1 [confirmed]; by resiliparse, as in DCLM (Li et
+    al. 2024) [ours].
     Test: tests/curation/test_html.py::test_boilerplate_goes_and_the_body_stays
     """
     from resiliparse.extract.html2text import extract_plain_text
@@ -176,8 +181,9 @@ def extract(html: str, main_content: bool = True) -> str:
 def is_deep(html: str, deepest: int = DEEPEST) -> bool:
     """Return whether more than so many elements lie in each other, by counting tags as they come, in linear time.
 
-    An end tag counts if an element of its name is open. Elements whose end tag may lack (<p>, <li>) do not count, nor
-    do <path/> and the like in pictures. An estimate: a page may be made to deceive it.
+    An end tag counts if an element of its name is open. Elements whose end tag may lack
+    (<p>, <li>) do not count, nor do <path/> and the like in pictures. An estimate: a page
+    may be made to deceive it.
 
     Source: none [ours]; 512 is where Blink and WebKit stop nesting [standard].
     Test: tests/curation/test_html.py::test_depth_by_hand,
@@ -204,9 +210,11 @@ def is_deep(html: str, deepest: int = DEEPEST) -> bool:
 class Extraction:
     """The step: a web document's HTML becomes its text. Others pass as they are.
 
-    A page without text is dropped, and so is one that `is_deep`: it could hold up the whole run.
+    A page without text is dropped, and so is one that `is_deep`: it could hold up the whole
+    run.
 
-    Source: body extraction first, TR24 section 3.1 [confirmed]; pages that are too deep [ours].
+    Source: body extraction first, TR24 section 3.1 [confirmed]; pages that are too deep
+    [ours].
     Test: tests/curation/test_html.py::test_empty_bodies_are_dropped,
         tests/curation/test_html.py::test_pages_that_are_too_deep_are_not_even_parsed
     """
@@ -228,9 +236,6 @@ def agreement(extracted: str, body: str) -> tuple[float, float]:
         precision = |E & B| / |E|,  recall = |E & B| / |B|,  E and B multisets of words
 
     Order does not count. An empty side gives 0, two empty ones (1, 1).
-
-    Source: none [ours].
-    Test: tests/curation/test_html.py::test_agreement_by_hand
     """
     ours, true = Counter(overlap.words(extracted)), Counter(overlap.words(body))
     if not ours and not true:

@@ -1,10 +1,10 @@
 """MinHash: 128 numbers of a document that are as equal to another's as the two texts.
 
-A document is the set of its shingles, runs of n words. Two documents' resemblance is the Jaccard
-similarity J of their sets. Under a random order of all shingles the first of A and the first of B
-are the same with probability J: each shingle of the union is as likely the first as any other, and
-it is in both sets in J of the cases. A signature is the first shingle's number under `permutations`
-such orders; the share of equal entries estimates J.
+A document is the set of its shingles, runs of n words. Two documents' resemblance is the
+Jaccard similarity J of their sets. Under a random order of all shingles the first of A and
+the first of B are the same with probability J: each shingle of the union is as likely the
+first as any other, and it is in both sets in J of the cases. A signature is the first
+shingle's number under `permutations` such orders; the share of equal entries estimates J.
 """
 
 import functools
@@ -27,12 +27,12 @@ def shingles(text: str, n: int = 5) -> np.ndarray:
 
         h(w_i ... w_i+n-1) = top 32 bits of mix( sum_j r(c_j) m^j  mod 2^64 )
 
-    over the characters c_j of the words (`overlap.words`), joined by single spaces, with random
-    numbers r(c) and an odd m. A text of fewer than n words is one run; one without words has none.
-    Raises ValueError for n below 1.
+    over the characters c_j of the words (`overlap.words`), joined by single spaces, with
+    random numbers r(c) and an odd m. A text of fewer than n words is one run; one without
+    words has none. Raises ValueError for n below 1.
 
-    Source: n-gram hashing for global fuzzy deduplication, TR24 section 3.1 [confirmed]; words,
-    n = 5 [ours].
+    Source: n-gram hashing for global fuzzy deduplication, TR24 section 3.1 [confirmed];
+    words, n = 5 [ours].
     Test: tests/curation/test_minhash.py::test_equal_runs_and_only_those_get_equal_hashes
     """
     if n < 1:
@@ -108,9 +108,10 @@ def signature(hashes: np.ndarray, permutations: int = 128) -> np.ndarray:
 
         s_k = min over h of (a_k fmix32(h) + b_k  mod 2^32)
 
-    with odd a_k: each k is a bijection of the 32-bit numbers, which stands for a random order. They
-    are those of `datasketch.MinHash` (scheme affine32) to the bit, so its tools can read them.
-    Repeated hashes change nothing. Raises ValueError for no hashes: an empty set resembles nothing.
+    with odd a_k: each k is a bijection of the 32-bit numbers, which stands for a random
+    order. They are those of `datasketch.MinHash` (scheme affine32) to the bit, so its tools
+    can read them. Repeated hashes change nothing. Raises ValueError for no hashes: an empty
+    set resembles nothing.
 
     Source: Broder 1997, as in datasketch.MinHash [standard].
     Test: tests/curation/test_minhash.py::test_signatures_are_datasketchs

@@ -1,8 +1,9 @@
 """Near-duplicates: which of all pairs of documents are compared, how many are missed, and who goes.
 
-A signature of `minhash` is cut into b bands of r entries. Two documents are candidates if all
-entries of at least one band are equal: then they share a key. A candidate counts as a
-near-duplicate if the sketches of the two signatures also say so, and the earlier document stays.
+A signature of `minhash` is cut into b bands of r entries. Two documents are candidates if
+all entries of at least one band are equal: then they share a key. A candidate counts as a
+near-duplicate if the sketches of the two signatures also say so, and the earlier document
+stays.
 """
 
 import functools
@@ -20,10 +21,11 @@ MOST_PARTS = 256  # of the keys, however little memory there is
 def band_keys(signatures: np.ndarray, bands: int, rows: int) -> np.ndarray:
     """Return a 64-bit key of each band of `rows` entries: [..., permutations] -> uint64 [..., bands].
 
-    Two documents are candidates if they share a key, of which the band's number is a part. Entries
-    beyond bands x rows are not used. Raises ValueError if there are fewer.
+    Two documents are candidates if they share a key, of which the band's number is a part.
+    Entries beyond bands x rows are not used. Raises ValueError if there are fewer.
 
-    Source: banding, as in Leskovec et al., Mining of Massive Datasets, section 3.4 [standard].
+    Source: banding, as in Leskovec et al., Mining of Massive Datasets, section 3.4
+    [standard].
     Test: tests/curation/test_near_duplicates.py::test_candidates_are_those_of_datasketch
     """
     *several, n = signatures.shape
@@ -53,10 +55,8 @@ def removal_probability(s, bands: int, rows: int, permutations: int, least: int)
         q = s + (1 - s) / 256                              bytes agree; at least `least` of them must
         P = P(count >= least) - sum_{k >= least} [z^k] ((1-q + q z)^r - s^r z^r)^b (1-q + q z)^(n - b r)
 
-    The sum is over pairs none of whose bands agree. Exact for entries that agree independently.
-
-    Source: counting [ours].
-    Test: tests/curation/test_near_duplicates.py::test_s_curve_equals_what_random_signatures_do
+    The sum is over pairs none of whose bands agree. Exact for entries that agree
+    independently.
     """
     return np.vectorize(lambda each: _removal(float(each), bands, rows, permutations, least), otypes=[float])(s)
 
@@ -94,7 +94,8 @@ def areas(bands: int, rows: int, threshold: float) -> tuple[float, float]:
 
         false positives = int_0^t P ds        false negatives = int_t^1 (1 - P) ds
 
-    Exact: P is a polynomial of degree b r, which Gauss-Legendre integrates with b r / 2 + 1 nodes.
+    Exact: P is a polynomial of degree b r, which Gauss-Legendre integrates with b r / 2 + 1
+    nodes.
 
     Source: as datasketch.MinHashLSH measures them [standard].
     Test: tests/curation/test_near_duplicates.py::test_bands_are_those_of_datasketch
@@ -116,9 +117,9 @@ def choose(threshold: float, permutations: int, false_negative_weight: float = 0
 
         (1 - w) false positives + w false negatives,       b r <= permutations
 
-    Where candidates are verified, a false positive costs a comparison and a false negative stays in
-    the corpus: weigh the latter more. Raises ValueError for a threshold or weight outside (0, 1) and
-    for no permutations.
+    Where candidates are verified, a false positive costs a comparison and a false negative
+    stays in the corpus: weigh the latter more. Raises ValueError for a threshold or weight
+    outside (0, 1) and for no permutations.
 
     Source: datasketch.MinHashLSH at w = 0.5 [standard]; other weights [ours].
     Test: tests/curation/test_near_duplicates.py::test_bands_are_those_of_datasketch
@@ -140,7 +141,8 @@ def choose(threshold: float, permutations: int, false_negative_weight: float = 0
 def entries(signatures: np.ndarray, bands: int, rows: int) -> np.ndarray:
     """Return what is kept of signatures [N, permutations], as an array [N] with two fields.
 
-    keys: uint64 [bands], see `band_keys`; sketch: uint8 [permutations], the low byte of each entry.
+    keys: uint64 [bands], see `band_keys`; sketch: uint8 [permutations], the low byte of
+    each entry.
     """
     fields = [("keys", np.uint64, (bands,)), ("sketch", np.uint8, signatures.shape[1:])]
     kept = np.empty(len(signatures), fields)
@@ -151,13 +153,14 @@ def entries(signatures: np.ndarray, bands: int, rows: int) -> np.ndarray:
 def originals(batches: Iterable[np.ndarray], least: int, memory_bytes: int = 2**28) -> list[int | None]:
     """Return for each document the number of the one that it repeats, or None: it is new, and kept.
 
-    batches: `entries` of documents 0, 1, ..., in order; they are gone through several times. A
-    document repeats the first kept one of those with a key of its own, the first OWNERS of each key,
-    whose sketch has at least `least` bytes like its own. A key that no other document has concerns
-    nobody: only those that occur twice are held, and they are found with memory_bytes at a time.
+    batches: `entries` of documents 0, 1, ..., in order; they are gone through several
+    times. A document repeats the first kept one of those with a key of its own, the first
+    OWNERS of each key, whose sketch has at least `least` bytes like its own. A key that no
+    other document has concerns nobody: only those that occur twice are held, and they are
+    found with memory_bytes at a time.
 
-    Source: global fuzzy deduplication by locality-sensitive hashing, TR24 section 3.1 [confirmed];
-    this way [ours].
+    Source: global fuzzy deduplication by locality-sensitive hashing, TR24 section 3.1
+    [confirmed]; this way [ours].
     Test: tests/curation/test_near_duplicates.py::test_candidates_are_those_of_datasketch,
         tests/curation/test_near_duplicates.py::test_decisions_equal_brute_force
     """
@@ -181,8 +184,8 @@ def originals(batches: Iterable[np.ndarray], least: int, memory_bytes: int = 2**
 def repeated_keys(batches: Iterable[np.ndarray], memory_bytes: int) -> np.ndarray:
     """Return the keys that occur in two documents or more, in order, uint64 [keys].
 
-    What sorting takes in memory is bounded by memory_bytes: beyond it keys are looked at in as many
-    parts as it takes (MOST_PARTS at most), by their remainder.
+    What sorting takes in memory is bounded by memory_bytes: beyond it keys are looked at in
+    as many parts as it takes (MOST_PARTS at most), by their remainder.
     """
     size_bytes = 2 * sum(batch["keys"].nbytes for batch in batches)  # themselves, and in order
     parts = max(1, min(MOST_PARTS, math.ceil(size_bytes / max(1, memory_bytes))))

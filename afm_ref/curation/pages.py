@@ -1,10 +1,11 @@
 """A folder of whatever a crawl has left, as a stream of documents in a fixed order.
 
-One file is one document, except for .jsonl and .jsonl.gz, of which each line is one: an object with
-"text", and perhaps "name" or "path". What cannot be used is no error but an `Unreadable`, with its name
-and reason. Files come in the order of their names, folder by folder, so that a run can go on behind the
-`Position` where another one stopped. What kind a document is, "web", "text", "code" or "maths", is told
-by its name and its text: each kind has rules of its own.
+One file is one document, except for .jsonl and .jsonl.gz, of which each line is one: an
+object with "text", and perhaps "name" or "path". What cannot be used is no error but an
+`Unreadable`, with its name and reason. Files come in the order of their names, folder by
+folder, so that a run can go on behind the `Position` where another one stopped. What kind a
+document is, "web", "text", "code" or "maths", is told by its name and its text: each kind
+has rules of its own.
 """
 
 import gzip
@@ -92,7 +93,7 @@ class Inventory(NamedTuple):
     digest: str
 
 
-def language(name: str) -> str | None:
+def programming_language(name: str) -> str | None:
     """Return the programming language of a file's extension, or None."""
     return CODE.get(PurePosixPath(name).suffix.lower())
 
@@ -100,7 +101,8 @@ def language(name: str) -> str | None:
 def maths_density(text: str) -> float:
     """Return how many mathematical symbols a text has to each of its words.
 
-    Source: maths found by tags and symbols, TR24 section 3.1 [confirmed]; which, and the density [ours].
+    Source: maths found by tags and symbols, TR24 section 3.1 [confirmed]; which, and the
+    density [ours].
     Test: tests/curation/test_pages.py::test_kinds_by_hand
     """
     return len(MATHS_SYMBOLS.findall(text)) / max(1, len(overlap.spaced(overlap.normal(text)).split()))
@@ -109,13 +111,14 @@ def maths_density(text: str) -> float:
 def kind_of(name: str, text: str = "") -> str:
     """Return "code" or "web" by a file's extension, else "maths" by tag or density, else "text".
 
-    A page of HTML is "web" whatever it shows: its text is still to be extracted, and its attributes
-    are full of equals signs.
+    A page of HTML is "web" whatever it shows: its text is still to be extracted, and its
+    attributes are full of equals signs.
 
-    Source: 14 common languages, TR24 section 3.1 [confirmed]; these 14, and by extension [ours].
+    Source: 14 common languages, TR24 section 3.1 [confirmed]; these 14, and by extension
+    [ours].
     Test: tests/curation/test_pages.py::test_kinds_by_hand
     """
-    if language(name):
+    if programming_language(name):
         return "code"
     if PurePosixPath(name).suffix.lower() in WEB:
         return "web"
@@ -125,8 +128,9 @@ def kind_of(name: str, text: str = "") -> str:
 def inventory(folder) -> Inventory:
     """Return what a folder holds of files with a known extension, without reading them.
 
-    A file that changes without another size or time is not noticed. Raises FileNotFoundError or
-    ValueError for no folder, for one without such a file and for an unfinished run of curation.
+    A file that changes without another size or time is not noticed. Raises
+    FileNotFoundError or ValueError for no folder, for one without such a file and for an
+    unfinished run of curation.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -144,7 +148,7 @@ def inventory(folder) -> Inventory:
     return Inventory(count, size, digest.hexdigest())
 
 
-def stream(folder, after: Position | None = None) -> Iterator[tuple[Position, Raw | Unreadable]]:
+def walk(folder, after: Position | None = None) -> Iterator[tuple[Position, Raw | Unreadable]]:
     """Yield what a folder holds, in order and with its place; one file or line is in memory at a time.
 
     after: go on behind this place. A line that cannot be read ends its file.
@@ -160,18 +164,14 @@ def stream(folder, after: Position | None = None) -> Iterator[tuple[Position, Ra
         yield from ((position, item) for position, item in _items(name, path) if position.line >= first)
 
 
-def documents(folder) -> Iterator[Document | Unreadable]:
-    """Yield a folder's documents and what could not be used, in order."""
-    yield from map(parse, (raw for _, raw in stream(folder)))
-
-
 def all_of(path) -> Iterator[tuple[str, Document | Unreadable]]:
     """Yield (its place, what there is) of a folder, or of one .jsonl or .jsonl.gz, to the letter.
 
-    A place is a path, and ", line n" from 1. What holds a byte that cannot be decoded is Unreadable.
+    A place is a path, and ", line n" from 1. What holds a byte that cannot be decoded is
+    Unreadable.
     """
     path = Path(path)
-    root, found = (path, stream(path)) if path.is_dir() else (path.parent, _lines(path.name, path))
+    root, found = (path, walk(path)) if path.is_dir() else (path.parent, _lines(path.name, path))
     for position, raw in found:
         place = f", line {position.line + 1}" if _is_lines(position.file) else ""
         yield f"{root / position.file}{place}", parse(raw, strict=True)
@@ -180,8 +180,8 @@ def all_of(path) -> Iterator[tuple[str, Document | Unreadable]]:
 def parse(raw: Raw | Unreadable, strict: bool = False) -> Document | Unreadable:
     """Return the document of some bytes; what is unreadable already stays so.
 
-    HTML and text are decoded by `html.decode`; a line is JSON, and so UTF-8: bytes that are none
-    become U+FFFD. A few of these are let pass, but none if `strict`.
+    HTML and text are decoded by `html.decode`; a line is JSON, and so UTF-8: bytes that are
+    none become U+FFFD. A few of these are let pass, but none if `strict`.
     """
     if isinstance(raw, Unreadable):
         return raw
@@ -214,7 +214,7 @@ def _code_file(row):
     """Return the file of code that a line says its text was, or "": text, even of a page in .html."""
     # Addresses do not count: .rs, .cc and .sh are countries too, and a page in .php is no PHP.
     names = (row[field] for field in FILE_FIELDS if isinstance(row.get(field), str))
-    return next((name for name in names if "://" not in name and language(name)), "")
+    return next((name for name in names if "://" not in name and programming_language(name)), "")
 
 
 def _checked(name, text, called):
@@ -278,8 +278,8 @@ def _items(name, path):
 def _lines(name, path):
     """Yield the lines of a file; blank ones are passed over, too long ones never held whole.
 
-    A failure ends the file. It has the place of the line that it hit: a run that goes on behind it
-    must not begin the file again.
+    A failure ends the file. It has the place of the line that it hit: a run that goes on
+    behind it must not begin the file again.
     """
     number = 0
     with gzip.open(path) if name.lower().endswith(".gz") else open(path, "rb") as file:

@@ -1,17 +1,19 @@
 """Personal data: found by pattern and check digit, masked by a tag.
 
-The shape alone is not enough: a version number looks like an address and an ISBN like a card. So each kind has a
-second test: the check digit of a card, the ranges that were never issued as social security numbers, the addresses
-that are somebody's. What has no such pattern (names, street addresses) is not found.
+The shape alone is not enough: a version number looks like an address and an ISBN like a
+card. So each kind has a second test: the check digit of a card, the ranges that were never
+issued as social security numbers, the addresses that are somebody's. What has no such
+pattern (names, street addresses) is not found.
 
-Other numbers may stand beside a card or a telephone number: an expiry date, a postcode, one more card.
-So when the longest stretch fails its test, the shorter ones that end at a space are tried, then those
-that begin later. As one number in ten passes the check digit, a card in a longer run of numbers must also
-be printed as cards are (`GROUPS`) and have the first digits and the length of an issuer (`ISSUED`). And a
-telephone number in front of more numbers must not look like a decimal, nor one without gaps be a term of
-a sum.
+Other numbers may stand beside a card or a telephone number: an expiry date, a postcode, one
+more card. So when the longest stretch fails its test, the shorter ones that end at a space
+are tried, then those that begin later. As one number in ten passes the check digit, a card
+in a longer run of numbers must also be printed as cards are (`GROUPS`) and have the first
+digits and the length of an issuer (`ISSUED`). And a telephone number in front of more
+numbers must not look like a decimal, nor one without gaps be a term of a sum.
 
-Where version or address, sum or label cannot be told apart it is masked: what stays is somebody's.
+Where version or address, sum or label cannot be told apart it is masked: what stays is
+somebody's.
 """
 
 import ipaddress
@@ -101,9 +103,11 @@ def luhn(digits: str) -> bool:
 
         sum over digits d_i from the right, i = 0, 1, ...:  d_i if i is even, else the digits of 2 d_i  =  0 mod 10
 
-    It notices every single wrong digit, so one random string in ten passes. Raises ValueError for other characters.
+    It notices every single wrong digit, so one random string in ten passes. Raises
+    ValueError for other characters.
 
-    Source: card numbers removed, Apple's post of June 2024 [confirmed]; the check, ISO/IEC 7812-1 [standard].
+    Source: card numbers removed, Apple's post of June 2024 [confirmed]; the check, ISO/IEC
+    7812-1 [standard].
     Test: tests/curation/test_pii.py::test_luhn_notices_every_single_wrong_digit
     """
     if not (digits.isascii() and digits.isdigit()):
@@ -186,14 +190,14 @@ def _blank(text, found):
 def find(text: str) -> list[Found]:
     """Return the personal data of a text in order of place: e-mail, IPv4, card, social security and phone numbers.
 
-    A social security number is ddd-dd-dddd without the parts never issued: 000, 666 and 900 to 999 in
-    front, 00 in the middle, 0000 at the end. A card has 13 to 19 digits and passes `luhn`. An address is
-    one that the Internet routes. A kind takes nothing that an earlier one has taken. Repeated until
-    nothing more is found, as what is taken may leave a number alone that stood in a run.
+    A social security number is ddd-dd-dddd without the parts never issued: 000, 666 and 900
+    to 999 in front, 00 in the middle, 0000 at the end. A card has 13 to 19 digits and
+    passes `luhn`. An address is one that the Internet routes.
 
-    Source: social security and card numbers, Apple's post of June 2024 [confirmed]; the other kinds and
-    the patterns [ours]; the ranges of social security numbers are those of its administration, the first
-    digits and lengths of cards those of their issuers [standard].
+    Source: social security and card numbers, Apple's post of June 2024 [confirmed]; the
+    other kinds and the patterns [ours]; the ranges of social security numbers are those of
+    its administration, the first digits and lengths of cards those of their issuers
+    [standard].
     Test: tests/curation/test_pii.py::test_planted_data_is_found,
     tests/curation/test_pii.py::test_lookalikes_stay,
     tests/curation/test_pii.py::test_numbers_beside_it_hide_nothing
@@ -201,7 +205,7 @@ def find(text: str) -> list[Found]:
     found, before = [], -1
     text = TAG.sub(lambda tag: "]" * len(tag[0]), text)
     text = text if text.isascii() else OTHER_LETTER.sub(";", DASH.sub("-", text.translate(HALF_WIDTH)))
-    while len(found) > before:
+    while len(found) > before:  # what is taken may leave a number alone that stood in a run
         before = len(found)
         for kind, (pattern, test) in KINDS.items():
             if kind == "email" and "@" not in text:
@@ -232,7 +236,8 @@ def count_tags(text: str) -> Counter:
 class Masking:
     """The step: personal data is masked; no document is dropped.
 
-    Source: personal data removed, Apple's post of June 2024 [confirmed]; masked and not dropped [ours].
+    Source: personal data removed, Apple's post of June 2024 [confirmed]; masked and not
+    dropped [ours].
     Test: tests/curation/test_pii.py::test_masking_twice_is_masking_once
     """
 

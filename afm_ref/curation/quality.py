@@ -3,9 +3,10 @@
     x_f = sqrt(count of feature f / count of all features),      so |x| = 1
     P(good | text) = sigmoid(b + sum_f w_f x_f)
 
-"Good" means: like the reference texts that it was trained on, which is what such a filter keeps, in ours as in DCLM's;
-what Apple's learnt from is not stated. The shipped one learnt from Python's reference prose against kinds of junk
-(`python -m experiments.curation_quality`): it is an example of the method, no judge of the web.
+"Good" means: like the reference texts that it was trained on, which is what such a filter
+keeps, in ours as in DCLM's; what Apple's learnt from is not stated. The shipped one learnt
+from Python's reference prose against kinds of junk (`python -m
+experiments.curation_quality`): it is an example of the method, no judge of the web.
 """
 
 import re
@@ -54,11 +55,12 @@ def _hash(token):
 def features(text: str) -> tuple[Int[Array, " entries"], Float[Array, " entries"]]:
     """Return the indices of a text's features, in order, and x: the square roots of their shares.
 
-    A word has the index crc32(word) mod FEATURES, a pair (crc32(a) P + crc32(b)) mod FEATURES: the same on every
-    machine. Different ones may share an index. A text without tokens has no features.
+    A word has the index crc32(word) mod FEATURES, a pair (crc32(a) P + crc32(b)) mod
+    FEATURES: the same on every machine. Different ones may share an index. A text without
+    tokens has no features.
 
-    Source: hashed features, Weinberger et al. 2009 [standard]; words and pairs, as DCLM's fastText has them
-    [standard]; square roots of shares [ours].
+    Source: hashed features, Weinberger et al. 2009 [standard]; words and pairs, as DCLM's
+    fastText has them [standard]; square roots of shares [ours].
     Test: tests/curation/test_quality.py::test_features_by_hand
     """
     words = np.array([_hash(token) for token in tokens(text)], np.uint32)
@@ -119,11 +121,13 @@ def loss_and_gradient(classifier: Classifier, data: Rows, labels, decay: float):
 def train(texts: Sequence[str], labels: Sequence[int], decay: float = 1e-5, steps: int = 400) -> Classifier:
     """Return the classifier trained on texts with labels 1 (good) and 0 (junk): full batches, Nesterov's momentum.
 
-    |x| = 1 and the bias is one more feature of 1, so the curvature is at most (1 + 1) / 4 + decay: one over that is a
-    step that cannot overshoot. The loss is convex, and nothing is drawn at random. Raises ValueError unless there is a
-    label of 0 or 1 for each text, and texts of both.
+    |x| = 1 and the bias is one more feature of 1, so the curvature is at most (1 + 1) / 4 +
+    decay: one over that is a step that cannot overshoot. The loss is convex, and nothing is
+    drawn at random. Raises ValueError unless there is a label of 0 or 1 for each text, and
+    texts of both.
 
-    Source: model-based quality filters, TR24 section 3.1, which cites DCLM [confirmed]; this classifier [ours].
+    Source: model-based quality filters, TR24 section 3.1, which cites DCLM [confirmed];
+    this classifier [ours].
     Test: tests/curation/test_quality.py::test_training_reaches_the_optimum
     """
     labels = np.asarray(labels, np.float64)

@@ -22,10 +22,11 @@ Steps = dict[str, Callable[[Document], Document | Dropped]]  # by name, in order
 class Recipe:
     """What is asked for. Raises ValueError for what makes no sense, naming the field.
 
-    The defaults of the near-duplicates are `near_duplicates.choose(0.75, 128, 0.9)`: 16 bands of 8 rows.
+    The defaults of the near-duplicates are `near_duplicates.choose(0.75, 128, 0.9)`: 16
+    bands of 8 rows.
 
-    Source: the steps, TR24 section 3.1 [confirmed]; 4- to 13-grams and a common usage of 1000, a
-    single account of it [inferred]; all other numbers [ours].
+    Source: the steps, TR24 section 3.1 [confirmed]; 4- to 13-grams and a common usage of
+    1000, a single account of it [inferred]; all other numbers [ours].
     Test: tests/curation/test_run.py::test_bad_recipes_are_refused_by_name,
         tests/curation/test_near_duplicates.py::test_the_defaults_are_what_is_chosen
     """
@@ -111,9 +112,10 @@ class Recipe:
 def through(steps: Steps, document: Document) -> tuple[list[tuple], Document | None, dict[str, int]]:
     """Take a document through steps: how it went, the document at the end or None, and what was masked.
 
-    How it went: of each step (its name, bytes that came in, bytes that came out or the reason of
-    dropping it), of UTF-8. Masked: pieces of personal data, by kind. Raises RuntimeError, naming the
-    document and the step, if a step fails: that is a fault of the program.
+    How it went: of each step (its name, bytes that came in, bytes that came out or the
+    reason of dropping it), of UTF-8. Masked: pieces of personal data, by kind. Raises
+    RuntimeError, naming the document and the step, if a step fails: that is a fault of the
+    program.
     """
     passed, size, masked = [], len(_utf8(document)), {}
     for name, step in steps.items():
@@ -137,8 +139,9 @@ def _utf8(document):
 def benchmark_texts(path) -> Iterator[str]:
     """Yield the texts of benchmarks: of a folder's files, of a .jsonl's lines, or each line of a .txt.
 
-    Raises FileNotFoundError, or ValueError for a file that is none of these or a line without text,
-    naming it. Nothing is passed over, not even a byte: what is left out would not be noticed.
+    Raises FileNotFoundError, or ValueError for a file that is none of these or a line
+    without text, naming it. Nothing is passed over, not even a byte: what is left out would
+    not be noticed.
     """
     path = Path(path)
     if path.is_dir():

@@ -32,10 +32,10 @@ class Flow:
 class Report:
     """The numbers of a run, the same however often it was interrupted.
 
-    steps: in their order. unreadable: {reason: {"count", "names" of the first}}. personal_data: pieces
-    masked, by kind. kinds and lengths: [documents, bytes] of what is left, and documents read and left
-    by powers of two of their bytes. index: documents that are no near-duplicates, and bytes of keys of
-    each that was compared.
+    steps: in their order. unreadable: {reason: {"count", "names" of the first}}.
+    personal_data: pieces masked, by kind. kinds and lengths: [documents, bytes] of what is
+    left, and documents read and left by powers of two of their bytes. index: documents that
+    are no near-duplicates, and bytes of keys of each that was compared.
     """
 
     settings: dict = field(default_factory=dict)

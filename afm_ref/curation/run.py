@@ -2,15 +2,17 @@
 
     extraction -> safety -> personal data -> near-duplicates -> heuristics -> quality -> decontamination
 
-Every step but two looks at one document by itself, so the order of the work does not matter to the
-result, only that of the decisions. First each chunk of the source goes through all of these steps and
-is staged: one file of what became of its documents, one of their signatures. Then all is known that
-needs all documents: which repeat others, and which runs of a benchmark's words are common usage. Last
-the staged chunks are gone through once more and what stays is written. A run that was killed begins
-behind the chunks that are staged, and does the rest anew.
+Every step but two looks at one document by itself, so the order of the work does not matter
+to the result, only that of the decisions. First each chunk of the source goes through all
+of these steps and is staged: one file of what became of its documents, one of their
+signatures. Then all is known that needs all documents: which repeat others, and which runs
+of a benchmark's words are common usage. Last the staged chunks are gone through once more
+and what stays is written. A run that was killed begins behind the chunks that are staged,
+and does the rest anew.
 
 No text is held longer than its chunk. What is held of all documents is said in
-`near_duplicates.originals`, and a count of each run of a benchmark's words that a document has.
+`near_duplicates.originals`, and a count of each run of a benchmark's words that a document
+has.
 """
 
 import json
@@ -47,15 +49,17 @@ DEFAULTS = Recipe()
 def curate(source, out, recipe: Recipe = DEFAULTS, processes: int = 1, progress: bool = True) -> Report:
     """Curate a folder into shards and return the report; call it again to go on after an interruption.
 
-    out has part-*.jsonl.gz (see `shards.read`), report.json, and dropped-*.jsonl.gz: a line for each
-    document that was dropped, with its step and reason, and of a near-duplicate with the name of its
-    original. All have the same bytes whatever the number of processes, and however often it was stopped.
+    out has part-*.jsonl.gz (see `shards.read`), report.json, and dropped-*.jsonl.gz: a line
+    for each document that was dropped, with its step and reason, and of a near-duplicate
+    with the name of its original. All have the same bytes whatever the number of processes,
+    and however often it was stopped.
 
-    Raises FileNotFoundError or ValueError for a source that does not exist or holds nothing to use, an
-    out that is in the source, holds it or holds other files, a run in it of another source or recipe,
-    and benchmarks without a text of enough words.
+    Raises FileNotFoundError or ValueError for a source that does not exist or holds nothing
+    to use, an out that is in the source, holds it or holds other files, a run in it of
+    another source or recipe, and benchmarks without a text of enough words.
 
-    Source: order of the steps, TR24 section 3.1 [confirmed]; where personal data is masked [ours].
+    Source: order of the steps, TR24 section 3.1 [confirmed]; where personal data is masked
+    [ours].
     Test: tests/curation/test_run.py::test_numbers_of_a_small_run_by_hand,
         tests/curation/test_run.py::test_killed_anywhere_it_goes_on_to_the_same_bytes
     """
@@ -163,7 +167,7 @@ def _stage(staged, source, recipe, processes, size_bytes, progress):
 
     header = staged.header()
     after = None if header["position"] is None else pages.Position(*header["position"])
-    chunks = cut(pages.stream(source, after), recipe.chunk_bytes)
+    chunks = chunked(pages.walk(source, after), recipe.chunk_bytes)
     work = partial(_worked, recipe, recipe.digest())
     read = header["read"]
     with tqdm(total=size_bytes, initial=read, desc="curating", unit="B", unit_scale=True, disable=not progress) as bar:
@@ -182,7 +186,7 @@ class Chunk(NamedTuple):
     size_bytes: int
 
 
-def cut(stream: Iterable, chunk_bytes: int) -> Iterator[Chunk]:
+def chunked(stream: Iterable, chunk_bytes: int) -> Iterator[Chunk]:
     """Yield a stream of (position, item) in chunks that end with the item that reaches chunk_bytes."""
     items, size = [], 0
     for position, item in stream:
@@ -228,9 +232,10 @@ def _benchmarks(recipe, digest):
 def _worked(recipe: Recipe, digest: str, chunk: Chunk):
     """Return (position, bytes, rows, signatures) of a chunk after all steps on single documents.
 
-    A row has the "name", and the reason why it is "unreadable" or: how it went "before" and "after" the
-    near-duplicates, the "source" and "text" that are left, what was "masked", the benchmarks' "hits",
-    and whether it "is_signed", that is, has the next of the chunk's signatures.
+    A row has the "name", and the reason why it is "unreadable" or: how it went "before" and
+    "after" the near-duplicates, the "source" and "text" that are left, what was "masked",
+    the benchmarks' "hits", and whether it "is_signed", that is, has the next of the chunk's
+    signatures.
     """
     rows, signed, benchmarks = [], [], _benchmarks(recipe, digest)
     before, after = recipe.before(), recipe.after()

@@ -1,7 +1,7 @@
 """Curated text on disk: part-00000.jsonl.gz, part-00001.jsonl.gz, ..., one document a line.
 
-Beside them a run keeps staged/ until it is finished: as long as that is there and report.json is not,
-some documents lack, and others may still turn out to be a benchmark's.
+Beside them a run keeps staged/ until it is finished: as long as that is there and
+report.json is not, some documents lack, and others may still turn out to be a benchmark's.
 """
 
 import gzip
@@ -35,9 +35,9 @@ def dropped_path(folder, number: int) -> Path:
 def write(path, documents: Iterable[Document]) -> int:
     """Write documents as one shard, whole or not at all, and return how many there were.
 
-    The same documents give the same bytes: no time and no file name is in the gzip header. Raises
-    ValueError for no documents, and for text that UTF-8 cannot hold (half of a surrogate pair), by the
-    document's name.
+    The same documents give the same bytes: no time and no file name is in the gzip header.
+    Raises ValueError for no documents, and for text that UTF-8 cannot hold (half of a
+    surrogate pair), by the document's name.
     """
     return write_lines(path, map(_fields, documents))
 
@@ -59,9 +59,9 @@ def write_lines(path, rows: Iterable[dict], level: int = 6) -> int:
 def read(folder) -> Iterator[Document]:
     """Yield the documents of a folder of shards, in order; one line is in memory at a time.
 
-    Raises FileNotFoundError for a missing folder; ValueError, naming the file and where it makes sense
-    the line, for a folder without shards or of an unfinished run, a missing number, a shard that is
-    empty, cut off or no gzip, and a line that is no document.
+    Raises FileNotFoundError for a missing folder; ValueError, naming the file and where it
+    makes sense the line, for a folder without shards or of an unfinished run, a missing
+    number, a shard that is empty, cut off or no gzip, and a line that is no document.
     """
     check_finished(folder)
     there = numbers(folder)

@@ -29,8 +29,8 @@ class NGram(NamedTuple):
 
             p_k(w | h) = (c(h w) - D(c)) / c(h) + backoff(h) p_{k-1}(w | h'),   p_0 = 1 / V
 
-        h' is h without its oldest token. Below the highest order c counts distinct left neighbours. An unseen history
-        leaves p_{k-1} as it is.
+        h' is h without its oldest token. Below the highest order c counts distinct left
+        neighbours. An unseen history leaves p_{k-1} as it is.
 
         Source: Chen and Goodman 1998, modified Kneser-Ney, interpolated [standard].
         Test: tests/data/test_kneser_ney.py::test_probabilities_sum_to_one,
@@ -63,7 +63,7 @@ def train(documents, tokenizer, order: int = 5) -> NGram:
     return NGram(tuple(reversed(levels)), vocab_size)
 
 
-def bits_per_byte(model: NGram, documents, tokenizer) -> float:
+def ngram_bits_per_byte(model: NGram, documents, tokenizer) -> float:
     """Return the bits per byte of text, over the same targets (<|eos|> included) as a language model's evaluation."""
     history, tokens = _windows(documents, tokenizer, len(model.levels))
     bits = -np.log2(model.probabilities(history, tokens)).sum()
@@ -107,7 +107,8 @@ def _discounts(counts):
 
         D_c = c - (c + 1) Y n_{c+1} / n_c,  Y = n_1 / (n_1 + 2 n_2),  n_c = how many grams occur c times
 
-    Where a count of counts is missing (tiny texts) or the estimate leaves (0, c), half a count is taken.
+    Where a count of counts is missing (tiny texts) or the estimate leaves (0, c), half a
+    count is taken.
     """
     n = np.bincount(np.minimum(counts, 5), minlength=5).astype(float)
     if not n[1:5].all():

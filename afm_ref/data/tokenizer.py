@@ -1,8 +1,8 @@
 """The tokenizer: byte-fallback BPE that splits numbers into single digits, on the `tokenizers` library.
 
-Ids 0-5 are the special tokens, 6-261 the 256 bytes, then single characters, then merges. Text goes through no
-Unicode normalisation, so decode(encode(text)) == text for every string that UTF-8 can hold. Characters outside the
-alphabet become their UTF-8 bytes.
+Ids 0-5 are the special tokens, 6-261 the 256 bytes, then single characters, then merges.
+Text goes through no Unicode normalisation, so decode(encode(text)) == text for every string
+that UTF-8 can hold. Characters outside the alphabet become their UTF-8 bytes.
 """
 
 import json
@@ -44,10 +44,12 @@ class Tokenizer:
     def encode(self, text: str, markers: bool = False) -> Int[Array, " T"]:
         """Return the token ids of a text as int32.
 
-        The text of a special token, such as `<|eos|>`, is ordinary text here, so nobody can smuggle one in. Only with
-        `markers=True`, for text that the program itself wrote, is it read as the special token.
+        The text of a special token, such as `<|eos|>`, is ordinary text here, so nobody can
+        smuggle one in. Only with `markers=True`, for text that the program itself wrote, is
+        it read as the special token.
 
-        Source: TR24 section 3.1 (BPE, byte fallback, single digits) [confirmed]; no normalisation [inferred].
+        Source: TR24 section 3.1 (BPE, byte fallback, single digits) [confirmed]; no
+        normalisation [inferred].
         Test: tests/data/test_tokenizer.py::test_round_trip_of_any_text,
         tests/data/test_tokenizer.py::test_bpe_matches_a_plain_python_bpe
         """
@@ -92,10 +94,12 @@ class Tokenizer:
 def train(texts, vocab_size: int = 2048, rare: float = 2e-6) -> Tokenizer:
     """Return a byte-fallback BPE tokenizer learnt from texts, the same one for the same texts.
 
-    The alphabet is ASCII plus each other character that makes up more than `rare` of the text; all else stays bytes.
-    Raises ValueError if the texts are empty, too short for so many tokens, or if vocab_size leaves no room for merges.
+    The alphabet is ASCII plus each other character that makes up more than `rare` of the
+    text; all else stays bytes. Raises ValueError if the texts are empty, too short for so
+    many tokens, or if vocab_size leaves no room for merges.
 
-    Source: TR24 section 3.1 [confirmed]; the alphabet, the split into words and the special tokens [ours].
+    Source: TR24 section 3.1 [confirmed]; the alphabet, the split into words and the special
+    tokens [ours].
     Test: tests/data/test_tokenizer.py::test_training_is_deterministic,
         tests/data/test_tokenizer.py::test_digits_stay_single
     """
@@ -129,8 +133,9 @@ def train(texts, vocab_size: int = 2048, rare: float = 2e-6) -> Tokenizer:
 def backends(spec_json: str):
     """Return two tokenizers of the library for the text of a tokenizer.json: (special tokens are text, are read).
 
-    What the file keeps of somebody's last call is switched off: truncation, padding, and BPE's dropout, which leaves
-    out merges at random. Raises ValueError for text that the library cannot read.
+    What the file keeps of somebody's last call is switched off: truncation, padding, and
+    BPE's dropout, which leaves out merges at random. Raises ValueError for text that the
+    library cannot read.
     """
     from tokenizers import Tokenizer as Backend
 

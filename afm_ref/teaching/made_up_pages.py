@@ -6,8 +6,8 @@ All of it is model-written, no real site's. A page is in one of three styles:
 "named"       <div>s whose classes say what they are
 "anonymous"   <div>s whose classes say nothing
 
-Junk comes in kinds. The classifier of quality that ships learnt from those in GENERATED, and never saw
-those in UNSEEN.
+Junk comes in kinds. The classifier of quality that ships learnt from those in GENERATED,
+and never saw those in UNSEEN.
 """
 
 from html import escape

@@ -181,8 +181,8 @@ MUTATIONS = [
     Mutation(
         "a country's .rs makes a page Rust",
         PAGES,
-        'if "://" not in name and language(name)',
-        "if language(name)",
+        'if "://" not in name and programming_language(name)',
+        "if programming_language(name)",
         TESTS + "test_pages.py::test_files_make_a_line_code_and_addresses_do_not",
     ),
     Mutation(

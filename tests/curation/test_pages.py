@@ -20,6 +20,10 @@ def lines(*rows):
     return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
 
 
+def read(folder):
+    return (pages.parse(raw) for _, raw in pages.walk(folder))
+
+
 def fill(folder, **files):
     for name, raw in files.items():
         path = folder / name.replace("__", "/").replace("_DOT_", ".")
@@ -35,7 +39,7 @@ def test_each_kind_of_file_is_read(tmp_path):
         + lines({"text": PROSE, "url": "q.html"}),
         f_DOT_JSONL_DOT_gz=gzip.compress(lines({"text": PROSE})),
     )  # fmt: skip
-    found = list(pages.documents(tmp_path))
+    found = list(read(tmp_path))
     assert found == [
         Document("<p>Caf\u00e9</p>", "web", "a.html"),
         Document("x = 1\n", "code", "b/c.py"),
@@ -86,7 +90,7 @@ def test_a_bad_byte_in_a_line_is_one_character(tmp_path):
         b_DOT_jsonl=row.encode("latin-1") + b"\n" + row.encode(), c_DOT_jsonl=(row + "\n" + row).encode("utf-16"),
         d_DOT_jsonl=json.dumps({"text": "a\u2028b\x85c"}, ensure_ascii=False),
     )  # fmt: skip
-    found = {one.name: one[0 if isinstance(one, Document) else 1] for one in pages.documents(tmp_path)}
+    found = {one.name: one[0 if isinstance(one, Document) else 1] for one in read(tmp_path)}
     assert found == {
         "a.jsonl#0": good, "a.jsonl#1": good.replace("Hügel. ", "Hügel\ufffd ", 1),
         "b.jsonl#0": pages.ENCODING, "b.jsonl#1": good, "c.jsonl#0": pages.ENCODING, "c.jsonl#1": pages.ENCODING,
@@ -106,7 +110,7 @@ def test_what_cannot_be_used_is_named_with_its_reason(tmp_path, monkeypatch):
     )  # fmt: skip
     (tmp_path / "i.txt").symlink_to("nowhere")
     os.mkfifo(tmp_path / "j.txt")
-    found = list(pages.documents(tmp_path))
+    found = list(read(tmp_path))
     named = {one.name: one.reason for one in found if isinstance(one, Unreadable)}
     cut = next(name for name in named if name.startswith("g."))
     assert named == {
@@ -130,7 +134,7 @@ def test_it_goes_on_behind_any_place(tmp_path):
     (tmp_path / "a-b" / "x.txt").write_text(PROSE)
     (tmp_path / os.fsdecode(b"b\xff.txt")).write_text(PROSE)
     os.mkfifo(tmp_path / "y.jsonl")
-    whole = list(pages.stream(tmp_path))
+    whole = list(pages.walk(tmp_path))
     assert len(whole) == 13 and whole[0][0] == Position("a/b.txt")
     assert_it_goes_on(tmp_path, whole)
 
@@ -140,7 +144,7 @@ def assert_it_goes_on(folder, whole):
     places = [position for position, _ in whole]
     assert len(set(places)) == len(places)
     for i, position in enumerate(places):
-        assert list(pages.stream(folder, position)) == whole[i + 1 :]
+        assert list(pages.walk(folder, position)) == whole[i + 1 :]
 
 
 def test_it_goes_on_behind_a_broken_gzip(tmp_path):
@@ -151,7 +155,7 @@ def test_it_goes_on_behind_a_broken_gzip(tmp_path):
     for i in range(len(good)):
         for raw in (good[:i], good[:i] + bytes([good[i] ^ 255]) + good[i + 1 :]):
             fill(tmp_path, a_DOT_jsonl_DOT_gz=raw)
-            whole = list(pages.stream(tmp_path))
+            whole = list(pages.walk(tmp_path))
             assert whole[-1][0] == Position("b.txt")
             assert_it_goes_on(tmp_path, whole)
             reached |= {position.line for position, one in whole if one[1:] == (pages.BROKEN,)}
@@ -183,7 +187,7 @@ def test_it_goes_on_behind_a_disk_that_fails(tmp_path, monkeypatch):
     fill(tmp_path, a_DOT_jsonl=rows, b_DOT_txt=PROSE)
     for good_calls, line in enumerate((0, 1, 2, 2, 2, 3, 4)):
         monkeypatch.setattr(pages, "open", lambda path, _, n=good_calls: Failing(path, n), raising=False)
-        whole = list(pages.stream(tmp_path))
+        whole = list(pages.walk(tmp_path))
         assert [place for place, _ in whole] == [*(Position("a.jsonl", n) for n in range(line + 1)), Position("b.txt")]
         assert whole[-2][1] == Unreadable(f"a.jsonl#{line}", pages.UNREADABLE)
         assert_it_goes_on(tmp_path, whole)

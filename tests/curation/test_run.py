@@ -421,10 +421,10 @@ def test_copies_make_no_phrase_common(crawl, tmp_path):
 def test_chunks_hold_everything_once(monkeypatch):
     monkeypatch.setattr(run, "MOST_ITEMS", 3)
     items = [(pages.Position("f", i), pages.Raw("f", b"x" * size)) for i, size in enumerate((1, 9, 12, 1, 1, 1, 1))]
-    cut = list(run.cut(iter(items), 10))
+    cut = list(run.chunked(iter(items), 10))
     assert [[len(raw.data) for raw in chunk.items] for chunk in cut] == [[1, 9], [12], [1, 1, 1], [1]]
     assert [chunk.position.line for chunk in cut] == [1, 2, 5, 6] and [c.size_bytes for c in cut] == [10, 12, 3, 1]
-    assert list(run.cut(iter([]), 10)) == []
+    assert list(run.chunked(iter([]), 10)) == []
 
 
 def test_nothing_left_is_no_error(tmp_path):

@@ -83,13 +83,13 @@ def test_bits_per_byte_by_hand(model, tok):
     """The text '7' has two targets, its token and the end, and one byte."""
     (seven,) = tok.encode("7").tolist()
     p = model.probabilities(np.array([[BOS] * 3, [BOS, BOS, seven]]), np.array([seven, EOS]))
-    found = kneser_ney.bits_per_byte(model, [Document("7", "folder", "7")], tok)
+    found = kneser_ney.ngram_bits_per_byte(model, [Document("7", "folder", "7")], tok)
     assert found == pytest.approx(-math.log2(p[0]) - math.log2(p[1]))
 
 
 def test_more_context_helps(documents, tok):
     train, held_out = documents[4:], documents[:4]
-    bits = [kneser_ney.bits_per_byte(kneser_ney.train(train, tok, n), held_out, tok) for n in (1, 2, 3)]
+    bits = [kneser_ney.ngram_bits_per_byte(kneser_ney.train(train, tok, n), held_out, tok) for n in (1, 2, 3)]
     assert bits[0] > bits[1] > bits[2] > 1
 
 

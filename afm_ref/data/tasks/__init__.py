@@ -3,7 +3,8 @@
     records("summarise", 100, seed=0, split="train")   -> prompts with references
     score(record, response), success(record, response) -> how good a response is, in [0, 1], and whether it will do
 
-Train and held-out records come from different seeds and are about different pairs of sender and topic.
+Train and held-out records come from different seeds and are about different pairs of sender
+and topic.
 """
 
 import numpy as np
@@ -24,8 +25,9 @@ SPLITS = ("train", "held_out")
 def records(task: str, count: int, seed: int = 0, split: str = "train", difficulty: int | None = None) -> list[Record]:
     """Return generated records of a task; the i-th depends on (task, split, seed, i) alone.
 
-    `difficulty` 0..4 makes the inputs longer or the errors more (see builders.DEFAULT_DIFFICULTY); None takes the
-    default. Raises ValueError for an unknown task, split or difficulty.
+    `difficulty` 0..4 makes the inputs longer or the errors more (see
+    builders.DEFAULT_DIFFICULTY); None takes the default. Raises ValueError for an unknown
+    task, split or difficulty.
     """
     if task not in TASKS:
         raise ValueError(f"no task {task!r}; the tasks are {', '.join(TASKS)}")
