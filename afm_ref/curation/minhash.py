@@ -144,7 +144,11 @@ def _fmix32(h):
 
 
 def jaccard(a: np.ndarray, b: np.ndarray) -> float:
-    """Return |A and B| / |A or B| of two sets of hashes, as arrays that may repeat; 0 of no hashes."""
+    """Return |A and B| / |A or B| of two sets of hashes, as arrays that may repeat; 0 of none.
+
+    Source: the Jaccard index [standard].
+    Test: tests/curation/test_minhash.py::test_jaccard_equals_that_of_sets_of_words
+    """
     a, b = np.unique(a), np.unique(b)
     both = len(np.intersect1d(a, b, assume_unique=True))
     either = len(a) + len(b) - both

@@ -61,10 +61,6 @@ class Stock:
         texts = [d.text for d in documents if d.source != "code"]
         prose = [text for d in texts for text in map(str.strip, d.split("\n\n")) if is_prose(text)]
         code = [d.text.splitlines() for d in documents if d.source == "code"]
-        if not prose or not code:
-            raise ValueError(
-                f"expected prose and code to make bodies of, got {len(prose)} paragraphs, {len(code)} modules"
-            )
         messages = [d.text.strip() for d in tasks.everyday_documents(EVERYDAY, int(rng.integers(2**31)))]
         vocabulary = sorted({word for text in prose for word in text.split() if word.isalpha()})
         return cls(prose, code, messages, pydoc, vocabulary)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from afm_ref.curation import decontamination, html, pages, pii
 from afm_ref.data import corpora
-from afm_ref.data.corpora import Document
 from afm_ref.teaching import made_up_pages
 from tests.crawl import planting, wild
 
@@ -35,7 +34,7 @@ def documents():
 @pytest.fixture(scope="module")
 def crawl(documents, tmp_path_factory):
     folder = tmp_path_factory.mktemp("wild") / "crawl"
-    wild.write(folder, 1.0, 3, documents=documents)
+    wild.write(folder, 1.0, 3, documents)
     return folder
 
 
@@ -62,7 +61,7 @@ def test_every_document_has_one_line_of_truth(crawl, truth):
     assert len(wild.read_truth(crawl)) == len(truth) > 150
     assert sum(path.stat().st_size for path in (crawl / "pages").rglob("*.*")) == pytest.approx(1e6, rel=0.15)
     assert {row["planted"] for row in truth.values()} >= {"clean", "near", "exact", "junk", "pii", "benchmark", "empty"}
-    assert {path.name for path in crawl.iterdir()} == {"pages", "benchmarks.jsonl", "truth.jsonl", "config.json"}
+    assert {path.name for path in crawl.iterdir()} == {"pages", "benchmarks.jsonl", "truth.jsonl"}
 
 
 def test_kinds_are_told_from_names_and_texts(truth, bodies):
@@ -131,23 +130,7 @@ def test_the_seed_decides_every_byte(documents, tmp_path):
     assert a == b and a != c
 
 
-def test_shares_decide_what_is_planted(documents, tmp_path):
-    none = wild.Shares(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-    wild.write(tmp_path / "clean", 0.05, documents=documents, shares=none)
-    assert {(row["source"], row["planted"]) for row in wild.read_truth(tmp_path / "clean")} == {("web", "clean")}
-    with pytest.raises(ValueError, match="add up to at most 1"):
-        wild.write(tmp_path / "x", 0.01, documents=documents, shares=wild.Shares(near=0.9, junk=0.2))
-
-
-def test_bad_input(documents, tmp_path):
-    with pytest.raises(ValueError, match="above 0"):
-        wild.write(tmp_path / "x", 0, documents=documents)
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "mine.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="holds something"):
-        wild.write(tmp_path / "full", 0.01, documents=documents)
-    with pytest.raises(ValueError, match="prose and code"):
-        planting.Stock.of([Document("x", "code", "n")], np.random.default_rng(0))
+def test_a_style_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="no style"):
         made_up_pages.page(np.random.default_rng(0), "t", "b", "modern")
 

@@ -22,7 +22,6 @@ A web page also has "style" (see made_up_pages), "encoding" and "declared".
 """
 
 import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,23 +40,10 @@ EDITS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 ACCENTS = "Café Zoë says: \u201cna\u00efve\u201d! "  # so that the encoding makes a difference
 
 
-@dataclass(frozen=True)
-class Shares:
-    """Shares of what is planted; the rest is clean. And shares of kinds, the rest web, and of wrong encodings.
-
-    All of them are ours: no crawl was measured.
-    """
-
-    near: float = 0.10
-    exact: float = 0.05
-    junk: float = 0.15
-    pii: float = 0.04
-    benchmark: float = 0.02
-    empty: float = 0.02
-    text: float = 0.20
-    code: float = 0.08
-    maths: float = 0.04
-    misdeclared: float = 0.05  # of web pages
+# Shares of documents; what is left is clean, or of the web. All are ours: no crawl was measured.
+PLANTED = {"near": 0.10, "exact": 0.05, "junk": 0.15, "pii": 0.04, "benchmark": 0.02, "empty": 0.02}
+SOURCES = {"text": 0.20, "code": 0.08, "maths": 0.04}
+MISDECLARED = 0.05  # of web pages
 
 
 class Writer:
@@ -98,69 +84,47 @@ class Writer:
             self.bytes, self.lines = self.bytes + len(raw), []
 
 
-def write(
-    folder,
-    megabytes: float = 1.0,
-    seed: int = 0,
-    shares: Shares = Shares(),
-    documents: list[Document] | None = None,
-    progress: bool = False,
-) -> Path:
+def write(folder, megabytes: float = 1.0, seed: int = 0, documents: list[Document] | None = None) -> Path:
     """Write a crawl of about so many megabytes (10^6 bytes) and return the path of its truth.jsonl, written last.
 
-    documents: what bodies are made of; None reads corpora.embedded. The same arguments give the same bytes. Raises
-    ValueError for a size that is not above 0, and FileExistsError if the folder holds anything.
+    documents: what bodies are made of; None reads corpora.embedded. The same arguments give the same
+    bytes.
     """
-    from tqdm.auto import tqdm
-
-    if not megabytes > 0:
-        raise ValueError(f"expected a size above 0 megabytes, got {megabytes}")
     folder = Path(folder)
-    if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} holds something already: give a new folder, so that the truth stays true")
     rng, writer = np.random.default_rng(seed), Writer(folder)
     folder.mkdir(parents=True, exist_ok=True)
     stock = planting.Stock.of(documents, rng)
     items = [planting.benchmark_item(rng) for _ in range(200)]
     (folder / "benchmarks.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in items))
-    bar = tqdm(total=int(megabytes * 1e6), unit="B", unit_scale=True, disable=not progress)
     with atomic.replacing(folder / "truth.jsonl") as [temporary], temporary.open("w", encoding="utf-8") as truth:
-        for row in _documents(rng, writer, stock, items, shares, megabytes * 1e6):
+        for row in _documents(rng, writer, stock, items, megabytes * 1e6):
             truth.write(json.dumps(row) + "\n")
-            bar.update(writer.bytes - bar.n)
         writer.close()
-        (folder / "config.json").write_text(json.dumps({"megabytes": megabytes, "seed": seed} | asdict(shares)) + "\n")
-    bar.close()
     return folder / "truth.jsonl"
 
 
-def _documents(rng, writer, stock, items, shares, size):
+def _documents(rng, writer, stock, items, size):
     """Write documents until the size is reached; yield the truth of each."""
     for _, html in stock.pydoc:
         if writer.bytes > PYDOC_SHARE * size:
             break
         yield {"name": writer.file("html", html.encode()), "source": "web", "planted": "pydoc"}
     recent = []  # (name, source, body) of clean documents
-    kinds, odds = _table(shares, ("near", "exact", "junk", "pii", "benchmark", "empty"), "clean")
-    sources, source_odds = _table(shares, ("text", "code", "maths"), "web")
+    kinds, odds = _table(PLANTED, "clean")
+    sources, source_odds = _table(SOURCES, "web")
     while writer.bytes < size:
         planted, source = rng.choice(kinds, p=odds), str(rng.choice(sources, p=source_odds))
         planted = "clean" if planted in ("near", "exact") and not recent else str(planted)
         body, source, truth = _planted(rng, planted, source, stock, items, recent)
-        name, about = _place(rng, writer, source, body, shares)
+        name, about = _place(rng, writer, source, body)
         if planted == "clean":
             _keep(rng, recent, (name, source, body))
         yield {"name": name, "source": source, "planted": planted} | truth | about
 
 
-def _table(shares, names, rest):
+def _table(shares, rest):
     """Return names and their probabilities, that of the rest last."""
-    odds = [getattr(shares, name) for name in names]
-    if min(odds) < 0 or sum(odds) > 1:
-        raise ValueError(
-            f"expected shares from 0 up that add up to at most 1, got {dict(zip(names, odds, strict=True))}"
-        )
-    return [*names, rest], [*odds, 1 - sum(odds)]
+    return [*shares, rest], [*shares.values(), 1 - sum(shares.values())]
 
 
 def _keep(rng, recent, entry):
@@ -195,7 +159,7 @@ def _planted(rng, planted, source, stock, items, recent):
     return body, source, {}
 
 
-def _place(rng, writer, source, body, shares):
+def _place(rng, writer, source, body):
     """Write one document as its kind is kept; return (name, what the truth says of how)."""
     if source == "code":
         return writer.file("py", body.encode()), {}
@@ -205,7 +169,7 @@ def _place(rng, writer, source, body, shares):
         return writer.file("txt", body.encode()), {}
     style = str(rng.choice(made_up_pages.STYLES))
     encoding = declared = "utf-8"
-    if rng.random() < shares.misdeclared:
+    if rng.random() < MISDECLARED:
         encoding, declared = [("windows-1252", "utf-8"), ("utf-8", "iso-8859-1")][int(rng.integers(2))]
         body = ACCENTS + body if body else body
     html = made_up_pages.page(rng, planting.title(rng) if body else "", body, style, declared)
