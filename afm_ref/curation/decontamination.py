@@ -146,6 +146,8 @@ class Decontamination:
             raise ValueError(f"the common-usage threshold must be at least 1, got {self.threshold}")
 
     def __call__(self, document: Document) -> Document | Dropped:
-        hits = self.benchmarks.collisions(document.text).tolist()
-        rare = any(self.counts.get(hit, 0) < self.threshold for hit in hits)
-        return Dropped(COPIED) if rare else document
+        return Dropped(COPIED) if self.is_copied(self.benchmarks.collisions(document.text).tolist()) else document
+
+    def is_copied(self, hits: Iterable[int]) -> bool:
+        """Return whether a document with these hits is dropped: one is not common usage."""
+        return any(self.counts.get(hit, 0) < self.threshold for hit in hits)

@@ -33,7 +33,8 @@ import numpy as np
 
 from .. import atomic, targets
 from ..data.corpora import Document
-from . import decontamination, minhash, near_duplicates, pages, shards
+from . import minhash, near_duplicates, pages, shards
+from .decontamination import COPIED, Decontamination
 from .recipe import DECONTAMINATION, NEAR_DUPLICATES, Recipe, through
 from .report import Report
 from .shards import REPORT, STAGED
@@ -266,18 +267,20 @@ def _settle(staged, out, recipe, report, progress) -> Report:
 
     originals = near_duplicates.originals(staged, recipe.least_agreeing, recipe.index_bytes)
     report.index = {"documents": originals.count(None), "bytes_a_document": 8 * recipe.bands}
-    common = None
+    last_step = None
     if recipe.benchmarks is not None:
         rows = (row for chunk in staged.decided(originals) for row in chunk)
-        hits = Counter(hit for row in rows if "text" in row and not row.get("original") for hit in row["hits"])
-        common = {hit for hit, count in hits.items() if count >= recipe.common_usage}
+        counts = Counter(hit for row in rows if "text" in row and not row.get("original") for hit in row["hits"])
+        last_step = Decontamination(recipe.benchmark_runs(), counts, recipe.common_usage)
     chunks = tqdm(staged.decided(originals), "deciding", len(staged), disable=not progress)
     for number, rows in enumerate(chunks):
         kept, dropped = [], []
         for row in rows:
-            line = _counted(report, row, common)
-            dropped += [] if line is None else [line]
-            kept += [Document(row["text"], row["source"], row["name"])] if line is None else []
+            line = _counted(report, row, last_step)
+            if line is None:
+                kept.append(Document(row["text"], row["source"], row["name"]))
+            else:
+                dropped.append(line)
         if dropped:
             shards.write_lines(shards.dropped_path(out, number), dropped)
         if kept:
@@ -286,12 +289,12 @@ def _settle(staged, out, recipe, report, progress) -> Report:
     return report
 
 
-def _counted(report, row, common):
+def _counted(report, row, last_step):
     """Count what became of a row's document; return the line on it if it was dropped, else None."""
     if "unreadable" in row:
         report.could_not_read(row["name"], row["unreadable"])
         return {"name": row["name"], "step": "reading", "reason": row["unreadable"]}
-    passed = _passed(row, common)
+    passed = _passed(row, last_step)
     report.measure("read", passed[0][1])
     for kind, count in row["masked"].items():
         report.personal_data[kind] = report.personal_data.get(kind, 0) + count
@@ -305,7 +308,7 @@ def _counted(report, row, common):
     return {"name": row["name"], "step": step, "reason": last} | original
 
 
-def _passed(row, common):
+def _passed(row, last_step):
     """Return (step, bytes in, bytes out or the reason of dropping it) of all steps of a document."""
     passed, size = row["before"], row["before"][-1][2]
     if isinstance(size, str):
@@ -314,7 +317,6 @@ def _passed(row, common):
         return [*passed, (NEAR_DUPLICATES, size, DUPLICATE)]
     passed = [*passed, (NEAR_DUPLICATES, size, size), *row["after"]]
     size = passed[-1][2]
-    if isinstance(size, str) or common is None:
+    if isinstance(size, str) or last_step is None:
         return passed
-    is_copied = not common.issuperset(row["hits"])
-    return [*passed, (DECONTAMINATION, size, decontamination.COPIED if is_copied else size)]
+    return [*passed, (DECONTAMINATION, size, COPIED if last_step.is_copied(row["hits"]) else size)]
