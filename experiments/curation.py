@@ -6,8 +6,9 @@
   pairs   texts of 300 words and copies of them with words replaced, so that the exact Jaccard similarity of their
           5-grams is anywhere from 0.3 to 1: how many are candidates, and how many are removed, by bins of it; and
           unrelated texts
-  crawl   `wild.write` of so many megabytes into a temporary folder, curated by the command in two processes with a
-          bound of memory that the index outgrows; what became of what was planted; the folder is removed
+  crawl   `wild.write` of so many megabytes into a temporary folder, curated by the command in two processes with
+          less memory for the near-duplicates' keys than they take; what became of what was planted; the folder is
+          removed
 The machine may be shared: wall seconds are as they were, CPU seconds are of all processes.
 """
 
