@@ -7,7 +7,7 @@ curate_1, curate_2: the command in one and in two processes: MB a second of wall
 the resident memory of all its processes.
 
 dedup_vs_datatrove: near-duplicate removal alone, of the crawl's extracted texts, one process on either side, from
-JSON lines to JSON lines. Ours: `signatures`, `banding`, `index.Index`, shards. Theirs: Hugging Face's datatrove, which
+JSON lines to JSON lines. Ours: `minhash`, `near_duplicates`, `shards`. Theirs: Hugging Face's datatrove, which
 made FineWeb: MinhashDedupSignature, -Buckets, -Cluster, -Filter by LocalPipelineExecutor, with its own settings (14
 buckets of 8 hashes of 64 bits, 5-grams) and its English tokenizer; it verifies no candidate. dedup_vs_datatrove_split
 is the same with words by a regular expression in place of its tokenizer, which takes most of its time. What both
@@ -72,12 +72,15 @@ for line in sys.stdin:
 
 def crawl(folder: Path, megabytes: float):
     """Write a crawl and, as JSON lines, its texts as they come to the near-duplicates; return (documents, truth)."""
-    from afm_ref.data.curation import sources, wild, work
-    from afm_ref.data.curation.settings import Settings
+    from afm_ref.curation import pages
+    from afm_ref.curation.recipe import Recipe, through
+    from tests.crawl import wild
 
     wild.write(folder / "crawl", megabytes, seed=1)
-    through = ((d.name, work.through(Settings().before(), d)[1]) for d in sources.documents(folder / "crawl" / "pages"))
-    documents = [document for _, document in through if document is not None]
+    steps = Recipe().before()
+    parsed = (pages.parse(raw) for _, raw in pages.walk(folder / "crawl" / "pages"))
+    done = (through(steps, one)[1] for one in parsed if not isinstance(one, pages.Unreadable))
+    documents = [document for document in done if document is not None]
     (folder / "texts").mkdir()
     with gzip.open(folder / "texts" / "all.jsonl.gz", "wt", compresslevel=6) as file:
         for document in documents:
@@ -89,12 +92,11 @@ def steps_alone(folder: Path) -> None:
     """Print MB of raw crawl a CPU-second of each step."""
     import numpy as np
 
-    from afm_ref.data.curation import banding, signatures, sources
-    from afm_ref.data.curation.settings import Settings
-    from afm_ref.data.curation.steps import Dropped
+    from afm_ref.curation import Dropped, minhash, near_duplicates, pages
+    from afm_ref.curation.recipe import Recipe
 
-    s = Settings(benchmarks=folder / "crawl" / "benchmarks.jsonl")
-    runs, raw = s.benchmark_runs(), [raw for _, raw in sources.stream(folder / "crawl" / "pages")]
+    s = Recipe(benchmarks=folder / "crawl" / "benchmarks.jsonl")
+    runs, raw = s.benchmark_runs(), [raw for _, raw in pages.walk(folder / "crawl" / "pages")]
     size = sum(len(one.data) for one in raw) / 1e6
 
     def timed(name, call, items):
@@ -105,14 +107,15 @@ def steps_alone(folder: Path) -> None:
         print(json.dumps({"name": f"step_{name}", "ours": float(f"{rate:.3g}"), "unit": "MB/CPU-s"}), flush=True)
         return [one for one in result if not isinstance(one, Dropped)]
 
-    documents = timed("reading", sources.parse, raw)
-    for step in s.before():
-        documents = timed(step.name.replace(" ", "_"), step.apply, documents)
-    hashes = timed("shingles", signatures.shingles, [d.text for d in documents])
-    signed = timed("signatures", signatures.signature, [h for h in hashes if len(h)])
-    timed("bands", lambda table: banding.band_keys(table, s.bands, s.rows), [np.array(signed)])
-    for step in s.after():
-        documents = timed(step.name, step.apply, documents)
+    documents = timed("reading", pages.parse, raw)
+    for name, step in s.before().items():
+        documents = timed(name.replace(" ", "_"), step, documents)
+    hashes = timed("shingles", minhash.shingles, [d.text for d in documents])
+    signed = timed("signatures", minhash.signature, [h for h in hashes if len(h)])
+    kept = timed("bands", lambda table: near_duplicates.entries(table, s.bands, s.rows), [np.array(signed)])
+    timed("originals", lambda batch: near_duplicates.originals([batch], s.least_agreeing), kept)
+    for name, step in s.after().items():
+        documents = timed(name, step, documents)
     timed("decontamination", lambda d: runs.collisions(d.text), documents)
 
 
@@ -137,27 +140,19 @@ def ours(folder: Path) -> set[str]:
     """Remove near-duplicates from the texts and write the rest; return the names that stay."""
     import numpy as np
 
+    from afm_ref.curation import minhash, near_duplicates, shards
+    from afm_ref.curation.recipe import Recipe
     from afm_ref.data.corpora import Document
-    from afm_ref.data.curation import banding, index, shards, signatures
-    from afm_ref.data.curation.settings import Settings
 
-    s, table, stay = Settings(), index.open_in_memory(), []
-    chunk = []
+    def documents():
+        with gzip.open(folder / "texts" / "all.jsonl.gz", "rt") as lines:
+            for row in map(json.loads, lines):
+                yield Document(row["text"], "text", row["id"])
 
-    def settle():
-        signed = [signatures.signature(signatures.shingles(d.text)) for d in chunk]
-        keys, sketches = banding.band_keys(np.array(signed), s.bands, s.rows), signatures.sketch(np.array(signed))
-        found = table.add([d.name for d in chunk], keys, sketches)
-        stay.extend(d for d, original in zip(chunk, found, strict=True) if original is None)
-        chunk.clear()
-
-    with gzip.open(folder / "texts" / "all.jsonl.gz", "rt") as lines:
-        for line in lines:
-            row = json.loads(line)
-            chunk.append(Document(row["text"], "text", row["id"]))
-            if len(chunk) == 1000:
-                settle()
-    settle() if chunk else None
+    s = Recipe()
+    signed = np.array([minhash.signature(minhash.shingles(d.text)) for d in documents()])
+    found = near_duplicates.originals([near_duplicates.entries(signed, s.bands, s.rows)], s.least_agreeing)
+    stay = [d for d, original in zip(documents(), found, strict=True) if original is None]
     shards.write(folder / "ours.jsonl.gz", stay)
     return {d.name for d in stay}
 

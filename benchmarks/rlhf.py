@@ -175,10 +175,10 @@ def iteration_lines(cfg, tokenizer, tokenizer_file, shape, algorithms, rounds):
 
     import trl
 
-    from afm_ref.data.tasks import chat_tokens, render_prompt
+    from afm_ref.data.chat import chat_tokens, render
 
     peer, params, cfg = both(cfg)
-    chats = [{"prompt": f"<|bos|>{render_prompt(record)}"} for record in shape.records]
+    chats = [{"prompt": f"<|bos|>{render(record.prompt)}"} for record in shape.records]
     with tempfile.TemporaryDirectory() as folder:
         trainer = trl_trainer(peer, tokenizer_file, chats, shape, folder)
         read = trainer._tokenize_prompts([chat["prompt"] for chat in chats])[0]

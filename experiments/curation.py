@@ -6,8 +6,9 @@
   pairs   texts of 300 words and copies of them with words replaced, so that the exact Jaccard similarity of their
           5-grams is anywhere from 0.3 to 1: how many are candidates, and how many are removed, by bins of it; and
           unrelated texts
-  crawl   `wild.write` of so many megabytes into a temporary folder, curated by the command in two processes with a
-          bound of memory that the index outgrows; what became of what was planted; the folder is removed
+  crawl   `wild.write` of so many megabytes into a temporary folder, curated by the command in two processes with
+          less memory for the near-duplicates' keys than they take; what became of what was planted; the folder is
+          removed
 The machine may be shared: wall seconds are as they were, CPU seconds are of all processes.
 """
 
@@ -20,11 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
+from afm_ref.curation import minhash, near_duplicates, pages, shards
+from afm_ref.curation.recipe import Recipe, through
+from afm_ref.curation.report import Report
+from afm_ref.curation.run import DUPLICATE
 from afm_ref.data import corpora, overlap
-from afm_ref.data.curation import banding, planting, shards, signatures, sources, wild, work
-from afm_ref.data.curation.pipeline import DUPLICATE
-from afm_ref.data.curation.report import Report
-from afm_ref.data.curation.settings import Settings
+from tests.crawl import planting, wild
 from tools.memory import measured
 
 from . import _record
@@ -60,7 +62,7 @@ def pieces(seed: int) -> list[str]:
 
 def pairs(seed: int, in_each: int, unrelated: int) -> dict:
     """Return the measured and the expected shares of candidates and removed pairs, by bins of exact similarity."""
-    s, rng, texts = Settings(), np.random.default_rng(seed), pieces(seed)
+    s, rng, texts = Recipe(), np.random.default_rng(seed), pieces(seed)
     vocabulary = sorted({word for text in texts[:200] for word in text.split()})
     filled = {i: [] for i in range(len(EDGES) - 1)}
     number = 0
@@ -75,7 +77,7 @@ def pairs(seed: int, in_each: int, unrelated: int) -> dict:
             filled[i].append((exact, *found))
         number += 1
     others = rng.integers(len(texts), size=(unrelated, 2))
-    signed = {i: signatures.signature(signatures.shingles(texts[i])) for i in set(others.ravel().tolist())}
+    signed = {i: minhash.signature(minhash.shingles(texts[i])) for i in set(others.ravel().tolist())}
     strangers = [decided(signed[a], signed[b], s) for a, b in others.tolist() if a != b]
     return {
         "bins": [binned(rows, s) for rows in filled.values()],
@@ -84,25 +86,26 @@ def pairs(seed: int, in_each: int, unrelated: int) -> dict:
     }  # fmt: skip
 
 
-def compared(a: str, b: str, s: Settings) -> tuple[float, bool, bool]:
+def compared(a: str, b: str, s: Recipe) -> tuple[float, bool, bool]:
     """Return the exact similarity of two texts' sets of shingles; whether they are candidates, and removed."""
-    hashes = [signatures.shingles(text, s.shingle) for text in (a, b)]
+    hashes = [minhash.shingles(text, s.shingle) for text in (a, b)]
     one, two = (overlap.ngrams([corpora.Document(text, "text", "")], s.shingle) for text in (a, b))
-    return len(one & two) / len(one | two), *decided(*(signatures.signature(h, s.permutations) for h in hashes), s)
+    return len(one & two) / len(one | two), *decided(*(minhash.signature(h, s.permutations) for h in hashes), s)
 
 
-def decided(a, b, s: Settings) -> tuple[bool, bool]:
+def decided(a, b, s: Recipe) -> tuple[bool, bool]:
     """Return whether two signatures are candidates, and whether their sketches agree as well."""
-    candidate = bool((banding.band_keys(a, s.bands, s.rows) == banding.band_keys(b, s.bands, s.rows)).any())
-    agree = np.count_nonzero(signatures.sketch(a) == signatures.sketch(b)) >= s.least_agreeing
+    one, two = near_duplicates.entries(np.array([a, b]), s.bands, s.rows)
+    candidate = bool((one["keys"] == two["keys"]).any())
+    agree = np.count_nonzero(one["sketch"] == two["sketch"]) >= s.least_agreeing
     return candidate, bool(candidate and agree)
 
 
-def binned(rows, s: Settings) -> dict:
+def binned(rows, s: Recipe) -> dict:
     """Return one bin: shares with their Wilson intervals, and what the closed forms expect of these similarities."""
     exact, candidates, removed = np.array(rows, float).T
-    curve = banding.candidate_probability(exact, s.bands, s.rows)
-    both = banding.removal_probability(exact, s.bands, s.rows, s.permutations, s.least_agreeing)
+    curve = near_duplicates.candidate_probability(exact, s.bands, s.rows)
+    both = near_duplicates.removal_probability(exact, s.bands, s.rows, s.permutations, s.least_agreeing)
     return {
         "pairs": len(rows),
         "jaccard": float(exact.mean()),
@@ -183,7 +186,7 @@ def removed_jaccard(folder, truth, dropped) -> dict:
     """Return the exact similarities of some removed files that were not planted as copies, and of some that were."""
     planted = {row["name"].removeprefix("pages/") for row in truth if row["planted"] in ("near", "exact")}
     removed = [row for row in dropped.values() if row["reason"] == DUPLICATE]
-    steps, table = Settings().before(), {}
+    steps, table = Recipe().before(), {}
     for kind, rows in (("planted", [r for r in removed if r["name"] in planted]),
                        ("others", [r for r in removed if r["name"] not in planted])):  # fmt: skip
         files = [r for r in rows if "#" not in r["name"] + r["original"]][:COMPARED]
@@ -200,14 +203,14 @@ def copies(folder, truth, dropped, most=2000) -> list[dict]:
 
     Of files whose original and itself came as far as the near-duplicates. A copy may also resemble another copy.
     """
-    s, early, rows = Settings(), ("reading", "extraction", "safety"), []
+    s, early, rows = Recipe(), ("reading", "extraction", "safety"), []
     for row in (row for row in truth if row["planted"] in ("near", "exact")):
         pair = [row[key].removeprefix("pages/") for key in ("name", "original")]
         steps = [fate({"name": name}, dropped) for name in pair]
         if len(rows) < most and not any("#" in name for name in pair) and not any(step in early for step in steps):
             rows.append((similarity(folder, *pair, s.before()), steps[0] == "near-duplicates"))
     exact, removed = np.array(rows).reshape(-1, 2).T
-    expected = banding.removal_probability(exact, s.bands, s.rows, s.permutations, s.least_agreeing)
+    expected = near_duplicates.removal_probability(exact, s.bands, s.rows, s.permutations, s.least_agreeing)
     table = []
     for low, high in zip(CUTS, CUTS[1:]):
         inside = (exact >= low) & (exact < high)
@@ -218,9 +221,9 @@ def copies(folder, truth, dropped, most=2000) -> list[dict]:
 
 def similarity(folder, a, b, steps) -> float:
     """Return the exact similarity of two files of the crawl after the steps before the near-duplicates."""
-    raws = (sources.Raw(name, (folder / "pages" / name).read_bytes()) for name in (a, b))
-    texts = [work.through(steps, sources.parse(raw))[1].text for raw in raws]
-    return round(signatures.jaccard(*map(signatures.shingles, texts)), 4)
+    raws = (pages.Raw(name, (folder / "pages" / name).read_bytes()) for name in (a, b))
+    texts = [through(steps, pages.parse(raw))[1].text for raw in raws]
+    return round(minhash.jaccard(*map(minhash.shingles, texts)), 4)
 
 
 def jobs(a) -> dict:

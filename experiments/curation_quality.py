@@ -5,7 +5,8 @@
         --no-ship
 
 Good is prose of the standard library (reference topics and docstrings) and everyday text, which is generated. Junk is
-of junk.REAL and junk.GENERATED; the latter is model-written. Documents, so modules and topics, are on one side each.
+of junk.REAL and made_up_pages.GENERATED; the latter is model-written. Documents, so modules and topics, are on one side
+each.
 Held-out junk of a generated kind is drawn anew, but from the same sentences: it is easier than it looks. So two harder
 questions, with everyday text in the place of a kind of junk too:
   without_<kind>   the classifier that never saw a kind: how much of that kind does it judge rightly?
@@ -22,15 +23,18 @@ from pathlib import Path
 
 import numpy as np
 
+from afm_ref.curation import html, quality
 from afm_ref.data import corpora, mixture, tasks
-from afm_ref.data.curation import html, junk, pages, planting, quality
+from afm_ref.teaching import made_up_pages
+from afm_ref.teaching.made_up_pages import GENERATED, UNSEEN
+from tests.crawl import junk, planting
 
 from . import _record
 
 THRESHOLD = quality.Quality.threshold
 HELD_OUT = 0.3
 GOOD = ("reference", "everyday")
-JUNK = (*junk.REAL, *junk.GENERATED)
+JUNK = (*junk.REAL, *GENERATED)
 EVERYDAY_MESSAGES = 12  # to a text
 
 
@@ -67,12 +71,12 @@ def texts_of(seed: int, held_out: bool, each: int) -> dict[str, list[str]]:
     for document in good + real:
         if is_held_out(document, seed) == held_out:
             kind = document.source if document.source in junk.REAL else "reference"
-            found[kind] += [piece.text for piece in junk.chunks(document)]
+            found[kind] += [piece.text for piece in junk.cut(document)]
     for kind in junk.REAL:
         found[kind] = [found[kind][i] for i in rng.permutation(len(found[kind]))[:each]]
-    for kind in (*junk.GENERATED, *(junk.UNSEEN if held_out else ())):
+    for kind in (*GENERATED, *(UNSEEN if held_out else ())):
         originals = rng.integers(len(found["reference"]), size=each)
-        found[kind] = [junk.generate(kind, rng, found["reference"][i]) for i in originals]
+        found[kind] = [made_up_pages.junk(kind, rng, found["reference"][i]) for i in originals]
     return dict(found) | {"everyday": everyday(each, seed, "held_out" if held_out else "train")}
 
 
@@ -107,7 +111,7 @@ def full_run(seed: int, each: int, steps: int, asset: Path) -> dict:
     quality.save(trained(texts_of(seed, False, each), steps), asset)
     classifier = quality.load(asset)  # as shipped: in 16 bits
     scores = {kind: classifier.scores(texts).round(4).tolist() for kind, texts in held_out.items() if texts}
-    extra = {kind: float(np.mean(np.array(scores[kind]) < THRESHOLD)) for kind in junk.UNSEEN}
+    extra = {kind: float(np.mean(np.array(scores[kind]) < THRESHOLD)) for kind in UNSEEN}
     return judged(classifier, held_out) | {"unseen_dropped": extra, "scores": scores}
 
 
@@ -123,9 +127,9 @@ def extraction_run(seed: int, count: int) -> dict:
     """Return the mean precision and recall of words by style of page, with and without main_content."""
     rng, found = np.random.default_rng((seed, 7)), {}
     stock = planting.Stock.of(sources()[0] + [corpora.Document("pass\n", "code", "none")], rng)
-    for style in pages.STYLES:
+    for style in made_up_pages.STYLES:
         bodies = [stock.body(rng, "web") for _ in range(count)]
-        made = [pages.page(rng, planting.title(rng), body, style) for body in bodies]
+        made = [made_up_pages.page(rng, planting.title(rng), body, style) for body in bodies]
         for main in (True, False):
             pairs = [html.agreement(html.extract(page, main), body) for page, body in zip(made, bodies, strict=True)]
             precision, recall = np.mean(pairs, axis=0)

@@ -8,6 +8,7 @@ depend on the Python version whose library was read; the recording names it.
 """
 
 import argparse
+import lzma
 import time
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 
 from afm_ref import evaluation, losses, transformer
 from afm_ref.config import AFM_TINY, train_flops_per_token
-from afm_ref.data import baselines, mixture, packing, tokenizer
+from afm_ref.data import kneser_ney, mixture, packing, tokenizer
 from afm_ref.interop import hugging_face
 from afm_ref.pretraining import tiny_optimizer
 from afm_ref.training import fit
@@ -44,9 +45,22 @@ def of_source(documents, part):
     return [document for document in documents if document.source in SOURCES[part]]
 
 
+def xz_bits_per_byte(train, held_out) -> float:
+    """Return the bits that xz at its strongest adds per byte of held-out text behind the training text."""
+    before = "".join(document.text for document in train).encode()
+    text = "".join(document.text for document in held_out).encode()
+    return 8 * (_xz_bytes(before + text) - _xz_bytes(before)) / len(text)
+
+
+def _xz_bytes(data):
+    dictionary = max(2**16, len(data))  # the whole text stays in reach
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": dictionary}]
+    return len(lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters))
+
+
 def measure(params, train, held_out, tok) -> dict:
     """Return held-out bits per byte of every part, for the model and for both baselines."""
-    ngram = baselines.train_ngram(train, tok)
+    ngram = kneser_ney.train(train, tok)
     table = {}
     for part in SOURCES:
         documents = of_source(held_out, part)
@@ -55,8 +69,8 @@ def measure(params, train, held_out, tok) -> dict:
         table[part] = {
             "bytes": rows.text_bytes,
             "model": evaluation.bits_per_byte(params, AFM_TINY, batches, rows.text_bytes),
-            "five_gram": baselines.ngram_bits_per_byte(ngram, documents, tok),
-            "xz_given_training_text": baselines.xz_bits_per_byte(train, documents),
+            "five_gram": kneser_ney.ngram_bits_per_byte(ngram, documents, tok),
+            "xz_given_training_text": xz_bits_per_byte(train, documents),
         }
         print(part, {k: round(v, 3) for k, v in table[part].items()})
     return table

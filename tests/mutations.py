@@ -8,8 +8,8 @@ take the mistakes that someone would really make.
 
 import sys
 
-from tests.data.curation.mutations_pipeline import MUTATIONS as CURATION_PIPELINE
-from tests.data.curation.mutations_steps import MUTATIONS as CURATION_STEPS
+from tests.curation.mutations_pipeline import MUTATIONS as CURATION_PIPELINE
+from tests.curation.mutations_steps import MUTATIONS as CURATION_STEPS
 from tests.generation.mutations import MUTATIONS as GENERATION
 from tests.post_training.mutations import MUTATIONS as POST_TRAINING
 from tests.pretraining.mutations_optimizer import MUTATIONS as OPTIMIZER

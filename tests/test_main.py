@@ -210,7 +210,7 @@ def test_ctrl_c_while_commands_are_loaded_is_silent(monkeypatch, capsys):
 
 WORK = {  # command: (where its work begins, its arguments)
     "adapt": ("afm_ref.commands.generate.load_model", "--task task.jsonl"),
-    "curate": ("afm_ref.data.curation.pipeline.curate", "pages"),
+    "curate": ("afm_ref.curation.run.curate", "pages"),
     "palettize": ("afm_ref.interop.palettizing.palettize_folder", ""),
     "pipeline": ("afm_ref.pipeline.run.Run.__init__", "--fast"),
     "pretrain": ("afm_ref.commands.pretrain._train", "--corpus pages"),

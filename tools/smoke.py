@@ -12,7 +12,7 @@ import numpy as np
 
 import afm_ref
 from afm_ref.assets import load_tiny, recording
-from afm_ref.data.curation import quality
+from afm_ref.curation import quality
 from afm_ref.transformer import forward
 
 HERE = Path(__file__).resolve().parent.parent

@@ -27,9 +27,9 @@ each letter is a word then, to the rules and near-duplicates; benchmark texts ar
 
 def add_arguments(parser):
     """Add the options of `curate`."""
-    from ..data.curation.settings import Settings
+    from ..curation.recipe import Recipe
 
-    s = Settings()
+    s = Recipe()
     parser.add_argument("folder", type=Path, help="where the pages are; subfolders too")
     parser.add_argument("--out", type=Path, default=Path("runs/curated"), metavar="FOLDER",
                         help="new, empty, or of the run to go on with (default: %(default)s)")  # fmt: skip
@@ -40,7 +40,7 @@ def add_arguments(parser):
                         help="unless so many documents have these words (default: %(default)s)")  # fmt: skip
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="default: %(default)s")
     parser.add_argument("--memory-mb", type=float, default=s.index_bytes / 1e6, metavar="X",
-                        help="of the near-duplicates' index, before disk (default: %(default).0f)")  # fmt: skip
+                        help="for the near-duplicates' keys; more take longer (default: %(default).0f)")  # fmt: skip
     parser.add_argument("--chunk-mb", type=float, default=s.chunk_bytes / 1e6, metavar="X",
                         help="of pages at a time; a kill loses as much (default: %(default).1f)")  # fmt: skip
     parser.add_argument("--threshold", type=float, default=s.threshold, metavar="X",
@@ -55,29 +55,30 @@ def add_arguments(parser):
 def run(args):
     """Make training text of a folder of pages: extract, mask, remove near-duplicates and junk, decontaminate."""
     from .. import targets
-    from ..data.curation.pipeline import curate
+    from ..curation.run import curate
 
-    settings = settings_of(args)
+    recipe = recipe_of(args)
     targets.check_folder(args.out, "--out")
     try:
-        report = curate(args.folder, args.out, settings, args.processes)
+        report = curate(args.folder, args.out, recipe, args.processes)
     except KeyboardInterrupt:
         print(f"\ninterrupted; the same command goes on with what is in {args.out}", file=sys.stderr)
         raise
-    _write(report, settings, args.out)
+    _write(report, recipe, args.out)
     print(report.table())
     print(f"shards, report.md and figures in {args.out}" if report.steps else f"report.md in {args.out}")
 
 
-def settings_of(args):
-    """Return the Settings of the command line."""
-    from ..data.curation import banding
-    from ..data.curation.settings import Settings
+def recipe_of(args):
+    """Return the recipe of the command line."""
+    from ..curation import near_duplicates
+    from ..curation.recipe import Recipe
 
-    defaults, shape = Settings(), {}
+    defaults, shape = Recipe(), {}
     if args.threshold != defaults.threshold:
-        shape = dict(zip(("bands", "rows"), banding.choose(args.threshold, defaults.permutations, 0.9), strict=True))
-    return Settings(
+        bands, rows = near_duplicates.choose(args.threshold, defaults.permutations, 0.9)
+        shape = {"bands": bands, "rows": rows}
+    return Recipe(
         main_content=not args.whole_pages, threshold=args.threshold, quality=args.quality, benchmarks=args.benchmarks,
         language=args.language,
         common_usage=args.common_usage, chunk_bytes=_bytes("chunk-mb", args.chunk_mb),
@@ -91,13 +92,13 @@ def _bytes(name, megabytes):
     return int(megabytes * 1e6)
 
 
-def _write(report, settings, out):
+def _write(report, recipe, out):
     """Write report.md and the figures that it shows: none if nothing could be read."""
     from .. import atomic
     from ..teaching import curation_figures, figures
 
     lines = ["# What was curated", "", "```text", report.table(), "```"]
-    drawn = curation_figures.of_report(report, settings) if report.steps else {}
+    drawn = curation_figures.of_report(report, recipe) if report.steps else {}
     for name, (fig, alt) in drawn.items():
         atomic.write(out / f"{name}.png", figures.png(fig))
         lines += ["", f"![{alt}]({name}.png)"]

@@ -19,7 +19,7 @@ def not_negative(args, names) -> None:
 
 def language(group):
     """Add --language, of the prose that curation keeps."""
-    from ..data.curation.heuristics import ENGLISH, LANGUAGES
+    from ..curation.heuristics import ENGLISH, LANGUAGES
 
     group.add_argument("--language", choices=LANGUAGES, default=ENGLISH,
                        help="of the prose that is kept; any: nothing is asked that only English answers "

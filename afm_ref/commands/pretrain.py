@@ -149,8 +149,8 @@ def _check_surroundings(args):
 
 def _check_mixtures(args):
     """Refuse malformed weights, and parts that curation of raw files would never make."""
-    from ..data.curation import shards
-    from ..data.curation.heuristics import ENGLISH
+    from ..curation import shards
+    from ..curation.heuristics import ENGLISH
     from ..pretraining.corpus import LONG_QA
 
     raw, questions = not shards.is_curated(args.corpus), (LONG_QA,) if args.language == ENGLISH else ()
@@ -162,25 +162,25 @@ def _check_mixtures(args):
 
 def _parts(args):
     """Return ({source: training documents}, held-out documents), curating raw files first."""
+    from ..curation import shards
     from ..data import mixture
-    from ..data.curation import shards
     from ..pretraining import corpus
 
     folder = args.corpus
     if not shards.is_curated(folder):
-        from ..data.curation.pipeline import curate
-        from ..data.curation.settings import Settings
+        from ..curation.recipe import Recipe
+        from ..curation.run import curate
 
         folder = args.out / "curated"
         print(f"curating {args.corpus} into {folder}", file=sys.stderr)
-        report = curate(args.corpus, folder, Settings(quality=args.quality, language=args.language), args.processes)
+        report = curate(args.corpus, folder, Recipe(quality=args.quality, language=args.language), args.processes)
         if not shards.is_curated(folder):
             raise ValueError(
                 f"curation kept nothing of {args.corpus}; left out: {report.reasons()}; {folder} says why of each "
                 f"document; {report.on_language()}"
             )
         print(f"left out: {report.reasons()}\n{report.on_language()}", file=sys.stderr)
-    train, held_out = mixture.split(list(shards.read(folder)), args.corpus, args.seed)
+    train, held_out = mixture.split_documents(list(shards.read(folder)), args.corpus, args.seed)
     return corpus.by_source(train), held_out
 
 
@@ -263,7 +263,7 @@ def _loss(stage, cfg, z_weight, distilled):
 
 def _plan(args, parts, tok):
     """Return (the parts that are used, the stages), telling what was left out or made smaller."""
-    from ..data.curation.heuristics import ENGLISH
+    from ..curation.heuristics import ENGLISH
     from ..data.mixing import checked_shares
     from ..pretraining import corpus, stages
 

@@ -1,8 +1,9 @@
 """Real text: what every Python carries with it, or a folder of your own.
 
-The embedded corpus needs no download. It has three parts, all written by people: the language reference in
-`pydoc_data.topics`, the standard library's docstrings, and its source code without those docstrings. It differs
-between Python versions, so nothing exact may be claimed about it.
+The embedded corpus needs no download. It has three parts, all written by people: the
+language reference in `pydoc_data.topics`, the standard library's docstrings, and its source
+code without those docstrings. It differs between Python versions, so nothing exact may be
+claimed about it.
 """
 
 import ast
@@ -69,8 +70,9 @@ def modules(stdlib=None) -> list[tuple[str, Path]]:
 def module_documents(name: str, source: str, seen: set) -> list[Document]:
     """Return a module's docstrings as one document and the rest of its code as another.
 
-    Each docstring is taken once: `seen` holds those of the modules before. Nothing is imported or executed. A file
-    that does not parse, or that is mostly digits (a table), gives nothing.
+    Each docstring is taken once: `seen` holds those of the modules before. Nothing is
+    imported or executed. A file that does not parse, or that is mostly digits (a table),
+    gives nothing.
     """
     if sum(map(str.isdigit, source)) > TABLE_DIGIT_SHARE * len(source):
         return []
@@ -107,8 +109,8 @@ def _definitions(tree):
 def read_folder(path) -> list[Document]:
     """Return the .txt and .md files under a folder as documents, in order of their names.
 
-    Raises FileNotFoundError or ValueError, naming the file, for a missing folder, a folder without text, a binary file
-    and a file that is not UTF-8.
+    Raises FileNotFoundError or ValueError, naming the file, for a missing folder, a folder
+    without text, a binary file and a file that is not UTF-8.
     """
     root = Path(path)
     if not root.is_dir():

@@ -3,8 +3,9 @@
     The key of Ada is 4821. The badge of Ben is 1177. ...
     What is the key of Ada? It is 4821. ...
 
-Apple's last stage adds synthetic long questions and answers; how they look is not stated, so the form is ours. Where
-each answer and its fact stand is known: loss and accuracy of answers can be measured against the distance.
+Apple's last stage adds synthetic long questions and answers; how they look is not stated,
+so the form is ours. Where each answer and its fact stand is known: loss and accuracy of
+answers can be measured against the distance.
 """
 
 from typing import NamedTuple
@@ -48,16 +49,14 @@ def long_qa_documents(
 
         tokens - T < longest fact + max(longest question, 2 * sentences)          with the shipped tokenizer
 
-    for what is planned are mean sentences, each counted by itself: in the text one is up to two tokens shorter, as its
-    last space belongs to the next word and its name may be short. Least T seen: 0.81 of 120, 0.91 of 600, 0.93 of 4000.
+    Each fact gives a thing of a person a number of `digits` digits; no document says two
+    things of one pair. The i-th document depends on (split, seed, i) and the arguments
+    alone; all values are drawn anew, so nothing but the document itself tells an answer.
+    Facts asked about lie anywhere in it. Raises ValueError for a length that does not hold
+    four facts and a question, or more than all pairs fill.
 
-    Each fact gives a thing of a person a number of `digits` digits; no document says two things of one pair. The i-th
-    document depends on (split, seed, i) and the arguments alone; all values are drawn anew, so nothing but the document
-    itself tells an answer. Facts asked about lie anywhere in it, so distances spread evenly.
-
-    Raises ValueError for a length that does not hold four facts and a question, or more than all pairs fill.
-
-    Source: TR24 section 3.2 (context lengthening adds synthetic long Q&A) [confirmed]; its form is ours [ours].
+    Source: TR24 section 3.2 (context lengthening adds synthetic long Q&A) [confirmed]; its
+    form is ours [ours].
     Test: tests/data/test_long_qa.py::test_answers_are_what_was_told,
         tests/data/test_long_qa.py::test_length_in_tokens_is_as_asked,
         tests/data/test_long_qa.py::test_a_question_is_left_when_facts_do_not_fit
@@ -72,7 +71,7 @@ def long_qa_documents(
 def _sizes(tokens, tokenizer, digits):
     """Return (facts, questions) that fill so many tokens, by the mean fact and question there is."""
     pairs = [(thing, name) for thing in THINGS for name in NAMES]
-    value = "8" * digits
+    value = "8" * digits  # a sentence by itself has up to two tokens more than in the text
     fact, question = (
         np.mean([len(tokenizer.encode(make(*pair, value))) for pair in pairs]) for make in (_fact, _question)
     )

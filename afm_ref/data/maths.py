@@ -13,9 +13,11 @@ def maths_documents(count: int, seed: int = 0, split: str = "train") -> list[Doc
 
         47 + 38: 7 + 8 = 15, 4 + 3 + 1 = 8, so 47 + 38 = 85.
 
-    A pair of operands is in one split only, as in data.tasks. The text is generated, not written by people.
+    A pair of operands is in one split only, as in data.tasks. The text is generated, not
+    written by people.
 
-    Source: TR24 section 3.1 (14B tokens of maths text, a 3B set of questions) [confirmed]; worked sums are ours [ours].
+    Source: TR24 section 3.1 (14B tokens of maths text, a 3B set of questions) [confirmed];
+    worked sums are ours [ours].
     Test: tests/data/test_long_qa.py::test_worked_sums_are_right
     """
     if count < 1:

@@ -1,7 +1,8 @@
 """Batches that mix parts (web text, code, maths, ...) by weights, as a pure function of (seed, step).
 
-Apple mixes web pages, licensed text, code and maths, and shifts the mixture from stage to stage; the weights are not
-stated. Here a mixture is {part: weight}: the share of the ROWS, and so of the tokens, that come from each part.
+Apple mixes web pages, licensed text, code and maths, and shifts the mixture from stage to
+stage; the weights are not stated. Here a mixture is {part: weight}: the share of the ROWS,
+and so of the tokens, that come from each part.
 """
 
 import zlib
@@ -21,16 +22,14 @@ def mix(parts: Mapping[str, Packed], weights: Mapping[str, float], batch_size: i
 
         share of part k = w_k / sum_j w_j
 
-    Which part a row comes from is no draw by chance: it is the part furthest behind its share (`part_order`), so the
-    shares hold at every moment: of K parts none is ever a row ahead, nor K - 1 rows behind. Which row of that part:
-    every row once an epoch of that part, in an order drawn from (seed, part, epoch). A part of weight 0 is never
-    drawn, and may be empty or absent.
-    seed: an int, or a tuple of ints.
+    The next row is of the part furthest behind its share (`part_order`), so the shares hold
+    at every moment; of that part every row comes once an epoch, in an order drawn from
+    (seed, part, epoch). A part of weight 0 may be empty or absent. seed: an int, or a tuple
+    of ints. Raises ValueError for weights that are negative, not finite, all 0, or of a part
+    that has no rows, and for parts whose rows differ in length.
 
-    Raises ValueError for weights that are negative, not finite, all 0, or of a part that has no rows, and for parts
-    whose rows differ in length.
-
-    Source: TR24 section 3.1 (web, licensed, code and maths data); weights not stated, the order is ours [ours].
+    Source: TR24 section 3.1 (web, licensed, code and maths data); weights not stated, the
+    order is ours [ours].
     Test: tests/data/test_mixing.py::test_shares_are_within_the_bound_at_every_moment,
         tests/data/test_mixing.py::test_every_row_of_a_part_once_an_epoch,
         tests/data/test_mixing.py::test_batches_are_pure
@@ -71,8 +70,9 @@ def part_order(shares: tuple[float, ...], places: int):
 
         part[n] = argmax_k  w_k (n + 1) - c_k          c_k: rows of part k among the first n, the first k at a tie
 
-    The K numbers compared sum to 1, so the largest is at least 1/K, and no part is ever ahead by more than 1 - 1/K.
-    All that others are ahead, one may be behind: at most (K - 1)(1 - 1/K) rows. A part of weight 0 never has 1/K.
+    The K numbers compared sum to 1, so the largest is at least 1/K, and no part is ever
+    ahead by more than 1 - 1/K. All that others are ahead, one may be behind, at most
+    (K - 1)(1 - 1/K) rows. A part of weight 0 never has 1/K.
 
     Source: the part with the largest deficit comes next, as in Megatron-LM's blended data set, which compares
         w_k max(n, 1) - c_k [standard]; n + 1, for which the bounds hold, and they themselves [ours].

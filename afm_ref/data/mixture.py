@@ -1,7 +1,8 @@
 """The pre-training mixture: real English and code of the standard library, generated everyday text and tasks.
 
-Shares are of the mixture's bytes. The English part (topics and docstrings) is taken whole and sets the size of the
-rest: the code is subsampled, the generated parts are generated to fit.
+Shares are of the mixture's bytes. The English part (topics and docstrings) is taken whole
+and sets the size of the rest: the code is subsampled, the generated parts are generated to
+fit.
 """
 
 import numpy as np
@@ -17,10 +18,12 @@ CODE_PIECE_CHARS = 8000
 def pretraining_documents(seed: int = 0, weights=None, progress: bool = True):
     """Return (training documents in random order, held-out documents), without a run of 13 words in both.
 
-    `weights` are the shares of english, code, everyday and tasks, by default WEIGHTS; a share of 0 leaves a part out,
-    english excepted. Real documents are split by module or topic, generated ones by seed and by pairs of content words.
+    `weights` are the shares of english, code, everyday and tasks, by default WEIGHTS; a
+    share of 0 leaves a part out, english excepted. Real documents are split by module or
+    topic, generated ones by seed and by pairs of content words.
 
-    Source: TR24 section 3.1 mixes web, licensed, code and math data; its weights are not stated, these are ours [ours].
+    Source: TR24 section 3.1 mixes web, licensed, code and math data; its weights are not
+    stated, these are ours [ours].
     Test: tests/data/test_mixture.py::test_shares_are_as_stated,
         tests/data/test_mixture.py::test_mixture_shares_no_13_gram
     """
@@ -43,15 +46,17 @@ def pretraining_documents(seed: int = 0, weights=None, progress: bool = True):
 def folder_documents(path, seed: int = 0):
     """Return (training documents, held-out documents) of a folder of .txt and .md files, split by file.
 
-    If the hash of their names holds out no file, or every file, the last one in order is held out instead.
+    If the hash of their names holds out no file, or every file, the last one in order is
+    held out instead.
     """
-    return split(corpora.read_folder(path), path, seed)
+    return split_documents(corpora.read_folder(path), path, seed)
 
 
-def split(documents, path, seed: int = 0):
+def split_documents(documents, path, seed: int = 0):
     """Return (training documents in random order, held-out documents), without a run of 13 words in both.
 
-    By the hash of each name, as `folder_documents`. Raises ValueError, naming path, for too few documents or repeats.
+    By the hash of each name, as `folder_documents`. Raises ValueError, naming path, for too
+    few documents or repeats.
     """
     if len(documents) < 2:
         raise ValueError(f"{path} holds one document only; give at least two files, one of them is held out")

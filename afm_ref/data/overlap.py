@@ -1,7 +1,8 @@
 """Keeping held-out text out of the training text: no run of 13 words may be in both.
 
-A word is a maximal run of letters, digits and underscores, normalised and lower-cased; punctuation and white space do
-not count. So re-wrapped, re-punctuated or differently encoded copies are found too.
+A word is a maximal run of letters, digits and underscores, normalised and lower-cased;
+punctuation and white space do not count. So re-wrapped, re-punctuated or differently
+encoded copies are found too.
 """
 
 import re
@@ -23,8 +24,9 @@ SHORTEST_PIECE_CHARS = 80
 def normal(text: str) -> str:
     """Return a text in Unicode's form NFKC, without what cannot be seen, in which it is compared and never kept.
 
-    C and not D: an accent apart from its letter would end a word. K: it makes one of what differs in looks alone, the
-    ligatures of a PDF, full-width letters, no-break spaces, as lower-casing does.
+    C and not D: an accent apart from its letter would end a word. K: it makes one of what
+    differs in looks alone, the ligatures of a PDF, full-width letters, no-break spaces, as
+    lower-casing does.
     """
     if text.isascii():
         return text
@@ -53,21 +55,12 @@ def ngrams(documents, n: int = 13) -> set[tuple[str, ...]]:
     return found
 
 
-def shared_ngrams(train, held_out, n: int = 13) -> set[tuple[str, ...]]:
-    """Return the runs of n words that occur on both sides; empty for a clean split."""
-    wanted = ngrams(held_out, n)
-    found = set()
-    for document in train:
-        found.update(wanted.intersection(_runs(words(document.text), n)))
-    return found
-
-
 def remove_shared(train, held_out, n: int = 13) -> list[Document]:
     """Return training documents without the paragraphs that share a run of n words with a held-out document.
 
-    The held-out side stays as it is. What is left between two removed paragraphs becomes a document of its own, so
-    that nothing is joined that was apart: no run of n words is made that was not there. Documents with turn markers
-    are dropped whole.
+    The held-out side stays as it is. What is left between two removed paragraphs becomes a
+    document of its own, so that nothing is joined that was apart: no run of n words is made
+    that was not there. Documents with turn markers are dropped whole.
 
     Source: TR24 section 3.1 decontaminates [confirmed]; by paragraphs, and n = 13 [ours].
     Test: tests/data/test_overlap.py::test_nothing_is_shared_after_removal

@@ -1,8 +1,9 @@
 """Documents to rows of tokens, and rows to batches that depend on (seed, step) alone.
 
-All documents form one stream, each as <|bos|> tokens <|eos|>. A row holds T + 1 tokens of it and begins with the last
-token of the row before, so that every token of the stream but the first is a target exactly once. A target that begins
-another document has weight 0, and no token attends to another document.
+All documents form one stream, each as <|bos|> tokens <|eos|>. A row holds T + 1 tokens of
+it and begins with the last token of the row before, so that every token of the stream but
+the first is a target exactly once. A target that begins another document has weight 0, and
+no token attends to another document.
 """
 
 from functools import lru_cache
@@ -43,17 +44,19 @@ def pack(documents, tokenizer, seq_len: int, progress: bool = False) -> Packed:
 def pack_for_evaluation(documents, tokenizer, seq_len: int, progress: bool = False) -> Packed:
     """Return held-out documents as rows. Like `pack`, but a short corpus is padded instead of refused.
 
-    bits per byte = (sum of the nats of all targets of weight 1) / ln 2 / text_bytes. The nats of <|eos|> and of turn
-    markers count, their bytes do not: that can only make the result worse.
+    bits per byte = (sum of the nats of all targets of weight 1) / ln 2 / text_bytes. The
+    nats of <|eos|> and of turn markers count, their bytes do not: that can only make the
+    result worse.
     """
     return _rows(*_stream(documents, tokenizer, progress), seq_len, tokenizer)
 
 
 def pack_conversations(conversations, tokenizer, seq_len: int) -> Packed:
-    """Return conversations (of tasks.chat_tokens) in rows, as many in a row as fit whole, in the order given.
+    """Return conversations (of chat.chat_tokens) in rows, as many in a row as fit whole, in the order given.
 
-    Only the assistant's tokens are targets, and no token attends to another conversation. Shuffle the conversations
-    first where a row should hold several kinds. Raises ValueError for a conversation longer than a row.
+    Only the assistant's tokens are targets, and no token attends to another conversation.
+    Shuffle the conversations first where a row should hold several kinds. Raises ValueError
+    for a conversation longer than a row.
     """
     rows = _fill_rows([len(ids) for ids, _ in conversations], seq_len + 1)
     shape = (1 + max((row for row, _ in rows), default=-1), seq_len + 1)
@@ -81,11 +84,8 @@ def _fill_rows(lengths, capacity):
 def batches(packed: Packed, batch_size: int, seed: int = 0):
     """Return a function step -> Batch, pure: the same (seed, step) gives the same batch in any order, on any machine.
 
-    Every row comes once an epoch, in an order drawn from (seed, epoch); epochs follow each other without a gap.
-    Raises ValueError if there are fewer rows than batch_size.
-
-    Source: batches as a function of the step, so that a run resumes anywhere [ours].
-    Test: tests/data/test_packing.py::test_every_row_once_an_epoch, tests/data/test_packing.py::test_batches_are_pure
+    Every row comes once an epoch, in an order drawn from (seed, epoch); epochs follow each
+    other without a gap. Raises ValueError if there are fewer rows than batch_size.
     """
     numbers = row_numbers(len(packed.tokens), batch_size, seed)
 

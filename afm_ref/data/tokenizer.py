@@ -1,15 +1,13 @@
 """The tokenizer: byte-fallback BPE that splits numbers into single digits, on the `tokenizers` library.
 
-Ids 0-5 are the special tokens, 6-261 the 256 bytes, then single characters, then merges. Text goes through no
-Unicode normalisation, so decode(encode(text)) == text for every string that UTF-8 can hold. Characters outside the
-alphabet become their UTF-8 bytes.
+Ids 0-5 are the special tokens, 6-261 the 256 bytes, then single characters, then merges.
+Text goes through no Unicode normalisation, so decode(encode(text)) == text for every string
+that UTF-8 can hold. Characters outside the alphabet become their UTF-8 bytes.
 """
 
-import codecs
 import json
 import re
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 
@@ -28,7 +26,7 @@ SPLIT = r"'(?:[stmd]|ll|ve|re)(?!\p{L})| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=
 
 
 class Tokenizer:
-    """A trained tokenizer. Make one with `train` or `load`; `vocab_size` is its number of ids."""
+    """A trained tokenizer of `vocab_size` ids. `train` makes one, `hugging_face.load_tokenizer` reads a saved one."""
 
     def __init__(self, spec_json: str):
         """Build from the text of a tokenizer.json that `save` wrote; refuse anything else."""
@@ -46,10 +44,12 @@ class Tokenizer:
     def encode(self, text: str, markers: bool = False) -> Int[Array, " T"]:
         """Return the token ids of a text as int32.
 
-        The text of a special token, such as `<|eos|>`, is ordinary text here, so nobody can smuggle one in. Only with
-        `markers=True`, for text that the program itself wrote, is it read as the special token.
+        The text of a special token, such as `<|eos|>`, is ordinary text here, so nobody can
+        smuggle one in. Only with `markers=True`, for text that the program itself wrote, is
+        it read as the special token.
 
-        Source: TR24 section 3.1 (BPE, byte fallback, single digits) [confirmed]; no normalisation [inferred].
+        Source: TR24 section 3.1 (BPE, byte fallback, single digits) [confirmed]; no
+        normalisation [inferred].
         Test: tests/data/test_tokenizer.py::test_round_trip_of_any_text,
         tests/data/test_tokenizer.py::test_bpe_matches_a_plain_python_bpe
         """
@@ -91,32 +91,15 @@ class Tokenizer:
         return b"" if skip_special and token_id < len(SPECIAL_TOKENS) else self.token_bytes[token_id]
 
 
-class StreamDecoder:
-    """Text from tokens as they arrive: `push(id)` returns what is certain by now, `finish()` what is left.
-
-    A character whose bytes are spread over several tokens comes out once, when its last byte has arrived.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, skip_special: bool = True):
-        self._tokenizer, self._skip_special = tokenizer, skip_special
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-
-    def push(self, token_id) -> str:
-        """Take one token id, return the text completed by it (possibly empty)."""
-        return self._decoder.decode(self._tokenizer._bytes_of(int(token_id), self._skip_special))
-
-    def finish(self) -> str:
-        """Return the rest: an unfinished character becomes U+FFFD."""
-        return self._decoder.decode(b"", final=True)
-
-
 def train(texts, vocab_size: int = 2048, rare: float = 2e-6) -> Tokenizer:
     """Return a byte-fallback BPE tokenizer learnt from texts, the same one for the same texts.
 
-    The alphabet is ASCII plus each other character that makes up more than `rare` of the text; all else stays bytes.
-    Raises ValueError if the texts are empty, too short for so many tokens, or if vocab_size leaves no room for merges.
+    The alphabet is ASCII plus each other character that makes up more than `rare` of the
+    text; all else stays bytes. Raises ValueError if the texts are empty, too short for so
+    many tokens, or if vocab_size leaves no room for merges.
 
-    Source: TR24 section 3.1 [confirmed]; the alphabet, the split into words and the special tokens [ours].
+    Source: TR24 section 3.1 [confirmed]; the alphabet, the split into words and the special
+    tokens [ours].
     Test: tests/data/test_tokenizer.py::test_training_is_deterministic,
         tests/data/test_tokenizer.py::test_digits_stay_single
     """
@@ -147,23 +130,12 @@ def train(texts, vocab_size: int = 2048, rare: float = 2e-6) -> Tokenizer:
     return tokenizer
 
 
-def load(path) -> Tokenizer:
-    """Return the tokenizer saved at path (a tokenizer.json, or a folder that holds one)."""
-    path = Path(path)
-    path = path / "tokenizer.json" if path.is_dir() else path
-    if not path.is_file():
-        raise FileNotFoundError(f"no tokenizer at {path}; train one with afm_ref.data.tokenizer.train")
-    try:
-        return Tokenizer(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
 def backends(spec_json: str):
     """Return two tokenizers of the library for the text of a tokenizer.json: (special tokens are text, are read).
 
-    What the file keeps of somebody's last call is switched off: truncation, padding, and BPE's dropout, which leaves
-    out merges at random. Raises ValueError for text that the library cannot read.
+    What the file keeps of somebody's last call is switched off: truncation, padding, and
+    BPE's dropout, which leaves out merges at random. Raises ValueError for text that the
+    library cannot read.
     """
     from tokenizers import Tokenizer as Backend
 

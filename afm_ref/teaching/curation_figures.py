@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..data.curation import banding
-from ..data.curation.report import Report
-from ..data.curation.settings import Settings
+from ..curation import near_duplicates
+from ..curation.recipe import Recipe
+from ..curation.report import Report
 from . import figures
 
 MOST_REASONS = 12
@@ -81,7 +81,7 @@ def s_curve(
     bins: {"jaccard": mean of the bin, "candidates": [share, low, high], "removed": the same}, the last two each a share
     of pairs with the ends of its interval. Raises ValueError if bands and rows do not fit into the permutations.
 
-    Source: as for `banding.candidate_probability` and `banding.removal_probability` [ours].
+    Source: as for `near_duplicates.candidate_probability` and `near_duplicates.removal_probability` [ours].
     Test: tests/teaching/test_curation_figures.py::test_the_s_curve_is_the_closed_form
     """
     if bands < 1 or rows < 1 or bands * rows > permutations:
@@ -89,10 +89,10 @@ def s_curve(
     s = np.linspace(0, 1, 201)
     fig, ax = figures.subplots(figsize=(7.6, 3.6))
     label = f"candidate, {bands} bands of {rows}"
-    ax.plot(s, banding.candidate_probability(s, bands, rows), color=figures.BLUE, label=label)
+    ax.plot(s, near_duplicates.candidate_probability(s, bands, rows), color=figures.BLUE, label=label)
     if threshold is not None:
-        least = banding.least_agreeing(threshold, permutations)
-        removed = banding.removal_probability(s, bands, rows, permutations, least)
+        least = near_duplicates.least_agreeing(threshold, permutations)
+        removed = near_duplicates.removal_probability(s, bands, rows, permutations, least)
         ax.plot(s, removed, "--", color=figures.ORANGE, label=f"and {least} of {permutations} bytes agree: removed")
         ax.axvline(threshold, color=figures.GREY, ls=":", lw=1.2, label=f"threshold {threshold:g}")
     for name, color, marker in (("candidates", figures.BLUE, "o"), ("removed", figures.ORANGE, "s")):
@@ -106,13 +106,13 @@ def s_curve(
     return fig
 
 
-def of_report(report: Report, settings: Settings) -> dict:
+def of_report(report: Report, recipe: Recipe) -> dict:
     """Return {file name without ending: (figure, alt text)} of a finished run.
 
     Source: none [ours].
-    Test: tests/data/curation/test_curate_command.py::test_it_writes_shards_a_report_and_figures
+    Test: tests/curation/test_curate_command.py::test_it_writes_shards_a_report_and_figures
     """
-    curve = s_curve(settings.bands, settings.rows, settings.permutations, settings.threshold)
+    curve = s_curve(recipe.bands, recipe.rows, recipe.permutations, recipe.threshold)
     return {
         "funnel": (funnel(report), "bars of the bytes of text that each step leaves"),
         "drops": (drops(report), "bars of the documents dropped, by step and reason"),

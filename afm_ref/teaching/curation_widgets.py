@@ -12,7 +12,7 @@ def s_curve_explorer(
 
     Bands and rows that do not fit into the signature are answered by a sentence; the figure stays.
 
-    Source: as for `banding.candidate_probability`; the figure is ours [ours].
+    Source: as for `near_duplicates.candidate_probability`; the figure is ours [ours].
     Test: tests/teaching/test_curation_figures.py::test_the_explorer_has_controls
     """
 

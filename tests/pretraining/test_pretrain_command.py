@@ -8,14 +8,14 @@ import pytest
 from afm_ref import assets, training
 from afm_ref.__main__ import main
 from afm_ref.config import AFMConfig
+from afm_ref.curation import shards
 from afm_ref.data import corpora, tokenizer
-from afm_ref.data.curation import pipeline, shards
 from afm_ref.interop import hugging_face, palettized, palettizing
 from afm_ref.losses import Batch
 from afm_ref.pretraining import corpus, stages
 from afm_ref.quantization import dequantize
 from afm_ref.transformer import Causal, forward, init
-from tests.data.curation import languages
+from tests.curation import languages
 
 MICRO = dict(d_model=8, n_layers=1, n_heads=1, n_kv_heads=1, head_dim=8, d_ff=8, vocab_size=2048)
 
@@ -176,15 +176,15 @@ def test_other_languages_are_kept_if_asked_for(folder, monkeypatch, capsys):
 
 def test_unfinished_curation_is_no_corpus_but_its_own_run_goes_on(folder, raw, monkeypatch, capsys):
     """Ctrl-C when the only shard is written and not yet counted: it is there, and may yet be replaced."""
-    settle = pipeline.Run._settle
+    write = shards.write
 
     def stopped(*args):
-        settle(*args)
+        write(*args)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(stages, "run", stop)
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.Run, "_settle", stopped)
+        patch.setattr(shards, "write", stopped)
         assert call(folder, "half", "--quality", "0", corpus=raw) == 130
     assert shards.path_of(folder / "half" / "curated", 0).exists()
     assert call(folder, "of_half", corpus="half/curated") == 2

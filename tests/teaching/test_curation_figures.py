@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from afm_ref.data.curation import banding
-from afm_ref.data.curation.report import Report
+from afm_ref.curation import near_duplicates
+from afm_ref.curation.report import Report
 from afm_ref.teaching import curation_figures, curation_widgets, figures
 
 
@@ -62,7 +62,7 @@ def test_the_s_curve_is_the_closed_form():
     fig = curation_figures.s_curve(16, 8, 128, 0.75, bins)
     s, curve = fig.axes[0].lines[0].get_data()
     np.testing.assert_allclose(curve, 1 - (1 - s**8) ** 16, atol=1e-12)
-    np.testing.assert_allclose(fig.axes[0].lines[1].get_ydata(), banding.removal_probability(s, 16, 8, 128, 97))
+    np.testing.assert_allclose(fig.axes[0].lines[1].get_ydata(), near_duplicates.removal_probability(s, 16, 8, 128, 97))
     assert "97 of 128" in fig.axes[0].lines[1].get_label() and small_enough(fig)
     assert len(curation_figures.s_curve(9, 13).axes[0].lines) == 1
     with pytest.raises(ValueError, match="do not fit into 128"):

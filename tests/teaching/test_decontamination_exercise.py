@@ -4,9 +4,8 @@ from collections import Counter
 
 import pytest
 
+from afm_ref.curation import Dropped, decontamination
 from afm_ref.data.corpora import Document
-from afm_ref.data.curation import decontamination
-from afm_ref.data.curation.steps import Dropped
 from afm_ref.teaching.exercises import EXERCISES, grade
 
 ID = "2.1"

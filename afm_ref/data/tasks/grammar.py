@@ -1,7 +1,8 @@
 """A small grammar of everyday news: who plans, moves, cancels, asks for or loses what, said casually or formally.
 
-Every intent says the same facts in several casual and formal ways and in one summary. The facts are drawn at random;
-which names may meet which topics is fixed by a hash, so that held-out items are about pairs that training never shows.
+Every intent says the same facts in several casual and formal ways and in one summary. The
+facts are drawn at random; which names may meet which topics is fixed by a hash, so that
+held-out items are about pairs that training never shows.
 """
 
 import hashlib

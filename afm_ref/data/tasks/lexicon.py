@@ -1,45 +1,45 @@
 """The words of the generated everyday text. A model wrote these lists for this project; no user's text is in them."""
 
 
-def words(listing: str) -> list[str]:
+def entries(listing: str) -> list[str]:
     """Return the entries of a listing: lines, with bars between entries."""
     return [entry for line in listing.strip().splitlines() for entry in line.split("|")]
 
 
-NAMES = words("""
+NAMES = entries("""
 Anna|Ben|Clara|David|Emma|Felix|Grace|Hugo|Iris|Jack|Karen|Leo|Maria|Noah|Olivia|Paul|Rosa|Sam|Tara|Victor
 Wendy|Alex|Julia|Marco|Nina|Oscar|Priya|Ravi|Sofia|Tom
 """)
-DAYS = words("Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday")
+DAYS = entries("Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday")
 TIMES = [f"{hour}:{minute}" for hour in range(1, 13) for minute in ("00", "15", "30", "45")]
-PLACES = words("""
+PLACES = entries("""
 the office|the library|the station|the park|the museum|the cafe|the school|the town hall|the gym|the beach
 the airport|the market|the garden|the main hall|the old bridge|room 4|room 12|the sports club|the theatre|the clinic
 """)
 
 # Events that people meet for. All take "the" in a sentence.
-EVENTS = words("""
+EVENTS = entries("""
 dinner|lunch|team meeting|dentist visit|piano lesson|birthday party|book club|football game|interview
 parents evening|garden party|yoga class|budget review|choir practice|project call|school play|job talk|movie night
 planning session|tennis match|design workshop|city tour|farewell party|language course|chess evening|picnic
 """)
 
 # Things that people bring or lose; those in PLURAL take "are" and "them".
-THINGS = words("""
+THINGS = entries("""
 the report|the tickets|the keys|the cake|the invoice|the photos|the slides|the contract|the camera|the tent
 the blue folder|the printer paper|the train tickets|the guest list|the flowers|the recipe|the laptop|the bike
 the charger|the umbrella|the medicine|the passport|the letters|the speakers|the chairs|the coffee|the receipts|the drill
 """)
 PLURAL = {thing for thing in THINGS if thing.endswith("s")}
 
-REASONS = words("""
+REASONS = entries("""
 the trains are not running|the heating is broken|I have a cold|the room is taken|my car broke down
 the weather looks bad|the baby is ill|there is a strike|I have to work late|the flight is delayed
 we still wait for an answer|the builders are late|my sister is in town|half of the group is away
 """)
 
 # Sentences that carry no fact that any task asks for.
-SMALL_TALK = words("""
+SMALL_TALK = entries("""
 How was your weekend|The soup yesterday was great|It rained here all morning|I finally fixed the kitchen lamp
 My brother says hello|We saw a fox in the street|The new bakery is really good|I slept badly again
 The kids are at their grandmother's|Work was busy all week|Our cat hid under the sofa|The bus was late again

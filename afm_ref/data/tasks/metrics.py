@@ -14,7 +14,8 @@ CASUAL_MARKS = ("hey", "hi", "yo", "hiya", "cheers", "thx", "see ya", "bye", "go
 def score(record, response: str) -> float:
     """Return the metric of the record's task for a response, in [0, 1].
 
-    Source: TR24 section 6 judges summaries and the like by graders; these automatic metrics are ours [ours].
+    Source: TR24 section 6 judges summaries and the like by graders; these automatic metrics
+    are ours [ours].
     Test: tests/data/test_metrics.py::test_references_are_perfect_and_nothing_is_worthless
     """
     return METRICS[record.task](record, response.strip())
@@ -25,7 +26,7 @@ def success(record, response: str) -> bool:
     return score(record, response) >= 1.0
 
 
-def exact(record, response):
+def exact_match(record, response):
     """1 if the response is the reference, up to capitals, white space and a final full stop."""
     return float(_plain(response) == _plain(record.reference))
 
@@ -38,7 +39,7 @@ def summary(record, response):
     return recall * min(1.0, allowed / max(1, len(response.split())))
 
 
-def correction(record, response):
+def errors_corrected(record, response):
     """The share of the errors that are gone, less the errors that came in: 1 for the reference, 0 for the input.
 
         score = max(0, 1 - errors(response) / errors(input)),  errors(x) = words of x or of the reference not in both
@@ -61,7 +62,13 @@ def style(record, response):
     return kept * (min(right, 2) / 2) / (1 + wrong)
 
 
-METRICS = {"summarise": summary, "proofread": correction, "tone": style, "answer": exact, "sums": exact}
+METRICS = {
+    "summarise": summary,
+    "proofread": errors_corrected,
+    "tone": style,
+    "answer": exact_match,
+    "sums": exact_match,
+}
 
 
 def _holds(text, phrase):

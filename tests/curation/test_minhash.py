@@ -1,0 +1,111 @@
+"""Shingles and signatures: against sets of words and datasketch."""
+
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from afm_ref.curation import minhash
+from afm_ref.data import overlap
+
+WORDS = st.text(st.sampled_from("aB é_9,.\n\u0130\u03a3\U0001f600\U00010400\u4e2d"), max_size=40)
+
+
+def runs(text, n):
+    words = overlap.words(text)
+    return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)] or ([tuple(words)] if words else [])
+
+
+@given(st.lists(WORDS, min_size=1, max_size=6), st.integers(1, 4))
+@example(["a b c", "A, b - C", "ab c", "a bc"], 2)
+@example(["\u0130 a", "i a", "\u03a3\u0391\u03a3", "σας", "x \U00010400 y", "x \U00010428 y"], 1)
+def test_equal_runs_and_only_those_get_equal_hashes(texts, n):
+    """In order, over all texts together: the hash of a run is a name for it. (A collision has chance 2^-32 a pair.)"""
+    pairs = {}
+    for text in texts:
+        hashes = minhash.shingles(text, n).tolist()
+        assert len(hashes) == len(runs(text, n))
+        for run, number in zip(runs(text, n), hashes, strict=True):
+            assert pairs.setdefault(run, number) == number
+    assert len(set(pairs.values())) == len(pairs)
+
+
+def test_long_texts_are_hashed_in_pieces(monkeypatch):
+    """Pieces change nothing, as long as one run fits into a piece."""
+    text = " ".join(f"w{i * i % 97}" for i in range(3000))
+    whole = minhash.shingles(text)
+    monkeypatch.setattr(minhash, "PIECE", 1000)
+    minhash._tables.cache_clear()
+    pieces = minhash.shingles(text)
+    assert (whole == pieces).all() and len(minhash.shingles("x" * 5000)) == 1
+    minhash._tables.cache_clear()
+
+
+def test_hashes_spread():
+    """In 64 equal bins of the range, 20,000 hashes of similar runs are as even as chance: chi^2 of 63, sd 11.2."""
+    hashes = minhash.shingles(" ".join(map(str, range(20_004))))
+    counts = np.bincount(hashes >> np.uint32(26), minlength=64)
+    assert len(np.unique(hashes)) >= len(hashes) - 3  # 0.05 collisions are expected
+    assert 63 - 4 * 11.2 < ((counts - 312.5) ** 2 / 312.5).sum() < 63 + 4 * 11.2
+
+
+@pytest.mark.parametrize("n", [1, 511, 513, 1500])
+def test_signatures_are_datasketchs(n):
+    from datasketch import MinHash
+
+    hashes = np.random.default_rng(n).integers(0, 2**32, n, np.uint32)
+    theirs = MinHash(128, hashfunc=int, scheme="affine32")
+    theirs.update_batch(hashes.tolist())
+    ours = minhash.signature(hashes)
+    assert (ours == theirs.digest()).all() and (ours == minhash.signature(np.tile(hashes, 2)[::-1])).all()
+
+
+@pytest.mark.parametrize(("both", "a", "b"), [(2, 2, 1), (1, 1, 1), (9, 1, 0), (40, 30, 30)])
+def test_the_chance_of_equal_minima_is_the_similarity(both, a, b):
+    """The equal entries of 400 pairs are Binomial(128, J): mean 128 J, variance 128 J (1 - J), each within 4 errors.
+
+    The variance is that of independent orders. A variance of n draws has the relative error sqrt(2 / n), for binomial
+    draws this near to normal.
+    """
+    rng, pairs, J = np.random.default_rng(0), 400, both / (both + a + b)
+    equal = []
+    for _ in range(pairs):
+        pool = rng.integers(0, 2**32, both + a + b, np.uint32)
+        sides = pool[: both + a], np.concatenate([pool[:both], pool[both + a :]])
+        equal.append(np.equal(*map(minhash.signature, sides)).sum())
+    variance = 128 * J * (1 - J)
+    assert abs(np.mean(equal) - 128 * J) < 4 * np.sqrt(variance / pairs)
+    assert abs(np.var(equal, ddof=1) / variance - 1) < 4 * np.sqrt(2 / pairs)
+
+
+def test_jaccard_equals_that_of_sets_of_words():
+    a, b = "the cat sat on the mat and ran", "the cat sat on the mat and slept. The cat sat on the mat"
+    one, two = set(runs(a, 5)), set(runs(b, 5))
+    got = minhash.jaccard(minhash.shingles(a), minhash.shingles(b))
+    assert got == len(one & two) / len(one | two) and 0 < got < 1
+    assert minhash.jaccard(np.array([], np.uint32), np.array([], np.uint32)) == 0
+
+
+@pytest.mark.parametrize("more", ["", " \U0001f600 ends it"], ids=["table", "slow way"])
+def test_a_copy_in_another_form_of_unicode_has_the_same_shingles(more):
+    """Accents as characters of their own, as files from a Mac have them; ligatures, as text of a PDF has them; and
+    what is not seen at all: soft hyphens, places where a line may end, marks of joined files.
+    """
+    text = "Über größere Hügel führte die schöne Straße, vorbei an offenen Gärten und Häusern, bis zum Fluß" + more
+    unseen = text.replace("gr", "g\u00adr").replace("ch", "c\u200bh").replace("rt", "r\u2060t")
+    for other in (
+        unicodedata.normalize("NFD", text), text.replace("ff", "\ufb00"), text.replace(" ", "\xa0"), unseen,
+        "\ufeff" + text.replace("ö", "ö\ufeff"),
+    ):  # fmt: skip
+        assert other != text
+        assert minhash.shingles(other).tolist() == minhash.shingles(text).tolist()
+    assert minhash.jaccard(minhash.shingles(text), minhash.shingles(text.replace("Ü", "U"))) < 1
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(ValueError, match="n = 0"):
+        minhash.shingles("a", 0)
+    with pytest.raises(ValueError, match="without words"):
+        minhash.signature(np.array([], np.uint32))

@@ -1,0 +1,102 @@
+"""What chapter 2 shows of curation as recorded: recomputed in small, whole, and consistent with itself."""
+
+import itertools
+import math
+
+import pytest
+
+from afm_ref import assets
+from afm_ref.curation import near_duplicates
+from afm_ref.curation.recipe import Recipe
+from afm_ref.data import corpora
+from experiments import curation
+
+RECORDING = assets.recording("curation")
+RUNS = RECORDING["numbers"]["runs"]
+BINS, CRAWL = RUNS["pairs"]["bins"], RUNS["crawl"]
+DECISIONS = curation.DECISIONS
+
+
+def test_some_pairs_are_drawn_again(monkeypatch):
+    """4 fresh pairs a bin: their shares differ from those of 400 by at most 4.5 standard errors.
+
+    Of texts from a tenth of the library: how alike a pair is decides, and no text has any part in it.
+    """
+    n, some = 4, corpora.modules()[::10]
+    monkeypatch.setattr(corpora, "modules", lambda stdlib=None: some)
+    for old, new in zip(BINS, curation.pairs(RECORDING["seeds"][0] + 1, n, 20)["bins"], strict=True):
+        assert new["pairs"] == n and new["jaccard"] == pytest.approx(old["jaccard"], abs=0.05)
+        for name in DECISIONS:
+            p = (old[name][0] * old["pairs"] + new[name][0] * n) / (old["pairs"] + n)
+            assert abs(old[name][0] - new[name][0]) <= 4.5 * math.sqrt(p * (1 - p) * (1 / n + 1 / old["pairs"])) + 1e-9
+
+
+def test_wilson_by_hand():
+    """5 of 10 at z = 2: the middle is 1/2, half the width 2 sqrt(1/40 + 4/400) / 1.4."""
+    assert curation.wilson(5, 10, 2) == pytest.approx([0.5, 0.5 - 2 * 0.035**0.5 / 1.4, 0.5 + 2 * 0.035**0.5 / 1.4])
+    assert curation.wilson(0, 10)[1] == pytest.approx(0, abs=1e-12)
+
+
+def test_pairs_are_complete_and_lie_on_the_curves():
+    """Each bin has at least 200 pairs; shares are within 3.5 standard errors of the mean of the closed form."""
+    s, edges = Recipe(), curation.EDGES
+    assert len(BINS) == len(edges) - 1 == 14
+    for row, low, high in zip(BINS, edges[:-1], edges[1:], strict=True):
+        assert row["pairs"] >= 200 and low <= row["jaccard"] <= high
+        middle = float(near_duplicates.candidate_probability(row["jaccard"], s.bands, s.rows))
+        assert row["expected_candidates"] == pytest.approx(middle, abs=0.02)  # of a mean, for a mean of the curve
+        for name in DECISIONS:
+            share, under, over = row[name]
+            p = row[f"expected_{name}"]
+            assert under <= share <= over
+            assert abs(share - p) <= 3.5 * math.sqrt(max(0, p * (1 - p)) / row["pairs"]) + 1 / row["pairs"]
+    assert RUNS["pairs"]["unrelated"]["pairs"] > 19_000 and RUNS["pairs"]["unrelated"]["removed"] == 0
+
+
+def test_the_crawl_adds_up():
+    steps = list(CRAWL["steps"].values())
+    assert CRAWL["crawl_bytes"] > 199e6 and steps[0]["documents_in"] == CRAWL["documents"]
+    for name, flow in CRAWL["steps"].items():
+        documents, size = (sum(row[i] for row in flow["dropped"].values()) for i in (0, 1))
+        assert flow["documents_in"] - documents == flow["documents_out"]
+        removed = flow["bytes_in"] - size - flow["bytes_out"]  # from documents that are left
+        if name == "extraction":
+            assert removed > 0
+        elif name == "personal data":
+            # no tag is more than a byte longer than what it masks: [EMAIL] for a@b.cc
+            assert removed >= -sum(CRAWL["report"]["personal_data"].values())
+        else:
+            assert removed == 0
+    for a, b in itertools.pairwise(steps):
+        assert (a["documents_out"], a["bytes_out"]) == (b["documents_in"], b["bytes_in"])
+    fates = sum(n for where in CRAWL["found"].values() for n in where.values())
+    left = sum(where.get("left", 0) for where in CRAWL["found"].values())
+    assert fates == CRAWL["documents"] and left == steps[-1]["documents_out"]
+    assert left == sum(count for count, _ in CRAWL["report"]["kinds"].values())
+
+
+def test_the_keys_outgrew_their_memory():
+    index = CRAWL["report"]["index"]
+    assert index["documents"] == CRAWL["steps"]["near-duplicates"]["documents_out"]
+    assert index["documents"] * index["bytes_a_document"] > RECORDING["config"]["memory_mb"] * 1e6
+    assert 0 < CRAWL["peak_bytes"] < 1e9
+
+
+def test_what_was_planted_is_found():
+    """No benchmark text is left; all planted personal data is masked; copies go as the closed form expects."""
+    assert "left" not in CRAWL["found"]["benchmark"] and CRAWL["found"]["benchmark"]["decontamination"] > 1000
+    for kind, planted in CRAWL["pii_planted"].items():
+        assert CRAWL["report"]["personal_data"][kind] >= planted
+    assert sum(row["copies"] for row in CRAWL["copies"]) == 2000
+    for row in CRAWL["copies"]:
+        assert abs(row["removed"] - row["expected"]) <= 4 * math.sqrt(row["copies"]) / 2
+    s = Recipe()
+    for of in CRAWL["removed_jaccard"].values():
+        # had every document a neighbour that much unlike it, less than one in a hundred such crawls would remove one
+        chance = near_duplicates.removal_probability(of["least"], s.bands, s.rows, s.permutations, s.least_agreeing)
+        assert of["compared"] == 300 and of["least"] > 0.6 and chance * CRAWL["documents"] > 0.01
+        assert of["below_0.75"] < 30  # the chapter says of how many
+
+
+def test_the_budget_was_kept():
+    assert RECORDING["numbers"]["cpu_minutes"] < 12
