@@ -1,4 +1,4 @@
-"""One style for all figures, one way to show and save them, and the map of the whole system.
+"""One style for all figures, and one way to show and save them.
 
 Colours are Okabe and Ito's, which people with any common colour blindness tell apart. `show` is how a notebook ends
 a figure: it displays a PNG with its alt text, and writes the same bytes to the folder named by the environment
@@ -111,14 +111,3 @@ def show(name: str, fig, alt: str) -> None:
     from IPython.display import display
 
     display(image(save(name, fig, alt), alt))
-
-
-def system_map(highlight: int = 0):
-    """Return (figure, alt): the map of the whole system with one chapter lit up (0: all of them).
-
-    Source: BLOG24 (the family, the path from data to adapters); chapters are ours [confirmed].
-    Test: tests/teaching/test_figures.py::test_the_map_names_every_chapter
-    """
-    from .system_map import draw
-
-    return draw(highlight)

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..data.mixing import checked_shares, part_order
-from ..evaluation import mean_interval
-from ..ops import rope_frequencies
-from . import figures, widgets
+from ...data.mixing import checked_shares, part_order
+from ...evaluation import mean_interval
+from ...ops import rope_frequencies
+from .. import figures, widgets
 
 STYLES = ("o-", "s--", "^-.", "D:", "v-", "P--")
 

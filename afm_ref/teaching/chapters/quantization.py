@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from ..config import MATRICES, AFMConfig
-from ..quantization import costs as decoding
-from ..quantization import frontier, palettize, weight_counts
-from ..quantization.alternatives import bits_per_weight
-from . import figures, widgets
+from ...config import MATRICES, AFMConfig
+from ...quantization import costs as decoding
+from ...quantization import frontier, palettize, weight_counts
+from ...quantization.alternatives import bits_per_weight
+from .. import figures, widgets
 
 GIGABYTES_PER_S = 40.0
 NONE = "none"

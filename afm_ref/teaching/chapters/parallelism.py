@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ..parallelism import drawing, rings
-from . import figures, widgets
+from ...parallelism import drawing, rings
+from .. import figures, widgets
 
 COLLECTIVES = {
     "all-gather": lambda n: rings.all_gather([np.full(1, i) for i in range(n)]),
@@ -53,9 +53,9 @@ def mesh_figure(data: int, fsdp: int, model: int, seq: int, pipe: int, batch: in
     Source: our own drawing [ours].
     Test: tests/parallelism/test_drawing.py::test_the_mesh_figure_shows_the_estimate
     """
-    from ..config import AFM_ON_DEVICE
-    from ..parallelism import costs
-    from ..parallelism.mesh import MeshShape
+    from ...config import AFM_ON_DEVICE
+    from ...parallelism import costs
+    from ...parallelism.mesh import MeshShape
 
     shape = MeshShape(data=data, fsdp=fsdp, pipe=pipe, seq=seq, model=model)
     estimate = costs.step(AFM_ON_DEVICE, shape, batch, SEQUENCE, costs.V5P)

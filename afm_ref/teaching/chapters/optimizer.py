@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..evaluation import Interval, mean_interval
-from ..pretraining.mup import best_rate
-from . import figures
+from ...evaluation import Interval, mean_interval
+from ...pretraining.mup import best_rate
+from .. import figures
 
 MARKERS = ("o", "s", "D", "^", "v", "P")
 TITLES = {"standard": "standard parametrisation", "mup_simple": "muP-simple"}

@@ -2,10 +2,10 @@
 
 import functools
 
-from ..config import AFM_ON_DEVICE
-from ..parallelism import chooser, costs
-from ..parallelism.mesh import AXES, MeshShape
-from . import figures, widgets
+from ...config import AFM_ON_DEVICE
+from ...parallelism import chooser, costs
+from ...parallelism.mesh import AXES, MeshShape
+from .. import figures, widgets
 
 SEQUENCE = 4096
 AXIS_COLORS = dict(zip(AXES, (figures.BLUE, figures.SKY, figures.PINK, figures.YELLOW, figures.ORANGE)))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import figures, widgets
+from .. import figures, widgets
 
 GAP = 0.35
 CORNER = 28  # rows and columns that are drawn of a matrix: more would be noise to the eye, and large files

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from . import figures
-from .post_training_figures import MARKERS
+from .. import figures
+from .post_training import MARKERS
 
 
 def utility_by_step(means: Mapping[str, Mapping[str, tuple]]):
