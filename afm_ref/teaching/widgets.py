@@ -33,9 +33,9 @@ def slider(label: str, low: int, high: int, value: int):
     return _control("IntSlider", value, min=low, max=high, description=label)
 
 
-def steps(label: str, values: list, value):
+def stops(label: str, values, value):
     """Return a slider over the given values, which may be numbers or (text, value) pairs."""
-    return _control("SelectionSlider", value, options=values, description=label)
+    return _control("SelectionSlider", value, options=list(values), description=label)
 
 
 def choice(label: str, options: list, value):
@@ -43,7 +43,7 @@ def choice(label: str, options: list, value):
     return _control("Dropdown", value, options=options, description=label)
 
 
-def text(label: str, value: str):
+def text_line(label: str, value: str):
     """Return a line of text that takes effect at Enter, or when the reader leaves it."""
     layout = {"width": "90%"}
     return _control("Text", value, description=label, continuous_update=False, layout=layout)

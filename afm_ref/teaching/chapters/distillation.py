@@ -1,7 +1,7 @@
-"""Chapter 2's figures of pruning and distillation: what soft masks look like, and what the recorded students reached.
+"""What chapter 2 draws of pruning and distillation: soft masks, and what recorded students reached.
 
-A curve is {"steps": [...], "all": [...], "english": [...], "accuracy": [...]}: held-out bits per byte and the share of
-tokens guessed right after so many steps, as experiments/pruning.py records it.
+A curve is {"steps": [...], "all": [...], "english": [...], "accuracy": [...]}: held-out bits per
+byte and the share of tokens guessed right after so many steps, as experiments/pruning.py records it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,6 @@ import numpy as np
 from ...evaluation import mean_interval
 from ...pretraining.soft_top_k import coordinate_descent, soft_top_k, solve
 from .. import figures, widgets
-from .post_training import MARKERS
 
 NAMES = {
     "scratch": "from scratch",
@@ -25,19 +24,16 @@ MEASURES = {
     "english": "bits per byte of held-out English",
     "accuracy": "held-out tokens guessed right",
 }
+SCORES = np.array([2.0, 1.6, 1.5, 1.1, 0.9, 0.6, 0.5, 0.1, -0.3, -1.0])  # of the control
 
 
-def masks(scores, k: int, eps_values: Sequence[float]):
-    """Return a figure: the soft top-k weight of every score, largest score first, one line for each eps.
-
-    Source: as for `soft_top_k.soft_top_k` [ours].
-    Test: tests/teaching/test_pruning_figures.py::test_masks_are_those_of_the_scores
-    """
+def masks_by_rank(scores, k: int, eps_values: Sequence[float]):
+    """Return a figure: the soft top-k weight of every score, largest first, a line for each eps."""
     ordered = np.sort(np.asarray(scores, np.float64))[::-1]
     rank = np.arange(1, len(ordered) + 1)
     fig, ax = figures.subplots(figsize=(7.6, 3.6))
     ax.axvline(k + 0.5, color=figures.GREY, ls=":", lw=1.2)
-    for eps, color, marker in zip(eps_values, figures.CYCLE, MARKERS, strict=False):
+    for eps, (color, marker) in zip(eps_values, figures.styles(eps_values), strict=True):
         weights = soft_top_k(ordered, k, float(eps))
         every = max(1, len(rank) // 12)
         ax.plot(rank, weights, f"{marker}-", color=color, ms=5, lw=1.6, markevery=every, label=f"eps = {eps:g}")
@@ -48,66 +44,48 @@ def masks(scores, k: int, eps_values: Sequence[float]):
 
 
 def arms(curves: Mapping[str, Sequence[Mapping]], levels: Mapping[str, float] | None = None, measure: str = "all"):
-    """Return a figure: one of MEASURES against the student's steps, a line for each arm, 95% t-intervals over seeds.
+    """Return a figure: one of MEASURES against the student's steps, 95% t-intervals over seeds.
 
-    curves: {arm: [curve of each seed]}, all at the same steps. levels: {name: value}, drawn as dashed lines.
-
-    Raises ValueError for no curves, more arms than can be told apart, and seeds at different steps.
-
-    Source: none [ours].
-    Test: tests/teaching/test_pruning_figures.py::test_arms_are_means_with_intervals
+    curves: {arm: [curve of each seed]}, all at the same steps. levels: {name: value}, dashed lines.
     """
-    if not 0 < len(curves) <= len(figures.CYCLE):
-        raise ValueError(f"give 1 to {len(figures.CYCLE)} arms, which can be told apart; got {list(curves)}")
+    levels = levels or {}
     fig, ax = figures.subplots(figsize=(8.4, 4.2))
-    for (arm, runs), color, marker in zip(curves.items(), figures.CYCLE, MARKERS, strict=False):
-        if any(run["steps"] != runs[0]["steps"] for run in runs):
+    for (arm, runs), (color, marker) in zip(curves.items(), figures.styles(curves), strict=True):
+        steps = runs[0]["steps"]
+        if any(run["steps"] != steps for run in runs):
             raise ValueError(f"{arm}: seeds were measured at different steps: {[run['steps'] for run in runs]}")
-        values = np.array([run[measure] for run in runs])
-        ax.plot(runs[0]["steps"], values.mean(0), f"{marker}-", color=color, ms=5, label=NAMES.get(arm, arm))
-        if len(values) > 1:
-            _, low, high = np.transpose([mean_interval(of_seeds) for of_seeds in values.T])
-            ax.fill_between(runs[0]["steps"], low, high, color=color, alpha=0.15, lw=0, antialiased=False)
-    for (name, level), style in zip((levels or {}).items(), ("--", ":", "-."), strict=False):
+        values = [run[measure] for run in runs]
+        figures.mean_line(ax, steps, values, color=color, marker=marker, label=NAMES.get(arm, arm))
+    for (name, level), style in zip(levels.items(), ("--", ":", "-."), strict=False):
         ax.axhline(level, color=figures.GREY, ls=style, lw=1.4, label=name)
     ax.set(xlabel="student's steps", ylabel=MEASURES[measure])
     if measure != "accuracy":  # the start from scratch is far above all else
         shown = [value for runs in curves.values() for run in runs for value in run[measure][1:]]
-        ax.set_ylim(min(shown + list((levels or {}).values())) - 0.1, max(shown) + 0.2)
-    ax.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        ax.set_ylim(min([*shown, *levels.values()]) - 0.1, max(shown) + 0.2)
+    figures.legend_beside(ax)
     return fig
 
 
-def differences(pairs: Mapping[str, Sequence[float]], measure: str = "all"):
+def paired(pairs: Mapping[str, Sequence[float]], measure: str = "all"):
     """Return a figure: paired differences in a measure, a row each: every seed, the mean and its 95% t-interval.
 
-    pairs: {label: [difference of each seed]}. Raises ValueError for fewer than two seeds.
-
-    Source: none [ours].
-    Test: tests/teaching/test_pruning_figures.py::test_differences_show_seeds_and_intervals
+    pairs: {label: [difference of each seed]}, at least two seeds.
     """
     fig, ax = figures.subplots(figsize=(8.4, 1.2 + 0.5 * len(pairs)))
     ax.axvline(0, color=figures.GREY, ls=":", lw=1.4)
+    intervals = [mean_interval(values) for values in pairs.values()]
+    figures.error_bars(ax, range(len(pairs)), intervals, "o", across=True, color=figures.BLUE, ms=7, capsize=0)
     for row, values in enumerate(pairs.values()):
-        mean, low, high = mean_interval(values)
-        ax.plot([low, high], [row, row], "-", color=figures.BLUE, lw=2)
         ax.plot(list(values), [row] * len(values), "|", color=figures.ORANGE, ms=11, mew=2)
-        ax.plot([mean], [row], "o", color=figures.BLUE, ms=7)
     ax.set(yticks=range(len(pairs)), ylim=(len(pairs) - 0.5, -0.5), xlabel=f"difference: {MEASURES[measure]}")
     ax.set_yticklabels(list(pairs))
     return fig
-
-
-SCORES = np.array([2.0, 1.6, 1.5, 1.1, 0.9, 0.6, 0.5, 0.1, -0.3, -1.0])
 
 
 def soft_weights(eps: float, k: int):
     """Return a figure: left, scores with the level -a above which a channel is clipped; right, the weights.
 
     The title names how many are clipped, and what sum twenty steps of coordinate descent would reach.
-
-    Source: as for `soft_top_k.soft_top_k`; the figure is ours [ours].
-    Test: tests/teaching/test_pruning_figures.py::test_the_widget_draws_the_solution
     """
     clipped, a = solve(SCORES, k, eps)
     weights, truncated = soft_top_k(SCORES, k, eps), coordinate_descent(SCORES, k, eps)
@@ -130,6 +108,6 @@ def soft_top_k_explorer(alt: str, eps: float = 0.3, k: int = 4) -> None:
     widgets.explore(
         soft_weights,
         alt,
-        eps=widgets.steps("eps", [0.02, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0], eps),
+        eps=widgets.stops("eps", [0.02, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0], eps),
         k=widgets.slider("k", 1, len(SCORES), k),
     )

@@ -1,4 +1,4 @@
-"""Chapter 5's pictures: a low-rank sum beside a frozen matrix, adapters over one base, a change cut to a rank."""
+"""What chapter 5 draws: a low-rank sum beside a frozen matrix, adapters over one base, a change cut to a rank."""
 
 import numpy as np
 
@@ -101,7 +101,7 @@ def relative_errors(s: np.ndarray) -> np.ndarray:
 
 
 def explore_rank(changes: dict[str, np.ndarray], name: str, rank: int) -> None:
-    """Display the widget: which matrix, which rank."""
+    """Display controls for the matrix and the rank above the figure of `cut_to_rank`."""
     singular = {key: np.linalg.svd(change, full_matrices=False) for key, change in changes.items()}
     least = min(len(s) for _, s, _ in singular.values())
 

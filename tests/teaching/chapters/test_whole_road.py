@@ -1,9 +1,7 @@
 """The pipeline's figure: what is drawn is what was given, and what makes no sense is refused."""
 
 import numpy as np
-import pytest
 
-from afm_ref.teaching import figures
 from afm_ref.teaching.chapters import whole_road
 
 MEANS = {
@@ -22,11 +20,3 @@ def test_points_and_bars_are_those_given():
         np.testing.assert_allclose([s[:, 1] for s in segments.get_segments()], [row[1:] for row in rows.values()])
     assert [text.get_text() for text in ax.get_xticklabels()] == ["base", "sft"]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == list(MEANS)
-    assert 2000 < len(figures.png(fig)) < figures.MAX_BYTES
-
-
-def test_what_makes_no_sense_is_refused():
-    other = {"0_base": (0.4, 0.3, 0.5)}
-    for bad in ({}, {"utility": {}}, MEANS | {"utility": other}):
-        with pytest.raises(ValueError, match="the same steps"):
-            whole_road.utility_by_step(bad)
