@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -10,10 +10,11 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One question to the student's function: arguments, the right answer, and answers that show a known mistake.
+    """One question to the student's function: arguments, the right answer, and answers of known mistakes.
 
-    judge: for a question with many right answers, or one that is known by what it does; `expected` is not read then.
-    It takes the answer as an array and returns what was expected and what was got, or an empty text.
+    A mistake may give the right answer in some case. judge: for a question with many right answers;
+    it takes the answer as an array and returns what was expected and what was got, or an empty text,
+    and `expected` is not read.
     """
 
     arguments: dict[str, Any]
@@ -30,7 +31,7 @@ class Exercise:
     title: str
     difficulty: Literal["easy", "medium", "hard"]
     minutes: int
-    cases: Callable[[], list[Case]]
+    cases: Callable[[], Iterable[Case]]
     tolerance: float = 1e-6  # relative to the largest expected entry
 
     @property
@@ -102,10 +103,10 @@ def _complaint(got, case, tolerance):
         return f"    returned {type(got).__name__}, where numbers are expected"
     if case.judge is not None:
         numbers = case.judge(got)
+    elif _close(got, expected, tolerance):
+        numbers = ""
     else:
-        numbers = (
-            "" if _close(got, expected, tolerance) else f"    expected {_short(expected)}\n    got      {_short(got)}"
-        )
+        numbers = f"    expected {_short(expected)}\n    got      {_short(got)}"
     if not numbers:
         return ""
     for wrong, why in case.mistakes:

@@ -13,7 +13,7 @@ TIMES = 1.5  # 8.4: the variance with leave-one-out over that without a baseline
 @exercise("8.1", "leave one out", "easy", 5)
 def leave_one_out():
     """Take each response out of its group and average what is left."""
-    rng, cases = np.random.default_rng((8, 1)), []
+    rng = np.random.default_rng((8, 1))
     for P, K in ((1, 2), (2, 3), (3, 4)):
         rewards = rng.standard_normal((P, K)) + 3
         expected = [[r - np.delete(row, i).mean() for i, r in enumerate(row)] for row in rewards]
@@ -29,8 +29,7 @@ def leave_one_out():
             (-np.array(expected), "the sign: a response better than the others has a positive advantage"),
             (others / (K - 1), "that is the baseline; the advantage is the reward less it"),
         )
-        cases.append(Case({"rewards": rewards}, expected, mistakes))
-    return cases
+        yield Case({"rewards": rewards}, expected, mistakes)
 
 
 @exercise("8.2", "MDLOO's objective", "medium", 15)
@@ -39,7 +38,7 @@ def objective():
 
     Each case lists all responses of two policies, so that the mean over pi_k can be compared with the objective.
     """
-    rng, cases = np.random.default_rng((8, 2)), []
+    rng = np.random.default_rng((8, 2))
     for n, gamma in ((2, 1.0), (4, 0.5), (5, 2.0)):
         q, p = rng.dirichlet(np.full(n, 2.0), 2)
         A = rng.standard_normal(n)
@@ -61,14 +60,13 @@ def objective():
             (expected.mean(), "one number for each response is asked"),
         )
         given = {"log_probs": np.log(p), "old_log_probs": np.log(q), "advantages": A, "gamma": gamma}
-        cases.append(Case(given, expected, mistakes))
-    return cases
+        yield Case(given, expected, mistakes)
 
 
 @exercise("8.3", "one exact step", "medium", 15)
 def exact_step():
     """Let other policies, near and far, compete with the answer: none may reach a higher objective."""
-    rng, cases = np.random.default_rng((8, 3)), []
+    rng = np.random.default_rng((8, 3))
     for n, gamma in ((3, 1.0), (4, 0.3), (6, 3.0), (4, 1e-3)):
         old = np.log(rng.dirichlet(np.full(n, 3.0)))
         A = rng.standard_normal(n)
@@ -81,8 +79,7 @@ def exact_step():
             (np.exp(_normalised(old + A / gamma)), "log-probabilities are asked"),
         )
         given = {"policy_log_probs": old, "advantages": A, "gamma": gamma}
-        cases.append(Case(given, None, mistakes, lambda got, given=given: _beaten(got, **given)))
-    return cases
+        yield Case(given, None, mistakes, lambda got, given=given: _beaten(got, **given))
 
 
 def _beaten(got, policy_log_probs, advantages, gamma):
