@@ -1,4 +1,4 @@
-"""Pruning's figures, control and exercise: what is drawn is what was computed, wrong answers are told."""
+"""Pruning's figures and control: what is drawn is what was computed."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,6 @@ import pytest
 from afm_ref.evaluation import mean_interval
 from afm_ref.pretraining.soft_top_k import soft_top_k, solve
 from afm_ref.teaching.chapters import distillation
-from afm_ref.teaching.exercises import grade
 
 SCORES = np.random.default_rng(0).normal(size=30)
 
@@ -60,17 +59,3 @@ def test_the_widget_draws_the_solution():
     clipped, a = solve(distillation.SCORES, 4, 0.3)
     assert left.get_title().startswith(f"{clipped.sum()} clipped") and left.lines[0].get_ydata()[0] == -a
     assert "sum 4.00" in right.get_title()
-
-
-def test_the_exercise_accepts_the_package_and_tells_mistakes():
-    def answer(scores, k, eps):
-        return solve(scores, k, eps).threshold
-
-    def nobody_clipped(scores, k, eps):
-        return eps * (np.log(k) - np.logaddexp.reduce(scores / eps))
-
-    assert grade("2.5", answer).status == "right"
-    assert "nobody is clipped" in grade("2.5", nobody_clipped).message
-    assert "the weights" in grade("2.5", lambda scores, k, eps: soft_top_k(scores, k, eps)).message
-    assert "the sign" in grade("2.5", lambda **given: -answer(**given)).message
-    assert "limit for eps" in grade("2.5", lambda scores, k, eps: -np.sort(scores)[-k]).message
