@@ -1,4 +1,4 @@
-"""What the notebooks share: checks, sources, tables, exercises, figures, widgets and the glossary."""
+"""What the notebooks share: checks, sources, tables, exercises, figures, widgets, words."""
 
 from .checks import check
 from .exercises import attempt

@@ -4,8 +4,8 @@ import inspect
 import re
 import textwrap
 
-# JupyterLab's outputs wrap code and break words; as wide as its longest line, a block scrolls instead.
-# At this size 92 columns stand side by side in a window of 1280 pixels.
+# JupyterLab's outputs wrap code and break words; as wide as its longest line, a block
+# scrolls instead. At this size 92 columns stand side by side in a window of 1280 pixels.
 STYLE = "width: max-content; font-size: 0.9em"
 
 
@@ -16,7 +16,7 @@ def source_text(fn) -> str:
 
 
 def show_source(*fns) -> None:
-    """Display the source of one or more functions or classes of the package as highlighted code."""
+    """Display the source of functions or classes of the package as highlighted code."""
     from IPython.display import Markdown, display
 
     for fn in fns:

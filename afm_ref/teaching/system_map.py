@@ -1,4 +1,4 @@
-"""The map of the whole system, drawn once: from data to adapters, and the family of models that comes out."""
+"""The map of the whole system: from data to adapters, and the family of models."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from . import figures
 
 @dataclasses.dataclass(frozen=True)
 class Box:
-    """A place on the map. Coordinates are the lower left corner, in units of the axes (12.4 x 7)."""
+    """A place on the map; x, y: the lower left corner, in units of the axes (12.4 x 7)."""
 
     chapter: int
     title: str
@@ -45,9 +45,10 @@ ALT = (
 
 
 def at_chapter(number: int):
-    """Return (figure, alt text) of the map with the boxes of one chapter lit up; 0 lights all.
+    """Return (figure, alt text) of the map, one chapter's boxes lit up; 0 lights all.
 
-    Source: BLOG24 (the family, the path from data to adapters); chapters are ours [confirmed].
+    Source: BLOG24 (the family, the path from data to adapters); chapters are ours
+    [confirmed].
     Test: tests/teaching/test_figures.py::test_the_map_names_every_chapter
     """
     chapters = {box.chapter for box in BOXES}

@@ -1,4 +1,4 @@
-"""What chapter 4 draws: every mesh of a machine as a point, step time against memory, and one taken apart."""
+"""What chapter 4 draws: all meshes of a machine, time against memory; one taken apart."""
 
 import functools
 
@@ -18,9 +18,10 @@ def choices(chip: str, chips: int, batch: int):
 
 
 def landscape(chip: str, chips: int, batch: int, fsdp: int, model: int):
-    """Return the figure of all meshes of a machine, with data x fsdp x model picked out.
+    """Draw all meshes of a machine, with data x fsdp x model picked out.
 
-    Raises ValueError, as `widgets.explore` shows it, when that mesh does not fit chips or model.
+    Raises ValueError, as `widgets.explore` shows it, when that mesh does not fit chips or
+    model.
     """
     if chips % (fsdp * model):
         raise ValueError(f"fsdp {fsdp} x model {model} does not divide {chips} chips")
@@ -34,7 +35,7 @@ def landscape(chip: str, chips: int, batch: int, fsdp: int, model: int):
     _time(time, picked.estimate)
     _memory(memory, picked.estimate, costs.CHIPS[chip])
     fits = "fits" if picked.fits else "does NOT fit"
-    left.set_title(f"{shape}: {picked.estimate.step_s:.2g} s, {picked.estimate.mfu:.0%} MFU, {fits}", fontsize=11)
+    left.set_title(f"{shape}: {picked.estimate.step_s:.2g} s, {picked.estimate.mfu:.0%} MFU, {fits}")
     return fig
 
 

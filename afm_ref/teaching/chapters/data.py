@@ -1,4 +1,4 @@
-"""What chapter 2 draws of curation: what each step leaves, near-duplicates, quality, extraction."""
+"""What chapter 2 draws of curation: each step, near-duplicates, quality, extraction."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ BANDS, ROWS = (1, 2, 4, 8, 16, 32, 64, 128), (1, 2, 4, 8, 13, 16, 32)
 
 
 def funnel(report: Report):
-    """Return a figure: the bytes of text after each step, as bars, with the documents beside them."""
+    """Draw the bytes of text after each step, as bars, with the documents beside them."""
     if not report.steps:
         raise ValueError("the report has no steps: nothing was read")
     first = next(iter(report.steps.values()))
@@ -30,7 +30,7 @@ def funnel(report: Report):
 
 
 def drops(report: Report):
-    """Return a figure: documents dropped by step and reason, the MOST_REASONS most frequent."""
+    """Draw documents dropped by step and reason, the MOST_REASONS most frequent."""
     rows = ((step, *row) for step, flow in report.steps.items() for row in flow.dropped.items())
     found = [(count, f"{step}: {reason}") for step, reason, (count, _) in rows]
     found = sorted(found, key=lambda row: (-row[0], row[1]))[:MOST_REASONS] or [(0, "nothing")]
@@ -50,7 +50,7 @@ def _bars(names, lengths, color, row):
 
 
 def lengths(report: Report):
-    """Return a figure: how long documents are, read and left, by powers of two."""
+    """Draw how long documents are, read and left, by powers of two."""
     fig, ax = figures.subplots(figsize=(7.6, 3.0))
     for name, color, width in (("read", figures.GREY, 0.9), ("left", figures.BLUE, 0.5)):
         of = sorted((int(size), count) for size, count in report.lengths[name].items())
@@ -66,10 +66,11 @@ def lengths(report: Report):
 def s_curve(
     bands: int, rows: int, permutations: int = 128, threshold: float | None = None, bins: Sequence[Mapping] = ()
 ):
-    """Return a figure: P(candidate) against Jaccard similarity; P(removed), too, at a threshold.
+    """Draw P(candidate) against Jaccard similarity; P(removed), too, at a threshold.
 
-    bins, measured: {"jaccard": mean of the bin, "candidates": [share, low, high], "removed": the
-    same}, shares of pairs with their intervals. ValueError: bands and rows do not fit.
+    bins, measured: {"jaccard": mean of the bin, "candidates": [share, low, high],
+    "removed": the same}, shares of pairs with their intervals. ValueError: bands and rows
+    do not fit.
     """
     if bands < 1 or rows < 1 or bands * rows > permutations:
         raise ValueError(f"{bands} bands of {rows} rows do not fit into {permutations} entries")
@@ -116,9 +117,10 @@ def of_report(report: Report, settings: Settings) -> dict:
 
 
 def scores_by_kind(scores: Mapping[str, Sequence[float]], good: Sequence[str], threshold: float = 0.5):
-    """Return a figure: a row of dots for each kind, one dot a text at its score; a line at the threshold.
+    """Draw a row for each kind, one dot a text at its score, and a line at the threshold.
 
-    Good kinds are blue, junk is orange; beside each row the share on the right side of the threshold.
+    Good kinds are blue, junk is orange; beside each row the share on the right side of the
+    threshold.
     """
     fig, ax = figures.subplots(figsize=(8.6, 0.36 * len(scores) + 1.2))
     named = set()
@@ -138,10 +140,10 @@ def scores_by_kind(scores: Mapping[str, Sequence[float]], good: Sequence[str], t
 
 
 def precision_by_style(measured: Mapping[str, Sequence[float]]):
-    """Return a figure: precision of extracted words by style of page, main content beside all text.
+    """Draw precision of extracted words by style of page, main content beside all text.
 
-    measured: {"<style>, main content" or "<style>, all text": precision of each seed}; bars are
-    means, dots the seeds.
+    measured: {"<style>, main content" or "<style>, all text": precision of each seed}; bars
+    are means, dots the seeds.
     """
     styles = list(dict.fromkeys(name.split(", ")[0] for name in measured))
     fig, ax = figures.subplots(figsize=(6.8, 3.2))

@@ -1,7 +1,8 @@
-"""What chapter 2 draws of pruning and distillation: soft masks, and what recorded students reached.
+"""What chapter 2 draws of pruning and distillation: soft masks, and recorded students.
 
-A curve is {"steps": [...], "all": [...], "english": [...], "accuracy": [...]}: held-out bits per
-byte and the share of tokens guessed right after so many steps, as experiments/pruning.py records it.
+A curve is {"steps": [...], "all": [...], "english": [...], "accuracy": [...]}: held-out
+bits per byte and the share of tokens guessed right after so many steps, as
+experiments/pruning.py records it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ SCORES = np.array([2.0, 1.6, 1.5, 1.1, 0.9, 0.6, 0.5, 0.1, -0.3, -1.0])  # of th
 
 
 def masks_by_rank(scores, k: int, eps_values: Sequence[float]):
-    """Return a figure: the soft top-k weight of every score, largest first, a line for each eps."""
+    """Draw the soft top-k weight of every score, largest first, a line for each eps."""
     ordered = np.sort(np.asarray(scores, np.float64))[::-1]
     rank = np.arange(1, len(ordered) + 1)
     fig, ax = figures.subplots(figsize=(7.6, 3.6))
@@ -38,15 +39,16 @@ def masks_by_rank(scores, k: int, eps_values: Sequence[float]):
         every = max(1, len(rank) // 12)
         ax.plot(rank, weights, f"{marker}-", color=color, ms=5, lw=1.6, markevery=every, label=f"eps = {eps:g}")
     ax.set(xlabel="channel, largest score first", ylabel="mask $\\lambda$", ylim=(-0.03, 1.05))
-    ax.set_title(f"k = {k} of {len(ordered)}: each line sums to {k}", fontsize=11)
+    ax.set_title(f"k = {k} of {len(ordered)}: each line sums to {k}")
     ax.legend(fontsize=9)
     return fig
 
 
 def arms(curves: Mapping[str, Sequence[Mapping]], levels: Mapping[str, float] | None = None, measure: str = "all"):
-    """Return a figure: one of MEASURES against the student's steps, 95% t-intervals over seeds.
+    """Draw one of MEASURES against the student's steps, 95% t-intervals over seeds.
 
-    curves: {arm: [curve of each seed]}, all at the same steps. levels: {name: value}, dashed lines.
+    curves: {arm: [curve of each seed]}, all at the same steps. levels: {name: value},
+    dashed lines.
     """
     levels = levels or {}
     fig, ax = figures.subplots(figsize=(8.4, 4.2))
@@ -67,7 +69,7 @@ def arms(curves: Mapping[str, Sequence[Mapping]], levels: Mapping[str, float] | 
 
 
 def paired(pairs: Mapping[str, Sequence[float]], measure: str = "all"):
-    """Return a figure: paired differences in a measure, a row each: every seed, the mean and its 95% t-interval.
+    """Draw paired differences in a measure: every seed, the mean and its 95% t-interval.
 
     pairs: {label: [difference of each seed]}, at least two seeds.
     """
@@ -83,9 +85,10 @@ def paired(pairs: Mapping[str, Sequence[float]], measure: str = "all"):
 
 
 def soft_weights(eps: float, k: int):
-    """Return a figure: left, scores with the level -a above which a channel is clipped; right, the weights.
+    """Draw scores with the level -a above which a channel is clipped, and the weights.
 
-    The title names how many are clipped, and what sum twenty steps of coordinate descent would reach.
+    The title names how many are clipped, and what sum twenty steps of coordinate descent
+    would reach.
     """
     clipped, a = solve(SCORES, k, eps)
     weights, truncated = soft_top_k(SCORES, k, eps), coordinate_descent(SCORES, k, eps)
@@ -95,11 +98,11 @@ def soft_weights(eps: float, k: int):
     left.bar(channels, SCORES, color=colors)
     left.axhline(-a, color=figures.BLACK, ls="--", lw=1.4, label="-a")
     left.set(xlabel="channel", ylabel="score s", xticks=channels, ylim=(-1.6, 3.2))
-    left.set_title(f"{clipped.sum()} clipped (orange), a = {a:.2f}", fontsize=11)
+    left.set_title(f"{clipped.sum()} clipped (orange), a = {a:.2f}")
     left.legend(fontsize=9)
     right.bar(channels, weights, color=colors)
     right.set(xlabel="channel", ylabel="mask $\\lambda$", xticks=channels, ylim=(0, 1.08))
-    right.set_title(f"sum {weights.sum():.2f}; truncated iteration {truncated.sum():.2f}", fontsize=11)
+    right.set_title(f"sum {weights.sum():.2f}; truncated iteration {truncated.sum():.2f}")
     return fig
 
 

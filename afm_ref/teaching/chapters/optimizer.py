@@ -1,4 +1,4 @@
-"""What chapter 2 draws of the optimizer, from lists and dicts, recorded or computed a moment ago.
+"""What chapter 2 draws of the optimizer, recorded or computed a moment ago.
 
 A sweep is {width: {rate: [loss of each seed]}}, a loss None where the run diverged.
 """
@@ -16,7 +16,7 @@ BASE_DIM = 32  # of the recording: at this width both parametrisations are the s
 
 
 def recorded_sweeps(runs: Mapping[str, Mapping]) -> dict[str, dict]:
-    """Return {parametrisation: sweep} of recorded runs "<parametrisation>_<width>_<log2 rate>_<seed>"."""
+    """Return {name: sweep} of recorded runs "<name>_<width>_<log2 rate>_<seed>"."""
     sweeps = {name: {} for name in TITLES}
     for key in sorted(runs, key=_numbers):
         for name in TITLES:
@@ -29,7 +29,7 @@ def recorded_sweeps(runs: Mapping[str, Mapping]) -> dict[str, dict]:
 
 
 def _numbers(key):
-    """Return a recorded key with its numbers as numbers, so that rates and seeds are in order."""
+    """Return a key with its numbers as numbers, so that rates and seeds are in order."""
     return [(0, float(part), "") if part.lstrip("-").isdigit() else (1, 0.0, part) for part in key.split("_")]
 
 
@@ -52,10 +52,10 @@ def shift_per_doubling(sweep: Mapping[int, Mapping]) -> Interval:
 
 
 def loss_against_rate(sweeps: Mapping[str, Mapping]):
-    """Return a figure of one panel a parametrisation: held-out loss against learning rate.
+    """Draw one panel a parametrisation: held-out loss against learning rate.
 
-    A line for each width: means over seeds, bands from the lowest seed to the highest. Rates at
-    which a seed diverged are left out.
+    A line for each width: means over seeds, bands from the lowest seed to the highest.
+    Rates at which a seed diverged are left out.
 
     Source: learning rates that transfer, as Yang et al. 2022 figure 1 draws it [standard].
     Test: tests/teaching/chapters/test_optimizer.py::test_lines_are_means_and_bands_reach_over_the_seeds
@@ -75,9 +75,10 @@ def loss_against_rate(sweeps: Mapping[str, Mapping]):
 
 
 def best_against_width(sweeps: Mapping[str, Mapping]):
-    """Return a figure: the best learning rate against the width, with 95% t-intervals over seeds.
+    """Draw the best learning rate against the width, with 95% t-intervals over seeds.
 
-    Dotted: where the standard one would lie if it fell like 1 / width from the narrowest on.
+    Dotted: where the standard one would lie if it fell like 1 / width from the narrowest
+    on.
     """
     fig, ax = figures.subplots(figsize=(6.4, 3.6))
     for (name, sweep), (color, marker) in zip(sweeps.items(), _two_styles(sweeps), strict=True):
@@ -97,7 +98,8 @@ def best_against_width(sweeps: Mapping[str, Mapping]):
 def recorded_differences(runs: Mapping[str, Mapping], names: Sequence[str], times=(1, 4, 16)) -> dict[str, dict]:
     """Return {name: {times: [loss less that of "whole" at the same rate, of each seed]}}.
 
-    None stands where a run diverged. times None reads the stress: keys "stress <name>_<seed>".
+    None stands where a run diverged. times None reads the stress: keys "stress
+    <name>_<seed>".
     """
     seeds = range(sum(key.startswith("whole_x1_") for key in runs))
 
@@ -112,10 +114,10 @@ def recorded_differences(runs: Mapping[str, Mapping], names: Sequence[str], time
 
 
 def changed_terms(found: Mapping[str, Mapping]):
-    """Return a figure: what changing a term does to the held-out loss, paired by seed, with 95% t-intervals.
+    """Draw what changing a term does to the held-out loss, paired by seed: 95% t-intervals.
 
-    found: as `recorded_differences` returns it. Right of the dashed line is worse than the whole
-    update; a cross at the right edge says that a seed diverged.
+    found: as `recorded_differences` returns it. Right of the dashed line is worse than the
+    whole update; a cross at the right edge says that a seed diverged.
     """
     times = list(next(iter(found.values())))
     fig, ax = figures.subplots(figsize=(7.6, 0.9 + 0.42 * len(found)))
@@ -140,7 +142,7 @@ def changed_terms(found: Mapping[str, Mapping]):
 
 
 def descents(curves: Mapping[str, Sequence[float]]):
-    """Return a figure: each optimizer's loss, as a share of its first, against the step, logarithmic."""
+    """Draw each optimizer's loss as a share of its first against the step, logarithmic."""
     fig, ax = figures.subplots(figsize=(7.0, 3.2))
     for (name, losses), (color, marker) in zip(curves.items(), figures.styles(curves), strict=True):
         share = np.asarray(losses, np.float64) / losses[0]
@@ -152,9 +154,10 @@ def descents(curves: Mapping[str, Sequence[float]]):
 
 
 def coordinate_growth(widths: Sequence[int], checks: Mapping[str, Mapping]):
-    """Return a figure: how far each part's outputs move in the first steps, against width.
+    """Draw how far each part's outputs move in the first steps, against width.
 
-    checks: {parametrisation: what `pretraining.mup.coordinate_check` returns}; drawn is the last step.
+    checks: {parametrisation: what `pretraining.mup.coordinate_check` returns}; drawn is the
+    last step.
 
     Source: the check is Yang et al.'s (muP, 2022, appendix D.1) [standard].
     Test: tests/teaching/chapters/test_optimizer.py::test_growth_is_drawn_part_by_part

@@ -1,4 +1,4 @@
-"""What chapter 3 draws beside the pictures of tensors and rings: a ring to step through, a mesh to choose."""
+"""What chapter 3 draws: a ring to step through, and a mesh to choose."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ COLLECTIVES = {
 
 
 def ring_figure(name: str, n: int, step: int):
-    """Return the figure of one step of a collective on a ring of n devices; steps after the last repeat it."""
+    """Draw one step of a collective on a ring of n devices, or the last one."""
     trace = COLLECTIVES[name](n)
     fig, ax = figures.subplots(figsize=(8.6 if name == "all-to-all" else 5.6, 3.4))
     drawing.ring_step(ax, trace, min(step, len(trace.steps) - 1))
@@ -23,7 +23,7 @@ def ring_figure(name: str, n: int, step: int):
 
 
 def ring_stepper(alt: str, name: str = "all-reduce", n: int = 4, step: int = 2) -> None:
-    """Display controls for the collective, the number of devices and the step, above the figure."""
+    """Display controls for collective, devices and step above the figure."""
     widgets.explore(
         ring_figure,
         alt,
@@ -38,7 +38,7 @@ SEQUENCE = 4096
 
 
 def mesh_figure(data: int, fsdp: int, model: int, seq: int, pipe: int, batch: int):
-    """Return the figure of a step of AFM-on-device on TPU v5p: where its time goes, and what lies on a chip.
+    """Draw where a step of AFM-on-device on TPU v5p spends its time, and a chip's memory.
 
     Raises ValueError, as `explore` shows it, for a mesh that does not fit model and batch.
     """
@@ -53,7 +53,7 @@ def mesh_figure(data: int, fsdp: int, model: int, seq: int, pipe: int, batch: in
     _one_bar(top, dict(zip(PARTS, seconds, strict=True)), "s")
     used = f"{shape.size} chips, {estimate.mfu:.0%} of their peak FLOP/s used for the model"
     top.set_xlabel("one training step, s")
-    top.set_title(f"{shape}\n{used}", loc="left", fontsize=11)
+    top.set_title(f"{shape}\n{used}", loc="left")
     _one_bar(bottom, {name: size / 2**30 for name, size in estimate.memory.items()}, "GiB")
     room = costs.V5P.hbm_bytes / 2**30
     bottom.axvline(room, color=figures.BLACK, ls="--", lw=1.4)
@@ -71,7 +71,7 @@ def _one_bar(ax, parts, unit):
 
 
 def mesh_explorer(alt: str) -> None:
-    """Display controls for the mesh and the batch above the predicted step time and memory."""
+    """Display controls for mesh and batch above the predicted step time and memory."""
     powers = [2**i for i in range(12)]
     widgets.explore(
         mesh_figure,

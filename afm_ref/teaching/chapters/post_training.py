@@ -1,4 +1,4 @@
-"""What chapter 7 draws, from arrays and dicts, whether recorded or computed a moment ago."""
+"""What chapter 7 draws, recorded or computed a moment ago."""
 
 from collections.abc import Mapping
 
@@ -24,7 +24,7 @@ SIDES = (("first", figures.BLUE), ("second", figures.ORANGE))
 
 
 def win_rates(rates: Mapping[str, list]):
-    """Return a figure: win rates by round; rates: {name: [(rate, low, high) of each round]}."""
+    """Draw win rates by round; rates: {name: [(rate, low, high) of each round]}."""
     fig, ax = figures.subplots(figsize=(7.6, 3.8))
     ax.axhline(0.5, color=figures.GREY, ls=":", lw=1.4)
     shifts = figures.side_by_side(len(rates), 0.12)
@@ -37,9 +37,10 @@ def win_rates(rates: Mapping[str, list]):
 
 
 def who_teaches(shares: Mapping[str, Mapping[str, float]]):
-    """Return a figure: for each task a bar, cut into the shares of prompts that each member wins.
+    """Draw for each task a bar, cut into the shares of prompts that each member wins.
 
-    shares: {task: {member: share}}, as `committee.shares` computes them: those of a task add up to 1.
+    shares: {task: {member: share}}, as `committee.shares` computes them: those of a task
+    add up to 1.
     """
     members = list(dict.fromkeys(name for row in shares.values() for name in row))
     table = np.array([[row.get(name, 0.0) for name in members] for row in shares.values()])  # [tasks, members]
@@ -60,9 +61,10 @@ def who_teaches(shares: Mapping[str, Mapping[str, float]]):
 
 
 def reliability(found: Mapping[str, Calibration]):
-    """Return a figure: what came true against what was predicted, a curve a reward model.
+    """Draw what came true against what was predicted, a curve a reward model.
 
-    The area of a dot grows with the pairs in its bin; the legend has the expected calibration error.
+    The area of a dot grows with the pairs in its bin; the legend has the expected
+    calibration error.
     """
     fig, ax = figures.subplots(figsize=(5.6, 4.6))
     ax.plot([0, 1], [0, 1], color=figures.GREY, ls=":", lw=1.4, label="calibrated")
@@ -79,13 +81,14 @@ def reliability(found: Mapping[str, Calibration]):
 
 
 def reward_against_utility(rewards, judged, bins: int = 10):
-    """Return a figure: reward and true utility of samples, in bins, and where the best of n by reward lies.
+    """Draw true utility against reward, of samples in bins and of the best of n.
 
-    rewards, judged: [P, m] of m samples for each of P prompts. Bins hold equally many samples. The
-    path of the best of n = 1, 2, 4, ... ends below its highest point, which a cross marks, where the
-    reward is over-optimised.
+    rewards, judged: [P, m] of m samples for each of P prompts. Bins hold equally many
+    samples. The path of the best of n = 1, 2, 4, ... ends below its highest point, which a
+    cross marks, where the reward is over-optimised.
 
-    Source: over-optimisation against n as Gao et al. 2022 draw it [standard]; on these axes [ours].
+    Source: over-optimisation against n as Gao et al. 2022 draw it [standard]; on these axes
+    [ours].
     Test: tests/teaching/chapters/test_post_training.py::test_the_path_of_best_of_n
     """
     rewards, judged = np.asarray(rewards, np.float64), np.asarray(judged, np.float64)
@@ -108,11 +111,11 @@ def reward_against_utility(rewards, judged, bins: int = 10):
 
 
 def margins_by_level(found: Mapping[str, tuple]):
-    """Return a figure: the margins r_c - r_r that reward models reach, by level, beside the optimal ones.
+    """Draw the margins r_c - r_r of reward models by level, beside the optimal ones.
 
-    found: {name: (margins [B], levels [B])}. Dots are medians, bars hold the middle 80% of the pairs.
-    Lines: log(p / (1 - p)), where the loss of a pair by itself is least; a model that gives pairs one
-    margin whose levels vary, as noise makes them, rests between them.
+    found: {name: (margins [B], levels [B])}. Dots are medians, bars hold the middle 80% of
+    the pairs. Lines: log(p / (1 - p)), where the loss of a pair by itself is least; a model
+    that gives pairs one margin whose levels vary, as noise makes them, rests between them.
     """
     fig, ax = figures.subplots(figsize=(7.6, 3.9))
     optimal, places = optimal_margin(np.array(SOFT_LABELS)), np.arange(4)
@@ -146,11 +149,11 @@ def _ink(color):
 
 
 def worth_of_best_of_n(rewards, judged, n: int, noise: float = 0.0, seed: int = 0):
-    """Return a figure: the utility of what the highest of n rewards picks, and that reward, against n.
+    """Draw the utility of what the highest of n rewards picks, and that reward, against n.
 
-    rewards, judged: [P, m], reward and true utility of m samples for each of P prompts. Curves are
-    means over prompts of `best_of_n.expected_best`. noise: of what is added to every reward, in
-    standard deviations of the rewards.
+    rewards, judged: [P, m], reward and true utility of m samples for each of P prompts.
+    Curves are means over prompts of `best_of_n.expected_best`. noise: of what is added to
+    every reward, in standard deviations of the rewards.
     """
     rewards, judged = np.asarray(rewards, np.float64), np.asarray(judged, np.float64)
     m = rewards.shape[1]
@@ -182,7 +185,7 @@ def _curve(ax, sizes, n, rewards, judged, color, style, label):
 
 
 def best_of_n_explorer(rewards, judged, alt: str, n: int = 4, noise: float = 0.0) -> None:
-    """Display controls for n and for the noise added to the reward, above `worth_of_best_of_n`."""
+    """Display controls for n and the reward's noise above `worth_of_best_of_n`."""
     m = np.shape(rewards)[1]
     widgets.explore(
         lambda n, noise: worth_of_best_of_n(rewards, judged, n, noise),
@@ -193,11 +196,12 @@ def best_of_n_explorer(rewards, judged, alt: str, n: int = 4, noise: float = 0.0
 
 
 def verdicts(noise: float, length_bias: float = 0.0, position_bias: float = 0.0, lapse: float = 0.0):
-    """Return a figure: the probability of each verdict against the gap of utilities, and what is learnt from them.
+    """Draw the probability of each verdict against the gap of utilities; what they teach.
 
-    The response shown first is twice as long as the second (when a word is added to both). Left, the eight verdicts:
-    a side and a level. Right, the probability that the first is preferred, which hard labels teach, and the mean soft
-    label. Raises ValueError for a noise that is not above 0 and a lapse outside [0, 1].
+    The response shown first is twice as long as the second (when a word is added to both).
+    Left, the eight verdicts: a side and a level. Right, the probability that the first is
+    preferred, which hard labels teach, and the mean soft label. Raises ValueError for a
+    noise that is not above 0 and a lapse outside [0, 1].
     """
     if not noise > 0 or not 0 <= lapse <= 1:
         raise ValueError(f"noise must be above 0 and lapse in [0, 1], got {noise} and {lapse}")
@@ -219,7 +223,7 @@ def verdicts(noise: float, length_bias: float = 0.0, position_bias: float = 0.0,
 
 
 def _bands(ax, odds):
-    """Draw the verdicts on top of each other, from 'first, significantly' at the bottom to 'second, significantly'."""
+    """Draw the verdicts from 'first, significantly' (bottom) to 'second, significantly'."""
     from matplotlib.colors import to_rgb
 
     floor = np.zeros(len(odds))
@@ -237,7 +241,7 @@ def _bands(ax, odds):
 
 
 def annotator_explorer(alt: str, annotator: Annotator | None = None) -> None:
-    """Display controls for an annotator's faults, at first those given, above the figure of `verdicts`."""
+    """Display controls for an annotator's faults above the figure of `verdicts`."""
     start = annotator or Annotator()
     values = {
         "noise": (0.02, 0.05, 0.1, 0.2, 0.4),

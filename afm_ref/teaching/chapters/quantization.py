@@ -1,4 +1,4 @@
-"""What chapter 6 draws: the bits of every matrix under a budget, and a palette beside the weights it stands for."""
+"""What chapter 6 draws: every matrix's bits under a budget, a palette and its weights."""
 
 import numpy as np
 
@@ -20,13 +20,16 @@ def talaria(
     fixed: dict | None = None,
     gigabytes_per_s: float = GIGABYTES_PER_S,
 ):
-    """Return a figure: the bits of every matrix at an average, and what loss, size and time they should give.
+    """Draw every matrix's bits at an average, and what loss, size and time they should
+    give.
 
-    costs: {(matrix, layer): {bits: nats per token}}, as `quantization.measured` and `predicted` return
-    them. fixed: bits set by hand, framed in the figure. Size and time count codes, an 8-bit embedding
-    and gains. ValueError: a budget that the fewest bits exceed.
+    costs: {(matrix, layer): {bits: nats per token}}, as `quantization.measured` and
+    `predicted` return them. fixed: bits set by hand, framed in the figure. Size and time
+    count codes, an 8-bit embedding and gains. ValueError: a budget that the fewest bits
+    exceed.
 
-    Source: BLOG24 (Talaria: latency and power guide the choice of bits) [confirmed]; the figure is ours [ours].
+    Source: BLOG24 (Talaria: latency and power guide the choice of bits) [confirmed]; the
+    figure is ours [ours].
     Test: tests/teaching/chapters/test_quantization.py::test_talaria_shows_the_allocation_and_its_price
     """
     weights, fixed = weight_counts(cfg), fixed or {}
@@ -79,9 +82,10 @@ def _size(n_bytes):
 
 
 def explore_bits(costs: dict, cfg: AFMConfig, alt: str, average_bits: float = 3.5) -> None:
-    """Display controls for the budget and for one matrix set by hand, above the figure of `talaria`.
+    """Display controls for the budget and for one matrix set by hand, above `talaria`.
 
-    The matrix by hand is at first the one that costs most at the fewest bits, at its most bits: the optimum's choice.
+    The matrix by hand is at first the one that costs most at the fewest bits, at its most
+    bits: the optimum's choice.
     """
     widths, names = _widths(costs), {f"{name}, layer {layer}": (name, layer) for name, layer in costs}
     dearest = max(names, key=lambda name: costs[names[name]][widths[0]])
@@ -102,7 +106,7 @@ def explore_bits(costs: dict, cfg: AFMConfig, alt: str, average_bits: float = 3.
 
 
 def table_and_error(matrix, bits: int, rows_per_table: int):
-    """Return a figure: the first table's weights and entries, and the whole matrix's error at every width.
+    """Draw the first table's weights and entries, and the matrix's error at every width.
 
     matrix: [out, in]. rows_per_table: how many rows share a table.
     """
@@ -131,7 +135,7 @@ def relative_error(w: np.ndarray, q: np.ndarray) -> float:
 
 
 def explore_palette(matrices: dict[str, np.ndarray], name: str, alt: str, bits: int = 4, rows: int = 16) -> None:
-    """Display controls for the matrix, the bits and the rows a table, above the figure of `table_and_error`."""
+    """Display controls for matrix, bits and rows a table above `table_and_error`."""
 
     def draw(matrix, bits, rows):
         return table_and_error(matrices[matrix], bits, rows)

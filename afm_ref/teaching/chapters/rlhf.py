@@ -1,9 +1,9 @@
 """What chapter 8 draws, from lists and dicts, whether recorded or computed a moment ago.
 
-A run is {"samples": [...], "utility": [...], "proxy": [...], "kl": [...], "held_out_utility": [...]},
-entries of equal number: after so many responses drawn, the mean true utility, the mean proxy reward
-and the KL to the reference in nats on the prompts that are learnt from, and the true utility on
-others. `pipeline.online.curve` makes one.
+A run is {"samples": [...], "utility": [...], "proxy": [...], "kl": [...],
+"held_out_utility": [...]}, entries of equal number: after so many responses drawn, the mean
+true utility, the mean proxy reward and the KL to the reference in nats on the prompts that
+are learnt from, and the true utility on others. `pipeline.online.curve` makes one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ BASELINES = {
 
 
 def recorded_curves(runs: Mapping[str, Mapping], judge: str) -> dict[str, list]:
-    """Return {algorithm: [run of each seed]} of the recorded runs that followed this judge's rewards.
+    """Return {algorithm: [run of each seed]} of the recorded runs of one judge.
 
     runs: those of the recording "rlhf", by "<judge>_<algorithm>_<seed>".
     """
@@ -46,11 +46,11 @@ def recorded_curves(runs: Mapping[str, Mapping], judge: str) -> dict[str, list]:
 
 
 def against_samples(curves: Mapping[str, Sequence[Mapping]], extra: Mapping[str, Mapping] | None = None):
-    """Return a figure of four panels: what is gained since the start in MEASURES, against samples.
+    """Draw four panels: what is gained since the start in MEASURES, against samples.
 
-    curves: {algorithm: [run of each seed]}, seeds at the same samples. Each run is drawn less its
-    first value: seeds start at different values. Lines are means over seeds, bands their 95%
-    t-intervals. extra: {name: run}, dashed black lines at samples of their own.
+    curves: {algorithm: [run of each seed]}, seeds at the same samples. Each run is drawn
+    less its first value: seeds start at different values. Lines are means over seeds, bands
+    their 95% t-intervals. extra: {name: run}, dashed black lines at samples of their own.
     """
     extra = extra or {}
     styles = figures.styles([*curves, *extra])
@@ -76,16 +76,16 @@ def _draw_gains(axes, table, **line):
 
 
 def _every(points):
-    """Return markevery for some ten markers, the first point's among them: more would run together."""
+    """Return markevery for some ten markers: more would run together."""
     return -(-len(points) // 10)
 
 
 def utility_against_kl(groups: Mapping[str, Sequence[Mapping]]):
-    """Return a figure: what a nat of KL to the reference buys, in proxy reward and in true utility.
+    """Draw what a nat of KL to the reference buys, in proxy reward and in true utility.
 
-    groups: {label: [run of each seed]}; points are means over seeds, joined in the order of the
-    runs. A cross marks the highest utility of each path: where the proxy rises beyond it, it is
-    over-optimised.
+    groups: {label: [run of each seed]}; points are means over seeds, joined in the order of
+    the runs. A cross marks the highest utility of each path: where the proxy rises beyond
+    it, it is over-optimised.
 
     Source: over-optimisation against KL as Gao et al. 2022 draw it [standard].
     Test: tests/teaching/chapters/test_rlhf.py::test_paths_of_utility_and_proxy_share_their_kl
@@ -107,7 +107,7 @@ def utility_against_kl(groups: Mapping[str, Sequence[Mapping]]):
 
 
 def _table(name, runs):
-    """Return the runs of one name as [seeds, (samples, *MEASURES), T], or raise ValueError."""
+    """Return one name's runs as [seeds, (samples, *MEASURES), T], or raise ValueError."""
     columns = ("samples", *MEASURES)
     try:
         table = np.array([[run[column] for column in columns] for run in runs], np.float64)
@@ -119,7 +119,7 @@ def _table(name, runs):
 
 
 def surrogates(gamma: float, epsilon: float):
-    """Return a figure: what one response adds to three objectives, against rho, for an advantage of +-1.
+    """Draw what a response adds to three objectives against rho, for an advantage of +-1.
 
         rho A,   PPO's clip,   MDLOO: rho A - gamma (rho log rho - rho + 1), highest at rho = exp(A / gamma)
 
@@ -149,7 +149,7 @@ def surrogates(gamma: float, epsilon: float):
 
 
 def course_of_run(evaluations: Sequence[Mapping]):
-    """Return a figure of one run: reward and measured utility against samples; the two KLs beside them.
+    """Draw one run: reward and measured utility against samples; the two KLs beside them.
 
     evaluations: `history.evaluations` of `iterate.run`; those without samples are left out.
     """
@@ -174,11 +174,11 @@ def course_of_run(evaluations: Sequence[Mapping]):
 
 
 def mirror_descent(beta: float, gamma: float, K: int = 4):
-    """Return a figure: how exact MDLOO approaches its fixed point, and what K samples do to its gradient.
+    """Draw exact MDLOO on its way to the fixed point, and its gradient's variance by K.
 
-    Four arms with probabilities REFERENCE and rewards REWARDS. Left, the distance to the fixed point
-    pi_ref exp(r/beta) by iteration, beside |1 - beta/gamma|^k. Middle, the policies. Right, the
-    variance of the gradient at the reference against K, by baseline.
+    Four arms with probabilities REFERENCE and rewards REWARDS. Left, the distance to the
+    fixed point pi_ref exp(r/beta) by iteration, beside |1 - beta/gamma|^k. Middle, the
+    policies. Right, the variance of the gradient at the reference against K, by baseline.
     """
     goal = bandit.fixed_point(REFERENCE, REWARDS, beta)
     policies = bandit.iterates(REFERENCE, REFERENCE, REWARDS, beta, gamma, ITERATIONS)
@@ -197,7 +197,7 @@ def _distances(ax, found, factor):
     ax.plot(k, np.maximum(found, least), "o-", color=figures.BLUE, label="exact iteration")
     ax.plot(k, power, "--", color=figures.ORANGE, label="factor to the power k")
     ax.set(yscale="log", xlabel="iteration k", ylabel="distance to the fixed point, nats", xticks=k[::2])
-    ax.set_title(f"factor 1 - beta/gamma = {factor:.2f}: {_course(factor)}", fontsize=11)
+    ax.set_title(f"factor 1 - beta/gamma = {factor:.2f}: {_course(factor)}")
     ax.legend(fontsize=9)
 
 
@@ -229,7 +229,7 @@ def _variances(ax, K):
     ax.set(xscale="log", yscale="log", xlabel="K, responses a prompt", ylabel="variance of the gradient")
     ax.set_xticks(GROUP_SIZES, GROUP_SIZES)
     ax.minorticks_off()
-    ax.set_title(f"K = {K}, leave one out: {here:.3g}", fontsize=11)
+    ax.set_title(f"K = {K}, leave one out: {here:.3g}")
     ax.legend(fontsize=9, title="baseline")
 
 

@@ -1,4 +1,4 @@
-"""What chapter 2 draws of the stages: schedules, RoPE's wavelengths, loss by position, mixtures."""
+"""What chapter 2 draws of stages: schedules, wavelengths, loss by position, mixtures."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ LINES = ("-", "--", "-.", ":")
 
 
 def losses_by_stage(histories: Mapping[str, object]):
-    """Return a figure: the loss of every step, stage after stage, with the stages' boundaries.
+    """Draw the loss of every step, stage after stage, with the stages' boundaries.
 
     histories: {stage: History}, as `stages.run` returns them.
     """
@@ -30,9 +30,10 @@ def losses_by_stage(histories: Mapping[str, object]):
 
 
 def rates_and_windows(stages: Sequence):
-    """Return a figure of stages at their true scale: learning rate and window against tokens.
+    """Draw stages at their true scale: learning rate and window against tokens.
 
-    Between two points of the curve lies 1/400 of a stage; warm-up is drawn at its true width, a hair's.
+    Between two points of the curve lies 1/400 of a stage; warm-up is drawn at its true
+    width, a hair's.
     """
     fig, (above, below) = figures.subplots(2, 1, figsize=(8.6, 4.4), sharex=True, height_ratios=[2, 1])
     start = 0.0
@@ -51,13 +52,15 @@ def rates_and_windows(stages: Sequence):
 
 
 def wavelengths(head_dim: int, bases: Mapping[str, float], windows: Mapping[str, int]):
-    """Return a figure: how many tokens each of RoPE's pairs takes for a full turn, by base.
+    """Draw how many tokens each of RoPE's pairs takes for a full turn, by base.
 
         wavelength_i = 2 pi base^(2 i / H)
 
-    bases: {label: base}; windows: {label: tokens}, a line each. Pairs above it never complete a turn.
+    bases: {label: base}; windows: {label: tokens}, a line each. Pairs above it never
+    complete a turn.
 
-    Source: TR24 section 3.2 (the bases) [confirmed]; as for `ops.rope_frequencies` [standard].
+    Source: TR24 section 3.2 (the bases) [confirmed]; as for `ops.rope_frequencies`
+    [standard].
     Test: tests/teaching/chapters/test_stages.py::test_wavelengths_by_hand
     """
     fig, ax = figures.subplots(figsize=(8.0, 4.0))
@@ -72,10 +75,10 @@ def wavelengths(head_dim: int, bases: Mapping[str, float], windows: Mapping[str,
 
 
 def by_position(runs: Mapping[str, Sequence], edges: Sequence[int], window: int, baseline: str):
-    """Return a figure: nats against position, and below the paired difference to `baseline`.
+    """Draw nats against position, and below the paired difference to `baseline`.
 
-    runs: {label: [nats of each bin, of each seed]}; edges: of the bins. A line marks the trained
-    window. The bands are 95% t-intervals over seeds; a single seed has none.
+    runs: {label: [nats of each bin, of each seed]}; edges: of the bins. A line marks the
+    trained window. The bands are 95% t-intervals over seeds; a single seed has none.
     """
     tables = {label: _table(label, seeds, len(edges) - 1) for label, seeds in runs.items()}
     fig, (above, below) = figures.subplots(2, 1, figsize=(8.0, 4.8), sharex=True)
@@ -92,7 +95,7 @@ def by_position(runs: Mapping[str, Sequence], edges: Sequence[int], window: int,
 
 
 def mixture_sweep(shares: Sequence[float], bits: Mapping[str, Sequence]):
-    """Return a figure: held-out bits per byte of each part against the share of code trained on.
+    """Draw held-out bits per byte of each part against the share of code trained on.
 
     bits: {part: [seeds, shares]}. Bands are 95% t-intervals over seeds.
     """
@@ -105,10 +108,10 @@ def mixture_sweep(shares: Sequence[float], bits: Mapping[str, Sequence]):
 
 
 def batch_of_mixture(share: float, shares: Sequence[float], bits: Mapping[str, Sequence], rows: int = 16, batches=8):
-    """Return a figure: which rows of the first batches are code, and the recorded runs beside it.
+    """Draw which rows of the first batches are code, and the recorded runs beside it.
 
-    Left, rows of English and code as `mixing.part_order` deals them out. Right, `mixture_sweep`, the
-    recorded share nearest to this one marked: nothing is interpolated.
+    Left, rows of English and code as `mixing.part_order` deals them out. Right,
+    `mixture_sweep`, the recorded share nearest to this one marked: nothing is interpolated.
     """
     used = checked_shares({"english": 1 - share, "code": share}, {"english": 1, "code": 1})
     names = list(used)
@@ -122,10 +125,10 @@ def batch_of_mixture(share: float, shares: Sequence[float], bits: Mapping[str, S
     left = fig.add_subplot(grid[0])
     left.imshow(is_code, cmap=figures.SEQUENTIAL, vmin=0, vmax=1, aspect="auto")
     left.set(xlabel="row of the batch", ylabel="batch (step)")
-    left.set_title(f"{is_code.mean():.0%} of {rows * batches} rows are code (yellow)", fontsize=11)
+    left.set_title(f"{is_code.mean():.0%} of {rows * batches} rows are code (yellow)")
     nearest = min(shares, key=lambda s: abs(s - share))
     right.axvline(nearest, color=figures.RED, lw=1.5)
-    right.set_title(f"nearest recorded share: {nearest:g}", fontsize=11)
+    right.set_title(f"nearest recorded share: {nearest:g}")
     return fig
 
 

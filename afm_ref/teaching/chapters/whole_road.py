@@ -8,10 +8,11 @@ from .. import figures
 
 
 def utility_by_step(means: Mapping[str, Mapping[str, tuple]]):
-    """Return a figure: the utility after every step with its interval, a line for each judge.
+    """Draw the utility after every step with its interval, a line for each judge.
 
-    means: {judge: {step: (mean, low, high)}}, the same steps in the same order for all; a step's
-    name such as "1_sft" is drawn as "sft". A dotted line marks where the first judge's line starts.
+    means: {judge: {step: (mean, low, high)}}, the same steps in the same order for all; a
+    step's name such as "1_sft" is drawn as "sft". A dotted line marks where the first
+    judge's line starts.
     """
     steps = [tuple(rows) for rows in means.values()]
     assert len(set(steps)) == 1, f"expected the same steps for each judge, got {steps}"

@@ -1,8 +1,8 @@
 """The exercises of all chapters: what is asked, and how an answer is judged.
 
-A chapter registers its exercises in a module of its own here. A checker compares the student's
-function with values that are computed in that module in another way than the solution does, never
-with the student's own numbers.
+A chapter registers its exercises in a module of its own here. A checker compares the
+student's function with values that are computed in that module in another way than the
+solution does, never with the student's own numbers.
 """
 
 from . import (  # noqa: F401 - each registers its exercises

@@ -1,4 +1,4 @@
-"""Chapter 4's exercises: bytes of a program with a loop, MFU, the smallest shard that fits, when a sum hides."""
+"""Chapter 4's exercises: a program's bytes, MFU, the smallest shard, when a sum hides."""
 
 from ...config import AFM_ON_DEVICE, AFM_TINY
 from .registry import Case, exercise
@@ -7,7 +7,7 @@ KINDS = {"all-gather": 1, "reduce-scatter": 1, "all-reduce": 2}  # rounds of n -
 
 
 def _hops(found, *, loops=True, rounds=True, whole=False):
-    """Walk every hop of every ring and add up what one device sends; the switches make the usual mistakes."""
+    """Add up what one device sends, hop by hop; the switches make the usual mistakes."""
     total = 0.0
     for kind, n_bytes, n, trips in found:
         for _ in range(trips if loops else 1):
@@ -18,7 +18,9 @@ def _hops(found, *, loops=True, rounds=True, whole=False):
 
 @exercise("4.1", "bytes of a program with a loop", "easy", 5)
 def sent_bytes():
-    """Three programs as lists of collectives, each (kind, whole bytes, devices, times executed)."""
+    """Three programs: lists of (kind of collective, whole bytes, devices, times
+    executed).
+    """
     programs = (
         [("all-gather", 1024, 4, 3)],
         [("all-gather", 4096, 8, 26), ("all-reduce", 4, 8, 1)],
@@ -35,7 +37,7 @@ def sent_bytes():
 
 
 def _step_flops(cfg, tokens, seq_len, *, backward=2, attention=True):
-    """Add up the products of one layer after another: 2 FLOPs a multiply-add, causal attention over T/2 keys."""
+    """Add up products layer by layer: 2 FLOPs a multiply-add, attention over T/2 keys."""
     D, H = cfg.d_model, cfg.head_dim
     total = cfg.vocab_size * D
     for _ in range(cfg.n_layers):
@@ -92,7 +94,7 @@ def smallest_fsdp():
 
 @exercise("4.4", "when does the sum of gradients hide?", "hard", 15)
 def tokens_to_hide():
-    """Bisect the number of tokens: compute grows with it, the all-reduce does not. P stands for any model."""
+    """Bisect the number of tokens: compute grows with it, the all-reduce does not."""
     P = 1e9
 
     def fewest(n, peak, bandwidth, rounds=2, flops=6, width=2):

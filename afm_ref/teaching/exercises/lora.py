@@ -1,4 +1,4 @@
-"""Chapter 5's exercises: size, merging, a gradient, the rank that is needed, and a cache of adapters."""
+"""Chapter 5's exercises: size, merging, a gradient, the rank needed, a cache."""
 
 import math
 
@@ -42,7 +42,7 @@ def merge():
 
 @exercise("5.3", "the gradient of B", "medium", 15)
 def gradient_of_b():
-    """Differentiate entry by entry: y is linear in B, so a step of one in an entry gives its slope exactly."""
+    """Differentiate entry by entry: y is linear in B, so a step of one gives the slope."""
     rng = np.random.default_rng((5, 3))
     for n, out_dim, in_dim, rank, scale in ((1, 2, 3, 1, 1.0), (5, 4, 6, 2, 0.5), (7, 3, 3, 3, 2.0)):
         a, x, g = (rng.standard_normal(shape) for shape in ((rank, in_dim), (n, in_dim), (n, out_dim)))
@@ -62,7 +62,7 @@ def gradient_of_b():
 
 @exercise("5.4", "how large a rank?", "medium", 10)
 def rank_needed():
-    """Build a matrix with these singular values, cut it to each rank in turn, and look at what is left."""
+    """Build a matrix with these singular values, cut it to each rank, see what is left."""
     for s, tolerance in (([4.0, 3.0, 1.0, 0.5], 0.5), ([5.0, 0.1, 0.1], 0.05), ([2.0, 2.0, 2.0, 2.0, 1.0], 0.6)):
         s = np.array(s)
 

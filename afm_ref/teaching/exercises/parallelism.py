@@ -1,4 +1,4 @@
-"""Chapter 3's exercises: the time of a ring, what ZeRO saves, the bubble, a fair order of tokens, merging softmaxes."""
+"""Chapter 3's exercises: a ring's time, ZeRO, the bubble, an order, merged softmaxes."""
 
 import math
 
@@ -26,7 +26,7 @@ def all_reduce_s():
 
 
 def _held(n_parameters, n, stage):
-    """Add up the bytes of device 0, parameter by parameter, for the small numbers of parameters of the cases."""
+    """Add up the bytes of device 0, parameter by parameter."""
     total = 0
     for parameter in range(n_parameters):
         mine = parameter % n == 0
@@ -104,7 +104,7 @@ def merge():
 
 
 def _part(scores, values):
-    """Return what one device knows of its keys: the largest score, the sum and the sum of values, scaled by it."""
+    """Return what a device knows of its keys: largest score; sums of weights and values."""
     top = scores.max(-1, keepdims=True)
     weights = np.exp(scores - top)
     return {"top": top, "total": weights.sum(-1, keepdims=True), "out": weights @ values}

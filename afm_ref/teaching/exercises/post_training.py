@@ -1,4 +1,4 @@
-"""Chapter 7's exercises: soft labels, the best of n, DPO's loss over padded rows, and a committee on a budget."""
+"""Chapter 7's exercises: soft labels, best of n, DPO over padded rows, a committee."""
 
 import itertools
 import math
@@ -10,7 +10,9 @@ from .registry import Case, exercise
 
 @exercise("7.1", "soft labels and where they rest", "easy", 10)
 def soft_labels():
-    """Cross-entropy between two coins, the second a choice in proportion to exp(reward); the optimum by bisection."""
+    """Cross-entropy of two coins, one in proportion to exp(reward); optimum by
+    bisection.
+    """
     for margins, labels in (([1.0], [0.75]), ([2.0, -1.0, 0.3], [0.95, 0.85, 0.65]), ([4.0, -3.0], [0.6, 0.9])):
         coin = np.exp([margins, np.zeros(len(margins))])  # [2, B]
         coin = coin / coin.sum(axis=0)
@@ -61,7 +63,7 @@ def expected_best():
 
 @exercise("7.3", "DPO over padded rows", "medium", 15)
 def dpo():
-    """Multiply probabilities token by token, and let two odds compete: Bradley-Terry without a logarithm in it."""
+    """Multiply probabilities token by token, and let two odds compete."""
     rng = np.random.default_rng((7, 3))
     for B, T, beta in ((1, 6, 1.0), (3, 9, 0.1), (2, 12, 0.5)):
         policy, reference = -rng.uniform(0.1, 3.0, (2, 2, B, T))
@@ -123,7 +125,7 @@ def committee():
 
 
 def _picked(rewards, judged, members, samples):
-    """Return the mean judged value of the highest reward of each prompt among these members' first samples."""
+    """Return the mean judged value of each prompt's highest reward among these samples."""
     total, prompts = 0.0, rewards.shape[1]
     for p in range(prompts):
         reward, value = -math.inf, 0.0

@@ -1,4 +1,4 @@
-"""Chapter 2's exercises: benchmark texts, bands, a step of the optimizer, a longer window, soft top-k's threshold."""
+"""Chapter 2's exercises: benchmark texts, bands, Apple's step, a window, soft top-k."""
 
 import math
 
@@ -99,7 +99,7 @@ B1, B2 = 0.95, 0.95
 
 @exercise("2.3", "one step of Apple's update", "medium", 15)
 def apple_step():
-    """Go through the block weight by weight in plain floats, and again for each way to get it wrong."""
+    """Go through the block weight by weight, and again for each way to get it wrong."""
     rng = np.random.default_rng((2, 3))
     for n, t, size in ((1, 1, 0.5), (3, 2, 0.01), (4, 7, 3.0)):
         w, m = rng.standard_normal((2, n))
@@ -142,7 +142,7 @@ def _step(w, g, v, m, t, s, rate, decay, *, decay_times_rate=False, scheduled_de
 
 @exercise("2.4", "a base for a longer window", "easy", 10, tolerance=1e-4)
 def longer_base():
-    """Search for the base by bisection: at it, the pair that just completed a turn does so again in the new window."""
+    """Bisect the base at which the pair that just completed a turn does so again."""
     for base, T_train, T in ((500_000.0, 8192, 32_768), (10_000.0, 2048, 16_384), (500_000.0, 256, 1024)):
         expected = _bisected_base(base, T_train, T)
         mistakes = (

@@ -1,4 +1,4 @@
-"""Chapter 6's exercises: counted bits, packing, a palette of two, an allocation, and an error that is passed on."""
+"""Chapter 6's exercises: counted bits, packing, two centres, an allocation, rounding."""
 
 import itertools
 
@@ -85,7 +85,7 @@ def choose_bits():
 
 
 def _greedy(names, order):
-    """Return the bits when matrices are raised to four in falling order while the budget lasts."""
+    """Return the bits when matrices get four in falling order while the budget lasts."""
     weights, bits = names["weights"], [2] * len(names["weights"])
     for i in np.argsort(-order):
         trial = [4 if j == i else b for j, b in enumerate(bits)]
@@ -96,7 +96,7 @@ def _greedy(names, order):
 
 @exercise("6.5", "pass the error on", "medium", 15)
 def round_two():
-    """Round the first weight, then try whole numbers for the second and take the least output error."""
+    """Round the first weight, then try whole numbers for the second."""
     for w, h in (
         ([0.4, 0.3], [[1.0, 0.9], [0.9, 1.0]]),
         ([2.6, -1.2], [[2.0, -1.5], [-1.5, 3.0]]),

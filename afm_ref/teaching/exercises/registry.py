@@ -10,11 +10,11 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One question to the student's function: arguments, the right answer, and answers of known mistakes.
+    """One question to the student's function: arguments, the answer, and known mistakes.
 
-    A mistake may give the right answer in some case. judge: for a question with many right answers;
-    it takes the answer as an array and returns what was expected and what was got, or an empty text,
-    and `expected` is not read.
+    A mistake may give the right answer in some case. judge: for a question with many right
+    answers; it takes the answer as an array and returns what was expected and what was got,
+    or an empty text, and `expected` is not read.
     """
 
     arguments: dict[str, Any]
@@ -25,7 +25,7 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Exercise:
-    """A task with its checker. `cases` is called when an answer is judged, so that importing costs nothing."""
+    """A task with its checker: `cases` is called when an answer is judged."""
 
     id: str  # chapter.number, as "1.2"
     title: str
@@ -52,7 +52,9 @@ EXERCISES: dict[str, Exercise] = {}
 
 
 def exercise(id: str, title: str, difficulty: str, minutes: int, tolerance: float = 1e-6):
-    """Register the decorated function, which returns the cases, as the checker of a new exercise."""
+    """Register the decorated function, which gives the cases, as a new exercise's
+    checker.
+    """
 
     def register(cases):
         if id in EXERCISES:
@@ -64,7 +66,9 @@ def exercise(id: str, title: str, difficulty: str, minutes: int, tolerance: floa
 
 
 def grade(id: str, answer: Callable) -> Verdict:
-    """Return the verdict on a function written by the student; the message shows the first case that is wrong."""
+    """Return the verdict on a student's function; the message shows the first wrong
+    case.
+    """
     if id not in EXERCISES:
         raise ValueError(f"there is no exercise {id!r}; there are {sorted(EXERCISES)}")
     task = EXERCISES[id]
@@ -84,7 +88,7 @@ def grade(id: str, answer: Callable) -> Verdict:
 
 
 def attempt(id: str, answer: Callable) -> None:
-    """Judge the student's function and say so in one line, or show the first case that it gets wrong."""
+    """Print the verdict in one line, or show the first case that is wrong."""
     verdict = grade(id, answer)
     label = EXERCISES[id].label
     if verdict.status == "right":
@@ -127,7 +131,7 @@ def _call(case):
 
 
 def _short(value):
-    """Return the value on one line: small arrays in full, large ones by shape and first entries."""
+    """Return the value on one line: large arrays by shape and first entries."""
     if not isinstance(value, np.ndarray):
         return f"{value:.6g}" if isinstance(value, float) else repr(value)
     if value.ndim == 0:

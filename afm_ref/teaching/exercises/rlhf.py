@@ -1,4 +1,4 @@
-"""Chapter 8's exercises: leave-one-out, MDLOO's objective, its exact step, and where leave-one-out harms."""
+"""Chapter 8's exercises: leave-one-out, MDLOO's objective and step, a harmful baseline."""
 
 import itertools
 
@@ -34,9 +34,10 @@ def leave_one_out():
 
 @exercise("8.2", "MDLOO's objective", "medium", 15)
 def objective():
-    """Take the divergence from its definition in plain probabilities, that of Bregman for h(p) = p log p.
+    """Take the divergence from its definition, Bregman's for h(p) = p log p.
 
-    Each case lists all responses of two policies, so that the mean over pi_k can be compared with the objective.
+    Each case lists all responses of two policies, so that the mean over pi_k can be
+    compared with the objective.
     """
     rng = np.random.default_rng((8, 2))
     for n, gamma in ((2, 1.0), (4, 0.5), (5, 2.0)):
@@ -65,7 +66,7 @@ def objective():
 
 @exercise("8.3", "one exact step", "medium", 15)
 def exact_step():
-    """Let other policies, near and far, compete with the answer: none may reach a higher objective."""
+    """Let other policies, near and far, compete with the answer: none may be better."""
     rng = np.random.default_rng((8, 3))
     for n, gamma in ((3, 1.0), (4, 0.3), (6, 3.0), (4, 1e-3)):
         old = np.log(rng.dirichlet(np.full(n, 3.0)))
@@ -83,7 +84,7 @@ def exact_step():
 
 
 def _beaten(got, policy_log_probs, advantages, gamma):
-    """Return an empty text if `got` is a policy that no other beats, else what is wrong with it."""
+    """Return an empty text if `got` is a policy that no other beats, else what is wrong."""
     n = len(advantages)
     if got.shape != (n,) or not np.isfinite(got).all():
         return f"    expected finite log-probabilities of {n} arms (exp(A / gamma) may overflow)\n    got      {got}"
@@ -113,7 +114,9 @@ def rewards_where_leave_one_out_hurts():
 
 
 def _harmless(got, K):
-    """Return an empty text if leave-one-out gives this bandit's gradient TIMES the variance, else what is wrong."""
+    """Return an empty text if leave-one-out gives TIMES the variance, else what is
+    wrong.
+    """
     if got.ndim != 2 or len(got) != 2 or not 3 <= got.shape[1] <= 8 or not np.isfinite(got).all():
         return (
             f"    expected two lists of numbers: probabilities and rewards of 3 to 8 arms\n    got      {got.tolist()}"
@@ -139,7 +142,7 @@ def _less_the_others(rewards):
 
 
 def _variance(p, advantages, groups):
-    """Return the total variance of 1/K sum_i A_i grad log pi(y_i) over all groups of K responses."""
+    """Return the total variance of 1/K sum_i A_i grad log pi(y_i) over all groups."""
     scores = np.eye(len(p))[groups] - p  # [groups, K, n]
     estimates = (advantages[..., None] * scores).mean(axis=1)
     weights = p[groups].prod(axis=1)
