@@ -309,7 +309,7 @@ def _finish(args, result, tok, held_out, window):
     hugging_face.save(args.out / "model", result.params, result.cfg, tokenizer=tok)
     for name, history in result.histories.items():
         history.save(args.out / f"history_{name}.json")
-    atomic.write(args.out / "loss.png", figures.png(chapter.losses(result.histories)))
+    atomic.write(args.out / "loss.png", figures.png(chapter.losses_by_stage(result.histories)))
     for part, documents in corpus.by_source(held_out).items():
         rows = packing.pack_for_evaluation(documents, tok, window)
         batches = packing.evaluation_batches(rows, 16)
