@@ -16,6 +16,7 @@ with different confidence, each part has its tag and the last one is the row's.
 import ast
 import functools
 import inspect
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -92,7 +93,8 @@ def read(docstring: str, path: str, name: str) -> Entry | None:
     if tags == {"ours"} and not re.search(PUBLISHED, source):
         raise ValueError(f"{path}: {name}: the source names nobody but us: leave out both lines: {source!r}")
     names = [t.strip().rstrip(".") for t in tests.split(",")]
-    return Entry(path, name, lines[0], formula(lines), match[1], match[2], names)
+    summary = " ".join(itertools.takewhile(str.strip, lines))
+    return Entry(path, name, summary, formula(lines), match[1], match[2], names)
 
 
 def definitions(tree: ast.AST, prefix: str = ""):

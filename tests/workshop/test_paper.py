@@ -6,7 +6,8 @@ from tools import paper
 
 GOOD = '''
 def norm(x):
-    """Return x, normed.
+    """Return x,
+    normed.
 
         y = x / n,   n = max(|x|)
         z = 2 y
