@@ -76,9 +76,7 @@ def _plate(ax, x, y, width, height, color, text, **style):
 
 
 def cut_to_rank(change: np.ndarray, rank: int, singular=None):
-    """Draw a change (its corner), its best approximation of this rank, the rest, all
-    errors.
-    """
+    """Draw a change (its corner), its best approximation of a rank, the rest, all errors."""
     u, s, vt = np.linalg.svd(change, full_matrices=False) if singular is None else singular
     if not 0 <= rank <= len(s):
         raise ValueError(f"rank must be 0..{len(s)}, got {rank}")

@@ -58,7 +58,7 @@ def loss_against_rate(sweeps: Mapping[str, Mapping]):
     Rates at which a seed diverged are left out.
 
     Source: learning rates that transfer, as Yang et al. 2022 figure 1 draws it [standard].
-    Test: tests/teaching/chapters/test_optimizer.py::test_lines_are_means_and_bands_reach_over_the_seeds
+    Test: tests/teaching/chapters/test_optimizer.py::test_lines_are_means_of_seeds
     """
     fig, axes = figures.subplots(1, len(sweeps), figsize=(9.6, 3.8), sharey=True, squeeze=False)
     for ax, (name, sweep) in zip(axes[0], sweeps.items(), strict=True):

@@ -20,8 +20,7 @@ def talaria(
     fixed: dict | None = None,
     gigabytes_per_s: float = GIGABYTES_PER_S,
 ):
-    """Draw every matrix's bits at an average, and what loss, size and time they should
-    give.
+    """Draw every matrix's bits at an average, and the loss, size and time they should give.
 
     costs: {(matrix, layer): {bits: nats per token}}, as `quantization.measured` and
     `predicted` return them. fixed: bits set by hand, framed in the figure. Size and time
@@ -30,7 +29,7 @@ def talaria(
 
     Source: BLOG24 (Talaria: latency and power guide the choice of bits) [confirmed]; the
     figure is ours [ours].
-    Test: tests/teaching/chapters/test_quantization.py::test_talaria_shows_the_allocation_and_its_price
+    Test: tests/teaching/chapters/test_quantization.py::test_talaria_shows_the_allocation
     """
     weights, fixed = weight_counts(cfg), fixed or {}
     (point,) = frontier(costs, weights, [average_bits], fixed)

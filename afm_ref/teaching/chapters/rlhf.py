@@ -88,7 +88,7 @@ def utility_against_kl(groups: Mapping[str, Sequence[Mapping]]):
     it, it is over-optimised.
 
     Source: over-optimisation against KL as Gao et al. 2022 draw it [standard].
-    Test: tests/teaching/chapters/test_rlhf.py::test_paths_of_utility_and_proxy_share_their_kl
+    Test: tests/teaching/chapters/test_rlhf.py::test_utility_and_proxy_share_their_kl
     """
     fig, (above, below) = figures.subplots(2, 1, figsize=(7.6, 5.4), sharex=True)
     for (name, runs), (color, marker) in zip(groups.items(), figures.styles(groups), strict=True):

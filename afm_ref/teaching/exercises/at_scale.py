@@ -18,9 +18,7 @@ def _hops(found, *, loops=True, rounds=True, whole=False):
 
 @exercise("4.1", "bytes of a program with a loop", "easy", 5)
 def sent_bytes():
-    """Three programs: lists of (kind of collective, whole bytes, devices, times
-    executed).
-    """
+    """Three programs: lists of (kind, whole bytes, devices, times executed)."""
     programs = (
         [("all-gather", 1024, 4, 3)],
         [("all-gather", 4096, 8, 26), ("all-reduce", 4, 8, 1)],

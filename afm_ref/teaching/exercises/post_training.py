@@ -10,9 +10,7 @@ from .registry import Case, exercise
 
 @exercise("7.1", "soft labels and where they rest", "easy", 10)
 def soft_labels():
-    """Cross-entropy of two coins, one in proportion to exp(reward); optimum by
-    bisection.
-    """
+    """Cross-entropy of two coins, one in proportion to exp(reward), and bisection."""
     for margins, labels in (([1.0], [0.75]), ([2.0, -1.0, 0.3], [0.95, 0.85, 0.65]), ([4.0, -3.0], [0.6, 0.9])):
         coin = np.exp([margins, np.zeros(len(margins))])  # [2, B]
         coin = coin / coin.sum(axis=0)

@@ -52,9 +52,7 @@ EXERCISES: dict[str, Exercise] = {}
 
 
 def exercise(id: str, title: str, difficulty: str, minutes: int, tolerance: float = 1e-6):
-    """Register the decorated function, which gives the cases, as a new exercise's
-    checker.
-    """
+    """Register the decorated function, which gives the cases, as a new exercise."""
 
     def register(cases):
         if id in EXERCISES:
@@ -66,9 +64,7 @@ def exercise(id: str, title: str, difficulty: str, minutes: int, tolerance: floa
 
 
 def grade(id: str, answer: Callable) -> Verdict:
-    """Return the verdict on a student's function; the message shows the first wrong
-    case.
-    """
+    """Return the verdict on a student's function; it shows the first wrong case."""
     if id not in EXERCISES:
         raise ValueError(f"there is no exercise {id!r}; there are {sorted(EXERCISES)}")
     task = EXERCISES[id]

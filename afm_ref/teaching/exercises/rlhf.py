@@ -114,9 +114,7 @@ def rewards_where_leave_one_out_hurts():
 
 
 def _harmless(got, K):
-    """Return an empty text if leave-one-out gives TIMES the variance, else what is
-    wrong.
-    """
+    """Return an empty text if leave-one-out gives TIMES the variance, else the fault."""
     if got.ndim != 2 or len(got) != 2 or not 3 <= got.shape[1] <= 8 or not np.isfinite(got).all():
         return (
             f"    expected two lists of numbers: probabilities and rewards of 3 to 8 arms\n    got      {got.tolist()}"

@@ -68,9 +68,7 @@ def pool_key_heads():
 
 @exercise("1.4", "how large can a logit get?", "hard", 20)
 def largest_logit():
-    """The bound is reached where q and k lie in the channel of the largest product of
-    gains.
-    """
+    """The bound is reached in the channel of the largest product of gains."""
     for q_gain, k_gain in (
         (np.ones(4), np.ones(4)),
         (np.array([1.0, 3.0]), np.array([2.0, 1.0])),

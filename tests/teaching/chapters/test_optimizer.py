@@ -28,7 +28,7 @@ def test_the_shift_of_a_made_up_sweep():
     assert (mean, high - mean, mean - low) == pytest.approx((-0.8, 0.2 * 12.706, 0.2 * 12.706), rel=1e-4)
 
 
-def test_lines_are_means_and_bands_reach_over_the_seeds():
+def test_lines_are_means_of_seeds():
     sweep = made_up(0.0)
     sweep[32][RATES[-1]] = [None, 5.0, 5.0]
     fig = optimizer.loss_against_rate({"standard": sweep, "mup_simple": made_up(0.0)})

@@ -20,7 +20,7 @@ def cells(ax):
     return {(NAMES[x], y): int(text) for (x, y), text in found}
 
 
-def test_talaria_shows_the_allocation_and_its_price():
+def test_talaria_shows_the_allocation():
     bits = allocate(COSTS, WEIGHTS, 3.5)
     left, right = quantization.talaria(COSTS, AFM_TINY, 3.5, gigabytes_per_s=20).axes
     assert cells(left) == bits and set(bits.values()) == {2, 4}

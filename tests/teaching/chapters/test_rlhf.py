@@ -39,7 +39,7 @@ def test_a_run_can_be_drawn_alone():
         rlhf.against_samples({})
 
 
-def test_paths_of_utility_and_proxy_share_their_kl():
+def test_utility_and_proxy_share_their_kl():
     """The utility of the mean over seeds is highest at the second of three points, while the proxy rises on."""
     seeds = [
         run((0.2, 0.9, 0.3), (0, 1, 2), (0, 1, 5), (0, 1, 2)),
