@@ -25,7 +25,7 @@ import numpy as np
 from afm_ref.lora import files
 from afm_ref.pipeline import online
 from afm_ref.pipeline.bench import TAUGHT, Bench, Sizes
-from afm_ref.teaching.rlhf_figures import ALGORITHMS as COMPARED
+from afm_ref.teaching.chapters.rlhf import ALGORITHMS as COMPARED
 
 from . import _record
 

@@ -8,13 +8,15 @@ Every function or class of afm_ref that implements a fact or a formula ends its 
     Source: TR24 section 2 (pre-norm with RMSNorm) [confirmed].
     Test: tests/transformer/test_ops.py::test_rms_norm_closed_form
 
-A tag that is missing or unknown, a source without a test, or a test that does not exist is an error. Where parts of
-a source are known with different confidence, each part has its tag and the last one is the row's.
+A tag that is missing or unknown, a source without a test, or a test that does not exist is an error; so is a source
+that names nobody but us: what Apple and the papers do not claim has no such lines. Where parts of a source are known
+with different confidence, each part has its tag and the last one is the row's.
 """
 
 import ast
 import functools
 import inspect
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -27,6 +29,7 @@ TAGS = {
     "ours": "our choice: Apple does not state it",
     "standard": "textbook, or another paper's published method",
 }
+PUBLISHED = r"TR2\d|BLOG2\d|AXLearn|mlx-lm|et al|\b(19|20)\d\d\b"  # a document, a program, a paper and its year
 INTRODUCTION = """\
 # From the paper to the code
 
@@ -84,11 +87,14 @@ def read(docstring: str, path: str, name: str) -> Entry | None:
         return None
     if not source or not tests:
         raise ValueError(f"{path}: {name} has a Source or a Test line, but not both")
-    match = re.fullmatch(r"(.+) \[([a-z]+)\]\.?", source)
-    if not match or not set(re.findall(r"\[([a-z]+)\]", source)) <= set(TAGS):
+    match, tags = re.fullmatch(r"(.+) \[([a-z]+)\]\.?", source), set(re.findall(r"\[([a-z]+)\]", source))
+    if not match or not tags <= set(TAGS):
         raise ValueError(f"{path}: {name}: the source must end with a tag, one of {sorted(TAGS)}: {source!r}")
+    if tags == {"ours"} and not re.search(PUBLISHED, source):
+        raise ValueError(f"{path}: {name}: the source names nobody but us: leave out both lines: {source!r}")
     names = [t.strip().rstrip(".") for t in tests.split(",")]
-    return Entry(path, name, lines[0], formula(lines), match[1], match[2], names)
+    summary = " ".join(itertools.takewhile(str.strip, lines))
+    return Entry(path, name, summary, formula(lines), match[1], match[2], names)
 
 
 def definitions(tree: ast.AST, prefix: str = ""):

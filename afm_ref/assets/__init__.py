@@ -1,4 +1,4 @@
-"""What ships with the package: the trained tiny model, loaded in one call, and what the experiments recorded."""
+"""What ships with the package: the trained tiny model, and what experiments recorded."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ RECORDED = Path(__file__).parent / "recorded"
 
 
 def load_tiny():
-    """Return (params, cfg, tokenizer) of the shipped AFM_TINY, weights as float32 NumPy arrays.
+    """Return (params, cfg, tokenizer) of the shipped AFM_TINY, weights in float32 NumPy.
 
     Trained by `python -m experiments.train_tiny`; stored in 16 bits.
     """
@@ -19,7 +19,7 @@ def load_tiny():
 
 
 def recording(name: str) -> dict:
-    """Return what `python -m experiments.<name>` recorded: command, config, seeds, versions and numbers.
+    """Return what `python -m experiments.<name>` recorded: config, seeds, numbers, ...
 
     Raises FileNotFoundError, which says how to make it.
     """

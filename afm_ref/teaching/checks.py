@@ -4,15 +4,16 @@ import numpy as np
 
 
 def check(claim: str, ok, tolerance: float | None = None, reason: str = "", between: tuple | None = None) -> None:
-    """Print the claim with a tick if it holds, raise AssertionError with what was measured if it does not.
+    """Print the claim with a tick if it holds; raise AssertionError if it does not.
 
     ok is one of
     - True or False;
     - a difference (number or array) with a `tolerance`: its largest absolute entry may be at most that;
     - a number with `between=(low, high)`.
 
-    `reason` says where the tolerance or range comes from. The printed line holds no measured number, so that it is
-    the same on every machine; a failure shows three digits of it. NaN never passes.
+    `reason` says where the tolerance or range comes from. The printed line holds no
+    measured number, so that it is the same on every machine; a failure shows three digits
+    of it. NaN never passes.
     """
     if not claim:
         raise ValueError("check needs a claim: a sentence that says what must hold")

@@ -1,21 +1,26 @@
-"""One style for all figures, one way to show and save them, and the map of the whole system.
+"""One style for all figures, what many of them draw, and one way to show and save them.
 
-Colours are Okabe and Ito's, which people with any common colour blindness tell apart. `show` is how a notebook ends
-a figure: it displays a PNG with its alt text, and writes the same bytes to the folder named by the environment
-variable AFM_REF_FIGURES when that is set (tools.regenerate sets it; a reader's run writes nothing).
+Colours are Okabe and Ito's, which people with any common colour blindness tell apart.
+`show` is how a notebook ends a figure: it displays a PNG with its alt text, and writes the
+same bytes to the folder named by the environment variable AFM_REF_FIGURES when that is set
+(tools.regenerate sets it; a reader's run writes nothing).
 """
 
 import io
 import os
 import pathlib
 
+import numpy as np
+
 from .. import atomic
+from ..evaluation import mean_interval
 
 BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#222222",
 )  # fmt: skip
 CYCLE = (BLUE, ORANGE, GREEN, PINK, SKY, RED)
 GREY, PALE = "#8A8F98", "#EEF1F5"
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # beside the colours: a curve is told apart without them
 SEQUENTIAL, DIVERGING = "cividis", "PuOr"  # both read well without red and green
 
 DPI = 120
@@ -29,7 +34,7 @@ STYLE = {
     "figure.constrained_layout.use": True,
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
     "font.size": 11,
-    "axes.titlesize": 12,
+    "axes.titlesize": 11,
     "axes.labelsize": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -39,7 +44,7 @@ STYLE = {
 
 
 def subplots(*args, **kwargs):
-    """Return (figure, axes) as pyplot.subplots does, in the project's style and known to no global state."""
+    """Return (figure, axes) as pyplot.subplots does, in one style, without global state."""
     import matplotlib
     from cycler import cycler
     from matplotlib.figure import Figure
@@ -58,10 +63,53 @@ def bare(ax):
     return ax
 
 
+def styles(names) -> list[tuple[str, str]]:
+    """Return the (color, marker) of each name; ValueError: none or too many names."""
+    known = list(zip((*CYCLE, YELLOW, GREY), MARKERS, strict=True))
+    if not 0 < len(names) <= len(known):
+        raise ValueError(f"give 1 to {len(known)} curves, which can be told apart, got {list(names)}")
+    return known[: len(names)]
+
+
+def mean_line(ax, x, table, **line) -> None:
+    """Draw the mean of table [seeds, T] with its 95% t-interval as a band, if seeds > 1."""
+    (drawn,) = ax.plot(x, np.mean(table, axis=0), **{"ms": 5, "lw": 1.6, **line})
+    if len(table) > 1:
+        _, low, high = np.transpose([mean_interval(of_seeds) for of_seeds in np.transpose(table)])
+        ax.fill_between(x, low, high, color=drawn.get_color(), alpha=0.15, lw=0, antialiased=False)
+
+
+def error_bars(ax, at, intervals, style: str, across: bool = False, **line) -> None:
+    """Draw each (middle, low, high) as a point with a bar, at each x or across at each y."""
+    middle, low, high = np.transpose(np.asarray(intervals, np.float64))
+    ends = np.maximum(0, (middle - low, high - middle))  # rounding may put the middle outside
+    xy = dict(x=middle, y=at, xerr=ends) if across else dict(x=at, y=middle, yerr=ends)
+    ax.errorbar(**xy, fmt=style, **{"capsize": 3, **line})
+
+
+def side_by_side(count: int, width: float) -> np.ndarray:
+    """Return how far each of `count` marks at one place is moved, from -width to width."""
+    return np.linspace(-width, width, count) if count > 1 else np.zeros(1)
+
+
+def stack(ax, parts: dict, at: float = 0.0, vertical: bool = False, colors=CYCLE) -> float:
+    """Draw {name: size} as one bar of parts, return its length; size 0 has no label."""
+    draw, start = (ax.bar, "bottom") if vertical else (ax.barh, "left")
+    end = 0.0
+    for (name, size), color in zip(parts.items(), colors, strict=False):
+        draw(at, size, **{start: end}, color=color, label=name if size else "_nolegend_")
+        end += size
+    return end
+
+
+def legend_beside(ax, **options):
+    """Return a legend to the right of the axes, where it covers nothing."""
+    return ax.legend(**{"fontsize": 9, "loc": "center left", "bbox_to_anchor": (1.0, 0.5), **options})
+
+
 def png(fig) -> bytes:
-    """Return the figure as PNG bytes: the same on every run, with 256 colours at most and no metadata."""
+    """Return the figure as PNG bytes: the same on every run, 256 colours, no metadata."""
     import matplotlib
-    import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
@@ -80,9 +128,10 @@ def png(fig) -> bytes:
 
 
 def save(name: str, fig, alt: str) -> bytes:
-    """Return the figure's PNG bytes, after writing them as NAME.png if AFM_REF_FIGURES names a folder.
+    """Return the figure's PNG bytes, written as NAME.png if AFM_REF_FIGURES names a folder.
 
-    A figure of more than 60 kB raises ValueError: the notebooks hold it as text, and GitHub shows no large ones.
+    A figure of more than 60 kB raises ValueError: the notebooks hold it as text, and GitHub
+    shows no large ones.
     """
     if not name.replace("_", "").isalnum():
         raise ValueError(f"figure name {name!r} must be letters, digits and _, such as '01_rope_geometry'")
@@ -97,7 +146,7 @@ def save(name: str, fig, alt: str) -> bytes:
 
 
 def image(data: bytes, alt: str):
-    """Return what a notebook displays for PNG bytes: an image with alt text, at its size on paper."""
+    """Return what a notebook displays: an image with alt text, at its size on paper."""
     import struct
 
     from IPython.display import Image
@@ -111,14 +160,3 @@ def show(name: str, fig, alt: str) -> None:
     from IPython.display import display
 
     display(image(save(name, fig, alt), alt))
-
-
-def system_map(highlight: int = 0):
-    """Return (figure, alt): the map of the whole system with one chapter lit up (0: all of them).
-
-    Source: BLOG24 (the family, the path from data to adapters); chapters are ours [confirmed].
-    Test: tests/teaching/test_figures.py::test_the_map_names_every_chapter
-    """
-    from .system_map import draw
-
-    return draw(highlight)

@@ -1,5 +1,7 @@
 """The one definition of the axis letters and of the words that the chapters use."""
 
+from .tables import show_table
+
 AXES = {
     "B": "batch: sequences side by side",
     "T": "query positions: tokens of a sequence that ask",
@@ -39,23 +41,11 @@ TERMS = {
 }
 
 
-def axes_table() -> str:
-    """Return the axis letters as a Markdown table."""
-    return _table(("letter", "axis"), ((f"`{letter}`", text) for letter, text in AXES.items()))
+def show_axes() -> None:
+    """Display the axis letters as a table."""
+    show_table(("letter", "axis"), ((f"`{letter}`", text) for letter, text in AXES.items()))
 
 
-def glossary_table() -> str:
-    """Return the glossary as a Markdown table."""
-    return _table(("word", "meaning"), ((f"**{word}**", text) for word, text in TERMS.items()))
-
-
-def _table(head, rows):
-    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
-
-
-def show(markdown: str) -> None:
-    """Display Markdown in a notebook."""
-    from IPython.display import Markdown, display
-
-    display(Markdown(markdown))
+def show_terms() -> None:
+    """Display the words and their meanings as a table."""
+    show_table(("word", "meaning"), ((f"**{word}**", text) for word, text in TERMS.items()))

@@ -1,4 +1,4 @@
-"""Look inside the forward function without touching it: an `attend` that writes down where it looked."""
+"""Look inside the forward function: an `attend` that writes down where it looked."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from ..transformer import Causal
 
 
 def attention_weights(q, k, mask):
-    """Return the attention weights [B, T, N, S]: what ops.attention gives when the values are one-hot.
+    """Return the attention weights [B, T, N, S]: ops.attention of one-hot values.
 
         o_t = sum_s w_ts v_s   with v_s the s-th unit vector   is   w_t
 
@@ -26,7 +26,7 @@ def attention_weights(q, k, mask):
 
 
 class Watching(Causal):
-    """Causal attention that keeps the weights of every layer it ran in: `weights[layer]` is [B, T, N, S]."""
+    """Causal attention that keeps its weights: `weights[layer]` is [B, T, N, S]."""
 
     def __init__(self, documents=None):
         super().__init__(documents)

@@ -1,4 +1,4 @@
-"""The map of the whole system, drawn once: from data to adapters, and the family of models that comes out."""
+"""The map of the whole system: from data to adapters, and the family of models."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from . import figures
 
 @dataclasses.dataclass(frozen=True)
 class Box:
-    """A place on the map. Coordinates are the lower left corner, in units of the axes (12.4 x 7)."""
+    """A place on the map; x, y: the lower left corner, in units of the axes (12.4 x 7)."""
 
     chapter: int
     title: str
@@ -44,19 +44,24 @@ ALT = (
 )
 
 
-def draw(highlight: int = 0):
-    """Return (figure, alt text) with the boxes of one chapter lit up; 0 lights all."""
+def at_chapter(number: int):
+    """Return (figure, alt text) of the map, one chapter's boxes lit up; 0 lights all.
+
+    Source: BLOG24 (the family, the path from data to adapters); chapters are ours
+    [confirmed].
+    Test: tests/teaching/test_figures.py::test_the_map_names_every_chapter
+    """
     chapters = {box.chapter for box in BOXES}
-    if highlight and highlight not in chapters:
-        raise ValueError(f"no chapter {highlight} on the map; it shows {sorted(chapters)}")
+    if number and number not in chapters:
+        raise ValueError(f"no chapter {number} on the map; it shows {sorted(chapters)}")
     fig, ax = figures.subplots(figsize=(9.6, 5.6))
     ax.set(xlim=(0, 12.4), ylim=(0, 7.15))
     ax.set_axis_off()
     for box in BOXES:
-        _box(ax, box, lit=highlight in (0, box.chapter), strong=highlight != 0)
+        _box(ax, box, lit=number in (0, box.chapter), strong=number != 0)
     _arrows(ax)
     _family(ax)
-    lit = f" Chapter {highlight} is lit up." if highlight else ""
+    lit = f" Chapter {number} is lit up." if number else ""
     return fig, ALT + lit
 
 

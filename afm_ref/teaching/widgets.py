@@ -1,7 +1,8 @@
-"""Controls that redraw a figure: a thin layer over ipywidgets that still shows the figure where there are none.
+"""Controls that redraw a figure: a thin layer over ipywidgets, which may be missing.
 
-`explore` puts controls above an image. Only the image's bytes change, so nothing flickers. Its output holds the first
-figure as a plain PNG as well: that is what GitHub, nbviewer and a reader without ipywidgets see.
+`explore` puts controls above an image. Only the image's bytes change, so nothing flickers.
+Its output holds the first figure as a plain PNG as well: that is what GitHub, nbviewer and
+a reader without ipywidgets see.
 """
 
 import html
@@ -13,7 +14,7 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 class Fixed:
-    """Stands in for a control where ipywidgets is not installed: it has a value and never changes."""
+    """Stands in for a control where ipywidgets is not installed."""
 
     def __init__(self, value):
         self.value = value
@@ -33,9 +34,9 @@ def slider(label: str, low: int, high: int, value: int):
     return _control("IntSlider", value, min=low, max=high, description=label)
 
 
-def steps(label: str, values: list, value):
-    """Return a slider over the given values, which may be numbers or (text, value) pairs."""
-    return _control("SelectionSlider", value, options=values, description=label)
+def stops(label: str, values, value):
+    """Return a slider over the given values: numbers, or (text, value) pairs."""
+    return _control("SelectionSlider", value, options=list(values), description=label)
 
 
 def choice(label: str, options: list, value):
@@ -43,16 +44,17 @@ def choice(label: str, options: list, value):
     return _control("Dropdown", value, options=options, description=label)
 
 
-def text(label: str, value: str):
+def text_line(label: str, value: str):
     """Return a line of text that takes effect at Enter, or when the reader leaves it."""
     layout = {"width": "90%"}
     return _control("Text", value, description=label, continuous_update=False, layout=layout)
 
 
 def explore(draw, alt: str, **controls) -> None:
-    """Display the controls above the figure that draw(**their values) returns, redrawn at every change.
+    """Display the controls above the figure draw(**their values), redrawn at every change.
 
-    A ValueError from draw is shown to the reader in its place (a sentence that is too long, say); the figure stays.
+    A ValueError from draw is shown to the reader in its place (a sentence that is too long,
+    say); the figure stays.
     """
     from IPython.display import display
 
@@ -99,11 +101,11 @@ def _screen_width(data: bytes) -> int:
 
 
 class LiveCurve:
-    """A progress bar and a loss curve that grow while a model trains: give it to training.fit as its callback.
+    """A progress bar and a loss curve that grow while a model trains: a callback of fit.
 
-    Redrawn at most once a second, and no sooner than nine times as long as the last drawing took after its end, so
-    that a slow machine, too, trains for nine tenths of the time. `finish` replaces both with the whole curve, which is
-    what the notebook keeps.
+    Redrawn at most once a second, and no sooner than nine times as long as the last drawing
+    took after its end, so that a slow machine, too, trains for nine tenths of the time.
+    `finish` replaces both with the whole curve, which is what the notebook keeps.
     """
 
     def __init__(self, steps: int, alt: str, levels: dict[str, float] | None = None, interval_s: float = 1.0):
@@ -132,7 +134,7 @@ class LiveCurve:
         self.due = max(now + self.interval_s, done + 9 * (done - now))
 
     def finish(self, name: str) -> None:
-        """Show the whole curve in place of bar and picture, saved under this figure name."""
+        """Show the whole curve in place of bar and picture, saved under this name."""
         image = figures.image(figures.save(name, self._figure(), self.alt), self.alt)
         if self.handle is None:
             from IPython.display import display

@@ -7,7 +7,8 @@ from afm_ref.config import AFM_ON_DEVICE
 from afm_ref.parallelism import costs, drawing, rings, schedules
 from afm_ref.parallelism.cluster import Cluster, einsum
 from afm_ref.parallelism.mesh import MeshShape
-from afm_ref.teaching import figures, parallelism_widgets
+from afm_ref.teaching import figures
+from afm_ref.teaching.chapters import parallelism
 
 
 def rectangles(ax):
@@ -66,19 +67,19 @@ def test_a_timeline_has_a_bar_for_every_job():
     assert figures.png(fig)
 
 
-@pytest.mark.parametrize("name", parallelism_widgets.COLLECTIVES)
+@pytest.mark.parametrize("name", parallelism.COLLECTIVES)
 def test_the_ring_stepper_draws_every_step(name):
     for step in range(8):
-        ax = parallelism_widgets.ring_figure(name, 4, step).axes[0]
+        ax = parallelism.ring_figure(name, 4, step).axes[0]
         assert ax.get_title().startswith(name) and len(texts(ax)) >= 4
-    assert parallelism_widgets.ring_figure(name, 2, 0).axes[0].get_ylabel() == "device"
+    assert parallelism.ring_figure(name, 2, 0).axes[0].get_ylabel() == "device"
 
 
 def test_the_mesh_figure_shows_the_estimate():
-    top, bottom = parallelism_widgets.mesh_figure(64, 2, 2, 2, 2, 1024).axes
+    top, bottom = parallelism.mesh_figure(64, 2, 2, 2, 2, 1024).axes
     estimate = costs.step(AFM_ON_DEVICE, MeshShape(64, 2, 2, 2, 2), 1024, 4096, costs.V5P)
     assert sum(p.get_width() for p in top.patches) == pytest.approx(estimate.step_s)
     assert sum(p.get_width() for p in bottom.patches) == pytest.approx(estimate.memory_bytes / 2**30)
     assert all(p.get_width() > 0 for p in top.patches) and "1024 chips" in top.get_title(loc="left")
     with pytest.raises(ValueError, match="does not divide"):
-        parallelism_widgets.mesh_figure(64, 1, 1, 1, 1, 8)
+        parallelism.mesh_figure(64, 1, 1, 1, 1, 8)

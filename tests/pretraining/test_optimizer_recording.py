@@ -11,13 +11,13 @@ from afm_ref import assets
 from afm_ref.data import mixture, overlap
 from afm_ref.evaluation import mean_interval
 from afm_ref.pretraining.mup import best_rate
-from afm_ref.teaching import optimizer_figures
+from afm_ref.teaching.chapters.optimizer import best_rates, recorded_sweeps
 from experiments import optimizer
 
 RECORDING = assets.recording("optimizer")
 CONFIG, RUNS, SEEDS = RECORDING["config"], RECORDING["numbers"]["runs"], RECORDING["seeds"]
 ARGUMENTS = optimizer.arguments([f"--seeds={len(SEEDS)}", f"--held-out-rows={CONFIG['held_out_rows']}"])
-SWEEPS = optimizer_figures.recorded_sweeps(RUNS)
+SWEEPS = recorded_sweeps(RUNS)
 
 
 def test_a_cell_is_recomputed(monkeypatch):
@@ -48,7 +48,7 @@ def test_runs_are_complete():
 def test_no_best_rate_lies_at_the_end_of_its_row():
     """`best_rates` refuses one that does."""
     for sweep in SWEEPS.values():
-        assert all(len(of_seeds) == len(SEEDS) for of_seeds in optimizer_figures.best_rates(sweep).values())
+        assert all(len(of_seeds) == len(SEEDS) for of_seeds in best_rates(sweep).values())
     for name in optimizer.PUBLISHED:
         for seed in SEEDS:
             keys = [key for key in RUNS if key.startswith(f"{name}_") and key.endswith(f"_{seed}")]
@@ -58,7 +58,7 @@ def test_no_best_rate_lies_at_the_end_of_its_row():
 
 def test_the_terms_are_compared_near_apples_best_rate():
     """Within a factor of two of it, and no norm came near the one from which a step is skipped."""
-    best = np.mean(np.log2(optimizer_figures.best_rates(SWEEPS["standard"])[optimizer.TERMS_DIM]))
+    best = np.mean(np.log2(best_rates(SWEEPS["standard"])[optimizer.TERMS_DIM]))
     assert abs(best - math.log2(optimizer.TERMS_RATE)) <= 1
     norms = [RUNS[f"whole_x{times}_{seed}"]["norm_max"] for times in optimizer.TIMES for seed in SEEDS]
     assert max(norms) < optimizer.APPLE.skip_norm / 2
@@ -70,6 +70,6 @@ def test_the_best_rate_moves_less_in_mup_simple():
     """The claim of the chapter, paired by seed."""
     slopes = {
         name: [np.polyfit(np.log2(list(best)), np.log2(of_seed), 1)[0] for of_seed in zip(*best.values(), strict=True)]
-        for name, best in ((name, optimizer_figures.best_rates(sweep)) for name, sweep in SWEEPS.items())
+        for name, best in ((name, best_rates(sweep)) for name, sweep in SWEEPS.items())
     }
     assert mean_interval(np.subtract(slopes["mup_simple"], slopes["standard"])).low > 0

@@ -179,9 +179,9 @@ def test_a_plausible_wrong_answer_fails_with_a_hint(id):
 
 
 @pytest.mark.parametrize("id", sorted(EXERCISES))
-@pytest.mark.parametrize("constant", [0, 1.0, float("nan"), np.zeros((2, 2)), "text", [None]])
-def test_no_constant_is_right(id, constant):
-    assert grade(id, lambda **_: constant).status == "wrong"
+def test_no_constant_is_right(id):
+    for constant in (0, 1.0, float("nan"), np.zeros((2, 2)), "text", [None]):
+        assert grade(id, lambda **_: constant).status == "wrong", constant  # noqa: B023 - called here
 
 
 @pytest.mark.parametrize("id", ["1.2", "1.3", "1.4", "3.5"])

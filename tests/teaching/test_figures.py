@@ -64,23 +64,23 @@ def test_bad_figures_are_refused():
 
 def test_the_map_names_every_chapter():
     assert {box.chapter for box in system_map.BOXES} == set(range(1, 9))
-    fig, alt = figures.system_map(3)
+    fig, alt = system_map.at_chapter(3)
     texts = [t.get_text() for t in fig.axes[0].texts]
     assert all(any(t == f"{b.chapter}  {b.title}" for t in texts) for b in system_map.BOXES)
     assert {"On-device model", "Server model", "Coding model", "Diffusion model"} <= set(texts)
     assert "Chapter 3 is lit up" in alt and len(figures.png(fig)) < figures.MAX_BYTES
     with pytest.raises(ValueError, match="no chapter 9"):
-        figures.system_map(9)
+        system_map.at_chapter(9)
 
 
 def test_a_lit_chapter_looks_different():
-    maps = [figures.png(figures.system_map(h)[0]) for h in (0, 1, 2)]
+    maps = [figures.png(system_map.at_chapter(h)[0]) for h in (0, 1, 2)]
     assert len(set(maps)) == 3
 
 
 def test_no_text_of_the_map_leaves_its_box():
     """Every line of text must fit inside the box that it is centred in."""
-    fig, _ = figures.system_map(1)
+    fig, _ = system_map.at_chapter(1)
     figures.png(fig)
     ax, renderer = fig.axes[0], fig.canvas.get_renderer()
     boxes = [p.get_window_extent(renderer) for p in ax.patches if hasattr(p, "get_boxstyle")]

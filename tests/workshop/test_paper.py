@@ -6,7 +6,8 @@ from tools import paper
 
 GOOD = '''
 def norm(x):
-    """Return x, normed.
+    """Return x,
+    normed.
 
         y = x / n,   n = max(|x|)
         z = 2 y
@@ -66,6 +67,7 @@ def test_an_entry_is_read_whole(tree):
         ("test_one,", "test_gone,", "does not exist"),
         ("TestB::", "", "does not exist"),
         ("tests/test_a.py::test_one", "tests/test_c.py::test_one", "does not exist"),
+        ("Source: TR24 section 2 (said in\n    two lines) [confirmed]", "Source: none [ours]", "names nobody but us"),
         ("Source:", "Said:", "not both"),
         ("Test:", "See:", "not both"),
     ],

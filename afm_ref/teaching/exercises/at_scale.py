@@ -1,4 +1,4 @@
-"""Chapter 4's exercises: bytes of a program with a loop, MFU, the smallest shard that fits, when a sum hides."""
+"""Chapter 4's exercises: a program's bytes, MFU, the smallest shard, when a sum hides."""
 
 from ...config import AFM_ON_DEVICE, AFM_TINY
 from .registry import Case, exercise
@@ -7,7 +7,7 @@ KINDS = {"all-gather": 1, "reduce-scatter": 1, "all-reduce": 2}  # rounds of n -
 
 
 def _hops(found, *, loops=True, rounds=True, whole=False):
-    """Walk every hop of every ring and add up what one device sends; the switches make the usual mistakes."""
+    """Add up what one device sends, hop by hop; the switches make the usual mistakes."""
     total = 0.0
     for kind, n_bytes, n, trips in found:
         for _ in range(trips if loops else 1):
@@ -18,13 +18,12 @@ def _hops(found, *, loops=True, rounds=True, whole=False):
 
 @exercise("4.1", "bytes of a program with a loop", "easy", 5)
 def sent_bytes():
-    """Three programs as lists of collectives, each (kind, whole bytes, devices, times executed)."""
+    """Three programs: lists of (kind, whole bytes, devices, times executed)."""
     programs = (
         [("all-gather", 1024, 4, 3)],
         [("all-gather", 4096, 8, 26), ("all-reduce", 4, 8, 1)],
         [("all-gather", 800, 4, 5), ("reduce-scatter", 800, 4, 5), ("all-reduce", 640, 2, 1)],
     )
-    cases = []
     for found in programs:
         mistakes = (
             (_hops(found, loops=False), "the text shows a loop's body once, but it runs `times` times"),
@@ -32,12 +31,11 @@ def sent_bytes():
             (_hops(found, whole=True), "a hop carries a chunk of W/n bytes, not all of W"),
             (sum(KINDS[k] * w * t for k, w, n, t in found), "a chunk makes n - 1 hops to visit n devices"),
         )
-        cases.append(Case({"found": found}, _hops(found), mistakes))
-    return cases
+        yield Case({"found": found}, _hops(found), mistakes)
 
 
 def _step_flops(cfg, tokens, seq_len, *, backward=2, attention=True):
-    """Add up the products of one layer after another: 2 FLOPs a multiply-add, causal attention over T/2 keys."""
+    """Add up products layer by layer: 2 FLOPs a multiply-add, attention over T/2 keys."""
     D, H = cfg.d_model, cfg.head_dim
     total = cfg.vocab_size * D
     for _ in range(cfg.n_layers):
@@ -49,7 +47,6 @@ def _step_flops(cfg, tokens, seq_len, *, backward=2, attention=True):
 @exercise("4.2", "how busy are 1024 chips?", "medium", 10)
 def utilization():
     """AXLearn's public run among the cases."""
-    cases = []
     for cfg, T, tokens, step_s, chips, peak in (
         (AFM_ON_DEVICE, 4096, 2**23, 0.80, 1024, 459e12),
         (AFM_ON_DEVICE, 4096, 2**23, 1.48, 512, 459e12),
@@ -63,8 +60,7 @@ def utilization():
             (100 * _step_flops(cfg, tokens, T) / able, "a fraction of 1 is asked, not percent"),
         )
         arguments = dict(cfg=cfg, seq_len=T, tokens=tokens, step_s=step_s, chips=chips, peak_flops=peak)
-        cases.append(Case(arguments, _step_flops(cfg, tokens, T) / able, mistakes))
-    return cases
+        yield Case(arguments, _step_flops(cfg, tokens, T) / able, mistakes)
 
 
 def _smallest(fits):
@@ -77,7 +73,6 @@ def _smallest(fits):
 @exercise("4.3", "the smallest shard that fits", "medium", 10)
 def smallest_fsdp():
     """Double the shards until everything fits."""
-    cases = []
     for n_parameters, model, hbm, other in (
         (2_737_739_264, 1, 16 * 2**30, 6 * 2**30),
         (33_437_798_400, 4, 32 * 2**30, 20 * 2**30),
@@ -91,16 +86,13 @@ def smallest_fsdp():
             (_smallest(lambda f, h=held * model, b=hbm, o=other: h / f + o <= b), "model already cuts every matrix"),
             (_smallest(lambda f, h=held, b=hbm, o=other: (h + o) / f <= b), "fsdp does not cut other_bytes"),
         )
-        mistakes = tuple((value, hint) for value, hint in mistakes if value != right)
         arguments = dict(n_parameters=n_parameters, model=model, hbm_bytes=hbm, other_bytes=other)
-        cases.append(Case(arguments, right, mistakes))
-    return cases
+        yield Case(arguments, right, mistakes)
 
 
 @exercise("4.4", "when does the sum of gradients hide?", "hard", 15)
 def tokens_to_hide():
-    """Bisect the number of tokens: compute grows with it, the all-reduce does not. P stands for any model."""
-    cases = []
+    """Bisect the number of tokens: compute grows with it, the all-reduce does not."""
     P = 1e9
 
     def fewest(n, peak, bandwidth, rounds=2, flops=6, width=2):
@@ -119,5 +111,4 @@ def tokens_to_hide():
             (fewest(n, peak, bandwidth) - 1, "round up: the sum must hide wholly"),
         )
         arguments = dict(n=n, peak_flops=peak, bandwidth_bytes_per_s=bandwidth)
-        cases.append(Case(arguments, fewest(n, peak, bandwidth), mistakes))
-    return cases
+        yield Case(arguments, fewest(n, peak, bandwidth), mistakes)

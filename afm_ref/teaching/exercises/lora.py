@@ -1,4 +1,4 @@
-"""Chapter 5's exercises: size, merging, a gradient, the rank that is needed, and a cache of adapters."""
+"""Chapter 5's exercises: size, merging, a gradient, the rank needed, a cache."""
 
 import math
 
@@ -10,7 +10,6 @@ from .registry import Case, exercise
 @exercise("5.1", "the size of an adapter", "easy", 5)
 def adapter_bytes():
     """Make the two matrices of every weight and count their entries."""
-    cases = []
     for shapes, rank, width in (([(6, 4)], 2, 4), ([(3072, 3072), (1024, 3072)], 16, 2), ([(8, 8), (24, 8)], 1, 2)):
         numbers = sum(np.zeros((rank, i)).size + np.zeros((o, rank)).size for o, i in shapes)
         mistakes = (
@@ -22,15 +21,13 @@ def adapter_bytes():
                 "A has R rows of `in` numbers, and B has `out` rows of R",
             ),
         )
-        cases.append(Case({"shapes": shapes, "rank": rank, "bytes_per_value": width}, width * numbers, mistakes))
-    return cases
+        yield Case({"shapes": shapes, "rank": rank, "bytes_per_value": width}, width * numbers, mistakes)
 
 
 @exercise("5.2", "merge", "easy", 5)
 def merge():
     """Add up outer products: column r of B with row r of A."""
     rng = np.random.default_rng((5, 2))
-    cases = []
     for out_dim, in_dim, rank, alpha in ((3, 3, 1, 2.0), (4, 6, 2, 16.0), (7, 5, 3, 1.5)):
         w, a, b = (rng.standard_normal(shape) for shape in ((out_dim, in_dim), (rank, in_dim), (out_dim, rank)))
         change = sum(np.outer(b[:, r], a[r]) for r in range(rank))
@@ -40,15 +37,13 @@ def merge():
             (w + alpha / math.sqrt(rank) * change, "that is rank-stabilised LoRA; here the scale is alpha / R"),
             (alpha / rank * change, "this is only what is added: W0 is missing"),
         )
-        cases.append(Case({"w": w, "a": a, "b": b, "alpha": alpha}, w + alpha / rank * change, mistakes))
-    return cases
+        yield Case({"w": w, "a": a, "b": b, "alpha": alpha}, w + alpha / rank * change, mistakes)
 
 
 @exercise("5.3", "the gradient of B", "medium", 15)
 def gradient_of_b():
-    """Differentiate entry by entry: y is linear in B, so a step of one in an entry gives its slope exactly."""
+    """Differentiate entry by entry: y is linear in B, so a step of one gives the slope."""
     rng = np.random.default_rng((5, 3))
-    cases = []
     for n, out_dim, in_dim, rank, scale in ((1, 2, 3, 1, 1.0), (5, 4, 6, 2, 0.5), (7, 3, 3, 3, 2.0)):
         a, x, g = (rng.standard_normal(shape) for shape in ((rank, in_dim), (n, in_dim), (n, out_dim)))
         expected = np.zeros((out_dim, rank))
@@ -62,14 +57,12 @@ def gradient_of_b():
             (expected.T, "this is [R, out]; a gradient has the shape of what it belongs to, B: [out, R]"),
             (expected / n, "the loss's gradient g already says how rows are averaged: sum over them"),
         )
-        cases.append(Case({"a": a, "x": x, "g": g, "scale": scale}, expected, mistakes))
-    return cases
+        yield Case({"a": a, "x": x, "g": g, "scale": scale}, expected, mistakes)
 
 
 @exercise("5.4", "how large a rank?", "medium", 10)
 def rank_needed():
-    """Build a matrix with these singular values, cut it to each rank in turn, and look at what is left."""
-    cases = []
+    """Build a matrix with these singular values, cut it to each rank, see what is left."""
     for s, tolerance in (([4.0, 3.0, 1.0, 0.5], 0.5), ([5.0, 0.1, 0.1], 0.05), ([2.0, 2.0, 2.0, 2.0, 1.0], 0.6)):
         s = np.array(s)
 
@@ -86,15 +79,12 @@ def rank_needed():
             (int(np.searchsorted(np.cumsum(s**2) / (s**2).sum(), 1 - tolerance) + 1),
              "the tolerance is for the norm; the share of squares that may be left out is its square"),
         )  # fmt: skip
-        mistakes = tuple(m for m in mistakes if m[0] != rank)
-        cases.append(Case({"singular_values": s, "tolerance": tolerance}, rank, mistakes))
-    return cases
+        yield Case({"singular_values": s, "tolerance": tolerance}, rank, mistakes)
 
 
 @exercise("5.5", "how often is the disk read?", "hard", 20)
 def loads():
     """Keep the time of each adapter's last use, and throw out the oldest."""
-    cases = []
     for requests, sizes, budget in (
         ("abab", {"a": 2, "b": 3}, 5),
         ("abcabc", {"a": 1, "b": 1, "c": 1}, 2),
@@ -108,9 +98,7 @@ def loads():
             (len(requests), "an adapter that is still in memory is not read again"),
             (len(requests) - expected, "these are the hits; the loads are asked"),
         )
-        mistakes = tuple(m for m in mistakes if m[0] != expected)
-        cases.append(Case({"requests": list(requests), "sizes": sizes, "budget": budget}, expected, mistakes))
-    return cases
+        yield Case({"requests": list(requests), "sizes": sizes, "budget": budget}, expected, mistakes)
 
 
 def _loads(requests, sizes, budget, refresh):

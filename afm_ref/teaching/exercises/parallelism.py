@@ -1,4 +1,4 @@
-"""Chapter 3's exercises: the time of a ring, what ZeRO saves, the bubble, a fair order of tokens, merging softmaxes."""
+"""Chapter 3's exercises: a ring's time, ZeRO, the bubble, an order, merged softmaxes."""
 
 import math
 
@@ -11,7 +11,6 @@ from .registry import Case, exercise
 @exercise("3.1", "how long does an all-reduce take?", "easy", 5)
 def all_reduce_s():
     """Send real arrays round a simulated ring and look at its clock."""
-    cases = []
     for n, n_bytes, latency, bandwidth in ((4, 4096, 0.0, 1e3), (4, 4096, 0.5, 1e3), (8, 8192, 1e-6, 1e11)):
         link = rings.Link(latency, bandwidth)
         expected = rings.all_reduce([np.zeros(n_bytes, np.int8)] * n, link).time_s
@@ -23,12 +22,11 @@ def all_reduce_s():
             (latency + 2 * hops / n * n_bytes / bandwidth, "every hop pays the latency"),
         )
         arguments = {"n": n, "n_bytes": n_bytes, "latency_s": latency, "bandwidth_bytes_per_s": bandwidth}
-        cases.append(Case(arguments, expected, mistakes))
-    return cases
+        yield Case(arguments, expected, mistakes)
 
 
 def _held(n_parameters, n, stage):
-    """Add up the bytes of device 0, parameter by parameter, for the small numbers of parameters of the cases."""
+    """Add up the bytes of device 0, parameter by parameter."""
     total = 0
     for parameter in range(n_parameters):
         mine = parameter % n == 0
@@ -40,7 +38,6 @@ def _held(n_parameters, n, stage):
 @exercise("3.2", "what ZeRO keeps", "easy", 5)
 def zero_bytes():
     """Count what one device keeps of each parameter."""
-    cases = []
     for n_parameters, n, stage in ((1200, 4, 0), (1200, 4, 1), (1200, 4, 2), (1200, 4, 3), (1600, 8, 3)):
         right = _held(n_parameters, n, stage)
         mistakes = (
@@ -49,14 +46,12 @@ def zero_bytes():
             ((12 + 4 / n) * n_parameters, "the optimizer's moments are cut first, the weights last"),
             (right - 4 * n_parameters / (n if stage == 3 else 1), "Adam keeps TWO moments of 4 bytes each"),
         )
-        cases.append(Case({"n_parameters": n_parameters, "n_devices": n, "stage": stage}, right, mistakes))
-    return cases
+        yield Case({"n_parameters": n_parameters, "n_devices": n, "stage": stage}, right, mistakes)
 
 
 @exercise("3.3", "enough microbatches", "easy", 5)
 def fewest_microbatches():
     """Try one number after another on the timeline."""
-    cases = []
     for p, most in ((4, 0.22), (3, 0.09), (6, 0.3), (1, 0.1)):
         m = next(m for m in range(1, 10_000) if schedules.gpipe(p, m).bubble_fraction <= most)
         simple = math.ceil((p - 1) / most)
@@ -65,14 +60,12 @@ def fewest_microbatches():
             (m - 1, "one too few: the bubble must not exceed the bound, so round up"),
             (0, "without a microbatch nothing is computed: at least 1"),
         )
-        cases.append(Case({"n_stages": p, "largest_bubble": most}, m, mistakes))
-    return cases
+        yield Case({"n_stages": p, "largest_bubble": most}, m, mistakes)
 
 
 @exercise("3.4", "a fair order", "medium", 10)
 def zigzag():
     """Deal chunks like cards: once round the table, then once back."""
-    cases = []
     for T, n in ((8, 2), (16, 4), (24, 3)):
         size = T // (2 * n)
         hands = [[] for _ in range(n)]
@@ -87,15 +80,13 @@ def zigzag():
                 "the second round goes the same way as the first, so device n - 1 has the later chunk of both",
             ),
         )
-        cases.append(Case({"T": T, "n": n}, np.array(hands), mistakes))
-    return cases
+        yield Case({"T": T, "n": n}, np.array(hands), mistakes)
 
 
 @exercise("3.5", "two halves of a softmax", "hard", 20)
 def merge():
     """Attend to all keys at once: the halves never meet here."""
     rng = np.random.default_rng((3, 5))
-    cases = []
     for T, S, H, size in ((1, 4, 2, 1.0), (3, 6, 4, 1.0), (2, 8, 2, 1000.0)):
         scores, values = rng.standard_normal((T, S)) * size, rng.standard_normal((S, H))
         weights = np.exp(scores - scores.max(-1, keepdims=True))
@@ -109,12 +100,11 @@ def merge():
             ),
         )
         arguments = {f"{name}_{side}": part[name] for side, part in (("a", a), ("b", b)) for name in part}
-        cases.append(Case(arguments, expected, mistakes))
-    return cases
+        yield Case(arguments, expected, mistakes)
 
 
 def _part(scores, values):
-    """Return what one device knows of its keys: the largest score, the sum and the sum of values, scaled by it."""
+    """Return what a device knows of its keys: largest score; sums of weights and values."""
     top = scores.max(-1, keepdims=True)
     weights = np.exp(scores - top)
     return {"top": top, "total": weights.sum(-1, keepdims=True), "out": weights @ values}

@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -10,10 +10,11 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One question to the student's function: arguments, the right answer, and answers that show a known mistake.
+    """One question to the student's function: arguments, the answer, and known mistakes.
 
-    judge: for a question with many right answers, or one that is known by what it does; `expected` is not read then.
-    It takes the answer as an array and returns what was expected and what was got, or an empty text.
+    A mistake may give the right answer in some case. judge: for a question with many right
+    answers; it takes the answer as an array and returns what was expected and what was got,
+    or an empty text, and `expected` is not read.
     """
 
     arguments: dict[str, Any]
@@ -24,13 +25,13 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Exercise:
-    """A task with its checker. `cases` is called when an answer is judged, so that importing costs nothing."""
+    """A task with its checker: `cases` is called when an answer is judged."""
 
     id: str  # chapter.number, as "1.2"
     title: str
     difficulty: Literal["easy", "medium", "hard"]
     minutes: int
-    cases: Callable[[], list[Case]]
+    cases: Callable[[], Iterable[Case]]
     tolerance: float = 1e-6  # relative to the largest expected entry
 
     @property
@@ -51,7 +52,7 @@ EXERCISES: dict[str, Exercise] = {}
 
 
 def exercise(id: str, title: str, difficulty: str, minutes: int, tolerance: float = 1e-6):
-    """Register the decorated function, which returns the cases, as the checker of a new exercise."""
+    """Register the decorated function, which gives the cases, as a new exercise."""
 
     def register(cases):
         if id in EXERCISES:
@@ -63,7 +64,7 @@ def exercise(id: str, title: str, difficulty: str, minutes: int, tolerance: floa
 
 
 def grade(id: str, answer: Callable) -> Verdict:
-    """Return the verdict on a function written by the student; the message shows the first case that is wrong."""
+    """Return the verdict on a student's function; it shows the first wrong case."""
     if id not in EXERCISES:
         raise ValueError(f"there is no exercise {id!r}; there are {sorted(EXERCISES)}")
     task = EXERCISES[id]
@@ -83,7 +84,7 @@ def grade(id: str, answer: Callable) -> Verdict:
 
 
 def attempt(id: str, answer: Callable) -> None:
-    """Judge the student's function and say so in one line, or show the first case that it gets wrong."""
+    """Print the verdict in one line, or show the first case that is wrong."""
     verdict = grade(id, answer)
     label = EXERCISES[id].label
     if verdict.status == "right":
@@ -102,10 +103,10 @@ def _complaint(got, case, tolerance):
         return f"    returned {type(got).__name__}, where numbers are expected"
     if case.judge is not None:
         numbers = case.judge(got)
+    elif _close(got, expected, tolerance):
+        numbers = ""
     else:
-        numbers = (
-            "" if _close(got, expected, tolerance) else f"    expected {_short(expected)}\n    got      {_short(got)}"
-        )
+        numbers = f"    expected {_short(expected)}\n    got      {_short(got)}"
     if not numbers:
         return ""
     for wrong, why in case.mistakes:
@@ -126,7 +127,7 @@ def _call(case):
 
 
 def _short(value):
-    """Return the value on one line: small arrays in full, large ones by shape and first entries."""
+    """Return the value on one line: large arrays by shape and first entries."""
     if not isinstance(value, np.ndarray):
         return f"{value:.6g}" if isinstance(value, float) else repr(value)
     if value.ndim == 0:

@@ -1,4 +1,4 @@
-"""Chapter 8's exercises: leave-one-out, MDLOO's objective, its exact step, and where leave-one-out harms."""
+"""Chapter 8's exercises: leave-one-out, MDLOO's objective and step, a harmful baseline."""
 
 import itertools
 
@@ -13,7 +13,7 @@ TIMES = 1.5  # 8.4: the variance with leave-one-out over that without a baseline
 @exercise("8.1", "leave one out", "easy", 5)
 def leave_one_out():
     """Take each response out of its group and average what is left."""
-    rng, cases = np.random.default_rng((8, 1)), []
+    rng = np.random.default_rng((8, 1))
     for P, K in ((1, 2), (2, 3), (3, 4)):
         rewards = rng.standard_normal((P, K)) + 3
         expected = [[r - np.delete(row, i).mean() for i, r in enumerate(row)] for row in rewards]
@@ -29,17 +29,17 @@ def leave_one_out():
             (-np.array(expected), "the sign: a response better than the others has a positive advantage"),
             (others / (K - 1), "that is the baseline; the advantage is the reward less it"),
         )
-        cases.append(Case({"rewards": rewards}, expected, mistakes))
-    return cases
+        yield Case({"rewards": rewards}, expected, mistakes)
 
 
 @exercise("8.2", "MDLOO's objective", "medium", 15)
 def objective():
-    """Take the divergence from its definition in plain probabilities, that of Bregman for h(p) = p log p.
+    """Take the divergence from its definition, Bregman's for h(p) = p log p.
 
-    Each case lists all responses of two policies, so that the mean over pi_k can be compared with the objective.
+    Each case lists all responses of two policies, so that the mean over pi_k can be
+    compared with the objective.
     """
-    rng, cases = np.random.default_rng((8, 2)), []
+    rng = np.random.default_rng((8, 2))
     for n, gamma in ((2, 1.0), (4, 0.5), (5, 2.0)):
         q, p = rng.dirichlet(np.full(n, 2.0), 2)
         A = rng.standard_normal(n)
@@ -61,14 +61,13 @@ def objective():
             (expected.mean(), "one number for each response is asked"),
         )
         given = {"log_probs": np.log(p), "old_log_probs": np.log(q), "advantages": A, "gamma": gamma}
-        cases.append(Case(given, expected, mistakes))
-    return cases
+        yield Case(given, expected, mistakes)
 
 
 @exercise("8.3", "one exact step", "medium", 15)
 def exact_step():
-    """Let other policies, near and far, compete with the answer: none may reach a higher objective."""
-    rng, cases = np.random.default_rng((8, 3)), []
+    """Let other policies, near and far, compete with the answer: none may be better."""
+    rng = np.random.default_rng((8, 3))
     for n, gamma in ((3, 1.0), (4, 0.3), (6, 3.0), (4, 1e-3)):
         old = np.log(rng.dirichlet(np.full(n, 3.0)))
         A = rng.standard_normal(n)
@@ -81,12 +80,11 @@ def exact_step():
             (np.exp(_normalised(old + A / gamma)), "log-probabilities are asked"),
         )
         given = {"policy_log_probs": old, "advantages": A, "gamma": gamma}
-        cases.append(Case(given, None, mistakes, lambda got, given=given: _beaten(got, **given)))
-    return cases
+        yield Case(given, None, mistakes, lambda got, given=given: _beaten(got, **given))
 
 
 def _beaten(got, policy_log_probs, advantages, gamma):
-    """Return an empty text if `got` is a policy that no other beats, else what is wrong with it."""
+    """Return an empty text if `got` is a policy that no other beats, else what is wrong."""
     n = len(advantages)
     if got.shape != (n,) or not np.isfinite(got).all():
         return f"    expected finite log-probabilities of {n} arms (exp(A / gamma) may overflow)\n    got      {got}"
@@ -116,7 +114,7 @@ def rewards_where_leave_one_out_hurts():
 
 
 def _harmless(got, K):
-    """Return an empty text if leave-one-out gives this bandit's gradient TIMES the variance, else what is wrong."""
+    """Return an empty text if leave-one-out gives TIMES the variance, else the fault."""
     if got.ndim != 2 or len(got) != 2 or not 3 <= got.shape[1] <= 8 or not np.isfinite(got).all():
         return (
             f"    expected two lists of numbers: probabilities and rewards of 3 to 8 arms\n    got      {got.tolist()}"
@@ -142,7 +140,7 @@ def _less_the_others(rewards):
 
 
 def _variance(p, advantages, groups):
-    """Return the total variance of 1/K sum_i A_i grad log pi(y_i) over all groups of K responses."""
+    """Return the total variance of 1/K sum_i A_i grad log pi(y_i) over all groups."""
     scores = np.eye(len(p))[groups] - p  # [groups, K, n]
     estimates = (advantages[..., None] * scores).mean(axis=1)
     weights = p[groups].prod(axis=1)

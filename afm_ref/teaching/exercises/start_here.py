@@ -25,7 +25,6 @@ def _guesser_mistakes(V):
 @exercise("0.2", "from nats per token to bits per byte", "easy", 5)
 def bits_per_byte():
     """A text of 1000 tokens: its nats in all, in units of ln 2, over its bytes."""
-    cases = []
     for nats, width in ((math.log(2), 1.0), (math.log(256), 1.0), (3.5, 3.2)):
         n_tokens = 1000
         expected = (nats * n_tokens) * math.log2(math.e) / (width * n_tokens)
@@ -35,5 +34,4 @@ def bits_per_byte():
             (nats * math.log(2) / width, "nats were multiplied by ln 2: a bit is smaller than a nat, so divide"),
             (nats / math.log(2) * width, "multiplied by the bytes per token: more bytes share the same bits"),
         )
-        cases.append(Case({"nats_per_token": nats, "bytes_per_token": width}, expected, mistakes))
-    return cases
+        yield Case({"nats_per_token": nats, "bytes_per_token": width}, expected, mistakes)

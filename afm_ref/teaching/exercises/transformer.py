@@ -1,4 +1,4 @@
-"""Chapter 1's exercises: memory, the inverse rotation, pooled key heads, and the bound behind qk-norm."""
+"""Chapter 1's exercises: memory, the inverse rotation, pooled heads, qk-norm's bound."""
 
 import math
 
@@ -11,7 +11,6 @@ from .registry import Case, exercise
 @exercise("1.1", "the longest conversation", "easy", 5)
 def longest_context():
     """Count token by token what a cache holds, until the memory is full."""
-    cases = []
     for cfg, memory_bytes, width in ((AFM_TINY, 100_000, 2), (AFM_ON_DEVICE, 2**29, 2), (AFM_ON_DEVICE, 2**29, 1)):
         one = sum(2 * cfg.n_kv_heads * cfg.head_dim * width for _ in range(cfg.n_layers))
         mistakes = (
@@ -21,8 +20,7 @@ def longest_context():
             (memory_bytes / one, "a number of tokens is whole: round down"),
         )
         arguments = {"cfg": cfg, "memory_bytes": memory_bytes, "bytes_per_value": width}
-        cases.append(Case(arguments, memory_bytes // one, mistakes))
-    return cases
+        yield Case(arguments, memory_bytes // one, mistakes)
 
 
 def _rotated(x, positions, theta, sign):
@@ -37,7 +35,6 @@ def _rotated(x, positions, theta, sign):
 def unrotate():
     """Rotate known vectors; the answer must bring them home."""
     rng = np.random.default_rng((1, 2))
-    cases = []
     for T, H, theta in ((2, 2, 1e4), (5, 8, 5e5)):
         x = rng.standard_normal((1, T, 2, H))
         positions = np.arange(T)[None]
@@ -46,15 +43,13 @@ def unrotate():
             (_rotated(rotated, positions, theta, +1), "this turned the vectors on, by the same angle once more"),
             (rotated, "nothing was turned"),
         )
-        cases.append(Case({"x": rotated, "positions": positions, "theta": theta}, x, mistakes))
-    return cases
+        yield Case({"x": rotated, "positions": positions, "theta": theta}, x, mistakes)
 
 
 @exercise("1.3", "from many key heads to few", "medium", 15)
 def pool_key_heads():
     """Average row by row, in loops, over the heads that will share."""
     rng = np.random.default_rng((1, 3))
-    cases = []
     for N, K, H, D in ((4, 2, 2, 3), (6, 2, 4, 8), (3, 3, 2, 2)):
         w = rng.standard_normal((N * H, D))
         G = N // K
@@ -68,14 +63,12 @@ def pool_key_heads():
             (strided, "heads k, k+K, k+2K were averaged; query head n reads key head n // G, so neighbours share"),
             (expected * G, "the heads were added: divide by G"),
         )
-        cases.append(Case({"w": w, "n_kv_heads": K, "head_dim": H}, expected, mistakes))
-    return cases
+        yield Case({"w": w, "n_kv_heads": K, "head_dim": H}, expected, mistakes)
 
 
 @exercise("1.4", "how large can a logit get?", "hard", 20)
 def largest_logit():
-    """The bound is reached where all of q and k lies in the channel with the largest product of gains."""
-    cases = []
+    """The bound is reached in the channel of the largest product of gains."""
     for q_gain, k_gain in (
         (np.ones(4), np.ones(4)),
         (np.array([1.0, 3.0]), np.array([2.0, 1.0])),
@@ -97,5 +90,4 @@ def largest_logit():
             (np.max(np.abs(q_gain * k_gain)), "a vector of H channels with unit RMS has length sqrt(H), not 1"),
             (np.max(q_gain * k_gain) * math.sqrt(H), "the largest absolute value is asked: a product may be negative"),
         )
-        cases.append(Case({"q_gain": q_gain, "k_gain": k_gain}, reached, mistakes))
-    return cases
+        yield Case({"q_gain": q_gain, "k_gain": k_gain}, reached, mistakes)

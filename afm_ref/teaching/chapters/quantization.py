@@ -1,11 +1,12 @@
-"""Chapter 6's pictures: the bits of every matrix under a budget, and a palette beside the weights it stands for."""
+"""What chapter 6 draws: every matrix's bits under a budget, a palette and its weights."""
 
 import numpy as np
 
-from ..config import MATRICES, AFMConfig
-from ..quantization import frontier, palettize, weight_counts
-from ..quantization.bits import storage
-from . import figures, widgets
+from ...config import MATRICES, AFMConfig
+from ...quantization import costs as decoding
+from ...quantization import frontier, palettize, weight_counts
+from ...quantization.alternatives import bits_per_weight
+from .. import figures, widgets
 
 GIGABYTES_PER_S = 40.0
 NONE = "none"
@@ -19,14 +20,16 @@ def talaria(
     fixed: dict | None = None,
     gigabytes_per_s: float = GIGABYTES_PER_S,
 ):
-    """Return a figure: the bits of every matrix at an average, and the loss, size and decode time they should give.
+    """Draw every matrix's bits at an average, and the loss, size and time they should give.
 
-    costs: {(matrix, layer): {bits: nats per token}}, as `quantization.measured_costs` returns them. fixed:
-    bits set by hand, framed in the figure. Size and time count codes, an 8-bit embedding and gains. Raises ValueError
-    for a budget that the fewest bits exceed.
+    costs: {(matrix, layer): {bits: nats per token}}, as `quantization.measured` and
+    `predicted` return them. fixed: bits set by hand, framed in the figure. Size and time
+    count codes, an 8-bit embedding and gains. ValueError: a budget that the fewest bits
+    exceed.
 
-    Source: BLOG24 (Talaria: latency and power guide the choice of bits) [confirmed]; the figure is ours [ours].
-    Test: tests/teaching/test_quantization_widgets.py::test_talaria_shows_the_allocation_and_its_price
+    Source: BLOG24 (Talaria: latency and power guide the choice of bits) [confirmed]; the
+    figure is ours [ours].
+    Test: tests/teaching/chapters/test_quantization.py::test_talaria_shows_the_allocation
     """
     weights, fixed = weight_counts(cfg), fixed or {}
     (point,) = frontier(costs, weights, [average_bits], fixed)
@@ -78,9 +81,10 @@ def _size(n_bytes):
 
 
 def explore_bits(costs: dict, cfg: AFMConfig, alt: str, average_bits: float = 3.5) -> None:
-    """Display controls for the budget and for one matrix set by hand, above the figure of `talaria`.
+    """Display controls for the budget and for one matrix set by hand, above `talaria`.
 
-    The matrix by hand is at first the one that costs most at the fewest bits, at its most bits: the optimum's choice.
+    The matrix by hand is at first the one that costs most at the fewest bits, at its most
+    bits: the optimum's choice.
     """
     widths, names = _widths(costs), {f"{name}, layer {layer}": (name, layer) for name, layer in costs}
     dearest = max(names, key=lambda name: costs[names[name]][widths[0]])
@@ -93,34 +97,28 @@ def explore_bits(costs: dict, cfg: AFMConfig, alt: str, average_bits: float = 3.
     widgets.explore(
         draw,
         alt,
-        average_bits=widgets.steps("average bits", averages, average_bits),
+        average_bits=widgets.stops("average bits", averages, average_bits),
         matrix=widgets.choice("by hand", [NONE, *names], dearest),
-        bits=widgets.steps("its bits", widths, widths[-1]),
-        gigabytes_per_s=widgets.steps("memory, GB/s", [10.0, 20.0, 40.0, 50.0, 100.0, 400.0], GIGABYTES_PER_S),
+        bits=widgets.stops("its bits", widths, widths[-1]),
+        gigabytes_per_s=widgets.stops("memory, GB/s", [10.0, 20.0, 40.0, 50.0, 100.0, 400.0], GIGABYTES_PER_S),
     )
 
 
-def palette(matrix, bits: int, rows_per_table: int, table: int = 0):
-    """Return a figure: one table's weights and its entries, and the error of the whole matrix at every width.
+def table_and_error(matrix, bits: int, rows_per_table: int):
+    """Draw the first table's weights and entries, and the matrix's error at every width.
 
-    matrix: [out, in]. rows_per_table: how many rows share a table; table: which of them is shown.
-
-    Source: TR24 section 5 (K-means tables) [confirmed]; the figure is ours [ours].
-    Test: tests/teaching/test_quantization_widgets.py::test_the_palette_figure_shows_the_table_and_the_error
+    matrix: [out, in]. rows_per_table: how many rows share a table.
     """
     w = np.asarray(matrix, np.float32)
-    if not 0 <= table < -(-len(w) // rows_per_table):
-        raise ValueError(f"table must be 0..{-(-len(w) // rows_per_table) - 1}, got {table}")
     found = {b: palettize(w, b, rows_per_table) for b in sorted({*WIDTHS, bits})}
-    chosen = found[bits]
-    rows = slice(table * rows_per_table, (table + 1) * rows_per_table)
-    entries = np.unique(chosen.dense()[rows])
+    chosen, first = found[bits], w[:rows_per_table]
+    entries = np.unique(chosen.dense()[:rows_per_table])
     fig, (left, right) = figures.subplots(1, 2, figsize=(9.4, 3.6), width_ratios=[1.6, 1])
-    left.hist(w[rows].ravel(), bins=60, color=figures.SKY)
+    left.hist(first.ravel(), bins=60, color=figures.SKY)
     left.vlines(entries, 0, 1, transform=left.get_xaxis_transform(), color=figures.RED, lw=1.4)
     left.set(xlabel="weight", ylabel="count")
-    left.set_title(f"{len(entries)} entries (lines) for the {w[rows].size:,} weights of {len(w[rows])} rows")
-    sizes = [p.bits_per_weight for p in found.values()]
+    left.set_title(f"{len(entries)} entries (lines) for the {first.size:,} weights of {len(first)} rows")
+    sizes = [bits_per_weight(p) for p in found.values()]
     errors = {b: relative_error(w, p.dense()) for b, p in found.items()}
     right.plot(sizes, [100 * e for e in errors.values()], "o-", color=figures.BLUE)
     right.plot([chosen.bits_per_weight], [100 * errors[bits]], "o", color=figures.RED, ms=10)
@@ -136,15 +134,15 @@ def relative_error(w: np.ndarray, q: np.ndarray) -> float:
 
 
 def explore_palette(matrices: dict[str, np.ndarray], name: str, alt: str, bits: int = 4, rows: int = 16) -> None:
-    """Display controls for the matrix, the bits and the rows a table, above the figure of `palette`."""
+    """Display controls for matrix, bits and rows a table above `table_and_error`."""
 
     def draw(matrix, bits, rows):
-        return palette(matrices[matrix], bits, rows)
+        return table_and_error(matrices[matrix], bits, rows)
 
     widgets.explore(
         draw,
         alt,
         matrix=widgets.choice("matrix", list(matrices), name),
         bits=widgets.slider("bits", WIDTHS[0], WIDTHS[-1], bits),
-        rows=widgets.steps("rows a table", [1, 2, 4, 8, 16, 32, 64], rows),
+        rows=widgets.stops("rows a table", [1, 2, 4, 8, 16, 32, 64], rows),
     )

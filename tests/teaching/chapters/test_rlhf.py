@@ -3,11 +3,7 @@
 import numpy as np
 import pytest
 
-from afm_ref.teaching import figures, rlhf_figures
-
-
-def small_enough(fig):
-    return 2000 < len(figures.png(fig)) < figures.MAX_BYTES
+from afm_ref.teaching.chapters import rlhf
 
 
 def run(utility, proxy=(1.0, 2.0), kl=(0.0, 3.0), samples=(0, 64)):
@@ -21,7 +17,7 @@ TWO = [run((0.5, 0.6)), run((0.5, 0.8))]
 def test_lines_are_means_and_bands_t_intervals():
     """Of two values that differ by 0.2 the interval is 0.1 times t on either side: 12.706 for one degree of freedom."""
     mine = run((0.4, 0.5, 0.6), (1, 1.5, 2), (0, 1, 2), (0, 10, 20))
-    fig = rlhf_figures.against_samples({"rloo": TWO, "mdloo": TWO[:1]}, {"your run": mine})
+    fig = rlhf.against_samples({"rloo": TWO, "mdloo": TWO[:1]}, {"your run": mine})
     for ax, last in zip(fig.axes, (0.2, 1.0, 3.0, 0.2), strict=True):
         assert [line.get_label() for line in ax.lines] == ["rloo", "mdloo", "your run"]
         assert ax.lines[0].get_xdata().tolist() == [0, 64] and ax.lines[0].get_ydata()[1] == pytest.approx(last)
@@ -33,47 +29,33 @@ def test_lines_are_means_and_bands_t_intervals():
     (band,) = utility.collections[0].get_paths()
     ends = band.vertices[band.vertices[:, 0] == 64][:, 1]
     np.testing.assert_allclose([ends.min(), ends.max()], [0.2 - 1.2706, 0.2 + 1.2706], rtol=1e-4)
-    assert [ax.get_ylabel() for ax in fig.axes] == [f"{label},\ngained" for label in rlhf_figures.MEASURES.values()]
-    assert small_enough(fig)
-
-
-def test_six_algorithms_of_three_seeds_and_six_points_stay_small():
-    rng, t = np.random.default_rng(0), np.linspace(0, 1, 6)
-
-    def noisy(k):
-        noise = 0.03 * rng.standard_normal((3, 6))
-        return run(np.sqrt(t) * (1 - k * t / 10) / 2 + noise[0], 2 * np.sqrt(t) + noise[1], k * t + noise[2], 64 * t)
-
-    curves = {name: [noisy(k) for _ in range(3)] for k, name in enumerate("abcdef", start=1)}
-    for fig in (rlhf_figures.against_samples(curves, {"your run": noisy(2)}), rlhf_figures.frontier(curves)):
-        assert small_enough(fig)
+    assert [ax.get_ylabel() for ax in fig.axes] == [f"{label},\ngained" for label in rlhf.MEASURES.values()]
 
 
 def test_a_run_can_be_drawn_alone():
-    fig = rlhf_figures.against_samples({}, {"this run": TWO[0]})
-    assert [len(ax.lines) for ax in fig.axes] == [1] * 4 and small_enough(fig)
-    with pytest.raises(ValueError, match="nothing to draw"):
-        rlhf_figures.against_samples({})
+    fig = rlhf.against_samples({}, {"this run": TWO[0]})
+    assert [len(ax.lines) for ax in fig.axes] == [1] * 4
+    with pytest.raises(ValueError, match="give 1 to 8 curves"):
+        rlhf.against_samples({})
 
 
-def test_paths_of_utility_and_proxy_share_their_kl():
+def test_utility_and_proxy_share_their_kl():
     """The utility of the mean over seeds is highest at the second of three points, while the proxy rises on."""
     seeds = [
         run((0.2, 0.9, 0.3), (0, 1, 2), (0, 1, 5), (0, 1, 2)),
         run((0.4, 0.7, 0.5), (2, 3, 4), (0, 3, 7), (0, 1, 2)),
     ]
-    fig = rlhf_figures.frontier({"beta 0": seeds})
+    fig = rlhf.utility_against_kl({"beta 0": seeds})
     above, below = fig.axes
     np.testing.assert_allclose(above.lines[0].get_data(), [[0, 2, 6], [1, 2, 3]])
     np.testing.assert_allclose(below.lines[0].get_data(), [[0, 2, 6], [0.3, 0.8, 0.4]])
     np.testing.assert_allclose([ax.lines[1].get_data() for ax in fig.axes], [[[2], [2]], [[2], [0.8]]])  # the crosses
     assert above.lines[0].get_markerfacecolor() == "white" != below.lines[0].get_markerfacecolor()
-    assert small_enough(fig)
 
 
 def test_surrogates_by_hand():
     """gamma 1, epsilon 0.2, at rho = 2 and A = 1: 2, 1.2 and 2 - (2 ln 2 - 1); the maximum e - 1 at rho = e."""
-    fig = rlhf_figures.surrogates(1.0, 0.2)
+    fig = rlhf.surrogates(1.0, 0.2)
     for ax, plain, clip, ours, best in zip(
         fig.axes, (2, -2), (1.2, -2), (3 - 2 * np.log(2), -1 - 2 * np.log(2)), (np.e, 1 / np.e), strict=True
     ):
@@ -83,11 +65,10 @@ def test_surrogates_by_hand():
         (_, _, (rho, y), (x, top)) = curves.values()
         assert x[0] == pytest.approx(best) and y.max() <= top[0] < y.max() + 1e-4
         assert abs(rho[y.argmax()] - x[0]) <= rho[1] - rho[0]
-    assert small_enough(fig)
-    assert [len(ax.lines) for ax in rlhf_figures.surrogates(0.5, 0.2).axes] == [4, 5]  # exp(2) is out of range
+    assert [len(ax.lines) for ax in rlhf.surrogates(0.5, 0.2).axes] == [4, 5]  # exp(2) is out of range
     for settings, message in (((0.0, 0.2), "gamma must be above 0"), ((1.0, -1.0), "epsilon must be above 0")):
         with pytest.raises(ValueError, match=message):
-            rlhf_figures.surrogates(*settings)
+            rlhf.surrogates(*settings)
 
 
 def test_a_live_run_is_drawn_as_recorded():
@@ -102,42 +83,62 @@ def test_a_live_run_is_drawn_as_recorded():
         }
         for i in (1, 2)
     ]
-    fig = rlhf_figures.live(evaluations)
+    fig = rlhf.course_of_run(evaluations)
     drawn = [line.get_data() for ax in fig.axes for line in ax.lines]
     np.testing.assert_allclose(drawn, [[[64, 128], values] for values in ([0.5, 1], [0.25, 0.5], [1, 2], [0.1, 0.1])])
-    assert small_enough(fig)
     without = [{name: value for name, value in row.items() if name != "utility"} for row in evaluations]
-    assert [line.get_label() for line in rlhf_figures.live(without).axes[0].lines] == ["reward"]
+    assert [line.get_label() for line in rlhf.course_of_run(without).axes[0].lines] == ["reward"]
     for bad in ([], evaluations[:1], [{"samples": 1, "reward": 1.0}]):
         with pytest.raises(ValueError, match="no evaluation has samples and"):
-            rlhf_figures.live(bad)
+            rlhf.course_of_run(bad)
 
 
-@pytest.mark.parametrize("draw", [rlhf_figures.against_samples, rlhf_figures.frontier])
-def test_bad_curves_are_refused_by_name(draw):
+def test_bad_curves_are_refused_by_name():
     for bad, message in (
-        ({str(i): TWO for i in range(7)}, "at most 6 names"),
-        ({"ppo": []}, "ppo: no runs"),
-        ({"ppo": [TWO[0], {"samples": [0]}]}, r"ppo, run 1: \['utility', 'proxy', 'kl', 'held_out_utility'\] missing"),
-        ({"ppo": [run((0.5,))]}, "ppo, run 0: expected lists of one length"),
-        ({"ppo": [run((), (), (), ())]}, "at least 1"),
-        ({"ppo": [TWO[0], run((0.5, 0.6), samples=(0, 65))]}, "ppo, run 1: its samples differ"),
+        ([], "ppo: expected at least one run"),
+        ([TWO[0], {"samples": [0]}], "ppo: every run needs the lists .*'kl'.*: 'utility'"),
+        ([run((0.5,))], "ppo: every run needs the lists"),
+        ([run((), (), (), ())], "ppo: expected at least one run"),
+        ([TWO[0], run((0.5, 0.6), samples=(0, 65))], "ppo: .* at the same samples"),
     ):
         with pytest.raises(ValueError, match=message):
-            draw(bad)
+            rlhf.against_samples({"ppo": bad})
+    with pytest.raises(ValueError, match="mine: every run needs the lists"):
+        rlhf.against_samples({"ppo": TWO}, {"mine": run((0.5,))})
 
 
 def test_recorded_runs_are_sorted_by_algorithm():
     keys = ("utility_mdloo_0", "utility_mdloo_1", "reward model_mdloo_0", "utility_rloo_0", "beta_0.0_0")
     runs = {key: {"its": key} for key in keys}
     mdloo_0, mdloo_1, by_model, rloo, _ = runs.values()
-    assert list(rlhf_figures.recorded_curves(runs, "utility").items()) == [
+    assert list(rlhf.recorded_curves(runs, "utility").items()) == [
         ("rloo", [rloo]),
         ("mdloo", [mdloo_0, mdloo_1]),
     ]
-    assert rlhf_figures.recorded_curves(runs, "reward model") == {"mdloo": [by_model]}
+    assert rlhf.recorded_curves(runs, "reward model") == {"mdloo": [by_model]}
 
 
-def test_a_bad_run_of_ones_own_is_refused_by_name():
-    with pytest.raises(ValueError, match="mine, run 0: expected lists of one length"):
-        rlhf_figures.against_samples({"ppo": TWO}, {"mine": run((0.5,))})
+def test_distances_follow_the_factor():
+    """By hand: beta 0.2 and gamma 0.4 halve log(pi / fixed point) at every step; it begins as that of exp(r / 0.2)."""
+    distances, policies, _ = rlhf.mirror_descent(0.2, 0.4).axes
+    exact, predicted = (line.get_ydata() for line in distances.get_lines())
+    np.testing.assert_allclose(exact, 5.0 * 0.5 ** np.arange(11), rtol=1e-9)  # rewards differ by 1, over 0.2
+    np.testing.assert_allclose(predicted, exact, rtol=1e-9)
+    heights = np.array([bar.get_height() for bar in policies.patches]).reshape(4, 4)
+    np.testing.assert_allclose(heights.sum(axis=1), 1)
+    weights = np.exp(rlhf.REFERENCE + rlhf.REWARDS / 0.2)
+    np.testing.assert_allclose(heights[3], weights / weights.sum())
+
+
+@pytest.mark.parametrize(
+    ("gamma", "course"), [(0.4, "evenly"), (0.2, "at once"), (0.15, "swinging"), (0.05, "diverges")]
+)
+def test_the_course_is_named(gamma, course):
+    assert course in rlhf.mirror_descent(0.2, gamma).axes[0].get_title()
+
+
+def test_bad_settings_are_refused():
+    with pytest.raises(ValueError, match="beta"):
+        rlhf.mirror_descent(0.0, 0.4)
+    with pytest.raises(ValueError, match="K"):
+        rlhf.mirror_descent(0.2, 0.4, K=1)

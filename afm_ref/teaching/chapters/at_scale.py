@@ -1,18 +1,14 @@
-"""Chapter 4's widget: every mesh of a machine as a point, step time against memory, and one of them taken apart."""
+"""What chapter 4 draws: all meshes of a machine, time against memory; one taken apart."""
 
 import functools
 
-from ..config import AFM_ON_DEVICE
-from ..parallelism import chooser, costs
-from ..parallelism.mesh import AXES, MeshShape
-from . import figures, widgets
+from ...config import AFM_ON_DEVICE
+from ...parallelism import chooser, costs
+from ...parallelism.mesh import AXES, MeshShape
+from .. import figures, widgets
 
 SEQUENCE = 4096
 AXIS_COLORS = dict(zip(AXES, (figures.BLUE, figures.SKY, figures.PINK, figures.YELLOW, figures.ORANGE)))
-PART_COLORS = dict(
-    weights=figures.BLUE, gradients=figures.SKY, optimizer=figures.GREEN, activations=figures.ORANGE,
-    gathered=figures.PINK,
-)  # fmt: skip
 
 
 @functools.lru_cache(maxsize=64)
@@ -22,12 +18,10 @@ def choices(chip: str, chips: int, batch: int):
 
 
 def landscape(chip: str, chips: int, batch: int, fsdp: int, model: int):
-    """Return the figure of all meshes of a machine, with data x fsdp x model picked out.
+    """Draw all meshes of a machine, with data x fsdp x model picked out.
 
-    Raises ValueError, as `widgets.explore` shows it, when the picked mesh does not fit the chips or the model.
-
-    Source: our own drawing [ours].
-    Test: tests/teaching/test_at_scale_widgets.py::test_the_picked_mesh_is_the_one_taken_apart
+    Raises ValueError, as `widgets.explore` shows it, when that mesh does not fit chips or
+    model.
     """
     if chips % (fsdp * model):
         raise ValueError(f"fsdp {fsdp} x model {model} does not divide {chips} chips")
@@ -41,7 +35,7 @@ def landscape(chip: str, chips: int, batch: int, fsdp: int, model: int):
     _time(time, picked.estimate)
     _memory(memory, picked.estimate, costs.CHIPS[chip])
     fits = "fits" if picked.fits else "does NOT fit"
-    left.set_title(f"{shape}: {picked.estimate.step_s:.2g} s, {picked.estimate.mfu:.0%} MFU, {fits}", fontsize=11)
+    left.set_title(f"{shape}: {picked.estimate.step_s:.2g} s, {picked.estimate.mfu:.0%} MFU, {fits}")
     return fig
 
 
@@ -62,24 +56,19 @@ def _points(ax, found, picked, chip):
 
 def _time(ax, estimate):
     ax.bar(0, estimate.compute_s, color=figures.GREY, label="compute")
-    bottom = 0.0
-    for axis, seconds in estimate.communication_s.items():
-        if seconds > 0:
-            ax.bar(1, seconds, bottom=bottom, color=AXIS_COLORS[axis], label=axis)
-            bottom += seconds
-    top = 1.45 * max(bottom, estimate.compute_s)
+    colors = [AXIS_COLORS[axis] for axis in estimate.communication_s]
+    traffic_s = figures.stack(ax, estimate.communication_s, at=1, vertical=True, colors=colors)
+    top = 1.45 * max(traffic_s, estimate.compute_s)
     ax.set(xticks=[0, 1], xticklabels=["compute", "traffic"], ylabel="s", xlim=(-0.6, 1.6), ylim=(0, top))
     ax.tick_params(axis="x", labelsize=9)
     ax.legend(fontsize=8)
 
 
 def _memory(ax, estimate, chip):
-    bottom = 0.0
-    for part, size in estimate.memory.items():
-        ax.bar(0, size / 2**30, bottom=bottom, color=PART_COLORS[part], label=part if size else None)
-        bottom += size / 2**30
-    ax.axhline(chip.hbm_bytes / 2**30, color=figures.GREY, ls="--", lw=1.2)
-    ax.set(xticks=[], ylabel="memory, GiB", xlim=(-0.6, 0.6), ylim=(0, 1.55 * max(bottom, chip.hbm_bytes / 2**30)))
+    room = chip.hbm_bytes / 2**30
+    held = figures.stack(ax, {part: size / 2**30 for part, size in estimate.memory.items()}, vertical=True)
+    ax.axhline(room, color=figures.GREY, ls="--", lw=1.2)
+    ax.set(xticks=[], ylabel="memory, GiB", xlim=(-0.6, 0.6), ylim=(0, 1.55 * max(held, room)))
     ax.legend(fontsize=8, loc="upper center")
 
 
@@ -90,8 +79,8 @@ def mesh_chooser(alt: str, chip="v5p", chips=512, batch=2048, fsdp=1, model=1) -
         landscape,
         alt,
         chip=widgets.choice("chip", list(costs.CHIPS), chip),
-        chips=widgets.steps("chips", powers[3:12], chips),
-        batch=widgets.steps("sequences a step", powers[6:14], batch),
-        fsdp=widgets.steps("fsdp", powers[:10], fsdp),
-        model=widgets.steps("model", powers[:4], model),
+        chips=widgets.stops("chips", powers[3:12], chips),
+        batch=widgets.stops("sequences a step", powers[6:14], batch),
+        fsdp=widgets.stops("fsdp", powers[:10], fsdp),
+        model=widgets.stops("model", powers[:4], model),
     )

@@ -5,11 +5,11 @@ import pytest
 from afm_ref.config import AFM_ON_DEVICE
 from afm_ref.parallelism import costs
 from afm_ref.parallelism.mesh import MeshShape
-from afm_ref.teaching import at_scale_widgets
+from afm_ref.teaching.chapters import at_scale
 
 
 def test_the_picked_mesh_is_the_one_taken_apart():
-    fig = at_scale_widgets.landscape("v5p", 64, 128, 8, 2)
+    fig = at_scale.landscape("v5p", 64, 128, 8, 2)
     left, time, memory = fig.axes
     estimate = costs.step(AFM_ON_DEVICE, MeshShape(data=4, fsdp=8, model=2), 128, 4096, costs.V5P)
     assert left.get_title().startswith("data=4,fsdp=8,model=2:") and left.get_title().endswith(", fits")
@@ -24,8 +24,8 @@ def test_the_picked_mesh_is_the_one_taken_apart():
 
 def test_what_cannot_be_is_said():
     with pytest.raises(ValueError, match="fsdp 512 x model 1 does not divide 64 chips"):
-        at_scale_widgets.landscape("v5p", 64, 128, 512, 1)
+        at_scale.landscape("v5p", 64, 128, 512, 1)
     with pytest.raises(ValueError, match="does not divide the batch of 64 sequences"):
-        at_scale_widgets.landscape("v5p", 512, 64, 1, 1)
-    fig = at_scale_widgets.landscape("v4", 64, 128, 1, 1)
+        at_scale.landscape("v5p", 512, 64, 1, 1)
+    fig = at_scale.landscape("v4", 64, 128, 1, 1)
     assert fig.axes[0].get_title().endswith("does NOT fit")

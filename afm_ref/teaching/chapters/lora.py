@@ -1,15 +1,15 @@
-"""Chapter 5's pictures: a low-rank sum beside a frozen matrix, adapters over one base, a change cut to a rank."""
+"""What chapter 5 draws: a low-rank sum, adapters over one base, a change cut to a rank."""
 
 import numpy as np
 
-from . import figures, widgets
+from .. import figures, widgets
 
 GAP = 0.35
 CORNER = 28  # rows and columns that are drawn of a matrix: more would be noise to the eye, and large files
 
 
 def low_rank_sum(out_dim: int, in_dim: int, rank: int):
-    """Return a figure of y = W0 x + scale B (A x), every matrix drawn to scale."""
+    """Draw y = W0 x + scale B (A x), every matrix drawn to scale."""
     if not 1 <= rank <= min(out_dim, in_dim):
         raise ValueError(f"rank must be 1..{min(out_dim, in_dim)} to be drawn, got {rank}")
     unit = 4.0 / max(out_dim, in_dim)
@@ -43,7 +43,7 @@ def _sign(ax, x, tall, text):
 
 
 def adapters_over_base(tasks, active: int, n_layers: int = 4):
-    """Return a figure of one common base with small adapters beside its layers, those of one task in place."""
+    """Draw one base with small adapters beside its layers, those of one task in place."""
     if not 0 <= active < len(tasks):
         raise ValueError(f"active must be 0..{len(tasks) - 1}, got {active}")
     fig, ax = figures.subplots(figsize=(9.0, 3.2))
@@ -76,7 +76,7 @@ def _plate(ax, x, y, width, height, color, text, **style):
 
 
 def cut_to_rank(change: np.ndarray, rank: int, singular=None):
-    """Return a figure: a change (its corner), the best approximation of this rank, what is left, and all errors."""
+    """Draw a change (its corner), its best approximation of a rank, the rest, all errors."""
     u, s, vt = np.linalg.svd(change, full_matrices=False) if singular is None else singular
     if not 0 <= rank <= len(s):
         raise ValueError(f"rank must be 0..{len(s)}, got {rank}")
@@ -95,13 +95,13 @@ def cut_to_rank(change: np.ndarray, rank: int, singular=None):
 
 
 def relative_errors(s: np.ndarray) -> np.ndarray:
-    """Return the error of the best approximation of rank 0, 1, ... as a share of the norm, from singular values."""
+    """Return the errors |A - A_r| / |A| at rank 0, 1, ..., from the singular values."""
     left = np.append(np.cumsum(s[::-1] ** 2)[::-1], 0.0)
     return np.sqrt(left / left[0])
 
 
 def explore_rank(changes: dict[str, np.ndarray], name: str, rank: int) -> None:
-    """Display the widget: which matrix, which rank."""
+    """Display controls for the matrix and the rank above the figure of `cut_to_rank`."""
     singular = {key: np.linalg.svd(change, full_matrices=False) for key, change in changes.items()}
     least = min(len(s) for _, s, _ in singular.values())
 

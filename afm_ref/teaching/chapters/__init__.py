@@ -1,0 +1,1 @@
+"""What each chapter draws: its figures and its controls, one module a chapter."""

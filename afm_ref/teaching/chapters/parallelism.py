@@ -1,0 +1,86 @@
+"""What chapter 3 draws: a ring to step through, and a mesh to choose."""
+
+import numpy as np
+
+from ...parallelism import drawing, rings
+from .. import figures, widgets
+
+COLLECTIVES = {
+    "all-gather": lambda n: rings.all_gather([np.full(1, i) for i in range(n)]),
+    "reduce-scatter": lambda n: rings.reduce_scatter([np.full(n, i) for i in range(n)]),
+    "all-reduce": lambda n: rings.all_reduce([np.full(n, i) for i in range(n)]),
+    "all-to-all": lambda n: rings.all_to_all([np.full(n, i) for i in range(n)]),
+    "permute": lambda n: rings.permute([np.full(1, i) for i in range(n)]),
+}
+
+
+def ring_figure(name: str, n: int, step: int):
+    """Draw one step of a collective on a ring of n devices, or the last one."""
+    trace = COLLECTIVES[name](n)
+    fig, ax = figures.subplots(figsize=(8.6 if name == "all-to-all" else 5.6, 3.4))
+    drawing.ring_step(ax, trace, min(step, len(trace.steps) - 1))
+    return fig
+
+
+def ring_stepper(alt: str, name: str = "all-reduce", n: int = 4, step: int = 2) -> None:
+    """Display controls for collective, devices and step above the figure."""
+    widgets.explore(
+        ring_figure,
+        alt,
+        name=widgets.choice("collective", list(COLLECTIVES), name),
+        n=widgets.slider("devices", 2, 6, n),
+        step=widgets.slider("step", 0, 10, step),
+    )
+
+
+PARTS = ("computes", "waits for what is sent", "idles in the pipeline")
+SEQUENCE = 4096
+
+
+def mesh_figure(data: int, fsdp: int, model: int, seq: int, pipe: int, batch: int):
+    """Draw where a step of AFM-on-device on TPU v5p spends its time, and a chip's memory.
+
+    Raises ValueError, as `explore` shows it, for a mesh that does not fit model and batch.
+    """
+    from ...config import AFM_ON_DEVICE
+    from ...parallelism import costs
+    from ...parallelism.mesh import MeshShape
+
+    shape = MeshShape(data=data, fsdp=fsdp, pipe=pipe, seq=seq, model=model)
+    estimate = costs.step(AFM_ON_DEVICE, shape, batch, SEQUENCE, costs.V5P)
+    fig, (top, bottom) = figures.subplots(2, 1, figsize=(8.6, 4.2))
+    idle_s = max(0.0, round(estimate.step_s - estimate.compute_s - estimate.exposed_s, 12))  # 0 up to rounding
+    seconds = (estimate.compute_s, estimate.exposed_s, idle_s)
+    _one_bar(top, dict(zip(PARTS, seconds, strict=True)), "s")
+    used = f"{shape.size} chips, {estimate.mfu:.0%} of their peak FLOP/s used for the model"
+    top.set_xlabel("one training step, s")
+    top.set_title(f"{shape}\n{used}", loc="left")
+    _one_bar(bottom, {name: size / 2**30 for name, size in estimate.memory.items()}, "GiB")
+    room = costs.V5P.hbm_bytes / 2**30
+    bottom.axvline(room, color=figures.BLACK, ls="--", lw=1.4)
+    bottom.text(room, 0.52, f"a v5p chip has {room:.0f} GiB", ha="right", va="bottom", fontsize=9)
+    largest = max(room, estimate.memory_bytes / 2**30)
+    bottom.set(xlabel="memory of one chip at the worst moment, GiB", xlim=(0, 1.03 * largest))
+    return fig
+
+
+def _one_bar(ax, parts, unit):
+    """Draw the parts as one bar; each is named with its size in the legend."""
+    figures.stack(ax, {f"{name}, {size:.3g} {unit}": size for name, size in parts.items()})
+    ax.set(yticks=[], ylim=(-0.5, 0.75))
+    figures.legend_beside(ax, fontsize=8.5)
+
+
+def mesh_explorer(alt: str) -> None:
+    """Display controls for mesh and batch above the predicted step time and memory."""
+    powers = [2**i for i in range(12)]
+    widgets.explore(
+        mesh_figure,
+        alt,
+        data=widgets.stops("data", powers, 64),
+        fsdp=widgets.stops("fsdp", powers[:11], 8),
+        model=widgets.stops("model", powers[:4], 4),
+        seq=widgets.stops("seq", powers[:6], 1),
+        pipe=widgets.stops("pipe", [1, 2, 13, 26], 1),
+        batch=widgets.stops("sequences in a batch", [2**i for i in range(3, 14)], 2048),
+    )

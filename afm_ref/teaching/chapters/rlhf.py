@@ -1,0 +1,243 @@
+"""What chapter 8 draws, from lists and dicts, whether recorded or computed a moment ago.
+
+A run is {"samples": [...], "utility": [...], "proxy": [...], "kl": [...],
+"held_out_utility": [...]}, entries of equal number: after so many responses drawn, the mean
+true utility, the mean proxy reward and the KL to the reference in nats on the prompts that
+are learnt from, and the true utility on others. `pipeline.online.curve` makes one.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ...rlhf import bandit
+from ...rlhf.losses import clipped, mdloo
+from .. import figures, widgets
+
+MEASURES = {
+    "utility": "true utility",
+    "proxy": "proxy reward",
+    "kl": "KL to the reference, nats",
+    "held_out_utility": "held-out utility",
+}
+ALGORITHMS = ("reinforce", "rloo", "ppo", "grpo", "dpo", "mdloo")  # in the order of colours
+DRAWN = "samples (responses drawn)"
+
+# The bandit of the control, and its settings.
+REFERENCE = np.log([0.4, 0.3, 0.2, 0.1])
+REWARDS = np.array([0.0, 0.3, 0.6, 1.0])
+ITERATIONS = 10
+GROUP_SIZES = (2, 3, 4, 6, 8, 12, 16)
+BASELINES = {
+    "none": (figures.GREY, "^:"),
+    "true mean": (figures.GREEN, "s--"),
+    "leave one out": (figures.BLUE, "o-"),
+}
+
+
+def recorded_curves(runs: Mapping[str, Mapping], judge: str) -> dict[str, list]:
+    """Return {algorithm: [run of each seed]} of the recorded runs of one judge.
+
+    runs: those of the recording "rlhf", by "<judge>_<algorithm>_<seed>".
+    """
+    found = {name: [runs[key] for key in sorted(runs) if key.startswith(f"{judge}_{name}_")] for name in ALGORITHMS}
+    return {name: of_seeds for name, of_seeds in found.items() if of_seeds}
+
+
+def against_samples(curves: Mapping[str, Sequence[Mapping]], extra: Mapping[str, Mapping] | None = None):
+    """Draw four panels: what is gained since the start in MEASURES, against samples.
+
+    curves: {algorithm: [run of each seed]}, seeds at the same samples. Each run is drawn
+    less its first value: seeds start at different values. Lines are means over seeds, bands
+    their 95% t-intervals. extra: {name: run}, dashed black lines at samples of their own.
+    """
+    extra = extra or {}
+    styles = figures.styles([*curves, *extra])
+    fig, axes = figures.subplots(2, 2, figsize=(9.6, 5.6), sharex=True)
+    for (name, runs), (color, marker) in zip(curves.items(), styles, strict=False):
+        _draw_gains(axes, _table(name, runs), color=color, marker=marker, label=name)
+    for (name, run), (_, marker) in zip(extra.items(), styles[len(curves) :], strict=True):
+        own = dict(color=figures.BLACK, marker=marker, ls="--", mfc="white")
+        _draw_gains(axes, _table(name, [run]), label=name, **own)
+    for ax, label in zip(axes.flat, MEASURES.values(), strict=True):
+        ax.set(ylabel=f"{label},\ngained")
+    for ax in axes[1]:
+        ax.set(xlabel=DRAWN)
+    figures.legend_beside(axes[0, 1])
+    return fig
+
+
+def _draw_gains(axes, table, **line):
+    """Draw each measure of table [seeds, (samples, *MEASURES), T] less its first value."""
+    samples, gains = table[0, 0], table[:, 1:] - table[:, 1:, :1]
+    for i, ax in enumerate(axes.flat):
+        figures.mean_line(ax, samples, gains[:, i], markevery=_every(samples), **line)
+
+
+def _every(points):
+    """Return markevery for some ten markers: more would run together."""
+    return -(-len(points) // 10)
+
+
+def utility_against_kl(groups: Mapping[str, Sequence[Mapping]]):
+    """Draw what a nat of KL to the reference buys, in proxy reward and in true utility.
+
+    groups: {label: [run of each seed]}; points are means over seeds, joined in the order of
+    the runs. A cross marks the highest utility of each path: where the proxy rises beyond
+    it, it is over-optimised.
+
+    Source: over-optimisation against KL as Gao et al. 2022 draw it [standard].
+    Test: tests/teaching/chapters/test_rlhf.py::test_utility_and_proxy_share_their_kl
+    """
+    fig, (above, below) = figures.subplots(2, 1, figsize=(7.6, 5.4), sharex=True)
+    for (name, runs), (color, marker) in zip(groups.items(), figures.styles(groups), strict=True):
+        _, utility, proxy, kl, _ = _table(name, runs).mean(axis=0)
+        line = dict(color=color, ms=5, lw=1.6, markevery=_every(kl), label=name)
+        above.plot(kl, proxy, f"{marker}:", mfc="white", **line)
+        below.plot(kl, utility, f"{marker}-", **line)
+        peak = utility.argmax()
+        for ax, values in ((above, proxy), (below, utility)):
+            ax.plot(kl[peak], values[peak], "x", color=figures.BLACK, ms=11, mew=2, zorder=3)
+    above.set(ylabel=MEASURES["proxy"])
+    below.set(ylabel=MEASURES["utility"], xlabel=MEASURES["kl"])
+    above.plot([], [], "x", color=figures.BLACK, ms=11, mew=2, label="highest utility")
+    figures.legend_beside(above)
+    return fig
+
+
+def _table(name, runs):
+    """Return one name's runs as [seeds, (samples, *MEASURES), T], or raise ValueError."""
+    columns = ("samples", *MEASURES)
+    try:
+        table = np.array([[run[column] for column in columns] for run in runs], np.float64)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{name}: every run needs the lists {list(columns)}, of one length: {error}") from error
+    if table.ndim != 3 or not table.size or (table[:, 0] != table[0, 0]).any():
+        raise ValueError(f"{name}: expected at least one run, and every run at the same samples")
+    return table
+
+
+def surrogates(gamma: float, epsilon: float):
+    """Draw what a response adds to three objectives against rho, for an advantage of +-1.
+
+        rho A,   PPO's clip,   MDLOO: rho A - gamma (rho log rho - rho + 1), highest at rho = exp(A / gamma)
+
+    Raises ValueError unless gamma and epsilon are above 0.
+    """
+    for name, value in (("gamma", gamma), ("epsilon", epsilon)):
+        if not value > 0:
+            raise ValueError(f"{name} must be above 0, got {value}: at 0 nothing limits the step, or all steps")
+    rho = np.linspace(0.01, 3, 300)
+    fig, axes = figures.subplots(1, 2, figsize=(9.6, 3.7), sharex=True)
+    for ax, sign in zip(axes, (1.0, -1.0), strict=True):
+        A = np.full_like(rho, sign)
+        ax.axvline(1, color=figures.GREY, ls=":", lw=1.2)
+        ax.plot(rho, rho * A, "--", color=figures.GREY, label="$\\rho A$")
+        clip = clipped(np.log(rho), A, epsilon)
+        ax.plot(rho, clip, "-.", color=figures.ORANGE, label=f"PPO, $\\epsilon$ = {epsilon:g}")
+        ours = mdloo(np.log(rho), np.zeros_like(rho), A, gamma)
+        ax.plot(rho, ours, "-", color=figures.BLUE, label=f"MDLOO, $\\gamma$ = {gamma:g}")
+        best = np.exp(sign / gamma)
+        if rho[0] <= best <= rho[-1]:
+            top, label = gamma * (best - 1), "maximum, $\\rho = e^{A / \\gamma}$"
+            ax.plot(best, top, "o", color=figures.BLUE, ms=8, mfc="white", mew=2, label=label)
+        ax.set(xlabel="$\\rho = \\pi(y|x)\\, /\\, \\pi_k(y|x)$", title=f"A = {sign:+g}")
+        ax.set(ylabel="objective, units of reward")
+        ax.legend(fontsize=9)
+    return fig
+
+
+def course_of_run(evaluations: Sequence[Mapping]):
+    """Draw one run: reward and measured utility against samples; the two KLs beside them.
+
+    evaluations: `history.evaluations` of `iterate.run`; those without samples are left out.
+    """
+    fig, (left, right) = figures.subplots(1, 2, figsize=(9.6, 3.5))
+    lines = (
+        (left, "reward", "reward", figures.ORANGE, "s--"),
+        (left, "utility", "true utility", figures.BLUE, "o-"),
+        (right, "kl_reference", "to the reference", figures.BLUE, "o-"),
+        (right, "kl_previous", "to the previous iterate", figures.GREEN, "^--"),
+    )
+    for ax, name, label, color, style in lines:
+        rows = [(row["samples"], row[name]) for row in evaluations if "samples" in row and name in row]
+        if rows:
+            ax.plot(*zip(*rows, strict=True), style, color=color, ms=5, label=label)
+        elif name != "utility":
+            raise ValueError(f"no evaluation has samples and {name}: give history.evaluations of rlhf.run")
+    left.set(xlabel=DRAWN, ylabel="mean of the iteration's responses")
+    right.set(xlabel=DRAWN, ylabel="KL, nats")
+    for ax in (left, right):
+        ax.legend(fontsize=9)
+    return fig
+
+
+def mirror_descent(beta: float, gamma: float, K: int = 4):
+    """Draw exact MDLOO on its way to the fixed point, and its gradient's variance by K.
+
+    Four arms with probabilities REFERENCE and rewards REWARDS. Left, the distance to the
+    fixed point pi_ref exp(r/beta) by iteration, beside |1 - beta/gamma|^k. Middle, the
+    policies. Right, the variance of the gradient at the reference against K, by baseline.
+    """
+    goal = bandit.fixed_point(REFERENCE, REWARDS, beta)
+    policies = bandit.iterates(REFERENCE, REFERENCE, REWARDS, beta, gamma, ITERATIONS)
+    fig, axes = figures.subplots(1, 3, figsize=(11.4, 3.7), width_ratios=[1.1, 1.1, 1])
+    _distances(axes[0], bandit.distance(policies, goal), 1 - beta / gamma)
+    _policies(axes[1], {"reference": REFERENCE, "after 1 step": policies[1], f"after {ITERATIONS}": policies[-1],
+                        "fixed point": goal})  # fmt: skip
+    _variances(axes[2], K)
+    return fig
+
+
+def _distances(ax, found, factor):
+    k = np.arange(len(found))
+    least = max(found[0], 1e-9) * 1e-6  # an iterate that has arrived has no logarithm
+    power = np.maximum(found[0] * abs(factor) ** k, least)
+    ax.plot(k, np.maximum(found, least), "o-", color=figures.BLUE, label="exact iteration")
+    ax.plot(k, power, "--", color=figures.ORANGE, label="factor to the power k")
+    ax.set(yscale="log", xlabel="iteration k", ylabel="distance to the fixed point, nats", xticks=k[::2])
+    ax.set_title(f"factor 1 - beta/gamma = {factor:.2f}: {_course(factor)}")
+    ax.legend(fontsize=9)
+
+
+def _course(factor):
+    if abs(factor) < 1e-12:
+        return "there at once"
+    if abs(factor) >= 1:
+        return "swings for ever" if abs(factor) < 1 + 1e-12 else "diverges"
+    return "evenly" if factor > 0 else "swinging"
+
+
+def _policies(ax, policies):
+    places, width = np.arange(len(REWARDS)), 0.8 / len(policies)
+    colors = (figures.GREY, figures.ORANGE, figures.BLUE, figures.GREEN)
+    for i, ((name, log_policy), color) in enumerate(zip(policies.items(), colors, strict=True)):
+        ax.bar(places + (i - 1.5) * width, np.exp(log_policy), width, color=color, label=name)
+    ax.set(xticks=places, xlabel="arm, by its reward", ylabel="probability", ylim=(0, 1))
+    ax.set_xticklabels([f"{r:g}" for r in REWARDS])
+    ax.legend(fontsize=9)
+
+
+def _variances(ax, K):
+    # at the reference itself the penalty is 0, whatever beta is: R = r
+    for name, (color, style) in BASELINES.items():
+        values = [bandit.gradient_variance(REFERENCE, REWARDS, k, name) for k in GROUP_SIZES]
+        ax.plot(GROUP_SIZES, values, style, color=color, ms=5, label=name)
+    here = bandit.gradient_variance(REFERENCE, REWARDS, K)
+    ax.plot([K], [here], "o", color=figures.RED, ms=10, zorder=3)
+    ax.set(xscale="log", yscale="log", xlabel="K, responses a prompt", ylabel="variance of the gradient")
+    ax.set_xticks(GROUP_SIZES, GROUP_SIZES)
+    ax.minorticks_off()
+    ax.set_title(f"K = {K}, leave one out: {here:.3g}")
+    ax.legend(fontsize=9, title="baseline")
+
+
+def mirror_descent_explorer(alt: str, beta: float = 0.2, gamma: float = 0.4, K: int = 4) -> None:
+    """Display controls for beta, gamma and K above the figure of `mirror_descent`."""
+    widgets.explore(
+        mirror_descent,
+        alt,
+        beta=widgets.stops("beta", [0.05, 0.1, 0.2, 0.4, 0.8], beta),
+        gamma=widgets.stops("gamma", [0.05, 0.1, 0.2, 0.4, 0.8, 1.6], gamma),
+        K=widgets.stops("K", GROUP_SIZES, K),
+    )

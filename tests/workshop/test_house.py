@@ -1,0 +1,57 @@
+"""The rules of the house: no crowded folder, no module hidden by its package; wrapping changes no count."""
+
+import collections
+from pathlib import Path
+
+import pytest
+
+from tools import size
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = 13  # at most in a folder
+# Rooms that are still to be put in order; empty when all are.
+CROWDED = {"", "data/curation", "interop", "parallelism", "post_training"}
+SHADOWED = {"data/tasks/builders", "post_training/utility", "quantization/palettize", "quantization/sizes"}
+
+
+@pytest.fixture(scope="module")
+def files():
+    return size.read(ROOT / "afm_ref")
+
+
+def test_no_folder_is_crowded(files):
+    parents = [file.path.parent for file in files if not file.path.stem.startswith("__")]
+    crowded = {path: n for path, n in collections.Counter(parents).items() if n > MODULES}
+    assert {path: n for path, n in crowded.items() if path not in {ROOT / "afm_ref" / room for room in CROWDED}} == {}
+
+
+def test_no_module_is_shadowed_by_a_name_of_its_package(files):
+    found = {Path(path).relative_to(ROOT / "afm_ref").with_suffix("").as_posix() for path in size.shadowed(files)}
+    assert found - SHADOWED == set()
+
+
+def tree(folder, **modules):
+    """Return the modules of a package with these sources."""
+    for name, source in modules.items():
+        (folder / f"{name}.py").write_text(source)
+    return size.read(folder)
+
+
+def test_breaches_are_found(tmp_path):
+    packed = "def pack():\n    pass\n\n\ndef unpack():\n    pass\n"
+    found = size.house(tree(tmp_path, __init__="from .pack import pack\n", pack=packed, other="class pack: ...\n"))
+    broken = {rule: len(where) for rule, where in found.items() if where}
+    assert broken == {
+        "modules shadowed by a name of their package": 1,
+        "public names in two modules": 1,
+        "public names without docstring": 3,
+    }
+    assert found["modules shadowed by a name of their package"] == [str(tmp_path / "pack.py")]
+    assert size.shadowed(tree(tmp_path, __init__="from . import pack\nfrom .pack import unpack\n")) == []
+
+
+def test_wrapping_changes_no_count_of_tokens(tmp_path):
+    one = 'def f(a, b):\n    """Add."""\n    return [a, b]\n'
+    wrapped = 'def f(\n    a,\n    b,\n):\n    """Add\n    them.\n    """\n    return [a,  # first\n        b,\n    ]\n'
+    counts = [size.count(file)["tokens"] for file in tree(tmp_path, one=one, wrapped=wrapped)]
+    assert counts == [14, 14]
