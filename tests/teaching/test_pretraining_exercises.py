@@ -8,9 +8,8 @@ import jax
 import numpy as np
 import pytest
 
+from afm_ref.curation import Dropped, decontamination
 from afm_ref.data.corpora import Document
-from afm_ref.data.curation import decontamination
-from afm_ref.data.curation.steps import Dropped
 from afm_ref.pretraining.soft_top_k import soft_top_k, solve
 from afm_ref.pretraining.stages import rope_base
 from afm_ref.pretraining.updates import APPLE, UpdateState, update_rule

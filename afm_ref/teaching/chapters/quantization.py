@@ -3,9 +3,8 @@
 import numpy as np
 
 from ...config import MATRICES, AFMConfig
-from ...quantization import costs as decoding
 from ...quantization import frontier, palettize, weight_counts
-from ...quantization.alternatives import bits_per_weight
+from ...quantization.bits import storage
 from .. import figures, widgets
 
 GIGABYTES_PER_S = 40.0
@@ -22,8 +21,8 @@ def talaria(
 ):
     """Draw every matrix's bits at an average, and the loss, size and time they should give.
 
-    costs: {(matrix, layer): {bits: nats per token}}, as `quantization.measured` and
-    `predicted` return them. fixed: bits set by hand, framed in the figure. Size and time
+    costs: {(matrix, layer): {bits: nats per token}}, as `measured_costs` and
+    `predicted_costs` return them. fixed: bits set by hand, framed in the figure. Size and time
     count codes, an 8-bit embedding and gains. ValueError: a budget that the fewest bits
     exceed.
 
@@ -118,7 +117,7 @@ def table_and_error(matrix, bits: int, rows_per_table: int):
     left.vlines(entries, 0, 1, transform=left.get_xaxis_transform(), color=figures.RED, lw=1.4)
     left.set(xlabel="weight", ylabel="count")
     left.set_title(f"{len(entries)} entries (lines) for the {first.size:,} weights of {len(first)} rows")
-    sizes = [bits_per_weight(p) for p in found.values()]
+    sizes = [p.bits_per_weight for p in found.values()]
     errors = {b: relative_error(w, p.dense()) for b, p in found.items()}
     right.plot(sizes, [100 * e for e in errors.values()], "o-", color=figures.BLUE)
     right.plot([chosen.bits_per_weight], [100 * errors[bits]], "o", color=figures.RED, ms=10)

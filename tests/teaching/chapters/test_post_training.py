@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from afm_ref.post_training.measures import Calibration, calibration
 from afm_ref.post_training.preferences import PANEL
+from afm_ref.post_training.reward_model import Calibration, calibration
 from afm_ref.teaching import widgets
 from afm_ref.teaching.chapters import post_training
 
