@@ -56,10 +56,10 @@ def test_nothing_is_moved_before_all_is_on_disk(tmp_path, monkeypatch):
 
 def test_what_a_killed_process_leaves_is_known_by_its_name(tmp_path):
     with atomic.replacing(tmp_path / "a.1.tmp") as [temporary]:
-        assert atomic.place(temporary.name) == "a.1.tmp"
+        assert atomic.intended(temporary.name) == "a.1.tmp"
         temporary.write_text("x")
     others = ["a.1.tmp", ".a.tmp", "..1.tmp", "a"]
-    assert [atomic.place(name) for name in others] == others
+    assert [atomic.intended(name) for name in others] == others
 
 
 def test_a_file_that_was_not_written_is_an_error(tmp_path):

@@ -76,7 +76,7 @@ def _check_folders(source, out):
         raise ValueError(f"--out {out} is a file: give a folder")
     there = [path for path in sorted(out.iterdir()) if path.name != targets.LOCK]  # a killed run's
     for path in there:
-        name = atomic.place(path.name)
+        name = atomic.intended(path.name)
         mine = name in (STAGED, REPORT, *OURS) or name.startswith(STATE)
         if not (mine or shards.SHARD.fullmatch(name) or shards.DROPPED.fullmatch(name)):
             raise ValueError(f"--out {out} holds {path.name}, which is none of ours: give an empty or a new folder")
@@ -86,9 +86,8 @@ def _check_folders(source, out):
 
 def _sweep(out):
     """Remove what an earlier run was killed while writing; not before the state is ours, or it may still be writing."""
-    for path in [*out.iterdir(), *(out / STAGED).iterdir()]:
-        if atomic.place(path.name) != path.name:
-            path.unlink()
+    for folder in (out, out / STAGED):
+        atomic.sweep(folder)
 
 
 def _finished(out, identity):
