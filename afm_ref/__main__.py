@@ -2,32 +2,21 @@
 
 import argparse
 import contextlib
+import importlib
 import os
 import select
 import sys
 
-from .commands import adapt, curate, generate, info, palettize, pipeline, pretrain, rlhf, train
-
-# name: (module, help); no docstring serves as help, for python -OO has none
-COMMANDS = {
-    "adapt": (adapt, "Train an adapter on pairs of prompt and completion, the base frozen."),
-    "curate": (
-        curate,
-        "Make training text of a folder of pages: extract, mask, remove near-duplicates and junk, decontaminate.",
-    ),
-    "generate": (generate, "Continue a text, printed as it appears."),
-    "info": (info, "Show a model's configuration, parameters, FLOPs and bytes."),
-    "palettize": (palettize, "Palettize a model folder on disk: mixed 2 and 4 bits, an 8-bit embedding."),
-    "pipeline": (
-        pipeline,
-        "Take the shipped model through all steps, from fine-tuning to feature adapters on 3.5 bits.",
-    ),
-    "pretrain": (
-        pretrain,
-        "Pre-train a model on a folder of your own: core, continued and context-lengthening stages.",
-    ),
-    "rlhf": (rlhf, "Train the tiny model by online RL: MDLOO, or what it is compared with."),
-    "train": (train, "Train a fresh model on one device, on many, or in several processes, with checkpoints."),
+COMMANDS = {  # a module each, which is imported when it is asked for: help on all of them comes at once
+    "adapt": "Train an adapter on pairs of prompt and completion, the base frozen.",
+    "curate": "Make training text of a folder of pages: extract, mask, remove near-duplicates and junk, decontaminate.",
+    "generate": "Continue a text, printed as it appears.",
+    "info": "Show a model's configuration, parameters, FLOPs and bytes.",
+    "palettize": "Palettize a model folder on disk: mixed 2 and 4 bits, an 8-bit embedding.",
+    "pipeline": "Take the shipped model through all steps, from fine-tuning to feature adapters on 3.5 bits.",
+    "pretrain": "Pre-train a model on a folder of your own: core, continued and context-lengthening stages.",
+    "rlhf": "Train the tiny model by online RL: MDLOO, or what it is compared with.",
+    "train": "Train a fresh model on one device, on many, or in several processes, with checkpoints.",
 }
 INPUT_ERRORS = (ValueError, TypeError, OSError, ArithmeticError, ImportError)
 INTERRUPTED, NOBODY_READS = 130, 141  # as shells tell SIGINT and SIGPIPE
@@ -38,17 +27,15 @@ def _parser(argv):
         prog="python -m afm_ref", description="Apple's foundation models, to read and run."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (module, help_text) in COMMANDS.items():
+    for name, text in COMMANDS.items():
         command = commands.add_parser(
-            name,
-            help=help_text,
-            description=help_text,
-            epilog=getattr(module, "EPILOG", None),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            name, help=text, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
         )
-        if name in argv:  # those of the others may take a second to import
+        if name in argv:
+            module = importlib.import_module(f"{__package__}.commands.{name}")
+            command.epilog = getattr(module, "EPILOG", None)
             module.add_arguments(command)
-        command.set_defaults(run=module.run)
+            command.set_defaults(run=module.run)
     return parser
 
 

@@ -3,8 +3,13 @@
 import dataclasses
 from pathlib import Path
 
+from .. import config
+from ..interop import palettized, palettizing
+from ..quantization import sizes
+
 
 def add_arguments(parser):
+    """Add the options of `info`."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument("folder", nargs="?", type=Path, help="a Hugging Face folder, or one of `palettize`")
     which.add_argument("--model", type=Path, metavar="FOLDER", help="the same, as `generate` takes it")
@@ -13,8 +18,6 @@ def add_arguments(parser):
 
 def run(args):
     """Show a model's configuration, parameters, FLOPs and bytes."""
-    from .. import config
-
     folder = args.folder or args.model
     if folder is None:
         cfg, stored = {"tiny": config.AFM_TINY, "on_device": config.AFM_ON_DEVICE}[args.preset], ()
@@ -36,9 +39,6 @@ def run(args):
 
 def _folder(folder):
     """Return (config, what is stored in how many bits and bytes) of a model folder."""
-    from ..interop import palettized, palettizing
-    from ..quantization import sizes
-
     if not palettized.is_palettized(folder):
         checkpoint = palettizing.Checkpoint(folder)  # weights are not read: they may be larger than the memory
         return checkpoint.cfg, [("bytes of the weights on disk", checkpoint.file_bytes())]
