@@ -56,7 +56,7 @@ def explicit(cfg, mesh, optimizer):
     plan = strategies.Plan(cfg, mesh, sequence="gather" if "seq" in mesh else None)
     layout = Layout(strategies.next_token(plan), lambda p: placing.place(p, plan), placing.unplace, None)
     plain = transformer.init(cfg, 0)
-    state = layout.place_state(training.State(0, plain, optimizer.init(plain)))
+    state = layout.place_state(training.TrainState(0, plain, optimizer.init(plain)))
     batch = placing.place_batch(batch_of(cfg.vocab_size), plan)
     frozen = jax.tree.map(lambda leaf: None, state.trainable)
     return compiled(training.make_step(layout.loss, optimizer, state[1:]), *state[1:], frozen, batch)

@@ -251,7 +251,7 @@ MUTATIONS = [
     ),
     Mutation(
         "fit descends the sum instead of the mean",
-        "afm_ref/training.py",
+        "afm_ref/step.py",
         "(g / count).astype(g.dtype)",
         "g",
         "tests/training/test_fit.py::test_the_gradient_is_that_of_the_mean",
