@@ -131,7 +131,8 @@ def sample(
         batch = wanted[first : first + count]
         batch += [batch[-1]] * (count - len(batch))
         batch_seed = int(np.random.default_rng((seed, number)).integers(2**31))
-        new = generate(params, cfg, batch, max_new_tokens, temperature, None, top_p, batch_seed, END, samples=samples)
+        settings = dict(top_p=top_p, seed=batch_seed, stop=END, samples=samples)
+        new = generate(params, cfg, batch, max_new_tokens, temperature, **settings)
         said += [sampled(tokenizer, tokens) for tokens in new]
     return [said[i : i + n] for i in range(0, len(wanted) * samples, parts * samples)]
 
