@@ -18,7 +18,7 @@ from .cache import FAR, Cached
 from .config import AFMConfig
 from .layers import ungroup
 from .losses import token_log_probs
-from .sampling import LogitRules, RuleArrays, Sampler, draw, filtered, row_keys, ruled
+from .sampling import LogitRules, RuleArrays, check_sampling, checked_number, draw, filtered, row_keys, ruled
 from .transformer import check_tokens, hidden, logits
 from .weights import Params
 
@@ -220,8 +220,9 @@ def _request(params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, t
              cache=Cached, samples=1, rules=None) -> Request:  # fmt: skip
     """Return what is asked for, checked."""
     prompts = _checked_prompts(tokens, cfg)
-    Sampler(temperature, top_k, top_p).check()
-    new, samples = _whole_number("max_new_tokens", max_new_tokens, 0), _whole_number("samples", samples, 1)
+    check_sampling(temperature, top_k, top_p)
+    new = checked_number("max_new_tokens", max_new_tokens, whole=True)
+    samples = checked_number("samples", samples, least=1, whole=True)
     lengths = np.array([len(prompt) for prompt in prompts], np.int32)
     padded = np.zeros((len(prompts), _bucket(int(lengths.max()))), np.int32)
     for row, prompt in zip(padded, prompts):
@@ -232,7 +233,7 @@ def _request(params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, t
     rules = None if rules in (None, LogitRules()) else rules.check()
     if rules is not None:
         rules = RuleArrays.of(rules, ids, np.repeat(lengths, samples), cfg.vocab_size)
-    keys = row_keys(_whole_number("seed", seed, least=0), len(prompts) * samples)
+    keys = row_keys(checked_number("seed", seed, whole=True), len(prompts) * samples)
     if temperature == 0:
         knobs, top_k = Knobs(keys, None, None, stops, rules), None
     else:
@@ -244,14 +245,6 @@ def _request(params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, t
 
 def _bucket(n: int, least: int = LEAST_LENGTH) -> int:
     return max(least, 1 << (n - 1).bit_length() if n else 0)
-
-
-def _whole_number(name, value, least):
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an int, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-    return int(value)
 
 
 def _checked_prompts(tokens, cfg) -> list[np.ndarray]:
@@ -278,7 +271,7 @@ def _checked_prompts(tokens, cfg) -> list[np.ndarray]:
 def _stop_tokens(stop, cfg) -> list[int]:
     ids = [] if stop is None else [stop] if hasattr(stop, "__index__") else sorted(stop)
     for token in ids:
-        if _whole_number("stop", token, least=0) >= cfg.vocab_size:
+        if checked_number("stop", token, whole=True) >= cfg.vocab_size:
             raise ValueError(f"stop token {token} is outside this model's 0 .. {cfg.vocab_size - 1}")
     return [int(token) for token in ids]
 

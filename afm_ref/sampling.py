@@ -14,29 +14,26 @@ from ._typing import Array, Float, Int
 from .ops import wide
 
 
-class Sampler(NamedTuple):
-    """How to choose a token. The defaults choose the most likely one."""
+def checked_number(name, value, least=0, most=math.inf, whole=False, above=False):
+    """Return a setting; TypeError or ValueError name it if it is no finite number of least .. most, None included.
 
-    temperature: float = 0.0  # logits are divided by it; 0: always the most likely token
-    top_k: int | None = None  # draw from the k most likely tokens
-    top_p: float | None = None  # draw from the fewest most likely tokens whose probabilities reach p together
+    whole: only ints are numbers. above: `least` itself is too small.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__" if whole else "__float__"):
+        raise TypeError(f"{name} must be {'an int' if whole else 'a number'}, got {value!r}")
+    if not (least <= value <= most and math.isfinite(value)) or (above and value == least):
+        limit = "" if most == math.inf else f" and at most {most}"
+        raise ValueError(f"{name} must be finite and {'above' if above else 'at least'} {least}{limit}, got {value}")
+    return int(value) if whole else value
 
-    def check(self) -> "Sampler":
-        """Return it, or raise ValueError or TypeError naming the setting that makes no sense."""
-        for name in ("temperature", "top_k", "top_p"):
-            value = getattr(self, name)
-            kind = "__index__" if name == "top_k" else "__float__"
-            if (value is None and name == "temperature") or isinstance(value, bool):
-                raise TypeError(f"{name} must be a number, got {value!r}")
-            if not (value is None or hasattr(value, kind)):
-                raise TypeError(f"{name} must be {'an int' if name == 'top_k' else 'a number'}, got {value!r}")
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise ValueError(f"temperature must be finite and at least 0 (greedy), got {self.temperature}")
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k must be at least 1 (None keeps all tokens), got {self.top_k}")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must lie in (0, 1] (None keeps all tokens), got {self.top_p}")
-        return self
+
+def check_sampling(temperature, top_k=None, top_p=None) -> None:
+    """Raise ValueError or TypeError, naming the setting, for what makes no sense; None keeps all tokens."""
+    checked_number("temperature", temperature)
+    if top_k is not None:
+        checked_number("top_k", top_k, least=1, whole=True)
+    if top_p is not None:
+        checked_number("top_p", top_p, most=1, above=True)
 
 
 class LogitRules(NamedTuple):
@@ -55,17 +52,9 @@ class LogitRules(NamedTuple):
 
     def check(self) -> "LogitRules":
         """Return it, or raise ValueError or TypeError naming the rule that makes no sense."""
-        penalty = self.repetition_penalty
-        if isinstance(penalty, bool) or not hasattr(penalty, "__float__"):
-            raise TypeError(f"repetition_penalty must be a number, got {penalty!r}")
-        if not 0 < penalty < math.inf:
-            raise ValueError(f"repetition_penalty must be positive and finite (1 changes nothing), got {penalty}")
+        checked_number("repetition_penalty", self.repetition_penalty, above=True)
         for name in ("min_new_tokens", "min_length"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not hasattr(value, "__index__"):
-                raise TypeError(f"{name} must be an int, got {value!r}")
-            if value < 0:
-                raise ValueError(f"{name} must be at least 0, got {value}")
+            checked_number(name, getattr(self, name), whole=True)
         for name in ("suppress_tokens", "begin_suppress_tokens"):
             if not all(hasattr(token, "__index__") for token in getattr(self, name)):
                 raise TypeError(f"{name} must hold token ids, got {getattr(self, name)!r}")

@@ -328,8 +328,8 @@ MUTATIONS = [
     Mutation(
         "samples of a prompt draw the same random numbers",
         "afm_ref/decoding.py",
-        "least=0), len(prompts) * samples)",
-        "least=0), len(prompts))[np.arange(len(prompts) * samples) // samples]",
+        "seed, whole=True), len(prompts) * samples)",
+        "seed, whole=True), len(prompts))[np.arange(len(prompts) * samples) // samples]",
         "tests/generation/test_generate.py::test_samples_are_those_of_the_prompt_repeated",
     ),
     Mutation(
