@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from afm_ref import assets, atomic, targets
+from afm_ref import assets, atomic, pieces
 
 
 def versions() -> dict:
@@ -37,13 +37,12 @@ def finished(jobs: Mapping[str, Callable], folder: Path) -> dict:
 
 def kept(folder: Path, key: str, make: Callable) -> dict:
     """Return make()'s result with its CPU seconds (cpu_s), or what an earlier call of the script kept."""
-    path = folder / f"{key}.json"
-    if not path.exists():
-        with targets.only_writer(folder, f".{key}.lock"):
-            start = time.process_time()
-            result = make() | {"cpu_s": round(time.process_time() - start, 1)}
-            atomic.write(path, json.dumps(result))
-    return json.loads(path.read_text(encoding="utf-8"))
+
+    def timed():
+        start = time.process_time()
+        return make() | {"cpu_s": round(time.process_time() - start, 1)}
+
+    return pieces.result(folder / f"{key}.json", timed)
 
 
 def keep_compiled(folder: Path) -> None:

@@ -210,7 +210,7 @@ WORK = {  # command: (where its work begins, its arguments)
     "adapt": ("afm_ref.commands.generate.load_model", "--task task.jsonl"),
     "curate": ("afm_ref.data.curation.pipeline.curate", "pages"),
     "palettize": ("afm_ref.interop.palettizing.palettize_folder", ""),
-    "pipeline": ("afm_ref.pipeline.run.Run.__init__", "--fast"),
+    "pipeline": ("afm_ref.pipeline.road.Road.__init__", "--fast"),
     "pretrain": ("afm_ref.commands.pretrain._train", "--corpus pages"),
     "rlhf": ("afm_ref.pipeline.bench.Bench.__init__", ""),
     "train": ("afm_ref.commands.train._train", ""),
@@ -285,7 +285,7 @@ def test_a_second_command_in_a_folder_names_the_first(tmp_path, monkeypatch, cap
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "a.txt").write_text("text")
     monkeypatch.setattr("afm_ref.pipeline.online.learn", no_work)
-    monkeypatch.setattr("afm_ref.pipeline.run.Run.take", no_work)
+    monkeypatch.setattr("afm_ref.pipeline.road.Road.take", no_work)
     monkeypatch.setattr("afm_ref.commands.pretrain._train", no_work)
     with targets.only_writer(tmp_path / "out"):
         assert main(line.split()) == 2

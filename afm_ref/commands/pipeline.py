@@ -6,9 +6,9 @@ from pathlib import Path
 import jax
 
 from .. import targets
-from ..pipeline import report, steps
-from ..pipeline.run import RESULTS, Run
-from ..pipeline.teaching import JUDGES
+from ..pipeline import making, printed
+from ..pipeline.road import RESULTS, Road
+from ..pipeline.workshops import JUDGES
 from . import options
 
 EPILOG = """\
@@ -58,8 +58,8 @@ def run(args):
     # The steps train by the same programs again and again: each is compiled once.
     jax.config.update("jax_compilation_cache_dir", str(folder.resolve() / "compiled"))
     with options.resumable(folder):
-        sizes = steps.FAST if args.fast else steps.PipelineSizes()
-        results = Run(folder, args.seed, args.judge, sizes, args.bench).complete()
-    print(report.answers(results), end="\n\n")
-    print(report.table(results), end="\n\n")
+        sizes = making.FAST if args.fast else making.RoadSizes()
+        results = Road(folder, args.seed, args.judge, sizes, args.bench).complete()
+    print(printed.answers(results), end="\n\n")
+    print(printed.table(results), end="\n\n")
     print(f"models in {folder}, all numbers in {folder / RESULTS}")

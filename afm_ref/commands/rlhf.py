@@ -1,5 +1,6 @@
 """python -m afm_ref rlhf."""
 
+import dataclasses
 import sys
 from functools import partial
 
@@ -45,8 +46,8 @@ def add_arguments(parser):
 
 def run(args):
     """Train the tiny model by online RL: MDLOO, or what it is compared with."""
-    settings = online.settings_of(K=args.K, prompts=args.prompts, inner_steps=args.inner_steps, beta=args.beta,
-                                  gamma=args.gamma, epsilon=args.epsilon)  # fmt: skip
+    names = ("K", "prompts", "inner_steps", "beta", "gamma", "epsilon")
+    settings = dataclasses.replace(online.SETTINGS, **{name: getattr(args, name) for name in names})
     _check(args)
     recorded = (text_files.read_json(args.recorded) if args.recorded else assets.recording("rlhf"))["numbers"]
     rate = args.learning_rate or recorded.get("chosen", {}).get(args.algorithm, 3e-4)

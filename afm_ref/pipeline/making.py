@@ -20,14 +20,14 @@ from ..losses import next_token
 from ..post_training.sft import examples_of, packed_examples
 from ..quantization import allocation, dequantize, quantize, recovery, sensitivity
 from ..training import fit
-from . import made, online, teaching
-from .bench import TAUGHT, Sizes, adam, afm
+from . import made, online, workshops
+from .bench import TAUGHT, BenchSizes, adam, afm
 from .made import ADAPTER, HISTORY, REWARD
 from .text import SEQ_LEN
 
 
 @dataclasses.dataclass(frozen=True)
-class PipelineSizes(Sizes):
+class RoadSizes(BenchSizes):
     """How much of everything, from end to end; ours. The bench's own sizes are those of chapters 7 and 8."""
 
     samples: int = 4  # of a held-out prompt, to measure with
@@ -51,7 +51,7 @@ class PipelineSizes(Sizes):
     feature_batch: int = 2  # rows of some four conversations
 
 
-FAST = PipelineSizes(  # most of its time goes into compiling
+FAST = RoadSizes(  # most of its time goes into compiling
     held_out=8, sft_steps=5, records=8, backbone_records=40, backbone_steps=5, preference_records=8, reward_steps=5,
     committee_records=4, newest=50, member_steps=3, iterations=1, refresh_steps=3, samples=2, text_rows=8,
     mdloo_records=16, mdloo_iterations=2, conversations=16, sensitivity_rows=2, recovery_steps=3, feature_records=40,
@@ -59,7 +59,7 @@ FAST = PipelineSizes(  # most of its time goes into compiling
 )  # fmt: skip
 
 
-class Step(NamedTuple):
+class RoadStep(NamedTuple):
     """One step; see above."""
 
     make: Callable = lambda run, folder: None
@@ -79,7 +79,7 @@ def make_reward(run, folder):
 
 def make_committee(run, folder):
     """Write the committee's last student, and the reward model as the committee has refreshed it."""
-    last = teaching.teach(run.bench, run.judge, run.seed)[-1]
+    last = workshops.teach(run.bench, run.judge, run.seed)[-1]
     _save(run, folder, last.student)
     reward_files.save(folder / REWARD, last.reward, run.bench.cfg)
 
@@ -92,7 +92,7 @@ def make_mdloo(run, folder):
     bench, s = run.bench, run.sizes
     start, reward = run.policy("3_committee"), reward_files.load(run.step("3_committee") / REWARD)[0]
     records = bench.records(s.mdloo_records, seed=80 + run.seed, only=TAUGHT)
-    judge, truth = (teaching.shops(bench, records, name)[2] for name in (run.judge, "utility"))
+    judge, truth = (workshops.shops(bench, records, name).online for name in (run.judge, "utility"))
     settings = dataclasses.replace(online.SETTINGS, beta=s.beta, gamma=s.gamma)
     done = rlhf.run(
         start, bench.cfg, bench.tok, [record.prompt for record in records], partial(judge.score, reward),
@@ -158,12 +158,12 @@ def _over_dense(params):
 
 
 STEPS = {
-    "0_base": Step(made=made.of_base),
-    "1_sft": Step(make_sft, made.of_policy),
-    "2_reward": Step(make_reward, more=made.reward_accuracy),
-    "3_committee": Step(make_committee, made.of_policy),
-    "4_mdloo": Step(make_mdloo, made.of_policy, made.iterations),
-    "5_palettized": Step(make_palettized, made.of_palettes, made.bits_of),
-    "6_recovered": Step(make_recovered, made.of_recovered),
-    "7_features": Step(make_features, made.of_features),
+    "0_base": RoadStep(made=made.of_base),
+    "1_sft": RoadStep(make_sft, made.of_policy),
+    "2_reward": RoadStep(make_reward, more=made.reward_accuracy),
+    "3_committee": RoadStep(make_committee, made.of_policy),
+    "4_mdloo": RoadStep(make_mdloo, made.of_policy, made.iterations),
+    "5_palettized": RoadStep(make_palettized, made.of_palettes, made.bits_of),
+    "6_recovered": RoadStep(make_recovered, made.of_recovered),
+    "7_features": RoadStep(make_features, made.of_features),
 }

@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,46 +26,55 @@ class Oracle(members.Workshop):
 JUDGES = {"reward model": members.Workshop, "utility": Oracle}  # whose rewards are followed: a learned one, the truth
 
 
-def shops(bench, records, judge):
-    """Return (workshop for supervised steps, for preferences, for online RL, for the reward model)."""
+class Shops(NamedTuple):
+    """A workshop for each way to learn: what they differ in is the optimizer and its steps."""
+
+    supervised: members.Workshop
+    pairwise: members.Workshop  # from preferences
+    online: members.Workshop
+    rewarding: members.Workshop  # of the reward model
+
+
+def shops(bench, records, judge) -> Shops:
+    """Return the workshops of a bench, whose prompts are those of the records; judge: one of JUDGES."""
     s = bench.sizes
     sizes = dict(seq_len=128, row_length=ROW, max_new_tokens=NEW_TOKENS, sample_rows=SAMPLE_ROWS, batch_size=8)
     of = {record.prompt: record for record in records}
     supervised = JUDGES[judge](bench.cfg, bench.tok, of, partial(afm, s.member_rate), s.member_steps, **sizes)
-    pairwise = dataclasses.replace(supervised, optimizer=partial(adam, s.preference_rate))
-    online = dataclasses.replace(supervised, optimizer=partial(adam, s.online_rate))
-    rewarding = dataclasses.replace(
-        supervised, optimizer=partial(adam, s.refresh_rate), reward_steps=s.refresh_steps, reward_prompts=s.reward_batch
-    )
-    return supervised, pairwise, online, rewarding
+
+    def by_adam(rate, **changes):
+        return dataclasses.replace(supervised, optimizer=partial(adam, rate), **changes)
+
+    rewarding = by_adam(s.refresh_rate, reward_steps=s.refresh_steps, reward_prompts=s.reward_batch)
+    return Shops(supervised, by_adam(s.preference_rate), by_adam(s.online_rate), rewarding)
 
 
-def trainers(bench, supervised, pairwise, online, known):
+def trainers(bench, shops: Shops, known):
     """Return {name: trainer} of the five members; known: the examples that SFT goes on with."""
     s = bench.sizes
     settings = rlhf.Settings(K=4, prompts=16, inner_steps=2, beta=s.beta, gamma=s.gamma)
     return {
-        "SFT": supervised.sft(known),
-        "rejection sampling": supervised.rejection(8),
-        "DPO": pairwise.preference("dpo", 0.1, s.newest),
-        "IPO": pairwise.preference("ipo_mean", 0.5, s.newest),
-        "MDLOO": rlhf.member(online, s.iterations, "mdloo", settings),
+        "SFT": shops.supervised.sft(known),
+        "rejection sampling": shops.supervised.rejection(8),
+        "DPO": shops.pairwise.preference("dpo", 0.1, s.newest),
+        "IPO": shops.pairwise.preference("ipo_mean", 0.5, s.newest),
+        "MDLOO": rlhf.member(shops.online, s.iterations, "mdloo", settings),
     }
 
 
 def teach(bench, judge, seed):
     """Return the rounds of a committee that starts from the bench's student of this seed, with one of JUDGES."""
     records = taught_records(bench, seed)
-    supervised, pairwise, online, rewarding = shops(bench, records, judge)
+    of = shops(bench, records, judge)
     known = bench.hybrid(seed)[0]["all"]
 
     def distil(student, examples, seed):  # with as many of the hybrid data between, lest the rest be forgotten
         some = np.random.default_rng(seed).choice(len(known), len(examples))
-        return supervised.fine_tune(student, examples + [known[i] for i in some], seed)
+        return of.supervised.fine_tune(student, examples + [known[i] for i in some], seed)
 
-    tools = supervised.tools()._replace(refresh=rewarding.refresh, distil=distil)
+    tools = of.supervised.tools()._replace(refresh=of.rewarding.refresh, distil=distil)
     return committee.run(
-        trainers(bench, supervised, pairwise, online, known), bench.student(seed), bench.reward(seed, MAIN), tools,
+        trainers(bench, of, known), bench.student(seed), bench.reward(seed, MAIN), tools,
         [record.prompt for record in records],
         rounds=bench.sizes.rounds, n=3, seed=seed, preferences=bench.preferences(seed),
     )  # fmt: skip
