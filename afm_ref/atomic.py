@@ -4,7 +4,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,8 +48,17 @@ def replacing(*paths) -> Iterator[list[Path]]:
 
 def write(path, content: bytes | str) -> None:
     """Write a file, whole or not at all; text is written as UTF-8, its line ends as they are."""
-    with replacing(path) as [temporary]:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    write_together(Path(path).parent, {Path(path).name: content})
+
+
+def write_together(folder, contents: Mapping[str, bytes | str | Callable[[Path], None]]) -> None:
+    """Write files {name: content, or write(path)} into a folder, all or none of them, the last name last."""
+    with replacing(*(Path(folder) / name for name in contents)) as temporary:
+        for path, content in zip(temporary, contents.values()):
+            if callable(content):
+                content(path)
+            else:
+                path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def intended(name: str) -> str:

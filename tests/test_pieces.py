@@ -48,7 +48,9 @@ def test_a_folder_of_another_run_is_refused_by_name(tmp_path):
     about = {"a": 1, "b": "x", "c": None, "d": 2.5}
     for _ in range(2):
         pieces.claim(tmp_path / "config.json", about)
-    with pytest.raises(ValueError, match=r"holds models of another run: b was x and is absent; e was absent and is 1\. "):
+    with pytest.raises(
+        ValueError, match=r"holds models of another run: b was x and is absent; e was absent and is 1\. "
+    ):
         pieces.claim(tmp_path / "config.json", {"a": 1, "c": None, "d": 2.5, "e": 1}, "models")
     with pytest.raises(ValueError, match=r"a was 1 and is 2; b .*; c .*; and 1 more\."):
         pieces.claim(tmp_path / "config.json", {"a": 2})

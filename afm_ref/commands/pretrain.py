@@ -14,7 +14,7 @@ from ..data.curation import pipeline, shards
 from ..data.curation.heuristics import ENGLISH
 from ..data.curation.settings import Settings
 from ..data.mixing import checked_shares
-from ..interop import config_json, hugging_face, tensor_files
+from ..interop import config_json, hugging_face
 from ..pretraining import corpus, distillation, objectives, stages
 from ..transformer import init
 from . import options
@@ -117,7 +117,7 @@ def _check(args):
     _check_mixtures(args)
     targets.check_folder(args.out, "--out")
     targets.check_folder(args.out / "checkpoints", "--out")
-    targets.check_folder(args.out / "model", "--out", without=tensor_files.OTHER_MODELS)
+    targets.check_folder(args.out / "model", "--out", without=hugging_face.OTHER_MODELS)
     jax.devices()  # an error where there is none of the kind that JAX is told to run on
 
 

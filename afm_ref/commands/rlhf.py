@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from .. import assets, atomic, targets, text_files
-from ..interop import hugging_face, tensor_files
+from ..interop import hugging_face
 from ..pipeline import bench, online
 from ..rlhf import ALGORITHMS
 from . import options
@@ -73,7 +73,7 @@ def _check(args):
         advantages(np.zeros((1, args.K)))  # refuses too few responses
     targets.check_folder(args.folder, "--folder")
     targets.check_folder(args.folder / "checkpoints", "--folder")
-    targets.check_folder(args.folder / "policy", "--folder", without=tensor_files.OTHER_MODELS)
+    targets.check_folder(args.folder / "policy", "--folder", without=hugging_face.OTHER_MODELS)
     targets.check_folder(args.bench, "--bench")
 
 

@@ -7,7 +7,7 @@ import jax
 
 from .. import assets, config, evaluation, losses, targets, training
 from ..data import mixture, packing
-from ..interop import hugging_face, tensor_files
+from ..interop import hugging_face
 from ..layout import Layout
 from ..parallelism import mesh, placing, processes, strategies
 from ..parallelism.mesh import MeshShape
@@ -96,7 +96,7 @@ def _check_targets(args):
     if args.history is not None:
         targets.check_file(args.history, "--history")
     if args.save is not None:
-        targets.check_folder(args.save, "--save", without=tensor_files.OTHER_MODELS)
+        targets.check_folder(args.save, "--save", without=hugging_face.OTHER_MODELS)
 
 
 def _train(args):

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import tokenizer_config
+from . import foreign_tokenizer
 
 SANDBOX = Path(__file__).with_name("chat_sandbox.py")
 CPU_S = 5  # of the process: some 0.1 s go into its start
@@ -30,9 +30,9 @@ def render(folder: str | os.PathLike, messages: list[dict], add_generation_promp
     Test: tests/oracles/test_chat_template.py::test_text_and_ids_equal_transformers
     """
     folder = Path(folder)
-    settings = tokenizer_config.read(folder)
+    settings = foreign_tokenizer.read_settings(folder)
     where, template = find(folder, settings)
-    variables = tokenizer_config.special_tokens(settings) | {
+    variables = foreign_tokenizer.special_tokens(settings) | {
         "messages": messages, "tools": None, "documents": None, "add_generation_prompt": add_generation_prompt,
     }  # fmt: skip
     answer = _run(where, {"template": template, "variables": variables})

@@ -5,6 +5,7 @@ halves of a head. "afm_ref" is our own, for every AFMConfig that neither can exp
 pairs of neighbours, for one): its config.json holds the fields of AFMConfig under their own names.
 """
 
+import json
 import math
 from pathlib import Path
 
@@ -280,3 +281,8 @@ def to_fields(cfg: AFMConfig, dtype: str, kept: dict) -> dict:
         }
         | ({"mlp_bias": False} if kind == "llama" else {"use_sliding_window": False})
     )
+
+
+def text(fields: dict) -> str:
+    """Return the text of a file of such fields."""
+    return json.dumps(fields, indent=2, sort_keys=True) + "\n"

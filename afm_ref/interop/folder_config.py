@@ -7,7 +7,6 @@ Whatever is written with it says the same again (`written`).
 import dataclasses
 import json
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,8 +54,8 @@ class FolderConfig(AFMConfig):
         return repr(AFMConfig(**self.to_dict()))
 
 
-def written(folder: Path, cfg: AFMConfig, tokenizer=None) -> tuple[dict, dict[str, Callable[[Path], None]]]:
-    """Return (fields for config.json, {file name: writer}) that belong into the folder of a model with this config.
+def written(folder: Path, cfg: AFMConfig, tokenizer=None) -> tuple[dict, dict]:
+    """Return (fields for config.json, contents for `atomic.write_together`) of a folder with this config.
 
     They are the source's, if the config has one, unless `tokenizer` is another than the source's: then the ids and
     files of the old one stay behind. Raises ValueError for a tokenizer, or a source, with ids beyond cfg.vocab_size,
@@ -85,21 +84,17 @@ def _said(cfg, tokenizer):
     source = getattr(cfg, "source", None)
     if source is None:
         return _token_ids(tokenizer), _tokenizer_files(tokenizer)
-    writers = {name: _writer(data) for name, data in source.files.items()}
+    files = source.files
     if tokenizer is None or _same(tokenizer, source.files.get(TOKENIZER)):
         if tokenizer is None and cfg.vocab_size < source.vocab_size:
             raise ValueError(
                 f"vocab_size is {cfg.vocab_size}, but {source.folder}, which this config is from, has token ids up to "
                 f"{source.vocab_size - 1}: give the tokenizer that belongs to the model"
             )
-        return source.fields, writers if TOKENIZER in writers else writers | _tokenizer_files(tokenizer)
+        return source.fields, files if TOKENIZER in files else files | _tokenizer_files(tokenizer)
     fields = {name: value for name, value in source.fields.items() if not _of_the_tokenizer(name)}
-    writers = {name: write for name, write in writers.items() if name in OF_THE_MODEL}
-    return fields | _token_ids(tokenizer), writers | _tokenizer_files(tokenizer)
-
-
-def _writer(data):
-    return lambda path: path.write_bytes(data)
+    files = {name: data for name, data in files.items() if name in OF_THE_MODEL}
+    return fields | _token_ids(tokenizer), files | _tokenizer_files(tokenizer)
 
 
 def _of_the_tokenizer(name):
@@ -117,7 +112,7 @@ def _tokenizer_files(tokenizer):
         return {}
     # Without it transformers would rebuild the tokenizer by the model's type instead of reading the file.
     about = json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}, indent=2) + "\n"
-    return {TOKENIZER: tokenizer.save, "tokenizer_config.json": _writer(about.encode())}
+    return {TOKENIZER: tokenizer.save, "tokenizer_config.json": about}
 
 
 def _same(tokenizer, data):

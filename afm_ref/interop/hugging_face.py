@@ -5,19 +5,27 @@ save(folder, params, cfg)          # transformers reads it back where it knows s
 """
 
 import os
+import re
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from afm_ref import atomic, tensor_files
 from afm_ref.config import AFMConfig, matrix_shapes
 from afm_ref.data import tokenizer as own_tokenizer
 from afm_ref.layers import ungroup
-from afm_ref.text_files import read_text
+from afm_ref.text_files import read_json, read_text
 from afm_ref.weights import Layer, Params
 
-from . import config_json, folder_config, tensor_files, tokenizer_config
-from .foreign_tokenizer import ForeignTokenizer
+from . import config_json, folder_config, foreign_tokenizer
 
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+PALETTIZED = "palettized.safetensors"
+OTHER_MODELS = (INDEX, PALETTIZED)  # beside a new model.safetensors they would be taken for it, or lost
+# A table of RoPE's frequencies that old Llama files carry; transformers ignores it and so do we.
+IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 EMBED, FINAL_NORM, UNEMBED = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
 LAYER_NAMES = {
     "attention_norm": "input_layernorm",
@@ -74,14 +82,9 @@ def load(folder: str | os.PathLike, dtype="float32") -> tuple[Params, AFMConfig]
             f"{folder / 'config.json'}: a palettized model is loaded by afm_ref.interop.palettized.load(folder), and "
             "run by python -m afm_ref generate --model FOLDER"
         )
-    shapes = tensor_shapes(cfg)
-    optional = {UNEMBED: shapes[EMBED]} if cfg.tie_embeddings else {}
-    tensors = tensor_files.read(folder, shapes, optional, dtype)
-    if cfg.tie_embeddings and UNEMBED in tensors and not np.array_equal(tensors[UNEMBED], tensors[EMBED]):
-        raise ValueError(
-            f"{folder}: config.json ties the embeddings, but {UNEMBED} differs from {EMBED}; if the head is its own, "
-            "set tie_word_embeddings to false"
-        )
+    tensors = tensor_files.values(locate(folder, cfg), dtype)
+    if cfg.tie_embeddings:
+        check_tied(folder, tensors)
     layers = tuple(
         Layer(**{field: tensors.get(layer_tensor(i, field)) for field in Layer._fields}) for i in range(cfg.n_layers)
     )
@@ -104,21 +107,21 @@ def save(folder: str | os.PathLike, params: Params, cfg: AFMConfig, dtype=None, 
     Source: transformers' file names and keys [standard]; model_type "afm_ref" [ours].
     Test: tests/oracles/test_hugging_face.py::test_transformers_reads_what_we_save
     """
-    tensor_files.write_together(Path(folder), writers(Path(folder), params, cfg, dtype, tokenizer))
+    atomic.write_together(folder, contents(Path(folder), params, cfg, dtype, tokenizer))
 
 
-def writers(folder: Path, params: Params, cfg: AFMConfig, dtype=None, tokenizer=None) -> dict:
-    """Return what `save` writes as {file name: writer}, config.json last, after refusing what it refuses."""
+def contents(folder: Path, params: Params, cfg: AFMConfig, dtype=None, tokenizer=None) -> dict:
+    """Return what `save` writes, as `atomic.write_together` takes it, after refusing what it refuses."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; save needs the name of a folder")
-    for name in tensor_files.OTHER_MODELS:
+    for name in OTHER_MODELS:
         if (folder / name).exists():
             raise ValueError(f"{folder} holds another model, {name}: choose another folder or remove that one")
-    tensors = _checked(_named(params, cfg), cfg, dtype)
+    tensors = _checked(_named(params), cfg, dtype)
     kept, files = folder_config.written(folder, cfg, tokenizer)
     fields = config_json.to_fields(cfg, tensors[EMBED].dtype.name, kept)
-    weights = {tensor_files.SINGLE: tensor_files.tensor_writer(tensors)}
-    return weights | files | {"config.json": tensor_files.json_writer(fields)}
+    weights = partial(tensor_files.write, tensors=tensors, about=tensor_files.PYTORCH)
+    return {SINGLE: weights} | files | {"config.json": config_json.text(fields)}
 
 
 def load_tokenizer(folder: str | os.PathLike):
@@ -133,7 +136,7 @@ def load_tokenizer(folder: str | os.PathLike):
         try:
             return own_tokenizer.Tokenizer(text)
         except ValueError:
-            return ForeignTokenizer(text, tokenizer_config.read(folder))
+            return foreign_tokenizer.ForeignTokenizer(text, foreign_tokenizer.read_settings(folder))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -145,7 +148,58 @@ def _existing(folder):
     return folder
 
 
-def _named(params, cfg):
+def locate(folder: Path, cfg: AFMConfig) -> dict[str, tuple]:
+    """Return {tensor name: (file, dtype, shape)} of a model, all checked that can be without reading values."""
+    where = {name: place for name, place in _located(folder).items() if not IGNORED.fullmatch(name)}
+    shapes = tensor_shapes(cfg)
+    tensor_files.check(where, shapes, {UNEMBED: shapes[EMBED]} if cfg.tie_embeddings else {}, folder)
+    return where
+
+
+def check_tied(folder: Path, tensors: Mapping) -> None:
+    """Raise ValueError if a head beside the embedding, which is to be the same, is another."""
+    if UNEMBED in tensors and not np.array_equal(tensors[UNEMBED], tensors[EMBED]):
+        raise ValueError(
+            f"{folder}: config.json ties the embeddings, but {UNEMBED} differs from {EMBED}; if the head is its own, "
+            "set tie_word_embeddings to false"
+        )
+
+
+def _located(folder):
+    """Return {tensor name: (file, dtype, shape)} over all files of the folder."""
+    single, index = folder / SINGLE, folder / INDEX
+    if single.is_file():  # as in transformers, it goes before an index
+        return tensor_files.locate(single)
+    if not index.is_file():
+        raise FileNotFoundError(f"{folder} holds neither {SINGLE} nor {INDEX}: is it a model folder?")
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ValueError(f"{index} has no weight_map from tensor names to files")
+    found = {}
+    for shard in sorted({_plain_name(index, name) for name in weight_map.values()}):
+        if not (folder / shard).is_file():
+            raise ValueError(f"{index} names {shard}, which is not in the folder: download it too")
+        for name, place in tensor_files.locate(folder / shard).items():
+            if name in found:
+                raise ValueError(f"{name} is in {found[name][0].name} and in {shard}: which one is meant?")
+            if weight_map.get(name, shard) != shard:
+                raise ValueError(f"{index} says that {name} is in {weight_map[name]}, but it is in {shard}")
+            found[name] = place
+    if lost := sorted(weight_map.keys() - found.keys()):
+        raise ValueError(f"{index} names tensors that their files do not hold: {tensor_files.first(lost)}")
+    return found
+
+
+def _plain_name(index, name):
+    """Return a shard's file name, refusing anything that could lead out of the folder."""
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+\.safetensors", name) or name.startswith("."):
+        raise ValueError(
+            f"{index} names the file {name!r}; a shard must be a plain *.safetensors name in the same folder"
+        )
+    return name
+
+
+def _named(params):
     """Return {name in the file: array} of the weights that are there."""
     tensors = {EMBED: params.embed, FINAL_NORM: params.final_norm, UNEMBED: params.unembed}
     for i, layer in enumerate(ungroup(params.layers)):

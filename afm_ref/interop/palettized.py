@@ -3,15 +3,14 @@
 save(folder, quantized, cfg)            # of `quantization.quantize`
 params, cfg = load(folder)              # bit for bit, and never a matrix of floats in memory
 
-The tensors bear Hugging Face's names. A projection has .codes, .tables and .exponent, the embedding .codes, .scale and
-.exponent (see `quantization.weights`); gains are as they were. The header's metadata says how each matrix is packed and
-has a checksum of every tensor. All else in the header follows from the config, so it is written before the tensors are
-there, and compared byte for byte when it is read.
+The tensors bear Hugging Face's names. A projection has .codes, .tables and .exponent, the embedding
+.codes, .scale and .exponent (see `quantization.weights`); gains are as they were. The metadata say
+how each matrix is packed and have a checksum of every tensor. All else in the header follows from
+the config: its length is known before the tensors are there, and reading compares all of it.
 """
 
 import json
 import os
-import struct
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,19 +18,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from afm_ref import atomic, tensor_files
 from afm_ref.config import AFMConfig
 from afm_ref.layers import ungroup
 from afm_ref.quantization import Int8, Palettized, packing
 from afm_ref.weights import Layer, Params
 
-from . import config_json, folder_config, hugging_face, tensor_files
+from . import config_json, folder_config, hugging_face
 
-FILE = tensor_files.PALETTIZED
+FILE = hugging_face.PALETTIZED
 FORMAT = "afm_ref.palettized.1"
-MOST_HEADER_BYTES = 1 << 26
-KINDS = {"U8": "uint8", "I8": "int8", "I16": "int16", "F16": "float16", "BF16": "bfloat16"}
-KINDS = {kind: np.dtype(name) for kind, name in (KINDS | tensor_files.FLOATS).items()}
-NAMES = {dtype: kind for kind, dtype in KINDS.items()}
 PARTS = {Palettized: ("codes", "tables", "exponent"), Int8: ("codes", "scale", "exponent")}
 
 
@@ -40,34 +36,26 @@ class Contents(NamedTuple):
 
     cfg: AFMConfig
     packed: dict[str, tuple[int, int]]  # name of a projection: (bits, rows_per_table)
-    tensors: dict[str, tuple[np.dtype, tuple]]  # name: (dtype, shape), in the order of the file
+    tensors: dict[str, tuple[np.dtype, tuple]]  # name: (dtype, shape)
 
-    def ranges(self) -> dict[str, tuple[int, int]]:
-        """Return where each tensor begins and ends, in bytes behind the header."""
-        sizes = [dtype.itemsize * int(np.prod(shape, dtype=np.int64)) for dtype, shape in self.tensors.values()]
-        ends = np.cumsum([0, *sizes]).tolist()
-        return dict(zip(self.tensors, zip(ends, ends[1:])))
-
-    def header(self, checksums: Mapping[str, int]) -> bytes:
-        """Return all bytes in front of the tensors, as many whatever the checksums are; a missing one counts as 0."""
-        ranges = self.ranges()
-        entries = {
-            name: {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": list(ranges[name])}
-            for name, (dtype, shape) in self.tensors.items()
-        }
-        about = {
+    def about(self, checksums: Mapping[str, int]) -> dict[str, str]:
+        """Return the file's metadata, as long whatever the checksums are; a missing one counts as 0."""
+        written = {name: f"{checksums.get(name, 0):08x}" for name in tensor_files.entries(self.tensors)}
+        return {
             "format": FORMAT,
             "config": json.dumps(self.cfg.to_dict(), sort_keys=True),
             "bits, rows_per_table": json.dumps(self.packed, sort_keys=True),
-            "crc32": json.dumps({name: f"{checksums.get(name, 0):08x}" for name in self.tensors}),
+            "crc32": json.dumps(written),
         }
-        text = json.dumps({"__metadata__": about} | entries).encode()
-        text += b" " * (-len(text) % 8)
-        return struct.pack("<Q", len(text)) + text
+
+    def header(self, checksums: Mapping[str, int]) -> bytes:
+        """Return all bytes in front of the tensors."""
+        return tensor_files.header(tensor_files.entries(self.tensors), self.about(checksums))
 
     def file_bytes(self) -> int:
         """Return the size of the file."""
-        return len(self.header({})) + max(end for _, end in self.ranges().values())
+        ends = (entry["data_offsets"][1] for entry in tensor_files.entries(self.tensors).values())
+        return len(self.header({})) + max(ends)
 
 
 def save(folder: str | os.PathLike, params: Params, cfg: AFMConfig, tokenizer=None) -> None:
@@ -96,10 +84,13 @@ def load(folder: str | os.PathLike) -> tuple[Params, AFMConfig]:
     cfg, path = _read_config(folder), folder / FILE
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist, but config.json says that the model is in it")
-    with open(path, "rb") as file:
+    with tensor_files.opened(path) as file:
         try:
-            contents, checksums = _read_header(file, cfg)
-            arrays = {name: _read_tensor(file, name, contents, checksums[name]) for name in contents.tensors}
+            contents = _contents_in(file, tensor_files.locate(path), cfg)
+            arrays = {name: file.get_tensor(name) for name in contents.tensors}
+            checksums = {name: zlib.crc32(tensor_files.bytes_of(array)) for name, array in arrays.items()}
+            if file.metadata() != contents.about(checksums):
+                raise ValueError("was changed after it was written, or belongs to another config.json: copy both again")
         except ValueError as error:
             raise ValueError(f"{path} {error}") from None
     return _assembled(arrays, contents), cfg
@@ -141,8 +132,7 @@ def planned(cfg: AFMConfig, packed: Mapping[str, tuple[int, int]], gains: Mappin
             bits, rows = packed[name]
             tensors[f"{name}.codes"] = (np.dtype(np.uint8), (shape[0], packing.packed_bytes(shape[1], bits)))
             tensors[f"{name}.tables"] = (np.dtype(np.float16), (-(-shape[0] // rows), 2**bits))
-    order = sorted(tensors, key=lambda name: (-tensors[name][0].itemsize, name))  # so that all are aligned
-    return Contents(cfg, dict(packed), {name: tensors[name] for name in order})
+    return Contents(cfg, dict(packed), tensors)
 
 
 def contents_of(params: Params, cfg: AFMConfig) -> Contents:
@@ -187,33 +177,29 @@ def write(folder, contents: Contents, arrays: Iterable[tuple[str, np.ndarray]], 
     kept = {name: value for name, value in kept.items() if value is not None}
     fields = kept | {"model_type": config_json.PALETTIZED} | contents.cfg.to_dict()
     first = {FILE: lambda path: _write_tensors(path, contents, arrays)}
-    tensor_files.write_together(folder, first | files | {"config.json": tensor_files.json_writer(fields)})
+    atomic.write_together(folder, first | files | {"config.json": config_json.text(fields)})
 
 
 def check_target(folder: Path) -> None:
     """Raise ValueError if the folder is a file, or holds a model of another kind."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; a palettized model needs the name of a folder")
-    for other in (tensor_files.SINGLE, tensor_files.INDEX):
+    for other in (hugging_face.SINGLE, hugging_face.INDEX):
         if (folder / other).exists():
             raise ValueError(f"{folder} holds {other}, a model of another kind: choose another folder")
 
 
 def _write_tensors(path, contents, arrays):
     """Write the header, each tensor to its place, then the header again with their checksums."""
-    ranges, checksums, start = contents.ranges(), {}, len(contents.header({}))
+    index, checksums, start = tensor_files.entries(contents.tensors), {}, len(contents.header({}))
     with open(path, "wb") as file:
         for name, array in arrays:
-            data = _bytes_of(np.ascontiguousarray(array))
-            file.seek(start + ranges[name][0])
+            data = tensor_files.bytes_of(array)
+            file.seek(start + index[name]["data_offsets"][0])
             file.write(data)
             checksums[name] = zlib.crc32(data)
         file.seek(0)
         file.write(contents.header(checksums))
-
-
-def _bytes_of(array):
-    return array.reshape(-1).view(np.uint8).data
 
 
 def _read_config(folder):
@@ -226,38 +212,20 @@ def _read_config(folder):
     return cfg
 
 
-def _read_header(file, cfg):
-    """Return (contents, checksums): the header must be what we would write for such contents, byte for byte."""
-    size, start = os.fstat(file.fileno()).st_size, file.read(8)
-    length = struct.unpack("<Q", start)[0] if len(start) == 8 else MOST_HEADER_BYTES + 1
-    if length > min(MOST_HEADER_BYTES, size - 8):
-        raise ValueError("is cut short or no safetensors file: copy it again")
-    raw = file.read(length)
+def _contents_in(file, where, cfg):
+    """Return the contents that a file's metadata tell, after comparing them with its tensors."""
+    about = file.metadata() or {}
+    if about.get("format") != FORMAT:
+        raise ValueError(f"is of the format {about.get('format')!r}, expected {FORMAT!r}")
+    found = {name: (tensor_files.KINDS.get(kind), shape) for name, (_, kind, shape) in where.items()}
     try:
-        entries = json.loads(raw)
-        about = entries["__metadata__"]
-        if about["format"] != FORMAT:
-            raise ValueError(f"is of the format {about['format']!r}, expected {FORMAT!r}")
         packed = {name: (bits, rows) for name, (bits, rows) in json.loads(about["bits, rows_per_table"]).items()}
-        checksums = {name: int(text, 16) for name, text in json.loads(about["crc32"]).items()}
-        gains = {name: KINDS[entry["dtype"]] for name, entry in entries.items() if "dtype" in entry}
-        contents = planned(cfg, packed, gains)
-        expected = contents.header(checksums)
-    except (KeyError, TypeError, AttributeError, ArithmeticError, json.JSONDecodeError, UnicodeDecodeError):
-        raise ValueError(f"has no header of the format {FORMAT} that fits config.json: copy both again") from None
-    if start + raw != expected:
-        raise ValueError("was changed after it was written, or belongs to another config.json: copy both again")
-    if size != contents.file_bytes():
-        raise ValueError(f"has {size} bytes, expected {contents.file_bytes()}: copy it again")
-    return contents, checksums
-
-
-def _read_tensor(file, name, contents, checksum):
-    array = np.empty(contents.tensors[name][1], contents.tensors[name][0])
-    data = _bytes_of(array)
-    if file.readinto(data) != len(data) or zlib.crc32(data) != checksum:
-        raise ValueError(f"was changed after it was written: the checksum of {name} differs; copy it again")
-    return array
+        contents = planned(cfg, packed, {name: dtype for name, (dtype, _) in found.items()})
+    except (KeyError, TypeError, AttributeError, ArithmeticError, ValueError):
+        contents = None
+    if contents is None or contents.tensors != found:
+        raise ValueError(f"has no header of the format {FORMAT} that fits config.json: copy both again")
+    return contents
 
 
 def _assembled(arrays, contents):

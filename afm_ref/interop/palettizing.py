@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from afm_ref import tensor_files
 from afm_ref.quantization import allocate, int8, palettize, weight_counts
 from afm_ref.quantization.palettize import ROWS_PER_TABLE, checked_matrix
 from afm_ref.text_files import read_json
 
-from . import config_json, folder_config, hugging_face, palettized, tensor_files
+from . import config_json, folder_config, hugging_face, palettized
 
 FEW, MANY = 2, 4  # the widths that are mixed
 NEAR = 0.01  # of the average asked for
@@ -93,17 +94,14 @@ class Checkpoint:
                 "made of"
             )
         self.shapes = hugging_face.tensor_shapes(self.cfg)
-        head = {hugging_face.UNEMBED: self.shapes[hugging_face.EMBED]} if self.cfg.tie_embeddings else {}
-        self.where = tensor_files.locate(folder, self.shapes, head)
-        ends = [self.read(name) for name in head if name in self.where for name in (hugging_face.EMBED, name)]
-        if ends and not np.array_equal(*ends):
-            raise ValueError(
-                f"{folder}: config.json ties the embeddings, but {hugging_face.UNEMBED} differs from the embedding"
-            )
+        self.where = hugging_face.locate(folder, self.cfg)
+        if self.cfg.tie_embeddings and hugging_face.UNEMBED in self.where:
+            ends = {name: self.read(name) for name in (hugging_face.EMBED, hugging_face.UNEMBED)}
+            hugging_face.check_tied(folder, ends)
 
     def read(self, name: str) -> np.ndarray:
         """Return one tensor as float32."""
-        return tensor_files.read_one(self.where, name, np.float32)
+        return tensor_files.values({name: self.where[name]}, np.float32)[name]
 
     def file_bytes(self) -> int:
         """Return the bytes of all its files of tensors."""

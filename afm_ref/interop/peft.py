@@ -10,16 +10,18 @@ params back first (rope_layout.permute_rope_layout takes adapters along).
 import math
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from afm_ref import atomic, tensor_files
 from afm_ref.layers import map_matrices, ungroup
 from afm_ref.lora.adapter import TARGETS, LoRA, adapters
 from afm_ref.text_files import read_json
 from afm_ref.weights import Params
 
-from . import tensor_files
+from . import config_json
 from .hugging_face import LAYER_NAMES, layer_tensor
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
@@ -67,7 +69,7 @@ def load(folder: str | os.PathLike, params: Params, dtype="float32") -> Params:
         raise ValueError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
     params = params._replace(layers=ungroup(params.layers))
     shapes = _shapes(folder / TENSORS, params, rank)
-    tensors = tensor_files.read_file(folder / TENSORS, shapes, dtype)
+    tensors = tensor_files.read(folder / TENSORS, shapes, dtype)
 
     def beside(name, w, numbers):
         a, b = (tensors.get(_tensor(numbers[0], name, letter)) for letter in "AB")
@@ -120,8 +122,8 @@ def save(folder: str | os.PathLike, params: Params, dtype=None, base_model: str 
         "use_rslora": False,
     }
     fields |= {name: said[name] for name in KEPT if name in said and not (base_model and name in OF_THE_BASE)}
-    writers = {TENSORS: tensor_files.tensor_writer(tensors), CONFIG: tensor_files.json_writer(fields)}
-    tensor_files.write_together(Path(folder), writers)
+    write_tensors = partial(tensor_files.write, tensors=tensors, about=tensor_files.PYTORCH)
+    atomic.write_together(folder, {TENSORS: write_tensors, CONFIG: config_json.text(fields)})
 
 
 def _tensor(layer, name, letter):
@@ -166,7 +168,7 @@ def _shapes(path, params, rank):
     """Return {tensor: shape} of the adapters on the modules that the file names, each of them with A and B."""
     fields = {module: name for name, module in MODULES.items()}
     shapes = {}
-    for tensor in tensor_files.header_of(path):
+    for tensor in tensor_files.locate(path):
         found = TENSOR.fullmatch(tensor)
         if not found or found[2] not in fields:
             raise ValueError(f"{path}: {tensor} is no A or B of a matrix that this model adapts, {list(fields)}")

@@ -1,13 +1,15 @@
 """A reward model on disk: the folder of its language model, and its heads in a file beside."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from .. import atomic, tensor_files
 from ..config import AFMConfig
 from ..post_training.reward_model import RewardModel, init_reward_model
-from . import hugging_face, tensor_files
+from . import hugging_face
 
 HEADS = "heads.safetensors"
 
@@ -22,9 +24,9 @@ def save(folder: str | os.PathLike, model: RewardModel, cfg: AFMConfig) -> None:
     Test: tests/interop/test_reward_files.py::test_what_is_written_is_read
     """
     folder = Path(folder)
-    writers = hugging_face.writers(folder, model.params, cfg)
     heads = {name: np.asarray(value) for name, value in model._asdict().items() if name != "params"}
-    tensor_files.write_together(folder, writers | {HEADS: tensor_files.tensor_writer(heads)})
+    write_heads = partial(tensor_files.write, tensors=heads, about=tensor_files.PYTORCH)
+    atomic.write_together(folder, hugging_face.contents(folder, model.params, cfg) | {HEADS: write_heads})
 
 
 def load(folder: str | os.PathLike) -> tuple[RewardModel, AFMConfig]:
@@ -42,4 +44,4 @@ def load(folder: str | os.PathLike) -> tuple[RewardModel, AFMConfig]:
     params, cfg = hugging_face.load(folder)
     like = init_reward_model(params, cfg)._asdict()
     shapes = {name: value.shape for name, value in like.items() if name != "params"}
-    return RewardModel(params, **tensor_files.read_file(path, shapes, "float32")), cfg
+    return RewardModel(params, **tensor_files.read(path, shapes, "float32")), cfg

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import tensor_files
 from ..layers import map_matrices, ungroup
 from ..weights import Params
 from . import files
@@ -62,7 +63,7 @@ class AdapterBank:
             if not value >= 1:
                 raise ValueError(f"{name} must be at least 1, got {value!r}")
         targets = checked_targets(targets)
-        self.dtype = np.dtype(files.DTYPES[dtype])
+        self.dtype = tensor_files.float_dtype(dtype)
         base = detach(params)
         self.fingerprint = files.fingerprint(base)
         self.base = jax.tree.map(jnp.asarray, base._replace(layers=ungroup(base.layers)))

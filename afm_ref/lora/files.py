@@ -1,30 +1,18 @@
-"""An adapter as one file: A and B in 16 bits, and in its header the fingerprint of the base that it was made for.
-
-The file is a safetensors file. It is read in one piece and its checksum compared, so that what was cut short, or
-written over while it was read, is refused instead of used.
-"""
+"""An adapter as one sealed file: A and B in 16 bits, and in its header the fingerprint of its base."""
 
 import hashlib
-import json
 import os
-import struct
-import zlib
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import ml_dtypes
 import numpy as np
 
-from .. import atomic
+from .. import tensor_files
 from ..layers import map_matrices, ungrouped
 from ..weights import Params
 from .adapter import TARGETS, LoRA, adapters, detach
 
 FORMAT = "afm_ref.lora.1"
-DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
-KINDS = {"F16": np.float16, "BF16": ml_dtypes.bfloat16, "F32": np.float32}
-MOST_HEADER_BYTES = 1 << 24
 
 
 class Adapter(NamedTuple):
@@ -88,14 +76,15 @@ def save(path: str | os.PathLike, params: Params, dtype: str = "bfloat16", base:
     Source: BLOG24 (adapter values in 16 bits) [confirmed]; the file [ours].
     Test: tests/lora/test_files.py::test_what_is_saved_is_loaded
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {sorted(DTYPES)}, got {dtype!r}")
-    adapter = adapter_of(params, base)
-    tensors = {}
-    for (name, layer), pair in adapter.matrices.items():
-        for letter, m in zip("ab", pair):
-            tensors[f"layers.{layer}.{name}.{letter}"] = _cast(m, DTYPES[dtype], f"layers.{layer}.{name}.{letter}")
-    atomic.write(path, _encode(tensors, adapter.scale, adapter.base))
+    dtype, adapter = tensor_files.float_dtype(dtype), adapter_of(params, base)
+    named = {
+        f"layers.{layer}.{name}.{letter}": m
+        for (name, layer), pair in adapter.matrices.items()
+        for letter, m in zip("ab", pair)
+    }
+    tensors = {name: tensor_files.cast(m, dtype, name) for name, m in named.items()}
+    about = {"format": FORMAT, "scale": repr(float(adapter.scale)), "base": adapter.base}
+    tensor_files.save(path, tensors, about)
 
 
 def load(path: str | os.PathLike) -> Adapter:
@@ -107,10 +96,9 @@ def load(path: str | os.PathLike) -> Adapter:
     Source: the safetensors format [standard]; checksum and header [ours].
     Test: tests/lora/test_files.py::test_every_damage_is_refused
     """
-    path = Path(path)
-    data = path.read_bytes()
+    tensors, about = tensor_files.load(path, FORMAT)
     try:
-        return _decode(data)
+        return Adapter(_matrices(tensors), _scale(about.get("scale", "nan")), str(about.get("base")))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -134,90 +122,31 @@ def put(params: Params, adapter: Adapter) -> Params:
     return map_matrices(params, beside)
 
 
-def _encode(tensors, scale, base):
-    """Return the bytes of a safetensors file, 8-byte aligned, with a checksum of everything in its header."""
-    names = {np.dtype(dtype): kind for kind, dtype in KINDS.items()}
-    entries, pieces, at = {}, [], 0
-    for name, m in sorted(tensors.items()):
-        pieces.append(m.tobytes())
-        entries[name] = {
-            "dtype": names[m.dtype],
-            "shape": list(m.shape),
-            "data_offsets": [at, at + m.nbytes],
-        }
-        at += m.nbytes
-    data = b"".join(pieces)
-    about = {"format": FORMAT, "scale": repr(float(scale)), "base": base}
-    header = json.dumps({"__metadata__": about | {"crc32": _checksum(about, entries, data)}} | entries).encode()
-    header += b" " * (-len(header) % 8)
-    return struct.pack("<Q", len(header)) + header + data
-
-
-def _decode(data: bytes) -> Adapter:
-    entries, body = _header(data)
-    about = entries.pop("__metadata__", {})
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise ValueError(f"is no adapter file of format {FORMAT}; PEFT's folders are read by interop.peft")
-    if about.pop("crc32", None) != _checksum(about, entries, body):
-        raise ValueError("is cut short, or was changed after it was written: its checksum differs; copy it again")
+def _matrices(tensors):
+    """Return {(name, layer): (A, B)} of a file's tensors, after comparing their shapes."""
     pairs: dict = {}
-    for name, entry in entries.items():
+    for name, m in tensors.items():
         match name.split("."):
             case ["layers", number, matrix, ("a" | "b") as letter] if number.isdecimal() and matrix in TARGETS:
-                pairs.setdefault((matrix, int(number)), {})[letter] = _tensor(name, entry, body)
+                pairs.setdefault((matrix, int(number)), {})[letter] = _checked(name, m)
             case _:
                 raise ValueError(f"holds {name!r}, which is no part of an adapter")
-    scale = float(about.get("scale", "nan"))
-    if not 0 < scale < float("inf"):
-        raise ValueError(f"has the scale {about.get('scale')!r}, where a positive number is expected")
-    return Adapter(_matched(pairs), scale, str(about.get("base")))
-
-
-def _checksum(about, entries, body):
-    return str(zlib.crc32(body, zlib.crc32(json.dumps([about, entries], sort_keys=True).encode())))
-
-
-def _header(data):
-    length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else MOST_HEADER_BYTES + 1
-    if length > min(MOST_HEADER_BYTES, len(data) - 8):
-        raise ValueError("is cut short or no safetensors file: copy it again")
-    try:
-        entries = json.loads(data[8 : 8 + length])
-    except (ValueError, RecursionError):
-        raise ValueError("has no readable header: copy it again") from None
-    if not isinstance(entries, dict):
-        raise ValueError("has no readable header: copy it again")
-    return entries, memoryview(data)[8 + length :]
-
-
-def _tensor(name, entry, body):
-    try:
-        dtype, shape, (start, end) = np.dtype(KINDS[entry["dtype"]]), entry["shape"], entry["data_offsets"]
-        m = np.frombuffer(body[start:end], dtype).reshape(shape)
-    except (KeyError, TypeError, ValueError):
-        raise ValueError(f"holds {name} in a form that cannot be read: {entry!r}") from None
-    if m.ndim != 2 or 0 in m.shape:
-        raise ValueError(f"holds {name} of shape {m.shape}, where a matrix is expected")
-    if not np.isfinite(m.astype(np.float32)).all():
-        raise ValueError(f"holds NaN or infinite values in {name}: the training that made it went wrong")
-    return m
-
-
-def _matched(pairs):
-    """Return {key: (A, B)} after comparing their shapes."""
-    matrices = {}
-    for (name, layer), pair in sorted(pairs.items()):
+    for (name, layer), pair in pairs.items():
         if len(pair) < 2 or pair["a"].shape[0] != pair["b"].shape[1]:
             raise ValueError(f"has no A and B that fit together for {name} of layer {layer}")
-        matrices[name, layer] = (pair["a"], pair["b"])
-    if not matrices or len({a.shape[0] for a, _ in matrices.values()}) > 1:
+    if not pairs or len({pair["a"].shape[0] for pair in pairs.values()}) > 1:
         raise ValueError("holds no adapter, or one of several ranks")
-    return matrices
+    return {key: (pair["a"], pair["b"]) for key, pair in sorted(pairs.items())}
 
 
-def _cast(m, dtype, name):
-    with np.errstate(over="ignore"):
-        out = np.ascontiguousarray(m, dtype=dtype)
-    if not np.isfinite(out.astype(np.float32)).all():
-        raise ValueError(f"{name} holds values that are not finite, or too large for {np.dtype(dtype).name}")
-    return out
+def _checked(name, m):
+    if m.ndim != 2 or 0 in m.shape:
+        raise ValueError(f"holds {name} of shape {m.shape}, where a matrix is expected")
+    return tensor_files.cast(m, tensor_files.float_dtype(m.dtype), name)
+
+
+def _scale(text):
+    scale = float(text)
+    if not 0 < scale < float("inf"):
+        raise ValueError(f"has the scale {text!r}, where a positive number is expected")
+    return scale

@@ -38,7 +38,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a token that only tokenizer_config.json calls special is shown",
-        INTEROP + "tokenizer_config.py",
+        INTEROP + "foreign_tokenizer.py",
         "if not known.get(token)]",
         "if token in known]",
         "tests/interop/test_tokenizers.py::test_tokens_named_as_special_are_special",

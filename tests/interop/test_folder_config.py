@@ -228,7 +228,7 @@ def test_a_failure_leaves_every_file_as_it_was(source, tmp_path, monkeypatch):
     hugging_face.save(tmp_path / "out", random_params(QWEN3), QWEN3)
     before = files(tmp_path / "out")
     params, cfg = hugging_face.load(source)
-    broken = cfg.source.files | {"vocab.json": "no bytes: the disk is full"}
+    broken = cfg.source.files | {"vocab.json": 3}  # no bytes: the disk is full
     with pytest.raises(TypeError):
         hugging_face.save(tmp_path / "out", params, dataclasses.replace(cfg, source=cfg.source._replace(files=broken)))
     assert files(tmp_path / "out") == before

@@ -11,10 +11,9 @@ from safetensors.numpy import load_file
 
 from afm_ref import __main__ as command_line
 from afm_ref import assets, lora, transformer
-from afm_ref.config import AFM_TINY, AFMConfig
+from afm_ref.config import AFM_TINY, MATRICES, AFMConfig
 from afm_ref.interop import hugging_face, palettized, palettizing
 from afm_ref.quantization import quantize, sizes, weight_counts
-from afm_ref.quantization.palettize import MATRICES
 from tests.interop.files import named_tensors, write_folder
 from tests.interop.models import LLAMA, QWEN3, map_weights, random_params
 

@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from afm_ref import tensor_files
 from afm_ref.config import AFMConfig
-from afm_ref.interop import reward_files, tensor_files
+from afm_ref.interop import reward_files
 from afm_ref.post_training import reward_model
 from afm_ref.transformer import init
 
@@ -29,12 +30,14 @@ def test_a_full_disk_at_the_heads_leaves_the_whole_folder_as_it_was(tmp_path, mo
     folder = tmp_path / "reward"
     reward_files.save(folder, model, CFG)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    whole = tensor_files.tensor_writer
+    whole = tensor_files.write
 
-    def full(path):
-        raise OSError("no space left on device")
+    def full(path, tensors, about):
+        if "b_out" in tensors:
+            raise OSError("no space left on device")
+        whole(path, tensors, about)
 
-    monkeypatch.setattr(tensor_files, "tensor_writer", lambda tensors: full if "b_out" in tensors else whole(tensors))
+    monkeypatch.setattr(tensor_files, "write", full)
     with pytest.raises(OSError, match="no space left"):
         reward_files.save(folder, reward_model.init_reward_model(init(CFG, 5), CFG, 4), CFG)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
