@@ -4,9 +4,9 @@ With a single process nothing here sends anything.
 """
 
 import contextlib
-import io
 import signal
 import threading
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -46,30 +46,27 @@ def uninterrupted():
         previous(*held[0])
 
 
-def broadcast(arrays: dict) -> dict:
-    """Return process 0's {name: array}, to the last bit, in every process; what the others give is not looked at."""
+def broadcast(data: bytes) -> bytes:
+    """Return process 0's bytes in every process; what the others give is not looked at."""
     from jax.experimental import multihost_utils
 
-    file = io.BytesIO()
-    if jax.process_index() == 0:
-        np.savez(file, **arrays)
-    length = int(multihost_utils.broadcast_one_to_all(np.int32(file.tell())))
-    # As bytes: sent as floats, 64 bits would become 32 and -0.0 become 0.0.
-    sent = np.frombuffer(file.getvalue(), np.uint8) if jax.process_index() == 0 else np.zeros(length, np.uint8)
-    received = multihost_utils.broadcast_one_to_all(sent)
-    with np.load(io.BytesIO(np.asarray(received).tobytes())) as content:
-        return dict(content)
+    # Bytes, not arrays: sent as floats, 64 bits would become 32 and -0.0 become 0.0.
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
+    sent = np.frombuffer(data, np.uint8) if jax.process_index() == 0 else np.zeros(length, np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(sent)).tobytes()
 
 
-def by_process_0(make) -> dict:
-    """Return what make() -> {name: array} gives in process 0; its ValueError is raised in every process."""
-    arrays = {}
+def by_process_0(make: Callable[[], bytes]) -> bytes:
+    """Return the bytes that make() gives in process 0; its ValueError is raised in every process."""
+    if not several():
+        return make()
+    told = b""
     if jax.process_index() == 0:
         try:
-            arrays = {"made." + name: array for name, array in make().items()}
+            told = b"+" + make()
         except ValueError as error:
-            arrays = {"error": np.array(str(error))}
-    arrays = broadcast(arrays)
-    if "error" in arrays:
-        raise ValueError(str(arrays["error"]))
-    return {name.removeprefix("made."): array for name, array in arrays.items()}
+            told = b"-" + str(error).encode()
+    told = broadcast(told)
+    if told.startswith(b"-"):
+        raise ValueError(told[1:].decode())
+    return told[1:]

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from .ops import wide
+from .weights import leaf_name
 
 
 class TrainState(NamedTuple):
@@ -28,16 +29,11 @@ def where(keep: Callable[[str], bool]):
 
     def select(params):
         def choose(path, leaf):
-            return leaf if _is_float(leaf) and keep(path_of(path)) else None
+            return leaf if _is_float(leaf) and keep(leaf_name(path)) else None
 
         return jax.tree_util.tree_map_with_path(choose, params)
 
     return select
-
-
-def path_of(path) -> str:
-    """Return a JAX key path as text: "layers.3.wq"."""
-    return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def _is_float(leaf):
@@ -52,7 +48,7 @@ def split(params, select=None):
         raise ValueError("select chose no weights: nothing to train")
     for path, leaf in leaves:
         if not _is_float(leaf):
-            raise TypeError(f"select chose {path_of(path)} of dtype {leaf.dtype}: only float weights can be trained")
+            raise TypeError(f"select chose {leaf_name(path)} of dtype {leaf.dtype}: only float weights can be trained")
     frozen = jax.tree.map(lambda t, p: p if t is None else None, trainable, params, is_leaf=lambda x: x is None)
     return trainable, frozen
 

@@ -1,16 +1,12 @@
 """Where something is to be written: tried before any work, and written by one process at a time."""
 
-import logging
 import os
 import platform
-import re
-import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 
 try:
@@ -131,40 +127,3 @@ def _is_at(file, path):
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return False
-
-
-@contextmanager
-def told_once(what: str) -> Iterator[None]:
-    """Turn a write that fails into one OSError, while orbax and its threads tell the failure of each array.
-
-    Some of them speak when the write is over, so after a failure they are not heard again until a write succeeds.
-    """
-    loggers, hook = [logging.getLogger(name) for name in ("absl", "asyncio")], sys.unraisablehook
-
-    def hear(heard):
-        sys.unraisablehook = hook if heard else partial(_unraisable, hook)
-        for logger in loggers:
-            logger.disabled = not heard
-
-    hear(False)
-    try:
-        yield
-    except BaseException as error:
-        if (why := _of_the_system(error)) is None:
-            hear(True)
-            raise
-        raise OSError(f"{what} could not be written: {why}; the same call goes on once it can be") from None
-    hear(True)
-
-
-def _of_the_system(error):
-    """Return what the system said of a write that failed, or None for another error."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    found = re.search(r"os_error_code='(\d+)'", str(error))  # so tensorstore says it, in a ValueError
-    return os.strerror(int(found[1])) if found else None
-
-
-def _unraisable(otherwise, about):
-    if not (isinstance(about.exc_value, RuntimeError) and "Event loop is closed" in str(about.exc_value)):
-        otherwise(about)

@@ -76,18 +76,20 @@ def _checksum(about, index, data: Iterable) -> str:
 
 
 def load(path, format: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return (tensors, metadata) of a sealed file; the ValueError of `decode` names the file."""
+    """Return (tensors, metadata) of a sealed file whose metadata name this format; see `decode`."""
     try:
-        return decode(Path(path).read_bytes(), format)
+        tensors, about = decode(Path(path).read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {error}; copy or make it again") from None
+    if about.get("format") != format:
+        raise ValueError(f"{path}: is of the format {about.get('format')!r}, expected {format!r}")
+    return tensors, about
 
 
-def decode(data: bytes, format: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return (tensors, metadata) of the bytes of a sealed file whose metadata name this format.
+def decode(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return (tensors, metadata) of the bytes of a sealed file; ValueError where they were cut short or changed.
 
-    They are one reading, so a file that is written over meanwhile fails its checksum. Raises
-    ValueError for all that is cut short, changed, or of another format.
+    They are one reading, so a file that is written over meanwhile fails its checksum.
     """
     from safetensors import SafetensorError, deserialize
 
@@ -95,13 +97,13 @@ def decode(data: bytes, format: str) -> tuple[dict[str, np.ndarray], dict[str, s
     try:
         index = json.loads(data[8 : 8 + length])
         about = index.pop("__metadata__", {})
-        written, kind = about.pop("crc32", None), about.get("format")
+        written = about.pop("crc32", None)
     except (ValueError, RecursionError, AttributeError, TypeError):
-        raise ValueError("is cut short, or has no readable header: copy it again") from None
-    if written is None or kind != format:
-        raise ValueError(f"is no file of the format {format}; those of other projects are read by afm_ref.interop")
+        raise ValueError("is cut short, or has no readable header") from None
+    if written is None:
+        raise ValueError("has no checksum of ours; files of other projects are read by afm_ref.interop")
     if written != _checksum(about, index, [memoryview(data)[8 + length :]]):
-        raise ValueError("is cut short, or was changed after it was written: its checksum differs; copy it again")
+        raise ValueError("is cut short, or was changed after it was written: its checksum differs")
     try:
         found = deserialize(data)
         return {name: np.frombuffer(t["data"], KINDS[t["dtype"]]).reshape(t["shape"]) for name, t in found}, about

@@ -15,13 +15,13 @@ import numpy as np
 import optax
 from tqdm.auto import tqdm
 
-from . import agreement
+from . import agreement, checkpoints
 from .history import History
 from .layout import Layout
-from .step import TrainState, global_norm, make_step, merge, path_of, split, where
+from .step import TrainState, global_norm, make_step, merge, split, where
 
 __all__ = [
-    "FitResult", "History", "TrainState", "fit", "global_norm", "make_step", "merge", "path_of", "split", "where",
+    "FitResult", "History", "TrainState", "fit", "global_norm", "make_step", "merge", "split", "where",
 ]  # fmt: skip
 
 
@@ -72,10 +72,8 @@ def fit(
     run = _Loop(params, select, optimizer, optimizer_state, batches, layout, max_bad_steps)
     try:
         if checkpoint is not None or agreement.several():
-            from .checkpoints import open_folder
-
             parts = {"loss": loss, "batches": batches, "optimizer": optimizer, "settings": settings or {}}
-            run.open(open_folder(checkpoint, keep, parts, run.state, run.frozen), steps)
+            run.open(checkpoints.open_folder(checkpoint, keep, parts, run.state, run.frozen), steps)
         run.prepare(loss, optimizer)
         with run.record.running(run.state.step, steps, progress):
             run.evaluate(evaluate, run.state.step % evaluate_every == 0)

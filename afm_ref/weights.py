@@ -33,6 +33,13 @@ class Params(NamedTuple):
     unembed: Any = None  # [V, D] when the output head is not tied to the embedding
 
 
+def leaf_name(path) -> str:
+    """Return the key path of a leaf, as JAX has it, as text: "layers.3.wq"."""
+    import jax
+
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
 def shaped(cfg: AFMConfig, array: Callable, lead: tuple = ()) -> Params:
     """Return a model with array(*shape) in place of every weight.
 

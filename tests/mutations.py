@@ -265,29 +265,40 @@ MUTATIONS = [
     ),
     Mutation(
         "a checkpoint counts before all of it is written",
+        "afm_ref/tensor_files.py",
+        "    with atomic.replacing(path) as [new]:\n        write(new, ",
+        "    for new in [path]:\n        write(new, ",
+        "tests/training/test_resume.py::test_a_checkpoint_that_does_not_become_whole_costs_none_that_is",
+    ),
+    Mutation(
+        "a damaged checkpoint is continued",
         "afm_ref/checkpoints.py",
-        "        return UNFINISHED",
-        "        return None",
-        "tests/training/test_resume.py::test_a_half_written_checkpoint_is_never_loaded",
+        "                tensor_files.decode(data)\n                return data\n",
+        "                return data\n",
+        "tests/training/test_resume.py::test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it",
+    ),
+    Mutation(
+        "a damaged checkpoint counts among those that are kept",
+        "afm_ref/checkpoints.py",
+        "sorted(each for each in steps if each <= step)",
+        "sorted(steps)",
+        "tests/training/test_resume.py::test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it",
     ),
     Mutation(
         "the old checkpoints go before the new one is whole",
         "afm_ref/checkpoints.py",
-        "            _seal(self.path / str(state.step))\n        self.newest = state.step\n        for step in"
-        " sorted(self.manager.all_steps())[: -self.keep]:\n            self.manager.delete(step)\n",
-        "            for step in sorted(self.manager.all_steps())[: -self.keep]:\n"
-        "                self.manager.delete(step)\n            _seal(self.path / str(state.step))\n"
-        "        self.newest = state.step\n",
+        "            tensor_files.save(self._file(step), arrays, about)\n",
+        "            for each in self._steps():\n"
+        "                self._file(each).unlink()\n"
+        "            tensor_files.save(self._file(step), arrays, about)\n",
         "tests/training/test_resume.py::test_a_checkpoint_that_does_not_become_whole_costs_none_that_is",
     ),
     Mutation(
         "what another run is writing is removed before the folder is locked",
         "afm_ref/checkpoints.py",
-        "            stack.enter_context(targets.only_writer(self.path))  # first: the manager sweeps\n"
-        "            self.manager = ocp.CheckpointManager(self.path, options=options)\n",
-        "            self.path.mkdir(parents=True, exist_ok=True)\n"
-        "            self.manager = ocp.CheckpointManager(self.path, options=options)\n"
-        "            stack.enter_context(targets.only_writer(self.path))\n",
+        "        self.lock.enter_context(targets.only_writer(self.path))\n        atomic.sweep(self.path)\n",
+        "        self.path.mkdir(parents=True, exist_ok=True)\n        atomic.sweep(self.path)\n"
+        "        self.lock.enter_context(targets.only_writer(self.path))\n",
         "tests/training/test_resume.py::test_a_second_run_is_refused_while_one_writes_there",
     ),
     Mutation(

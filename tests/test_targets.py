@@ -1,8 +1,7 @@
-"""Targets: tried before work, written by one process at a time, and a write that fails told once."""
+"""Targets: tried before work, and written by one process at a time."""
 
 import contextlib
 import errno
-import logging
 import os
 import platform
 import subprocess
@@ -140,42 +139,6 @@ def test_no_permission_and_no_room_are_found_by_trying(tmp_path, monkeypatch, wh
     monkeypatch.setattr(targets.tempfile, "NamedTemporaryFile", refused)
     with pytest.raises(OSError, match=rf"--save .*/new cannot be written \({os.strerror(why)}\): give another place"):
         targets.check_file(tmp_path / "new", "--save")
-
-
-def closed_loop(hook):
-    """Report what tensorstore's threads do of a loop that is gone, and something else."""
-    for text in ("Event loop is closed", "something else"):
-        hook(type("Unraisable", (), {"exc_value": RuntimeError(text)}))
-
-
-def test_a_failed_write_is_told_once(monkeypatch, caplog):
-    """In tensorstore's words, which hold the system's number; what its threads add is not heard until all is well."""
-    heard = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda about: heard.append(str(about.exc_value)))
-    text = "RESOURCE_EXHAUSTED: Failed writing: \"/run/d/4f2d\": No space left [os_error_code='28']"
-    told = rf"^checkpoint 3 could not be written: {os.strerror(28)}; the same call goes on"
-
-    def write():
-        logging.getLogger("absl").error("array by array")
-        raise ValueError(text)
-
-    with pytest.raises(OSError, match=told), targets.told_once("checkpoint 3"):
-        write()
-    logging.getLogger("asyncio").error("Task exception was never retrieved")
-    closed_loop(sys.unraisablehook)
-    assert (caplog.messages, heard) == ([], ["something else"])
-    with targets.told_once("checkpoint 4"):
-        pass
-    logging.getLogger("absl").error("heard")
-    assert caplog.messages == ["heard"]
-
-
-def test_what_is_no_failure_of_the_system_stays_what_it_is(monkeypatch):
-    monkeypatch.setattr(sys, "unraisablehook", hook := sys.unraisablehook)
-    for error in (ValueError("a fault of ours"), KeyboardInterrupt()):
-        with pytest.raises(type(error)) as raised, targets.told_once("checkpoint"):
-            raise error
-        assert raised.value is error and sys.unraisablehook is hook and not logging.getLogger("absl").disabled
 
 
 def test_what_is_no_file_is_no_target(tmp_path):

@@ -38,10 +38,10 @@ def test_what_is_saved_is_loaded_whatever_its_dtype(tmp_path):
 def test_another_format_and_a_file_without_a_checksum_are_named(tmp_path):
     path = tmp_path / "file"
     tensor_files.save(path, {}, {"format": "f.1"})
-    with pytest.raises(ValueError, match=r"file: is no file of the format f\.2"):
+    with pytest.raises(ValueError, match=r"file: is of the format 'f\.1', expected 'f\.2'"):
         tensor_files.load(path, "f.2")
     tensor_files.write(path, {"a": np.zeros(2)}, {"format": "f.1"})
-    with pytest.raises(ValueError, match=r"file: is no file of the format f\.1"):
+    with pytest.raises(ValueError, match=r"file: has no checksum of ours"):
         tensor_files.load(path, "f.1")
     assert tensor_files.read(path, {"a": (2,)}, "float32")["a"].tolist() == [0, 0]
 
@@ -54,8 +54,8 @@ def test_every_flipped_bit_and_every_cut_is_refused(tmp_path_factory, data):
     whole = path.read_bytes()
     at, bit = data.draw(st.integers(0, len(whole) - 1)), data.draw(st.integers(0, 7))
     for damaged in (whole[:at], whole + whole[:1], whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :]):
-        with pytest.raises(ValueError, match=r"copy it again|no file of the format"):
-            tensor_files.decode(damaged, "f.1")
+        with pytest.raises(ValueError, match=r"cut short|no checksum"):
+            tensor_files.decode(damaged)
 
 
 def with_header(path, change):
@@ -85,4 +85,4 @@ def test_a_header_that_contradicts_itself_is_refused(tmp_path, change):
 @given(st.binary(max_size=300), st.booleans())
 def test_no_bytes_crash_the_reader(data, framed):
     with pytest.raises(ValueError):
-        tensor_files.decode(len(data).to_bytes(8, "little") + data if framed else data, "f.1")
+        tensor_files.decode(len(data).to_bytes(8, "little") + data if framed else data)

@@ -21,7 +21,7 @@ from ..config import AFMConfig
 from ..layers import Remat, Stacked
 from ..layout import map_mirrors
 from ..losses import Batch
-from ..weights import Layer, Params, shaped
+from ..weights import Layer, Params, leaf_name, shaped
 
 MeshAxes = str | tuple[str, ...] | None
 
@@ -136,7 +136,7 @@ def shardings(tree, tree_specs, mesh: Mesh):
             parts = math.prod(mesh.shape[name] for name in names)
             if leaf.shape[axis] % parts:
                 raise ValueError(
-                    f"{training.path_of(path)} {list(leaf.shape)} cannot be cut into {parts} along axis {axis} "
+                    f"{leaf_name(path)} {list(leaf.shape)} cannot be cut into {parts} along axis {axis} "
                     f"({', '.join(names)}): take a mesh whose sizes divide {leaf.shape[axis]}, or another rule"
                 )
         return NamedSharding(mesh, spec)

@@ -16,7 +16,8 @@ import optax
 from ..config import MATRICES, AFMConfig
 from ..layers import Stacked
 from ..ops import wide
-from ..training import global_norm, path_of
+from ..training import global_norm
+from ..weights import leaf_name
 
 EPS = 1e-30  # inside the mean of squares, so that a gradient of zero divides by something
 
@@ -138,7 +139,7 @@ def afm_optimizer(
             # w + -0.0 is w to the last bit
             return jnp.where(take, -factor.astype(w.dtype) * delta, -0.0).astype(dtype), v, m
 
-        scales = jax.tree_util.tree_map_with_path(lambda path, _: scale_of(path_of(path)), grads)
+        scales = jax.tree_util.tree_map_with_path(lambda path, _: scale_of(leaf_name(path)), grads)
         out = jax.tree.map(leaf, grads, state.v, state.m, params, scales, layer_axes(grads))
         updates, v, m = jax.tree.transpose(jax.tree.structure(grads), jax.tree.structure((0, 0, 0)), out)
         return updates, AFMState(jnp.where(take, t, state.count), v, m)

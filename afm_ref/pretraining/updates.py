@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import optax
 
 from ..ops import wide
-from ..training import global_norm, path_of
+from ..training import global_norm
+from ..weights import leaf_name
 from .optimizer import EPS, block_rms, check_settings, empty_moments, layer_axes
 
 
@@ -126,7 +127,7 @@ def update_rule(
             change = -jnp.asarray(schedule(t), w.dtype) * (scale * learning_rate * step + decay * w)
             return change.astype(dtype), v, m
 
-        scales = jax.tree_util.tree_map_with_path(lambda path, _: scale_of(path_of(path)), grads)
+        scales = jax.tree_util.tree_map_with_path(lambda path, _: scale_of(leaf_name(path)), grads)
         out = jax.tree.map(leaf, grads, state.v, state.m, params, scales, layer_axes(grads))
         updates, v, m = (jax.tree.map(lambda _, three, i=i: three[i], grads, out) for i in range(3))
         take = norm < terms.skip_norm if math.isfinite(terms.skip_norm) else True

@@ -105,7 +105,7 @@ DAMAGES = [
     (lambda t, about: t.update({A: poisoned(t[A])}), "NaN or infinite values"),
     (lambda t, about: about.update(scale="-1"), "scale '-1'"),
     (lambda t, about: about.update(scale="nan"), "scale 'nan'"),
-    (lambda t, about: about.update(format="pt"), "no file of the format"),
+    (lambda t, about: about.update(format="pt"), "is of the format 'pt'"),
     (lambda t, about: t.pop(A), "no A and B that fit together"),
     (lambda t, about: t.update({A: t[A].T}), "no A and B that fit together"),
     (lambda t, about: t.update({"layers.0.embed.a": t.pop(A)}), "no part of an adapter"),

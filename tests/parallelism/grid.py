@@ -15,6 +15,7 @@ from afm_ref.config import AFMConfig
 from afm_ref.parallelism import collectives
 from afm_ref.parallelism.strategies import Plan, next_token, place, place_batch, unplace
 from afm_ref.pretraining import afm_optimizer, mup_scales, warmup_cosine
+from afm_ref.weights import leaf_name
 
 # Three queries a key head; every dimension another number where the cuts allow it.
 CFG = AFMConfig(d_model=16, n_layers=4, n_heads=6, n_kv_heads=2, head_dim=4, d_ff=24, vocab_size=32)
@@ -139,4 +140,4 @@ def _compile(lowered):
 
 
 def _places(tree):
-    return {training.path_of(path): leaf.sharding for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    return {leaf_name(path): leaf.sharding for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}

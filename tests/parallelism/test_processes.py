@@ -64,7 +64,8 @@ def equal(history, wanted):
 def test_processes_give_the_losses_of_one(tmp_path, whole, count, devices):
     assert launch(tmp_path / "run", STEPS, devices, count=count) == 0
     equal(History.load(tmp_path / "run.json"), whole)
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["10", "14"]  # by process 0 alone, and whole
+    left = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert left == ["10.safetensors", "14.safetensors", "run.json"]  # by process 0 alone, and whole
 
 
 def test_a_killed_process_ends_the_others_and_is_named(tmp_path, whole, capfd):
@@ -75,7 +76,10 @@ def test_a_killed_process_ends_the_others_and_is_named(tmp_path, whole, capfd):
     error = capfd.readouterr().err
     assert "error: process 1 of 2 was killed by SIGKILL. The run has ended. Do it again.\n" in error
     kept = [path.name for path in folder.iterdir() if "tmp" not in path.name]
-    assert set(kept) - {targets.LOCK} == {"5"}  # a killed process 0 leaves its lock's file, and no lock
+    assert set(kept) - {targets.LOCK} == {
+        "5.safetensors",
+        "run.json",
+    }  # a killed process 0 leaves its lock's file, and no lock
     told = []
     result = train(folder, STEPS, callback=lambda history: told.append(len(history)), callback_every=1)
     assert told[0] == 6
@@ -89,7 +93,8 @@ def test_another_layout_continues_a_checkpoint(tmp_path, whole):
     history = History.load(tmp_path / "run.json")
     equal(history, whole)
     assert history.loss[:7].tobytes() == whole.loss[:7].tobytes()  # not computed again
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["10", "14"]  # by process 0 alone, and whole
+    left = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert left == ["10.safetensors", "14.safetensors", "run.json"]  # by process 0 alone, and whole
 
 
 def test_continued_with_the_same_layout_equals_never_interrupted_to_the_last_bit(tmp_path):
@@ -111,7 +116,7 @@ def test_continued_with_the_same_layout_equals_never_interrupted_to_the_last_bit
 def test_ctrl_c_in_one_process_stops_all_after_the_same_step_and_saves(tmp_path, whole):
     """As on several hosts. In the launcher: test_ctrl_c_reaches_process_0_which_tells_the_others."""
     assert launch(tmp_path, 10_000, "--at", 7, "interrupt", 1) == processes.INTERRUPTED
-    saved = max(int(path.name) for path in tmp_path.iterdir())
+    saved = max(int(path.stem) for path in tmp_path.glob("*.safetensors"))
     assert 7 <= saved < 10_000
     result = train(tmp_path, saved)  # nothing is left to do: the state is whole, and of that step
     np.testing.assert_allclose(result.history.loss[:STEPS], whole.loss[:saved][:STEPS], rtol=ROUNDING)

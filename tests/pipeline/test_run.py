@@ -92,7 +92,7 @@ def test_killed_and_called_again_it_gives_the_same_results(whole, tmp_path, monk
     monkeypatch.setattr(OnPolicy, "__call__", stopped)
     with pytest.raises(KeyboardInterrupt):
         run.complete(progress=False)
-    assert (run.checkpoints / "8").exists() and not run.step("4_mdloo").exists()
+    assert (run.checkpoints / "8.safetensors").exists() and not run.step("4_mdloo").exists()
     monkeypatch.setattr(OnPolicy, "__call__", act)
     recover = making.recovery.recover
     monkeypatch.setattr(making.recovery, "recover", lambda *_, **__: stopped(None, 9, None))

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from afm_ref import checkpoints, targets
+from afm_ref import checkpoints, targets, tensor_files
 from tests import compiling
 from tests.training import problems
 from tests.training.problems import run, squares
@@ -65,48 +65,50 @@ def test_killed_at_any_moment_continues_to_the_same_numbers(tmp_path, whole, kil
     assert bits(run(tmp_path / "run", STEPS)) == bits(whole)
 
 
-@pytest.mark.parametrize("unfinished", ["by orbax", "by us"])
-def test_a_half_written_checkpoint_is_never_loaded(tmp_path, whole, unfinished):
+def names(folder):
+    """Return the steps of a folder's checkpoints, and the names of all else but run.json."""
+    found = {path.name.removesuffix(".safetensors") for path in folder.iterdir()} - {checkpoints.RUN}
+    return sorted(found, key=lambda name: (len(name), name))
+
+
+def test_a_half_written_checkpoint_is_never_loaded(tmp_path, whole):
+    """Step 10 as a kill leaves it: its file has not got its name yet."""
     run(tmp_path, 10, checkpoint_every=5)
-    if unfinished == "by orbax":
-        (tmp_path / "10").rename(tmp_path / "10.orbax-checkpoint-tmp")  # so orbax names it until it is whole
-    else:
-        (tmp_path / "10" / "checksums.json").unlink()
-        damage(tmp_path / "10", "truncated")
+    damage(tmp_path / "10.safetensors", "truncated")
+    (tmp_path / "10.safetensors").rename(tmp_path / ".10.safetensors.7.tmp")
     calls = []
     result = run(tmp_path, STEPS, callback=lambda h: calls.append(len(h)), callback_every=1, checkpoint_every=9)
     assert calls[0] == 6  # from step 5 on
     assert bits(result) == bits(whole)
-    assert not list(tmp_path.glob("*tmp*"))
+    assert names(tmp_path) == ["27", "30"]
 
 
-def damage(folder, how):
-    """Damage the largest file of a checkpoint's arrays."""
-    file = max((folder / "arrays" / "d").iterdir(), key=lambda f: f.stat().st_size)
+def damage(file, how):
+    """Damage the file of a checkpoint."""
     content = bytearray(file.read_bytes())
     if how == "truncated":
         file.write_bytes(content[: len(content) // 2])
     elif how == "flipped":
-        for i in range(len(content) // 3, len(content) // 2):
-            content[i] ^= 0x55
+        content[-1] ^= 1
         file.write_bytes(content)
     else:
-        file.unlink()
+        file.write_bytes(b"")
 
 
-@pytest.mark.parametrize("how", ["truncated", "flipped", "missing"])
+@pytest.mark.parametrize("how", ["truncated", "flipped", "emptied"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(tmp_path, whole, how):
     run(tmp_path, 10, checkpoint_every=5)
-    damage(tmp_path / "10", how)
-    with pytest.warns(UserWarning, match=r"10 is damaged .* the one before"):
-        result = run(tmp_path, STEPS, checkpoint_every=10)
-    assert bits(result) == bits(whole)
+    damage(tmp_path / "10.safetensors", how)
+    with pytest.warns(UserWarning, match=r"10\.safetensors is damaged .* the one before"):
+        run(tmp_path, 7, checkpoint_every=1, keep=1)
+    assert names(tmp_path) == ["7"]  # and does not count among those that are kept
+    assert bits(run(tmp_path, STEPS, checkpoint_every=10)) == bits(whole)
 
 
 def test_nothing_readable_is_refused(tmp_path):
     run(tmp_path, 3)
-    for folder in list(tmp_path.iterdir()):
-        damage(folder, "truncated")
+    for file in tmp_path.glob("*.safetensors"):
+        damage(file, "truncated")
     with (
         pytest.warns(UserWarning, match="damaged"),
         pytest.raises(ValueError, match=r"damaged .* none before it: delete"),
@@ -136,7 +138,22 @@ def test_another_run_is_refused_by_name(tmp_path, change, told):
         return
     with pytest.raises(ValueError, match=rf"another run: .*{told}"):
         run(tmp_path, 3, **change)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "2"]  # and is left as it was
+    assert names(tmp_path) == ["1", "2"]  # and is left as it was
+
+
+def test_a_run_that_left_no_checkpoint_holds_no_other_one_out(tmp_path):
+    run(tmp_path, 2)
+    for file in tmp_path.glob("*.safetensors"):
+        file.unlink()
+    assert len(run(tmp_path, 3, lr=0.06).history) == 3
+
+
+def test_checkpoints_of_orbax_are_named(tmp_path):
+    """As versions before 1.0 wrote them."""
+    (tmp_path / "5" / "arrays").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"older version of afm_ref, in folders of orbax, .*: give another folder"):
+        run(tmp_path, 3)
+    assert (tmp_path / "5" / "arrays").exists()
 
 
 def test_keyboard_interrupt_saves_first(tmp_path, whole):
@@ -146,7 +163,7 @@ def test_keyboard_interrupt_saves_first(tmp_path, whole):
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, STEPS, callback=interrupt, callback_every=1, checkpoint_every=10)
-    assert (tmp_path / "13").is_dir()
+    assert names(tmp_path) == ["10", "13"]
     assert bits(run(tmp_path, STEPS, checkpoint_every=10)) == bits(whole)
 
 
@@ -164,7 +181,7 @@ def test_an_interrupt_within_a_step_waits_for_its_end(tmp_path, whole, monkeypat
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, STEPS, checkpoint_every=10)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["10", "13"]
+    assert names(tmp_path) == ["10", "13"]
     monkeypatch.setattr(problems, "noisy_batch", original)
     assert bits(run(tmp_path, STEPS, checkpoint_every=10)) == bits(whole)
 
@@ -194,7 +211,7 @@ def test_a_finished_run_returns_at_once_and_fewer_steps_are_refused(tmp_path, wh
 @pytest.mark.parametrize("keep", [1, 3])
 def test_the_last_checkpoints_are_kept(tmp_path, keep):
     run(tmp_path, 7, keep=keep)
-    assert sorted(int(p.name) for p in tmp_path.iterdir()) == list(range(8 - keep, 8))
+    assert names(tmp_path) == [str(step) for step in range(8 - keep, 8)]
 
 
 def test_a_second_run_is_refused_while_one_writes_there(tmp_path, whole):
@@ -203,49 +220,49 @@ def test_a_second_run_is_refused_while_one_writes_there(tmp_path, whole):
     def second(history):
         if len(history) not in (1, 7):
             return
-        half = tmp_path / f"{len(history)}.orbax-checkpoint-tmp"  # so orbax names what it is writing
-        half.mkdir()
+        half = tmp_path / f".{len(history)}.safetensors.{os.getpid()}.tmp"  # what it is writing
+        half.touch()
         with pytest.raises(ValueError, match=rf"{tmp_path} is being written by process {os.getpid()} on"):
             run(tmp_path, STEPS)
         assert half.exists()
-        half.rmdir()
+        half.unlink()
         if len(history) == 7:
             raise ZeroDivisionError
 
     for _ in range(2):  # the second time, from step 6 on
         with pytest.raises(ZeroDivisionError):
             run(tmp_path, STEPS, callback=second, callback_every=1)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["5", "6"]
+    assert names(tmp_path) == ["5", "6"]
     assert bits(run(tmp_path, STEPS, checkpoint_every=STEPS)) == bits(whole)
 
 
-def test_process_0_of_several_holds_the_folder_for_all(tmp_path):
-    shared = checkpoints.SharedFolder(tmp_path, 2, {})
+def test_the_folder_is_held_from_load_to_close(tmp_path):
+    shared = checkpoints.Folder(tmp_path, 2, {})
     assert shared.load(None) is None
     with pytest.raises(ValueError, match="is being written by"):
-        checkpoints.SharedFolder(tmp_path, 2, {}).load(None)
+        checkpoints.Folder(tmp_path, 2, {}).load(None)
     shared.close()
-    checkpoints.SharedFolder(tmp_path, 2, {}).close()  # a process other than 0: it never had it
+    checkpoints.Folder(tmp_path, 2, {}).close()  # a process other than 0: it never had it
     with targets.only_writer(tmp_path):
         pass
 
 
 @pytest.mark.parametrize("keep", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_checkpoint_that_does_not_become_whole_costs_none_that_is(tmp_path, whole, monkeypatch, keep):
-    """The disk is full when the checksums of step 8 are written, the last of it."""
-    seal = checkpoints._seal
+    """The disk is full at step 8."""
+    write = tensor_files.write
 
-    def full(folder):
-        if folder.name == "8":
+    def full(path, tensors, about, sealed):
+        write(path, tensors, about, sealed)
+        if about["step"] == "8":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        seal(folder)
 
-    monkeypatch.setattr(checkpoints, "_seal", full)
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
-    told = rf"checkpoint {tmp_path}/8 \(that of step 7 is whole\) could not be written: {os.strerror(errno.ENOSPC)}"
+    told = rf"checkpoint {tmp_path}/8\.safetensors \(that of step 7 is whole\) could not be written: No space left"
+    monkeypatch.setattr(tensor_files, "write", full)
     with pytest.raises(OSError, match=told):
         run(tmp_path, STEPS, keep=keep)
-    monkeypatch.setattr(checkpoints, "_seal", seal)
+    monkeypatch.setattr(tensor_files, "write", write)
+    assert names(tmp_path) == ["6", "7"][-keep:]
     calls = []
     options = dict(callback=lambda h: calls.append(len(h)), callback_every=1, checkpoint_every=STEPS)
     result = run(tmp_path, STEPS, keep=keep, **options)
@@ -269,12 +286,14 @@ except OSError as error:
 
 @pytest.mark.slow
 def test_a_disk_that_takes_no_more_is_told_in_one_line(tmp_path, whole):
-    """By the system itself, in the middle of what orbax writes in many threads."""
+    """By the system itself, in the middle of a file."""
     pytest.importorskip("resource")
     done = subprocess.run([sys.executable, "-c", FULL, tmp_path], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stderr == ""
-    told = rf"checkpoint {tmp_path}/5 \(that of step 4 is whole\) could not be written: File too large; .*\n"
-    assert re.fullmatch(told, done.stdout), done.stdout
+    told = (
+        rf"checkpoint {tmp_path}/5\.safetensors \(that of step 4 is whole\) could not be written: File too large; .*\n"
+    )
+    assert re.fullmatch(told, done.stdout.strip()), done.stdout
     assert bits(run(tmp_path, STEPS, checkpoint_every=STEPS)) == bits(whole)
 
 
@@ -282,8 +301,3 @@ def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="is a file: give a folder"):
         run(tmp_path / "file", 2)
-
-
-def test_orbax_is_imported_only_for_checkpoints():
-    code = "import sys; from tests.training.problems import run; run(None, 2); assert 'orbax' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
