@@ -290,9 +290,7 @@ def test_a_disk_that_takes_no_more_is_told_in_one_line(tmp_path, whole):
     pytest.importorskip("resource")
     done = subprocess.run([sys.executable, "-c", FULL, tmp_path], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stderr == ""
-    told = (
-        rf"checkpoint {tmp_path}/5\.safetensors \(that of step 4 is whole\) could not be written: File too large; .*\n"
-    )
+    told = rf"checkpoint {tmp_path}/5\.safetensors \(that of step 4 is whole\) could not be written: File too large; .*"
     assert re.fullmatch(told, done.stdout.strip()), done.stdout
     assert bits(run(tmp_path, STEPS, checkpoint_every=STEPS)) == bits(whole)
 
