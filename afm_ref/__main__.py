@@ -1,4 +1,4 @@
-"""The command line: python -m afm_ref COMMAND. A chapter adds a command by adding a module to commands."""
+"""The command line: python -m afm_ref COMMAND, each command a module of `commands`."""
 
 import argparse
 import contextlib
@@ -7,7 +7,7 @@ import os
 import select
 import sys
 
-COMMANDS = {  # a module each, which is imported when it is asked for: help on all of them comes at once
+COMMANDS = {  # name: help; a command's module is imported when it is asked for
     "adapt": "Train an adapter on pairs of prompt and completion, the base frozen.",
     "curate": "Make training text of a folder of pages: extract, mask, remove near-duplicates and junk, decontaminate.",
     "generate": "Continue a text, printed as it appears.",
@@ -40,10 +40,10 @@ def _parser(argv):
 
 
 def main(argv=None) -> int:
-    """Run one command; what was wrong with its input or its surroundings is one line on stderr, and exit status 2.
+    """Run one command; what was wrong with its input is a line on stderr, and status 2.
 
-    What the encoding of a terminal or pipe cannot express is written as in "Stra\\xdfe". A pipe that nobody reads any
-    more ends it in silence, with status 141.
+    What the encoding of a terminal or pipe cannot express is written as in "Stra\\xdfe". A
+    pipe that nobody reads any more ends it in silence, with status 141.
     """
     with _open_streams():
         for stream in _streams():
@@ -54,14 +54,14 @@ def main(argv=None) -> int:
                 return _status(sys.argv[1:] if argv is None else argv)
             finally:
                 for stream in _streams():
-                    stream.flush()  # now: if the interpreter's own fails, at the end, it writes three lines
+                    stream.flush()  # now: where the interpreter's own fails it writes three lines
         except OSError as error:  # of these streams; all others are told
             return _without_streams(error)
 
 
 @contextlib.contextmanager
 def _open_streams():
-    """Let what goes to a closed stream, such as a daemon's, go nowhere: progress bars need one to write to."""
+    """Let what goes to a closed stream, such as a daemon's, go nowhere."""
     closed = [name for name in ("stdout", "stderr") if getattr(sys, name) is None]
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         for name in closed:
@@ -101,7 +101,7 @@ def _unread(stream) -> bool:
 
 
 def _without_streams(error) -> int:
-    """Return the status of a command whose output goes nowhere, and let what is left of it go there in peace."""
+    """Return the status of a command whose output goes nowhere, and drop what is left."""
     unread = any(map(_unread, _streams()))
     if not unread:
         with contextlib.suppress(OSError):
@@ -116,7 +116,7 @@ def _without_streams(error) -> int:
 
 
 def _told(error) -> str | None:
-    """Return the line on an error that the user can do something about, or None: that is a fault of ours."""
+    """Return the line on an error of the user's, or None: that is a fault of ours."""
     if isinstance(error, INPUT_ERRORS):
         return " ".join(str(error).split())
     if isinstance(error, MemoryError):
@@ -125,7 +125,7 @@ def _told(error) -> str | None:
 
 
 def _without_device(error):
-    """Return what to do where JAX finds no device of JAX_PLATFORMS: it says so by a RuntimeError or an assertion."""
+    """Return what to do where JAX finds no device of JAX_PLATFORMS, or None for other errors."""
     jax = sys.modules.get("jax")
     if jax is None or not isinstance(error, RuntimeError | AssertionError):
         return None

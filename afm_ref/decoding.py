@@ -1,8 +1,8 @@
-"""Decoding: prefill, and a compiled loop over a cache of keys and values, from prompts to tokens.
+"""Decoding: prefill, then a compiled loop over a cache of keys and values.
 
-Compiled once per shape: the number of prompts, and the longest prompt and the cache rounded up to powers of two. How
-many tokens are wanted, the temperature, top_p, the seed, the stop tokens and the values of LogitRules are no shapes
-and compile nothing new.
+Compiled once per shape: the number of prompts, and the longest prompt and the cache rounded
+up to powers of two. How many tokens are wanted, the temperature, top_p, the seed, the stop
+tokens and the values of LogitRules are no shapes and compile nothing new.
 """
 
 import functools
@@ -30,11 +30,11 @@ class Rollouts(NamedTuple):
     """Sampled continuations, an entry for each prompt."""
 
     tokens: list[np.ndarray]  # [T_row] int32
-    log_probs: list[np.ndarray]  # [T_row]: of each token under the model itself, before temperature and filters
+    log_probs: list[np.ndarray]  # [T_row] float32, of the model before temperature and filters
 
 
 def generate(params, cfg, tokens, max_new_tokens: int, temperature: float = 0.0, **settings) -> list[np.ndarray]:
-    """Return the new tokens of each prompt, a list of int32 arrays; arguments are those of `rollouts`.
+    """Return the new tokens of each prompt, int32 arrays; arguments are those of `rollouts`.
 
     Source: TR24 section 2 (decoder-only model); the interface is our choice [ours].
     Test: tests/generation/test_generate.py::test_greedy_equals_argmax_over_the_full_forward,
@@ -47,21 +47,23 @@ def generate(params, cfg, tokens, max_new_tokens: int, temperature: float = 0.0,
 def rollouts(
     params: Params,
     cfg: AFMConfig,
-    tokens,  # [B, T] ids, or a list of B sequences of any lengths; each continues as it would alone
+    tokens,  # [B, T] ids, or B sequences of any lengths: each continues as if alone
     max_new_tokens: int,
-    temperature: float = 0.0,  # 0: always the most likely token; else the logits are divided by it
+    temperature: float = 0.0,  # 0: the most likely token; else logits are divided by it
     **settings,
 ) -> Rollouts:
-    """Return what each prompt is continued with, and each token's log-probability under the model, in nats.
+    """Return the new tokens of each prompt, and log p of each under the model, in nats.
 
-    top_k, top_p: draw from the top_k most likely tokens, of these from the nucleus top_p. seed: row b draws from a
-    random stream that depends on (seed, b, position) alone. stop: a token id or several; a row ends with the first.
-    samples: continuations of every prompt, one after the other, as if it were given so often, but it is read once
-    (not with weights that differ from row to row, lora.AdapterBank.batch). rules: a LogitRules, before any knobs.
-    cache: the attend that keeps keys and values; quantization.kv_cache.QuantizedCached keeps them in 8 bits.
+    top_k, top_p: draw from the top_k most likely tokens, of these from the nucleus top_p.
+    seed: row b draws from a random stream that depends on (seed, b, position) alone. stop:
+    a token id or several; a row ends with the first. samples: continuations of every
+    prompt, one after the other, as if it were given so often, but it is read once (not with
+    weights that differ from row to row, lora.AdapterBank.batch). rules: a LogitRules,
+    before any choice. cache: the attend that keeps keys and values;
+    quantization.kv_cache.QuantizedCached keeps them in 8 bits.
 
-    Raises ValueError or TypeError for settings and prompts that make no sense, FloatingPointError when the model's
-    logits are not finite.
+    Raises ValueError or TypeError for settings and prompts that make no sense,
+    FloatingPointError when the model's logits are not finite.
     """
     request = _request(params, cfg, tokens, max_new_tokens, temperature, **settings)
     nothing = [np.zeros(0, np.int32)] * request.rows, [np.zeros(0, np.float32)] * request.rows
@@ -70,9 +72,10 @@ def rollouts(
 
 
 def stream(params, cfg, tokens, max_new_tokens, temperature=0.0, chunk: int = 8, **settings) -> Iterator[list]:
-    """Yield the tokens of `generate` as they come, about `chunk` at a time: each time a list of an array per row.
+    """Yield the tokens of `generate` as they come, `chunk` at a time: an array for each row.
 
-    Settings and prompts are checked when it is called, not when the first tokens are asked for.
+    Settings and prompts are checked when it is called, not when the first tokens are asked
+    for.
     """
     if not 1 <= chunk <= CHUNK:
         raise ValueError(f"chunk must lie in 1 .. {CHUNK}, got {chunk}")
@@ -81,18 +84,18 @@ def stream(params, cfg, tokens, max_new_tokens, temperature=0.0, chunk: int = 8,
 
 
 class DecodeState(NamedTuple):
-    """Where decoding stands. `token` is chosen already, but neither fed to the model nor in the cache."""
+    """Where decoding stands. `token` is chosen, but not yet fed to the model."""
 
     token: Any  # [B] int32
     position: Any  # [B] int32: of that token
     done: Any  # [B] bool: a stop token has been emitted
     finite: Any  # [B] bool: all logits so far were numbers
     cache: Any
-    seen: Any = None  # [B, V] bool: tokens of the prompt and those chosen; None without rules
+    seen: Any = None  # [B, V] bool: tokens of the text so far; None without rules
 
 
 class Knobs(NamedTuple):
-    """How tokens are chosen: values of a compiled program, which has other code only for what is None."""
+    """How tokens are chosen: values of a compiled program; None alone changes its code."""
 
     keys: Any  # [B] random keys, one for each continuation
     temperature: Any  # None: the most likely token
@@ -102,13 +105,13 @@ class Knobs(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One checked call: the prompts padded to a common shape, the settings split as jit wants them."""
+    """One checked call: prompts padded to one shape, settings split as jit wants them."""
 
     params: Params
     prompts: Any  # [B, T] int32
     lengths: Any  # [B] int32
     knobs: Knobs
-    program: tuple  # what is compiled for: (config, slots of the cache, top_k, the attend with a cache)
+    program: tuple  # compiled for: (config, slots of the cache, top_k, attend with a cache)
 
     @property
     def rows(self) -> int:
@@ -117,7 +120,7 @@ class Request(NamedTuple):
 
 
 def _emit(params, x, position, knobs: Knobs, top_k, seen=None):
-    """Return (token, log-prob, done, finite), each [B], from hidden states x [B, D]; position is the new token's."""
+    """Return (token, log-prob, done, finite), each [B], of hidden states x [B, D]; position: [B]."""
     scores = logits(params, x)
     allowed = scores if knobs.rules is None else ruled(scores, knobs.rules, seen, position)
     if knobs.temperature is None:
@@ -130,9 +133,10 @@ def _emit(params, x, position, knobs: Knobs, top_k, seen=None):
 
 @functools.partial(jax.jit, static_argnames="program")
 def _prefill(params, prompts, lengths, knobs, *, program):
-    """Return (state, log-probs [B, 1]) after reading prompts [B, T], of which each row's first `lengths` are real.
+    """Return (state, log-probs [B, 1]) after prompts [B, T], of each row the first `lengths`.
 
-    There is a key for each continuation: once read, a prompt becomes as many rows as it has keys.
+    There is a key for each continuation: once read, a prompt becomes as many rows as it has
+    keys.
     """
     (B, T), (cfg, S, top_k, cached) = prompts.shape, program
     real = jnp.arange(T) < lengths[:, None]
@@ -158,7 +162,7 @@ def _also(seen, token):
 
 
 def _repeated(tree, B, samples):
-    """Return a tree of arrays of B prompts, [B, ...] or [B*K, ...], with each prompt `samples` times in a row."""
+    """Return a tree of arrays [B, ...] or [B*K, ...], each prompt `samples` times in a row."""
 
     def repeat(x):
         return jnp.repeat(x.reshape(B, -1, *x.shape[1:]), samples, axis=0).reshape(-1, *x.shape[1:])
@@ -168,7 +172,7 @@ def _repeated(tree, B, samples):
 
 @functools.partial(jax.jit, static_argnames="program", donate_argnames="state")
 def _decode(params, state, knobs, steps, *, program):
-    """Return (state, tokens [B, CHUNK], log-probs [B, CHUNK]) after `steps` more tokens, or when all rows are done."""
+    """Return (state, tokens [B, CHUNK], log-probs) after `steps` more, or all rows' ends."""
     (cfg, _, top_k, cached), B = program, state.token.shape[0]
 
     def unfinished(carry):
@@ -189,7 +193,7 @@ def _decode(params, state, knobs, steps, *, program):
 
 
 def _pieces(request: Request, max_new_tokens, chunk) -> Iterator[Rollouts]:
-    """Yield the first token of each row, then at most `chunk` more at a time, until all have met a stop token."""
+    """Yield the first token of each row, then at most `chunk` more at a time."""
     if max_new_tokens == 0:
         return
     params, prompts, lengths, knobs, program = request
@@ -205,7 +209,7 @@ def _pieces(request: Request, max_new_tokens, chunk) -> Iterator[Rollouts]:
 
 
 def _cut(request, state, tokens, log_probs, going) -> Rollouts:
-    """Return the rows cut after their stop token, and note in `going` which rows have met one."""
+    """Return the rows cut after their stop token; `going` loses those that have met one."""
     if not np.asarray(state.finite).all():
         raise FloatingPointError(_not_finite(request.params, np.flatnonzero(~np.asarray(state.finite))))
     cuts = []
@@ -248,7 +252,7 @@ def _bucket(n: int, least: int = LEAST_LENGTH) -> int:
 
 
 def _checked_prompts(tokens, cfg) -> list[np.ndarray]:
-    """Return the prompts as a list of 1-D arrays; raise ValueError or TypeError for what is no batch of prompts."""
+    """Return the prompts as 1-D arrays; ValueError or TypeError for what is no batch."""
     if getattr(tokens, "ndim", 2) != 2 or isinstance(tokens, str):
         raise ValueError(
             "tokens must be [B, T] or a list of sequences of token ids; wrap one sequence as [ids], encode text"

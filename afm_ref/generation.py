@@ -1,12 +1,12 @@
 """Continuing text with a model: token by token as they are decoded, or as text.
 
-There is no second forward function: `transformer.hidden` runs with `attend=Cached()`, once over the prompts (prefill)
-and then one token at a time (decode).
+There is no second forward function: `transformer.hidden` runs with `attend=Cached()`, once
+over the prompts (prefill) and then one token at a time (decode).
 
-    prompts -> prefill -> first tokens -> decode, a chunk of steps a call -> more tokens -> ...
+    prompts -> prefill -> first tokens -> decode, a chunk of steps a call -> more -> ...
 """
 
-from .cache import FAR, Cached, LayerCache, init_cache
+from .cache import FAR, Cached, LayerCache
 from .decoding import CHUNK, Rollouts, generate, rollouts, stream
 from .sampling import LogitRules
 from .streaming import prompt_ids, stream_text
@@ -19,7 +19,6 @@ __all__ = [
     "LogitRules",
     "Rollouts",
     "generate",
-    "init_cache",
     "prompt_ids",
     "rollouts",
     "stream",

@@ -1,6 +1,7 @@
-"""Choosing the next token from logits: greedy, or a draw after temperature, top-k and top-p (nucleus) filtering.
+"""Choosing the next token: greedy, or a draw after temperature, top-k and top-p (nucleus).
 
-Before either, `LogitRules` may change the logits: penalties and bans that a model's maker asks for.
+Before either, `LogitRules` may change the logits: penalties and bans that a model's maker
+asks for.
 """
 
 import math
@@ -15,7 +16,7 @@ from .ops import wide
 
 
 def checked_number(name, value, least=0, most=math.inf, whole=False, above=False):
-    """Return a setting; TypeError or ValueError name it if it is no finite number of least .. most, None included.
+    """Return a setting; TypeError or ValueError name it unless it lies in least .. most.
 
     whole: only ints are numbers. above: `least` itself is too small.
     """
@@ -28,7 +29,7 @@ def checked_number(name, value, least=0, most=math.inf, whole=False, above=False
 
 
 def check_sampling(temperature, top_k=None, top_p=None) -> None:
-    """Raise ValueError or TypeError, naming the setting, for what makes no sense; None keeps all tokens."""
+    """Raise ValueError or TypeError naming what makes no sense; None keeps all tokens."""
     checked_number("temperature", temperature)
     if top_k is not None:
         checked_number("top_k", top_k, least=1, whole=True)
@@ -37,14 +38,14 @@ def check_sampling(temperature, top_k=None, top_p=None) -> None:
 
 
 class LogitRules(NamedTuple):
-    """What is done to the logits before a token is chosen, greedily or not. The defaults do nothing.
+    """What is done to logits before a token is chosen. The defaults do nothing.
 
     Source: Keskar et al. 2019, section 4.1 (repetition penalty); transformers' logits processors [standard].
     Test: tests/generation/test_logit_rules.py::test_rules_equal_a_loop_over_the_full_forward,
     tests/oracles/test_generate.py::test_rules_of_the_folder_equal_transformers
     """
 
-    repetition_penalty: float = 1.0  # divides positive logits of tokens that are in the text, multiplies others
+    repetition_penalty: float = 1.0  # divides positive logits of seen tokens, else multiplies
     min_new_tokens: int = 0  # no stop token among so many new ones
     min_length: int = 0  # the same, the prompt counted
     suppress_tokens: tuple[int, ...] = ()  # never chosen
@@ -62,7 +63,7 @@ class LogitRules(NamedTuple):
 
 
 class RuleArrays(NamedTuple):
-    """LogitRules for prompts of certain lengths and for stop tokens, as a compiled program takes them."""
+    """LogitRules for certain prompts and stop tokens, as a compiled program takes them."""
 
     penalty: Any
     suppressed: Any  # [V] bool
@@ -87,9 +88,10 @@ def ruled(logits: Float[Array, "B V"], rules: RuleArrays, seen, positions: Int[A
     """Return the logits in float32 after the rules.
 
         s_v -> s_v / penalty if s_v > 0 else s_v * penalty     for tokens v that are seen
-        s_v -> -inf                                            for tokens v that may not stand at this position
+        s_v -> -inf                                            for v that may not stand here
 
-    seen: [B, V] bool, the tokens of the prompt and of what was said. positions: those of the tokens to choose.
+    seen: [B, V] bool, the tokens of the prompt and of what was said. positions: those of
+    the tokens to choose.
     """
     logits = logits.astype(jnp.float32)
     penalised = jnp.where(logits > 0, logits / rules.penalty, logits * rules.penalty)
@@ -99,7 +101,7 @@ def ruled(logits: Float[Array, "B V"], rules: RuleArrays, seen, positions: Int[A
 
 
 def keep_top_k(logits: Float[Array, "*batch V"], k: int) -> Float[Array, "*batch V"]:
-    """Return the logits with all but the k largest set to -inf; what ties with the k-th stays, too.
+    """Return the logits with all but the k largest at -inf; what ties with the k-th stays.
 
     Source: Fan et al. 2018, top-k sampling [standard].
     Test: tests/generation/test_sampling.py::test_filters_equal_brute_force
@@ -109,7 +111,7 @@ def keep_top_k(logits: Float[Array, "*batch V"], k: int) -> Float[Array, "*batch
 
 
 def keep_top_p(logits: Float[Array, "*batch V"], p) -> Float[Array, "*batch V"]:
-    """Return the logits with all but the nucleus set to -inf: the fewest largest whose probabilities sum to p.
+    """Return the logits outside the nucleus at -inf: the fewest that hold p of probability.
 
         keep i  <=>  sum of the probabilities above that of i  <  p
 
@@ -122,16 +124,17 @@ def keep_top_p(logits: Float[Array, "*batch V"], p) -> Float[Array, "*batch V"]:
     descending = -jnp.sort(-logits, axis=-1)
     probabilities = jax.nn.softmax(descending, axis=-1)
     before = jnp.cumsum(probabilities, axis=-1) - probabilities
-    # The first is kept whatever rounding says. The last one kept is the smallest, and the threshold.
+    # The first is kept whatever rounding says. The smallest kept is the threshold.
     kept = (before < p) | (jnp.arange(logits.shape[-1]) == 0)
     smallest_kept = jnp.min(jnp.where(kept, descending, jnp.inf), axis=-1, keepdims=True)
     return jnp.where(logits >= smallest_kept, logits, -jnp.inf)
 
 
 def filtered(logits: Float[Array, "*batch V"], temperature, top_k=None, top_p=None) -> Float[Array, "*batch V"]:
-    """Return the logits that a token is drawn from: divided by the temperature, then top-k, then top-p.
+    """Return the logits that a token is drawn from: temperature, then top-k, then top-p.
 
-    The order is that of transformers: top-p looks at the probabilities that top-k has left, renormalised.
+    The order is that of transformers: top-p looks at the probabilities that top-k has left,
+    renormalised.
     """
     logits = wide(logits) / temperature
     if top_k is not None:
@@ -150,7 +153,8 @@ def draw(logits: Float[Array, "B V"], keys, positions: Int[Array, " B"]) -> Int[
 
         argmax_v (logits_v + g_v),   g_v = - log(- log u_v)          (the Gumbel-max trick)
 
-    The noise of a row is a function of its key and of the position that the token will have, and of nothing else.
+    The noise of a row is a function of its key and of the position that the token will
+    have, and of nothing else.
 
     Source: textbook (Gumbel-max) [standard].
     Test: tests/generation/test_sampling.py::test_draws_follow_the_softmax

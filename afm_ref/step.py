@@ -1,4 +1,4 @@
-"""One update of the selected weights: a tree split into what is trained and what is frozen, and the compiled step."""
+"""One update: weights split into what is trained and what is frozen, the compiled step."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ def merge(trainable, frozen):
 
 
 def where(keep: Callable[[str], bool]):
-    """Return a `select` for fit: the float leaves whose path, such as "layers.3.wq", satisfies `keep`."""
+    """Return a `select` for fit: float leaves whose path, as "layers.3.wq", satisfies `keep`."""
 
     def select(params):
         def choose(path, leaf):
@@ -41,7 +41,7 @@ def _is_float(leaf):
 
 
 def split(params, select=None):
-    """Return (trainable, frozen), each with None where the other has a leaf. select None takes every float leaf."""
+    """Return (trainable, frozen), each None where the other has a leaf; None selects all floats."""
     trainable = (select or where(lambda path: True))(params)
     leaves = jax.tree_util.tree_leaves_with_path(trainable)
     if not leaves:
@@ -59,9 +59,10 @@ def global_norm(tree):
 
 
 def make_step(loss, optimizer, placed=None):
-    """Return the jitted update (trainable, optimizer state, frozen, batch) -> (trainable, state, metrics).
+    """Return the jitted update (trainable, state, frozen, batch) -> (trainable, state, metrics).
 
-    placed, (trainable, optimizer state) as they lie on several devices, keeps them lying so.
+    placed, (trainable, optimizer state) as they lie on several devices, keeps them lying
+    so.
     """
 
     def step(trainable, opt_state, frozen, batch):
@@ -75,6 +76,6 @@ def make_step(loss, optimizer, placed=None):
         metrics = {"loss": loss_sum / count, "count": count, "grad_norm": global_norm(grads), "changed": changed}
         return optax.apply_updates(trainable, updates), opt_state, metrics
 
-    # The compiler may lay its outputs out anew, and so let a resumed run differ from one that was never interrupted.
+    # The compiler may lay its outputs out anew: a resumed run would differ from a whole one.
     kept = None if placed is None else (*jax.tree.map(lambda x: x.sharding, placed), None)
     return jax.jit(step, donate_argnums=(0, 1), out_shardings=kept)

@@ -1,4 +1,4 @@
-"""fit(): one loop for every loss, with selected weights, history, progress and exact resume.
+"""fit(): one loop for every loss, with history, progress and exact resume.
 
 A loss is any function (params, batch) -> (sum, count); what is descended is sum / count.
 """
@@ -26,7 +26,7 @@ __all__ = [
 
 
 class FitResult(NamedTuple):
-    """What `fit` returns: all weights, frozen ones included; the history; the optimizer's last state."""
+    """What `fit` returns: all weights, the history, the optimizer's last state."""
 
     params: Any
     history: History
@@ -36,33 +36,35 @@ class FitResult(NamedTuple):
 def fit(
     params,  # never overwritten; frozen leaves come back as they were
     loss: Callable,  # (params, batch) -> (sum, count)
-    batches: Callable,  # step from 0 -> batch, pure; with on_policy = True set on it, (step, params) -> batch
+    batches: Callable,  # step from 0 -> batch, pure; or on_policy: (step, params) -> batch
     optimizer: optax.GradientTransformation,
     steps: int,
     *,
-    select: Callable | None = None,  # params -> tree with None at what stays frozen, see `where`; None: train all
+    select: Callable | None = None,  # params -> tree, None where frozen; see `where`
     optimizer_state=None,  # of an earlier fit, to go on with
-    layout: Layout | None = None,  # over several devices, or processes that all make this call
-    evaluate: Callable | None = None,  # (params) -> {name: number}: before the first step, at the end and
+    layout: Layout | None = None,  # over several devices or processes
+    evaluate: Callable | None = None,  # params -> {name: number}, at both ends and every
     evaluate_every: int = 100,  # steps
     checkpoint=None,  # a folder, where the run is kept and continued from
     checkpoint_every: int = 100,
     keep: int = 2,  # the last checkpoints
     settings: dict | None = None,  # what else tells this run apart from others
-    callback: Callable | None = None,  # (history): at the end and
+    callback: Callable | None = None,  # called with the history, at the end and every
     callback_every: int = 10,  # steps
-    max_bad_steps: int = 10,  # in a row, with a loss or gradient that is not finite or no change of the weights
+    max_bad_steps: int = 10,  # in a row: loss or gradient not finite, or no change
     progress: bool = True,  # show a bar
 ) -> FitResult:
     """Return the weights after `steps` updates of the selected ones, with the history.
 
-        g = grad (sum / count),   (sum, count) = loss(params, batch),   weights <- weights + optimizer(g)
+        (sum, count) = loss(params, batch),   g = grad (sum / count),   weights += optimizer(g)
 
-    The same call with the same checkpoint folder continues from the newest whole checkpoint to the same numbers, bit
-    for bit; one of another run is a ValueError, a damaged one is passed over. Ctrl-C saves first, but for on-policy
-    batches, whose source would be gone. Checkpoints are plain weights: another layout continues them, to rounding.
+    The same call with the same checkpoint folder continues from the newest whole checkpoint
+    to the same numbers, bit for bit; one of another run is a ValueError, a damaged one is
+    passed over. Ctrl-C saves first, but for on-policy batches, whose source would be gone.
+    Checkpoints are plain weights: another layout continues them, to rounding.
 
-    FloatingPointError is raised after max_bad_steps bad steps, and before weights that are not finite would be saved.
+    FloatingPointError is raised after max_bad_steps bad steps, and before weights that are
+    not finite would be saved.
 
     Test: tests/training/test_fit.py::test_least_squares_reaches_the_normal_equations,
         tests/training/test_resume.py::test_killed_at_any_moment_continues_to_the_same_numbers
@@ -97,7 +99,7 @@ def fit(
 
 
 class _Loop:
-    """The moving parts of one call of fit: the weights where they lie, and the folder of their checkpoints."""
+    """The moving parts of one call of fit: the weights, and the folder of checkpoints."""
 
     def __init__(self, params, select, optimizer, optimizer_state, batches, layout, max_bad_steps):
         trainable, self.frozen = split(params, select)
@@ -138,13 +140,13 @@ class _Loop:
         return self.state if self.layout is None else self.layout.unplace_state(self.state)
 
     def params(self):
-        """Return all weights as they are now: on the device, or plain where there is a layout."""
+        """Return all weights of now: on the device, or plain where there is a layout."""
         if self.layout is not None:
             return self.layout.unplace(self.state.trainable)
         return merge(self.state.trainable, self.placed)
 
     def advance(self):
-        """Start one more update, and collect the numbers of the one before it while this one runs."""
+        """Start one more update, and collect the numbers of the one before it meanwhile."""
         step, trainable, opt_state = self.state
         args = (step, self.params()) if self.on_policy else (step,)
         with agreement.uninterrupted():
@@ -167,7 +169,7 @@ class _Loop:
             callback(self.record.history())
 
     def save(self, due=True):
-        """Write a checkpoint of the present step, unless the folder has it or nothing has happened yet."""
+        """Write a checkpoint of the present step, unless the folder has it."""
         if self.folder is None or not due or self.state.step in (0, self.folder.newest):
             return
         self.record.collect()
@@ -191,7 +193,7 @@ class _Loop:
 
 
 class _Record:
-    """The numbers of every step, waited for while the next step runs already; and what evaluate returned."""
+    """The numbers of every step, waited for while the next one runs; and all evaluations."""
 
     def __init__(self, max_bad_steps):
         self.max_bad_steps = max_bad_steps
@@ -206,12 +208,12 @@ class _Record:
             self.collect()
 
     def add(self, metrics):
-        """Take the numbers of a step that has been started, and wait for those of the one before it."""
+        """Take the numbers of a step under way, and wait for those of the one before it."""
         self.pending.append(metrics)
         self.collect(leave=1)
 
     def collect(self, leave=0):
-        """Wait for the numbers of all steps under way but the last `leave`, record and judge them."""
+        """Wait for the numbers of all steps but the last `leave`, record and judge them."""
         while len(self.pending) > leave:
             numbers = {name: value.item() for name, value in jax.device_get(self.pending[0]).items()}
             self.steps.append(numbers | {"seconds": time.perf_counter() - self.started})

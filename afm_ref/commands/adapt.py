@@ -68,7 +68,7 @@ def run(args):
 
 
 def _check(args, checkpoint):
-    """Refuse what is wrong with the options, and places that cannot be written, before there is anything to write."""
+    """Refuse what is wrong with the options, and places that cannot be written."""
     options.check(args, at_least_1=("rank", "steps", "batch"))
     if not 0 < args.held_out < 1:
         raise ValueError(f"--held-out is {args.held_out}: give a share between 0 and 1, such as 0.1")
@@ -78,7 +78,7 @@ def _check(args, checkpoint):
 
 
 def read_pairs(path: Path) -> list[tuple[str, str]]:
-    """Return the (prompt, completion) pairs of a JSON-lines file; ValueError names the line that is wrong."""
+    """Return the (prompt, completion) pairs of a JSON-lines file; ValueError names a bad line."""
     pairs = []
     for number, record in text_files.read_json_lines(path):
         texts = [record.get(key) for key in ("prompt", "completion")] if isinstance(record, dict) else []
@@ -93,7 +93,7 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
 
 
 def _rows(args, tokenizer):
-    """Return (rows to train on, rows held out), as long as the longest conversation needs."""
+    """Return (rows to train on, rows held out), as long as the longest pair needs."""
     if not isinstance(tokenizer, Tokenizer):
         raise ValueError("this model's tokenizer has no turn markers: adapt needs a model that this project trained")
     pairs = read_pairs(args.task)

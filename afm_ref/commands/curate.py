@@ -46,7 +46,7 @@ def add_arguments(parser):
 
 
 def run(args):
-    """Make training text of a folder of pages: extract, mask, remove near-duplicates and junk, decontaminate."""
+    """Make training text of a folder of pages."""
     settings = settings_of(args)
     targets.check_folder(args.out, "--out")
     with options.resumable(args.out):

@@ -64,7 +64,7 @@ def _is_request(args):
 
 
 def _prompt(args, tokenizer):
-    """Return (the prompt's ids, begun and turned as the model was trained; a further token that ends the text)."""
+    """Return (the prompt's ids as the model was trained to read them, a token that ends the text)."""
     if _is_request(args) and isinstance(tokenizer, Tokenizer):
         return _as_request(tokenizer, args.prompt)
     if args.chat:
@@ -74,15 +74,15 @@ def _prompt(args, tokenizer):
 
 
 def _as_document(tokenizer, text):
-    """Return (the prompt as the model was trained to see a document begin, our token that ends one)."""
+    """Return (the prompt as a document begins, our token that ends one)."""
     ids = generation.prompt_ids(tokenizer, text)
-    if len(ids) == 0 or not isinstance(tokenizer, Tokenizer):  # stream_text refuses an empty text
+    if len(ids) == 0 or not isinstance(tokenizer, Tokenizer):  # an empty text is refused later
         return ids, None
     return [BOS, *ids.tolist()], EOS
 
 
 def _as_request(tokenizer, text):
-    """Return (the prompt as a user's turn, the token that ends the answer), as adapters are trained."""
+    """Return (the prompt as a user's turn, the token that ends the answer)."""
     return tasks.chat_tokens(tokenizer, text).tokens, END
 
 

@@ -4,8 +4,6 @@ import dataclasses
 from pathlib import Path
 
 from .. import config
-from ..interop import palettized, palettizing
-from ..quantization import sizes
 
 
 def add_arguments(parser):
@@ -39,8 +37,11 @@ def run(args):
 
 def _folder(folder):
     """Return (config, what is stored in how many bits and bytes) of a model folder."""
+    from ..interop import palettized, palettizing  # imports JAX, which the presets need not
+    from ..quantization import sizes
+
     if not palettized.is_palettized(folder):
-        checkpoint = palettizing.Checkpoint(folder)  # weights are not read: they may be larger than the memory
+        checkpoint = palettizing.Checkpoint(folder)  # reads no weights: they may not fit
         return checkpoint.cfg, [("bytes of the weights on disk", checkpoint.file_bytes())]
     params, cfg = palettized.load(folder)
     found = sizes(params)

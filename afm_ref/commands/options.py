@@ -1,4 +1,4 @@
-"""What several commands share: options, what is asked of them, and how a long command ends when it is stopped."""
+"""What commands share: options, what is asked of them, and how Ctrl-C ends them."""
 
 import contextlib
 import math
@@ -20,13 +20,13 @@ def number(group, name, default, text, kind=int):
 
 
 def place(group, name, default, text, metavar="FOLDER"):
-    """Add an option for a folder or a file; its help ends with the default, if there is one."""
+    """Add an option for a folder or a file; its help ends with the default, if any."""
     text = text if default is None else f"{text} (default: %(default)s)"
     group.add_argument(name, type=Path, default=default and Path(default), metavar=metavar, help=text)
 
 
 def of_training(group, steps, batch, seq_len, learning_rate="peak"):
-    """Add the options that `train` and `pretrain` have in common; steps, batch and seq_len: (default, help)."""
+    """Add the options that `train` and `pretrain` share; steps, ...: (default, help)."""
     for name, (default, text) in (("--steps", steps), ("--batch", batch), ("--seq-len", seq_len)):
         number(group, name, default, text)
     number(group, "--learning-rate", 0.006, learning_rate, float)
@@ -41,7 +41,7 @@ def language(group):
 
 
 def check(args, at_least_1=(), at_least_0=(), above_0=()) -> None:
-    """Raise ValueError, naming the option, for a number that is not as large as asked, or not finite.
+    """Raise ValueError, naming the option, for a number that is too small or not finite.
 
     None, which is an option that was not given, is not looked at.
     """
@@ -69,7 +69,7 @@ def resumable(folder, tell=True):
 
 
 def weights(text, option):
-    """Return {part: weight} of text like "text=0.7,code=0.3", or None for None; ValueError names the option."""
+    """Return {part: weight} of "text=0.7,code=0.3", None for None; ValueError names the option."""
     if text is None:
         return None
     try:
@@ -80,16 +80,17 @@ def weights(text, option):
     if len(given) < len(pairs):
         raise ValueError(f"{option} {text!r}: give each part once")
     try:
-        checked_shares(given, dict.fromkeys(given, 1))  # which parts there are is not known yet
+        checked_shares(given, dict.fromkeys(given, 1))  # as if there were all parts
     except ValueError as error:
         raise ValueError(f"{option}: {error}") from None
     return given
 
 
 def read_config(path, tokenizer=None) -> AFMConfig:
-    """Return the AFMConfig of a JSON file, AFM_TINY for None; it must have room for all tokens of the tokenizer.
+    """Return the AFMConfig of a JSON file, AFM_TINY for None, with room for all tokens.
 
-    Raises ValueError that says what is wrong with the file, FileNotFoundError where there is none.
+    Raises ValueError that says what is wrong with the file, FileNotFoundError where there
+    is none.
     """
     if path is None:
         return AFM_TINY

@@ -50,7 +50,7 @@ def add_arguments(parser):
 
 
 def run(args):
-    """Take the shipped model through all steps, from fine-tuning to feature adapters on 3.5 bits."""
+    """Take the shipped model through all steps, to feature adapters on 3.5 bits."""
     options.check(args, at_least_0=("seed",))
     folder = args.folder or Path("runs/pipeline_fast" if args.fast else "runs/pipeline")
     for option, target in (("--folder", folder), ("--bench", args.bench or folder / "bench")):

@@ -80,7 +80,7 @@ def _add_text(group):
 
 
 def run(args):
-    """Pre-train a model on a folder of your own: core, continued and context-lengthening stages."""
+    """Pre-train a model on a folder of your own, in three stages."""
     _check(args)
     with options.resumable(args.out), targets.only_writer(args.out):
         _train(args)
@@ -104,7 +104,7 @@ def _train(args):
 
 
 def _check(args):
-    """Refuse what is wrong with the options, before hours of curation and before anything is on disk."""
+    """Refuse what is wrong with the options, before hours of curation."""
     options.check(args, at_least_1=("steps", "batch", "seq_len", "processes", "checkpoint_every"),
                   at_least_0=("seed", "z_loss"), above_0=("learning_rate",))  # fmt: skip
     if args.steps < 10:
@@ -122,10 +122,11 @@ def _check(args):
 
 
 def _check_models(args):
-    """Refuse a config or a teacher that cannot be used, as far as that shows without their weights."""
+    """Refuse a config or a teacher that cannot be used, as far as shows without weights."""
     cfg = _config(args, None if args.train_tokenizer else _tokenizer(args, {}))
     teacher_cfg = None if args.teacher is None else config_json.read(args.teacher / "config.json")
-    if teacher_cfg is not None and not args.train_tokenizer:  # else the student's vocabulary is not known yet
+    # of a tokenizer that is still to be trained the vocabulary is not known yet
+    if teacher_cfg is not None and not args.train_tokenizer:
         distillation.check_vocabularies(cfg, teacher_cfg)
 
 
@@ -140,7 +141,7 @@ def _check_mixtures(args):
 
 
 def _parts(args):
-    """Return ({source: training documents}, held-out documents), curating raw files first."""
+    """Return ({source: training documents}, held-out ones), curating raw files first."""
     folder = args.corpus
     if not shards.is_curated(folder):
         folder = args.out / "curated"
@@ -172,7 +173,7 @@ def _digest(text):
 
 
 def _config(args, tok=None):
-    """Return the model, with as many tokens as the tokenizer has if a preset's are fewer or it was trained here."""
+    """Return the model; a preset's has as many tokens as the tokenizer."""
     cfg = options.read_config(args.config, tok)
     if args.config is not None:
         return cfg
@@ -181,7 +182,7 @@ def _config(args, tok=None):
 
 
 def _teacher(args, cfg, tok):
-    """Return what puts the teacher's tokens beside the batches of the core stage, or None without a teacher."""
+    """Return what puts a teacher's tokens beside the core stage's batches, or None."""
     if args.teacher is None:
         return None
     teacher, teacher_cfg, teacher_tok = load_model(args.teacher)
@@ -202,7 +203,7 @@ def _loss(stage, cfg, z_weight, distilled):
 
 
 def _plan(args, parts, tok):
-    """Return (the parts that are used, the stages), telling what was left out or made smaller."""
+    """Return (the parts that are used, the stages), telling what was left out."""
     counts = corpus.token_counts(parts, tok)
     window, short = corpus.choose_window(counts, args.seq_len)
     longest = corpus.LONGEST * window
@@ -233,7 +234,7 @@ def _told(stage):
 
 
 def _finish(args, result, tok, held_out, window):
-    """Write the model, the losses and their figure, and print the bits per byte of held-out text by part."""
+    """Write the model and its losses, and print bits per byte of held-out text by part."""
     from ..teaching import figures, stages_figures  # imports matplotlib
 
     hugging_face.save(args.out / "model", result.params, result.cfg, tokenizer=tok)

@@ -67,7 +67,7 @@ def run(args):
 
 
 def _check(args):
-    """Refuse what is wrong with the options, before minutes are spent on the student and its reward model."""
+    """Refuse what is wrong with the options, before minutes are spent on the models."""
     options.check(args, at_least_1=("iterations",), at_least_0=("seed",), above_0=("learning_rate",))
     if (advantages := ALGORITHMS[args.algorithm].advantages) is not None:
         advantages(np.zeros((1, args.K)))  # refuses too few responses

@@ -61,10 +61,10 @@ def _add_devices(group):
 
 
 def run(args):
-    """Train a fresh model on one device, on many, or in several processes, with checkpoints."""
+    """Train a fresh model on one device, on many, or in several processes."""
     _check(args)
     me = processes.member()
-    if (args.process_id or 0 if me is None else me.index) == 0:  # of several hosts one alone writes
+    if (args.process_id or 0 if me is None else me.index) == 0:  # one host writes
         _check_targets(args)
     if me is None and (args.processes > 1 or args.coordinator is not None):
         advice = (

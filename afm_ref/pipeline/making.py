@@ -1,9 +1,11 @@
-"""The steps from the shipped model to one that fits on a phone, each from the folders of those before it.
+"""The steps from the shipped model to one on a phone, each from the folders before it.
 
-    base -> SFT -> reward model -> committee -> MDLOO -> palettes of 3.5 bits -> recovery adapter -> feature adapters
+    base -> SFT -> reward model -> committee -> MDLOO
+         -> palettes of 3.5 bits -> recovery adapter -> feature adapters
 
-A step is three functions: make(run, folder) writes the folder; made(run, folder) reads back what is then measured, or
-is None where no policy has changed; more(run, folder) returns further numbers.
+A step is three functions: make(run, folder) writes the folder; made(run, folder) reads back
+what is then measured, or is None where no policy has changed; more(run, folder) returns
+further numbers.
 """
 
 import dataclasses
@@ -28,7 +30,7 @@ from .text import SEQ_LEN
 
 @dataclasses.dataclass(frozen=True)
 class RoadSizes(BenchSizes):
-    """How much of everything, from end to end; ours. The bench's own sizes are those of chapters 7 and 8."""
+    """How much of everything, ours; the bench's sizes are those of chapters 7 and 8."""
 
     samples: int = 4  # of a held-out prompt, to measure with
     text_rows: int = 32  # of held-out English, likewise
@@ -36,7 +38,7 @@ class RoadSizes(BenchSizes):
     mdloo_records: int = 200  # prompts a task
     mdloo_iterations: int = 24
     mdloo_rate: float = 0.0003
-    conversations: int = 300  # a task: prompts that the model answers, for the text of the three steps below
+    conversations: int = 300  # a task, answered for the text of the steps below
     average_bits: float = 3.5
     within: float = 0.01  # how far the average may lie below that
     sensitivity_rows: int = 16
@@ -73,21 +75,22 @@ def make_sft(run, folder):
 
 
 def make_reward(run, folder):
-    """Write a reward model that was trained on simulated annotators' preferences among the student's responses."""
+    """Write a reward model of simulated annotators' preferences among the student's responses."""
     reward_files.save(folder, run.bench.reward(run.seed), run.bench.cfg)
 
 
 def make_committee(run, folder):
-    """Write the committee's last student, and the reward model as the committee has refreshed it."""
+    """Write the committee's last student, and the reward model as it was refreshed."""
     last = workshops.teach(run.bench, run.judge, run.seed)[-1]
     _save(run, folder, last.student)
     reward_files.save(folder / REWARD, last.reward, run.bench.cfg)
 
 
 def make_mdloo(run, folder):
-    """Write the policy after MDLOO from the committee's student on, the reference, for the committee's newest reward.
+    """Write the policy after MDLOO for the committee's newest reward, from its student on.
 
-    Its prompts are others than the committee's. fit keeps checkpoints, so that a killed run continues within.
+    Its prompts are others than the committee's. fit keeps checkpoints, so that a killed run
+    continues within.
     """
     bench, s = run.bench, run.sizes
     start, reward = run.policy("3_committee"), reward_files.load(run.step("3_committee") / REWARD)[0]
@@ -106,9 +109,10 @@ def make_mdloo(run, folder):
 
 
 def make_palettized(run, folder):
-    """Write the policy with 2 or 4 bits a weight, 3.5 on average, and 8 bits in the embedding.
+    """Write the policy with 2 or 4 bits a weight, 3.5 on average, 8 in the embedding.
 
-    Which matrix gets how many follows from the loss that each costs, on text that the policy is to be good at.
+    Which matrix gets how many follows from the loss that each costs, on text that the
+    policy is to be good at.
     """
     bench, policy = run.bench, run.policy("4_mdloo")
     costs = sensitivity.measured(policy, bench.cfg, run.sensitivity_batches(), progress=False)
@@ -119,7 +123,7 @@ def make_palettized(run, folder):
 
 
 def make_recovered(run, folder):
-    """Write an adapter that gives back what the palettes took; the policy before palettization teaches it."""
+    """Write an adapter that gives back what the palettes took, taught by the policy before."""
     s, palettes = run.sizes, run.palettes()
     done = recovery.recover(
         dequantize(palettes), run.policy("4_mdloo"), run.bench.cfg, run.recovery_batches(),
@@ -130,7 +134,7 @@ def make_recovered(run, folder):
 
 
 def make_features(run, folder):
-    """Write an adapter for each task that rewards teach, trained on references from the recovery adapter on."""
+    """Write an adapter for each task that rewards teach, from the recovery adapter on."""
     s, bench, base = run.sizes, run.bench, lora.files.fingerprint(run.palettes())
     start = _over_dense(made.adapted(run, run.step("6_recovered") / ADAPTER))
     for task in TAUGHT:
@@ -148,7 +152,7 @@ def _save(run, folder, params):
 
 
 def _over_dense(params):
-    """Return the same with dense arrays below the adapters, and these in float32: what trains fast."""
+    """Return the same with dense float32 arrays below the adapters: what trains fast."""
 
     def over(name, w, numbers):
         a, b = (np.asarray(m, np.float32) for m in (w.a, w.b))

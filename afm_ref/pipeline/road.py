@@ -1,9 +1,9 @@
-"""From the shipped model to feature adapters on palettes, as one run that can be stopped and continued.
+"""From the shipped model to feature adapters on palettes, as one run of steps.
 
 results = Road("runs/pipeline", seed=0).complete()
 
-A step is a piece (`afm_ref.pieces`): its folder, with what it has made and measured. The next call with the same folder
-goes on with the steps that are not there.
+A step is a piece (`afm_ref.pieces`): its folder, with what it has made and measured. The
+next call with the same folder goes on with the steps that are not there.
 """
 
 import dataclasses
@@ -36,9 +36,10 @@ BENCH_FIELDS = ("held_out", "held_out_seed", "learning_rate", "sft_steps", "reco
 class Road:
     """One run: its folder, its bench, and what the steps have left in it.
 
-    judge: one of `workshops.JUDGES`; whose rewards the committee and MDLOO follow. bench_folder: where the bench keeps
-    its models, for runs that share them; by default within the folder. Raises ValueError for an unknown judge, and for
-    folders of runs of other settings.
+    judge: one of `workshops.JUDGES`; whose rewards the committee and MDLOO follow.
+    bench_folder: where the bench keeps its models, for runs that share them; by default
+    within the folder. Raises ValueError for an unknown judge, and for folders of runs of
+    other settings.
     """
 
     def __init__(self, folder, seed=0, judge="reward model", sizes=None, bench_folder=None):
@@ -55,7 +56,7 @@ class Road:
             pieces.claim(self.bench.folder / BENCH, about, "models")
 
     def complete(self, progress=True) -> dict:
-        """Return the results, after all steps that are not done yet; ValueError if another process is at them."""
+        """Return the results, after all steps that are not done yet."""
         from tqdm.auto import tqdm
 
         with targets.only_writer(self.folder), tqdm(STEPS.items(), unit="step", disable=not progress) as bar:
@@ -79,7 +80,7 @@ class Road:
         write(folder / COST, {"cpu_s": round(time.process_time() - start, 1)})
 
     def results(self) -> dict:
-        """Return the settings, the prompts whose answers are shown, and the measures of the steps that are done."""
+        """Return the settings, the prompts that are shown, and the measures of what is done."""
         prompts = [{"task": r.task, "prompt": r.prompt, "reference": r.reference} for r in shown(self.bench)]
         done = {name: read_json(self.step(name) / MEASURES) for name in STEPS if self.step(name).exists()}
         return {"config": self.config, "prompts": prompts, "task_of": self.bench.task_of.tolist(), "steps": done}
@@ -123,7 +124,7 @@ class Road:
 
     @property
     def checkpoints(self):
-        """Return the folder of MDLOO's own checkpoints, which goes when the step is done."""
+        """Return the folder of MDLOO's checkpoints, which goes when the step is done."""
         return self.folder / "4_mdloo.checkpoints"
 
 

@@ -12,7 +12,7 @@ from .bench import MAIN, NEW_TOKENS, ROW, SAMPLE_ROWS, TAUGHT, adam, afm
 
 
 class Oracle(members.Workshop):
-    """A workshop whose reward is the latent utility itself: what a committee can do that is never misled."""
+    """A workshop whose reward is the latent utility: a committee that is never misled."""
 
     def score(self, reward, prompts, groups):
         """Return the utility of each response."""
@@ -23,11 +23,11 @@ class Oracle(members.Workshop):
         return reward
 
 
-JUDGES = {"reward model": members.Workshop, "utility": Oracle}  # whose rewards are followed: a learned one, the truth
+JUDGES = {"reward model": members.Workshop, "utility": Oracle}  # whose rewards are followed
 
 
 class Shops(NamedTuple):
-    """A workshop for each way to learn: what they differ in is the optimizer and its steps."""
+    """A workshop for each way to learn, of its own optimizer."""
 
     supervised: members.Workshop
     pairwise: members.Workshop  # from preferences
@@ -36,7 +36,7 @@ class Shops(NamedTuple):
 
 
 def shops(bench, records, judge) -> Shops:
-    """Return the workshops of a bench, whose prompts are those of the records; judge: one of JUDGES."""
+    """Return the workshops of a bench for these records' prompts; judge: one of JUDGES."""
     s = bench.sizes
     sizes = dict(seq_len=128, row_length=ROW, max_new_tokens=NEW_TOKENS, sample_rows=SAMPLE_ROWS, batch_size=8)
     of = {record.prompt: record for record in records}
@@ -50,7 +50,7 @@ def shops(bench, records, judge) -> Shops:
 
 
 def trainers(bench, shops: Shops, known):
-    """Return {name: trainer} of the five members; known: the examples that SFT goes on with."""
+    """Return {name: trainer} of the members; known: examples that SFT goes on with."""
     s = bench.sizes
     settings = rlhf.Settings(K=4, prompts=16, inner_steps=2, beta=s.beta, gamma=s.gamma)
     return {
@@ -63,12 +63,13 @@ def trainers(bench, shops: Shops, known):
 
 
 def teach(bench, judge, seed):
-    """Return the rounds of a committee that starts from the bench's student of this seed, with one of JUDGES."""
+    """Return the rounds of a committee from the bench's student on, with one of JUDGES."""
     records = taught_records(bench, seed)
     of = shops(bench, records, judge)
     known = bench.hybrid(seed)[0]["all"]
 
-    def distil(student, examples, seed):  # with as many of the hybrid data between, lest the rest be forgotten
+    def distil(student, examples, seed):
+        # with as many of the hybrid data between, lest the rest be forgotten
         some = np.random.default_rng(seed).choice(len(known), len(examples))
         return of.supervised.fine_tune(student, examples + [known[i] for i in some], seed)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from afm_ref import decoding
-from afm_ref.generation import FAR, Cached, init_cache
+from afm_ref.generation import FAR, Cached
 from afm_ref.transformer import forward, hidden, logits
 from tests.interop.models import LLAMA, QWEN3, SMALL, map_weights, random_params
 
@@ -86,7 +86,7 @@ def test_cached_decoding_equals_the_full_forward(name, pieces):
     cfg = CONFIGS[name]
     params, tokens, positions = example(cfg)
     with jax.enable_x64(True):
-        got, _ = in_pieces(params, cfg, tokens, positions, pieces, init_cache(cfg, 3, S, np.float64))
+        got, _ = in_pieces(params, cfg, tokens, positions, pieces, Cached.empty(cfg, 3, S, np.float64))
     assert_rows_equal_alone(got, params, cfg, tokens)
 
 
@@ -96,7 +96,7 @@ def test_empty_slots_and_pads_are_invisible():
     rng = np.random.default_rng(0)
     other_pads = np.where(positions == FAR, 9, tokens)
     with jax.enable_x64(True):
-        cache = init_cache(SMALL, 3, S, np.float64)
+        cache = Cached.empty(SMALL, 3, S, np.float64)
         dirt = [jnp.asarray(100 * rng.normal(size=slots.shape)) for slots in cache[0][:2]]
         dirty = tuple(c._replace(k=dirt[0], v=dirt[1]) for c in cache)
         got, after = in_pieces(params, SMALL, other_pads, positions, PIECES, dirty)
@@ -112,7 +112,7 @@ def test_layers_that_reuse_keys_decode_too():
     first, second = params.layers
     params = params._replace(layers=(first, second._replace(wk=None, wv=None, k_norm=None)))
     with jax.enable_x64(True):
-        got, _ = in_pieces(params, SMALL, tokens, positions, HALVES, init_cache(SMALL, 3, S, np.float64))
+        got, _ = in_pieces(params, SMALL, tokens, positions, HALVES, Cached.empty(SMALL, 3, S, np.float64))
     assert_rows_equal_alone(got, params, SMALL, tokens)
 
 
