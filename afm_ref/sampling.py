@@ -24,7 +24,7 @@ def checked_number(name, value, least=0, most=math.inf, whole=False, above=False
         raise TypeError(f"{name} must be {'an int' if whole else 'a number'}, got {value!r}")
     if not (least <= value <= most and math.isfinite(value)) or (above and value == least):
         limit = "" if most == math.inf else f" and at most {most}"
-        raise ValueError(f"{name} must be finite and {'above' if above else 'at least'} {least}{limit}, got {value}")
+        raise ValueError(f"{name} must be {'above' if above else 'at least'} {least}{limit}, got {value}")
     return int(value) if whole else value
 
 
