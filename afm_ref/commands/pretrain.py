@@ -131,11 +131,13 @@ def _check_models(args):
 
 
 def _check_mixtures(args):
-    """Refuse malformed weights, and parts that curation of raw files would never make."""
-    possible = (*CURATED, corpus.LONG_QA) if args.language == ENGLISH else CURATED
-    raw = not shards.is_curated(args.corpus)
-    for option, text in (("--mixture", args.mixture), ("--continued-mixture", args.continued_mixture)):
-        unknown = [name for name in options.weights(text, option) or {} if name not in possible]
+    """Read the mixtures; refuse parts that curation of raw files would never make."""
+    args.mixture = options.weights(args.mixture, "--mixture")
+    args.continued_mixture = options.weights(args.continued_mixture, "--continued-mixture")
+    raw = not shards.is_curated(args.corpus)  # an error for a run of `curate` that is unfinished
+    possible = {*CURATED, corpus.LONG_QA} if args.language == ENGLISH else {*CURATED}
+    for option, mixed in (("--mixture", args.mixture), ("--continued-mixture", args.continued_mixture)):
+        unknown = sorted(set(mixed or ()) - possible)
         if raw and unknown:
             raise ValueError(f"{option}: there will be no rows of {unknown}; curation makes {', '.join(CURATED)}")
 
@@ -162,14 +164,10 @@ def _tokenizer(args, parts):
     if not args.train_tokenizer:
         return hugging_face.load_tokenizer(assets.FOLDER)
     texts, size = [d.text for documents in parts.values() for d in documents], _config(args).vocab_size
-    digest = hashlib.sha256(b"".join(map(_digest, texts))).hexdigest()
+    digest = hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
     pieces.claim(args.out / "tokenizer_trained_on.json", {"text": digest, "vocab_size": size}, "a tokenizer")
     pieces.finished(args.out / "tokenizer.json", lambda new: tokenizer.train(texts, size).save(new))
     return hugging_face.load_tokenizer(args.out)
-
-
-def _digest(text):
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def _config(args, tok=None):
@@ -215,10 +213,8 @@ def _plan(args, parts, tok):
     long_qa = longest >= corpus.LEAST_LONG_QA and args.language == ENGLISH
     steps = {name: max(3, round(share * args.steps)) for name, share in SHARES.items()}
     steps["core"] = args.steps - steps["continued"] - steps["lengthening"]
-    mixtures = corpus.default_mixtures(
-        {name: counts[name] for name in parts}, options.weights(args.mixture, "--mixture"),
-        options.weights(args.continued_mixture, "--continued-mixture"), long_qa,
-    )  # fmt: skip
+    used = {name: counts[name] for name in parts}
+    mixtures = corpus.default_mixtures(used, args.mixture, args.continued_mixture, long_qa)
     if long_qa:
         tokens = int(corpus.LONG_QA_SHARE * steps["lengthening"] * args.batch * window)
         parts = parts | {corpus.LONG_QA: corpus.long_questions(tok, longest, tokens, args.seed)}
