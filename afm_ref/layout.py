@@ -16,9 +16,6 @@ class Layout(NamedTuple):
     """A run's place on its devices: fit's own loss over placed weights and batches, and how to place them.
 
     `loss` must equal fit's plain loss, up to the order of its sums. Nothing here is part of a checkpoint.
-
-    Source: checkpoints of plain, whole weights, so that any mesh can read them [ours].
-    Test: tests/parallelism/test_processes.py::test_another_layout_continues_a_checkpoint
     """
 
     loss: Callable  # (placed weights, placed batch) -> (sum, count)

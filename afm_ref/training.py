@@ -65,9 +65,6 @@ def fit(
 
     FloatingPointError is raised after max_bad_steps bad steps, and before weights that are
     not finite would be saved.
-
-    Test: tests/training/test_fit.py::test_least_squares_reaches_the_normal_equations,
-        tests/training/test_resume.py::test_killed_at_any_moment_continues_to_the_same_numbers
     """
     _check_counts(steps=steps, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every, keep=keep,
                   callback_every=callback_every, max_bad_steps=max_bad_steps)  # fmt: skip

@@ -12,6 +12,7 @@ from pathlib import Path
 from afm_ref.config import AFMConfig
 from afm_ref.text_files import read_json
 
+from . import folder_config
 from .folder_config import FolderConfig, Source
 
 PALETTIZED = "afm_ref_palettized"  # the folders of interop.palettized
@@ -31,6 +32,7 @@ READ = frozenset([
 ROPE = frozenset([
     "factor", "original_max_position_embeddings", "partial_rotary_factor", "rope_theta", "rope_type", "type",
 ])
+OF_WINDOWS = frozenset(["layer_types", "sliding_window"])
 # Written of the tensors as they are, never kept.
 OURS = frozenset(["architectures", "dtype", "model_type", "torch_dtype"])
 # Says nothing about the logits of a forward pass: bookkeeping, initialisation, training, how it is run, exports ...
@@ -116,7 +118,7 @@ def from_fields(fields: dict) -> AFMConfig:
     its neutral value, or null. All others are refused by name: rope_scaling, sliding windows, biases, quantization,
     experts.
 
-    Source: transformers' Qwen3Config and LlamaConfig for names and defaults [standard]; the refusals [ours].
+    Source: transformers' Qwen3Config and LlamaConfig for names and defaults [standard].
     Test: tests/interop/test_config_json.py::test_what_cannot_be_expressed_is_refused_by_name
     """
     kind = fields.get("model_type")
@@ -143,12 +145,10 @@ def from_fields(fields: dict) -> AFMConfig:
 
 
 def _refuse_other_maths(fields):
-    for key, allowed in NEUTRAL.items():
-        value = fields.get(key)
-        if value is not None and value not in allowed:
-            raise ValueError(f"{key} = {value!r} is not supported; AFMConfig can only express {[*allowed, None]}")
-    if fields["model_type"] not in QK_NORM:
-        return  # AFMConfig knows its own fields
+    own = fields["model_type"] not in QK_NORM  # AFMConfig knows its own fields
+    folder_config.refuse_other_keys(fields, fields if own else READ | HARMLESS | OF_WINDOWS, NEUTRAL)
+    if own:
+        return
     kinds = fields.get("layer_types") or []
     if not isinstance(kinds, list):
         raise ValueError(f"layer_types must be a list, got {kinds!r}")
@@ -160,12 +160,6 @@ def _refuse_other_maths(fields):
     if fields["model_type"] != "qwen3" and fields.get("sliding_window") is not None:  # Qwen3 has a switch for it
         raise ValueError(
             f"sliding_window = {fields['sliding_window']!r} is not supported: attention is over all tokens"
-        )
-    known = READ | HARMLESS | set(NEUTRAL) | {"layer_types", "sliding_window"}
-    unknown = sorted(key for key, value in fields.items() if key not in known and value is not None)
-    if unknown:
-        raise ValueError(
-            f"unknown keys {unknown}, any of which could change the maths: remove from the file those that do not"
         )
 
 

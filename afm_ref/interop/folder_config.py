@@ -7,6 +7,7 @@ Whatever is written with it says the same again (`written`).
 import dataclasses
 import json
 import tempfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,6 +53,24 @@ class FolderConfig(AFMConfig):
 
     def __repr__(self):
         return repr(AFMConfig(**self.to_dict()))
+
+
+def refuse_other_keys(fields: Mapping, known: Collection, neutral: Mapping, unset: tuple = (None,)) -> None:
+    """Refuse by name what could change a model's outputs: unknown keys, and neutral ones at other values.
+
+    neutral: {key: the values at which it changes nothing}. What is `unset` is not there.
+    """
+    for key, allowed in neutral.items():
+        if (value := fields.get(key)) is not None and value not in allowed:
+            raise ValueError(
+                f"{key} = {value!r} is not supported, only {[*allowed, None]} is: it would change the outputs; remove "
+                "it from the file to go without it"
+            )
+    unknown = sorted(k for k, value in fields.items() if k not in known and k not in neutral and value not in unset)
+    if unknown:
+        raise ValueError(
+            f"{', '.join(unknown)}: not known here, and could change the outputs; remove from the file what does not"
+        )
 
 
 def written(folder: Path, cfg: AFMConfig, tokenizer=None) -> tuple[dict, dict]:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 from afm_ref.generation import LogitRules
 from afm_ref.text_files import read_json
 
+from . import folder_config
+
 # fmt: off
 # Read into Decoding. Their own neutral values are those of LogitRules.
 READ = frozenset([
@@ -100,29 +102,11 @@ def read(folder: str | os.PathLike) -> Decoding:
     named = path.is_file()
     path, fields = (path, read_json(path)) if named else (Path(folder) / "config.json", config)
     try:
-        if named:
-            _refuse_unknown(fields)
-        _refuse_other_choices(fields)
+        ours = {key: value for key, value in fields.items() if not key.startswith(("_", "transformers."))}
+        folder_config.refuse_other_keys(ours, READ | HARMLESS if named else ours, NEUTRAL)
         return _decoding(fields, config.get("vocab_size"))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def _refuse_unknown(fields):
-    known = READ | HARMLESS | NEUTRAL.keys()
-    for key, value in fields.items():
-        if key not in known and value is not None and not key.startswith(("_", "transformers.")):
-            raise ValueError(f"{key} = {value!r} is not known: remove it if it does not change which tokens are chosen")
-
-
-def _refuse_other_choices(fields):
-    for key, allowed in NEUTRAL.items():
-        value = fields.get(key)
-        if value is not None and value not in allowed:
-            raise ValueError(
-                f"{key} = {value!r} would change the tokens and is not supported: remove it from the file to generate "
-                "without it"
-            )
 
 
 def _decoding(fields, rows):

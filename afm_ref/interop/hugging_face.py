@@ -6,7 +6,7 @@ save(folder, params, cfg)          # transformers reads it back where it knows s
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -85,10 +85,8 @@ def load(folder: str | os.PathLike, dtype="float32") -> tuple[Params, AFMConfig]
     tensors = tensor_files.values(locate(folder, cfg), dtype)
     if cfg.tie_embeddings:
         check_tied(folder, tensors)
-    layers = tuple(
-        Layer(**{field: tensors.get(layer_tensor(i, field)) for field in Layer._fields}) for i in range(cfg.n_layers)
-    )
-    return Params(tensors[EMBED], layers, tensors[FINAL_NORM], None if cfg.tie_embeddings else tensors[UNEMBED]), cfg
+        tensors.pop(UNEMBED, None)
+    return assembled(tensors.get, cfg), cfg
 
 
 def save(folder: str | os.PathLike, params: Params, cfg: AFMConfig, dtype=None, tokenizer=None) -> None:
@@ -104,7 +102,7 @@ def save(folder: str | os.PathLike, params: Params, cfg: AFMConfig, dtype=None, 
     stacked; weights that are no plain arrays raise ValueError, as do wrong shapes, NaN, and values that overflow the
     dtype. Nothing in the folder changes unless all could be written.
 
-    Source: transformers' file names and keys [standard]; model_type "afm_ref" [ours].
+    Source: transformers' file names and keys [standard].
     Test: tests/oracles/test_hugging_face.py::test_transformers_reads_what_we_save
     """
     atomic.write_together(folder, contents(Path(folder), params, cfg, dtype, tokenizer))
@@ -117,7 +115,7 @@ def contents(folder: Path, params: Params, cfg: AFMConfig, dtype=None, tokenizer
     for name in OTHER_MODELS:
         if (folder / name).exists():
             raise ValueError(f"{folder} holds another model, {name}: choose another folder or remove that one")
-    tensors = _checked(_named(params), cfg, dtype)
+    tensors = {name: _checked(name, w, shape, dtype) for name, (w, shape) in named(params, cfg).items()}
     kept, files = folder_config.written(folder, cfg, tokenizer)
     fields = config_json.to_fields(cfg, tensors[EMBED].dtype.name, kept)
     weights = partial(tensor_files.write, tensors=tensors, about=tensor_files.PYTORCH)
@@ -199,29 +197,28 @@ def _plain_name(index, name):
     return name
 
 
-def _named(params):
-    """Return {name in the file: array} of the weights that are there."""
-    tensors = {EMBED: params.embed, FINAL_NORM: params.final_norm, UNEMBED: params.unembed}
+def named(params: Params, cfg: AFMConfig) -> dict[str, tuple]:
+    """Return {name in the file: (weight, shape that cfg asks for)}; ValueError where they disagree on the names."""
+    weights = {EMBED: params.embed, FINAL_NORM: params.final_norm, UNEMBED: params.unembed}
     for i, layer in enumerate(ungroup(params.layers)):
-        tensors |= {layer_tensor(i, field): getattr(layer, field) for field in Layer._fields}
-    return {name: _array(name, w) for name, w in tensors.items() if w is not None}
+        weights |= {layer_tensor(i, field): w for field, w in layer._asdict().items()}
+    weights, shapes = {name: w for name, w in weights.items() if w is not None}, tensor_shapes(cfg)
+    for name in sorted(shapes.keys() ^ weights.keys()):
+        raise ValueError(f"params and cfg disagree: {name} is only in the {'cfg' if name in shapes else 'params'}")
+    return {name: (w, shapes[name]) for name, w in weights.items()}
 
 
-def _array(name, w):
+def assembled(weight_of: Callable, cfg: AFMConfig) -> Params:
+    """Return the params of weight_of(name in the file), which gives None for what the model has not."""
+    layers = range(cfg.n_layers)
+    layers = tuple(Layer(*(weight_of(layer_tensor(i, field)) for field in Layer._fields)) for i in layers)
+    return Params(weight_of(EMBED), layers, weight_of(FINAL_NORM), weight_of(UNEMBED))
+
+
+def _checked(name, w, shape, dtype):
+    """Return a weight as an array of that dtype, its own by default, after comparing its shape with cfg's."""
     if not hasattr(w, "__array_namespace__"):
         raise ValueError(f"{name} is a {type(w).__name__}: merge it into a plain array before saving")
-    return np.asarray(w)
-
-
-def _checked(tensors, cfg, dtype):
-    """Return the tensors in that dtype, after comparing names, shapes and dtypes with what cfg asks for."""
-    shapes = tensor_shapes(cfg)
-    for name in sorted(shapes.keys() ^ tensors.keys()):
-        raise ValueError(f"params and cfg disagree: {name} is only in the {'cfg' if name in shapes else 'params'}")
-    for name, array in tensors.items():
-        if array.shape != shapes[name]:
-            raise ValueError(f"{name} has shape {array.shape}, but cfg asks for {shapes[name]}")
-    return {
-        name: tensor_files.cast(array, tensor_files.float_dtype(array.dtype if dtype is None else dtype), name)
-        for name, array in tensors.items()
-    }
+    if w.shape != shape:
+        raise ValueError(f"{name} has shape {w.shape}, but cfg asks for {shape}")
+    return tensor_files.cast(np.asarray(w), tensor_files.float_dtype(w.dtype if dtype is None else dtype), name)

@@ -20,9 +20,8 @@ import numpy as np
 
 from afm_ref import atomic, tensor_files
 from afm_ref.config import AFMConfig
-from afm_ref.layers import ungroup
 from afm_ref.quantization import Int8, Palettized, packing
-from afm_ref.weights import Layer, Params
+from afm_ref.weights import Params
 
 from . import config_json, folder_config, hugging_face
 
@@ -63,11 +62,9 @@ def save(folder: str | os.PathLike, params: Params, cfg: AFMConfig, tokenizer=No
 
     tokenizer: as in `hugging_face.save`. Raises ValueError for weights that are not quantized, or
     have an adapter, or do not fit cfg, and for a folder that holds another model.
-
-    Source: the safetensors format [standard]; names and metadata [ours].
-    Test: tests/interop/test_palettized.py::test_what_is_saved_is_loaded
     """
-    arrays = (part for name, w in _named(params).items() for part in parts(name, w).items())
+    weights = hugging_face.named(params, cfg).items()
+    arrays = (part for name, (w, _) in weights for part in parts(name, w).items())
     write(folder, contents_of(params, cfg), arrays, tokenizer)
 
 
@@ -76,9 +73,6 @@ def load(folder: str | os.PathLike) -> tuple[Params, AFMConfig]:
 
     Raises FileNotFoundError for a missing file, and ValueError that names the file for everything that was cut short,
     changed or is of another format.
-
-    Source: our own format [ours].
-    Test: tests/interop/test_palettized.py::test_every_damage_is_refused
     """
     folder = Path(folder)
     cfg, path = _read_config(folder), folder / FILE
@@ -104,9 +98,6 @@ def is_palettized(folder: str | os.PathLike) -> bool:
 
 def file_bytes(params: Params, cfg: AFMConfig) -> int:
     """Return the bytes of the file of these params: the stored bytes of `quantization.sizes`, and the header.
-
-    Source: the safetensors format [standard].
-    Test: tests/interop/test_palettized.py::test_the_size_is_known_beforehand
     """
     return contents_of(params, cfg).file_bytes()
 
@@ -115,9 +106,6 @@ def planned(cfg: AFMConfig, packed: Mapping[str, tuple[int, int]], gains: Mappin
     """Return what the file of such a model holds: packed {name of a projection: (bits, rows_per_table)}.
 
     gains: {name: dtype} of the weights without packing, float32 by default.
-
-    Source: our own [ours].
-    Test: tests/interop/test_palettized.py::test_the_size_is_known_beforehand
     """
     tensors = {}
     for name, shape in hugging_face.tensor_shapes(cfg).items():
@@ -137,20 +125,18 @@ def planned(cfg: AFMConfig, packed: Mapping[str, tuple[int, int]], gains: Mappin
 
 def contents_of(params: Params, cfg: AFMConfig) -> Contents:
     """Return what the file of these params holds; ValueError where they are not quantized, or do not fit cfg."""
-    weights, shapes = _named(params), hugging_face.tensor_shapes(cfg)
-    for name in sorted(weights.keys() ^ shapes.keys()):
-        raise ValueError(f"params and cfg disagree: {name} is only in the {'cfg' if name in shapes else 'params'}")
-    for name, w in weights.items():
-        gain = len(shapes[name]) == 1
+    weights = hugging_face.named(params, cfg)
+    for name, (w, shape) in weights.items():
+        gain = len(shape) == 1
         if (type(w) in PARTS) == gain or (gain and not hasattr(w, "__array_namespace__")):
             raise ValueError(
                 f"{name} is a {type(w).__name__}: quantization.quantize makes a palettized model, lora.detach takes an "
                 "adapter off"
             )
-    packed = {name: (w.bits, w.rows_per_table) for name, w in weights.items() if isinstance(w, Palettized)}
-    gains = {name: w.dtype for name, w in weights.items() if type(w) not in PARTS}
+    packed = {name: (w.bits, w.rows_per_table) for name, (w, _) in weights.items() if isinstance(w, Palettized)}
+    gains = {name: w.dtype for name, (w, _) in weights.items() if type(w) not in PARTS}
     contents = planned(cfg, packed, gains)
-    for name, w in weights.items():
+    for name, (w, _) in weights.items():
         for part, array in parts(name, w).items():
             if contents.tensors.get(part) != (array.dtype, array.shape):
                 raise ValueError(
@@ -241,17 +227,4 @@ def _assembled(arrays, contents):
         pad = -shapes[name][1] % packing.group(bits)[0]
         return Palettized(*(arrays[f"{name}.{part}"] for part in PARTS[Palettized]), bits, rows, pad)
 
-    layers = tuple(
-        Layer(*(weight(hugging_face.layer_tensor(i, field)) for field in Layer._fields))
-        for i in range(contents.cfg.n_layers)
-    )
-    return Params(weight(hugging_face.EMBED), layers, weight(hugging_face.FINAL_NORM), weight(hugging_face.UNEMBED))
-
-
-def _named(params):
-    """Return {name in a folder of Hugging Face's: weight} of the weights that are there."""
-    ends = {hugging_face.EMBED: params.embed, hugging_face.FINAL_NORM: params.final_norm}
-    weights = ends | {hugging_face.UNEMBED: params.unembed}
-    for i, layer in enumerate(ungroup(params.layers)):
-        weights |= {hugging_face.layer_tensor(i, field): w for field, w in layer._asdict().items()}
-    return {name: w for name, w in weights.items() if w is not None}
+    return hugging_face.assembled(weight, contents.cfg)

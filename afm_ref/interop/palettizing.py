@@ -40,7 +40,7 @@ def palettize_folder(
     matrix costs, {(matrix, layer): {2: loss, 4: loss}}, as `quantization.measured` measures it with text at hand.
     Without them `weight_errors` takes the place of the loss.
 
-    Source: TR24 section 5, BLOG24 (mixed 2 and 4 bits, 3.5 on average) [confirmed]; how it is done on disk [ours].
+    Source: TR24 section 5, BLOG24 (mixed 2 and 4 bits, 3.5 on average) [confirmed].
     Test: tests/interop/test_palettizing.py::test_streaming_gives_the_file_of_quantize
     """
     source, target = Path(source), Path(target)
@@ -67,9 +67,6 @@ def bits_near(costs: Mapping, weights: Mapping, average_bits: float) -> dict:
     """Return the best bits with an average no more than NEAR below; where no mix comes so near, the best below it.
 
     Raises ValueError for an average that the fewest bits exceed.
-
-    Source: none [ours].
-    Test: tests/interop/test_palettizing.py::test_the_average_is_hit_to_a_hundredth
     """
     try:
         return allocate(costs, weights, average_bits, within=NEAR)
@@ -79,9 +76,6 @@ def bits_near(costs: Mapping, weights: Mapping, average_bits: float) -> dict:
 
 class Checkpoint:
     """A model folder of Hugging Face's, whose tensors are read one by one.
-
-    Source: the safetensors format; transformers' file names [standard].
-    Test: tests/interop/test_palettizing.py::test_streaming_gives_the_file_of_quantize
     """
 
     def __init__(self, folder: Path):
@@ -116,9 +110,6 @@ def weight_errors(checkpoint: Checkpoint, rows_per_table: int = ROWS_PER_TABLE, 
     Matrices count alike whatever their size, for each disturbs its own output by that share. Which of them the loss
     depends on most it cannot say: costs measured on text are better. At most SAMPLED_TABLES tables of a matrix are
     looked at, evenly spread.
-
-    Source: none; relative error as a proxy [ours].
-    Test: tests/interop/test_palettizing.py::test_a_matrix_that_is_hard_to_palettize_gets_more_bits
     """
     costs = {}
     for key in _bar(weight_counts(checkpoint.cfg), "measure", progress):
@@ -133,9 +124,6 @@ def read_costs(path: str | os.PathLike) -> dict:
     """Return the costs in a JSON file: {"layers.0.wq": {"2": loss, "4": loss}, ...}, one entry for every matrix.
 
     Raises ValueError that names the file for anything else.
-
-    Source: our own format [ours].
-    Test: tests/interop/test_palettizing.py::test_costs_from_a_file_choose_the_bits
     """
     costs = {}
     for name, entry in read_json(path).items():

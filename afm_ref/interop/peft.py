@@ -22,12 +22,13 @@ from afm_ref.text_files import read_json
 from afm_ref.weights import Params
 
 from . import config_json
+from .folder_config import refuse_other_keys
 from .hugging_face import LAYER_NAMES, layer_tensor
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 MODULES = {name: LAYER_NAMES[name] for name in TARGETS}  # wq: self_attn.q_proj
 TENSOR = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.(\w+\.\w+)\.lora_([AB])\.weight")
-READ = frozenset(["lora_alpha", "peft_type", "r", "use_rslora"])
+READ = frozenset(["init_lora_weights", "lora_alpha", "peft_type", "r", "use_rslora"])
 # fmt: off
 # Says nothing about the outputs of a trained adapter: bookkeeping, training, and which modules it is on, which the
 # names of the tensors say as well.
@@ -40,7 +41,7 @@ HARMLESS = frozenset([
 KEPT = ("auto_mapping", "base_model_name_or_path", "lora_dropout", "revision", "task_type")  # where a source is named
 OF_THE_BASE = ("base_model_name_or_path", "revision")
 # Changes the maths at any other value. None and what is empty always stand for "not set".
-NEUTRAL = {"bias": "none", "fan_in_fan_out": False, "lora_bias": False, "use_dora": False, "use_qalora": False}
+NEUTRAL = dict.fromkeys(("fan_in_fan_out", "lora_bias", "use_dora", "use_qalora"), (False,)) | {"bias": ("none",)}
 # These starts leave W0 as it is; the others (PiSSA, OLoRA, ...) change it, and their files need that other base.
 PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 
@@ -54,7 +55,7 @@ def load(folder: str | os.PathLike, params: Params, dtype="float32") -> Params:
     that change the maths (use_dora, bias, rank_pattern, ...), unknown fields, tensors of other modules or shapes,
     NaN. Nothing is skipped in silence.
 
-    Source: PEFT's LoraConfig, LoRA Linear layer and file names [standard]; the refusals [ours].
+    Source: PEFT's LoraConfig, LoRA Linear layer and file names [standard].
     Test: tests/oracles/test_peft.py::test_logits_equal_peft, tests/interop/test_peft.py::test_logits_equal_golden
     """
     folder = Path(folder)
@@ -141,19 +142,12 @@ def _target_modules(loras, n_layers):
 def _rank_and_scale(fields):
     if fields.get("peft_type") != "LORA":
         raise ValueError(f"peft_type {fields.get('peft_type')!r} is not supported; only 'LORA' is")
-    for key, neutral in NEUTRAL.items():
-        value = fields.get(key)
-        if value is not None and value != neutral:
-            raise ValueError(f"{key} = {value!r} is not supported; only {neutral!r} is")
+    refuse_other_keys(fields, READ | HARMLESS, NEUTRAL, unset=(None, False, {}, []))
     if fields.get("init_lora_weights") not in PLAIN_STARTS:
         raise ValueError(
             f"init_lora_weights = {fields['init_lora_weights']!r} changes the base as well, which is not in the "
             "folder: convert the adapter to a plain one (PEFT's path_initial_model_for_weight_conversion)"
         )
-    known = READ | HARMLESS | set(NEUTRAL) | {"init_lora_weights"}
-    other = sorted(key for key, value in fields.items() if key not in known and value not in (None, False, {}, []))
-    if other:
-        raise ValueError(f"not supported, as it may change the maths: {other[0]} = {fields[other[0]]!r}")
     rank, alpha, rooted = fields.get("r"), fields.get("lora_alpha"), fields.get("use_rslora") or False
     if type(rank) is not int or rank < 1:
         raise ValueError(f"r must be a positive integer, got {rank!r}")

@@ -19,9 +19,6 @@ def save(folder: str | os.PathLike, model: RewardModel, cfg: AFMConfig) -> None:
 
     Nothing in the folder changes unless all could be written. The heads come last: a folder that lacks them was not
     written to the end, and `load` refuses it.
-
-    Source: safetensors [standard]; the names of the heads [ours].
-    Test: tests/interop/test_reward_files.py::test_what_is_written_is_read
     """
     folder = Path(folder)
     heads = {name: np.asarray(value) for name, value in model._asdict().items() if name != "params"}
@@ -33,10 +30,6 @@ def load(folder: str | os.PathLike) -> tuple[RewardModel, AFMConfig]:
     """Return (reward model, its config) of a folder that `save` wrote, as float32 NumPy arrays.
 
     Raises ValueError where a file is missing, cut short, or of other shapes.
-
-    Source: safetensors [standard]; the names of the heads [ours].
-    Test: tests/interop/test_reward_files.py::test_what_is_written_is_read,
-        tests/interop/test_reward_files.py::test_half_a_folder_is_refused
     """
     path = Path(folder) / HEADS
     if not path.exists():

@@ -38,9 +38,6 @@ def fingerprint(params: Params) -> str:
 
     Floats are hashed as float32, so that one file gives one fingerprint in whatever dtype it was loaded; containers
     of layers do not matter either.
-
-    Source: our own [ours].
-    Test: tests/lora/test_files.py::test_fingerprint_tells_bases_apart
     """
     base = ungrouped(detach(params))
     digest = hashlib.sha256()
@@ -73,7 +70,7 @@ def save(path: str | os.PathLike, params: Params, dtype: str = "bfloat16", base:
     Values that are not finite, or too large for the dtype, raise ValueError and nothing is written. An older file of
     that name is replaced in one step. base: the fingerprint of the base, where it is known already.
 
-    Source: BLOG24 (adapter values in 16 bits) [confirmed]; the file [ours].
+    Source: BLOG24 (adapter values in 16 bits) [confirmed].
     Test: tests/lora/test_files.py::test_what_is_saved_is_loaded
     """
     dtype, adapter = tensor_files.float_dtype(dtype), adapter_of(params, base)
@@ -92,9 +89,6 @@ def load(path: str | os.PathLike) -> Adapter:
 
     Refused are: a file cut short or changed after it was written (by its checksum), another format, matrices that do
     not fit together, NaN and infinity.
-
-    Source: the safetensors format [standard]; checksum and header [ours].
-    Test: tests/lora/test_files.py::test_every_damage_is_refused
     """
     tensors, about = tensor_files.load(path, FORMAT)
     try:
