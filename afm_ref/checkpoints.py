@@ -57,7 +57,7 @@ class Folder:
         self.lock.close()
 
     def load(self, like):
-        """Return (state, records, evaluations) of the newest whole checkpoint, or None where there is none.
+        """Return (state, history) of the newest whole checkpoint, or None where there is none.
 
         What is wrong with the folder is a ValueError in every process.
         """
@@ -65,20 +65,20 @@ class Folder:
         if not data:
             return None
         arrays, about = tensor_files.decode(data)
-        columns = {name: arrays["history." + name].tolist() for name in PER_STEP}
-        history = History.from_lists(columns | {"evaluations": json.loads(about["evaluations"])})
+        columns = {name: arrays[f"history.{name}"] for name in PER_STEP}
         self.newest = int(about["step"])
-        return _unflatten(like, arrays)._replace(step=self.newest), history.records(), history.evaluations
+        state = _unflatten(like, arrays)._replace(step=self.newest)
+        return state, History(**columns, evaluations=json.loads(about["evaluations"]))
 
-    def save(self, state, records, evaluations):
+    def save(self, state, history: History):
         """Write the state under its number of steps; those that are too old go when this one is whole.
 
         All processes call it, with the state whole in each. Raises OSError if the disk does not
         take it.
         """
         if jax.process_index() == 0:
-            arrays = _flatten(state) | _history_arrays(records)
-            about = {"format": FORMAT, "step": str(state.step), "evaluations": json.dumps(evaluations)}
+            arrays = _flatten(state) | {f"history.{name}": getattr(history, name) for name in PER_STEP}
+            about = {"format": FORMAT, "step": str(state.step), "evaluations": json.dumps(history.evaluations)}
             self._write(state.step, arrays, about)
         self.newest = state.step
 
@@ -153,10 +153,6 @@ def _unflatten(like, arrays):
     tree = {"weights": like.trainable, "optimizer": like.optimizer}
     tree = jax.tree_util.tree_map_with_path(put, tree)
     return like._replace(trainable=tree["weights"], optimizer=tree["optimizer"])
-
-
-def _history_arrays(records):
-    return {"history." + name: np.array([r[name] for r in records], dtype) for name, dtype in PER_STEP.items()}
 
 
 def identity(parts, state, frozen) -> dict:

@@ -116,7 +116,8 @@ class _Loop:
         found = None if folder is None else folder.load(self.state)
         if found is None:
             return
-        self.state, self.record.steps, self.record.evaluations = found
+        self.state, history = found
+        self.record.steps, self.record.evaluations = history.records(), history.evaluations
         if self.state.step > steps:
             raise ValueError(
                 f"{folder.path} is at step {self.state.step}, beyond the {steps} steps asked for: give more steps or "
@@ -169,14 +170,13 @@ class _Loop:
         """Write a checkpoint of the present step, unless the folder has it."""
         if self.folder is None or not due or self.state.step in (0, self.folder.newest):
             return
-        self.record.collect()
-        state = self.plain()
+        history, state = self.record.history(), self.plain()
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.trainable)):
             raise FloatingPointError(
                 f"weights are not finite after step {self.state.step}; no checkpoint was written. Lower the learning "
                 f"rate or look at the batches since step {self.folder.newest}, and start again to resume there"
             )
-        self.folder.save(state, self.record.steps, self.record.evaluations)
+        self.folder.save(state, history)
 
     def result(self):
         """Return what fit returns; the frozen leaves are the caller's own."""

@@ -97,8 +97,7 @@ def is_palettized(folder: str | os.PathLike) -> bool:
 
 
 def file_bytes(params: Params, cfg: AFMConfig) -> int:
-    """Return the bytes of the file of these params: the stored bytes of `quantization.sizes`, and the header.
-    """
+    """Return the bytes of the file of these params: the stored bytes of `quantization.sizes`, and the header."""
     return contents_of(params, cfg).file_bytes()
 
 

@@ -75,8 +75,7 @@ def bits_near(costs: Mapping, weights: Mapping, average_bits: float) -> dict:
 
 
 class Checkpoint:
-    """A model folder of Hugging Face's, whose tensors are read one by one.
-    """
+    """A model folder of Hugging Face's, whose tensors are read one by one."""
 
     def __init__(self, folder: Path):
         if not folder.is_dir():
