@@ -1,33 +1,22 @@
-"""The command line: python -m afm_ref COMMAND. A chapter adds a command by adding a module to commands."""
+"""The command line: python -m afm_ref COMMAND, each command a module of `commands`."""
 
 import argparse
 import contextlib
+import importlib
 import os
 import select
 import sys
 
-from .commands import adapt, curate, generate, info, palettize, pipeline, pretrain, rlhf, train
-
-# name: (module, help); no docstring serves as help, for python -OO has none
-COMMANDS = {
-    "adapt": (adapt, "Train an adapter on pairs of prompt and completion, the base frozen."),
-    "curate": (
-        curate,
-        "Make training text of a folder of pages: extract, mask, remove near-duplicates and junk, decontaminate.",
-    ),
-    "generate": (generate, "Continue a text, printed as it appears."),
-    "info": (info, "Show a model's configuration, parameters, FLOPs and bytes."),
-    "palettize": (palettize, "Palettize a model folder on disk: mixed 2 and 4 bits, an 8-bit embedding."),
-    "pipeline": (
-        pipeline,
-        "Take the shipped model through all steps, from fine-tuning to feature adapters on 3.5 bits.",
-    ),
-    "pretrain": (
-        pretrain,
-        "Pre-train a model on a folder of your own: core, continued and context-lengthening stages.",
-    ),
-    "rlhf": (rlhf, "Train the tiny model by online RL: MDLOO, or what it is compared with."),
-    "train": (train, "Train a fresh model on one device, on many, or in several processes, with checkpoints."),
+COMMANDS = {  # name: help; a command's module is imported when it is asked for
+    "adapt": "Train an adapter on pairs of prompt and completion, the base frozen.",
+    "curate": "Make training text of a folder of pages: extract, mask, remove near-duplicates and junk, decontaminate.",
+    "generate": "Continue a text, printed as it appears.",
+    "info": "Show a model's configuration, parameters, FLOPs and bytes.",
+    "palettize": "Palettize a model folder on disk: mixed 2 and 4 bits, an 8-bit embedding.",
+    "pipeline": "Take the shipped model through all steps, from fine-tuning to feature adapters on 3.5 bits.",
+    "pretrain": "Pre-train a model on a folder of your own: core, continued and context-lengthening stages.",
+    "rlhf": "Train the tiny model by online RL: MDLOO, or what it is compared with.",
+    "train": "Train a fresh model on one device, on many, or in several processes, with checkpoints.",
 }
 INPUT_ERRORS = (ValueError, TypeError, OSError, ArithmeticError, ImportError)
 INTERRUPTED, NOBODY_READS = 130, 141  # as shells tell SIGINT and SIGPIPE
@@ -38,25 +27,23 @@ def _parser(argv):
         prog="python -m afm_ref", description="Apple's foundation models, to read and run."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (module, help_text) in COMMANDS.items():
+    for name, text in COMMANDS.items():
         command = commands.add_parser(
-            name,
-            help=help_text,
-            description=help_text,
-            epilog=getattr(module, "EPILOG", None),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            name, help=text, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
         )
-        if name in argv:  # those of the others may take a second to import
+        if name in argv:
+            module = importlib.import_module(f"{__package__}.commands.{name}")
+            command.epilog = getattr(module, "EPILOG", None)
             module.add_arguments(command)
-        command.set_defaults(run=module.run)
+            command.set_defaults(run=module.run)
     return parser
 
 
 def main(argv=None) -> int:
-    """Run one command; what was wrong with its input or its surroundings is one line on stderr, and exit status 2.
+    """Run one command; what was wrong with its input is a line on stderr, and status 2.
 
-    What the encoding of a terminal or pipe cannot express is written as in "Stra\\xdfe". A pipe that nobody reads any
-    more ends it in silence, with status 141.
+    What the encoding of a terminal or pipe cannot express is written as in "Stra\\xdfe". A
+    pipe that nobody reads any more ends it in silence, with status 141.
     """
     with _open_streams():
         for stream in _streams():
@@ -67,14 +54,14 @@ def main(argv=None) -> int:
                 return _status(sys.argv[1:] if argv is None else argv)
             finally:
                 for stream in _streams():
-                    stream.flush()  # now: if the interpreter's own fails, at the end, it writes three lines
+                    stream.flush()  # now: where the interpreter's own fails it writes three lines
         except OSError as error:  # of these streams; all others are told
             return _without_streams(error)
 
 
 @contextlib.contextmanager
 def _open_streams():
-    """Let what goes to a closed stream, such as a daemon's, go nowhere: progress bars need one to write to."""
+    """Let what goes to a closed stream, such as a daemon's, go nowhere."""
     closed = [name for name in ("stdout", "stderr") if getattr(sys, name) is None]
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         for name in closed:
@@ -114,7 +101,7 @@ def _unread(stream) -> bool:
 
 
 def _without_streams(error) -> int:
-    """Return the status of a command whose output goes nowhere, and let what is left of it go there in peace."""
+    """Return the status of a command whose output goes nowhere, and drop what is left."""
     unread = any(map(_unread, _streams()))
     if not unread:
         with contextlib.suppress(OSError):
@@ -129,7 +116,7 @@ def _without_streams(error) -> int:
 
 
 def _told(error) -> str | None:
-    """Return the line on an error that the user can do something about, or None: that is a fault of ours."""
+    """Return the line on an error of the user's, or None: that is a fault of ours."""
     if isinstance(error, INPUT_ERRORS):
         return " ".join(str(error).split())
     if isinstance(error, MemoryError):
@@ -138,7 +125,7 @@ def _told(error) -> str | None:
 
 
 def _without_device(error):
-    """Return what to do where JAX finds no device of JAX_PLATFORMS: it says so by a RuntimeError or an assertion."""
+    """Return what to do where JAX finds no device of JAX_PLATFORMS, or None for other errors."""
     jax = sys.modules.get("jax")
     if jax is None or not isinstance(error, RuntimeError | AssertionError):
         return None

@@ -8,14 +8,15 @@ import numpy as np
 from .config import AFMConfig
 from .transformer import Causal
 
-FAR = 2**30  # the position of a pad or an empty slot: in every token's future, so that no token attends to it
+FAR = 2**30  # the position of a pad or an empty slot: no token attends to its future
 
 
 class LayerCache(NamedTuple):
-    """What a layer remembers of each sequence: slot s holds the token at position s, or nothing yet.
+    """What a layer remembers: slot s holds the token at position s, or nothing yet.
 
-    Keys and values lie as attention multiplies them, the heads of all sequences along one axis. In the order of `keys`
-    XLA on a CPU copies the whole cache, transposed, in every step: a sixth of the time of sampling 64 rows.
+    Keys and values lie as attention multiplies them, the heads of all sequences along one
+    axis. In the order of `keys` XLA on a CPU copies the whole cache, transposed, in every
+    step: a sixth of the time of sampling 64 rows.
     """
 
     k: Any  # [B*K, H, S]
@@ -26,9 +27,10 @@ class LayerCache(NamedTuple):
 class Cached(Causal):
     """Attend to everything in the cache at the same or an earlier position.
 
-    `keys` writes the new keys and values into the slots that their positions name. An empty slot says that it sits
-    far in the future, so masking by position hides it, and no length or mask is kept. A pad is a token whose
-    position is FAR: there is no such slot, and it is dropped.
+    `keys` writes the new keys and values into the slots that their positions name. An empty
+    slot says that it sits far in the future, so masking by position hides it, and no length
+    or mask is kept. A pad is a token whose position is FAR: there is no such slot, and it
+    is dropped.
 
     Source: textbook (KV cache) [standard].
     Test: tests/generation/test_cache.py::test_cached_decoding_equals_the_full_forward
@@ -36,11 +38,15 @@ class Cached(Causal):
 
     @staticmethod
     def empty(cfg: AFMConfig, B: int, S: int, dtype=np.float32) -> tuple[LayerCache, ...]:
-        """Return an empty cache of the kind that this attend reads and writes; see `init_cache`."""
-        return init_cache(cfg, B, S, dtype)
+        """Return an empty cache, a LayerCache a layer, for B sequences of up to S tokens."""
+        if B < 1 or S < 1:
+            raise ValueError(f"a cache needs at least one sequence and one slot, got B={B}, S={S}")
+        heads, H = B * cfg.n_kv_heads, cfg.head_dim
+        k, v = jnp.zeros((heads, H, S), dtype), jnp.zeros((heads, S, H), dtype)
+        return (LayerCache(k, v, jnp.full((B, S), FAR, jnp.int32)),) * cfg.n_layers
 
     def keys(self, k, v, positions, cache: LayerCache):
-        """Return ((k, v, positions) of the whole cache, cache) after writing k, v [B, T, K, H] at positions [B, T]."""
+        """Write k, v [B, T, K, H] at positions [B, T]; return (whole (k, v, positions), cache)."""
         (B, T, K, H), S = k.shape, cache.positions.shape[1]
         positions = jnp.broadcast_to(jnp.asarray(positions, jnp.int32), (B, T))
         rows, heads, slots = jnp.arange(B)[:, None], jnp.arange(B * K)[:, None], jnp.repeat(positions, K, axis=0)
@@ -55,12 +61,3 @@ class Cached(Causal):
         )
         k, v = cache.k.reshape(B, K, H, S), cache.v.reshape(B, K, S, H)
         return (jnp.transpose(k, (0, 3, 1, 2)), jnp.swapaxes(v, 1, 2), cache.positions), cache
-
-
-def init_cache(cfg: AFMConfig, B: int, S: int, dtype=np.float32) -> tuple[LayerCache, ...]:
-    """Return an empty cache, a LayerCache for each layer, for B sequences of up to S tokens."""
-    if B < 1 or S < 1:
-        raise ValueError(f"a cache needs at least one sequence and one slot, got B={B}, S={S}")
-    heads, H = B * cfg.n_kv_heads, cfg.head_dim
-    k, v = jnp.zeros((heads, H, S), dtype), jnp.zeros((heads, S, H), dtype)
-    return (LayerCache(k, v, jnp.full((B, S), FAR, jnp.int32)),) * cfg.n_layers

@@ -14,7 +14,8 @@ from .weights import Params
 def total_loss(params: Params, loss: Callable, batches: Iterable, progress: bool = True) -> tuple[float, float]:
     """Return (sum, count) of a loss over all batches, added in float64 on the host.
 
-    loss(params, batch) -> (sum, count) is compiled once; the batches should share one shape.
+    loss(params, batch) -> (sum, count) is compiled once; the batches should share one
+    shape.
     """
     import jax
     from tqdm.auto import tqdm
@@ -23,7 +24,8 @@ def total_loss(params: Params, loss: Callable, batches: Iterable, progress: bool
     sums = [compiled(params, batch) for batch in tqdm(batches, desc="evaluate", disable=not progress, leave=False)]
     if not sums:
         raise ValueError("nothing to evaluate: no batches were given")
-    return float(np.sum(sums, axis=0, dtype=np.float64)[0]), float(np.sum(sums, axis=0, dtype=np.float64)[1])
+    total, count = np.sum(sums, axis=0, dtype=np.float64)
+    return float(total), float(count)
 
 
 def bits_per_byte(params: Params, cfg: AFMConfig, batches: Iterable, n_bytes: int, progress: bool = True) -> float:
@@ -31,8 +33,8 @@ def bits_per_byte(params: Params, cfg: AFMConfig, batches: Iterable, n_bytes: in
 
         bits per byte = sum of nats / (ln 2 * bytes)
 
-    n_bytes is the UTF-8 length of the text whose tokens are the weighted targets. Unlike a loss per token it can be
-    compared across tokenizers, n-gram models and compressors.
+    n_bytes is the UTF-8 length of the text whose tokens are the weighted targets. Unlike a
+    loss per token it can be compared across tokenizers, n-gram models and compressors.
 
     Source: Shannon 1948; standard for language models on text of several tokenizers [standard].
     Test: tests/transformer/test_evaluation.py::test_a_uniform_model_needs_log2_V_bits_a_token
@@ -56,8 +58,8 @@ def mean_interval(values, confidence: float = 0.95) -> Interval:
 
         mean +- t_{n-1, (1 + confidence) / 2} * s / sqrt(n)
 
-    For a comparison pass the paired differences: it holds if the interval excludes 0. Fewer than two values raise
-    ValueError, for one run has no spread.
+    For a comparison pass the paired differences: it holds if the interval excludes 0. Fewer
+    than two values raise ValueError, for one run has no spread.
 
     Source: Student 1908 [standard].
     Test: tests/transformer/test_evaluation.py::test_interval_against_a_table_of_t

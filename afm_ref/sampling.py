@@ -1,6 +1,7 @@
-"""Choosing the next token from logits: greedy, or a draw after temperature, top-k and top-p (nucleus) filtering.
+"""Choosing the next token: greedy, or a draw after temperature, top-k and top-p (nucleus).
 
-Before either, `LogitRules` may change the logits: penalties and bans that a model's maker asks for.
+Before either, `LogitRules` may change the logits: penalties and bans that a model's maker
+asks for.
 """
 
 import math
@@ -14,40 +15,37 @@ from ._typing import Array, Float, Int
 from .ops import wide
 
 
-class Sampler(NamedTuple):
-    """How to choose a token. The defaults choose the most likely one."""
+def checked_number(name, value, least=0, most=math.inf, whole=False, above=False):
+    """Return a setting; TypeError or ValueError name it unless it lies in least .. most.
 
-    temperature: float = 0.0  # logits are divided by it; 0: always the most likely token
-    top_k: int | None = None  # draw from the k most likely tokens
-    top_p: float | None = None  # draw from the fewest most likely tokens whose probabilities reach p together
+    whole: only ints are numbers. above: `least` itself is too small.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__" if whole else "__float__"):
+        raise TypeError(f"{name} must be {'an int' if whole else 'a number'}, got {value!r}")
+    if not (least <= value <= most and math.isfinite(value)) or (above and value == least):
+        limit = "" if most == math.inf else f" and at most {most}"
+        raise ValueError(f"{name} must be {'above' if above else 'at least'} {least}{limit}, got {value}")
+    return int(value) if whole else value
 
-    def check(self) -> "Sampler":
-        """Return it, or raise ValueError or TypeError naming the setting that makes no sense."""
-        for name in ("temperature", "top_k", "top_p"):
-            value = getattr(self, name)
-            kind = "__index__" if name == "top_k" else "__float__"
-            if (value is None and name == "temperature") or isinstance(value, bool):
-                raise TypeError(f"{name} must be a number, got {value!r}")
-            if not (value is None or hasattr(value, kind)):
-                raise TypeError(f"{name} must be {'an int' if name == 'top_k' else 'a number'}, got {value!r}")
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise ValueError(f"temperature must be finite and at least 0 (greedy), got {self.temperature}")
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k must be at least 1 (None keeps all tokens), got {self.top_k}")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must lie in (0, 1] (None keeps all tokens), got {self.top_p}")
-        return self
+
+def check_sampling(temperature, top_k=None, top_p=None) -> None:
+    """Raise ValueError or TypeError naming what makes no sense; None keeps all tokens."""
+    checked_number("temperature", temperature)
+    if top_k is not None:
+        checked_number("top_k", top_k, least=1, whole=True)
+    if top_p is not None:
+        checked_number("top_p", top_p, most=1, above=True)
 
 
 class LogitRules(NamedTuple):
-    """What is done to the logits before a token is chosen, greedily or not. The defaults do nothing.
+    """What is done to logits before a token is chosen. The defaults do nothing.
 
     Source: Keskar et al. 2019, section 4.1 (repetition penalty); transformers' logits processors [standard].
     Test: tests/generation/test_logit_rules.py::test_rules_equal_a_loop_over_the_full_forward,
     tests/oracles/test_generate.py::test_rules_of_the_folder_equal_transformers
     """
 
-    repetition_penalty: float = 1.0  # divides positive logits of tokens that are in the text, multiplies others
+    repetition_penalty: float = 1.0  # divides positive logits of seen tokens, else multiplies
     min_new_tokens: int = 0  # no stop token among so many new ones
     min_length: int = 0  # the same, the prompt counted
     suppress_tokens: tuple[int, ...] = ()  # never chosen
@@ -55,17 +53,9 @@ class LogitRules(NamedTuple):
 
     def check(self) -> "LogitRules":
         """Return it, or raise ValueError or TypeError naming the rule that makes no sense."""
-        penalty = self.repetition_penalty
-        if isinstance(penalty, bool) or not hasattr(penalty, "__float__"):
-            raise TypeError(f"repetition_penalty must be a number, got {penalty!r}")
-        if not 0 < penalty < math.inf:
-            raise ValueError(f"repetition_penalty must be positive and finite (1 changes nothing), got {penalty}")
+        checked_number("repetition_penalty", self.repetition_penalty, above=True)
         for name in ("min_new_tokens", "min_length"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not hasattr(value, "__index__"):
-                raise TypeError(f"{name} must be an int, got {value!r}")
-            if value < 0:
-                raise ValueError(f"{name} must be at least 0, got {value}")
+            checked_number(name, getattr(self, name), whole=True)
         for name in ("suppress_tokens", "begin_suppress_tokens"):
             if not all(hasattr(token, "__index__") for token in getattr(self, name)):
                 raise TypeError(f"{name} must hold token ids, got {getattr(self, name)!r}")
@@ -73,7 +63,7 @@ class LogitRules(NamedTuple):
 
 
 class RuleArrays(NamedTuple):
-    """LogitRules for prompts of certain lengths and for stop tokens, as a compiled program takes them."""
+    """LogitRules for certain prompts and stop tokens, as a compiled program takes them."""
 
     penalty: Any
     suppressed: Any  # [V] bool
@@ -98,9 +88,10 @@ def ruled(logits: Float[Array, "B V"], rules: RuleArrays, seen, positions: Int[A
     """Return the logits in float32 after the rules.
 
         s_v -> s_v / penalty if s_v > 0 else s_v * penalty     for tokens v that are seen
-        s_v -> -inf                                            for tokens v that may not stand at this position
+        s_v -> -inf                                            for v that may not stand here
 
-    seen: [B, V] bool, the tokens of the prompt and of what was said. positions: those of the tokens to choose.
+    seen: [B, V] bool, the tokens of the prompt and of what was said. positions: those of
+    the tokens to choose.
     """
     logits = logits.astype(jnp.float32)
     penalised = jnp.where(logits > 0, logits / rules.penalty, logits * rules.penalty)
@@ -110,7 +101,7 @@ def ruled(logits: Float[Array, "B V"], rules: RuleArrays, seen, positions: Int[A
 
 
 def keep_top_k(logits: Float[Array, "*batch V"], k: int) -> Float[Array, "*batch V"]:
-    """Return the logits with all but the k largest set to -inf; what ties with the k-th stays, too.
+    """Return the logits with all but the k largest at -inf; what ties with the k-th stays.
 
     Source: Fan et al. 2018, top-k sampling [standard].
     Test: tests/generation/test_sampling.py::test_filters_equal_brute_force
@@ -120,7 +111,7 @@ def keep_top_k(logits: Float[Array, "*batch V"], k: int) -> Float[Array, "*batch
 
 
 def keep_top_p(logits: Float[Array, "*batch V"], p) -> Float[Array, "*batch V"]:
-    """Return the logits with all but the nucleus set to -inf: the fewest largest whose probabilities sum to p.
+    """Return the logits outside the nucleus at -inf: the fewest that hold p of probability.
 
         keep i  <=>  sum of the probabilities above that of i  <  p
 
@@ -133,16 +124,17 @@ def keep_top_p(logits: Float[Array, "*batch V"], p) -> Float[Array, "*batch V"]:
     descending = -jnp.sort(-logits, axis=-1)
     probabilities = jax.nn.softmax(descending, axis=-1)
     before = jnp.cumsum(probabilities, axis=-1) - probabilities
-    # The first is kept whatever rounding says. The last one kept is the smallest, and the threshold.
+    # The first is kept whatever rounding says. The smallest kept is the threshold.
     kept = (before < p) | (jnp.arange(logits.shape[-1]) == 0)
     smallest_kept = jnp.min(jnp.where(kept, descending, jnp.inf), axis=-1, keepdims=True)
     return jnp.where(logits >= smallest_kept, logits, -jnp.inf)
 
 
 def filtered(logits: Float[Array, "*batch V"], temperature, top_k=None, top_p=None) -> Float[Array, "*batch V"]:
-    """Return the logits that a token is drawn from: divided by the temperature, then top-k, then top-p.
+    """Return the logits that a token is drawn from: temperature, then top-k, then top-p.
 
-    The order is that of transformers: top-p looks at the probabilities that top-k has left, renormalised.
+    The order is that of transformers: top-p looks at the probabilities that top-k has left,
+    renormalised.
     """
     logits = wide(logits) / temperature
     if top_k is not None:
@@ -161,7 +153,8 @@ def draw(logits: Float[Array, "B V"], keys, positions: Int[Array, " B"]) -> Int[
 
         argmax_v (logits_v + g_v),   g_v = - log(- log u_v)          (the Gumbel-max trick)
 
-    The noise of a row is a function of its key and of the position that the token will have, and of nothing else.
+    The noise of a row is a function of its key and of the position that the token will
+    have, and of nothing else.
 
     Source: textbook (Gumbel-max) [standard].
     Test: tests/generation/test_sampling.py::test_draws_follow_the_softmax

@@ -12,9 +12,10 @@ Runs are kept in runs/<fingerprint of the model>/, so a new model never meets wh
 import argparse
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
-from afm_ref import assets
+from afm_ref import assets, pieces
 from afm_ref.lora import files
 
 # name: its options that name a folder, in the order in which one builds on another (pipeline takes rlhf's models)
@@ -74,11 +75,13 @@ def run_all(names, folder: Path, run=subprocess.run):
     """Run what is not done yet, in order; the first that fails ends it, and the next call starts there."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        done = folder / f"{name}.done"
-        if not done.exists():
-            print(f"== {name}", flush=True)
-            run(command(name, folder), check=True)
-            done.touch()
+        pieces.finished(folder / f"{name}.done", partial(_run_one, name, folder, run))
+
+
+def _run_one(name, folder, run, done):
+    print(f"== {name}", flush=True)
+    run(command(name, folder), check=True)
+    done.touch()
 
 
 def main():

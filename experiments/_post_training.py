@@ -3,7 +3,7 @@
 import numpy as np
 
 from afm_ref.pipeline.bench import MAIN, ROW, TASKS, TAUGHT, VARIANTS
-from afm_ref.pipeline.teaching import taught_records, teach
+from afm_ref.pipeline.workshops import taught_records, teach
 from afm_ref.post_training import committee, losses, preferences, responses, reward_model, utility
 
 PARTS = ("demonstrations", "evolved", "solutions", "all")

@@ -16,10 +16,11 @@ from functools import partial
 from pathlib import Path
 
 from afm_ref.evaluation import mean_interval
-from afm_ref.pipeline import report
-from afm_ref.pipeline.run import COST, Run, read
-from afm_ref.pipeline.steps import FAST, STEPS, PipelineSizes
-from afm_ref.pipeline.teaching import JUDGES
+from afm_ref.pipeline import printed
+from afm_ref.pipeline.making import FAST, STEPS, RoadSizes
+from afm_ref.pipeline.road import COST, Road
+from afm_ref.pipeline.workshops import JUDGES
+from afm_ref.text_files import read_json
 
 from . import _record
 
@@ -42,7 +43,7 @@ def arguments(line=None):
 
 def run_of(a, judge, seed):
     """Return the run of a judge and a seed, all steps done."""
-    run = Run(a.folder / key_of(judge, seed), seed, judge, FAST if a.fast else PipelineSizes(), a.bench)
+    run = Road(a.folder / key_of(judge, seed), seed, judge, FAST if a.fast else RoadSizes(), a.bench)
     print(key_of(judge, seed), flush=True)
     run.complete()
     return run
@@ -98,7 +99,7 @@ def numbers_of(done, judges, seeds, first) -> dict:
     """Return what is recorded: the runs, and intervals over seeds for each judge, and between the two."""
     runs = {key_of(j, s): kept(done[j, s].results(), answers=s == seeds[0]) for j in judges for s in seeds}
     of = {judge: [runs[key_of(judge, seed)] for seed in seeds] for judge in judges}
-    costs = [read(done[key].step(name) / COST)["cpu_s"] for key in done for name in STEPS]
+    costs = [read_json(done[key].step(name) / COST)["cpu_s"] for key in done for name in STEPS]
     table = {"runs": runs, "prompts": first["prompts"], "cpu_minutes": round(sum(costs) / 60, 1)}
     if len(seeds) > 1:
         table["intervals"] = {judge: intervals(of[judge]) for judge in judges}
@@ -117,7 +118,7 @@ def main():
     seeds = list(range(a.first_seed, a.first_seed + a.seeds))
     done = {(judge, seed): run_of(a, judge, seed) for judge in a.judges for seed in seeds}
     for key, run in done.items():
-        print(*key, "\n" + report.table(run.results()))
+        print(*key, "\n" + printed.table(run.results()))
     if a.no_ship:
         return
     if a.fast or len(seeds) < 2:

@@ -17,6 +17,7 @@ latent utility the truth. All draw 64 responses an iteration and take 2 steps on
 """
 
 import argparse
+import dataclasses
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +25,7 @@ import numpy as np
 
 from afm_ref.lora import files
 from afm_ref.pipeline import online
-from afm_ref.pipeline.bench import TAUGHT, Bench, Sizes
+from afm_ref.pipeline.bench import TAUGHT, Bench, BenchSizes
 from afm_ref.teaching.chapters.rlhf import ALGORITHMS as COMPARED
 
 from . import _record
@@ -46,8 +47,8 @@ def arguments(line=None):
     add("--iterations", type=int, default=online.ITERATIONS)
     add("--search-iterations", type=int, default=12)
     for name in ("held_out", "sft_steps", "records", "backbone_records", "backbone_steps", "preference_records"):
-        add(f"--{name.replace('_', '-')}", type=int, default=getattr(Sizes, name))
-    add("--reward-steps", type=int, default=Sizes.reward_steps)
+        add(f"--{name.replace('_', '-')}", type=int, default=getattr(BenchSizes, name))
+    add("--reward-steps", type=int, default=BenchSizes.reward_steps)
     add("--folder", type=Path, default=Path("runs/rlhf"), help="finished runs and models (default: %(default)s)")
     parser.add_argument("--no-ship", action="store_true", help="record nothing")
     return parser.parse_args(line)
@@ -55,13 +56,13 @@ def arguments(line=None):
 
 def bench_of(a):
     """Return the bench of the command line's sizes; its own `iterations` are those of the committee's member."""
-    sizes = {name: value for name, value in vars(a).items() if name in Sizes.__dataclass_fields__}
-    return Bench(Sizes(**sizes | {"iterations": Sizes.iterations}), a.folder / "bench")
+    sizes = {name: value for name, value in vars(a).items() if name in BenchSizes.__dataclass_fields__}
+    return Bench(BenchSizes(**sizes | {"iterations": BenchSizes.iterations}), a.folder / "bench")
 
 
 def run(bench, seed, algorithm, judge, rate, iterations, measures=5, **changes):
     """Return the curve of one run, measured so many times after its start, and what each of its iterations saw."""
-    settings, every = online.settings_of(**changes), max(1, iterations // measures)
+    settings, every = dataclasses.replace(online.SETTINGS, **changes), max(1, iterations // measures)
     outcome = online.learn(
         bench, seed, algorithm, judge, rate, iterations, settings, measure_every=every, progress=False
     )

@@ -251,7 +251,7 @@ MUTATIONS = [
     ),
     Mutation(
         "fit descends the sum instead of the mean",
-        "afm_ref/training.py",
+        "afm_ref/step.py",
         "(g / count).astype(g.dtype)",
         "g",
         "tests/training/test_fit.py::test_the_gradient_is_that_of_the_mean",
@@ -324,23 +324,23 @@ MUTATIONS = [
     ),
     Mutation(
         "a stopped row loses its stop token",
-        "afm_ref/generation.py",
+        "afm_ref/decoding.py",
         "stops[0] + 1 if",
         "stops[0] if",
         "tests/generation/test_generate.py::test_a_row_ends_with_its_first_stop_token",
     ),
     Mutation(
         "samples of a prompt continue what another prompt left in the cache",
-        "afm_ref/generation.py",
+        "afm_ref/decoding.py",
         "jnp.repeat(x.reshape(B, -1, *x.shape[1:]), samples, axis=0)",
         "jnp.repeat(x, samples, axis=0)",
         "tests/generation/test_generate.py::test_samples_are_those_of_the_prompt_repeated",
     ),
     Mutation(
         "samples of a prompt draw the same random numbers",
-        "afm_ref/generation.py",
-        "least=0), self.B)",
-        "least=0), len(prompts))[np.arange(self.B) // samples]",
+        "afm_ref/decoding.py",
+        "seed, whole=True), len(prompts) * samples)",
+        "seed, whole=True), len(prompts))[np.arange(len(prompts) * samples) // samples]",
         "tests/generation/test_generate.py::test_samples_are_those_of_the_prompt_repeated",
     ),
     Mutation(

@@ -49,7 +49,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a gradient's norm overflows",
-        "afm_ref/training.py",
+        "afm_ref/step.py",
         "optax.tree.norm(jax.tree.map(wide, tree))",
         "optax.tree.norm(tree)",
         f"{TESTS}optimizers_take_gradients_of_size_300",

@@ -1,1 +1,1 @@
-"""The commands of `python -m afm_ref`, a module each: add_arguments(parser) and run(args)."""
+"""Commands of `python -m afm_ref`, a module each: add_arguments(parser), run(args)."""

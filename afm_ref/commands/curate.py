@@ -1,8 +1,12 @@
 """python -m afm_ref curate."""
 
-import sys
+from functools import partial
 from pathlib import Path
 
+from .. import atomic, targets
+from ..curation import near_duplicates
+from ..curation.recipe import Recipe
+from ..curation.run import curate
 from . import options
 
 EPILOG = """\
@@ -27,43 +31,27 @@ each letter is a word then, to the rules and near-duplicates; benchmark texts ar
 
 def add_arguments(parser):
     """Add the options of `curate`."""
-    from ..curation.recipe import Recipe
-
-    s = Recipe()
+    number, place, s = partial(options.number, parser), partial(options.place, parser), Recipe()
     parser.add_argument("folder", type=Path, help="where the pages are; subfolders too")
-    parser.add_argument("--out", type=Path, default=Path("runs/curated"), metavar="FOLDER",
-                        help="new, empty, or of the run to go on with (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--benchmarks", type=Path, metavar="PATH",
-                        help="a folder, a .jsonl with \"text\", or a .txt of one text a line: documents that share "
-                        f"{s.shortest_run} to {s.longest_run} words in a row are left out (default: none)")  # fmt: skip
-    parser.add_argument("--common-usage", type=int, default=s.common_usage, metavar="N",
-                        help="unless so many documents have these words (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--processes", type=int, default=1, metavar="N", help="default: %(default)s")
-    parser.add_argument("--memory-mb", type=float, default=s.index_bytes / 1e6, metavar="X",
-                        help="for the near-duplicates' keys; more take longer (default: %(default).0f)")  # fmt: skip
-    parser.add_argument("--chunk-mb", type=float, default=s.chunk_bytes / 1e6, metavar="X",
-                        help="of pages at a time; a kill loses as much (default: %(default).1f)")  # fmt: skip
-    parser.add_argument("--threshold", type=float, default=s.threshold, metavar="X",
-                        help="Jaccard similarity of near-duplicates, 0 to 1; bands and rows follow "
-                        "(default: %(default)s)")  # fmt: skip
-    parser.add_argument("--quality", type=float, default=s.quality, metavar="X",
-                        help="least P(good) of the classifier, 0 for no classifier (default: %(default)s)")  # fmt: skip
+    place("--out", "runs/curated", "new, empty, or of the run to go on with")
+    place("--benchmarks", None, "a folder, a .jsonl with \"text\", or a .txt of one text a line: documents that share "
+          f"{s.shortest_run} to {s.longest_run} words in a row are left out (default: none)", "PATH")  # fmt: skip
+    number("--common-usage", s.common_usage, "unless so many documents have these words")
+    number("--processes", 1, "that clean the pages")
+    number("--memory-mb", s.index_bytes / 1e6, "for the near-duplicates' keys; more take longer", float)
+    number("--chunk-mb", s.chunk_bytes / 1e6, "of pages at a time; a kill loses as much", float)
+    number("--threshold", s.threshold, "Jaccard similarity of near-duplicates, 0 to 1; bands and rows follow", float)
+    number("--quality", s.quality, "least P(good) of the classifier, 0 for no classifier", float)
     options.language(parser)
     parser.add_argument("--whole-pages", action="store_true", help="keep navigation and footers of web pages")
 
 
 def run(args):
-    """Make training text of a folder of pages: extract, mask, remove near-duplicates and junk, decontaminate."""
-    from .. import targets
-    from ..curation.run import curate
-
+    """Make training text of a folder of pages."""
     recipe = recipe_of(args)
     targets.check_folder(args.out, "--out")
-    try:
+    with options.resumable(args.out):
         report = curate(args.folder, args.out, recipe, args.processes)
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; the same command goes on with what is in {args.out}", file=sys.stderr)
-        raise
     _write(report, recipe, args.out)
     print(report.table())
     print(f"shards, report.md and figures in {args.out}" if report.steps else f"report.md in {args.out}")
@@ -71,17 +59,13 @@ def run(args):
 
 def recipe_of(args):
     """Return the recipe of the command line."""
-    from ..curation import near_duplicates
-    from ..curation.recipe import Recipe
-
     defaults, shape = Recipe(), {}
     if args.threshold != defaults.threshold:
         bands, rows = near_duplicates.choose(args.threshold, defaults.permutations, 0.9)
         shape = {"bands": bands, "rows": rows}
     return Recipe(
         main_content=not args.whole_pages, threshold=args.threshold, quality=args.quality, benchmarks=args.benchmarks,
-        language=args.language,
-        common_usage=args.common_usage, chunk_bytes=_bytes("chunk-mb", args.chunk_mb),
+        language=args.language, common_usage=args.common_usage, chunk_bytes=_bytes("chunk-mb", args.chunk_mb),
         index_bytes=_bytes("memory-mb", args.memory_mb), **shape,
     )  # fmt: skip
 
@@ -94,8 +78,7 @@ def _bytes(name, megabytes):
 
 def _write(report, recipe, out):
     """Write report.md and the figures that it shows: none if nothing could be read."""
-    from .. import atomic
-    from ..teaching import figures
+    from ..teaching import figures  # imports matplotlib
     from ..teaching.chapters import data as chapter
 
     lines = ["# What was curated", "", "```text", report.table(), "```"]

@@ -1,5 +1,15 @@
 """python -m afm_ref generate."""
 
+from pathlib import Path
+
+from .. import assets, generation
+from ..data import tasks
+from ..data.tokenizer import BOS, END, EOS, Tokenizer
+from ..interop import chat_template, hugging_face, palettized, peft
+from ..interop.generation_config import Decoding, read
+from ..lora import files
+from . import options
+
 DEFAULT_NEW_TOKENS = 100
 
 EPILOG = """\
@@ -11,29 +21,28 @@ goes before max_new_tokens of the file, and both before its max_length."""
 
 
 def add_arguments(parser):
-    parser.add_argument("--model", metavar="FOLDER", help="a Hugging Face folder, or one of `palettize` (default: the "
-                        "shipped tiny model)")  # fmt: skip
-    parser.add_argument("--adapter", metavar="PATH", help="of `adapt`, or a folder of PEFT's; the prompt is then a "
-                        "request, and what is printed the answer")  # fmt: skip
-    parser.add_argument("--chat", action="store_true", help="the prompt is a request, written by the folder's chat "
-                        "template (a model of this project's by turn markers); only the answer is printed")  # fmt: skip
-    parser.add_argument("--prompt", default="The ", metavar="TEXT", help="the text to continue; the names of another "
-                        "model's special tokens in it are read as such (default: %(default)r)")  # fmt: skip
-    parser.add_argument("--max-new-tokens", type=int, metavar="N",
-                        help=f"default: what the folder says, or {DEFAULT_NEW_TOKENS}")  # fmt: skip
-    parser.add_argument(
-        "--temperature", type=float, default=0.0, metavar="X", help="0 always takes the most likely token (default)"
+    """Add the options of `generate`."""
+    add = parser.add_argument
+    add(
+        "--model",
+        metavar="FOLDER",
+        help="a Hugging Face folder, or one of `palettize` (default: the shipped tiny model)",
     )
-    parser.add_argument("--top-k", type=int, metavar="K", help="draw from the K most likely tokens")
-    parser.add_argument("--top-p", type=float, metavar="P", help="draw from the fewest tokens that reach P together")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+    add("--adapter", metavar="PATH", help="of `adapt`, or a folder of PEFT's; the prompt is then a request, and what "
+        "is printed the answer")  # fmt: skip
+    add("--chat", action="store_true", help="the prompt is a request, written by the folder's chat template (a model "
+        "of this project's by turn markers); only the answer is printed")  # fmt: skip
+    add("--prompt", default="The ", metavar="TEXT", help="the text to continue; the names of another model's special "
+        "tokens in it are read as such (default: %(default)r)")  # fmt: skip
+    options.number(parser, "--max-new-tokens", None, f"default: what the folder says, or {DEFAULT_NEW_TOKENS}")
+    options.number(parser, "--temperature", 0.0, "0 always takes the most likely token", float)
+    options.number(parser, "--top-k", None, "draw from the N most likely tokens")
+    options.number(parser, "--top-p", None, "draw from the fewest tokens that reach X together", float)
+    options.number(parser, "--seed", 0, "of the draws")
 
 
 def run(args):
     """Continue a text, printed as it appears."""
-    from ..generation import stream_text
-    from ..interop.generation_config import Decoding, read
-
     params, cfg, tokenizer = load_model(args.model)
     decoding = Decoding() if args.model is None else read(args.model)
     if args.adapter is not None:
@@ -43,7 +52,7 @@ def run(args):
     new = decoding.most_new(len(prompt), DEFAULT_NEW_TOKENS) if new is None else new
     sampling = dict(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, seed=args.seed)
     stop = {*decoding.stop} if end is None else {*decoding.stop, end}
-    pieces = stream_text(params, cfg, tokenizer, prompt, new, stop=stop, rules=decoding.rules, **sampling)
+    pieces = generation.stream_text(params, cfg, tokenizer, prompt, new, stop=stop, rules=decoding.rules, **sampling)
     print("" if _is_request(args) else args.prompt, end="", flush=True)
     for piece in pieces:
         print(piece, end="", flush=True)
@@ -55,55 +64,36 @@ def _is_request(args):
 
 
 def _prompt(args, tokenizer):
-    """Return (the prompt's ids, begun and turned as the model was trained; a further token that ends the text)."""
-    from ..data.tokenizer import Tokenizer
-
+    """Return (the prompt's ids as the model was trained to read them, a token that ends the text)."""
     if _is_request(args) and isinstance(tokenizer, Tokenizer):
         return _as_request(tokenizer, args.prompt)
     if args.chat:
-        from ..interop import chat_template
-
         text = chat_template.render(args.model, [{"role": "user", "content": args.prompt}])
         return tokenizer.encode(text, markers=True), None
     return _as_document(tokenizer, args.prompt)
 
 
 def _as_document(tokenizer, text):
-    """Return (the prompt as the model was trained to see a document begin, our token that ends one)."""
-    from ..data.tokenizer import BOS, EOS, Tokenizer
-    from ..generation import prompt_ids
-
-    ids = prompt_ids(tokenizer, text)
-    if len(ids) == 0 or not isinstance(tokenizer, Tokenizer):  # stream_text refuses an empty text
+    """Return (the prompt as a document begins, our token that ends one)."""
+    ids = generation.prompt_ids(tokenizer, text)
+    if len(ids) == 0 or not isinstance(tokenizer, Tokenizer):  # an empty text is refused later
         return ids, None
     return [BOS, *ids.tolist()], EOS
 
 
 def _as_request(tokenizer, text):
-    """Return (the prompt as a user's turn, the token that ends the answer), as adapters are trained."""
-    from ..data.tasks import chat_tokens
-    from ..data.tokenizer import END
-
-    return chat_tokens(tokenizer, text).tokens, END
+    """Return (the prompt as a user's turn, the token that ends the answer)."""
+    return tasks.chat_tokens(tokenizer, text).tokens, END
 
 
 def _adapted(params, path):
     """Return the params with the adapter of a file of `adapt`, or of a folder of PEFT's."""
-    from pathlib import Path
-
-    from ..interop import peft
-    from ..lora import files
-
     return peft.load(path, params) if Path(path).is_dir() else files.put(params, files.load(path))
 
 
 def load_model(folder):
     """Return (params, cfg, tokenizer) of a folder, or of the shipped model."""
     if folder is None:
-        from ..assets import load_tiny
-
-        return load_tiny()
-    from ..interop import hugging_face, palettized
-
+        return assets.load_tiny()
     load = palettized.load if palettized.is_palettized(folder) else hugging_face.load
     return *load(folder), hugging_face.load_tokenizer(folder)

@@ -3,8 +3,11 @@
 import dataclasses
 from pathlib import Path
 
+from .. import config
+
 
 def add_arguments(parser):
+    """Add the options of `info`."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument("folder", nargs="?", type=Path, help="a Hugging Face folder, or one of `palettize`")
     which.add_argument("--model", type=Path, metavar="FOLDER", help="the same, as `generate` takes it")
@@ -13,8 +16,6 @@ def add_arguments(parser):
 
 def run(args):
     """Show a model's configuration, parameters, FLOPs and bytes."""
-    from .. import config
-
     folder = args.folder or args.model
     if folder is None:
         cfg, stored = {"tiny": config.AFM_TINY, "on_device": config.AFM_ON_DEVICE}[args.preset], ()
@@ -36,11 +37,11 @@ def run(args):
 
 def _folder(folder):
     """Return (config, what is stored in how many bits and bytes) of a model folder."""
-    from ..interop import palettized, palettizing
+    from ..interop import palettized, palettizing  # imports JAX, which the presets need not
     from ..quantization import sizes
 
     if not palettized.is_palettized(folder):
-        checkpoint = palettizing.Checkpoint(folder)  # weights are not read: they may be larger than the memory
+        checkpoint = palettizing.Checkpoint(folder)  # reads no weights: they may not fit
         return checkpoint.cfg, [("bytes of the weights on disk", checkpoint.file_bytes())]
     params, cfg = palettized.load(folder)
     found = sizes(params)

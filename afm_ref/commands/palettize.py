@@ -2,6 +2,11 @@
 
 from pathlib import Path
 
+from .. import assets, targets
+from ..interop import palettized, palettizing
+from ..quantization import sizes
+from . import options
+
 EPILOG = """\
 examples
   python -m afm_ref palettize                            the shipped tiny model, 3.5 bits a weight
@@ -17,21 +22,14 @@ def add_arguments(parser):
     """Add the arguments of `palettize`."""
     parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER",
                         help="a Hugging Face folder (default: the shipped tiny model)")  # fmt: skip
-    parser.add_argument("--bits", type=float, default=3.5, metavar="X",
-                        help="per projection weight, 2 to 4; between them a mix (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--out", type=Path, default=Path("runs/palettized"), metavar="FOLDER",
-                        help="the folder to write, replaced whole or not at all (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--rows-per-table", type=int, default=16, metavar="N",
-                        help="rows that share a look-up table (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--sensitivity", type=Path, metavar="FILE", help="JSON of the loss that each matrix costs")
+    options.number(parser, "--bits", 3.5, "per projection weight, 2 to 4; between them a mix", float)
+    options.place(parser, "--out", "runs/palettized", "the folder to write, replaced whole or not at all")
+    options.number(parser, "--rows-per-table", 16, "rows that share a look-up table")
+    options.place(parser, "--sensitivity", None, "JSON of the loss that each matrix costs", "FILE")
 
 
 def run(args):
     """Palettize a model folder on disk: mixed 2 and 4 bits, an 8-bit embedding."""
-    from .. import assets, targets
-    from ..interop import palettized, palettizing
-    from ..quantization import sizes
-
     source = assets.FOLDER if args.folder is None else args.folder
     costs = None if args.sensitivity is None else palettizing.read_costs(args.sensitivity)
     targets.check_folder(args.out, "--out")

@@ -1,7 +1,15 @@
 """python -m afm_ref pipeline."""
 
-import sys
+from functools import partial
 from pathlib import Path
+
+import jax
+
+from .. import targets
+from ..pipeline import making, printed
+from ..pipeline.road import RESULTS, Road
+from ..pipeline.workshops import JUDGES
+from . import options
 
 EPILOG = """\
 steps, each a folder in --folder with what it has made and measured
@@ -29,40 +37,29 @@ Ctrl-C ends; the same command continues, to the same numbers."""
 
 def add_arguments(parser):
     """Add the options of `pipeline`."""
-    from ..pipeline.teaching import JUDGES
-
-    add = parser.add_argument
-    folder = "where the run is kept and continued from (default: runs/pipeline; with --fast runs/pipeline_fast)"
-    add("--folder", type=Path, metavar="FOLDER", help=folder)
+    place = partial(options.place, parser)
+    place("--folder", None, "where the run is kept and continued from (default: runs/pipeline; with --fast "
+          "runs/pipeline_fast)")  # fmt: skip
     judge = "whose rewards the committee and MDLOO follow (default: %(default)s)"
-    add("--judge", choices=tuple(JUDGES), default="reward model", help=judge)
-    add("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
-    add("--fast", action="store_true", help="tiny sizes, to see it run")
-    bench = "where students and reward models are kept, for runs to share them (default: within --folder)"
-    add("--bench", type=Path, metavar="FOLDER", help=bench)
+    parser.add_argument("--judge", choices=tuple(JUDGES), default="reward model", help=judge)
+    options.number(parser, "--seed", 0, "of all that is drawn")
+    parser.add_argument("--fast", action="store_true", help="tiny sizes, to see it run")
+    place(
+        "--bench", None, "where students and reward models are kept, for runs to share them (default: within --folder)"
+    )
 
 
 def run(args):
-    """Take the shipped model through all steps, from fine-tuning to feature adapters on 3.5 bits."""
-    import jax
-
-    from .. import targets
-    from ..pipeline import report
-    from ..pipeline.run import RESULTS, Run
-    from ..pipeline.steps import FAST, PipelineSizes
-
-    if args.seed < 0:
-        raise ValueError(f"--seed is {args.seed}: give 0 or more")
+    """Take the shipped model through all steps, to feature adapters on 3.5 bits."""
+    options.check(args, at_least_0=("seed",))
     folder = args.folder or Path("runs/pipeline_fast" if args.fast else "runs/pipeline")
     for option, target in (("--folder", folder), ("--bench", args.bench or folder / "bench")):
         targets.check_folder(target, option)
     # The steps train by the same programs again and again: each is compiled once.
     jax.config.update("jax_compilation_cache_dir", str(folder.resolve() / "compiled"))
-    try:
-        results = Run(folder, args.seed, args.judge, FAST if args.fast else PipelineSizes(), args.bench).complete()
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; the same command continues from {folder}", file=sys.stderr)
-        raise
-    print(report.answers(results), end="\n\n")
-    print(report.table(results), end="\n\n")
+    with options.resumable(folder):
+        sizes = making.FAST if args.fast else making.RoadSizes()
+        results = Road(folder, args.seed, args.judge, sizes, args.bench).complete()
+    print(printed.answers(results), end="\n\n")
+    print(printed.table(results), end="\n\n")
     print(f"models in {folder}, all numbers in {folder / RESULTS}")

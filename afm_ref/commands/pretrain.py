@@ -1,15 +1,27 @@
 """python -m afm_ref pretrain."""
 
+import dataclasses
 import hashlib
-import json
-import math
 import sys
 from functools import partial
 from pathlib import Path
 
-from . import options
+import jax
 
-PRESETS = ("tiny", "small")
+from .. import assets, atomic, evaluation, losses, pieces, targets
+from ..curation import shards
+from ..curation.heuristics import ENGLISH
+from ..curation.recipe import Recipe
+from ..curation.run import curate
+from ..data import mixture, packing, tokenizer
+from ..data.mixing import checked_shares
+from ..interop import config_json, hugging_face
+from ..pretraining import corpus, distillation, objectives, stages
+from ..transformer import init
+from . import options
+from .generate import load_model
+
+PRESETS = {"tiny": {}, "small": dict(d_model=256, n_layers=6, n_heads=4, n_kv_heads=2, head_dim=64, d_ff=704)}
 CURATED = ("web", "text", "code", "maths")  # the parts that curation makes
 LEAST_WINDOW = 4  # twice as much is above the 2 pi that RoPE's rule asks for
 SHARES = {"continued": 0.2, "lengthening": 0.1}  # of the steps; the rest is core
@@ -36,60 +48,46 @@ Ctrl-C saves and ends. The same command goes on there, in whichever stage it was
 
 def add_arguments(parser):
     """Add the options of `pretrain`."""
-    text = parser.add_argument_group("the text")
-    text.add_argument("--corpus", type=Path, required=True, metavar="FOLDER",
-                      help="raw files (.txt .md .html .py .jsonl ...), or what `curate` wrote")  # fmt: skip
-    text.add_argument("--quality", type=float, default=0.5, metavar="X",
-                      help="of raw files: least P(good), 0 for no classifier (default: %(default)s)")  # fmt: skip
-    options.language(text)
-    text.add_argument("--processes", type=int, default=1, metavar="N", help="that curate raw files (default: 1)")
-    text.add_argument("--train-tokenizer", action="store_true", help="on this text (default: the shipped one)")
-    text.add_argument("--mixture", metavar="PART=X,...",
-                      help="weights of web, text, code, maths in the core stage (default: as there is)")  # fmt: skip
-    text.add_argument("--continued-mixture", metavar="PART=X,...",
-                      help="after it (default: web and text halved, code and maths doubled)")  # fmt: skip
+    _add_text(parser.add_argument_group("the text"))
     model = parser.add_argument_group("the model and its training")
     model.add_argument("--preset", choices=PRESETS, default="tiny",
                        help="2.1 or 5.0 million weights (default: %(default)s)")  # fmt: skip
-    model.add_argument("--config", type=Path, metavar="FILE", help="JSON of AFMConfig's fields, in place of a preset")
-    model.add_argument("--teacher", type=Path, metavar="FOLDER", help="a model with the same tokenizer, to learn from")
-    add = partial(_add, model)
-    add("--steps", 600, "of all three stages together")
-    add("--batch", 16, "rows of the core stage; fewer where windows are longer")
-    add("--seq-len", None, "tokens of the core stage's window (default: 128, less for a short corpus)")
-    model.add_argument("--learning-rate", type=float, default=0.006, metavar="X",
-                       help="peak of the core stage (default: %(default)s)")  # fmt: skip
-    model.add_argument("--z-loss", type=float, default=0.0, metavar="X", help="weight (default: 0; AXLearn: 1e-6)")
-    add("--seed", 0, "of the first weights and of the order of the rows")
+    options.place(model, "--teacher", None, "a model with the same tokenizer, to learn from")
+    options.of_training(
+        model,
+        steps=(600, "of all three stages together"),
+        batch=(16, "rows of the core stage; fewer where windows are longer"),
+        seq_len=(None, "tokens of the core stage's window (default: 128, less for a short corpus)"),
+        learning_rate="peak of the core stage",
+    )
+    options.number(model, "--z-loss", 0.0, "weight of AXLearn's z-loss, there 1e-6", float)
     model.add_argument("--optimizer", choices=("fresh", "carried"), default="fresh",
                        help="its moments at the beginning of a stage (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--out", type=Path, default=Path("runs/pretrain"), metavar="FOLDER",
-                        help="where the run is kept and continued from (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--checkpoint-every", type=int, default=50, metavar="N", help="steps (default: %(default)s)")
+    options.place(parser, "--out", "runs/pretrain", "where the run is kept and continued from")
+    options.number(parser, "--checkpoint-every", 50, "steps")
 
 
-def _add(group, name, default, text):
-    text = text if default is None else f"{text} (default: %(default)s)"
-    group.add_argument(name, type=int, default=default, metavar="N", help=text)
+def _add_text(group):
+    group.add_argument("--corpus", type=Path, required=True, metavar="FOLDER",
+                       help="raw files (.txt .md .html .py .jsonl ...), or what `curate` wrote")  # fmt: skip
+    options.number(group, "--quality", 0.5, "of raw files: least P(good), 0 for no classifier", float)
+    options.language(group)
+    options.number(group, "--processes", 1, "that curate raw files")
+    group.add_argument("--train-tokenizer", action="store_true", help="on this text (default: the shipped one)")
+    group.add_argument("--mixture", metavar="PART=X,...",
+                       help="weights of web, text, code, maths in the core stage (default: as there is)")  # fmt: skip
+    group.add_argument("--continued-mixture", metavar="PART=X,...",
+                       help="after it (default: web and text halved, code and maths doubled)")  # fmt: skip
 
 
 def run(args):
-    """Pre-train a model on a folder of your own: core, continued and context-lengthening stages."""
-    from .. import targets
-
+    """Pre-train a model on a folder of your own, in three stages."""
     _check(args)
-    try:
-        with targets.only_writer(args.out):
-            _train(args)
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; the same command continues from {args.out}", file=sys.stderr)
-        raise
+    with options.resumable(args.out), targets.only_writer(args.out):
+        _train(args)
 
 
 def _train(args):
-    from ..pretraining import corpus, stages
-    from ..transformer import init
-
     parts, held_out = _parts(args)
     tok = _tokenizer(args, parts)
     cfg = _config(args, tok)
@@ -107,73 +105,52 @@ def _train(args):
 
 
 def _check(args):
-    """Refuse what is wrong with the options, before hours of curation and before anything is on disk."""
-    options.at_least_one(args, ("steps", "batch", "seq_len", "processes", "checkpoint_every"))
-    options.not_negative(args, ("seed", "z_loss"))
+    """Refuse what is wrong with the options, before hours of curation."""
+    options.check(args, at_least_1=("steps", "batch", "seq_len", "processes", "checkpoint_every"),
+                  at_least_0=("seed", "z_loss"), above_0=("learning_rate",))  # fmt: skip
     if args.steps < 10:
         raise ValueError(f"--steps is {args.steps}: three stages share them, give at least 10")
     if args.seq_len is not None and args.seq_len < LEAST_WINDOW:
         raise ValueError(f"--seq-len is {args.seq_len}: give at least {LEAST_WINDOW}")
-    if not 0 < args.learning_rate < math.inf:
-        raise ValueError(f"--learning-rate is {args.learning_rate}: give a number above 0")
     if args.teacher is not None and args.z_loss:
         raise ValueError("--z-loss and --teacher change the same loss: give one of them")
     _check_models(args)
     _check_mixtures(args)
-    _check_surroundings(args)
-
-
-def _check_models(args):
-    """Refuse a config or a teacher that cannot be used, as far as that shows without their weights."""
-    from ..interop import config_json
-    from ..pretraining import distillation
-
-    cfg = _config(args, None if args.train_tokenizer else _tokenizer(args, {}))
-    teacher_cfg = None if args.teacher is None else config_json.read(args.teacher / "config.json")
-    if teacher_cfg is not None and not args.train_tokenizer:  # else the student's vocabulary is not known yet
-        distillation.check_vocabularies(cfg, teacher_cfg)
-
-
-def _check_surroundings(args):
-    """Refuse an --out that cannot be written, and a machine without what JAX is told to run on."""
-    import jax
-
-    from .. import targets
-    from ..interop import hugging_face
-
     targets.check_folder(args.out, "--out")
     targets.check_folder(args.out / "checkpoints", "--out")
     targets.check_folder(args.out / "model", "--out", without=hugging_face.OTHER_MODELS)
-    jax.devices()
+    jax.devices()  # an error where there is none of the kind that JAX is told to run on
+
+
+def _check_models(args):
+    """Refuse a config or a teacher that cannot be used, as far as shows without weights."""
+    cfg = _config(args, None if args.train_tokenizer else _tokenizer(args, {}))
+    teacher_cfg = None if args.teacher is None else config_json.read(args.teacher / "config.json")
+    # of a tokenizer that is still to be trained the vocabulary is not known yet
+    if teacher_cfg is not None and not args.train_tokenizer:
+        distillation.check_vocabularies(cfg, teacher_cfg)
 
 
 def _check_mixtures(args):
-    """Refuse malformed weights, and parts that curation of raw files would never make."""
-    from ..curation import shards
-    from ..curation.heuristics import ENGLISH
-    from ..pretraining.corpus import LONG_QA
-
-    raw, questions = not shards.is_curated(args.corpus), (LONG_QA,) if args.language == ENGLISH else ()
-    for option, text in (("--mixture", args.mixture), ("--continued-mixture", args.continued_mixture)):
-        weights = options.weights(text, option) or {}
-        if raw and (unknown := [name for name in weights if name not in (*CURATED, *questions)]):
+    """Read the mixtures; refuse parts that curation of raw files would never make."""
+    args.mixture = options.weights(args.mixture, "--mixture")
+    args.continued_mixture = options.weights(args.continued_mixture, "--continued-mixture")
+    raw = not shards.is_curated(args.corpus)  # an error for a run of `curate` that is unfinished
+    possible = {*CURATED, corpus.LONG_QA} if args.language == ENGLISH else {*CURATED}
+    for option, mixed in (("--mixture", args.mixture), ("--continued-mixture", args.continued_mixture)):
+        unknown = sorted(set(mixed or ()) - possible)
+        if raw and unknown:
             raise ValueError(f"{option}: there will be no rows of {unknown}; curation makes {', '.join(CURATED)}")
 
 
 def _parts(args):
-    """Return ({source: training documents}, held-out documents), curating raw files first."""
-    from ..curation import shards
-    from ..data import mixture
-    from ..pretraining import corpus
-
+    """Return ({source: training documents}, held-out ones), curating raw files first."""
     folder = args.corpus
     if not shards.is_curated(folder):
-        from ..curation.recipe import Recipe
-        from ..curation.run import curate
-
         folder = args.out / "curated"
         print(f"curating {args.corpus} into {folder}", file=sys.stderr)
-        report = curate(args.corpus, folder, Recipe(quality=args.quality, language=args.language), args.processes)
+        asked = Recipe(quality=args.quality, language=args.language)
+        report = curate(args.corpus, folder, asked, args.processes)
         if not shards.is_curated(folder):
             raise ValueError(
                 f"curation kept nothing of {args.corpus}; left out: {report.reasons()}; {folder} says why of each "
@@ -185,64 +162,28 @@ def _parts(args):
 
 
 def _tokenizer(args, parts):
-    from .. import assets, atomic
-    from ..data import tokenizer
-    from ..interop import hugging_face
-
     if not args.train_tokenizer:
         return hugging_face.load_tokenizer(assets.FOLDER)
     texts, size = [d.text for documents in parts.values() for d in documents], _config(args).vocab_size
-    path, about = args.out / "tokenizer.json", args.out / "tokenizer_trained_on.json"
-    now = {"text": _digest(texts), "vocab_size": size}
-    if path.exists():
-        _check_trained_on(about, now)
-    else:
-        trained = tokenizer.train(texts, size)
-        atomic.write(about, json.dumps(now))  # first: by itself it claims nothing
-        trained.save(path)
+    digest = hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
+    pieces.claim(args.out / "tokenizer_trained_on.json", {"text": digest, "vocab_size": size}, "a tokenizer")
+    pieces.finished(args.out / "tokenizer.json", lambda new: tokenizer.train(texts, size).save(new))
     return hugging_face.load_tokenizer(args.out)
 
 
-def _digest(texts):
-    digest = hashlib.sha256()
-    for text in texts:
-        digest.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
-    return digest.hexdigest()
-
-
-def _check_trained_on(about, now):
-    """Raise ValueError unless the tokenizer that is there was trained on what one would be trained on now."""
-    before = json.loads(about.read_text(encoding="utf-8")) if about.exists() else {}
-    if differs := [name for name, value in now.items() if before.get(name) != value]:
-        raise ValueError(
-            f"{about} does not say that the tokenizer beside it was trained with this {' and this '.join(differs)}: "
-            "give another --out, or remove tokenizer.json and checkpoints there to begin anew"
-        )
-
-
 def _config(args, tok=None):
-    """Return the model, with as many tokens as the tokenizer has if a preset's are fewer or it was trained here."""
-    import dataclasses
-
-    from ..config import AFM_TINY
-
+    """Return the model; a preset's has as many tokens as the tokenizer."""
+    cfg = options.read_config(args.config, tok)
     if args.config is not None:
-        cfg = options.read_config(args.config)
-        if tok is not None and cfg.vocab_size < tok.vocab_size:
-            raise ValueError(f"vocab_size {cfg.vocab_size} of {args.config} is below the tokenizer's {tok.vocab_size}")
         return cfg
-    small = dict(d_model=256, n_layers=6, n_heads=4, n_kv_heads=2, head_dim=64, d_ff=704)
-    cfg = dataclasses.replace(AFM_TINY, **(small if args.preset == "small" else {}))
-    return cfg if tok is None else dataclasses.replace(cfg, vocab_size=tok.vocab_size)
+    vocab_size = cfg.vocab_size if tok is None else tok.vocab_size
+    return dataclasses.replace(cfg, **PRESETS[args.preset], vocab_size=vocab_size)
 
 
 def _teacher(args, cfg, tok):
-    """Return what puts the teacher's tokens beside the batches of the core stage, or None without a teacher."""
+    """Return what puts a teacher's tokens beside the core stage's batches, or None."""
     if args.teacher is None:
         return None
-    from ..pretraining import distillation
-    from .generate import load_model
-
     teacher, teacher_cfg, teacher_tok = load_model(args.teacher)
     distillation.check_vocabularies(cfg, teacher_cfg, tok, teacher_tok)
 
@@ -253,20 +194,15 @@ def _teacher(args, cfg, tok):
 
 
 def _loss(stage, cfg, z_weight, distilled):
-    from ..losses import next_token
-    from ..pretraining import distillation, objectives
-
     if distilled and stage.name == "core":
         return partial(distillation.mixed_target, cfg=cfg)
-    return partial(objectives.next_token_z, cfg=cfg, z_weight=z_weight) if z_weight else partial(next_token, cfg=cfg)
+    if z_weight:
+        return partial(objectives.next_token_z, cfg=cfg, z_weight=z_weight)
+    return partial(losses.next_token, cfg=cfg)
 
 
 def _plan(args, parts, tok):
-    """Return (the parts that are used, the stages), telling what was left out or made smaller."""
-    from ..curation.heuristics import ENGLISH
-    from ..data.mixing import checked_shares
-    from ..pretraining import corpus, stages
-
+    """Return (the parts that are used, the stages), telling what was left out."""
     counts = corpus.token_counts(parts, tok)
     window, short = corpus.choose_window(counts, args.seq_len)
     longest = corpus.LONGEST * window
@@ -278,10 +214,8 @@ def _plan(args, parts, tok):
     long_qa = longest >= corpus.LEAST_LONG_QA and args.language == ENGLISH
     steps = {name: max(3, round(share * args.steps)) for name, share in SHARES.items()}
     steps["core"] = args.steps - steps["continued"] - steps["lengthening"]
-    mixtures = corpus.default_mixtures(
-        {name: counts[name] for name in parts}, options.weights(args.mixture, "--mixture"),
-        options.weights(args.continued_mixture, "--continued-mixture"), long_qa,
-    )  # fmt: skip
+    used = {name: counts[name] for name in parts}
+    mixtures = corpus.default_mixtures(used, args.mixture, args.continued_mixture, long_qa)
     if long_qa:
         tokens = int(corpus.LONG_QA_SHARE * steps["lengthening"] * args.batch * window)
         parts = parts | {corpus.LONG_QA: corpus.long_questions(tok, longest, tokens, args.seed)}
@@ -297,13 +231,8 @@ def _told(stage):
 
 
 def _finish(args, result, tok, held_out, window):
-    """Write the model, the losses and their figure, and print the bits per byte of held-out text by part."""
-    from .. import atomic
-    from ..data import packing
-    from ..evaluation import bits_per_byte
-    from ..interop import hugging_face
-    from ..pretraining import corpus
-    from ..teaching import figures
+    """Write the model and its losses, and print bits per byte of held-out text by part."""
+    from ..teaching import figures  # imports matplotlib
     from ..teaching.chapters import stages as chapter
 
     hugging_face.save(args.out / "model", result.params, result.cfg, tokenizer=tok)
@@ -313,7 +242,7 @@ def _finish(args, result, tok, held_out, window):
     for part, documents in corpus.by_source(held_out).items():
         rows = packing.pack_for_evaluation(documents, tok, window)
         batches = packing.evaluation_batches(rows, 16)
-        bits = bits_per_byte(result.params, result.cfg, batches, rows.text_bytes, progress=False)
+        bits = evaluation.bits_per_byte(result.params, result.cfg, batches, rows.text_bytes, progress=False)
         print(f"{part}: {bits:.3f} bits per byte of {rows.text_bytes} bytes held out")
     print(f"model in {args.out / 'model'}, losses in {args.out / 'loss.png'}")
     print(f"python -m afm_ref generate --model {args.out / 'model'}")

@@ -1,1 +1,1 @@
-"""End to end: the bench that post-training is measured on, the committee on it, and all steps as one run."""
+"""End to end: the bench of post-training, the committee on it, and all steps as one run."""

@@ -1,6 +1,6 @@
 """The bench that post-training is done and measured on: short tasks, held-out prompts, and how each model is made.
 
-bench = Bench(Sizes(), "runs/bench")
+bench = Bench(BenchSizes(), "runs/bench")
 bench.student(seed)                         # SFT on hybrid data; made once, then read from the folder
 bench.reward(seed)                          # a reward model of that student's responses, likewise
 bench.by_task(bench.judged(bench.held_out, bench.sample(policy, bench.held_out, 4, seed=1)))
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import optax
 
-from .. import assets, targets
+from .. import assets, pieces
 from ..data import tasks
 from ..interop import hugging_face, reward_files
 from ..post_training import hybrid, losses, preferences, responses, reward_model, sft, utility
@@ -33,7 +33,7 @@ MAIN = "soft labels, grades"
 
 
 @dataclasses.dataclass(frozen=True)
-class Sizes:
+class BenchSizes:
     """How much of everything; ours, found in pilots, and those of the recordings. Apple states none of them."""
 
     held_out: int = 60  # prompts a task
@@ -80,10 +80,10 @@ def adam(rate, steps):
 class Bench:
     """The shipped model, the records and the measures that everything shares.
 
-    sizes: `Sizes`, or anything with its fields. folder: where models that took long are kept; None keeps none.
+    sizes: `BenchSizes`, or anything with its fields. folder: where models that took long are kept; None keeps none.
     """
 
-    def __init__(self, sizes=Sizes(), folder=None):
+    def __init__(self, sizes=BenchSizes(), folder=None):
         self.sizes, self.folder = sizes, None if folder is None else Path(folder)
         self.base, self.cfg, self.tok = assets.load_tiny()
         self.held_out = self.records(sizes.held_out, seed=sizes.held_out_seed, split="held_out")
@@ -134,12 +134,7 @@ class Bench:
         """Return the model that make() gives, from the folder if it is there already."""
         if self.folder is None:
             return make()
-        folder, unfinished = self.folder / name, self.folder / f"{name}.part"
-        if not folder.exists():
-            with targets.only_writer(self.folder, f".{name}.lock"):
-                if not folder.exists():  # by another process, meanwhile
-                    files.save(unfinished, make(), self.cfg)
-                    unfinished.replace(folder)
+        folder = pieces.finished(self.folder / name, lambda new: files.save(new, make(), self.cfg))
         return files.load(folder)[0]
 
     @lru_cache(maxsize=1)  # noqa: B019

@@ -1,4 +1,4 @@
-"""What the steps have left, read back from their folders to be measured: plain weights of the values on disk."""
+"""What the steps have left, read back from their folders to be measured."""
 
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ class Made(NamedTuple):
     """What a step has made, to be measured."""
 
     policies: dict[str, Any]  # task -> the model that answers its prompts
-    stored_bytes: int  # of the weights in memory at a time; 16 bits each where they are not palettized
+    stored_bytes: int  # of the weights in memory; 16 bits each without palettes
     whole: bool = True  # one model for everything; False for adapters of single tasks
 
 
@@ -45,21 +45,21 @@ def of_recovered(run, folder):
 
 
 def of_features(run, folder):
-    """Return the palettized model with the adapter of each task; where there is none, with the recovery adapter."""
+    """Return the palettized model with each task's adapter, or else the recovery adapter."""
     recovery_adapter = run.step("6_recovered") / ADAPTER
     paths = {task: folder / f"{task}.safetensors" if task in TAUGHT else recovery_adapter for task in TASKS}
     policies = {task: plain(adapted(run, path)) for task, path in paths.items()}
-    # A feature's adapter was trained on from the recovery adapter, and takes its place: one adapter at a time.
+    # A feature's adapter began as the recovery adapter and takes its place: one at a time.
     return Made(policies, _bytes(run, recovery_adapter), whole=False)
 
 
 def reward_accuracy(run, folder):
-    """Return how often the reward model is right about pairs of the student's held-out responses."""
+    """Return how often the reward model is right about pairs of held-out responses."""
     return {"accuracy": run.measures.accuracy(reward_files.load(folder)[0], run.policy("1_sft"))}
 
 
 def iterations(run, folder):
-    """Return reward, utility and divergence of every iteration of MDLOO, on the prompts that it learns from."""
+    """Return reward, utility and divergence of every iteration of MDLOO on its prompts."""
     rows = History.load(folder / HISTORY).evaluations
     kept = ("samples", "reward", "utility", "kl_reference")
     return {"iterations": [{name: round(row[name], 4) for name in kept} for row in rows if "reward" in row]}
@@ -78,7 +78,7 @@ def _dense(params):
 
 
 def plain(params):
-    """Return arrays that compute the same, to rounding: adapters added to what the palettes stand for."""
+    """Return arrays that compute the same, to rounding: adapters added to dense palettes."""
     return dequantize(lora.merge(params, force=True))
 
 

@@ -1,6 +1,5 @@
 """Online RL on the bench: one algorithm from the student on, measured as it goes."""
 
-import dataclasses
 from functools import partial
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ from ..data.tasks import Record
 from ..post_training.rows import conversation, in_batches, pad, sequence_log_probs
 from ..rlhf import Settings, Trained, train
 from .bench import NEW_TOKENS, ROW, SAMPLE_ROWS, TAUGHT, adam
-from .teaching import JUDGES, shops
+from .workshops import JUDGES, shops
 
 SETTINGS = Settings(K=4, prompts=16, inner_steps=2, max_new_tokens=NEW_TOKENS, row_length=ROW, batch_size=64)
 ITERATIONS, MEASURE_EVERY = 20, 4
@@ -43,7 +42,7 @@ def learn(
     if judge not in JUDGES:
         raise ValueError(f"judge must be one of {tuple(JUDGES)}, got {judge!r}")
     on = course(bench, seed)
-    _, _, shop, _ = shops(bench, on.records, judge)
+    shop = shops(bench, on.records, judge).online
     return train.run(
         on.student, bench.cfg, bench.tok, list(shop.records), partial(shop.score, on.reward),
         adam(rate, iterations * settings.inner_steps), iterations, algorithm=algorithm, settings=settings, seed=seed,
@@ -79,8 +78,3 @@ def curve(history) -> dict[str, list]:
     rows = [row for row in history.evaluations if "kl" in row]
     samples = [int(row.get("samples", 0)) for row in rows]
     return {"samples": samples} | {name: [round(row[name], 4) for row in rows] for name in MEASURES}
-
-
-def settings_of(**changes) -> Settings:
-    """Return SETTINGS with changes."""
-    return dataclasses.replace(SETTINGS, **changes)

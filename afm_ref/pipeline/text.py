@@ -1,4 +1,4 @@
-"""What palettization is measured and recovery taught by: pre-training text, and what the model itself says."""
+"""The text of palettization and recovery: of pre-training, and what the model says."""
 
 import numpy as np
 
@@ -7,19 +7,19 @@ from ..post_training.sft import packed_examples
 from .bench import TASKS
 
 SEQ_LEN = 256  # tokens in a row, as in pre-training
-TEXT_SHARE = 0.2  # of the rows: only responses are targets, so both kinds then have about as many
+TEXT_SHARE = 0.2  # of the rows: both kinds then have about as many targets
 
 
 def documents():
-    """Return (training documents, held-out documents) of the shipped model's pre-training."""
+    """Return (training, held-out) documents of the shipped model's pre-training."""
     return mixture.pretraining_documents(0, progress=False)
 
 
 def mixed_rows(bench, policy, documents, seed) -> packing.Packed:
-    """Return rows of conversations and of pre-training text, in an order drawn from the seed.
+    """Return rows of conversations and of pre-training text, in random order.
 
-    The policy answers prompts of every task, at temperature 1: what it says is what it is to go on saying. Apple's
-    recovery uses the data of pre- and post-training.
+    The policy answers prompts of every task, at temperature 1: what it says is what it is
+    to go on saying. Apple's recovery uses the data of pre- and post-training.
 
     Source: TR24 section 5 (accuracy-recovery adapters) [confirmed]; shares [ours].
     Test: tests/pipeline/test_text.py::test_both_kinds_have_about_as_many_targets

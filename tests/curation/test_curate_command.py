@@ -55,7 +55,7 @@ def test_ctrl_c_and_the_same_command_again(pages, tmp_path, capsys, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(run, "_settle", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert main(command) == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command continues" in capsys.readouterr().err
     assert main(command) == 0 and shards.is_curated(tmp_path / "out")
 
 

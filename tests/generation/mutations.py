@@ -2,7 +2,8 @@
 
 from tools.mutate import Mutation
 
-GENERATION, SAMPLING, TOKENIZER = "afm_ref/generation.py", "afm_ref/sampling.py", "afm_ref/data/tokenizer.py"
+DECODING, STREAMING = "afm_ref/decoding.py", "afm_ref/streaming.py"
+SAMPLING, TOKENIZER = "afm_ref/sampling.py", "afm_ref/data/tokenizer.py"
 INTEROP, TESTS = "afm_ref/interop/", "tests/generation/test_generate.py::"
 RULES = "tests/generation/test_logit_rules.py::test_rules_equal_a_loop_over_the_full_forward"
 
@@ -44,14 +45,14 @@ MUTATIONS = [
     ),
     Mutation(
         "a continuation is decoded by itself and loses its first space",
-        GENERATION,
+        STREAMING,
         "list(prompt_ids), decode(prompt_ids), 0",
         '[], "", 0',
         TESTS + "test_a_continuation_keeps_its_first_space",
     ),
     Mutation(
         "a run of bytes is shown before it is known to be UTF-8",
-        GENERATION,
+        STREAMING,
         "decode(settled(ids)).rstrip",
         "decode(ids).rstrip",
         TESTS + "test_bytes_of_a_foreign_tokenizer_come_when_their_run_is_over",
@@ -79,14 +80,14 @@ MUTATIONS = [
     ),
     Mutation(
         "the repetition penalty forgets what was said",
-        GENERATION,
+        DECODING,
         "return None if seen is None else seen.at[jnp.arange(token.shape[0]), token].set(True)",
         "return seen",
         RULES,
     ),
     Mutation(
         "the repetition penalty takes padding for said",
-        GENERATION,
+        DECODING,
         ".at[rows, prompts].max(real)",
         ".at[rows, prompts].set(True)",
         RULES,

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from afm_ref import generation
-from afm_ref.generation import FAR, Cached, init_cache
+from afm_ref import decoding
+from afm_ref.generation import FAR, Cached
 from afm_ref.transformer import forward, hidden, logits
 from tests.interop.models import LLAMA, QWEN3, SMALL, map_weights, random_params
 
@@ -86,7 +86,7 @@ def test_cached_decoding_equals_the_full_forward(name, pieces):
     cfg = CONFIGS[name]
     params, tokens, positions = example(cfg)
     with jax.enable_x64(True):
-        got, _ = in_pieces(params, cfg, tokens, positions, pieces, init_cache(cfg, 3, S, np.float64))
+        got, _ = in_pieces(params, cfg, tokens, positions, pieces, Cached.empty(cfg, 3, S, np.float64))
     assert_rows_equal_alone(got, params, cfg, tokens)
 
 
@@ -96,7 +96,7 @@ def test_empty_slots_and_pads_are_invisible():
     rng = np.random.default_rng(0)
     other_pads = np.where(positions == FAR, 9, tokens)
     with jax.enable_x64(True):
-        cache = init_cache(SMALL, 3, S, np.float64)
+        cache = Cached.empty(SMALL, 3, S, np.float64)
         dirt = [jnp.asarray(100 * rng.normal(size=slots.shape)) for slots in cache[0][:2]]
         dirty = tuple(c._replace(k=dirt[0], v=dirt[1]) for c in cache)
         got, after = in_pieces(params, SMALL, other_pads, positions, PIECES, dirty)
@@ -112,7 +112,7 @@ def test_layers_that_reuse_keys_decode_too():
     first, second = params.layers
     params = params._replace(layers=(first, second._replace(wk=None, wv=None, k_norm=None)))
     with jax.enable_x64(True):
-        got, _ = in_pieces(params, SMALL, tokens, positions, HALVES, init_cache(SMALL, 3, S, np.float64))
+        got, _ = in_pieces(params, SMALL, tokens, positions, HALVES, Cached.empty(SMALL, 3, S, np.float64))
     assert_rows_equal_alone(got, params, SMALL, tokens)
 
 
@@ -120,10 +120,9 @@ def test_layers_that_reuse_keys_decode_too():
 def test_the_compiled_loop_updates_the_cache_in_place(B):
     """No instruction of a step copies or transposes a whole cache: that costs more than reading it, in every layer."""
     cfg = dataclasses.replace(SMALL, n_layers=1)
-    run = generation._Run(random_params(cfg), cfg, [[1, 2]] * B, 200, generation.Sampler(), 0, None)
-    prefill = functools.partial(generation._prefill, S=run.S, program=run.program)
-    state, _ = jax.eval_shape(prefill, run.params, run.prompts, run.lengths, run.knobs)
-    text = generation._decode.lower(run.params, state, run.knobs, 5, program=run.program).compile().as_text()
+    params, prompts, lengths, knobs, program = decoding._request(random_params(cfg), cfg, [[1, 2]] * B, 200)
+    state, _ = jax.eval_shape(functools.partial(decoding._prefill, program=program), params, prompts, lengths, knobs)
+    text = decoding._decode.lower(params, state, knobs, 5, program=program).compile().as_text()
     found = re.findall(r" = f32\[([\d,]+)\]\S* ([\w-]+)\(", text)  # (shape, instruction)
     whole = Counter(name for shape, name in found if np.prod(list(map(int, shape.split(",")))) == state.cache[0].k.size)
     assert whole["parameter"] > len(state.cache)

@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from afm_ref import __main__ as command_line
-from afm_ref import assets, generation
+from afm_ref import assets, generation, streaming
 from afm_ref.data import tasks
 from afm_ref.data.tokenizer import END
 from afm_ref.interop import hugging_face
@@ -101,7 +101,7 @@ def test_another_models_folder_begins_ends_and_reads_as_its_files_say(tmp_path, 
 
 def test_the_folder_says_how_many_tokens_unless_the_option_does(tmp_path, capsys, monkeypatch):
     """So many are asked for, whatever the model (no model is run here)."""
-    monkeypatch.setattr(generation, "stream", lambda params, cfg, tokens, n, **_: iter([[259 + np.arange(n) % 8]]))
+    monkeypatch.setattr(streaming, "stream", lambda params, cfg, tokens, n, **_: iter([[259 + np.arange(n) % 8]]))
     prompt = ["--model", foreign_folder(tmp_path, max_new_tokens=5), "--prompt", "the cat"]
     five = printed(capsys, *prompt)
     assert five == printed(capsys, *prompt, "--max-new-tokens", 5) != printed(capsys, *prompt, "--max-new-tokens", 6)

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from afm_ref import generation, ops
+from afm_ref import decoding, ops, streaming
 from afm_ref.data import tokenizer as data_tokenizer
 from afm_ref.generation import generate, rollouts, stream, stream_text
 from afm_ref.interop.foreign_tokenizer import ForeignTokenizer
@@ -53,15 +53,6 @@ def test_greedy_equals_argmax_over_the_full_forward(cfg, seed):
         assert row.dtype == np.int32
         assert row[:12].tolist() == expected
         assert len(row) == NEW and len(set(expected)) > 3, "choose another seed: a loop on one token shows little"
-
-
-@pytest.mark.slow  # the loops above are each row alone, too
-def test_ragged_rows_continue_as_they_would_alone():
-    params = random_params(QWEN3, seed=0)
-    together = as_lists(generate(params, QWEN3, PROMPTS, NEW))
-    alone = [generate(params, QWEN3, [prompt], NEW)[0] for prompt in PROMPTS]
-    # After the first 20 (whose lead decides) rounding may decide, and sums of another shape round differently.
-    assert [row[:20] for row in together] == [row[:20].tolist() for row in alone]
 
 
 def test_an_array_is_a_batch_of_rows():
@@ -139,7 +130,7 @@ def test_rollouts_return_the_log_probs_of_the_model_itself():
 @pytest.fixture
 def traced(monkeypatch):
     """Return a list of the shapes of tokens that the model was traced with."""
-    return counted(monkeypatch, generation.hidden)
+    return counted(monkeypatch, decoding.hidden)
 
 
 @pytest.fixture
@@ -155,7 +146,7 @@ def counted(monkeypatch, hidden):
         shapes.append(tokens.shape)
         return hidden(params, tokens, *rest)
 
-    monkeypatch.setattr(generation, "hidden", counting)
+    monkeypatch.setattr(decoding, "hidden", counting)
     return shapes
 
 
@@ -206,11 +197,11 @@ class Bytes:
 def test_text_streams_in_whole_characters(monkeypatch):
     text = "na\u00efve \u20ac \U0001f600!"
     ids = Bytes().encode(text)
-    monkeypatch.setattr(generation, "stream", lambda *args, **settings: ([ids[i : i + 1]] for i in range(len(ids))))
+    monkeypatch.setattr(streaming, "stream", lambda *args, **settings: ([ids[i : i + 1]] for i in range(len(ids))))
     assert list(stream_text(None, None, Bytes(), "x", 99)) == list(text)
     cut = ids[:-2]  # ends within the emoji
     monkeypatch.setattr(
-        generation, "stream", lambda *args, **settings: ([cut[i : i + 4]] for i in range(0, len(cut), 4))
+        streaming, "stream", lambda *args, **settings: ([cut[i : i + 4]] for i in range(0, len(cut), 4))
     )
     assert "".join(stream_text(None, None, Bytes(), "x", 99)) == text[:-2] + "\ufffd"
 
@@ -286,19 +277,14 @@ def in_bfloat16():
     return map_weights(lambda w: w.astype(ml_dtypes.bfloat16), random_params(ONE))
 
 
-@pytest.mark.slow  # the next test is what of it can fail, and compiles nothing
-def test_weights_of_another_precision_generate_too():
-    assert [len(row) for row in generate(in_bfloat16(), ONE, PROMPTS, 5)] == [5, 5, 5]
-
-
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_weights_of_another_precision_trace_to_one_dtype(temperature):
     """A loop refuses a state whose dtypes change; the cache has the dtype of the weights."""
-    run = generation._Run(in_bfloat16(), ONE, PROMPTS, 5, generation.Sampler(temperature), 0, None)
-    prefill = functools.partial(generation._prefill, S=run.S, program=run.program)
-    decode = functools.partial(generation._decode, program=run.program)
-    state, _ = jax.eval_shape(prefill, run.params, run.prompts, run.lengths, run.knobs)
-    after, tokens, log_probs = jax.eval_shape(decode, run.params, state, run.knobs, 5)
+    params, prompts, lengths, knobs, program = decoding._request(in_bfloat16(), ONE, PROMPTS, 5, temperature)
+    prefill = functools.partial(decoding._prefill, program=program)
+    state, _ = jax.eval_shape(prefill, params, prompts, lengths, knobs)
+    decode = functools.partial(decoding._decode, program=program)
+    after, tokens, log_probs = jax.eval_shape(decode, params, state, knobs, 5)
     assert jax.tree.map(lambda x: x.dtype, after) == jax.tree.map(lambda x: x.dtype, state)
     assert (after.cache[0].k.dtype, tokens.dtype, log_probs.dtype) == (ml_dtypes.bfloat16, np.int32, np.float32)
 
@@ -306,7 +292,7 @@ def test_weights_of_another_precision_trace_to_one_dtype(temperature):
 def streamed(monkeypatch, tokenizer, prompt, ids, size=1):
     """Return the pieces in which a continuation of these ids is streamed."""
     chunks = [[np.array(ids[i : i + size])] for i in range(0, len(ids), size)]
-    monkeypatch.setattr(generation, "stream", lambda *args, **settings: iter(chunks))
+    monkeypatch.setattr(streaming, "stream", lambda *args, **settings: iter(chunks))
     return list(stream_text(None, None, tokenizer, prompt, len(ids)))
 
 
@@ -348,7 +334,7 @@ def test_rows_beyond_the_tokenizer_are_streamed_as_no_text(monkeypatch, own):
 def test_a_text_begins_as_the_tokenizer_says(monkeypatch):
     """Its template's <s>, and special tokens that it names; ids given are taken as they are."""
     tokenizer, given = ForeignTokenizer(sentencepiece_json()), []
-    monkeypatch.setattr(generation, "stream", lambda params, cfg, tokens, *rest: given.extend(tokens) or iter([]))
+    monkeypatch.setattr(streaming, "stream", lambda params, cfg, tokens, *rest: given.extend(tokens) or iter([]))
     for prompt in ("the cat", "the cat</s>", [259, 260]):
         assert list(stream_text(None, None, tokenizer, prompt, 9)) == []
     assert [ids.tolist() for ids in given] == [[1, 259, 260], [1, 259, 260, 2], [259, 260]]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from afm_ref.sampling import Sampler, draw, filtered, row_keys
+from afm_ref.sampling import check_sampling, draw, filtered, row_keys
 
 filters = jax.jit(filtered, static_argnums=2)
 
@@ -117,4 +117,4 @@ def test_draws_of_a_row_at_successive_positions_are_independent():
 )
 def test_settings_without_sense_are_named(settings_, error, names):
     with pytest.raises(error, match=names):
-        Sampler(**settings_).check()
+        check_sampling(**settings_)

@@ -10,7 +10,6 @@ from afm_ref import assets, lora, transformer
 from afm_ref.commands import adapt
 from afm_ref.commands.generate import _adapted
 from afm_ref.config import AFM_TINY, AFMConfig
-from afm_ref.data.tokenizer import Tokenizer
 from afm_ref.interop import hugging_face
 from afm_ref.lora.adapter import adapters
 
@@ -65,17 +64,6 @@ def test_an_adapter_of_another_base_is_one_line_and_status_2(model, tmp_path, ca
     lora.files.save(tmp_path / "other", params)
     assert run("generate", "--model", model, "--adapter", tmp_path / "other", "--prompt", "a") == 2
     assert "trained on the base" in capsys.readouterr().err
-
-
-def test_the_prompt_is_a_turn_of_the_user():
-    from afm_ref.commands.generate import _as_request
-    from afm_ref.data import tasks
-    from afm_ref.data.tokenizer import END
-
-    tokenizer = hugging_face.load_tokenizer(assets.FOLDER)
-    assert isinstance(tokenizer, Tokenizer)
-    prompt, stop = _as_request(tokenizer, "Echo: set")
-    assert prompt.tolist() == tasks.chat_tokens(tokenizer, "Echo: set").tokens.tolist() and stop == END
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A run of minute sizes on a model of some 17,000 random weights, shared by these tests."""
 
 import contextlib
+import dataclasses
 from functools import partial
 from types import SimpleNamespace
 from unittest import mock
@@ -9,13 +10,13 @@ from afm_ref import assets
 from afm_ref.config import AFMConfig
 from afm_ref.data import corpora
 from afm_ref.interop import hugging_face, reward_files
-from afm_ref.pipeline import bench, online, teaching, text
-from afm_ref.pipeline.steps import PipelineSizes
+from afm_ref.pipeline import bench, online, text, workshops
+from afm_ref.pipeline.making import RoadSizes
 from afm_ref.post_training.reward_model import init_reward_model
 from afm_ref.transformer import init
 
 CFG = AFMConfig(d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=16, vocab_size=2048)
-SIZES = PipelineSizes(
+SIZES = RoadSizes(
     held_out=2, samples=2, text_rows=2, mdloo_records=2, mdloo_iterations=5, conversations=16, sensitivity_rows=2,
     within=0.1, rank=2, recovery_steps=2, recovery_batch=2, feature_records=16, feature_steps=2, feature_batch=2,
 )  # fmt: skip
@@ -53,8 +54,8 @@ def model():
         stack.enter_context(mock.patch.object(text, "documents", documents))
         stack.enter_context(mock.patch.object(bench, "SAMPLE_ROWS", ROWS))
         stack.enter_context(mock.patch.object(online, "SAMPLE_ROWS", ROWS))
-        settings = online.settings_of(K=2, prompts=2, batch_size=ROWS)
+        settings = dataclasses.replace(online.SETTINGS, K=2, prompts=2, batch_size=ROWS)
         stack.enter_context(mock.patch.object(online, "SETTINGS", settings))
         stack.enter_context(mock.patch.multiple(bench.Bench, student=student, reward=reward))
-        stack.enter_context(mock.patch.object(teaching, "teach", teach))
+        stack.enter_context(mock.patch.object(workshops, "teach", teach))
         yield

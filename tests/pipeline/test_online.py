@@ -10,7 +10,7 @@ from afm_ref.__main__ import main
 from afm_ref.interop import hugging_face
 from afm_ref.losses import token_log_probs
 from afm_ref.pipeline import online
-from afm_ref.pipeline.bench import Bench, Sizes, adam, afm, warmup
+from afm_ref.pipeline.bench import Bench, BenchSizes, adam, afm, warmup
 from afm_ref.post_training import utility
 from afm_ref.post_training.rows import conversation
 from afm_ref.transformer import forward
@@ -31,7 +31,7 @@ def bench():
     with small.model(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(online, "PROMPTS", 1)
         patch.setattr(Bench, "student", lambda self, seed: self.base)
-        yield Bench(Sizes(held_out=2))
+        yield Bench(BenchSizes(held_out=2))
 
 
 def other(bench):

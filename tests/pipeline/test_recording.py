@@ -11,9 +11,9 @@ from afm_ref.data import tasks
 from afm_ref.data.tokenizer import END
 from afm_ref.lora import files
 from afm_ref.pipeline.bench import NEW_TOKENS, Bench
+from afm_ref.pipeline.making import STEPS, RoadSizes
 from afm_ref.pipeline.measuring import SHOWN, shown
-from afm_ref.pipeline.steps import STEPS, PipelineSizes
-from afm_ref.pipeline.teaching import JUDGES
+from afm_ref.pipeline.workshops import JUDGES
 from afm_ref.transformer import forward
 from experiments import pipeline
 
@@ -25,7 +25,7 @@ SIZES = {name: value for name, value in RECORDING["config"]["sizes"].items() if 
 @functools.cache
 def bench():
     """Return the recording's bench, with those held-out prompts alone that are shown: the first of each task."""
-    return Bench(PipelineSizes(**SIZES | {"held_out": max(SHOWN.values())}))
+    return Bench(RoadSizes(**SIZES | {"held_out": max(SHOWN.values())}))
 
 
 def test_cells_are_recomputed():

@@ -12,10 +12,11 @@ import pytest
 from afm_ref import __main__ as command_line
 from afm_ref import lora
 from afm_ref.interop import palettized
-from afm_ref.pipeline import made, steps
+from afm_ref.pipeline import made, making
 from afm_ref.pipeline.bench import Bench
-from afm_ref.pipeline.run import CONFIG, RESULTS, Run, read
+from afm_ref.pipeline.road import CONFIG, RESULTS, Road
 from afm_ref.rlhf.rollout import OnPolicy
+from afm_ref.text_files import read_json
 from afm_ref.transformer import init
 from tests import compiling
 from tests.pipeline import small
@@ -25,15 +26,15 @@ from tests.pipeline import small
 def whole(tmp_path_factory):
     """A run that was never stopped, of the small model, which is there as long as this is."""
     with small.model():
-        run = Run(tmp_path_factory.mktemp("whole") / "run", sizes=small.SIZES)
+        run = Road(tmp_path_factory.mktemp("whole") / "run", sizes=small.SIZES)
         run.complete(progress=False)
         yield run
 
 
 def test_every_step_leaves_what_the_next_one_needs(whole):
     left = {path.name for path in whole.folder.iterdir()}
-    assert left == {*steps.STEPS, "bench", CONFIG, RESULTS}  # no unfinished folder, no checkpoints
-    done = read(whole.folder / RESULTS)["steps"]
+    assert left == {*making.STEPS, "bench", CONFIG, RESULTS}  # no unfinished folder, no checkpoints
+    done = read_json(whole.folder / RESULTS)["steps"]
     assert [name for name in done if "utility" not in done[name]] == ["2_reward"]
     assert [done[name]["bits"] for name in ("0_base", "4_mdloo")] == [16, 16]
     assert small.SIZES.average_bits - small.SIZES.within <= done["5_palettized"]["projection_bits"] <= 3.5
@@ -87,23 +88,23 @@ def test_killed_and_called_again_it_gives_the_same_results(whole, tmp_path, monk
             raise KeyboardInterrupt
         return act(source, step, params)
 
-    run = Run(folder, sizes=small.SIZES)
+    run = Road(folder, sizes=small.SIZES)
     monkeypatch.setattr(OnPolicy, "__call__", stopped)
     with pytest.raises(KeyboardInterrupt):
         run.complete(progress=False)
     assert (run.checkpoints / "8.safetensors").exists() and not run.step("4_mdloo").exists()
     monkeypatch.setattr(OnPolicy, "__call__", act)
-    recover = steps.recovery.recover
-    monkeypatch.setattr(steps.recovery, "recover", lambda *_, **__: stopped(None, 9, None))
+    recover = making.recovery.recover
+    monkeypatch.setattr(making.recovery, "recover", lambda *_, **__: stopped(None, 9, None))
     with pytest.raises(KeyboardInterrupt):
-        Run(folder, sizes=small.SIZES).complete(progress=False)
+        Road(folder, sizes=small.SIZES).complete(progress=False)
     assert run.step("5_palettized").exists() and not run.checkpoints.exists()
-    monkeypatch.setattr(steps.recovery, "recover", recover)
-    monkeypatch.setattr("afm_ref.pipeline.run.STEPS", {name: steps.STEPS[name] for name in [*steps.STEPS][:-1]})
-    Run(folder, sizes=small.SIZES).complete(progress=False)
-    expected = read(whole.folder / RESULTS)
+    monkeypatch.setattr(making.recovery, "recover", recover)
+    monkeypatch.setattr("afm_ref.pipeline.road.STEPS", {name: making.STEPS[name] for name in [*making.STEPS][:-1]})
+    Road(folder, sizes=small.SIZES).complete(progress=False)
+    expected = read_json(whole.folder / RESULTS)
     del expected["steps"]["7_features"]
-    assert read(folder / RESULTS) == expected and len(expected["steps"]) == 7
+    assert read_json(folder / RESULTS) == expected and len(expected["steps"]) == 7
 
 
 def test_a_model_of_the_bench_is_made_once_at_a_time(tmp_path):
@@ -128,21 +129,21 @@ def test_a_model_of_the_bench_is_made_once_at_a_time(tmp_path):
 def test_a_folder_of_other_settings_is_refused(whole, tmp_path):
     other = dataclasses.replace(small.SIZES, recovery_steps=3)
     with pytest.raises(ValueError, match="seed was 0 and is 1"):
-        Run(whole.folder, seed=1, sizes=small.SIZES)
+        Road(whole.folder, seed=1, sizes=small.SIZES)
     with pytest.raises(ValueError, match="judge was reward model and is utility"):
-        Run(whole.folder, judge="utility", sizes=small.SIZES)
+        Road(whole.folder, judge="utility", sizes=small.SIZES)
     with pytest.raises(ValueError, match="recovery_steps was 2 and is 3"):
-        Run(whole.folder, sizes=other)
+        Road(whole.folder, sizes=other)
     bench = whole.bench.folder
-    assert Run(tmp_path / "another", seed=1, sizes=other, bench_folder=bench).bench.student(0) is not None
+    assert Road(tmp_path / "another", seed=1, sizes=other, bench_folder=bench).bench.student(0) is not None
     with pytest.raises(ValueError, match="sft_steps was 120 and is 3"):
-        Run(tmp_path / "third", sizes=dataclasses.replace(small.SIZES, sft_steps=3), bench_folder=bench)
+        Road(tmp_path / "third", sizes=dataclasses.replace(small.SIZES, sft_steps=3), bench_folder=bench)
     with pytest.raises(ValueError, match="judge must be one of"):
-        Run(tmp_path / "fourth", judge="nobody", sizes=small.SIZES)
+        Road(tmp_path / "fourth", judge="nobody", sizes=small.SIZES)
 
 
 def test_the_command_says_how_to_go_on(whole, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(steps, "FAST", small.SIZES)
+    monkeypatch.setattr(making, "FAST", small.SIZES)
     before = getattr(jax.config, compiling.CACHE)
     try:
         assert command_line.main(["pipeline", "--fast", "--folder", str(whole.folder)]) == 0
@@ -150,7 +151,7 @@ def test_the_command_says_how_to_go_on(whole, tmp_path, monkeypatch, capsys):
         assert "7_features" in out and whole.results()["prompts"][0]["reference"] in out
         assert command_line.main(["pipeline", "--fast", "--folder", str(whole.folder), "--seed", "1"]) == 2
         assert "seed was 0 and is 1" in capsys.readouterr().err
-        monkeypatch.setattr(Run, "take", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(Road, "take", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert command_line.main(["pipeline", "--fast", "--folder", str(tmp_path / "new")]) == 130
         assert f"the same command continues from {tmp_path / 'new'}" in capsys.readouterr().err
     finally:

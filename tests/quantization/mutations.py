@@ -187,9 +187,9 @@ MUTATIONS = [
     ),
     Mutation(
         "generate forgets which cache was asked for",
-        "afm_ref/generation.py",
-        "sampler.top_p is not None, cache)",
-        "sampler.top_p is not None)",
+        "afm_ref/decoding.py",
+        "new), top_k, cache)",
+        "new), top_k, Cached)",
         "tests/quantization/test_kv_cache.py::test_generation_runs_with_it",
     ),
 ]

@@ -1,12 +1,13 @@
 """Keys and values in 8 bits: each vector's error, the cache against a whole forward, its bytes, generation with it."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
 import pytest
 
-from afm_ref import generation
+from afm_ref import decoding, generation
 from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, kv_cache_bytes_per_token
 from afm_ref.quantization import kv_cache
 from afm_ref.quantization.kv_cache import QuantizedCached, QuantizedKeys
@@ -69,14 +70,8 @@ def test_generation_runs_with_it():
             assert first - second > 0.01  # a code that float32 rounds the other way moves a logit by less
             tokens.append(int(last.argmax()))
         assert new.tolist() == tokens[len(prompt) :]
-    run = generation._Run(params, ONE, prompts, n, generation.Sampler(), 0, None, QuantizedCached)
-    state, _ = jax.eval_shape(
-        lambda *a: generation._prefill(*a, S=run.S, program=run.program),
-        run.params,
-        run.prompts,
-        run.lengths,
-        run.knobs,
-    )
+    *given, program = decoding._request(params, ONE, prompts, n, cache=QuantizedCached)
+    state, _ = jax.eval_shape(functools.partial(decoding._prefill, program=program), *given)
     assert {layer.k.codes.dtype for layer in state.cache} == {np.dtype(np.int8)}
 
 

@@ -156,9 +156,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a step counts as done before it is measured",
-        "afm_ref/pipeline/run.py",
-        'unfinished, start = self.folder / f"{name}.part", time.process_time()',
-        "unfinished, start = self.step(name), time.process_time()",
+        "afm_ref/pipeline/road.py",
+        "pieces.finished(self.step(name), partial(self._fill, step))",
+        "self.step(name).exists() or self._fill(step, self.step(name))",
         "tests/pipeline/test_run.py::test_killed_and_called_again_it_gives_the_same_results",
     ),
 ]

@@ -1,31 +1,30 @@
-"""From the shipped model to feature adapters on palettes, as one run that can be stopped and continued.
+"""From the shipped model to feature adapters on palettes, as one run of steps.
 
-results = Run("runs/pipeline", seed=0).complete()
+results = Road("runs/pipeline", seed=0).complete()
 
-A step is done when its folder is there: it is written under another name, measured, and then renamed. The next call
-with the same folder loads what is done.
+A step is a piece (`afm_ref.pieces`): its folder, with what it has made and measured. The
+next call with the same folder goes on with the steps that are not there.
 """
 
 import dataclasses
 import json
 import shutil
 import time
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
-from .. import atomic, targets
+from .. import atomic, pieces, targets
 from ..data.packing import batch_of, batches
 from ..interop import hugging_face, palettized
 from ..lora import files
-from ..pieces import difference
 from ..text_files import read_json
 from . import text
 from .bench import Bench
+from .making import STEPS, RoadSizes
 from .measuring import Measures, shown
-from .steps import STEPS, PipelineSizes
-from .teaching import JUDGES
+from .workshops import JUDGES
 
 CONFIG, MEASURES, RESULTS, COST = "config.json", "measures.json", "results.json", "cost.json"
 BENCH = "bench.json"
@@ -34,54 +33,56 @@ BENCH_FIELDS = ("held_out", "held_out_seed", "learning_rate", "sft_steps", "reco
                 "backbone_steps", "preference_records", "reward_steps", "reward_rate", "reward_batch")  # fmt: skip
 
 
-class Run:
+class Road:
     """One run: its folder, its bench, and what the steps have left in it.
 
-    judge: one of `teaching.JUDGES`; whose rewards the committee and MDLOO follow. bench_folder: where the bench keeps
-    its models, for runs that share them; by default within the folder. Raises ValueError for an unknown judge, and for
-    folders of runs of other settings.
+    judge: one of `workshops.JUDGES`; whose rewards the committee and MDLOO follow.
+    bench_folder: where the bench keeps its models, for runs that share them; by default
+    within the folder. Raises ValueError for an unknown judge, and for folders of runs of
+    other settings.
     """
 
     def __init__(self, folder, seed=0, judge="reward model", sizes=None, bench_folder=None):
         if judge not in JUDGES:
             raise ValueError(f"judge must be one of {sorted(JUDGES)}, got {judge!r}")
         self.folder, self.seed, self.judge = Path(folder), seed, judge
-        self.sizes = PipelineSizes() if sizes is None else sizes
+        self.sizes = RoadSizes() if sizes is None else sizes
         self.bench = Bench(self.sizes, self.folder / "bench" if bench_folder is None else bench_folder)
         fields = dataclasses.asdict(self.sizes) | {"base": files.fingerprint(self.bench.base)}
         self.config = fields | {"judge": judge, "seed": seed}
         with targets.only_writer(self.folder):
-            claim(self.folder / CONFIG, self.config)
-            claim(self.bench.folder / BENCH, {name: fields[name] for name in (*BENCH_FIELDS, "base")})
+            pieces.claim(self.folder / CONFIG, self.config, "steps")
+            about = {name: fields[name] for name in (*BENCH_FIELDS, "base")}
+            pieces.claim(self.bench.folder / BENCH, about, "models")
 
     def complete(self, progress=True) -> dict:
-        """Return the results, after all steps that are not done yet; ValueError if another process is at them."""
+        """Return the results, after all steps that are not done yet."""
         from tqdm.auto import tqdm
 
         with targets.only_writer(self.folder), tqdm(STEPS.items(), unit="step", disable=not progress) as bar:
             for name, step in bar:
                 bar.set_description(name)
-                if not self.step(name).exists():
-                    self.take(name, step)
+                self.take(name, step)
         return self.results()
 
     def take(self, name, step):
-        """Make and measure one step."""
-        unfinished, start = self.folder / f"{name}.part", time.process_time()
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir()
-        step.make(self, unfinished)
-        numbers = {} if step.made is None else self.measures.of(step.made(self, unfinished))
-        write(unfinished / MEASURES, numbers | step.more(self, unfinished))
-        write(unfinished / COST, {"cpu_s": round(time.process_time() - start, 1)})
-        unfinished.replace(self.step(name))
+        """Make and measure one step, unless it is done."""
+        pieces.finished(self.step(name), partial(self._fill, step))
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         write(self.folder / RESULTS, self.results())
 
+    def _fill(self, step, folder):
+        start = time.process_time()
+        folder.mkdir()
+        step.make(self, folder)
+        numbers = {} if step.made is None else self.measures.of(step.made(self, folder))
+        write(folder / MEASURES, numbers | step.more(self, folder))
+        write(folder / COST, {"cpu_s": round(time.process_time() - start, 1)})
+
     def results(self) -> dict:
-        """Return the settings, the prompts whose answers are shown, and the measures of the steps that are done."""
+        """Return the settings, the prompts that are shown, and the measures of what is done."""
         prompts = [{"task": r.task, "prompt": r.prompt, "reference": r.reference} for r in shown(self.bench)]
-        done = {name: read(self.step(name) / MEASURES) for name in STEPS if self.step(name).exists()}
+        done = {name: read_json(self.step(name) / MEASURES) for name in STEPS if self.step(name).exists()}
         return {"config": self.config, "prompts": prompts, "task_of": self.bench.task_of.tolist(), "steps": done}
 
     def step(self, name) -> Path:
@@ -123,23 +124,10 @@ class Run:
 
     @property
     def checkpoints(self):
-        """Return the folder of MDLOO's own checkpoints, which goes when the step is done."""
+        """Return the folder of MDLOO's checkpoints, which goes when the step is done."""
         return self.folder / "4_mdloo.checkpoints"
-
-
-def claim(path: Path, config: dict):
-    """Write the settings of a folder, or raise ValueError if it has others."""
-    if not path.exists():
-        write(path, config)
-    elif told := difference(read(path), config):
-        raise ValueError(f"{path.parent} holds a run of other settings: {told}. Give another folder, or those settings")
 
 
 def write(path: Path, fields):
     """Write a JSON file whole or not at all."""
     atomic.write(path, json.dumps(fields, indent=2, sort_keys=True) + "\n")
-
-
-def read(path: Path):
-    """Return what is in a JSON file."""
-    return read_json(path)

@@ -1,4 +1,4 @@
-"""The results of a run as text: a table of numbers with intervals, and the same prompts answered after every step."""
+"""The results of a run as text: numbers with intervals, and answers after every step."""
 
 import numpy as np
 
@@ -13,8 +13,8 @@ COLUMNS = (
 def table(results: dict) -> str:
     """Return a line for each step that has measured a model.
 
-    Intervals, 95%, are over held-out prompts: they say how far the prompts determine a number, not how another seed
-    would turn out.
+    Intervals, 95%, are over held-out prompts: they say how far the prompts determine a
+    number, not how another seed would turn out.
     """
     rows = {name: row for name, row in results["steps"].items() if "utility" in row}
     taught = np.isin(results["task_of"], TAUGHT)

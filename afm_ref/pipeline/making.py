@@ -1,9 +1,11 @@
-"""The steps from the shipped model to one that fits on a phone, each from the folders of those before it.
+"""The steps from the shipped model to one on a phone, each from the folders before it.
 
-    base -> SFT -> reward model -> committee -> MDLOO -> palettes of 3.5 bits -> recovery adapter -> feature adapters
+    base -> SFT -> reward model -> committee -> MDLOO
+         -> palettes of 3.5 bits -> recovery adapter -> feature adapters
 
-A step is three functions: make(run, folder) writes the folder; made(run, folder) reads back what is then measured, or
-is None where no policy has changed; more(run, folder) returns further numbers.
+A step is three functions: make(run, folder) writes the folder; made(run, folder) reads back
+what is then measured, or is None where no policy has changed; more(run, folder) returns
+further numbers.
 """
 
 import dataclasses
@@ -21,15 +23,15 @@ from ..post_training.sft import examples_of, packed_examples
 from ..quantization import dequantize, quantize, recovery
 from ..quantization.bits import allocation, sensitivity
 from ..training import fit
-from . import made, online, teaching
-from .bench import TAUGHT, Sizes, adam, afm
+from . import made, online, workshops
+from .bench import TAUGHT, BenchSizes, adam, afm
 from .made import ADAPTER, HISTORY, REWARD
 from .text import SEQ_LEN
 
 
 @dataclasses.dataclass(frozen=True)
-class PipelineSizes(Sizes):
-    """How much of everything, from end to end; ours. The bench's own sizes are those of chapters 7 and 8."""
+class RoadSizes(BenchSizes):
+    """How much of everything, ours; the bench's sizes are those of chapters 7 and 8."""
 
     samples: int = 4  # of a held-out prompt, to measure with
     text_rows: int = 32  # of held-out English, likewise
@@ -37,7 +39,7 @@ class PipelineSizes(Sizes):
     mdloo_records: int = 200  # prompts a task
     mdloo_iterations: int = 24
     mdloo_rate: float = 0.0003
-    conversations: int = 300  # a task: prompts that the model answers, for the text of the three steps below
+    conversations: int = 300  # a task, answered for the text of the steps below
     average_bits: float = 3.5
     within: float = 0.01  # how far the average may lie below that
     sensitivity_rows: int = 16
@@ -52,7 +54,7 @@ class PipelineSizes(Sizes):
     feature_batch: int = 2  # rows of some four conversations
 
 
-FAST = PipelineSizes(  # most of its time goes into compiling
+FAST = RoadSizes(  # most of its time goes into compiling
     held_out=8, sft_steps=5, records=8, backbone_records=40, backbone_steps=5, preference_records=8, reward_steps=5,
     committee_records=4, newest=50, member_steps=3, iterations=1, refresh_steps=3, samples=2, text_rows=8,
     mdloo_records=16, mdloo_iterations=2, conversations=16, sensitivity_rows=2, recovery_steps=3, feature_records=40,
@@ -60,7 +62,7 @@ FAST = PipelineSizes(  # most of its time goes into compiling
 )  # fmt: skip
 
 
-class Step(NamedTuple):
+class RoadStep(NamedTuple):
     """One step; see above."""
 
     make: Callable = lambda run, folder: None
@@ -74,26 +76,27 @@ def make_sft(run, folder):
 
 
 def make_reward(run, folder):
-    """Write a reward model that was trained on simulated annotators' preferences among the student's responses."""
+    """Write a reward model of simulated annotators' preferences among the student's responses."""
     reward_files.save(folder, run.bench.reward(run.seed), run.bench.cfg)
 
 
 def make_committee(run, folder):
-    """Write the committee's last student, and the reward model as the committee has refreshed it."""
-    last = teaching.teach(run.bench, run.judge, run.seed)[-1]
+    """Write the committee's last student, and the reward model as it was refreshed."""
+    last = workshops.teach(run.bench, run.judge, run.seed)[-1]
     _save(run, folder, last.student)
     reward_files.save(folder / REWARD, last.reward, run.bench.cfg)
 
 
 def make_mdloo(run, folder):
-    """Write the policy after MDLOO from the committee's student on, the reference, for the committee's newest reward.
+    """Write the policy after MDLOO for the committee's newest reward, from its student on.
 
-    Its prompts are others than the committee's. fit keeps checkpoints, so that a killed run continues within.
+    Its prompts are others than the committee's. fit keeps checkpoints, so that a killed run
+    continues within.
     """
     bench, s = run.bench, run.sizes
     start, reward = run.policy("3_committee"), reward_files.load(run.step("3_committee") / REWARD)[0]
     records = bench.records(s.mdloo_records, seed=80 + run.seed, only=TAUGHT)
-    judge, truth = (teaching.shops(bench, records, name)[2] for name in (run.judge, "utility"))
+    judge, truth = (workshops.shops(bench, records, name).online for name in (run.judge, "utility"))
     settings = dataclasses.replace(online.SETTINGS, beta=s.beta, gamma=s.gamma)
     done = rlhf.run(
         start, bench.cfg, bench.tok, [record.prompt for record in records], partial(judge.score, reward),
@@ -107,9 +110,10 @@ def make_mdloo(run, folder):
 
 
 def make_palettized(run, folder):
-    """Write the policy with 2 or 4 bits a weight, 3.5 on average, and 8 bits in the embedding.
+    """Write the policy with 2 or 4 bits a weight, 3.5 on average, 8 in the embedding.
 
-    Which matrix gets how many follows from the loss that each costs, on text that the policy is to be good at.
+    Which matrix gets how many follows from the loss that each costs, on text that the
+    policy is to be good at.
     """
     bench, policy = run.bench, run.policy("4_mdloo")
     costs = sensitivity.measured_costs(policy, bench.cfg, run.sensitivity_batches(), progress=False)
@@ -120,7 +124,7 @@ def make_palettized(run, folder):
 
 
 def make_recovered(run, folder):
-    """Write an adapter that gives back what the palettes took; the policy before palettization teaches it."""
+    """Write an adapter that gives back what the palettes took, taught by the policy before."""
     s, palettes = run.sizes, run.palettes()
     done = recovery.recover(
         dequantize(palettes), run.policy("4_mdloo"), run.bench.cfg, run.recovery_batches(),
@@ -131,7 +135,7 @@ def make_recovered(run, folder):
 
 
 def make_features(run, folder):
-    """Write an adapter for each task that rewards teach, trained on references from the recovery adapter on."""
+    """Write an adapter for each task that rewards teach, from the recovery adapter on."""
     s, bench, base = run.sizes, run.bench, lora.files.fingerprint(run.palettes())
     start = _over_dense(made.adapted(run, run.step("6_recovered") / ADAPTER))
     for task in TAUGHT:
@@ -149,7 +153,7 @@ def _save(run, folder, params):
 
 
 def _over_dense(params):
-    """Return the same with dense arrays below the adapters, and these in float32: what trains fast."""
+    """Return the same with dense float32 arrays below the adapters: what trains fast."""
 
     def over(name, w, numbers):
         a, b = (np.asarray(m, np.float32) for m in (w.a, w.b))
@@ -159,12 +163,12 @@ def _over_dense(params):
 
 
 STEPS = {
-    "0_base": Step(made=made.of_base),
-    "1_sft": Step(make_sft, made.of_policy),
-    "2_reward": Step(make_reward, more=made.reward_accuracy),
-    "3_committee": Step(make_committee, made.of_policy),
-    "4_mdloo": Step(make_mdloo, made.of_policy, made.iterations),
-    "5_palettized": Step(make_palettized, made.of_palettes, made.bits_of),
-    "6_recovered": Step(make_recovered, made.of_recovered),
-    "7_features": Step(make_features, made.of_features),
+    "0_base": RoadStep(made=made.of_base),
+    "1_sft": RoadStep(make_sft, made.of_policy),
+    "2_reward": RoadStep(make_reward, more=made.reward_accuracy),
+    "3_committee": RoadStep(make_committee, made.of_policy),
+    "4_mdloo": RoadStep(make_mdloo, made.of_policy, made.iterations),
+    "5_palettized": RoadStep(make_palettized, made.of_palettes, made.bits_of),
+    "6_recovered": RoadStep(make_recovered, made.of_recovered),
+    "7_features": RoadStep(make_features, made.of_features),
 }
