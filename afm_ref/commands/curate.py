@@ -94,10 +94,11 @@ def _bytes(name, megabytes):
 def _write(report, settings, out):
     """Write report.md and the figures that it shows: none if nothing could be read."""
     from .. import atomic
-    from ..teaching import curation_figures, figures
+    from ..teaching import figures
+    from ..teaching.chapters import data as chapter
 
     lines = ["# What was curated", "", "```text", report.table(), "```"]
-    drawn = curation_figures.of_report(report, settings) if report.steps else {}
+    drawn = chapter.of_report(report, settings) if report.steps else {}
     for name, (fig, alt) in drawn.items():
         atomic.write(out / f"{name}.png", figures.png(fig))
         lines += ["", f"![{alt}]({name}.png)"]

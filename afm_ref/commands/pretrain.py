@@ -303,12 +303,13 @@ def _finish(args, result, tok, held_out, window):
     from ..evaluation import bits_per_byte
     from ..interop import hugging_face
     from ..pretraining import corpus
-    from ..teaching import figures, stages_figures
+    from ..teaching import figures
+    from ..teaching.chapters import stages as chapter
 
     hugging_face.save(args.out / "model", result.params, result.cfg, tokenizer=tok)
     for name, history in result.histories.items():
         history.save(args.out / f"history_{name}.json")
-    atomic.write(args.out / "loss.png", figures.png(stages_figures.losses(result.histories)))
+    atomic.write(args.out / "loss.png", figures.png(chapter.losses(result.histories)))
     for part, documents in corpus.by_source(held_out).items():
         rows = packing.pack_for_evaluation(documents, tok, window)
         batches = packing.evaluation_batches(rows, 16)

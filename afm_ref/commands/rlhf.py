@@ -104,14 +104,15 @@ def _check(args):
 def _report(curve, recorded, args):
     """Print how the run went, and draw it beside the recorded ones."""
     from .. import atomic
-    from ..teaching import figures, rlhf_figures
+    from ..teaching import figures
+    from ..teaching.chapters import rlhf as chapter
 
     for i in sorted({0, len(curve["samples"]) // 2, len(curve["samples"]) - 1}):
         numbers = ", ".join(f"{name} {values[i]:.3f}" for name, values in curve.items() if name != "samples")
         print(f"{curve['samples'][i]:6} samples: {numbers}")
-    beside = rlhf_figures.recorded_curves(recorded["runs"], args.judge)
+    beside = chapter.recorded_curves(recorded["runs"], args.judge)
     if not beside:
         print(f"no recorded run followed the {args.judge}: this one is drawn alone")
     path = args.folder / "curves.png"
-    atomic.write(path, figures.png(rlhf_figures.against_samples(beside, {"this run": curve})))
+    atomic.write(path, figures.png(chapter.against_samples(beside, {"this run": curve})))
     print(f"policy in {args.folder / 'policy'}, figure in {path}")

@@ -164,7 +164,7 @@ def _layout(args, cfg):
     import jax
 
     from ..layout import Layout
-    from ..parallelism import placing, strategies
+    from ..parallelism import strategies
     from ..parallelism.mesh import MeshShape
 
     shape = MeshShape(data=jax.device_count()) if args.mesh is None else MeshShape.parse(args.mesh)
@@ -183,10 +183,10 @@ def _layout(args, cfg):
         return None, "one device"
     plan = strategies.Plan(cfg, shape, sequence=args.sequence, zero=args.zero, microbatches=args.microbatches)
     layout = Layout(
-        loss=strategies.next_token(plan),
-        place=partial(placing.place, plan=plan),
-        unplace=placing.unplace,
-        place_batch=partial(placing.place_batch, plan=plan),
+        loss=strategies.NextToken(plan),
+        place=partial(strategies.place, plan=plan),
+        unplace=strategies.unplace,
+        place_batch=partial(strategies.place_batch, plan=plan),
     )
     several = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
     return layout, f"{shape.size} devices, {shape},{several}".rstrip(",")

@@ -27,7 +27,7 @@ class Local(Causal):
     The pipeline says which, in the place of a cache: the first row of documents that belongs to its microbatch.
 
     Source: our own [ours].
-    Test: tests/parallelism/test_pipeline.py::test_microbatches_keep_their_documents
+    Test: tests/parallelism/test_pipelining.py::test_microbatches_keep_their_documents
     """
 
     def keys(self, k, v, positions, cache=None):

@@ -77,9 +77,6 @@ def make_mesh(shape: MeshShape, devices=None) -> jax.sharding.Mesh:
     """Return a mesh of the first shape.size devices with all of AXES, those of size 1 too.
 
     Its axis types are Auto: outside `jax.shard_map` the compiler places, inside we do.
-
-    Source: jax.make_mesh, whose default axis types are explicit since 0.9 [standard].
-    Test: tests/parallelism/test_mesh.py::test_mesh_has_every_axis_and_neighbours_along_the_last
     """
     found = jax.devices() if devices is None else list(devices)
     if len(found) < shape.size:
@@ -91,20 +88,16 @@ def make_mesh(shape: MeshShape, devices=None) -> jax.sharding.Mesh:
     return jax.sharding.Mesh(np.array(found[: shape.size]).reshape(shape.sizes), AXES, axis_types=types)
 
 
-def shape_of(mesh: jax.sharding.Mesh) -> MeshShape:
-    """Return the shape of a mesh; axes that we do not know, or that lack, raise ValueError."""
-    if set(mesh.axis_names) != set(AXES):
-        raise ValueError(f"the mesh has the axes {mesh.axis_names}, but needs {AXES}: make it with make_mesh(shape)")
-    return MeshShape(**{name: int(mesh.shape[name]) for name in AXES})
+def check_slices(shape: MeshShape, slices: int) -> None:
+    """Raise ValueError unless so many slices, joined by a slow network, are crossed by the axis data alone."""
+    if shape.data % slices:
+        raise ValueError(f"only data crosses slices: data={shape.data} must be a multiple of {slices} slices")
 
 
 def use_fake_devices(n: int) -> None:
     """Let the CPU pass for n devices. It must come before anything that makes JAX look for its devices.
 
     RuntimeError when JAX has started with fewer, ValueError for more than the CPU's collectives bear.
-
-    Source: jax.config jax_num_cpu_devices [standard].
-    Test: tests/parallelism/test_mesh.py::test_fake_devices_too_late_or_too_many
     """
     if n < 1:
         raise ValueError(f"use_fake_devices({n}): give at least 1")

@@ -26,7 +26,7 @@ from .. import ops
 from .._typing import Array, Float, Int
 from ..layers import Stacked
 from .manual import all_gather, index, pmax, psum, reduce_scatter, vary
-from .pipeline import Pipeline
+from .pipelining import Pipeline
 
 GATHERED = "gathered"  # the name under which rematerialisation knows a gathered weight
 SEQUENCE = 1  # the axis of T in [B, T, D]

@@ -7,19 +7,17 @@ one process compiles for one number of devices. TPU topologies need the extra `t
 """
 
 import dataclasses
-import functools
 import os
 import resource
 import time
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from .. import losses
+from .. import losses, training
 from ..config import AFM_ON_DEVICE, AFMConfig
 from . import annotation, collectives
-from .mesh import AXES, MeshShape, make_mesh
+from .mesh import AXES, MeshShape, check_slices, make_mesh
 
 # Ours. Apple states AFM-server's vocabulary (100k) and chips, not its dimensions: this is a dense model of its class.
 SERVER_SIZED = AFMConfig(
@@ -84,12 +82,12 @@ def lower_step(cfg: AFMConfig, mesh: jax.sharding.Mesh, batch: int, seq_len: int
     Source: AXLearn (precision, remat) [inferred].
     Test: tests/parallelism/test_topologies.py::test_a_recorded_cell_is_recomputed
     """
-    params = annotation.abstract(cfg, jnp.float32)
-    params = annotation.pin(params, mesh) if pinned else params
-    step = annotation.make_step(step_loss(cfg), optimizer, params, mesh)
+    params = annotation.shard(annotation.stacked_shapes(cfg, jnp.float32), mesh, pinned=pinned)
+    state = annotation.state_shapes(optimizer, params)
     ids, floats = (jax.ShapeDtypeStruct((batch, seq_len), dtype) for dtype in (jnp.int32, jnp.bfloat16))
-    state = jax.eval_shape(optimizer.init, params)
-    return step.lower(params, state, annotation.frozen(params), losses.Batch(ids, ids, floats))
+    rows = annotation.shard_batch(losses.Batch(ids, ids, floats), mesh)
+    step = training.make_step(step_loss(cfg), optimizer, (params, state))
+    return step.lower(params, state, training.split(params)[1], rows)
 
 
 def mesh_of(cell: Cell) -> jax.sharding.Mesh:
@@ -113,19 +111,14 @@ def _arranged(devices, shape, slices):
 
     if slices == 1:
         return mesh_utils.create_device_mesh(shape.sizes, devices, allow_split_physical_axes=True)
-    if shape.data % slices:
-        raise ValueError(f"only data crosses slices: data={shape.data} must be a multiple of {slices} slices")
+    check_slices(shape, slices)
     inside = (shape.data // slices, *shape.sizes[1:])
     across = (slices, *(1 for _ in shape.sizes[1:]))
     return mesh_utils.create_hybrid_device_mesh(inside, across, devices, allow_split_physical_axes=True)
 
 
 def chips(topology: str, slices: int = 1) -> list:
-    """Return the abstract chips of a TPU topology, "v5p:8x16x16" or "v4:8x8x16", from libtpu's compiler.
-
-    Source: jax.experimental.topologies [standard].
-    Test: tests/parallelism/test_topologies.py::test_without_libtpu_the_error_says_what_to_install
-    """
+    """Return the abstract chips of a TPU topology, "v5p:8x16x16" or "v4:8x8x16", from libtpu's compiler."""
     import importlib.util
 
     if importlib.util.find_spec("libtpu") is None:
@@ -146,9 +139,6 @@ def measure(cell: Cell, optimizer) -> Measured:
     """Return what lowering and compiling the cell's step with this optimizer shows, in this process.
 
     A program that does not fit the chip's memory is a result, not an error: fits is False and error says by how much.
-
-    Source: XLA's memory analysis [standard].
-    Test: tests/parallelism/test_topologies.py::test_a_recorded_cell_is_recomputed
     """
     started = time.perf_counter()
     lowered = lower_step(MODELS[cell.model], mesh_of(cell), cell.batch, cell.seq_len, optimizer, cell.pinned)
@@ -180,24 +170,3 @@ def _first_lines(error):
 
 def _peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def state_bytes(cfg: AFMConfig, shape: MeshShape) -> int:
-    """Return the bytes of weights and optimizer state on one device, by the rules: what `argument_bytes` must be.
-
-        12 (matrices / (fsdp model) + gains)            float32 weight, mean square and momentum
-
-    Source: annotation.Rules [ours].
-    Test: tests/parallelism/test_topologies.py::test_recorded_arguments_equal_the_rules
-    """
-    gains = cfg.n_layers * (2 * cfg.d_model + (2 * cfg.head_dim if cfg.qk_norm else 0)) + cfg.d_model
-    total = sum(np.prod(leaf.shape, dtype=int) for leaf in jax.tree.leaves(annotation.abstract(cfg, jnp.float32)))
-    return 12 * int((total - gains) // (shape.fsdp * shape.model) + gains)
-
-
-@functools.cache
-def flops_of_step(cell: Cell) -> float:
-    """Return the model FLOPs of one step of a cell, by the formulas of `config`: no recomputation counted."""
-    from ..config import train_flops_per_token
-
-    return train_flops_per_token(MODELS[cell.model], cell.seq_len) * cell.batch * cell.seq_len

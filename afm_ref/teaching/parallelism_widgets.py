@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ..parallelism import drawing, rings
-from . import figures, widgets
+from ..parallelism import rings
+from . import figures, parallelism_drawing, widgets
 
 COLLECTIVES = {
     "all-gather": lambda n: rings.all_gather([np.full(1, i) for i in range(n)]),
@@ -18,11 +18,11 @@ def ring_figure(name: str, n: int, step: int):
     """Return the figure of one step of a collective on a ring of n devices; steps after the last repeat it.
 
     Source: our own drawing [ours].
-    Test: tests/parallelism/test_drawing.py::test_the_ring_stepper_draws_every_step
+    Test: tests/teaching/test_parallelism_drawing.py::test_the_ring_stepper_draws_every_step
     """
     trace = COLLECTIVES[name](n)
     fig, ax = figures.subplots(figsize=(8.6 if name == "all-to-all" else 5.6, 3.4))
-    drawing.ring_step(ax, trace, min(step, len(trace.steps) - 1))
+    parallelism_drawing.ring_step(ax, trace, min(step, len(trace.steps) - 1))
     return fig
 
 
@@ -51,14 +51,14 @@ def mesh_figure(data: int, fsdp: int, model: int, seq: int, pipe: int, batch: in
     Raises ValueError, as `explore` shows it, for a mesh that does not fit model and batch.
 
     Source: our own drawing [ours].
-    Test: tests/parallelism/test_drawing.py::test_the_mesh_figure_shows_the_estimate
+    Test: tests/teaching/test_parallelism_drawing.py::test_the_mesh_figure_shows_the_estimate
     """
     from ..config import AFM_ON_DEVICE
-    from ..parallelism import costs
+    from ..parallelism import chooser, roofline
     from ..parallelism.mesh import MeshShape
 
     shape = MeshShape(data=data, fsdp=fsdp, pipe=pipe, seq=seq, model=model)
-    estimate = costs.step(AFM_ON_DEVICE, shape, batch, SEQUENCE, costs.V5P)
+    estimate = roofline.step(chooser.plan_for(AFM_ON_DEVICE, shape, batch), batch, SEQUENCE, roofline.V5P)
     fig, (top, bottom) = figures.subplots(2, 1, figsize=(8.6, 4.2))
     seconds = (estimate.compute_s, estimate.exposed_s, estimate.step_s - estimate.compute_s - estimate.exposed_s)
     _stack(top, [(name, value, color) for (name, color), value in zip(PARTS, seconds, strict=True)], "s")
@@ -67,7 +67,7 @@ def mesh_figure(data: int, fsdp: int, model: int, seq: int, pipe: int, batch: in
     top.set_title(f"{shape}\n{used}", loc="left", fontsize=11)
     held = zip(estimate.memory.items(), figures.CYCLE, strict=False)
     _stack(bottom, [(name, size / 2**30, color) for (name, size), color in held], "GiB")
-    room = costs.V5P.hbm_bytes / 2**30
+    room = roofline.V5P.hbm_bytes / 2**30
     bottom.axvline(room, color=figures.BLACK, ls="--", lw=1.4)
     bottom.text(room, 0.52, f"a v5p chip has {room:.0f} GiB", ha="right", va="bottom", fontsize=9)
     largest = max(room, estimate.memory_bytes / 2**30)

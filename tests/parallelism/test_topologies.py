@@ -9,8 +9,9 @@ import pytest
 
 from afm_ref import assets, losses, transformer
 from afm_ref.config import AFM_ON_DEVICE, AFMConfig
-from afm_ref.parallelism import annotation, costs, topologies
+from afm_ref.parallelism import annotation, memory, topologies
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
+from afm_ref.parallelism.plan import Plan
 from afm_ref.parallelism.topologies import MODELS, Cell
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from experiments import at_scale
@@ -47,7 +48,8 @@ def test_recorded_arguments_equal_the_rules():
             continue
         shape = MeshShape.parse(cell.mesh)
         batch = 10 * cell.batch * cell.seq_len // (shape.data * shape.fsdp * shape.seq)
-        expected = topologies.state_bytes(MODELS[cell.model], shape) + batch + 4  # the optimizer's counter
+        held = memory.held_parameters(Plan(MODELS[cell.model], shape, remat=True))
+        expected = 12 * sum(held.values()) + batch + 4  # the optimizer's counter
         if cell.machine == "cpu":
             assert measured["argument_bytes"] == expected, cell
             continue
@@ -84,15 +86,14 @@ def test_memory_against_the_compiler():
     for cell, measured in recorded():
         if cell.machine == "cpu" or not measured["fits"] or not cell.pinned:
             continue
-        predicted = costs.memory_bytes(
-            MODELS[cell.model], MeshShape.parse(cell.mesh), cell.batch, cell.seq_len, fused_attention=False
-        )
+        plan = Plan(MODELS[cell.model], cell.mesh, remat=True)
+        predicted = memory.held_bytes(plan, cell.batch, cell.seq_len, fused_attention=False)
         actual = measured["argument_bytes"] + measured["temp_bytes"]
         assert 0.5 < actual / sum(predicted.values()) < 2, cell
 
 
 def test_products_are_bfloat16_and_state_is_float32():
-    params = annotation.abstract(TINY, jnp.float32)
+    params = annotation.stacked_shapes(TINY, jnp.float32)
     ids, floats = (jax.ShapeDtypeStruct((2, 8), dtype) for dtype in (jnp.int32, jnp.bfloat16))
     grad = jax.grad(topologies.step_loss(TINY), has_aux=True)
     jaxpr = jax.make_jaxpr(grad)(params, losses.Batch(ids, ids, floats))
@@ -109,9 +110,9 @@ def test_products_are_bfloat16_and_state_is_float32():
 def test_server_sized_model_is_a_model_of_its_class():
     """Ours: nothing of it but the vocabulary's size and the architecture is Apple's."""
     cfg = topologies.SERVER_SIZED
-    assert 30e9 < sum(leaf.size for leaf in jax.tree.leaves(annotation.abstract(cfg, jnp.float32))) < 40e9
+    assert 30e9 < sum(leaf.size for leaf in jax.tree.leaves(annotation.stacked_shapes(cfg, jnp.float32))) < 40e9
     assert round(cfg.vocab_size, -3) == 100_000 and AFM_ON_DEVICE.qk_norm == cfg.qk_norm
-    tiny = annotation.abstract(TINY, jnp.float32, remat=False)
+    tiny = annotation.stacked_shapes(TINY, jnp.float32, remat=False)
     assert sum(leaf.size for leaf in jax.tree.leaves(tiny)) == sum(
         leaf.size for leaf in jax.tree.leaves(transformer.init(TINY, 0))
     )

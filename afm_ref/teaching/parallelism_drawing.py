@@ -5,22 +5,18 @@ Every function draws on the matplotlib axes that it is given; matplotlib is impo
 
 import numpy as np
 
-from . import rings
-from .cluster import PARTIAL, Tensor
-from .schedules import Timeline
+from ..parallelism import rings
+from ..parallelism.cluster import PARTIAL, Tensor
+from ..parallelism.schedules import Timeline
+from .figures import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, PBLACK, RED, SKY, YELLOW
 
-# Okabe and Ito's colours, which people with any common colour blindness tell apart.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#8A8F98")
-BLUE, ORANGE, PALE, INK = "#0072B2", "#E69F00", "#EEF1F5", "#222222"
+COLORS = (BLUE, ORANGE, GREEN, PBLACK, SKY, RED, YELLOW, GREY)
 
 
 def tensor(ax, x: Tensor, title: str | None = None) -> None:
     """Draw, for every device, the whole array as an outline and the part that the device holds in its colour.
 
     Columns follow the last axis of the mesh. Summands are hatched. An array of one axis is drawn as a column.
-
-    Source: our own drawing [ours].
-    Test: tests/parallelism/test_drawing.py::test_a_tensor_is_drawn_as_it_lies
     """
     from matplotlib.patches import Rectangle
 
@@ -36,7 +32,7 @@ def tensor(ax, x: Tensor, title: str | None = None) -> None:
         ax.add_patch(
             Rectangle((left + column, top + row), across, down, facecolor=color, edgecolor="white", hatch=hatch)
         )
-        ax.text(left + width / 2, top - 0.07, f"{device}", ha="center", va="bottom", fontsize=9, color=INK)
+        ax.text(left + width / 2, top - 0.07, f"{device}", ha="center", va="bottom", fontsize=9, color=BLACK)
     rows = -(-len(x.cluster.ids) // columns)
     _row_labels(ax, x, columns, height)
     ax.set(xlim=(-0.1, columns * (width + 0.35) - 0.25), ylim=(rows * (height + 0.55) - 0.45, -0.35), aspect="equal")
@@ -52,7 +48,7 @@ def _row_labels(ax, x, columns, height):
     for row in range(len(x.cluster.ids) // columns if names else 0):
         coordinate = x.cluster.coordinates[row * columns]
         label = "\n".join(f"{name} {i}" for name, i in zip(names, coordinate))
-        ax.text(-0.12, row * (height + 0.55) + height / 2, label, ha="right", va="center", fontsize=8.5, color=INK)
+        ax.text(-0.12, row * (height + 0.55) + height / 2, label, ha="right", va="center", fontsize=8.5, color=BLACK)
 
 
 def _extent(x):
@@ -85,9 +81,6 @@ def ring_step(ax, trace: rings.Trace, step: int) -> None:
     """Draw what every device holds after a step: a column for each chunk, darker the more devices are summed in it.
 
     A chunk that has just arrived has an orange frame, and an arrow from the device that sent it.
-
-    Source: our own drawing [ours].
-    Test: tests/parallelism/test_drawing.py::test_a_ring_step_shows_what_is_held
     """
     from matplotlib.patches import Rectangle
 
@@ -110,7 +103,7 @@ def ring_step(ax, trace: rings.Trace, step: int) -> None:
                 )
             )
             if held:
-                ink = "white" if share > 0.45 else INK
+                ink = "white" if share > 0.45 else BLACK
                 ax.text(column, device, _sources(held), ha="center", va="center", fontsize=10, color=ink, zorder=4)
     _arrows(ax, arrived, chunks, trace.n)
     _ring_labels(ax, trace, step, chunks)
@@ -145,44 +138,19 @@ def _sources(held):
 
 
 def timeline(ax, schedule: Timeline) -> None:
-    """Draw a pipeline's timeline: a row for each stage, forwards blue, backwards orange, what is left pale is idle.
-
-    Source: our own drawing [ours].
-    Test: tests/parallelism/test_drawing.py::test_a_timeline_has_a_bar_for_every_job
-    """
+    """Draw a pipeline's timeline: a row for each stage, forwards blue, backwards orange, what is left pale is idle."""
     from matplotlib.patches import Patch
 
     for stage in range(schedule.n_stages):
         ax.barh(stage, schedule.end_s, height=0.8, color=PALE, zorder=1)
     for job in schedule.jobs:
-        forward = job.kind == "forward"
-        length = job.end_s - job.start_s
-        ax.barh(
-            job.stage,
-            length,
-            left=job.start_s,
-            height=0.8,
-            color=BLUE if forward else ORANGE,
-            edgecolor="white",
-            zorder=2,
-        )
-        ink = "white" if forward else INK
-        ax.text(
-            job.start_s + length / 2,
-            job.stage,
-            f"{job.microbatch}",
-            ha="center",
-            va="center",
-            fontsize=9,
-            color=ink,
-            zorder=3,
-        )
+        length, color = job.end_s - job.start_s, BLUE if job.kind == "forward" else ORANGE
+        ax.barh(job.stage, length, left=job.start_s, height=0.8, color=color, edgecolor="white", zorder=2)
+        text = dict(ha="center", va="center", fontsize=9, color="white" if color == BLUE else BLACK, zorder=3)
+        ax.text(job.start_s + length / 2, job.stage, f"{job.microbatch}", **text)
     ax.set(xlim=(0, schedule.end_s), ylim=(schedule.n_stages - 0.5, -0.5), yticks=range(schedule.n_stages))
     ax.set(xlabel="time, s", ylabel="stage")
     ax.set_title(f"{schedule.name}: {100 * schedule.bubble_fraction:.0f}% idle", fontsize=11)
-    handles = [
-        Patch(color=BLUE, label="forward"),
-        Patch(color=ORANGE, label="backward"),
-        Patch(color=PALE, label="idle"),
-    ]
+    labels = {"forward": BLUE, "backward": ORANGE, "idle": PALE}
+    handles = [Patch(color=color, label=label) for label, color in labels.items()]
     ax.legend(handles=handles, ncols=3, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.22))
