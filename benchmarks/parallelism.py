@@ -47,7 +47,6 @@ def batch_of(vocab_size):
 
 def explicit(cfg, mesh, optimizer):
     """Return (a call that makes one step by shard_map, the seconds it took to lower and compile)."""
-    import jax
 
     from afm_ref import training, transformer
     from afm_ref.layout import Layout

@@ -1,8 +1,9 @@
-"""The strategies by annotation only: say where arrays lie, and let XLA's partitioner find the communication.
+"""Strategies by annotation only: say where arrays lie; XLA finds the communication.
 
-The forward function, the losses and `training.make_step` stay as they are: only their arguments are placed, by the
-rules of `axis_rules`. This is how AXLearn and most JAX code train; the weights in `placements` say the communication
-themselves instead. Whatever takes arrays here takes shapes as well (`jax.ShapeDtypeStruct`), for `jit(...).lower`.
+The forward function, the losses and `training.make_step` stay as they are: only their
+arguments are placed, by the rules of `axis_rules`. This is how AXLearn and most JAX code
+train; the weights in `placements` say the communication themselves instead. Whatever takes
+arrays here takes shapes as well (`jax.ShapeDtypeStruct`), for `jit(...).lower`.
 """
 
 import dataclasses
@@ -20,13 +21,13 @@ from ..layers import Remat, Stacked
 from ..layout import map_mirrors
 from ..losses import Batch
 from ..weights import Params, shaped
-from .axis_rules import Rules, axes_of, logical_axes
+from .axis_rules import DEFAULT, Rules, axes_of, logical_axes
 
 
 def shardings(tree, specs, mesh: Mesh):
     """Return the tree with a `NamedSharding` in each array's place.
 
-    Raises ValueError for an axis that the mesh lacks, or an array that its mesh axes do not divide.
+    Raises ValueError for an axis that the mesh lacks, or an array that they do not divide.
     """
 
     def one(path, leaf, spec):
@@ -53,8 +54,8 @@ def _put(tree, places):
     return jax.tree.map(put, tree, places)
 
 
-def shard(params: Params, mesh: Mesh, rules: Rules = Rules(), pinned: bool = True) -> Params:
-    """Return params that lie on the mesh as the rules say, for any jitted function as it is.
+def shard(params: Params, mesh: Mesh, rules: Rules = DEFAULT, pinned: bool = True) -> Params:
+    """Return params that lie on the mesh as the rules say, for any jitted function.
 
     pinned wraps every matrix in `Pinned`; without it only the weights' own places are said.
 
@@ -65,7 +66,7 @@ def shard(params: Params, mesh: Mesh, rules: Rules = Rules(), pinned: bool = Tru
     return pin(placed, mesh, rules) if pinned else placed
 
 
-def shard_batch(batch: Batch, mesh: Mesh, rules: Rules = Rules()) -> Batch:
+def shard_batch(batch: Batch, mesh: Mesh, rules: Rules = DEFAULT) -> Batch:
     """Return a Batch that lies on the mesh as the rules say.
 
     Source: AXLearn's batch axis names (data, fsdp along B; seq along T) [inferred].
@@ -75,11 +76,12 @@ def shard_batch(batch: Batch, mesh: Mesh, rules: Rules = Rules()) -> Batch:
 
 
 def state_shapes(optimizer, params):
-    """Return the optimizer's state as shapes that lie on the mesh of params, which were sharded.
+    """Return the optimizer's state as shapes that lie on the mesh of sharded params.
 
-    What is built like the weights lies as they do, the rest everywhere. `training.make_step(loss, optimizer, (params,
-    state_shapes(optimizer, params)))` keeps both there: left alone, the partitioner may return a weight cut otherwise,
-    and the next call compiles again.
+    What is built like the weights lies as they do, the rest everywhere.
+    `training.make_step(loss, optimizer, (params, state_shapes(optimizer, params)))` keeps
+    both there: left alone, the partitioner may return a weight cut otherwise, and the next
+    call compiles again.
     """
     everywhere = NamedSharding(jax.tree.leaves(params)[0].sharding.mesh, P())
     places = jax.tree.map(lambda leaf: leaf.sharding, params)
@@ -96,13 +98,15 @@ def state_shapes(optimizer, params):
 class Pinned:
     """A matrix that says where it lies while it is used, and where its result lies.
 
-        y: [B, T, out]  at (batch, time, the cut of W's rows),      W gathered over the mesh axes that also cut B
+        y: [B, T, out] at (batch, time, W's rows),  W gathered over the axes that also cut B
 
-    Placing the weights alone leaves a choice: where W is cut along D, the partitioner may gather W (FSDP) or cut the
-    activations along D and sum them after every product. It takes the second, and each device then works on the
-    whole batch. AXLearn pins activations for the same reason.
+    Placing the weights alone leaves a choice: where W is cut along D, the partitioner may
+    gather W (FSDP) or cut the activations along D and sum them after every product. It
+    takes the second, and each device then works on the whole batch. AXLearn pins
+    activations as well.
 
-    Source: AXLearn's with_sharding_constraint on activations; XLA GSPMD 2021 section 3 [inferred].
+    Source: AXLearn's with_sharding_constraint on activations; XLA GSPMD 2021 section 3
+    [inferred].
     Test: tests/parallelism/test_annotation.py::test_pins_keep_the_batch_cut
     """
 
@@ -116,7 +120,8 @@ class Pinned:
     def apply(self, x):
         """Return W x, cut like the batch."""
         time_is_cut = math.prod(self.out.mesh.shape[name] for name in axes_of(self.out.spec[1])) > 1
-        # ops.linear lays the batch axes in one, and a cut T inside it becomes whole on every device
+        # ops.linear lays the batch axes in one, and a cut T inside it becomes whole on
+        # every device
         y = x @ self._whole().T if time_is_cut else ops.linear(x, self._whole())
         return jax.lax.with_sharding_constraint(y, self.out)
 
@@ -126,8 +131,8 @@ class Pinned:
         return jax.lax.with_sharding_constraint(self._whole()[tokens], out)
 
 
-def pin(params: Params, mesh: Mesh, rules: Rules = Rules()) -> Params:
-    """Return params with every matrix as `Pinned`; its arrays, or shapes, are those of params."""
+def pin(params: Params, mesh: Mesh, rules: Rules = DEFAULT) -> Params:
+    """Return params with every matrix, or shape of one, as `Pinned`."""
     batch = {*axes_of(rules.batch), *axes_of(rules.time)}
 
     def one(leaf, axes):

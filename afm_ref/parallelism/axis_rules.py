@@ -1,7 +1,8 @@
-"""Logical names for the axes of a model's arrays, and rules that give each name an axis of a mesh.
+"""Logical names for the axes of a model's arrays, and rules that give each a mesh axis.
 
-axis of an array  --(logical_axes)-->  logical name  --(Rules)-->  mesh axis        w_up: [F, D] -> ffn, embed
-                                                                                         -> "model", "fsdp"
+    axis of an array  --(logical_axes)-->  logical name  --(Rules)-->  mesh axis
+
+w_up: [F, D] is ("ffn", "embed"), and lies at ("model", "fsdp").
 """
 
 import dataclasses
@@ -34,12 +35,13 @@ MeshAxes = str | tuple[str, ...] | None
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """Which mesh axes cut each logical axis; None leaves it whole. The defaults are FSDP and tensor parallelism.
+    """Which mesh axes cut each logical axis, None for none; by default fsdp and model.
 
-    A mesh axis of size 1 cuts nothing, so the same rules serve pure data parallelism, FSDP, tensor parallelism and
-    their products: the mesh decides.
+    A mesh axis of size 1 cuts nothing, so the same rules serve pure data parallelism, FSDP,
+    tensor parallelism and their products: the mesh decides.
 
-    Source: AXLearn's partition specs of the honeycrisp model (fsdp along D, model along the other axis) [inferred].
+    Source: AXLearn's partition specs of the honeycrisp model (fsdp along D, model along the
+    other axis) [inferred].
     Test: tests/parallelism/test_annotation.py::test_equals_one_device
     """
 
@@ -57,25 +59,29 @@ class Rules:
     def specs(self, params: Params) -> Params:
         """Return the tree of params with a `PartitionSpec` in each array's place.
 
-            w_up: [F, D]  ->  P("model", "fsdp")             w_down: [D, F]  ->  P("fsdp", "model")
+            w_up: [F, D]  ->  P("model", "fsdp")    w_down: [D, F]  ->  P("fsdp", "model")
 
-        Source: AXLearn's logical rules; Megatron-LM 2019 section 3 (which side of a matrix is cut) [standard].
+        Source: AXLearn's logical rules; Megatron-LM 2019 section 3 (which side of a matrix
+        is cut) [standard].
         Test: tests/parallelism/test_annotation.py::test_specs_of_every_weight
         """
         one = lambda leaf, axes: P(*(getattr(self, name) for name in axes))  # noqa: E731
         return jax.tree.map(one, params, logical_axes(params))
 
     def batch_specs(self, documents: bool = False) -> Batch:
-        """Return the `PartitionSpec` of each array of a Batch: [B, T] cut along the rules' batch and time."""
+        """Return the `PartitionSpec` of each array of a Batch, [B, T]."""
         spec = P(self.batch, self.time)
         return Batch(spec, spec, spec, spec if documents else None)
 
 
-def logical_axes(params: Params) -> Params:
-    """Return the tree of params with a tuple of logical names in each array's place, one name an axis.
+DEFAULT = Rules()
 
-    Containers keep their shape; a leading axis that `Stacked` adds is named "layers". Weights that are objects
-    (adapters, palettes) raise TypeError: annotate plain arrays.
+
+def logical_axes(params: Params) -> Params:
+    """Return the tree of params with each array's logical names, one an axis.
+
+    Containers keep their shape; a leading axis that `Stacked` adds is named "layers".
+    Weights that are objects (adapters, palettes) raise TypeError: annotate plain arrays.
 
     Source: AXLearn parameter partition specs [inferred].
     Test: tests/parallelism/test_annotation.py::test_specs_of_every_weight

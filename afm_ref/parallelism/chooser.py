@@ -1,4 +1,4 @@
-"""The chooser: every mesh of a number of chips, estimated, ranked, and where it does not fit, told why."""
+"""Every mesh of a number of chips, estimated and ranked, or refused with the reason."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ RESERVED = 0.05  # of HBM: the compiler's own buffers and fragmentation, our all
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A mesh with its estimate and what speaks for or against it; an indivisible mesh has no estimate."""
+    """A mesh with its estimate and what speaks for or against it."""
 
     shape: MeshShape
     estimate: Estimate | None
@@ -22,7 +22,7 @@ class Candidate:
 
 
 def choose(cfg: AFMConfig, chips: int, chip: Chip, B: int, T: int, *, slices: int = 1) -> list[Candidate]:
-    """Return every mesh of so many chips: those that fit from fastest to slowest, then those that do not, with why.
+    """Return every mesh of so many chips, the fastest first, then those that do not fit.
 
     Of two meshes within 1% the simpler comes first: fewer axes, then less memory.
     """
@@ -42,7 +42,7 @@ def choose(cfg: AFMConfig, chips: int, chip: Chip, B: int, T: int, *, slices: in
 def plan_for(cfg: AFMConfig, shape: MeshShape, B: int) -> Plan:
     """Return the plan by which a mesh is judged.
 
-    Remat, keys gathered where seq is cut, and 4 microbatches a stage where they divide a device's rows.
+    Remat, keys gathered over seq, 4 microbatches a stage where they divide the rows.
     """
     rows = B // (shape.data * shape.fsdp)
     microbatches = math.gcd(rows, 4 * shape.pipe) if shape.pipe > 1 else 1

@@ -1,9 +1,10 @@
-"""The collectives of a compiled program, read from its HLO text: how often, how large, and the bytes they send.
+"""The collectives of a compiled program, from its HLO text, and the bytes they send.
 
-    program -> computations -> instructions;   a loop's body counts as often as the loop runs
+    program -> computations -> instructions;  a loop's body counts as often as it runs
 
-XLA for CPUs turns bf16 collectives into f32 after partitioning, so sizes are read from the dump after the SPMD
-partitioner: give `of` what `jax.jit(f).lower(...)` returns. A compiled program, or its text, is read as it is.
+XLA for CPUs turns bf16 collectives into f32 after partitioning, so sizes are read from the
+dump after the SPMD partitioner: give `of` what `jax.jit(f).lower(...)` returns. A compiled
+program, or its text, is read as it is.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """One collective of a program as one device sees it; `count` is how often a run of the program executes it.
+    """One collective of a program as one device sees it, executed `count` times a run.
 
     operand_bytes and result_bytes are one execution's; bytes_sent is all executions'.
     """
@@ -40,12 +41,13 @@ class Collective:
 
 
 def sent(kind: str, whole_bytes: float, group_size: int) -> float:
-    """Return the bytes that each of group_size devices sends, by the ring algorithms, for one collective.
+    """Return the bytes that each of group_size devices sends, by the ring algorithms.
 
-        all-gather, reduce-scatter  (n-1)/n W     all-reduce  2 (n-1)/n W     all-to-all  (n-1)/n W     permute  W
+        all-gather, reduce-scatter, all-to-all (n-1)/n W;  all-reduce 2 (n-1)/n W; permute W
 
-    W = whole_bytes: the larger side as one device holds it, so the gathered result, or the operand before it is
-    scattered; for an all-to-all and a permute the local array. A group of one sends nothing.
+    W = whole_bytes: the larger side as one device holds it, so the gathered result, or the
+    operand before it is scattered; for an all-to-all and a permute the local array. A group
+    of one sends nothing.
 
     Source: facts of ring algorithms, Patarasuk and Yuan 2009 [standard].
     Test: tests/parallelism/test_collectives.py::test_bytes_of_a_ring_counted_hop_by_hop
@@ -65,13 +67,11 @@ def sent(kind: str, whole_bytes: float, group_size: int) -> float:
 def of(program) -> tuple[Collective, ...]:
     """Return the collectives of one run of a program, in the order of its text.
 
-    program: HLO text, a compiled program (anything with `as_text`), or a lowered one (anything with `compile`), which
-    is compiled and read where bf16 is still bf16. Loops multiply by their trip count; calls, fusions and asynchronous
-    pairs are followed; of a conditional's branches the one that sends most counts. Raises ValueError if the text has
+    program: HLO text, a compiled program (anything with `as_text`), or a lowered one
+    (anything with `compile`), which is compiled and read where bf16 is still bf16. Loops
+    multiply by their trip count; calls, fusions and asynchronous pairs are followed; of a
+    conditional's branches the one that sends most counts. Raises ValueError if the text has
     no entry computation, or a loop with collectives does not say how often it runs.
-
-    Source: our own reader of XLA's text format [ours].
-    Test: tests/parallelism/test_collectives.py::test_compiled_program_of_known_traffic
     """
     if hasattr(program, "compile"):
         return compile_and_count(program, QUICK)[1]
@@ -83,12 +83,9 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": Fal
 
 
 def compile_and_count(lowered, options: dict | None = None):
-    """Return (compiled, collectives) of a lowered program, these read after the SPMD partitioner.
+    """Return (compiled, collectives after the SPMD partitioner) of a lowered program.
 
-    options go to the compiler. QUICK ones do not change what is read, and compile a step five times as fast.
-
-    Source: XLA's dump options [ours].
-    Test: tests/parallelism/test_collectives.py::test_bf16_is_counted_as_two_bytes_on_a_cpu
+    options go to the compiler; QUICK ones compile five times as fast.
     """
     with tempfile.TemporaryDirectory() as folder:
         dump = {"xla_dump_to": folder, "xla_dump_hlo_pass_re": "spmd-partitioning"}
@@ -105,7 +102,7 @@ def total_bytes(collectives) -> float:
 
 
 def by_kind(collectives) -> dict[str, dict[str, float]]:
-    """Return {kind: {"count": executions, "bytes_sent": bytes}} of those kinds that occur."""
+    """Return {kind: {"count": executions, "bytes_sent": bytes}} of those that occur."""
     table = {}
     for c in collectives:
         row = table.setdefault(c.kind, {"count": 0, "bytes_sent": 0})
@@ -161,7 +158,7 @@ class _Reader:
         return Collective(kind, operand, result, n, count, op_name[1] if op_name else "")
 
     def _reduce_scatter_fusion(self, instruction, count):
-        """TPUs write a reduce-scatter as a fusion of an all-reduce and the slice that each device keeps."""
+        """TPUs write a reduce-scatter as an all-reduce fused with the slice to keep."""
         for inner in self._inside(hlo.called(instruction.attributes)[0], count):
             yield dataclasses.replace(
                 inner, kind="reduce-scatter", result_bytes=inner.operand_bytes // inner.group_size
@@ -177,7 +174,7 @@ class _Reader:
 
 
 def _group_size(kind, attributes, n_devices):
-    """Return the devices of one group, from any of the syntaxes: listed, iota, or axes of a mesh."""
+    """Return the devices of one group, from a list, an iota, or axes of a mesh."""
     if kind == "collective-permute":
         pairs = re.search(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}", attributes)
         return _largest_ring(re.findall(r"(\d+),(\d+)", pairs[1]))
@@ -193,7 +190,7 @@ def _group_size(kind, attributes, n_devices):
 
 
 def _largest_ring(pairs):
-    """Return the devices of the largest chain or ring; 1 when each device sends to itself."""
+    """Return the devices of the largest chain or ring; 1 when each sends to itself."""
     root = {}
 
     def find(x):

@@ -1,8 +1,8 @@
-"""Collectives of the fake cluster: each changes a tensor's layout along one mesh axis and writes down what it sent.
+"""Collectives of the fake cluster: each changes a layout and writes down what it sent.
 
 all_reduce       partial     -> replicated        all_gather       cut  -> replicated
-reduce_scatter   partial     -> cut               all_to_all       cut  -> cut along another axis
-split            replicated  -> cut, for free     permute          cut  -> cut, the parts moved on
+reduce_scatter   partial     -> cut               all_to_all       cut  -> cut elsewhere
+split            replicated  -> cut, for free
 """
 
 import dataclasses
@@ -13,11 +13,7 @@ from .cluster import PARTIAL, REPLICATED, LayoutError, Tensor, Transfer
 
 
 def all_reduce(x: Tensor, axis: str) -> Tensor:
-    """Return x summed over a mesh axis, the sum on every device. Raises LayoutError unless x is partial there.
-
-    Source: ring collectives, Patarasuk and Yuan 2009 [standard].
-    Test: tests/parallelism/test_cluster.py::test_collectives_keep_the_value
-    """
+    """Return x summed over a mesh axis; LayoutError unless x is partial there."""
     kind = _kind(x, axis)
     if kind == REPLICATED:
         n = x.cluster.mesh[axis]
@@ -30,23 +26,17 @@ def all_reduce(x: Tensor, axis: str) -> Tensor:
 
 
 def all_gather(x: Tensor, axis: str) -> Tensor:
-    """Return x with the parts along a mesh axis put together on every device. Raises LayoutError unless x is cut there.
-
-    Source: ring collectives, Patarasuk and Yuan 2009 [standard].
-    Test: tests/parallelism/test_cluster.py::test_collectives_keep_the_value
-    """
+    """Return x with its parts put together; LayoutError unless x is cut there."""
     kind = _cut_kind(x, axis, "all_gather", f'all_reduce(x, "{axis}") adds the summands')
     at = x.axes.index(kind)
-    return _exchange(x, "all-gather", axis, REPLICATED, lambda parts, link: rings.all_gather(parts, at, link))
+    return _exchange(x, "all-gather", axis, REPLICATED, lambda parts: rings.all_gather(parts, at))
 
 
 def reduce_scatter(x: Tensor, axis: str, letter: str) -> Tensor:
-    """Return x summed over a mesh axis, each device keeping its part along `letter`: half of an all_reduce.
+    """Return x summed, each device keeping its part along `letter`: half an all_reduce.
 
-    Raises LayoutError unless x is partial there, ValueError if the size of `letter` does not divide.
-
-    Source: ring collectives, Patarasuk and Yuan 2009 [standard].
-    Test: tests/parallelism/test_cluster.py::test_collectives_keep_the_value
+    Raises LayoutError unless x is partial there, ValueError if the size of `letter` does
+    not divide.
     """
     kind = _kind(x, axis)
     if kind != PARTIAL:
@@ -54,44 +44,27 @@ def reduce_scatter(x: Tensor, axis: str, letter: str) -> Tensor:
         mend = f'split(x, "{axis}", "{letter}"), which is free' if kind == REPLICATED else "leave it as it is"
         raise LayoutError(f"reduce_scatter {x.type} over {axis!r}", why, mend)
     at = _free_letter(x, axis, letter, "reduce_scatter")
-    return _exchange(x, "reduce-scatter", axis, letter, lambda parts, link: rings.reduce_scatter(parts, at, link))
+    return _exchange(x, "reduce-scatter", axis, letter, lambda parts: rings.reduce_scatter(parts, at))
 
 
 def all_to_all(x: Tensor, axis: str, letter: str) -> Tensor:
     """Return x cut along `letter` instead of the axis that was cut over this mesh axis.
 
-    Raises LayoutError unless x is cut there, ValueError if the size of `letter` does not divide.
-
-    Source: ring collectives, Patarasuk and Yuan 2009 [standard].
-    Test: tests/parallelism/test_cluster.py::test_collectives_keep_the_value
+    Raises LayoutError unless x is cut there, ValueError if the size of `letter` does not
+    divide.
     """
     kind = _cut_kind(x, axis, "all_to_all", f'reduce_scatter(x, "{axis}", "{letter}") adds the summands and cuts')
     if kind == letter:
         what, why = f"all_to_all {x.type} over {axis!r} to {letter}", f"{letter} is the axis that is cut already"
         raise LayoutError(what, why, "nothing, or name another axis to cut instead")
     to, origin = _free_letter(x, axis, letter, "all_to_all"), x.axes.index(kind)
-    return _exchange(x, "all-to-all", axis, letter, lambda parts, link: rings.all_to_all(parts, to, origin, link))
-
-
-def permute(x: Tensor, axis: str, shift: int = 1) -> Tensor:
-    """Return x with every part moved on by `shift` devices along a mesh axis: the value is rolled by whole parts.
-
-    Raises LayoutError unless x is cut there: moving equal copies or summands changes nothing.
-
-    Source: ring collectives, Patarasuk and Yuan 2009 [standard].
-    Test: tests/parallelism/test_cluster.py::test_permute_rolls_the_parts
-    """
-    kind = _cut_kind(x, axis, "permute", "nothing: the sum does not depend on who holds which summand")
-    return _exchange(x, "permute", axis, kind, lambda parts, link: rings.permute(parts, shift, link))
+    return _exchange(x, "all-to-all", axis, letter, lambda parts: rings.all_to_all(parts, to, origin))
 
 
 def split(x: Tensor, axis: str, letter: str) -> Tensor:
-    """Return x cut along `letter` over a mesh axis where it was replicated: every device forgets the rest, for free.
+    """Return x cut along `letter`: every device forgets the rest, for free.
 
     Raises LayoutError unless x is replicated there.
-
-    Source: ring collectives, Patarasuk and Yuan 2009 [standard].
-    Test: tests/parallelism/test_cluster.py::test_collectives_keep_the_value
     """
     kind = _kind(x, axis)
     if kind != REPLICATED:
@@ -107,10 +80,10 @@ def split(x: Tensor, axis: str, letter: str) -> Tensor:
 
 
 def _exchange(x: Tensor, name: str, axis: str, kind: str, collective: Callable) -> Tensor:
-    """Run the collective on every ring along the mesh axis. They use different links, so the first one is logged."""
+    """Run the collective on every ring along the mesh axis; the first one is logged."""
     pieces, traces = {}, []
     for line in x.cluster.lines(axis):
-        trace = collective([x.pieces[c] for c in line], link=x.cluster.link)
+        trace = collective([x.pieces[c] for c in line])
         pieces.update(zip(line, trace.result, strict=True))
         traces.append(trace)
     new = dataclasses.replace(x, layout={**x.layout, axis: kind}, pieces=pieces)
@@ -142,7 +115,7 @@ def _cut_kind(x: Tensor, axis: str, name: str, mend_partial: str) -> str:
 
 
 def _free_letter(x: Tensor, axis: str, letter: str, name: str) -> int:
-    """Return the place of an axis that can be cut over the mesh axis, as the finest cut that it has."""
+    """Return the place of an axis that can be cut over the mesh axis, finer than all."""
     if letter not in x.axes:
         raise ValueError(f"{name}: the tensor has no axis {letter!r}; its axes are {x.axes!r}")
     names = list(x.layout)

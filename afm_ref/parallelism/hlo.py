@@ -1,4 +1,4 @@
-"""XLA's text of a program as data: a module's computations, their instructions, and how often a loop runs."""
+"""XLA's text of a program as data: its computations, and how often a loop runs."""
 
 import dataclasses
 import math
@@ -50,9 +50,9 @@ class Module:
 
 
 def trips(computations, loop: Instruction, computation: str, body: str) -> int:
-    """Return the trips of `for i in range(start, stop, step)`, the only loop that jax.lax.scan makes.
+    """Return the trips of `for i in range(start, stop, step)`, as jax.lax.scan makes it.
 
-    body's name is given; start, stop and step are read from the loop. ValueError when it is no such loop.
+    start, stop and step are read from the loop. ValueError when it is no such loop.
     """
     condition = computations[re.search(r"\bcondition=%?([\w.\-]+)", loop.attributes)[1]]
     outer, inner = computations[computation], computations[body]
@@ -76,7 +76,7 @@ def trips(computations, loop: Instruction, computation: str, body: str) -> int:
 
 
 def _instruction(name, rest, root):
-    """Split `TYPE opcode(operands), attributes`; types and operands may nest parentheses."""
+    """Split `TYPE opcode(operands), attributes`, whose parentheses may nest."""
     end = _balanced(rest) if rest.startswith("(") else rest.index(" ")
     opcode, rest_of_line = rest[end:].strip().split("(", 1)
     close = _balanced("(" + rest_of_line) - 1
@@ -107,7 +107,7 @@ def _split(text):
 
 
 def bytes_of(type_text: str) -> int:
-    """Return the bytes of all arrays named in a type: bf16[8,32]{1,0} is 512; tuples are summed."""
+    """Return the bytes of all arrays named in a type: bf16[8,32]{1,0} is 512."""
     bits = 0
     for dtype, shape in _ARRAY.findall(type_text):
         width = re.match(r"[a-z]+(\d+)", dtype)

@@ -1,4 +1,4 @@
-"""What lies on one device in a training step, by formula: its share of the weights, and the bytes at the worst moment."""
+"""What lies on one device in a training step, by formula."""
 
 from ..config import layer_parameters
 from .plan import Plan
@@ -9,7 +9,8 @@ F32 = 4  # bytes of a weight and of each of the optimizer's two moments
 def held_parameters(plan: Plan) -> dict[str, int]:
     """Return the numbers of the weights that one device holds between steps, by part.
 
-    L/p layers' matrices and the embedding, over f m;   gains whole       f, p, m devices along fsdp, pipe, model
+    On f, p, m devices along fsdp, pipe and model: L/p layers' matrices and the embedding,
+    over f m, and gains that are whole.
     """
     cfg, shape, layer = plan.cfg, plan.shape, layer_parameters(plan.cfg)
     layers, cut = cfg.n_layers // shape.pipe, shape.fsdp * shape.model
@@ -22,27 +23,30 @@ def held_parameters(plan: Plan) -> dict[str, int]:
 
 
 def tables(plan: Plan) -> int:
-    """Return the numbers of the embedding, and of the output head where it is another matrix."""
+    """Return the numbers of the embedding, and of an output head of its own."""
     return plan.cfg.vocab_size * plan.cfg.d_model * (1 if plan.cfg.tie_embeddings else 2)
 
 
 def held_bytes(plan: Plan, B: int, T: int, width: int = 2, fused_attention: bool = True) -> dict[str, float]:
-    """Return {part: bytes of one device} at the worst moment of a step, with two moments of optimizer state a weight.
+    """Return {part: bytes of one device} at the worst moment of a step.
 
-    With P the numbers of `held_parameters`, W a layer's matrices / m, E the embedding / m, l its layers, n its tokens
-    (in a pipeline those of the bubble too), a of `kept_per_token`, and `width` bytes a number but for the state:
+    With P the numbers of `held_parameters`, W a layer's matrices / m, E the embedding / m,
+    l its layers, n its tokens (in a pipeline those of the bubble too), a of
+    `kept_per_token`, and `width` bytes a number but for the state:
 
         weights, optimizer    4 P, and width P for a copy where width is not 4;   2 (4 P)
         gradients             P,  and P once more where an all-reduce makes a summed copy
-        gathered              fsdp: the embedding and its gradient 2 E, and of the layers' weights and gradients
+        gathered              fsdp: the embedding and its gradient 2 E, and the layers'
                               2 W (zero 3),  (l + 1) W (zero 2),  2 l W (zero 1)
-        activations           n l a, with remat n l D (D/m with "norm");  and the larger of the logits, 3 V/m a token,
-                              and with remat one layer at work, a a token
+        activations           n l a, with remat n l D (D/m with "norm");  and the larger of
+                              the logits, 3 V/m a token, and with remat one layer, a
 
-    All parts are taken as alive at once, and no temporary of the compiler is counted. Programs compiled for CPUs take
-    from 18% less to 6% more, those compiled for TPUs 6% to 50% more.
+    All parts are taken as alive at once, and no temporary of the compiler is counted.
+    Programs compiled for CPUs take from 18% less to 6% more, those compiled for TPUs 6% to
+    50% more.
 
-    Source: Rajbhandari et al. 2020 section 3 (states), Korthikanti et al. 2022 section 4 (activations) [standard].
+    Source: Rajbhandari et al. 2020 section 3 (states), Korthikanti et al. 2022 section 4
+    (activations) [standard].
     Test: tests/parallelism/test_memory.py::test_memory_formula_beside_the_compiled_program
     """
     plan.order(B, T)
@@ -69,7 +73,7 @@ def held_bytes(plan: Plan, B: int, T: int, width: int = 2, fused_attention: bool
 def kept_per_token(plan: Plan, T: int, fused_attention: bool = False) -> float:
     """Return the numbers that the backward pass of a block keeps of each token.
 
-        9 D + (4 N H + 4 K H + 7 F + 2 N S)/m       S: the keys that it sees at a time, T, or T/s in a ring
+        9 D + (4 N H + 4 K H + 7 F + 2 N S)/m     S: keys seen at once, T, or T/s in a ring
 
     Fused attention keeps no scores: S is 0.
 

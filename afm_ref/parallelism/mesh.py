@@ -1,4 +1,4 @@
-"""Meshes of devices with the five axes that training is cut along, and fake devices to try them on.
+"""Meshes with the five axes that training is cut along, and fake devices for them.
 
     data   copies of the model, each with its own part of the batch
     fsdp   the same, but the copies share one set of weights, cut in slices
@@ -23,9 +23,11 @@ RENDEZVOUS_LIMIT = 256  # above about this many devices the CPU's collectives ab
 class MeshShape:
     """The number of devices along each axis; their product is the number of devices.
 
-    Raises ValueError or TypeError, naming the axis, when a size is not a whole number of at least 1.
+    Raises ValueError or TypeError, naming the axis, when a size is not a whole number of at
+    least 1.
 
-    Source: TR24 section 3.2 (data, tensor, sequence parallelism and FSDP together); the names are ours [ours].
+    Source: TR24 section 3.2 (data, tensor, sequence parallelism and FSDP together); the
+    names are ours [ours].
     Test: tests/parallelism/test_mesh.py::test_text_and_shape_say_the_same
     """
 
@@ -59,7 +61,7 @@ class MeshShape:
 
     @classmethod
     def parse(cls, text: str) -> "MeshShape":
-        """Return the shape that a text such as "data=2,fsdp=2,model=2" names; axes left out have size 1."""
+        """Return the shape that a text such as "data=2,fsdp=2,model=2" names."""
         sizes = {}
         for part in text.split(","):
             name, _, size = (piece.strip() for piece in part.partition("="))
@@ -89,15 +91,16 @@ def make_mesh(shape: MeshShape, devices=None) -> jax.sharding.Mesh:
 
 
 def check_slices(shape: MeshShape, slices: int) -> None:
-    """Raise ValueError unless so many slices, joined by a slow network, are crossed by the axis data alone."""
+    """Raise ValueError unless data alone crosses between so many slices."""
     if shape.data % slices:
         raise ValueError(f"only data crosses slices: data={shape.data} must be a multiple of {slices} slices")
 
 
 def use_fake_devices(n: int) -> None:
-    """Let the CPU pass for n devices. It must come before anything that makes JAX look for its devices.
+    """Let the CPU pass for n devices, before JAX looks for its devices.
 
-    RuntimeError when JAX has started with fewer, ValueError for more than the CPU's collectives bear.
+    RuntimeError when JAX has started with fewer, ValueError for more than the CPU's
+    collectives bear.
     """
     if n < 1:
         raise ValueError(f"use_fake_devices({n}): give at least 1")

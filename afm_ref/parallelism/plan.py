@@ -18,19 +18,20 @@ CUTS = {"d_model": "fsdp", "n_kv_heads": "model", "d_ff": "model", "vocab_size":
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How one model is trained on a mesh of this shape; a text such as "data=2,fsdp=2" will do.
+    """How one model is trained on a mesh, of a shape or a text such as "data=2,fsdp=2".
 
-    sequence  None; "norm": the regions of the norms are cut along T over the axis model (Megatron's sequence
-              parallelism); "gather" or "ring": every sequence is cut over the axis seq (context parallelism)
+    sequence  None; "norm": the norms' regions are cut along T over model (Megatron's
+              sequence parallelism); "gather" or "ring": every sequence is cut over seq
+              (context parallelism)
     zigzag    order the tokens so that with "ring" each device has the same work
-    zero      what the fsdp devices keep only a slice of while a step runs: 1 nothing, the optimizer's state apart;
-              2 the gradients; 3 the weights too, gathered again in the backward pass. Between steps all is cut.
-    remat     compute activations again in the backward pass; by default where fsdp or pipe is cut
+    zero      what fsdp cuts while a step runs, beside the optimizer's state: 1 nothing; 2
+              gradients; 3 the weights too, gathered again in the backward pass
+    remat     compute activations again in the backward pass; by default with fsdp or pipe
     microbatches  of the pipeline; by default as many as stages
 
-    No device need be there until `mesh` is asked for. ValueError when the model cannot be cut so.
+    Devices are needed for `mesh` alone. ValueError if the model cannot be cut.
 
-    Source: TR24 section 3.2 (data, tensor, sequence parallelism, FSDP); details are ours [ours].
+    Source: TR24 section 3.2 (data, tensor, sequence parallelism, FSDP); form ours [ours].
     Test: tests/parallelism/test_grid.py::test_strategy_equals_the_single_device
     """
 
@@ -61,7 +62,7 @@ class Plan:
         return NamedSharding(self.mesh, trim(spec, self.mesh))
 
     def order(self, B: int, T: int):
-        """Return the order in which the devices hold T positions; ValueError when a batch [B, T] cannot be cut so."""
+        """Return the devices' order of T positions; ValueError if [B, T] cannot be cut."""
         shape, rows = self.shape, self.shape.data * self.shape.fsdp * self.microbatches
         if B % rows:
             raise ValueError(

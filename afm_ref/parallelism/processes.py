@@ -1,7 +1,8 @@
 """One run in several processes: started and ended together.
 
-`launch` starts the processes of this machine and watches them; each of them calls `joined`, which connects them by
-jax.distributed. On one machine it starts all; on several hosts each host launches its own.
+`launch` starts the processes of this machine and watches them; each of them calls `joined`,
+which connects them by jax.distributed. Of several hosts each
+launches its own.
 """
 
 import contextlib
@@ -44,10 +45,10 @@ def member() -> Member | None:
 
 @contextlib.contextmanager
 def joined(me: Member):
-    """Connect this process with the others of its run while the block runs. Nothing of JAX may have run before.
+    """Connect this process with its run while the block runs, before JAX does anything.
 
-    Ctrl-C and SIGTERM stop all processes after the same step (`agreement.told_to_stop`). When the launcher is gone,
-    so is this process.
+    Ctrl-C and SIGTERM stop all processes after the same step (`agreement.told_to_stop`).
+    When the launcher is gone, so is this process.
     """
     import jax
 
@@ -64,7 +65,8 @@ def joined(me: Member):
     try:
         yield
     except Exception:
-        # At its exit JAX waits for the others, who cannot come: they wait in a step for this one.
+        # At its exit JAX waits for the others, who cannot come: they wait in a step for
+        # this one.
         end = threading.Timer(AFTER_ERROR_S, os._exit, [2])
         end.daemon = True
         end.start()
@@ -78,13 +80,14 @@ def _end_with_launcher():
 
 
 def launch(command: list[str], count: int, coordinator: str | None = None, index: int | None = None, advice="") -> int:
-    """Run a command as `count` processes, or as the one process `index` of a run over several hosts.
+    """Run a command as `count` processes, or as one, `index`, of several hosts.
 
-    Returns the exit status: 0, 130 after Ctrl-C, or that of the process that failed. The first one started here
-    writes to the terminal, the others to files. When one fails the others are ended, and a line on stderr says which
-    it was, followed by `advice`.
+    Returns the exit status: 0, 130 after Ctrl-C, or that of the process that failed. The
+    first one started here writes to the terminal, the others to files. When one fails the
+    others are ended, and a line on stderr says which it was, followed by `advice`.
 
-    coordinator is host:port of process 0, the same on every host; None, for a single machine, takes a free port.
+    coordinator is host:port of process 0, the same on every host; None, for a single
+    machine, takes a free port.
     """
     _check(count, coordinator, index)
     address = coordinator or f"127.0.0.1:{free_port()}"
@@ -124,7 +127,7 @@ class _Worker:
     """One process; what it writes goes to our own stdout and stderr, or to a file."""
 
     def __init__(self, command, member, shown):
-        self.member, self.log = member, None if shown else tempfile.TemporaryFile()
+        self.member, self.log = member, None if shown else tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
         # In a session of its own: a Ctrl-C reaches the launcher alone.
         self.process = subprocess.Popen(
             command, env=os.environ | {VARIABLE: " ".join(map(str, member))}, stdin=subprocess.PIPE, stdout=self.log,
@@ -132,12 +135,12 @@ class _Worker:
         )  # fmt: skip
 
     def killed_by(self):
-        """Return the name of the signal that ended it, or None; an abort is C++'s way to raise an error."""
+        """Return the name of the signal that ended it, or None for C++'s own abort."""
         status = self.process.poll()
         return signal.Signals(-status).name if (status or 0) < 0 and status != -signal.SIGABRT else None
 
     def failed(self):
-        """Return whether it has ended otherwise than by finishing or by stopping with all."""
+        """Return whether it has ended but neither finished nor stopped with all."""
         return self.process.poll() not in (None, 0, INTERRUPTED)
 
     def told(self):
@@ -176,7 +179,8 @@ def _report(workers, advice):
     """Say on stderr which process failed first, and return its exit status."""
     if not any(worker.killed_by() for worker in workers):
         time.sleep(AFTER_ERROR_S)  # it ended by itself: let the others say the same
-    # One that a signal ended is the cause; of those that ended by themselves, the one that was heard has said why.
+    # One that a signal ended is the cause; of those that ended by themselves, the one that
+    # was heard has said why.
     failed = [worker for worker in workers if worker.failed()]
     first = min(failed, key=lambda worker: (not worker.killed_by(), worker.log is not None))
     status = first.process.returncode

@@ -1,10 +1,11 @@
-"""What a training step should take on a machine that is not here: a roofline of its time, for any plan.
+"""What a training step should take on a machine that is not here: a roofline.
 
-    step = max(compute (1 + the pipeline's bubble), traffic that hides behind it) + traffic that it waits for
+    step = max(compute (1 + bubble), traffic that hides) + traffic that it waits for
 
-Compute is the sum over a layer's operations of the larger of FLOPs / peak and bytes / HBM bandwidth; what is sent is
-`traffic`'s. Nothing is fitted: the distance to public step times is shown, not tuned away. Products and what travels
-are bfloat16; weights and optimizer state are float32.
+Compute is the sum over a layer's operations of the larger of FLOPs / peak and bytes / HBM
+bandwidth; what is sent is `traffic`'s. Nothing is fitted: the distance to public step times
+is shown, not tuned away. Products and what travels are bfloat16; weights and optimizer
+state are float32.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ BF16, F32 = 2, 4
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """A chip's peaks. Bandwidths are bytes a second in one direction; `links` run along a torus, two for each axis."""
+    """A chip's peaks; bandwidths are bytes a second one way, of two links a torus axis."""
 
     name: str
     flops: float  # bfloat16
@@ -47,7 +48,7 @@ CHIPS = {"v5p": V5P, "v4": V4}
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """One step by one plan: seconds, and bytes a chip. communication_s is each mesh axis's, hidden or not."""
+    """One step by one plan: seconds by mesh axis, hidden or not, and bytes a chip."""
 
     shape: MeshShape
     compute_s: float
@@ -70,11 +71,13 @@ def step(plan: Plan, B: int, T: int, chip: Chip, *, slices: int = 1) -> Estimate
 
     slices: parts joined by the slow network, crossed by "data" alone.
 
-    Overlap, our assumption: gathers of the next layer's weights and sums of the last layer's gradients hide behind
-    compute; sums of activations (model), keys and values (seq) and stage borders (pipe) do not. Axes of the mesh
-    share the torus evenly. ValueError if the batch or the slices do not fit the mesh.
+    Overlap, our assumption: gathers of the next layer's weights and sums of the last
+    layer's gradients hide behind compute; sums of activations (model), keys and values
+    (seq) and stage borders (pipe) do not. Axes of the mesh share the torus evenly.
+    ValueError if the batch or the slices do not fit the mesh.
 
-    Source: roofline, Williams et al. 2009; Huang et al. 2019 (GPipe), the bubble [standard].
+    Source: roofline, Williams et al. 2009; Huang et al. 2019 (GPipe), the bubble
+    [standard].
     Test: tests/parallelism/test_roofline.py::test_pure_data_parallel_by_hand
     """
     shape = plan.shape
@@ -93,11 +96,12 @@ def step(plan: Plan, B: int, T: int, chip: Chip, *, slices: int = 1) -> Estimate
 
 
 def compute_s(plan: Plan, B: int, T: int, chip: Chip) -> float:
-    """Return the seconds that one chip computes: for each operation the larger of its FLOPs' and its bytes' time.
+    """Return the seconds that one chip computes, each operation by FLOPs or bytes.
 
-    A matrix product [M, K] x [K, N] takes max(2 M K N / peak, 2 (M K + K N + M N) / HBM bandwidth), once forward,
-    twice backward, once more with remat. Norms, rotations and gates only move bytes, as the optimizer does, which
-    reads weight, gradient and two moments and writes three.
+    A matrix product [M, K] x [K, N] takes max(2 M K N / peak, 2 (M K + K N + M N) / HBM
+    bandwidth), once forward, twice backward, once more with remat. Norms, rotations and
+    gates only move bytes, as the optimizer does, which reads weight, gradient and two
+    moments and writes three.
 
     Source: roofline, Williams et al. 2009 [standard].
     Test: tests/parallelism/test_roofline.py::test_large_products_run_at_peak_and_small_ones_at_the_memory
@@ -115,7 +119,8 @@ def compute_s(plan: Plan, B: int, T: int, chip: Chip) -> float:
 
     attention = max(2 * M * T * q / chip.flops, BF16 * M * 2 * (q + kv) / chip.hbm_bandwidth)
     layer = 2 * product(D, q) + 2 * product(D, kv) + attention + 3 * product(D, F)
-    # read and write: two norms and two residual sums (10 D), rope and qk-norm (4 q + 4 kv), the gate (3 F)
+    # read and write: two norms and two residual sums (10 D), rope and qk-norm (4 q + 4 kv),
+    # the gate (3 F)
     layer += elementwise(10 * D, 4 * q, 4 * kv, 3 * F)
     head = product(D, V) + elementwise(2 * V)
     update = 7 * F32 * sum(held_parameters(plan).values()) / chip.hbm_bandwidth
@@ -123,12 +128,12 @@ def compute_s(plan: Plan, B: int, T: int, chip: Chip) -> float:
 
 
 def _bandwidth(shape, chip):
-    """Bytes a second that one chip sends along one mesh axis: two links for each torus axis that it gets."""
+    """Bytes a second along one mesh axis: two links for each torus axis that it gets."""
     used = sum(size > 1 for size in shape.sizes)
     return 2 * chip.link_bandwidth * max(1, chip.torus_axes // max(used, 1))
 
 
 def _between_slices_s(plan, chip, slices):
-    """Inside a slice the gradients are scattered over its data axis first, so each chip sums its share across."""
+    """Gradients are scattered inside a slice first; each chip sums its share across."""
     share = BF16 * sum(held_parameters(plan).values()) / (plan.shape.data / slices)
     return sent("all-reduce", share, slices) / chip.dcn_bandwidth

@@ -1,8 +1,8 @@
-"""Training one model over a mesh by a plan: where its weights and batches lie, and the loss over them.
+"""Training one model by a plan: where weights and batches lie, and the loss over them.
 
-    params = place(params, plan);   loss = NextToken(plan);   batch = place_batch(batch, plan)
+    params = place(params, plan);  loss = NextToken(plan);  batch = place_batch(batch, plan)
 
-are what `training.fit` takes, and nothing else changes: the optimizer works on the global sharded arrays.
+are what `training.fit` takes, and nothing else changes: the optimizer sees global arrays.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from .plan import BATCH_AXES, COPY_AXES, Plan
 
 
 class KeepGathered(NamedTuple):
-    """Layers whose activations are computed again in the backward pass, but whose gathered weights are kept (ZeRO-2).
+    """Layers computed again in the backward pass, but for their gathered weights (ZeRO-2).
 
     Source: Rajbhandari et al. 2020 section 5.2 [standard].
     Test: tests/parallelism/test_memory.py::test_zero_stages_differ_in_memory_as_they_say
@@ -39,7 +39,7 @@ class KeepGathered(NamedTuple):
 
 
 def place(params: Params, plan: Plan) -> Params:
-    """Return the weights as the plan wants them: each array global, its slices on their devices.
+    """Return the weights as the plan wants them: global arrays, in slices on the devices.
 
     Equal layers are stacked. `unplace` undoes it bit for bit.
     """
@@ -48,14 +48,14 @@ def place(params: Params, plan: Plan) -> Params:
 
 
 def unplace(params: Params) -> Params:
-    """Return plain weights on the host, layer by layer: NumPy arrays as `transformer.init` gives them."""
+    """Return plain weights on the host, NumPy arrays as `transformer.init` gives them."""
     bare = jax.tree.map(_bare, params, is_leaf=is_placed)
     whole = jax.tree.map(_to_host, bare)
     return whole._replace(layers=ungroup(whole.layers))
 
 
 def placed_shapes(plan: Plan, dtype=jnp.float32) -> Params:
-    """Return what `place` returns as shapes with shardings, without weights: enough to lower and compile a step."""
+    """Return what `place` returns as shapes with shardings: enough to compile a step."""
     shapes = jax.eval_shape(lambda: wrap(shaped(plan.cfg, lambda *shape: jnp.zeros(shape, dtype)), plan))
 
     def placed(leaf, spec):
@@ -65,7 +65,7 @@ def placed_shapes(plan: Plan, dtype=jnp.float32) -> Params:
 
 
 class PlacedBatch(NamedTuple):
-    """A batch over the mesh: B cut over data and fsdp, T over seq, in the plan's order of positions."""
+    """A batch over the mesh: B over data and fsdp, T over seq, in the plan's order."""
 
     tokens: Any  # [B, T]
     targets: Any  # [B, T]
@@ -79,9 +79,9 @@ BATCH_SPECS = PlacedBatch(_CUT, _CUT, _CUT, _CUT, PartitionSpec(None, "seq"))
 
 
 def place_batch(batch: losses.Batch, plan: Plan) -> PlacedBatch:
-    """Return the batch in the plan's order, cut over the mesh. Every process gives the whole batch.
+    """Return the batch in the plan's order, cut over the mesh; every process gives all.
 
-    Targets were shifted before: tokens that are neighbours in time need not be neighbours any more.
+    Targets were shifted before: neighbours in time need not be neighbours any more.
     """
     order = plan.order(*batch.tokens.shape)
     ordered = (None if array is None else np.asarray(array)[:, order] for array in batch)
@@ -104,9 +104,9 @@ def placed_batch_shapes(plan: Plan, B: int, T: int, documents: bool = False) -> 
 
 
 def wrap(params: Params, plan: Plan) -> Params:
-    """Return the tree of weights and containers that the plan asks for, around arrays that are still whole.
+    """Return the plan's tree of weights and containers, around arrays that are whole.
 
-    Every plan has the same weights, so that checkpoints of one mesh fit another; an axis of one device does nothing.
+    Every plan has the same weights; those over an axis of one device do nothing.
     """
     scatter = plan.sequence == "norm"
     norm = NormGather if scatter else NormEnter
@@ -124,7 +124,7 @@ def wrap(params: Params, plan: Plan) -> Params:
 
 
 def _wrap_layer(layer, norm, scatter):
-    """Return a layer of weights. The model dimension D of each matrix is cut over fsdp, the other over model."""
+    """Return a layer of weights: D of each matrix cut over fsdp, the other over model."""
     gains = {name: norm(getattr(layer, name)) for name in ("attention_norm", "ffn_norm")}
     inward = {name: getattr(layer, name) for name in ("wq", "wk", "wv", "w_gate", "w_up")}  # D is their input
     columns = {name: Column(Gathered(w, dim="in")) for name, w in inward.items() if w is not None}
@@ -133,7 +133,7 @@ def _wrap_layer(layer, norm, scatter):
 
 
 def _grouped(layers):
-    """Return the layers stacked where equal, the last before those that reuse its keys alone: a scan hands on none."""
+    """Return equal layers stacked, the last before those that reuse its keys alone."""
     reuse = next((i for i, layer in enumerate(layers) if layer.wk is None), 0)
     if reuse == 0:
         return group(layers)
@@ -141,7 +141,7 @@ def _grouped(layers):
 
 
 def _put(array, sharding):
-    """Return a NumPy array on the mesh. Each device takes its slice: none holds the whole, nor any of our processes."""
+    """Return an array on the mesh: no device, and no process, need have all of it."""
     array = np.asarray(array)
     array = array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
@@ -164,12 +164,12 @@ def _to_host(leaf):
 
 @dataclasses.dataclass(frozen=True)
 class NextToken:
-    """The loss of the next token over the mesh: (placed weights, placed batch) -> (sum, count).
+    """The next-token loss over the mesh: (placed weights and batch) -> (sum, count).
 
-        sum = psum over the axes that cut the batch of losses.next_token(this device's part),   count likewise
+        sum = psum over the axes that cut the batch of losses.next_token(a device's part)
 
-    It is `losses.next_token` under `jax.shard_map`; differentiate it from outside, as training.make_step does. A
-    gradient then lies as its weight lies.
+    It is `losses.next_token` under `jax.shard_map`; differentiate it from outside, as
+    training.make_step does. A gradient then lies as its weight lies.
 
     Source: TR24 section 3.2 (next-token pre-training) [confirmed]; the form is ours [ours].
     Test: tests/parallelism/test_grid.py::test_strategy_equals_the_single_device
@@ -189,7 +189,7 @@ class NextToken:
         )
 
     def local(self, params: Params, batch: PlacedBatch):
-        """Return (sum, count) inside shard_map, from one device's slices of the weights and part of the batch."""
+        """Return (sum, count) of one device's slices and part of the batch."""
         tokens, targets, weights, documents, positions = batch
         params = ready(params, self.plan)
         attend = attend_of(self.plan, documents, positions)
@@ -202,8 +202,9 @@ class NextToken:
 def ready(params: Params, plan: Plan) -> Params:
     """Return the weights as a step begins, inside shard_map.
 
-    Each weight that the devices hold in copies enters the part where they differ, here and once: by AD its gradients
-    are summed once, after all its uses. The embedding is gathered once for both of its ends; with zero=1 all is.
+    Each weight that the devices hold in copies enters the part where they differ, here and
+    once: by AD its gradients are summed once, after all its uses. The embedding is gathered
+    once for both of its ends; with zero=1 all is.
 
     Source: ZeRO's stages from Rajbhandari et al. 2020 section 5 [standard].
     Test: tests/parallelism/test_grid.py::test_bytes_sent_equal_the_formula

@@ -1,9 +1,10 @@
-"""A training step compiled for machines that are not here: many fake CPU devices, or real TPU topologies.
+"""A training step compiled for machines that are not here: fake CPU devices, or TPUs.
 
-    abstract shapes + mesh of abstract devices  --lower-->  --compile-->  bytes a device, collectives, time, memory
+    shapes + mesh of abstract devices  --lower-->  --compile-->  bytes, collectives, time
 
-Compiling runs nothing: no weight is made, and no device need exist. CPU devices must be set before JAX starts, so
-one process compiles for one number of devices. TPU topologies need the extra `tpu` (libtpu, 0.7 GB, proprietary).
+Compiling runs nothing: no weight is made, and no device need exist. CPU devices must be set
+before JAX starts, so one process compiles for one number of devices. TPU topologies need
+the extra `tpu` (libtpu, 0.7 GB, proprietary).
 """
 
 import dataclasses
@@ -19,7 +20,8 @@ from ..config import AFM_ON_DEVICE, AFMConfig
 from . import annotation, collectives
 from .mesh import AXES, MeshShape, check_slices, make_mesh
 
-# Ours. Apple states AFM-server's vocabulary (100k) and chips, not its dimensions: this is a dense model of its class.
+# Ours. Apple states AFM-server's vocabulary (100k) and chips, not its dimensions: this is a
+# dense model of its class.
 SERVER_SIZED = AFMConfig(
     d_model=8192, n_layers=48, n_heads=64, n_kv_heads=8, head_dim=128, d_ff=21504, vocab_size=100_352
 )
@@ -33,9 +35,10 @@ TPU_OPTIONS = {  # so that collectives stand in the text as such, and not taken 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One program to compile: a model's training step on a mesh of a machine. Everything in it goes into JSON.
+    """One program to compile: a model's step on a mesh of a machine; all of it JSON.
 
-    machine: "cpu" for fake devices, or a TPU topology such as "v5p:8x16x16"; slices of it joined by data alone.
+    machine: "cpu" for fake devices, or a TPU topology such as "v5p:8x16x16"; slices of it
+    joined by data alone.
     """
 
     name: str
@@ -64,7 +67,7 @@ class Measured:
 
 
 def step_loss(cfg: AFMConfig):
-    """Return the next-token loss with products in bfloat16, but for attention's scores, over float32 weights.
+    """Return the loss in bfloat16, attention's scores apart, of float32 weights.
 
     Source: AXLearn trains with bfloat16 activations over float32 weights [inferred].
     Test: tests/parallelism/test_topologies.py::test_products_are_bfloat16_and_state_is_float32
@@ -77,7 +80,7 @@ def step_loss(cfg: AFMConfig):
 
 
 def lower_step(cfg: AFMConfig, mesh: jax.sharding.Mesh, batch: int, seq_len: int, optimizer, pinned: bool = True):
-    """Return the lowered training step of a model of this shape: bfloat16 products, this optimizer, remat a layer.
+    """Return the lowered training step: bfloat16 products, float32 state, remat.
 
     Source: AXLearn (precision, remat) [inferred].
     Test: tests/parallelism/test_topologies.py::test_a_recorded_cell_is_recomputed
@@ -93,8 +96,9 @@ def lower_step(cfg: AFMConfig, mesh: jax.sharding.Mesh, batch: int, seq_len: int
 def mesh_of(cell: Cell) -> jax.sharding.Mesh:
     """Return the cell's mesh, over fake devices of this process or over abstract chips.
 
-    On several slices only "data" crosses between them. Raises ModuleNotFoundError without the extra `tpu`, and
-    ValueError when the topology has another number of chips than the mesh.
+    On several slices only "data" crosses between them. Raises ModuleNotFoundError without
+    the extra `tpu`, and ValueError when the topology has another number of chips than the
+    mesh.
     """
     shape = MeshShape.parse(cell.mesh)
     if cell.machine == "cpu":
@@ -118,7 +122,7 @@ def _arranged(devices, shape, slices):
 
 
 def chips(topology: str, slices: int = 1) -> list:
-    """Return the abstract chips of a TPU topology, "v5p:8x16x16" or "v4:8x8x16", from libtpu's compiler."""
+    """Return the abstract chips of a TPU topology, such as "v5p:8x16x16"."""
     import importlib.util
 
     if importlib.util.find_spec("libtpu") is None:
@@ -136,9 +140,9 @@ def chips(topology: str, slices: int = 1) -> list:
 
 
 def measure(cell: Cell, optimizer) -> Measured:
-    """Return what lowering and compiling the cell's step with this optimizer shows, in this process.
+    """Return what lowering and compiling the cell's step shows, in this process.
 
-    A program that does not fit the chip's memory is a result, not an error: fits is False and error says by how much.
+    A program that does not fit the chip's memory is a result, not an error: fits is False.
     """
     started = time.perf_counter()
     lowered = lower_step(MODELS[cell.model], mesh_of(cell), cell.batch, cell.seq_len, optimizer, cell.pinned)

@@ -1,7 +1,7 @@
-"""The bytes that each device sends in a training step, by formula, collective by collective.
+"""The bytes that each device sends in a training step, collective by collective.
 
-A step here is one value and gradient of the loss. The optimizer adds the sums of its norms, which the compiler makes:
-a number for each block of weights.
+A step here is one value and gradient of the loss. The optimizer adds the sums of its norms,
+which the compiler makes: a number for each block of weights.
 """
 
 import math
@@ -31,7 +31,7 @@ class Term(NamedTuple):
 
 
 def bytes_sent(plan: Plan, B: int, T: int, width: int = 4, documents: bool = False) -> dict[str, float]:
-    """Return {kind of collective: bytes one device sends} for one value and gradient on a batch of B x T tokens.
+    """Return {kind of collective: bytes one device sends} in a step on [B, T] tokens.
 
     It is the sum of `terms`, comparable with collectives.by_kind of the compiled program.
     """
@@ -43,9 +43,10 @@ def bytes_sent(plan: Plan, B: int, T: int, width: int = 4, documents: bool = Fal
 
 
 def bytes_by_axis(plan: Plan, B: int, T: int, width: int = 2) -> dict[str, float]:
-    """Return {axis of the mesh: bytes one device sends along it}; their sum is that of `bytes_sent`.
+    """Return {axis of the mesh: bytes one device sends along it}, in all as `bytes_sent`.
 
-    A collective over several axes runs along the last of them first, and along the others with what is left to sum:
+    A collective over several axes runs along the last of them first, and along the others
+    with what is left to sum:
 
         all-reduce over data and seq     2 (s-1)/s W along seq,   2 (d-1)/d W/s along data
     """
@@ -60,22 +61,24 @@ def bytes_by_axis(plan: Plan, B: int, T: int, width: int = 2) -> dict[str, float
 
 
 def terms(plan: Plan, B: int, T: int, width: int = 4, documents: bool = False) -> list[Term]:
-    """Return the collectives of a step and why each is there; `width` is the bytes of a number.
+    """Return the collectives of a step and why each is there, of numbers of `width` bytes.
 
-    With d, f, p, s, m devices along data, fsdp, pipe, seq, model; l = L/p layers a device; M microbatches and
-    u = (M+P-1)/M, how much longer a pipeline runs than its work; A = B/(d f) T/s D numbers, the residual stream;
-    r = 1 with remat, else 0:
+    With d, f, p, s, m devices along data, fsdp, pipe, seq, model; l = L/p layers a device;
+    M microbatches and u = (M+P-1)/M, how much longer a pipeline runs than its work; A =
+    B/(d f) T/s D numbers, the residual stream; r = 1 with remat, else 0:
 
-        gradients of copies   all-reduce over the axes that do not cut a weight: d s for matrices, d f s for gains
-        fsdp, layers          all-gather l u M (1 + [zero 3]) times a layer's matrices / m, reduce-scatter l u M times
-                              (with zero 1: both once);   the embedding both once
-        model, activations    all-reduce (4 + r) l u A, and 2 A at the two ends;   three numbers a token for the loss
-          "norm"              all-gather (4 + 2 r) l u A and reduce-scatter (4 + r) l u A, and 2 A of each at the ends
-        seq, keys and values  K = 2 B/(d f) T H heads/m:  "gather"  all-gather (1 + r) l u K, reduce-scatter l u K
-                              "ring"  permute (2 + r) (s-1)/s l u K
-        pipe                  permute 2 u A
+        copies' gradients  all-reduce over d s for matrices, d f s for gains
+        fsdp               a layer's matrices / m:  all-gather l u M (1 + [zero 3]) times,
+                           reduce-scatter l u M (zero 1: both l);  the embedding: both once
+        model              all-reduce (4 + r) l u A, and 2 A at the ends;  3 numbers a token
+          "norm"           all-gather (4 + 2 r) l u A, reduce-scatter (4 + r) l u A;  2 A
+        seq                K = 2 B/(d f) T H heads/m
+          "gather"         all-gather (1 + r) l u K, reduce-scatter l u K
+          "ring"           permute (2 + r) (s-1)/s l u K
+        pipe               permute 2 u A
 
-    Source: Shoeybi et al. 2019, Korthikanti et al. 2022, Rajbhandari et al. 2020, counted for our code [standard].
+    Source: Shoeybi et al. 2019, Korthikanti et al. 2022, Rajbhandari et al. 2020, counted
+    for our code [standard].
     Test: tests/parallelism/test_grid.py::test_bytes_sent_equal_the_formula
     """
     plan.order(B, T)
@@ -117,7 +120,7 @@ class _Counts:
         yield self.term("gradients, embedding", "reduce-scatter", "fsdp", embedding)
 
     def model(self) -> Iterator[Term]:
-        """Activations of tensor parallelism, and the gradients of gains whose uses differ."""
+        """Activations of tensor parallelism, and gradients of gains used differently."""
         ends, D, r = self.stream * self.plan.microbatches, self.plan.cfg.d_model, self.remat
         head_gains = layer_parameters(self.plan.cfg)["norms"] - 2 * D
         yield self.term("gradients, gains of the heads", "all-reduce", "model", head_gains, self.runs)

@@ -1,6 +1,6 @@
-"""Pictures of the simulator's own objects: who holds what, a step of a ring, a pipeline's timeline.
+"""Pictures of the simulator's objects: who holds what, steps of a ring, timelines.
 
-Every function draws on the matplotlib axes that it is given; matplotlib is imported by whoever made them.
+Every function draws on the matplotlib axes that it is given.
 """
 
 import numpy as np
@@ -14,9 +14,9 @@ COLORS = (BLUE, ORANGE, GREEN, PBLACK, SKY, RED, YELLOW, GREY)
 
 
 def tensor(ax, x: Tensor, title: str | None = None) -> None:
-    """Draw, for every device, the whole array as an outline and the part that the device holds in its colour.
+    """Draw the whole array for every device, and the part that it holds in its colour.
 
-    Columns follow the last axis of the mesh. Summands are hatched. An array of one axis is drawn as a column.
+    Columns follow the last axis of the mesh. Summands are hatched. Vectors are columns.
     """
     from matplotlib.patches import Rectangle
 
@@ -78,9 +78,9 @@ def _span(x, coordinate, axis, size):
 
 
 def ring_step(ax, trace: rings.Trace, step: int) -> None:
-    """Draw what every device holds after a step: a column for each chunk, darker the more devices are summed in it.
+    """Draw what every device holds after a step, darker where more devices are summed.
 
-    A chunk that has just arrived has an orange frame, and an arrow from the device that sent it.
+    A chunk that has just arrived has an orange frame, and an arrow from its sender.
     """
     from matplotlib.patches import Rectangle
 
@@ -110,7 +110,7 @@ def ring_step(ax, trace: rings.Trace, step: int) -> None:
 
 
 def _arrows(ax, arrived, chunks, n):
-    """Draw where chunks came from; between the last device and the first, from the edge of the picture."""
+    """Draw where chunks came from; round the ring's end from the picture's edge."""
     style = {"arrowstyle": "-|>", "color": ORANGE, "lw": 1.8}
     for (target, chunk), source in arrived.items():
         start = source if abs(target - source) == 1 else (-0.72 if target == 0 else n - 0.28)
@@ -138,7 +138,7 @@ def _sources(held):
 
 
 def timeline(ax, schedule: Timeline) -> None:
-    """Draw a pipeline's timeline: a row for each stage, forwards blue, backwards orange, what is left pale is idle."""
+    """Draw a pipeline's timeline: forwards blue, backwards orange, idle pale."""
     from matplotlib.patches import Patch
 
     for stage in range(schedule.n_stages):

@@ -166,9 +166,9 @@ def test_bad_input_says_what_to_do():
         annotation.shard(params, mesh)
     with pytest.raises(ValueError, match="mesh axis 'tensor'"):
         annotation.shard(params, mesh, Rules(vocab="tensor"))
-    with pytest.raises(TypeError, match=r"cannot annotate layers.0.wq, a str"):
+    with pytest.raises(TypeError, match=r"cannot annotate layers\.0\.wq, a str"):
         Rules().specs(params._replace(layers=(params.layers[0]._replace(wq="a palette"),)))
-    with pytest.raises(TypeError, match="cannot annotate layers.0.wq"):
+    with pytest.raises(TypeError, match=r"cannot annotate layers\.0\.wq"):
         Rules().specs(params._replace(layers=({"wq": params.embed},)))
     batch = batches(0)
     with pytest.raises(ValueError, match=r"tokens \[8, 16\] cannot be cut into 3"):

@@ -17,9 +17,9 @@ from afm_ref.parallelism.attends import (
     ring_work,
     sequence_order,
 )
+from afm_ref.parallelism.collectives import QUICK
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
 from afm_ref.transformer import Causal
-from afm_ref.parallelism.collectives import QUICK
 
 B, T, N, K, H = 2, 16, 6, 2, 4
 

@@ -34,7 +34,7 @@ def test_placing_and_reading_back():
         tensor = cluster.place(x, "TD", data=kinds[0], model=kinds[1])
         np.testing.assert_array_equal(tensor.value(), x)
         parts = np.prod([n for n, kind in zip((2, 4), kinds, strict=True) if kind != REPLICATED])
-        assert tensor.bytes_per_device * parts == x.nbytes
+        assert tensor.on(0).nbytes * parts == x.nbytes
     np.testing.assert_array_equal(cluster.place(x, "TD", data="T", model="D").on(6), x[8:, 4:6])  # device (1, 2)
     both = Cluster(data=2, fsdp=2).place(x, "TD", data="T", fsdp="T")
     np.testing.assert_array_equal(np.concatenate([both.on(i) for i in range(4)]), x)
@@ -113,12 +113,6 @@ def test_after_a_reduction_every_device_holds_the_sum():
         np.testing.assert_array_equal(y.on(device), x)
 
 
-def test_permute_rolls_the_parts():
-    cluster, x = Cluster(a=4), whole("TD")
-    moved = exchange.permute(cluster.place(x, "TD", a="D"), "a", 1)
-    np.testing.assert_array_equal(moved.value(), np.roll(x, 2, axis=1))
-
-
 def test_the_forward_and_backward_of_a_data_parallel_layer():
     """A layer cut by batch needs nothing forward; its weight gradient is born partial."""
     cluster, x, w = Cluster(data=4), whole("TD", 1), whole("FD", 2)
@@ -145,17 +139,17 @@ def test_nonlinear_functions_refuse_summands_and_cut_rows():
         cluster.place(x, "TD", a="D").apply(normalised, along="D")
 
 
-def test_sums_of_equal_layouts_and_multiples():
+def test_sums_of_equal_layouts():
     cluster, x = Cluster(a=2), whole("TD")
     for tensor in (cluster.place(x, "TD"), cluster.place(x, "TD", a="T"), partial(cluster, x, "TD", "a")):
-        np.testing.assert_array_equal((tensor + 2 * tensor).value(), 3 * x)
+        np.testing.assert_array_equal((tensor + tensor).value(), 2 * x)
 
 
 def refusals():
     cluster, x = Cluster(a=2), whole("TD")
     full, rows, columns = (cluster.place(x, "TD", **layout) for layout in ({}, {"a": "T"}, {"a": "D"}))
     summands = partial(cluster, x, "TD", "a")
-    elsewhere = Cluster(a=2, first_device=2).place(x, "TD")
+    elsewhere = Cluster(a=2).place(x, "TD")
     nested = Cluster(a=2, b=2).place(x, "TD", a="T", b="T")
     return {
         "add partial to full": (lambda: summands + full, "2 times", 'all_reduce(the partial one, "a")'),
@@ -163,7 +157,7 @@ def refusals():
         "add partial to cut": (lambda: summands + rows, "summand of the whole", "reduce_scatter"),
         "add cut to full": (lambda: rows + full, "different parts", "all_gather"),
         "add cut to cut": (lambda: rows + columns, "different parts", 'all_to_all(x, "a", "T")'),
-        "mix devices": (lambda: full + elsewhere, "devices [2, 3]: another", "place both on one cluster"),
+        "mix devices": (lambda: full + elsewhere, "another cluster", "place both on one cluster"),
         "multiply across": (lambda: einsum("TD,TD->TD", full, elsewhere), "another cluster", "place both"),
         "sum copies": (lambda: exchange.all_reduce(full, "a"), "2 times its value", "complete already"),
         "sum parts": (lambda: exchange.all_reduce(rows, "a"), "different parts", "all_gather"),

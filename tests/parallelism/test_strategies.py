@@ -8,6 +8,7 @@ import pytest
 
 from afm_ref import losses, transformer
 from afm_ref.config import AFMConfig
+from afm_ref.parallelism.collectives import QUICK
 from afm_ref.parallelism.strategies import (
     NextToken,
     Plan,
@@ -17,7 +18,6 @@ from afm_ref.parallelism.strategies import (
     placed_shapes,
     unplace,
 )
-from afm_ref.parallelism.collectives import QUICK
 
 CFG = AFMConfig(d_model=8, n_layers=4, n_heads=6, n_kv_heads=2, head_dim=2, d_ff=12, vocab_size=16)
 PLANS = [
