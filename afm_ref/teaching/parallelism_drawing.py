@@ -8,9 +8,9 @@ import numpy as np
 from ..parallelism import rings
 from ..parallelism.cluster import PARTIAL, Tensor
 from ..parallelism.schedules import Timeline
-from .figures import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, PBLACK, RED, SKY, YELLOW
+from .figures import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, PINK, RED, SKY, YELLOW
 
-COLORS = (BLUE, ORANGE, GREEN, PBLACK, SKY, RED, YELLOW, GREY)
+COLORS = (BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW, GREY)
 
 
 def tensor(ax, x: Tensor, title: str | None = None) -> None:
