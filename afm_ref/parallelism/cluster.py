@@ -56,7 +56,6 @@ class Cluster:
                 raise ValueError(f"mesh axis {name!r} needs at least one device, got {size}")
         self.mesh = dict(mesh)
         self.coordinates = list(itertools.product(*(range(size) for size in mesh.values())))
-        self.ids = {c: i for i, c in enumerate(self.coordinates)}
         self.log: list[Transfer] = []
 
     def __repr__(self):
@@ -66,7 +65,7 @@ class Cluster:
     @property
     def devices(self) -> list[int]:
         """Return the numbers of the devices, in the order of the mesh."""
-        return list(self.ids.values())
+        return list(range(len(self.coordinates)))
 
     @property
     def sent_bytes(self) -> int:
@@ -128,9 +127,8 @@ class Tensor:
 
     def on(self, device: int) -> np.ndarray:
         """Return the piece in the memory of one device, by its number."""
-        for coordinate, number in self.cluster.ids.items():
-            if number == device:
-                return self.pieces[coordinate]
+        if device in self.cluster.devices:
+            return self.pieces[self.cluster.coordinates[device]]
         raise ValueError(f"device {device} holds nothing of this: it lives on devices {self.cluster.devices}")
 
     def value(self) -> np.ndarray:
@@ -155,29 +153,23 @@ class Tensor:
             _addable(name, self, other)
         return dataclasses.replace(self, pieces={c: piece + other.pieces[c] for c, piece in self.pieces.items()})
 
-    def apply(self, fn: Callable, along: str = "") -> "Tensor":
-        """Return fn of every piece: entry by entry, except along the axes named in `along`.
-
-        LayoutError on summands, for f(a + b) is not f(a) + f(b), and if `along` is cut.
-        """
-        what = f"apply {getattr(fn, '__name__', 'a function')} to {self.type}"
+    def apply(self, fn: Callable) -> "Tensor":
+        """Return fn, which acts entry by entry, of every piece; LayoutError on summands."""
         for name, kind in self.layout.items():
             if kind == PARTIAL:
                 why = "each device holds a summand, and f(a) + f(b) is not f(a + b)"
-                raise LayoutError(what, why, f'all_reduce(x, "{name}") first, or reduce_scatter to keep it cut')
-            if kind in along and kind != REPLICATED:
-                why = f"the function needs all of axis {kind}, but a device along {name!r} has only its part"
-                raise LayoutError(what, why, f'all_gather(x, "{name}"), or all_to_all to cut another axis')
+                mend = f'all_reduce(x, "{name}") first, or reduce_scatter to keep it cut'
+                raise LayoutError(f"apply {getattr(fn, '__name__', 'a function')} to {self.type}", why, mend)
         return dataclasses.replace(self, pieces={c: fn(piece) for c, piece in self.pieces.items()})
 
 
 def einsum(spec: str, a: Tensor, b: Tensor) -> Tensor:
     """Return `einsum("TD,FD->TF", x, w)`, each device multiplying what it holds.
 
-    For every mesh axis: - both replicated: the result is; a summand times a replicated
-    factor is a summand; - a letter cut in every factor that has it, and the others
-    replicated: the result is cut by it, or, where the
-      letter is summed away, partial.
+    For every mesh axis:
+    - both replicated: the result is; a summand times a replicated factor is a summand;
+    - a letter cut in every factor that has it, the others replicated: the result is cut by
+      it, or, where the letter is summed away, partial.
     Everything else raises LayoutError.
 
     Source: the products of block matrices [standard].

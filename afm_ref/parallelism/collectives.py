@@ -177,7 +177,8 @@ def _group_size(kind, attributes, n_devices):
     """Return the devices of one group, from a list, an iota, or axes of a mesh."""
     if kind == "collective-permute":
         pairs = re.search(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}", attributes)
-        return _largest_ring(re.findall(r"(\d+),(\d+)", pairs[1]))
+        moved = [pair for pair in re.findall(r"(\d+),(\d+)", pairs[1]) if pair[0] != pair[1]]
+        return len({device for pair in moved for device in pair}) or 1  # all that take part
     if found := re.search(r"replica_groups=\[(\d+),(\d+)\]<=", attributes):  # [groups,size]<=[...]T(...)
         return int(found[2])
     if found := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", attributes):  # mesh['x'=2,'y'=4] {'y'}
@@ -187,18 +188,3 @@ def _group_size(kind, attributes, n_devices):
     groups = re.search(r"replica_groups=\{((?:\{[\d,]*\},?)*)\}", attributes)
     listed = re.findall(r"\{([\d,]+)\}", groups[1]) if groups else []
     return max((len(group.split(",")) for group in listed), default=n_devices)  # {} is everyone
-
-
-def _largest_ring(pairs):
-    """Return the devices of the largest chain or ring; 1 when each sends to itself."""
-    root = {}
-
-    def find(x):
-        while root.setdefault(x, x) != x:
-            x = root[x]
-        return x
-
-    for a, b in pairs:
-        root[find(a)] = find(b)
-    members = [find(x) for x in list(root)]
-    return max((members.count(x) for x in set(members)), default=1)

@@ -23,8 +23,8 @@ def tensor(ax, x: Tensor, title: str | None = None) -> None:
     sizes = list(x.cluster.mesh.values()) or [1]
     columns = sizes[-1]
     width, height = _extent(x)
-    for index, (coordinate, device) in enumerate(x.cluster.ids.items()):
-        left, top = (index % columns) * (width + 0.35), (index // columns) * (height + 0.55)
+    for device, coordinate in enumerate(x.cluster.coordinates):
+        left, top = (device % columns) * (width + 0.35), (device // columns) * (height + 0.55)
         ax.add_patch(Rectangle((left, top), width, height, facecolor=PALE, edgecolor="#AEB6C0", lw=1.0))
         (row, down), (column, across) = (_span(x, coordinate, axis, size) for axis, size in ((0, height), (1, width)))
         hatch = "////" if PARTIAL in x.layout.values() else None
@@ -33,7 +33,7 @@ def tensor(ax, x: Tensor, title: str | None = None) -> None:
             Rectangle((left + column, top + row), across, down, facecolor=color, edgecolor="white", hatch=hatch)
         )
         ax.text(left + width / 2, top - 0.07, f"{device}", ha="center", va="bottom", fontsize=9, color=BLACK)
-    rows = -(-len(x.cluster.ids) // columns)
+    rows = -(-len(x.cluster.coordinates) // columns)
     _row_labels(ax, x, columns, height)
     ax.set(xlim=(-0.1, columns * (width + 0.35) - 0.25), ylim=(rows * (height + 0.55) - 0.45, -0.35), aspect="equal")
     ax.set(xticks=[], yticks=[])
@@ -45,7 +45,7 @@ def tensor(ax, x: Tensor, title: str | None = None) -> None:
 def _row_labels(ax, x, columns, height):
     """Name the rows of a mesh of several axes by their coordinates."""
     names = list(x.cluster.mesh)[:-1]
-    for row in range(len(x.cluster.ids) // columns if names else 0):
+    for row in range(len(x.cluster.coordinates) // columns if names else 0):
         coordinate = x.cluster.coordinates[row * columns]
         label = "\n".join(f"{name} {i}" for name, i in zip(names, coordinate))
         ax.text(-0.12, row * (height + 0.55) + height / 2, label, ha="right", va="center", fontsize=8.5, color=BLACK)
