@@ -238,9 +238,8 @@ def sequence_order(T: int, n: int, zigzag: bool = False) -> np.ndarray:
 def ring_work(T: int, n: int, zigzag: bool = False) -> np.ndarray:
     """Return the (query, key) pairs of each device in each step: [devices, steps].
 
-    A block that is not skipped is computed whole. The ring waits for its slowest device, so
-    a step costs the largest number of its column: in all n (T/n)^2 in contiguous order, (2
-    n + 1) / 4 (T/n)^2 in zigzag order.
+    A block that is not skipped is computed whole. A step costs the largest number of its
+    column: in all n (T/n)^2 in contiguous order, (2 n + 1)/4 (T/n)^2 in zigzag order.
     """
     chunks = sequence_order(T, n, zigzag).reshape(n, 2 if zigzag else 1, -1)
 

@@ -90,7 +90,8 @@ class Cluster:
         pieces = dict.fromkeys(self.coordinates, x)
         for position, (name, size) in enumerate(self.mesh.items()):
             if whole[name] != REPLICATED:
-                pieces = {c: _part(piece, axes, whole[name], size, c[position], name) for c, piece in pieces.items()}
+                at, what = axes.index(whole[name]), f"mesh axis {name!r}"
+                pieces = {c: rings.cut(piece, size, at, what)[c[position]] for c, piece in pieces.items()}
         return Tensor(self, axes, whole, pieces)
 
     def check_axis(self, name: str) -> None:
@@ -241,16 +242,6 @@ def _same_devices(verb: str, a: Tensor, b: Tensor) -> None:
         why = f"the first lives on {a.cluster!r}, the second on {b.cluster!r}: another cluster"
         mend = "place both on one cluster; a device computes only with what is in its own memory"
         raise LayoutError(f"{verb} {a.type} and {b.type}", why, mend)
-
-
-def _part(x: np.ndarray, axes: str, letter: str, n: int, i: int, name: str) -> np.ndarray:
-    at = axes.index(letter)
-    if x.shape[at] % n:
-        raise ValueError(
-            f"axis {letter} of size {x.shape[at]} cannot be cut into {n} equal parts over mesh axis {name!r}: "
-            f"choose a multiple of {n}, or another axis"
-        )
-    return np.split(x, n, axis=at)[i]
 
 
 def _join(group: list, kind: str, axes: str) -> np.ndarray:

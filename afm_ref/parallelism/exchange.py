@@ -18,10 +18,10 @@ def all_reduce(x: Tensor, axis: str) -> Tensor:
     if kind == REPLICATED:
         n = x.cluster.mesh[axis]
         why = f"all {n} devices along {axis!r} hold the same full array; summing them gives {n} times its value"
-        raise LayoutError(f"all_reduce {x.type} over {axis!r}", why, "nothing: it is complete already")
+        raise _refused("all_reduce", x, axis, why, "nothing: it is complete already")
     if kind != PARTIAL:
         why = f"the devices along {axis!r} hold different parts of {kind}; their sum means nothing"
-        raise LayoutError(f"all_reduce {x.type} over {axis!r}", why, f'all_gather(x, "{axis}") puts the parts together')
+        raise _refused("all_reduce", x, axis, why, f'all_gather(x, "{axis}") puts the parts together')
     return _exchange(x, "all-reduce", axis, REPLICATED, rings.all_reduce)
 
 
@@ -42,7 +42,7 @@ def reduce_scatter(x: Tensor, axis: str, letter: str) -> Tensor:
     if kind != PARTIAL:
         why = f"along {axis!r} it is {_words(kind)}: there is nothing to add"
         mend = f'split(x, "{axis}", "{letter}"), which is free' if kind == REPLICATED else "leave it as it is"
-        raise LayoutError(f"reduce_scatter {x.type} over {axis!r}", why, mend)
+        raise _refused("reduce_scatter", x, axis, why, mend)
     at = _free_letter(x, axis, letter, "reduce_scatter")
     return _exchange(x, "reduce-scatter", axis, letter, lambda parts: rings.reduce_scatter(parts, at))
 
@@ -55,8 +55,8 @@ def all_to_all(x: Tensor, axis: str, letter: str) -> Tensor:
     """
     kind = _cut_kind(x, axis, "all_to_all", f'reduce_scatter(x, "{axis}", "{letter}") adds the summands and cuts')
     if kind == letter:
-        what, why = f"all_to_all {x.type} over {axis!r} to {letter}", f"{letter} is the axis that is cut already"
-        raise LayoutError(what, why, "nothing, or name another axis to cut instead")
+        why = f"{letter} is the axis that is cut already"
+        raise _refused("all_to_all", x, axis, why, "nothing, or name another axis to cut instead")
     to, origin = _free_letter(x, axis, letter, "all_to_all"), x.axes.index(kind)
     return _exchange(x, "all-to-all", axis, letter, lambda parts: rings.all_to_all(parts, to, origin))
 
@@ -70,7 +70,7 @@ def split(x: Tensor, axis: str, letter: str) -> Tensor:
     if kind != REPLICATED:
         mend = f'reduce_scatter(x, "{axis}", "{letter}")' if kind == PARTIAL else f'all_to_all(x, "{axis}", "{letter}")'
         why = f"along {axis!r} it is {_words(kind)}; only where all hold the same can each keep its part"
-        raise LayoutError(f"split {x.type} over {axis!r}", why, mend)
+        raise _refused("split", x, axis, why, mend)
     at = _free_letter(x, axis, letter, "split")
     pieces = dict(x.pieces)
     for line in x.cluster.lines(axis):
@@ -80,15 +80,18 @@ def split(x: Tensor, axis: str, letter: str) -> Tensor:
 
 
 def _exchange(x: Tensor, name: str, axis: str, kind: str, collective: Callable) -> Tensor:
-    """Run the collective on every ring along the mesh axis; the first one is logged."""
-    pieces, traces = {}, []
+    """Run the collective on every ring along the mesh axis; one is logged."""
+    pieces = {}
     for line in x.cluster.lines(axis):
         trace = collective([x.pieces[c] for c in line])
         pieces.update(zip(line, trace.result, strict=True))
-        traces.append(trace)
     new = dataclasses.replace(x, layout={**x.layout, axis: kind}, pieces=pieces)
-    x.cluster.log.append(Transfer(name, axis, x.type, new.type, traces[0]))
+    x.cluster.log.append(Transfer(name, axis, x.type, new.type, trace))
     return new
+
+
+def _refused(name: str, x: Tensor, axis: str, why: str, mend: str) -> LayoutError:
+    return LayoutError(f"{name} {x.type} over {axis!r}", why, mend)
 
 
 def _kind(x: Tensor, axis: str) -> str:
@@ -106,11 +109,11 @@ def _cut_kind(x: Tensor, axis: str, name: str, mend_partial: str) -> str:
     if kind in (REPLICATED, PARTIAL):
         why = f"along {axis!r} it is {_words(kind)}: there are no parts to move"
         mend = mend_partial if kind == PARTIAL else "nothing: every device has it already"
-        raise LayoutError(f"{name} {x.type} over {axis!r}", why, mend)
+        raise _refused(name, x, axis, why, mend)
     last = [other for other, letter in x.layout.items() if letter == kind][-1]
     if last != axis:
         why = f"{kind} is cut over {axis!r} and then, finer, over {last!r}: the parts along {axis!r} are not neighbours"
-        raise LayoutError(f"{name} {x.type} over {axis!r}", why, f'all_gather(x, "{last}") first')
+        raise _refused(name, x, axis, why, f'all_gather(x, "{last}") first')
     return kind
 
 
@@ -122,7 +125,5 @@ def _free_letter(x: Tensor, axis: str, letter: str, name: str) -> int:
     finer = [other for other in names[names.index(axis) + 1 :] if x.layout[other] == letter]
     if finer:
         why = f"{letter} is cut over {finer[0]!r} already, which comes later in the mesh and so must be the finer cut"
-        raise LayoutError(
-            f"{name} {x.type} over {axis!r}", why, f'all_gather(x, "{finer[0]}") first, or cut another axis'
-        )
+        raise _refused(name, x, axis, why, f'all_gather(x, "{finer[0]}") first, or cut another axis')
     return x.axes.index(letter)

@@ -23,11 +23,9 @@ RENDEZVOUS_LIMIT = 256  # above about this many devices the CPU's collectives ab
 class MeshShape:
     """The number of devices along each axis; their product is the number of devices.
 
-    Raises ValueError or TypeError, naming the axis, when a size is not a whole number of at
-    least 1.
+    Raises ValueError, naming the axis, for less than 1.
 
-    Source: TR24 section 3.2 (data, tensor, sequence parallelism and FSDP together); the
-    names are ours [ours].
+    Source: TR24 section 3.2 (data, tensor, sequence parallelism, FSDP); names ours [ours].
     Test: tests/parallelism/test_mesh.py::test_text_and_shape_say_the_same
     """
 
@@ -40,8 +38,6 @@ class MeshShape:
     def __post_init__(self):
         for name in AXES:
             size = getattr(self, name)
-            if not isinstance(size, int) or isinstance(size, bool):
-                raise TypeError(f"axis {name} of the mesh must be a whole number of devices, got {size!r}")
             if size < 1:
                 raise ValueError(f"axis {name} of the mesh needs at least 1 device, got {size}; leave it out for 1")
 

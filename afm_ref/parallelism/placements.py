@@ -224,7 +224,7 @@ class VocabLogits:
     def token_log_probs(self, targets: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
         """Return each target's log-probability, by sending three numbers a token.
 
-            log p(y) = (z_y - m) - log sum over devices of sum_v exp(z_v - m),   m = max z
+            log p(y) = (z_y - m) - log sum over devices of sum_v exp(z_v - m),   m = max of all
 
         Source: Shoeybi et al. 2019 section 3 [standard].
         Test: tests/parallelism/test_placements.py::test_vocab_parallel_equals_whole
@@ -256,9 +256,6 @@ def specs(tree, leading=()):
     """Return a PartitionSpec for every leaf of a tree of weights; plain arrays are whole.
 
     leading: axes in front of each leaf; a `Stacked`'s layers are whole, a `Pipeline`'s cut.
-
-    Source: our own [ours].
-    Test: tests/parallelism/test_placements.py::test_specs_come_from_the_classes
     """
 
     def without_names(axes):

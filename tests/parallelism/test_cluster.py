@@ -187,7 +187,7 @@ def test_what_is_wrong_is_refused_with_reason_and_remedy(name):
         (lambda c, x: c.place(x, "TT"), "own letter"),
         (lambda c, x: c.place(x, "TD", model="D"), "no axis 'model'"),
         (lambda c, x: c.place(x, "TD", a="F"), "name one of the axes"),
-        (lambda c, x: c.place(x[:, :7], "TD", a="D"), "cannot be cut into 2 equal parts"),
+        (lambda c, x: c.place(x[:, :7], "TD", a="D"), "mesh axis 'a' cuts axis 1 into 2 equal chunks.*pad it to 8"),
         (lambda c, x: einsum("TD,DF->TF", c.place(x, "TD"), c.place(x, "TD")), "does not fit the axes"),
         (lambda c, x: exchange.split(c.place(x, "TD"), "a", "F"), "no axis 'F'"),
         (lambda c, x: exchange.all_gather(c.place(x, "TD"), "b"), "the mesh has no axis 'b'"),
