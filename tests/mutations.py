@@ -412,8 +412,8 @@ MUTATIONS = [
     Mutation(
         "a loop's collectives count once",
         "afm_ref/parallelism/collectives.py",
-        "self._inside(body, count * trips)",
-        "self._inside(body, count)",
+        "count=c.count * trips)",
+        "count=c.count)",
         "tests/parallelism/test_collectives.py::test_loops_multiply_and_nest",
     ),
     Mutation(

@@ -58,20 +58,13 @@ def shard(params: Params, mesh: Mesh, rules: Rules = DEFAULT, pinned: bool = Tru
     """Return params that lie on the mesh as the rules say, for any jitted function.
 
     pinned wraps every matrix in `Pinned`; without it only the weights' own places are said.
-
-    Source: AXLearn; jax.device_put [standard].
-    Test: tests/parallelism/test_annotation.py::test_each_device_holds_its_slice
     """
     placed = _put(params, shardings(params, rules.specs(params), mesh))
     return pin(placed, mesh, rules) if pinned else placed
 
 
 def shard_batch(batch: Batch, mesh: Mesh, rules: Rules = DEFAULT) -> Batch:
-    """Return a Batch that lies on the mesh as the rules say.
-
-    Source: AXLearn's batch axis names (data, fsdp along B; seq along T) [inferred].
-    Test: tests/parallelism/test_annotation.py::test_equals_one_device
-    """
+    """Return a Batch that lies on the mesh as the rules say."""
     return _put(batch, shardings(batch, rules.batch_specs(batch.documents is not None), mesh))
 
 

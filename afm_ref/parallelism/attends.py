@@ -163,9 +163,7 @@ def _take_in(partial, queries, keys):
 
 def _cut(tree, n):
     """Return n trees, each leaf cut in n along T."""
-    pieces = jax.tree.map(lambda leaf: jnp.split(leaf, n, axis=SEQUENCE), tree)
-    leaves, structure = jax.tree.flatten(tree)
-    return [structure.unflatten([each[i] for each in structure.flatten_up_to(pieces)]) for i in range(n) if leaves]
+    return [jax.tree.map(lambda leaf, i=i: jnp.split(leaf, n, axis=SEQUENCE)[i], tree) for i in range(n)]
 
 
 def _part(array, start, size):

@@ -82,9 +82,6 @@ def logical_axes(params: Params) -> Params:
 
     Containers keep their shape; a leading axis that `Stacked` adds is named "layers".
     Weights that are objects (adapters, palettes) raise TypeError: annotate plain arrays.
-
-    Source: AXLearn parameter partition specs [inferred].
-    Test: tests/parallelism/test_annotation.py::test_specs_of_every_weight
     """
 
     def names(path, leaf):

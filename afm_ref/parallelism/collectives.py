@@ -67,16 +67,15 @@ def sent(kind: str, whole_bytes: float, group_size: int) -> float:
 def of(program) -> tuple[Collective, ...]:
     """Return the collectives of one run of a program, in the order of its text.
 
-    program: HLO text, a compiled program (anything with `as_text`), or a lowered one
-    (anything with `compile`), which is compiled and read where bf16 is still bf16. Loops
-    multiply by their trip count; calls, fusions and asynchronous pairs are followed; of a
-    conditional's branches the one that sends most counts. Raises ValueError if the text has
-    no entry computation, or a loop with collectives does not say how often it runs.
+    program: HLO text, a compiled program, or a lowered one, which is compiled, and read
+    where bf16 is still bf16. Loops multiply; of a conditional's branches the one
+    that sends most counts. ValueError without an entry, or where a loop does not say how often it runs.
     """
     if hasattr(program, "compile"):
         return compile_and_count(program, QUICK)[1]
     text = program if isinstance(program, str) else program.as_text()
-    return _Reader(hlo.Module(text)).collectives()
+    module = hlo.Module(text)
+    return tuple(_inside(module, module.entry, 1))
 
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}  # the CPU's code, made fast
@@ -111,66 +110,43 @@ def by_kind(collectives) -> dict[str, dict[str, float]]:
     return table
 
 
-class _Reader:
-    """Walks a module from its entry, through calls and loops."""
+def _inside(module: hlo.Module, computation: str, count: int) -> Iterator[Collective]:
+    """Yield the collectives of a computation that runs `count` times, and of its calls."""
+    for one in module.computations.get(computation, {}).values():
+        opcode, called = one.opcode.removesuffix("-start"), hlo.called(one.attributes)
+        if opcode.endswith(("-update", "-done")):
+            continue  # asynchronous: counted at its start
+        if opcode in KINDS:
+            yield _collective(module, computation, one, opcode, count)
+        elif opcode == "while":
+            if inner := tuple(_inside(module, called[0], count)):
+                trips = hlo.trips(module.computations, one, computation, called[0])
+                yield from (dataclasses.replace(c, count=c.count * trips) for c in inner)
+        elif opcode == "fusion" and "all-reduce-scatter" in one.attributes:  # as TPUs write it, with the slice to keep
+            for c in _inside(module, called[0], count):
+                yield dataclasses.replace(c, kind="reduce-scatter", result_bytes=c.operand_bytes // c.group_size)
+        elif opcode == "conditional":
+            yield from max((tuple(_inside(module, name, count)) for name in called), key=total_bytes, default=())
+        else:
+            for name in called:
+                yield from _inside(module, name, count)
 
-    def __init__(self, module: hlo.Module):
-        self.computations, self.entry, self.n_devices = module.computations, module.entry, module.n_devices
 
-    def collectives(self):
-        return tuple(self._inside(self.entry, 1))
-
-    def _inside(self, computation: str, count: int) -> Iterator[Collective]:
-        for instruction in self.computations.get(computation, {}).values():
-            opcode, asynchronous = instruction.opcode, hlo.ASYNC.match(instruction.opcode)
-            if asynchronous and asynchronous[2] != "start":
-                continue  # counted at its start
-            opcode = asynchronous[1] if asynchronous else opcode
-            if opcode in KINDS:
-                yield self._collective(opcode, instruction, computation, count)
-            elif opcode == "while":
-                yield from self._loop(instruction, computation, count)
-            elif opcode == "fusion" and "all-reduce-scatter" in instruction.attributes:
-                yield from self._reduce_scatter_fusion(instruction, count)
-            elif opcode == "conditional":
-                branches = [tuple(self._inside(name, count)) for name in hlo.called(instruction.attributes)]
-                yield from max(branches, key=total_bytes, default=())
-            else:
-                for name in hlo.called(instruction.attributes):
-                    yield from self._inside(name, count)
-
-    def _collective(self, kind, instruction, computation, count):
-        table = self.computations[computation]
-        operand = sum(
-            hlo.bytes_of(text) or hlo.bytes_of(table[name].type)
-            for text, name in zip(instruction.operands, instruction.names())
+def _collective(module, computation, instruction, kind, count):
+    table = module.computations[computation]
+    operands = zip(instruction.operands, instruction.names())
+    operand = sum(hlo.bytes_of(text) or hlo.bytes_of(table[name].type) for text, name in operands)
+    n = _group_size(kind, instruction.attributes, module.n_devices)
+    result = {"all-gather": operand * n, "reduce-scatter": operand // n}.get(kind, operand)
+    said = hlo.bytes_of(instruction.type)
+    least = result // 2 if kind == "all-reduce" else result  # a TPU may round float32 sums to 16 bits at once
+    if instruction.opcode == kind and not least <= said <= result:  # a start's type holds its operand as well
+        raise ValueError(
+            f"{instruction.name}: {kind} of {operand} bytes over {n} devices should give {result} bytes, but the "
+            f"text says {said}: a syntax of replica_groups that this reader does not know?"
         )
-        n = _group_size(kind, instruction.attributes, self.n_devices)
-        result = {"all-gather": operand * n, "reduce-scatter": operand // n}.get(kind, operand)
-        said = hlo.bytes_of(instruction.type)
-        least = result // 2 if kind == "all-reduce" else result  # a TPU may round float32 sums to 16 bits at once
-        if instruction.opcode == kind and not least <= said <= result:  # a start's type holds its operand as well
-            raise ValueError(
-                f"{instruction.name}: {kind} of {operand} bytes over {n} devices should give {result} bytes, but the "
-                f"text says {said}: a syntax of replica_groups that this reader does not know?"
-            )
-        op_name = hlo.OP_NAME.search(instruction.attributes)
-        return Collective(kind, operand, result, n, count, op_name[1] if op_name else "")
-
-    def _reduce_scatter_fusion(self, instruction, count):
-        """TPUs write a reduce-scatter as an all-reduce fused with the slice to keep."""
-        for inner in self._inside(hlo.called(instruction.attributes)[0], count):
-            yield dataclasses.replace(
-                inner, kind="reduce-scatter", result_bytes=inner.operand_bytes // inner.group_size
-            )
-
-    def _loop(self, instruction, computation, count):
-        body = re.search(r"\bbody=%?([\w.\-]+)", instruction.attributes)[1]
-        if not any(self._inside(body, 1)):
-            return
-        trips = hlo.TRIPS.search(instruction.attributes)
-        trips = int(trips[1]) if trips else hlo.trips(self.computations, instruction, computation, body)
-        yield from self._inside(body, count * trips)
+    op_name = hlo.OP_NAME.search(instruction.attributes)
+    return Collective(kind, operand, result, n, count, op_name[1] if op_name else "")
 
 
 def _group_size(kind, attributes, n_devices):

@@ -35,8 +35,7 @@ def all_gather(x: Tensor, axis: str) -> Tensor:
 def reduce_scatter(x: Tensor, axis: str, letter: str) -> Tensor:
     """Return x summed, each device keeping its part along `letter`: half an all_reduce.
 
-    Raises LayoutError unless x is partial there, ValueError if the size of `letter` does
-    not divide.
+    LayoutError unless x is partial there, ValueError if `letter` does not divide.
     """
     kind = _kind(x, axis)
     if kind != PARTIAL:
@@ -50,8 +49,7 @@ def reduce_scatter(x: Tensor, axis: str, letter: str) -> Tensor:
 def all_to_all(x: Tensor, axis: str, letter: str) -> Tensor:
     """Return x cut along `letter` instead of the axis that was cut over this mesh axis.
 
-    Raises LayoutError unless x is cut there, ValueError if the size of `letter` does not
-    divide.
+    LayoutError unless x is cut there, ValueError if `letter` does not divide.
     """
     kind = _cut_kind(x, axis, "all_to_all", f'reduce_scatter(x, "{axis}", "{letter}") adds the summands and cuts')
     if kind == letter:

@@ -9,9 +9,8 @@ _INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*)$")
 _ARRAY = re.compile(r"\b([a-z]+\d*\w*)\[([\d,<=\s]*)\]")
 _CALLS = re.compile(r"\b(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
-TRIPS = re.compile(r'known_trip_count"?[:=]\{"?n"?:"?(\d+)')
+_TRIPS = re.compile(r'known_trip_count"?[:=]\{"?n"?:"?(\d+)')
 OP_NAME = re.compile(r'op_name="([^"]*)"')
-ASYNC = re.compile(r"^(.*?)-(start|update|done)$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +49,12 @@ class Module:
 
 
 def trips(computations, loop: Instruction, computation: str, body: str) -> int:
-    """Return the trips of `for i in range(start, stop, step)`, as jax.lax.scan makes it.
+    """Return how often a loop runs: as it says, or as `for i in range(start, stop, step)`.
 
     start, stop and step are read from the loop. ValueError when it is no such loop.
     """
+    if known := _TRIPS.search(loop.attributes):
+        return int(known[1])
     condition = computations[re.search(r"\bcondition=%?([\w.\-]+)", loop.attributes)[1]]
     outer, inner = computations[computation], computations[body]
     init = outer[loop.names()[0]].names()

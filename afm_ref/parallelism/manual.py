@@ -38,10 +38,7 @@ def index(axis: str):
 def vary(x, axes):
     """Return x as a value that may differ along these axes of the mesh.
 
-        its transpose is a psum over the axes that were added
-
-    Source: jax.lax.pcast [standard].
-    Test: tests/parallelism/test_placements.py::test_vary_adds_what_is_missing_and_sums_in_reverse
+    Its transpose is a psum over the axes that were added.
     """
     new = tuple(axis for axis in live(axes) if axis not in jax.typeof(x).manual_axis_type.varying)
     return jax.lax.pcast(x, new, to="varying") if new else x

@@ -24,9 +24,6 @@ class MeshShape:
     """The number of devices along each axis; their product is the number of devices.
 
     Raises ValueError, naming the axis, for less than 1.
-
-    Source: TR24 section 3.2 (data, tensor, sequence parallelism, FSDP); names ours [ours].
-    Test: tests/parallelism/test_mesh.py::test_text_and_shape_say_the_same
     """
 
     data: int = 1

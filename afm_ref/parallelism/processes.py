@@ -82,12 +82,9 @@ def _end_with_launcher():
 def launch(command: list[str], count: int, coordinator: str | None = None, index: int | None = None, advice="") -> int:
     """Run a command as `count` processes, or as one, `index`, of several hosts.
 
-    Returns the exit status: 0, 130 after Ctrl-C, or that of the process that failed. The
-    first one started here writes to the terminal, the others to files. When one fails the
-    others are ended, and a line on stderr says which it was, followed by `advice`.
-
-    coordinator is host:port of process 0, the same on every host; None, for a single
-    machine, takes a free port.
+    Returns the exit status: 0, 130 after Ctrl-C, or that of the process that failed: then
+    the others are ended, and stderr says which it was, followed by `advice`. Only the first
+    one started here is heard. coordinator: host:port of process 0; None takes a free port.
     """
     _check(count, coordinator, index)
     address = coordinator or f"127.0.0.1:{free_port()}"

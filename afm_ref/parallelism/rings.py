@@ -93,8 +93,7 @@ class Trace:
 
             sum over steps of (alpha + largest bytes on a link / beta)
 
-        Source: Thakur et al. 2005, "Optimization of collective communication operations in
-        MPICH" [standard].
+        Source: Thakur et al. 2005, "Optimization of collective communication" [standard].
         Test: tests/parallelism/test_rings.py::test_time_is_the_alpha_beta_closed_form
         """
         return sum(self.link.time_s(max(_per_link(step).values())) for step in self.steps if step.messages)
@@ -191,8 +190,6 @@ def reduce_scatter(parts: list, axis: int = 0, link: Link = LINK) -> Trace:
 
         bytes per link = (n - 1) / n W          W: bytes of one part
 
-    Raises ValueError if the axis does not divide into n chunks.
-
     Source: textbook [standard].
     Test: tests/parallelism/test_rings.py::test_bytes_are_the_closed_forms
     """
@@ -227,8 +224,6 @@ def all_to_all(parts: list, split_axis: int = 0, concat_axis: int = 0, link: Lin
 
         every device's own bytes that leave it = (n - 1) / n w        w: bytes of one part
         bytes per link                         = (n - 1) / 2 w     a chunk passes many links
-
-    Raises ValueError if split_axis does not divide into n chunks.
 
     Source: textbook; on a ring that sends one way [standard].
     Test: tests/parallelism/test_rings.py::test_bytes_are_the_closed_forms

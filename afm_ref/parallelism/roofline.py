@@ -13,7 +13,7 @@ import dataclasses
 from ..config import TPU_PEAK_FLOPS, train_flops_per_token
 from .collectives import sent
 from .memory import held_bytes, held_parameters
-from .mesh import MeshShape, check_slices
+from .mesh import check_slices
 from .plan import Plan
 from .traffic import bytes_by_axis
 
@@ -50,7 +50,6 @@ CHIPS = {"v5p": V5P, "v4": V4}
 class Estimate:
     """One step by one plan: seconds by mesh axis, hidden or not, and bytes a chip."""
 
-    shape: MeshShape
     compute_s: float
     communication_s: dict[str, float]
     exposed_s: float  # what of the communication the step waits for
@@ -92,7 +91,7 @@ def step(plan: Plan, B: int, T: int, chip: Chip, *, slices: int = 1) -> Estimate
     step_s = max(busy, hidden) + exposed
     mfu = train_flops_per_token(plan.cfg, T) * B * T / (step_s * shape.size * chip.flops)
     waits = exposed + max(0.0, hidden - busy)
-    return Estimate(shape, compute, seconds, waits, bubble, step_s, mfu, traffic, held_bytes(plan, B, T, BF16))
+    return Estimate(compute, seconds, waits, bubble, step_s, mfu, traffic, held_bytes(plan, B, T, BF16))
 
 
 def compute_s(plan: Plan, B: int, T: int, chip: Chip) -> float:

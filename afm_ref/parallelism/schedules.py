@@ -39,8 +39,7 @@ class Timeline:
 
             1 - busy / (p end)  =  (p - 1) / (m + p - 1)     for GPipe and 1F1B
 
-        Source: Huang et al. 2019, GPipe; Narayanan et al. 2021, Megatron-LM section 2.2
-        [standard].
+        Source: Huang et al. 2019 (GPipe); Narayanan et al. 2021 section 2.2 [standard].
         Test: tests/parallelism/test_schedules.py::test_bubble_is_the_closed_form
         """
         busy = sum(job.end_s - job.start_s for job in self.jobs)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from .. import losses, training
 from ..config import AFM_ON_DEVICE, AFMConfig
 from . import annotation
-from .mesh import AXES, MeshShape, check_slices
+from .mesh import MeshShape, check_slices, make_mesh
 
 # Ours. Apple states AFM-server's vocabulary (100k) and chips, not its dimensions: this is a
 # dense model of its class.
@@ -40,11 +40,7 @@ def step_loss(cfg: AFMConfig):
 
 
 def lower_step(cfg: AFMConfig, mesh: jax.sharding.Mesh, batch: int, seq_len: int, optimizer, pinned: bool = True):
-    """Return the lowered training step: bfloat16 products, float32 state, remat.
-
-    Source: AXLearn (precision, remat) [inferred].
-    Test: tests/parallelism/test_topologies.py::test_a_recorded_cell_is_recomputed
-    """
+    """Return the lowered training step: bfloat16 products, float32 state, remat."""
     params = annotation.shard(annotation.stacked_shapes(cfg, jnp.float32), mesh, pinned=pinned)
     state = annotation.state_shapes(optimizer, params)
     ids, floats = (jax.ShapeDtypeStruct((batch, seq_len), dtype) for dtype in (jnp.int32, jnp.bfloat16))
@@ -65,13 +61,13 @@ def mesh_of(topology: str, shape: MeshShape, slices: int = 1) -> jax.sharding.Me
     if len(devices) != shape.size:
         raise ValueError(f"{topology} x {slices} has {len(devices)} chips, but {shape} names {shape.size}")
     check_slices(shape, slices)
-    across = (slices, *(1 for _ in shape.sizes[1:]))
-    inside = (shape.data // slices, *shape.sizes[1:])
-    make, sizes = mesh_utils.create_device_mesh, (inside,)
-    if slices > 1:
-        make, sizes = mesh_utils.create_hybrid_device_mesh, (inside, across)
-    types = (jax.sharding.AxisType.Auto,) * len(AXES)
-    return jax.sharding.Mesh(make(*sizes, devices, allow_split_physical_axes=True), AXES, axis_types=types)
+    if slices == 1:
+        return make_mesh(
+            shape, mesh_utils.create_device_mesh(shape.sizes, devices, allow_split_physical_axes=True).flat
+        )
+    inside, across = (shape.data // slices, *shape.sizes[1:]), (slices, *(1 for _ in shape.sizes[1:]))
+    arranged = mesh_utils.create_hybrid_device_mesh(inside, across, devices, allow_split_physical_axes=True)
+    return make_mesh(shape, arranged.flat)
 
 
 def chips(topology: str, slices: int = 1) -> list:
