@@ -370,8 +370,8 @@ MUTATIONS = [
     Mutation(
         "a ring's step waits for the sum of its messages and not for the largest",
         "afm_ref/parallelism/rings.py",
-        "max(_per_link(step).values())",
-        "sum(_per_link(step).values())",
+        "max(_per_link(step.messages).values())",
+        "sum(_per_link(step.messages).values())",
         "tests/parallelism/test_rings.py::test_time_is_the_alpha_beta_closed_form",
     ),
     Mutation(

@@ -69,7 +69,8 @@ def of(program) -> tuple[Collective, ...]:
 
     program: HLO text, a compiled program, or a lowered one, which is compiled, and read
     where bf16 is still bf16. Loops multiply; of a conditional's branches the one
-    that sends most counts. ValueError without an entry, or where a loop does not say how often it runs.
+    that sends most counts. ValueError without an entry, or if a loop does not
+    say how often it runs.
     """
     if hasattr(program, "compile"):
         return compile_and_count(program, QUICK)[1]
@@ -133,9 +134,7 @@ def _inside(module: hlo.Module, computation: str, count: int) -> Iterator[Collec
 
 
 def _collective(module, computation, instruction, kind, count):
-    table = module.computations[computation]
-    operands = zip(instruction.operands, instruction.names())
-    operand = sum(hlo.bytes_of(text) or hlo.bytes_of(table[name].type) for text, name in operands)
+    operand = sum(hlo.bytes_of(module.computations[computation][name].type) for name in instruction.operands)
     n = _group_size(kind, instruction.attributes, module.n_devices)
     result = {"all-gather": operand * n, "reduce-scatter": operand // n}.get(kind, operand)
     said = hlo.bytes_of(instruction.type)

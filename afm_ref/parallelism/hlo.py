@@ -20,13 +20,9 @@ class Instruction:
     name: str
     type: str
     opcode: str
-    operands: tuple[str, ...]  # as printed: "%x", "x" or "f32[8]{0} %x"
+    operands: tuple[str, ...]  # their names
     attributes: str
     root: bool
-
-    def names(self) -> list[str]:
-        """Return the operands' names."""
-        return [o.split()[-1].lstrip("%") for o in self.operands]
 
 
 class Module:
@@ -57,13 +53,13 @@ def trips(computations, loop: Instruction, computation: str, body: str) -> int:
         return int(known[1])
     condition = computations[re.search(r"\bcondition=%?([\w.\-]+)", loop.attributes)[1]]
     outer, inner = computations[computation], computations[body]
-    init = outer[loop.names()[0]].names()
+    init = outer[loop.operands[0]].operands
     try:
         test = _root(condition)
-        counter, stop = (_source(condition, name) for name in test.names())
+        counter, stop = (_source(condition, name) for name in test.operands)
         start = _source(outer, init[_index(counter)])
-        add = _source(inner, _root(inner).names()[_index(counter)])
-        step = next(found for name in add.names() if (found := _source(inner, name)).opcode == "constant")
+        add = _source(inner, _root(inner).operands[_index(counter)])
+        step = next(found for name in add.operands if (found := _source(inner, name)).opcode == "constant")
         if stop.opcode == "get-tuple-element":
             stop = _source(outer, init[_index(stop)])
         if "direction=LT" not in test.attributes or add.opcode != "add":
@@ -81,9 +77,12 @@ def _instruction(name, rest, root):
     end = _balanced(rest) if rest.startswith("(") else rest.index(" ")
     opcode, rest_of_line = rest[end:].strip().split("(", 1)
     close = _balanced("(" + rest_of_line) - 1
-    operands = () if opcode == "constant" else _split(rest_of_line[: close - 1])
-    attributes = rest_of_line[close:] if opcode != "constant" else rest_of_line[: close - 1]
-    return Instruction(name, rest[:end], opcode, operands, attributes, root)
+    inside, attributes = rest_of_line[: close - 1], rest_of_line[close:]
+    if opcode == "constant":
+        return Instruction(name, rest[:end], opcode, (), inside, root)
+    # "%x", "f32[8]{0} %x", or "x" where names bear no mark
+    operands = re.findall(r"%([\w.\-]+)", inside) or re.findall(r"[\w.\-]+", re.sub(r"/\*.*?\*/", "", inside))
+    return Instruction(name, rest[:end], opcode, tuple(operands), attributes, root)
 
 
 def _balanced(text):
@@ -94,17 +93,6 @@ def _balanced(text):
         if depth == 0:
             return i + 1
     raise ValueError(f"unbalanced parentheses in HLO text: {text[:80]!r}")
-
-
-def _split(text):
-    """Split at the commas that stand in no brackets."""
-    parts, depth, start = [], 0, 0
-    for i, character in enumerate(text):
-        depth += (character in "({[") - (character in ")}]")
-        if character == "," and depth == 0:
-            parts.append(text[start:i])
-            start = i + 1
-    return tuple(re.sub(r"/\*.*?\*/", "", part).strip() for part in (*parts, text[start:]) if part.strip())
 
 
 def bytes_of(type_text: str) -> int:
@@ -132,7 +120,7 @@ def _root(computation):
 def _source(computation, name):
     """Return the instruction of this name, or the one that it is a plain copy of."""
     while (instruction := computation[name]).opcode in ("copy", "bitcast"):
-        (name,) = instruction.names()
+        (name,) = instruction.operands
     return instruction
 
 

@@ -224,7 +224,7 @@ class VocabLogits:
     def token_log_probs(self, targets: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
         """Return each target's log-probability, by sending three numbers a token.
 
-            log p(y) = (z_y - m) - log sum over devices of sum_v exp(z_v - m), m = max of all
+            log p(y) = (z_y - m) - log sum over devices of sum_v exp(z_v - m),   m = max z
 
         Source: Shoeybi et al. 2019 section 3 [standard].
         Test: tests/parallelism/test_placements.py::test_vocab_parallel_equals_whole

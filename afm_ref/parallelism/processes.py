@@ -174,8 +174,11 @@ def _watch(workers, advice):
 
 def _report(workers, advice):
     """Say on stderr which process failed first, and return its exit status."""
-    if not any(worker.killed_by() for worker in workers):
-        time.sleep(AFTER_ERROR_S)  # it ended by itself: let the others say the same
+    deadline = time.monotonic() + 3 * AFTER_ERROR_S
+    while not any(worker.killed_by() for worker in workers) and time.monotonic() < deadline:
+        if all(worker.process.poll() is not None for worker in workers):
+            break
+        time.sleep(POLL_S)  # it ended by itself: let the others say the same, and clean up
     # One that a signal ended is the cause; of those that ended by themselves, the one that
     # was heard has said why.
     failed = [worker for worker in workers if worker.failed()]

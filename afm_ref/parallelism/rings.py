@@ -76,11 +76,7 @@ class Trace:
     @property
     def link_bytes(self) -> dict[tuple[int, int], int]:
         """Return {(from, to): bytes} over all steps."""
-        total: dict[tuple[int, int], int] = {}
-        for message in (m for step in self.steps for m in step.messages):
-            pair = (message.source, message.target)
-            total[pair] = total.get(pair, 0) + message.n_bytes
-        return total
+        return _per_link(message for step in self.steps for message in step.messages)
 
     @property
     def bytes_per_device(self) -> int:
@@ -96,12 +92,12 @@ class Trace:
         Source: Thakur et al. 2005, "Optimization of collective communication" [standard].
         Test: tests/parallelism/test_rings.py::test_time_is_the_alpha_beta_closed_form
         """
-        return sum(self.link.time_s(max(_per_link(step).values())) for step in self.steps if step.messages)
+        return sum(self.link.time_s(max(_per_link(step.messages).values())) for step in self.steps if step.messages)
 
 
-def _per_link(step):
+def _per_link(messages):
     total: dict[tuple[int, int], int] = {}
-    for m in step.messages:
+    for m in messages:
         total[m.source, m.target] = total.get((m.source, m.target), 0) + m.n_bytes
     return total
 

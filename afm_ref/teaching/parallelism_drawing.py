@@ -52,11 +52,10 @@ def _row_labels(ax, x, columns, height):
 
 
 def _extent(x):
-    shape = x.value().shape
-    rows, columns = (shape[0], shape[1]) if len(shape) > 1 else (shape[0], 1)
-    if len(shape) == 1:
+    rows, *columns = x.value().shape
+    if not columns:
         return 0.35, 1.0
-    ratio = float(np.clip(columns / rows, 0.5, 2.0))
+    ratio = float(np.clip(columns[0] / rows, 0.5, 2.0))
     return (ratio, 1.0) if ratio <= 1 else (1.0, 1 / ratio)
 
 
@@ -94,14 +93,11 @@ def ring_step(ax, trace: rings.Trace, step: int) -> None:
         for column, chunk in enumerate(chunks):
             held = memory.get(chunk)
             share = len(held.sources) / most if held else 0.0
-            face = _shade(share) if held else PALE
-            new = (device, chunk) in arrived
-            edge, width, layer = (ORANGE, 3.0, 3) if new else ("white", 1.0, 2)
-            ax.add_patch(
-                Rectangle(
-                    (column - 0.46, device - 0.38), 0.92, 0.76, facecolor=face, edgecolor=edge, lw=width, zorder=layer
-                )
+            edge = (
+                dict(ec=ORANGE, lw=3.0, zorder=3) if (device, chunk) in arrived else dict(ec="white", lw=1.0, zorder=2)
             )
+            corner, face = (column - 0.46, device - 0.38), _shade(share) if held else PALE
+            ax.add_patch(Rectangle(corner, 0.92, 0.76, fc=face, **edge))
             if held:
                 ink = "white" if share > 0.45 else BLACK
                 ax.text(column, device, _sources(held), ha="center", va="center", fontsize=10, color=ink, zorder=4)
