@@ -64,7 +64,11 @@ def joined(me: Member):
     threading.Thread(target=_end_with_launcher, daemon=True).start()
     try:
         yield
-    except Exception:
+    except Exception as error:
+        if "Gloo" in str(
+            error
+        ):  # a connection broke: another process is the cause, which the launcher or JAX will name
+            time.sleep(2 * HEARTBEAT_S)
         # At its exit JAX waits for the others, who cannot come: they wait in a step for
         # this one.
         end = threading.Timer(AFTER_ERROR_S, os._exit, [2])
@@ -174,11 +178,9 @@ def _watch(workers, advice):
 
 def _report(workers, advice):
     """Say on stderr which process failed first, and return its exit status."""
-    deadline = time.monotonic() + 3 * AFTER_ERROR_S
-    while not any(worker.killed_by() for worker in workers) and time.monotonic() < deadline:
-        if all(worker.process.poll() is not None for worker in workers):
-            break
-        time.sleep(POLL_S)  # it ended by itself: let the others say the same, and clean up
+    deadline = time.monotonic() + 2 * AFTER_ERROR_S  # it may have ended by itself: let the others say the same
+    while time.monotonic() < deadline and not any(worker.killed_by() for worker in workers):
+        time.sleep(POLL_S)
     # One that a signal ended is the cause; of those that ended by themselves, the one that
     # was heard has said why.
     failed = [worker for worker in workers if worker.failed()]

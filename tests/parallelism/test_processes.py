@@ -118,7 +118,7 @@ def test_ctrl_c_in_one_process_stops_all_after_the_same_step_and_saves(tmp_path,
 def test_processes_that_were_started_differently_are_refused(tmp_path, capfd):
     assert launch(tmp_path / "run", STEPS, "--seed-of", 1) != 0
     assert "process 1 was not started like process 0: batches.seed was 0 and is 1" in capfd.readouterr().err
-    assert not list((tmp_path / "run").glob("*"))
+    assert {path.name for path in (tmp_path / "run").glob("*")} <= {targets.LOCK}  # process 0 was killed: see above
 
 
 @pytest.mark.slow  # JAX may take ten seconds to miss a process
