@@ -47,17 +47,18 @@ def batch_of(vocab_size):
 
 def explicit(cfg, mesh, optimizer):
     """Return (a call that makes one step by shard_map, the seconds it took to lower and compile)."""
+
     import jax
 
     from afm_ref import training, transformer
     from afm_ref.layout import Layout
-    from afm_ref.parallelism import placing, strategies
+    from afm_ref.parallelism import strategies
 
     plan = strategies.Plan(cfg, mesh, sequence="gather" if "seq" in mesh else None)
-    layout = Layout(strategies.next_token(plan), lambda p: placing.place(p, plan), placing.unplace, None)
+    layout = Layout(strategies.NextToken(plan), lambda p: strategies.place(p, plan), strategies.unplace, None)
     plain = transformer.init(cfg, 0)
     state = layout.place_state(training.TrainState(0, plain, optimizer.init(plain)))
-    batch = placing.place_batch(batch_of(cfg.vocab_size), plan)
+    batch = strategies.place_batch(batch_of(cfg.vocab_size), plan)
     frozen = jax.tree.map(lambda leaf: None, state.trainable)
     return compiled(training.make_step(layout.loss, optimizer, state[1:]), *state[1:], frozen, batch)
 
@@ -68,7 +69,7 @@ def annotated(cfg, mesh, optimizer):
 
     import jax
 
-    from afm_ref import losses, transformer
+    from afm_ref import losses, training, transformer
     from afm_ref.parallelism import annotation
     from afm_ref.parallelism.mesh import MeshShape, make_mesh
 
@@ -78,15 +79,17 @@ def annotated(cfg, mesh, optimizer):
     grouped = layers.group(plain.layers)
     plain = plain._replace(layers=layers.Remat(grouped) if shape.fsdp > 1 else grouped)  # as a Plan does
     params = annotation.shard(plain, devices)
-    step = annotation.make_step(partial(losses.next_token, cfg=cfg), optimizer, params, devices)
-    batch = annotation.shard_batch(batch_of(cfg.vocab_size), devices)
-    state = jax.jit(optimizer.init)(params)
-    return compiled(step, params, state, annotation.frozen(params), batch)
+    state = annotation.state_shapes(optimizer, params)
+    step = training.make_step(partial(losses.next_token, cfg=cfg), optimizer, (params, state))
+    state = jax.jit(optimizer.init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, state))(params)
+    return compiled(step, params, state, annotation.shard_batch(batch_of(cfg.vocab_size), devices))
 
 
-def compiled(step, weights, state, frozen, batch):
+def compiled(step, weights, state, batch):
     """Return (a call that makes one step and waits for its loss, the seconds to trace, lower and compile it)."""
-    start = time.perf_counter()
+    from afm_ref import training
+
+    frozen, start = training.split(weights)[1], time.perf_counter()
     run = step.lower(weights, state, frozen, batch).compile()
     seconds = time.perf_counter() - start
     held = [weights, state]

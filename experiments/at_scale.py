@@ -7,11 +7,13 @@ Every cell compiles in a process of its own, one at a time, and is recorded as s
 """
 
 import argparse
-import dataclasses
 import json
 import os
+import resource
 import subprocess
 import sys
+import time
+from typing import NamedTuple
 
 from afm_ref import assets
 from afm_ref.parallelism.mesh import MeshShape
@@ -19,6 +21,28 @@ from afm_ref.parallelism.mesh import MeshShape
 from . import _record
 
 TIMEOUT_S = 1500
+
+
+TPU_OPTIONS = {  # so that collectives stand in the text as such, and not taken apart inside matrix products
+    "xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000",
+    "xla_tpu_enable_async_collective_fusion": "false",
+}
+
+
+class Cell(NamedTuple):
+    """One program to compile: a model's training step on a mesh of a machine. Everything in it goes into JSON.
+
+    machine: "cpu" for fake devices, or a TPU topology such as "v5p:8x16x16"; slices of it joined by data alone.
+    """
+
+    name: str
+    model: str
+    machine: str
+    mesh: str
+    batch: int  # B of the whole mesh
+    seq_len: int = 4096
+    slices: int = 1
+    pinned: bool = True
 
 
 def cells(tpu: bool) -> list[dict]:
@@ -55,10 +79,46 @@ def in_own_process(cell: dict) -> dict:
 def one_cell(cell: dict) -> dict:
     """Return the measurement of one cell in this process."""
     from afm_ref.parallelism import topologies
+    from afm_ref.parallelism.mesh import make_mesh
     from afm_ref.pretraining import afm_optimizer, warmup_cosine
 
-    optimizer = afm_optimizer(0.01, warmup_cosine(5000, 375_509))
-    return dataclasses.asdict(topologies.measure(topologies.Cell(**cell), optimizer))
+    cell, started = Cell(**cell), time.perf_counter()
+    shape, optimizer = MeshShape.parse(cell.mesh), afm_optimizer(0.01, warmup_cosine(5000, 375_509))
+    mesh = make_mesh(shape) if cell.machine == "cpu" else topologies.mesh_of(cell.machine, shape, cell.slices)
+    cfg = topologies.MODELS[cell.model]
+    lowered = topologies.lower_step(cfg, mesh, cell.batch, cell.seq_len, optimizer, cell.pinned)
+    lower_s, started = time.perf_counter() - started, time.perf_counter()
+    measured = compiled(lowered, cell.machine)
+    peak_rss_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return measured | dict(lower_s=lower_s, compile_s=time.perf_counter() - started, peak_rss_bytes=peak_rss_bytes)
+
+
+def compiled(lowered, machine: str) -> dict:
+    """Return what compiling shows, in bytes of one device: arguments are weights, optimizer state and batch.
+
+    A program that does not fit the chip's memory is a result, not an error, which says by how much.
+    """
+    import jax
+
+    from afm_ref.parallelism import collectives
+
+    try:
+        if machine == "cpu":
+            program, found = collectives.compile_and_count(lowered, collectives.QUICK)
+        else:
+            program = lowered.compile(compiler_options=TPU_OPTIONS)
+            found = collectives.of(program)
+    except jax.errors.JaxRuntimeError as error:
+        if "memory" not in str(error).lower():
+            raise
+        told = "\n".join(str(error).splitlines()[:3])[:600]
+        return dict(fits=False, error=told, argument_bytes=0, temp_bytes=0, collectives={}, largest=[])
+    memory, largest = program.memory_analysis(), sorted(found, key=lambda c: -c.bytes_sent)[:6]
+    return dict(
+        fits=True, error="", argument_bytes=memory.argument_size_in_bytes, temp_bytes=memory.temp_size_in_bytes,
+        collectives=collectives.by_kind(found),
+        largest=[[c.kind, c.operand_bytes, c.group_size, c.count, c.op_name] for c in largest],
+    )  # fmt: skip
 
 
 def main(arguments=None):

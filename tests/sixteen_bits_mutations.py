@@ -70,7 +70,7 @@ MUTATIONS = [
     ),
     Mutation(
         "microbatches add up in 16 bits",
-        "afm_ref/parallelism/pipeline.py",
+        "afm_ref/parallelism/pipelining.py",
         "lambda w: wide(w) if jnp.issubdtype(w.dtype, jnp.floating) else w",
         "lambda w: w",
         f"{TESTS}microbatches_of_a_pipeline_add_up",

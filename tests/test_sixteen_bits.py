@@ -16,7 +16,7 @@ from afm_ref import losses, ops, sampling, training, transformer
 from afm_ref.config import AFMConfig
 from afm_ref.layers import Stacked, Stream
 from afm_ref.lora.adapter import LoRA
-from afm_ref.parallelism import cluster, manual, pipeline
+from afm_ref.parallelism import cluster, manual, pipelining
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
 from afm_ref.post_training import losses as preference_losses
 from afm_ref.post_training import reward_model
@@ -295,8 +295,8 @@ def test_microbatches_of_a_pipeline_add_up(dtype):
     def total(layers):
         def local(layers):
             stream = Stream(manual.vary(jnp.ones((512, 1, 1), dtype), ("pipe",)))
-            y = pipeline.Pipeline((layers,), 512).run(step, stream)[0].x
-            return jax.lax.psum(jnp.where(pipeline.is_last(), y.astype(np.float32).sum(), 0), "pipe")
+            y = pipelining.Pipeline((layers,), 512).run(step, stream)[0].x
+            return jax.lax.psum(jnp.where(pipelining.is_last(), y.astype(np.float32).sum(), 0), "pipe")
 
         cut = jax.sharding.PartitionSpec("pipe")
         specs = jax.tree.map(lambda _: cut, layers)

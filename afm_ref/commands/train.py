@@ -9,7 +9,7 @@ from .. import assets, config, evaluation, losses, targets, training
 from ..data import mixture, packing
 from ..interop import hugging_face
 from ..layout import Layout
-from ..parallelism import mesh, placing, processes, strategies
+from ..parallelism import mesh, processes, strategies
 from ..parallelism.mesh import MeshShape
 from ..pretraining import tiny_optimizer
 from ..transformer import init
@@ -154,10 +154,10 @@ def _layout(args, cfg):
         return None, "one device"
     plan = strategies.Plan(cfg, shape, sequence=args.sequence, zero=args.zero, microbatches=args.microbatches)
     layout = Layout(
-        loss=strategies.next_token(plan),
-        place=partial(placing.place, plan=plan),
-        unplace=placing.unplace,
-        place_batch=partial(placing.place_batch, plan=plan),
+        loss=strategies.NextToken(plan),
+        place=partial(strategies.place, plan=plan),
+        unplace=strategies.unplace,
+        place_batch=partial(strategies.place_batch, plan=plan),
     )
     several = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
     return layout, f"{shape.size} devices, {shape},{several}".rstrip(",")

@@ -1,1 +1,1 @@
-"""Parallelism: strategies on real and fake devices, a simulator, and the arithmetic of both."""
+"""Parallelism: strategies on real and fake devices, a simulator, and what they cost."""

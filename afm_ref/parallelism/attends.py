@@ -1,10 +1,11 @@
-"""Ways to attend when each device of the axis "seq" holds a part of every sequence (context parallelism).
+"""Ways to attend when a device of the axis "seq" holds a part of each sequence.
 
     GatheredKeys  all keys and values are gathered, then attention as ever
-    Ring          keys and values travel round the ring of devices; the softmax is completed part by part
+    Ring          keys and values travel round; the softmax is completed part by part
 
-Queries, keys and values are local: [B, T / devices, heads, H]. Masking goes by position, never by index, so any order
-of the tokens works; the zigzag order gives every device the same work.
+Queries, keys and values are local: [B, T / devices, heads, H]. Masking goes by position,
+never by index, so any order of the tokens works; the zigzag order gives every device the
+same work.
 """
 
 from typing import Any, NamedTuple
@@ -22,12 +23,9 @@ SEQUENCE = 1  # the axis of T in [B, T, ...]
 
 
 class Local(Causal):
-    """Causal attention over whole sequences, of which a pipeline may give a few rows at a time.
+    """Causal attention over whole sequences, which a pipeline gives a few rows at a time.
 
-    The pipeline says which, in the place of a cache: the first row of documents that belongs to its microbatch.
-
-    Source: our own [ours].
-    Test: tests/parallelism/test_pipeline.py::test_microbatches_keep_their_documents
+    In the place of a cache the pipeline gives the first row of its microbatch.
     """
 
     def keys(self, k, v, positions, cache=None):
@@ -41,14 +39,14 @@ class Local(Causal):
 
     @staticmethod
     def rows(documents, B, first):
-        """Return the B rows of documents from `first` on; all of them where no pipeline asks."""
+        """Return the B rows of documents from `first` on; all where no pipeline asks."""
         if documents is None or first is None:
             return documents
         return jax.lax.dynamic_slice_in_dim(documents, first, B)
 
 
 def visible(positions, key_positions, documents=None, key_documents=None):
-    """Return which keys each query may see, [#B, T, S]: those at or before its position, in its own document."""
+    """Return the keys that each query may see, [#B, T, S]: earlier ones of its document."""
     allowed = positions[:, :, None] >= key_positions[:, None, :]
     if documents is None:
         return allowed
@@ -58,7 +56,7 @@ def visible(positions, key_positions, documents=None, key_documents=None):
 class Parted(Local):
     """What both ways over a cut sequence share: the positions and documents of all of it.
 
-    They are gathered once, not in every layer: small integers that say which keys a query may see.
+    They are gathered once, not in every layer: small integers.
     """
 
     def __init__(self, documents: Int[Array, "B part"] | None, positions: Int[Array, "#B part"], axis: str = "seq"):
@@ -74,18 +72,18 @@ class Parted(Local):
 
 
 class GatheredKeys(Parted):
-    """Attend to all keys and values, gathered from the devices of `axis`; queries stay where they are.
+    """Attend to all keys and values, gathered from the devices of `axis`.
 
         k, v = all-gather over T of the parts;   their gradients return by reduce-scatter
 
-    The whole K and V are small beside the queries' work where query heads share key heads (3 to 1 in AFM).
+    K and V are small beside the queries' work where heads share keys (3 to 1 in AFM).
 
     Source: context parallelism with gathered keys, Llama 3 (2024) section 3.3.2 [standard].
     Test: tests/parallelism/test_attends.py::test_attention_over_a_cut_sequence_equals_the_whole
     """
 
     def keys(self, k, v, positions, cache=None):
-        """Return ((k, v of the whole sequence, documents of the queries, of the keys), cache)."""
+        """Return ((k, v of all, documents of the queries, of the keys), cache)."""
         k, v = (all_gather(part, self.axis, SEQUENCE) for part in (k, v))
         return super().keys(k, v, positions, cache)
 
@@ -96,7 +94,7 @@ class GatheredKeys(Parted):
 
 
 class Partial(NamedTuple):
-    """A softmax average over the keys seen so far, its numerator and denominator scaled by exp(-top)."""
+    """A softmax average over the keys seen so far, all scaled by exp(-top)."""
 
     top: Any  # [B, T, N, 1]  the largest score
     total: Any  # [B, T, N, 1]  sum of exp(score - top)
@@ -104,15 +102,16 @@ class Partial(NamedTuple):
 
 
 class Ring(Parted):
-    """Attend to the keys and values of one device after another, as they come round the ring of `axis`.
+    """Attend to the keys and values of one device after another, as they come round.
 
         step r: device i attends to the part of device i - r and passes it on to i + 1
 
-    Two averages over different keys become one over both (see `combine`), so no device ever holds all keys' scores.
-    Blocks of keys that lie wholly in the queries' future are skipped. A block is a part of the sequence; in zigzag
-    order, where a part is two chunks far from each other, a chunk: then every device does the same work in a step.
+    Two averages over different keys become one over both (see `combine`), so no device ever
+    holds all keys' scores. Blocks of keys that lie wholly in the queries' future are
+    skipped. A block is a part of the sequence; in zigzag order, where a part is two chunks
+    far from each other, a chunk: then every device does the same work in a step.
 
-    Source: Liu et al. 2023 (ring attention) [standard]; the skip by position is ours [ours].
+    Source: Liu et al. 2023 (ring attention) [standard]; the skip: ours [ours].
     Test: tests/parallelism/test_attends.py::test_attention_over_a_cut_sequence_equals_the_whole
     """
 
@@ -164,9 +163,7 @@ def _take_in(partial, queries, keys):
 
 def _cut(tree, n):
     """Return n trees, each leaf cut in n along T."""
-    pieces = jax.tree.map(lambda leaf: jnp.split(leaf, n, axis=SEQUENCE), tree)
-    leaves, structure = jax.tree.flatten(tree)
-    return [structure.unflatten([each[i] for each in structure.flatten_up_to(pieces)]) for i in range(n) if leaves]
+    return [jax.tree.map(lambda leaf, i=i: jnp.split(leaf, n, axis=SEQUENCE)[i], tree) for i in range(n)]
 
 
 def _part(array, start, size):
@@ -174,7 +171,7 @@ def _part(array, start, size):
 
 
 def nothing(q) -> Partial:
-    """Return the average over no keys at all: what `combine` leaves any other unchanged by."""
+    """Return the average over no keys: `combine` leaves any other unchanged by it."""
     zero = jnp.zeros_like(ops.wide(q))
     return Partial(zero[..., :1] + ops.MASKED, zero[..., :1], zero)
 
@@ -182,9 +179,10 @@ def nothing(q) -> Partial:
 def partial_attention(q: Float[Array, "B T N H"], k, v, mask) -> Partial:
     """Return the average over these keys, unfinished.
 
-        top = max_s score_s,   total = sum_s exp(score_s - top),   out = sum_s exp(score_s - top) v_s
+        top = max score_s;  total = sum exp(score_s - top);  out = sum exp(score_s - top) v
 
-    The scores are those of ops.attention, all in float32 at least; where the mask allows no key, total and out are 0.
+    The scores are those of ops.attention, all in float32 at least; where the mask allows no
+    key, total and out are 0.
 
     Source: Milakov and Gimelshein 2018 (online softmax) [standard].
     Test: tests/parallelism/test_attends.py::test_parts_combine_to_the_whole_softmax
@@ -204,7 +202,7 @@ def partial_attention(q: Float[Array, "B T N H"], k, v, mask) -> Partial:
 def combine(a: Partial, b: Partial) -> Partial:
     """Return the average over the keys of both.
 
-        top = max(top_a, top_b);   total = e^(top_a - top) total_a + e^(top_b - top) total_b;   out likewise
+        top = max(top_a, top_b);  total = e^(top_a - top) total_a + e^(top_b - top) total_b
 
     Source: Milakov and Gimelshein 2018 (online softmax) [standard].
     Test: tests/parallelism/test_attends.py::test_parts_combine_to_the_whole_softmax
@@ -215,10 +213,10 @@ def combine(a: Partial, b: Partial) -> Partial:
 
 
 def sequence_order(T: int, n: int, zigzag: bool = False) -> np.ndarray:
-    """Return the positions in the order in which n devices hold them, device by device: [T].
+    """Return the positions in the order in which n devices hold them: [T].
 
         contiguous  device i holds chunk i of n
-        zigzag      device i holds chunks i and 2n - 1 - i of 2n: an early one, with little to see, and a late one
+        zigzag      device i holds chunks i and 2n - 1 - i of 2n: an early and a late one
 
     Source: zigzag ring attention, Llama 3 (2024) section 3.3.2 [standard].
     Test: tests/parallelism/test_attends.py::test_zigzag_order_by_hand
@@ -236,13 +234,10 @@ def sequence_order(T: int, n: int, zigzag: bool = False) -> np.ndarray:
 
 
 def ring_work(T: int, n: int, zigzag: bool = False) -> np.ndarray:
-    """Return the (query, key) pairs each device computes in each step of the ring: [devices, steps].
+    """Return the (query, key) pairs of each device in each step: [devices, steps].
 
-    A block that is not skipped is computed whole. The ring waits for its slowest device, so a step costs the largest
-    number of its column: in all n (T/n)^2 in contiguous order, (2 n + 1) / 4 (T/n)^2 in zigzag order.
-
-    Source: our own count [ours].
-    Test: tests/parallelism/test_attends.py::test_zigzag_halves_what_the_slowest_device_does
+    A block that is not skipped is computed whole. A step costs the largest number of its
+    column: in all n (T/n)^2 in contiguous order, (2 n + 1)/4 (T/n)^2 in zigzag order.
     """
     chunks = sequence_order(T, n, zigzag).reshape(n, 2 if zigzag else 1, -1)
 

@@ -1,19 +1,19 @@
-"""The chooser: every mesh of a number of chips, estimated, ranked, and where it does not fit, told why."""
+"""Every mesh of a number of chips, estimated and ranked, or refused with the reason."""
 
 import dataclasses
-import itertools
 import math
 
 from ..config import AFMConfig
-from .costs import Chip, Estimate, misfits, step
 from .mesh import AXES, MeshShape
+from .plan import Plan
+from .roofline import Chip, Estimate, step
 
 RESERVED = 0.05  # of HBM: the compiler's own buffers and fragmentation, our allowance
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
-    """A mesh with its estimate and what speaks for or against it; an indivisible mesh has no estimate."""
+class Candidate:
+    """A mesh with its estimate and what speaks for or against it."""
 
     shape: MeshShape
     estimate: Estimate | None
@@ -21,34 +21,33 @@ class Choice:
     reasons: tuple[str, ...]
 
 
-def choose(
-    cfg: AFMConfig, chips: int, chip: Chip, batch: int, seq_len: int, *, slices: int = 1, zero: int = 3,
-    remat: bool = True, fused_attention: bool = True,
-) -> list[Choice]:  # fmt: skip
-    """Return every mesh of so many chips: those that fit from fastest to slowest, then those that do not, with why.
+def choose(cfg: AFMConfig, chips: int, chip: Chip, B: int, T: int, *, slices: int = 1) -> list[Candidate]:
+    """Return every mesh of so many chips, the fastest first, then those that do not fit.
 
     Of two meshes within 1% the simpler comes first: fewer axes, then less memory.
-
-    Source: costs.step [ours].
-    Test: tests/parallelism/test_costs.py::test_chooser_ranks_by_time_and_refuses_with_reasons
     """
     if chips < 1:
         raise ValueError(f"{chips} chips: give at least 1")
-    options = dict(zero=zero, remat=remat, fused_attention=fused_attention, slices=slices)
-    found = [_judge(cfg, shape, batch, seq_len, chip, options) for shape in shapes(chips)]
 
-    def order(choice):
-        if not choice.fits:
-            return (1, choice.estimate is None, choice.estimate.memory_bytes if choice.estimate else 0)
-        axes = sum(size > 1 for size in choice.shape.sizes)
-        return (0, round(_log(choice.estimate.step_s)), axes, choice.estimate.memory_bytes)
+    def order(candidate):
+        estimate = candidate.estimate
+        if not candidate.fits:
+            return (1, estimate is None, estimate.memory_bytes if estimate else 0)
+        axes = sum(size > 1 for size in candidate.shape.sizes)
+        return (0, round(math.log(estimate.step_s, 1.01)), axes, estimate.memory_bytes)  # steps of 1%
 
-    return sorted(found, key=order)
+    return sorted((_judge(cfg, shape, B, T, chip, slices) for shape in shapes(chips)), key=order)
 
 
-def _log(seconds):
-    """Seconds on a scale of 1%."""
-    return math.log(seconds) / math.log(1.01)
+def plan_for(cfg: AFMConfig, shape: MeshShape, B: int) -> Plan:
+    """Return the plan by which a mesh is judged.
+
+    Remat, keys gathered over seq, 4 microbatches a stage where they divide the rows.
+    """
+    rows = B // (shape.data * shape.fsdp)
+    microbatches = math.gcd(rows, 4 * shape.pipe) if shape.pipe > 1 else 1
+    sequence = "gather" if shape.seq > 1 else None
+    return Plan(cfg, shape, sequence=sequence, remat=True, microbatches=microbatches)
 
 
 def shapes(chips: int) -> list[MeshShape]:
@@ -65,17 +64,18 @@ def shapes(chips: int) -> list[MeshShape]:
     return [MeshShape(*sizes) for sizes in factors(chips, len(AXES))]
 
 
-def _judge(cfg, shape, batch, seq_len, chip, options):
-    if problems := misfits(cfg, shape, batch, seq_len, options["slices"]):
-        return Choice(shape, None, False, tuple(problems))
-    estimate = step(cfg, shape, batch, seq_len, chip, **options)
+def _judge(cfg, shape, B, T, chip, slices):
+    try:
+        estimate = step(plan_for(cfg, shape, B), B, T, chip, slices=slices)
+    except ValueError as error:
+        return Candidate(shape, None, False, (str(error),))
     room = (1 - RESERVED) * chip.hbm_bytes
-    if estimate.memory_bytes > room:
-        largest = sorted(estimate.memory.items(), key=lambda item: -item[1])[:2]
-        parts = " and ".join(f"{name} {size / 2**30:.3g} GiB" for name, size in largest)
-        text = f"needs {estimate.memory_bytes / 2**30:.3g} GiB of {room / 2**30:.3g}: {parts}"
-        return Choice(shape, estimate, False, (text,))
-    return Choice(shape, estimate, True, tuple(reasons(estimate)))
+    if estimate.memory_bytes <= room:
+        return Candidate(shape, estimate, True, tuple(reasons(estimate)))
+    largest = sorted(estimate.memory.items(), key=lambda item: -item[1])[:2]
+    parts = " and ".join(f"{name} {size / 2**30:.3g} GiB" for name, size in largest)
+    text = f"needs {estimate.memory_bytes / 2**30:.3g} GiB of {room / 2**30:.3g}: {parts}"
+    return Candidate(shape, estimate, False, (text,))
 
 
 def reasons(estimate: Estimate) -> list[str]:
@@ -83,7 +83,7 @@ def reasons(estimate: Estimate) -> list[str]:
     parts = {
         "compute": estimate.compute_s,
         "communication it waits for": estimate.exposed_s,
-        "the pipeline's bubble": estimate.step_s * estimate.bubble / (1 + estimate.bubble),
+        "the pipeline's bubble": estimate.compute_s * estimate.bubble,
     }
     shares = {name: seconds / estimate.step_s for name, seconds in parts.items()}
     said = [f"{share:.0%} {name}" for name, share in sorted(shares.items(), key=lambda item: -item[1]) if share > 0.005]
@@ -91,16 +91,3 @@ def reasons(estimate: Estimate) -> list[str]:
     if estimate.communication_s[busiest] > 0:
         said.append(f"most of the traffic is {busiest}'s, {estimate.sent_bytes[busiest] / 1e9:.2g} GB a chip")
     return said
-
-
-def pareto(choices: list[Choice]) -> list[Choice]:
-    """Return those that fit and that no other beats in both time and memory."""
-    fit = [choice for choice in choices if choice.fits]
-    key = lambda c: (c.estimate.step_s, c.estimate.memory_bytes)  # noqa: E731
-    best, least = [], float("inf")
-    for _, group in itertools.groupby(sorted(fit, key=key), key=key):
-        choice = next(group)
-        if choice.estimate.memory_bytes < least:
-            best.append(choice)
-            least = choice.estimate.memory_bytes
-    return best

@@ -1,14 +1,16 @@
-"""A cluster of fake devices in NumPy: arrays that know which device holds what, and refuse what would be wrong.
+"""A cluster of fake devices in NumPy, whose arrays know which device holds what.
 
-A `Tensor` has one letter for each of its axes and, for each axis of the cluster's mesh, one of three layouts:
+A `Tensor` has one letter for each of its axes and, for each axis of the cluster's mesh, one
+of three layouts:
 
     replicated          every device along the mesh axis holds the same
     a letter            that axis of the tensor is cut into equal parts, one for each device
     partial             the devices hold summands; the value is their sum
 
-Written as a type, a matrix with D cut over the mesh axis "model" and summands over "data" is
-`[T, D/model] partial over data`. Products and sums give the layout that follows, or raise LayoutError. Collectives
-change the layout, one mesh axis at a time, and write what they sent into `cluster.log`.
+Written as a type, a matrix with D cut over the mesh axis "model" and summands over "data"
+is `[T, D/model] partial over data`. Products and sums give the layout that follows, or
+raise LayoutError. Collectives change the layout, one mesh axis at a time, and write what
+they sent into `cluster.log`.
 """
 
 import dataclasses
@@ -24,7 +26,7 @@ REPLICATED, PARTIAL = "replicated", "partial"
 
 
 class LayoutError(ValueError):
-    """An operation that the layouts forbid: what it was, why it is wrong, and what mends it."""
+    """An operation that the layouts forbid: what it was, why it is wrong, what mends it."""
 
     def __init__(self, what: str, why: str, mend: str):
         super().__init__(f"{what}\n    why:  {why}\n    mend: {mend}")
@@ -33,7 +35,7 @@ class LayoutError(ValueError):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Transfer:
-    """A collective that took place: its name, the mesh axis, the types before and after, and one ring's trace."""
+    """A collective that took place: mesh axis, types before and after, a ring's trace."""
 
     name: str
     axis: str
@@ -43,21 +45,17 @@ class Transfer:
 
 
 class Cluster:
-    """Fake devices on a mesh with named axes: `Cluster(data=2, model=4)` has eight, `Cluster()` one.
+    """Fake devices on a mesh: `Cluster(data=2, model=4)` has eight, `Cluster()` one.
 
     `log` lists every Transfer in order. Raises ValueError for an axis of size less than 1.
-
-    Source: our own simulator [ours].
-    Test: tests/parallelism/test_cluster.py::test_products_equal_numpy_wherever_they_are_allowed
     """
 
-    def __init__(self, link: rings.Link = rings.LINK, first_device: int = 0, **mesh: int):
+    def __init__(self, **mesh: int):
         for name, size in mesh.items():
             if size < 1:
                 raise ValueError(f"mesh axis {name!r} needs at least one device, got {size}")
-        self.mesh, self.link = dict(mesh), link
+        self.mesh = dict(mesh)
         self.coordinates = list(itertools.product(*(range(size) for size in mesh.values())))
-        self.ids = {c: first_device + i for i, c in enumerate(self.coordinates)}
         self.log: list[Transfer] = []
 
     def __repr__(self):
@@ -67,26 +65,19 @@ class Cluster:
     @property
     def devices(self) -> list[int]:
         """Return the numbers of the devices, in the order of the mesh."""
-        return list(self.ids.values())
+        return list(range(len(self.coordinates)))
 
     @property
     def sent_bytes(self) -> int:
         """Return what a device has sent in all collectives so far."""
         return sum(transfer.trace.bytes_per_device for transfer in self.log)
 
-    @property
-    def time_s(self) -> float:
-        """Return the seconds of all collectives so far, one after the other, in the alpha-beta model."""
-        return sum(transfer.trace.time_s for transfer in self.log)
-
     def place(self, x, axes: str, **layout: str) -> "Tensor":
-        """Return x on the devices: `place(w, "FD", model="F")` cuts F over the mesh axis model, the rest copies.
+        """Return x on the devices: `place(w, "FD", model="F")` cuts F over model.
 
-        Where two mesh axes cut one letter, the first axis of the mesh makes the coarser cut. Raises ValueError where
-        letters do not fit x, a mesh axis does not exist, or a size does not divide.
-
-        Source: our own simulator [ours].
-        Test: tests/parallelism/test_cluster.py::test_placing_and_reading_back
+        Where two mesh axes cut one letter, the first axis of the mesh makes the coarser
+        cut. Raises ValueError where letters do not fit x, a mesh axis does not exist, or a
+        size does not divide.
         """
         x = np.asarray(x)
         if x.ndim != len(axes) or len(set(axes)) != len(axes):
@@ -99,7 +90,8 @@ class Cluster:
         pieces = dict.fromkeys(self.coordinates, x)
         for position, (name, size) in enumerate(self.mesh.items()):
             if whole[name] != REPLICATED:
-                pieces = {c: _part(piece, axes, whole[name], size, c[position], name) for c, piece in pieces.items()}
+                at, what = axes.index(whole[name]), f"mesh axis {name!r}"
+                pieces = {c: rings.cut(piece, size, at, what)[c[position]] for c, piece in pieces.items()}
         return Tensor(self, axes, whole, pieces)
 
     def check_axis(self, name: str) -> None:
@@ -108,7 +100,7 @@ class Cluster:
             raise ValueError(f"the mesh has no axis {name!r}; it has {list(self.mesh)}: {self!r}")
 
     def lines(self, name: str) -> list[list[tuple]]:
-        """Return the rings along a mesh axis: lists of the coordinates that differ in this axis alone."""
+        """Return the rings along a mesh axis, as coordinates that differ in it alone."""
         position = list(self.mesh).index(name)
         starts = [c for c in self.coordinates if c[position] == 0]
         return [[(*c[:position], i, *c[position + 1 :]) for i in range(self.mesh[name])] for c in starts]
@@ -116,7 +108,7 @@ class Cluster:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tensor:
-    """An array on a cluster: one letter per axis, one layout per mesh axis, one piece per device."""
+    """An array on a cluster: a letter an axis, a layout a mesh axis, a piece a device."""
 
     cluster: Cluster
     axes: str
@@ -134,20 +126,14 @@ class Tensor:
     def __repr__(self):
         return f"{self.type} on {self.cluster!r}"
 
-    @property
-    def bytes_per_device(self) -> int:
-        """Return what one device keeps of it."""
-        return max(piece.nbytes for piece in self.pieces.values())
-
     def on(self, device: int) -> np.ndarray:
         """Return the piece in the memory of one device, by its number."""
-        for coordinate, number in self.cluster.ids.items():
-            if number == device:
-                return self.pieces[coordinate]
+        if device in self.cluster.devices:
+            return self.pieces[self.cluster.coordinates[device]]
         raise ValueError(f"device {device} holds nothing of this: it lives on devices {self.cluster.devices}")
 
     def value(self) -> np.ndarray:
-        """Return the whole value, put together by an observer outside the cluster: for checks, at no cost."""
+        """Return the whole value, put together by an observer at no cost: for checks."""
         pieces = self.pieces
         for position in reversed(range(len(self.cluster.mesh))):
             kind = list(self.layout.values())[position]
@@ -158,7 +144,7 @@ class Tensor:
         return pieces[()]
 
     def __add__(self, other: "Tensor") -> "Tensor":
-        """Return the sum of two tensors of the same layout. Raises LayoutError if they differ."""
+        """Return the sum of two tensors of the same layout; LayoutError if they differ."""
         if not isinstance(other, Tensor):
             return NotImplemented
         _same_devices("add", self, other)
@@ -168,37 +154,23 @@ class Tensor:
             _addable(name, self, other)
         return dataclasses.replace(self, pieces={c: piece + other.pieces[c] for c, piece in self.pieces.items()})
 
-    def __mul__(self, factor: float) -> "Tensor":
-        """Return the tensor times a number: linear, so allowed in every layout."""
-        if isinstance(factor, Tensor):
-            raise TypeError("use einsum for products of tensors: it needs to know which axes meet")
-        return dataclasses.replace(self, pieces={c: piece * factor for c, piece in self.pieces.items()})
-
-    __rmul__ = __mul__
-
-    def apply(self, fn: Callable, along: str = "") -> "Tensor":
-        """Return fn of every piece. fn acts entry by entry, except along the axes named in `along` (a softmax, a norm).
-
-        Raises LayoutError on summands, for f(a + b) is not f(a) + f(b), and where an axis in `along` is cut.
-        """
-        what = f"apply {getattr(fn, '__name__', 'a function')} to {self.type}"
+    def apply(self, fn: Callable) -> "Tensor":
+        """Return fn, which acts entry by entry, of every piece; LayoutError on summands."""
         for name, kind in self.layout.items():
             if kind == PARTIAL:
                 why = "each device holds a summand, and f(a) + f(b) is not f(a + b)"
-                raise LayoutError(what, why, f'all_reduce(x, "{name}") first, or reduce_scatter to keep it cut')
-            if kind in along and kind != REPLICATED:
-                why = f"the function needs all of axis {kind}, but a device along {name!r} has only its part"
-                raise LayoutError(what, why, f'all_gather(x, "{name}"), or all_to_all to cut another axis')
+                mend = f'all_reduce(x, "{name}") first, or reduce_scatter to keep it cut'
+                raise LayoutError(f"apply {getattr(fn, '__name__', 'a function')} to {self.type}", why, mend)
         return dataclasses.replace(self, pieces={c: fn(piece) for c, piece in self.pieces.items()})
 
 
 def einsum(spec: str, a: Tensor, b: Tensor) -> Tensor:
-    """Return the product of two tensors, `einsum("TD,FD->TF", x, w)`, each device multiplying what it holds.
+    """Return `einsum("TD,FD->TF", x, w)`, each device multiplying what it holds.
 
     For every mesh axis:
     - both replicated: the result is; a summand times a replicated factor is a summand;
-    - a letter cut in every factor that has it, and the others replicated: the result is cut by it, or, where the
-      letter is summed away, partial.
+    - a letter cut in every factor that has it, the others replicated: the result is cut by
+      it, or, where the letter is summed away, partial.
     Everything else raises LayoutError.
 
     Source: the products of block matrices [standard].
@@ -218,11 +190,7 @@ def _product(spec, a, b):
 
 
 def product_layout(axis: str, spec: str, a: Tensor, b: Tensor) -> str:
-    """Return how a product lies along one mesh axis. Raises LayoutError where devices could not multiply locally.
-
-    Source: our own simulator [ours].
-    Test: tests/parallelism/test_cluster.py::test_products_equal_numpy_wherever_they_are_allowed
-    """
+    """Return how a product lies along one mesh axis, or raise LayoutError."""
     kinds = (a.layout[axis], b.layout[axis])
     if PARTIAL in kinds:
         if REPLICATED in kinds:
@@ -271,20 +239,9 @@ def _addable(name: str, a: Tensor, b: Tensor) -> None:
 
 def _same_devices(verb: str, a: Tensor, b: Tensor) -> None:
     if a.cluster is not b.cluster:
-        ours, others = a.cluster.devices, b.cluster.devices
-        why = f"the first lives on devices {ours}, the second on devices {others}: another cluster"
+        why = f"the first lives on {a.cluster!r}, the second on {b.cluster!r}: another cluster"
         mend = "place both on one cluster; a device computes only with what is in its own memory"
         raise LayoutError(f"{verb} {a.type} and {b.type}", why, mend)
-
-
-def _part(x: np.ndarray, axes: str, letter: str, n: int, i: int, name: str) -> np.ndarray:
-    at = axes.index(letter)
-    if x.shape[at] % n:
-        raise ValueError(
-            f"axis {letter} of size {x.shape[at]} cannot be cut into {n} equal parts over mesh axis {name!r}: "
-            f"choose a multiple of {n}, or another axis"
-        )
-    return np.split(x, n, axis=at)[i]
 
 
 def _join(group: list, kind: str, axes: str) -> np.ndarray:

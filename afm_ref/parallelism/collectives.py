@@ -1,9 +1,10 @@
-"""The collectives of a compiled program, read from its HLO text: how often, how large, and the bytes they send.
+"""The collectives of a compiled program, from its HLO text, and the bytes they send.
 
-    program -> computations -> instructions;   a loop's body counts as often as the loop runs
+    program -> computations -> instructions;  a loop's body counts as often as it runs
 
-XLA for CPUs turns bf16 collectives into f32 after partitioning, so sizes are read from the dump after the SPMD
-partitioner: give `of` what `jax.jit(f).lower(...)` returns. A compiled program, or its text, is read as it is.
+XLA for CPUs turns bf16 collectives into f32 after partitioning, so sizes are read from the
+dump after the SPMD partitioner: give `of` what `jax.jit(f).lower(...)` returns. A compiled
+program, or its text, is read as it is.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """One collective of a program as one device sees it; `count` is how often a run of the program executes it.
+    """One collective of a program as one device sees it, executed `count` times a run.
 
     operand_bytes and result_bytes are one execution's; bytes_sent is all executions'.
     """
@@ -40,12 +41,13 @@ class Collective:
 
 
 def sent(kind: str, whole_bytes: float, group_size: int) -> float:
-    """Return the bytes that each of group_size devices sends, by the ring algorithms, for one collective.
+    """Return the bytes that each of group_size devices sends, by the ring algorithms.
 
-        all-gather, reduce-scatter  (n-1)/n W     all-reduce  2 (n-1)/n W     all-to-all  (n-1)/n W     permute  W
+        all-gather, reduce-scatter, all-to-all (n-1)/n W;  all-reduce 2 (n-1)/n W; permute W
 
-    W = whole_bytes: the larger side as one device holds it, so the gathered result, or the operand before it is
-    scattered; for an all-to-all and a permute the local array. A group of one sends nothing.
+    W = whole_bytes: the larger side as one device holds it, so the gathered result, or the
+    operand before it is scattered; for an all-to-all and a permute the local array. A group
+    of one sends nothing.
 
     Source: facts of ring algorithms, Patarasuk and Yuan 2009 [standard].
     Test: tests/parallelism/test_collectives.py::test_bytes_of_a_ring_counted_hop_by_hop
@@ -65,30 +67,25 @@ def sent(kind: str, whole_bytes: float, group_size: int) -> float:
 def of(program) -> tuple[Collective, ...]:
     """Return the collectives of one run of a program, in the order of its text.
 
-    program: HLO text, a compiled program (anything with `as_text`), or a lowered one (anything with `compile`), which
-    is compiled and read where bf16 is still bf16. Loops multiply by their trip count; calls, fusions and asynchronous
-    pairs are followed; of a conditional's branches the one that sends most counts. Raises ValueError if the text has
-    no entry computation, or a loop with collectives does not say how often it runs.
-
-    Source: our own reader of XLA's text format [ours].
-    Test: tests/parallelism/test_collectives.py::test_compiled_program_of_known_traffic
+    program: HLO text, a compiled program, or a lowered one, which is compiled, and read
+    where bf16 is still bf16. Loops multiply; of a conditional's branches the one
+    that sends most counts. ValueError without an entry, or if a loop does not
+    say how often it runs.
     """
     if hasattr(program, "compile"):
         return compile_and_count(program, QUICK)[1]
     text = program if isinstance(program, str) else program.as_text()
-    return _Reader(hlo.Module(text)).collectives()
+    module = hlo.Module(text)
+    return tuple(_inside(module, module.entry, 1))
 
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}  # the CPU's code, made fast
 
 
 def compile_and_count(lowered, options: dict | None = None):
-    """Return (compiled, collectives) of a lowered program, these read after the SPMD partitioner.
+    """Return (compiled, collectives after the SPMD partitioner) of a lowered program.
 
-    options go to the compiler. QUICK ones do not change what is read, and compile a step five times as fast.
-
-    Source: XLA's dump options [ours].
-    Test: tests/parallelism/test_collectives.py::test_bf16_is_counted_as_two_bytes_on_a_cpu
+    options go to the compiler; QUICK ones compile five times as fast.
     """
     with tempfile.TemporaryDirectory() as folder:
         dump = {"xla_dump_to": folder, "xla_dump_hlo_pass_re": "spmd-partitioning"}
@@ -105,7 +102,7 @@ def total_bytes(collectives) -> float:
 
 
 def by_kind(collectives) -> dict[str, dict[str, float]]:
-    """Return {kind: {"count": executions, "bytes_sent": bytes}} of those kinds that occur."""
+    """Return {kind: {"count": executions, "bytes_sent": bytes}} of those that occur."""
     table = {}
     for c in collectives:
         row = table.setdefault(c.kind, {"count": 0, "bytes_sent": 0})
@@ -114,73 +111,49 @@ def by_kind(collectives) -> dict[str, dict[str, float]]:
     return table
 
 
-class _Reader:
-    """Walks a module from its entry, through calls and loops."""
+def _inside(module: hlo.Module, computation: str, count: int) -> Iterator[Collective]:
+    """Yield the collectives of a computation that runs `count` times, and of its calls."""
+    for one in module.computations.get(computation, {}).values():
+        opcode, called = one.opcode.removesuffix("-start"), hlo.called(one.attributes)
+        if opcode.endswith(("-update", "-done")):
+            continue  # asynchronous: counted at its start
+        if opcode in KINDS:
+            yield _collective(module, computation, one, opcode, count)
+        elif opcode == "while":
+            if inner := tuple(_inside(module, called[0], count)):
+                trips = hlo.trips(module.computations, one, computation, called[0])
+                yield from (dataclasses.replace(c, count=c.count * trips) for c in inner)
+        elif opcode == "fusion" and "all-reduce-scatter" in one.attributes:  # as TPUs write it, with the slice to keep
+            for c in _inside(module, called[0], count):
+                yield dataclasses.replace(c, kind="reduce-scatter", result_bytes=c.operand_bytes // c.group_size)
+        elif opcode == "conditional":
+            yield from max((tuple(_inside(module, name, count)) for name in called), key=total_bytes, default=())
+        else:
+            for name in called:
+                yield from _inside(module, name, count)
 
-    def __init__(self, module: hlo.Module):
-        self.computations, self.entry, self.n_devices = module.computations, module.entry, module.n_devices
 
-    def collectives(self):
-        return tuple(self._inside(self.entry, 1))
-
-    def _inside(self, computation: str, count: int) -> Iterator[Collective]:
-        for instruction in self.computations.get(computation, {}).values():
-            opcode, asynchronous = instruction.opcode, hlo.ASYNC.match(instruction.opcode)
-            if asynchronous and asynchronous[2] != "start":
-                continue  # counted at its start
-            opcode = asynchronous[1] if asynchronous else opcode
-            if opcode in KINDS:
-                yield self._collective(opcode, instruction, computation, count)
-            elif opcode == "while":
-                yield from self._loop(instruction, computation, count)
-            elif opcode == "fusion" and "all-reduce-scatter" in instruction.attributes:
-                yield from self._reduce_scatter_fusion(instruction, count)
-            elif opcode == "conditional":
-                branches = [tuple(self._inside(name, count)) for name in hlo.called(instruction.attributes)]
-                yield from max(branches, key=total_bytes, default=())
-            else:
-                for name in hlo.called(instruction.attributes):
-                    yield from self._inside(name, count)
-
-    def _collective(self, kind, instruction, computation, count):
-        table = self.computations[computation]
-        operand = sum(
-            hlo.bytes_of(text) or hlo.bytes_of(table[name].type)
-            for text, name in zip(instruction.operands, instruction.names())
+def _collective(module, computation, instruction, kind, count):
+    operand = sum(hlo.bytes_of(module.computations[computation][name].type) for name in instruction.operands)
+    n = _group_size(kind, instruction.attributes, module.n_devices)
+    result = {"all-gather": operand * n, "reduce-scatter": operand // n}.get(kind, operand)
+    said = hlo.bytes_of(instruction.type)
+    least = result // 2 if kind == "all-reduce" else result  # a TPU may round float32 sums to 16 bits at once
+    if instruction.opcode == kind and not least <= said <= result:  # a start's type holds its operand as well
+        raise ValueError(
+            f"{instruction.name}: {kind} of {operand} bytes over {n} devices should give {result} bytes, but the "
+            f"text says {said}: a syntax of replica_groups that this reader does not know?"
         )
-        n = _group_size(kind, instruction.attributes, self.n_devices)
-        result = {"all-gather": operand * n, "reduce-scatter": operand // n}.get(kind, operand)
-        said = hlo.bytes_of(instruction.type)
-        least = result // 2 if kind == "all-reduce" else result  # a TPU may round float32 sums to 16 bits at once
-        if instruction.opcode == kind and not least <= said <= result:  # a start's type holds its operand as well
-            raise ValueError(
-                f"{instruction.name}: {kind} of {operand} bytes over {n} devices should give {result} bytes, but the "
-                f"text says {said}: a syntax of replica_groups that this reader does not know?"
-            )
-        op_name = hlo.OP_NAME.search(instruction.attributes)
-        return Collective(kind, operand, result, n, count, op_name[1] if op_name else "")
-
-    def _reduce_scatter_fusion(self, instruction, count):
-        """TPUs write a reduce-scatter as a fusion of an all-reduce and the slice that each device keeps."""
-        for inner in self._inside(hlo.called(instruction.attributes)[0], count):
-            yield dataclasses.replace(
-                inner, kind="reduce-scatter", result_bytes=inner.operand_bytes // inner.group_size
-            )
-
-    def _loop(self, instruction, computation, count):
-        body = re.search(r"\bbody=%?([\w.\-]+)", instruction.attributes)[1]
-        if not any(self._inside(body, 1)):
-            return
-        trips = hlo.TRIPS.search(instruction.attributes)
-        trips = int(trips[1]) if trips else hlo.trips(self.computations, instruction, computation, body)
-        yield from self._inside(body, count * trips)
+    op_name = hlo.OP_NAME.search(instruction.attributes)
+    return Collective(kind, operand, result, n, count, op_name[1] if op_name else "")
 
 
 def _group_size(kind, attributes, n_devices):
-    """Return the devices of one group, from any of the syntaxes: listed, iota, or axes of a mesh."""
+    """Return the devices of one group, from a list, an iota, or axes of a mesh."""
     if kind == "collective-permute":
         pairs = re.search(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}", attributes)
-        return _largest_ring(re.findall(r"(\d+),(\d+)", pairs[1]))
+        moved = [pair for pair in re.findall(r"(\d+),(\d+)", pairs[1]) if pair[0] != pair[1]]
+        return len({device for pair in moved for device in pair}) or 1  # all that take part
     if found := re.search(r"replica_groups=\[(\d+),(\d+)\]<=", attributes):  # [groups,size]<=[...]T(...)
         return int(found[2])
     if found := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", attributes):  # mesh['x'=2,'y'=4] {'y'}
@@ -190,18 +163,3 @@ def _group_size(kind, attributes, n_devices):
     groups = re.search(r"replica_groups=\{((?:\{[\d,]*\},?)*)\}", attributes)
     listed = re.findall(r"\{([\d,]+)\}", groups[1]) if groups else []
     return max((len(group.split(",")) for group in listed), default=n_devices)  # {} is everyone
-
-
-def _largest_ring(pairs):
-    """Return the devices of the largest chain or ring; 1 when each device sends to itself."""
-    root = {}
-
-    def find(x):
-        while root.setdefault(x, x) != x:
-            x = root[x]
-        return x
-
-    for a, b in pairs:
-        root[find(a)] = find(b)
-    members = [find(x) for x in list(root)]
-    return max((members.count(x) for x in set(members)), default=1)

@@ -1,4 +1,4 @@
-"""XLA's text of a program as data: a module's computations, their instructions, and how often a loop runs."""
+"""XLA's text of a program as data: its computations, and how often a loop runs."""
 
 import dataclasses
 import math
@@ -9,9 +9,8 @@ _INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*)$")
 _ARRAY = re.compile(r"\b([a-z]+\d*\w*)\[([\d,<=\s]*)\]")
 _CALLS = re.compile(r"\b(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
-TRIPS = re.compile(r'known_trip_count"?[:=]\{"?n"?:"?(\d+)')
+_TRIPS = re.compile(r'known_trip_count"?[:=]\{"?n"?:"?(\d+)')
 OP_NAME = re.compile(r'op_name="([^"]*)"')
-ASYNC = re.compile(r"^(.*?)-(start|update|done)$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,13 +20,9 @@ class Instruction:
     name: str
     type: str
     opcode: str
-    operands: tuple[str, ...]  # as printed: "%x", "x" or "f32[8]{0} %x"
+    operands: tuple[str, ...]  # their names
     attributes: str
     root: bool
-
-    def names(self) -> list[str]:
-        """Return the operands' names."""
-        return [o.split()[-1].lstrip("%") for o in self.operands]
 
 
 class Module:
@@ -50,19 +45,21 @@ class Module:
 
 
 def trips(computations, loop: Instruction, computation: str, body: str) -> int:
-    """Return the trips of `for i in range(start, stop, step)`, the only loop that jax.lax.scan makes.
+    """Return how often a loop runs: as it says, or as `for i in range(start, stop, step)`.
 
-    body's name is given; start, stop and step are read from the loop. ValueError when it is no such loop.
+    start, stop and step are read from the loop. ValueError when it is no such loop.
     """
+    if known := _TRIPS.search(loop.attributes):
+        return int(known[1])
     condition = computations[re.search(r"\bcondition=%?([\w.\-]+)", loop.attributes)[1]]
     outer, inner = computations[computation], computations[body]
-    init = outer[loop.names()[0]].names()
+    init = outer[loop.operands[0]].operands
     try:
         test = _root(condition)
-        counter, stop = (_source(condition, name) for name in test.names())
+        counter, stop = (_source(condition, name) for name in test.operands)
         start = _source(outer, init[_index(counter)])
-        add = _source(inner, _root(inner).names()[_index(counter)])
-        step = next(found for name in add.names() if (found := _source(inner, name)).opcode == "constant")
+        add = _source(inner, _root(inner).operands[_index(counter)])
+        step = next(found for name in add.operands if (found := _source(inner, name)).opcode == "constant")
         if stop.opcode == "get-tuple-element":
             stop = _source(outer, init[_index(stop)])
         if "direction=LT" not in test.attributes or add.opcode != "add":
@@ -76,13 +73,16 @@ def trips(computations, loop: Instruction, computation: str, body: str) -> int:
 
 
 def _instruction(name, rest, root):
-    """Split `TYPE opcode(operands), attributes`; types and operands may nest parentheses."""
+    """Split `TYPE opcode(operands), attributes`, whose parentheses may nest."""
     end = _balanced(rest) if rest.startswith("(") else rest.index(" ")
     opcode, rest_of_line = rest[end:].strip().split("(", 1)
     close = _balanced("(" + rest_of_line) - 1
-    operands = () if opcode == "constant" else _split(rest_of_line[: close - 1])
-    attributes = rest_of_line[close:] if opcode != "constant" else rest_of_line[: close - 1]
-    return Instruction(name, rest[:end], opcode, operands, attributes, root)
+    inside, attributes = rest_of_line[: close - 1], rest_of_line[close:]
+    if opcode == "constant":
+        return Instruction(name, rest[:end], opcode, (), inside, root)
+    # "%x", "f32[8]{0} %x", or "x" where names bear no mark
+    operands = re.findall(r"%([\w.\-]+)", inside) or re.findall(r"[\w.\-]+", re.sub(r"/\*.*?\*/", "", inside))
+    return Instruction(name, rest[:end], opcode, tuple(operands), attributes, root)
 
 
 def _balanced(text):
@@ -95,19 +95,8 @@ def _balanced(text):
     raise ValueError(f"unbalanced parentheses in HLO text: {text[:80]!r}")
 
 
-def _split(text):
-    """Split at the commas that stand in no brackets."""
-    parts, depth, start = [], 0, 0
-    for i, character in enumerate(text):
-        depth += (character in "({[") - (character in ")}]")
-        if character == "," and depth == 0:
-            parts.append(text[start:i])
-            start = i + 1
-    return tuple(re.sub(r"/\*.*?\*/", "", part).strip() for part in (*parts, text[start:]) if part.strip())
-
-
 def bytes_of(type_text: str) -> int:
-    """Return the bytes of all arrays named in a type: bf16[8,32]{1,0} is 512; tuples are summed."""
+    """Return the bytes of all arrays named in a type: bf16[8,32]{1,0} is 512."""
     bits = 0
     for dtype, shape in _ARRAY.findall(type_text):
         width = re.match(r"[a-z]+(\d+)", dtype)
@@ -131,7 +120,7 @@ def _root(computation):
 def _source(computation, name):
     """Return the instruction of this name, or the one that it is a plain copy of."""
     while (instruction := computation[name]).opcode in ("copy", "bitcast"):
-        (name,) = instruction.names()
+        (name,) = instruction.operands
     return instruction
 
 

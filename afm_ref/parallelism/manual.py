@@ -1,8 +1,9 @@
 """Collectives inside `jax.shard_map` that cost nothing along an axis of one device.
 
-XLA for CPUs runs a sum over one device as a copy. Leaving it out needs care with types: what passes through no
-collective must not have been said to differ along that axis. So axes of one device are left out everywhere: of the
-specs (`trim`), of what varies (`vary`) and of the collectives.
+XLA for CPUs runs a sum over one device as a copy. Leaving it out needs care with types:
+what passes through no collective must not have been said to differ along that axis. So axes
+of one device are left out everywhere: of the specs (`trim`), of what varies (`vary`) and of
+the collectives.
 """
 
 import jax
@@ -10,7 +11,7 @@ from jax.sharding import PartitionSpec
 
 
 def live(axes) -> tuple[str, ...]:
-    """Return those of the axes (a name or several) along which there is more than one device."""
+    """Return those of the axes along which there is more than one device."""
     axes = (axes,) if isinstance(axes, str) else axes
     return tuple(axis for axis in axes if jax.lax.axis_size(axis) > 1)
 
@@ -35,12 +36,9 @@ def index(axis: str):
 
 
 def vary(x, axes):
-    """Return x as a value that differs, or may, along these axes of the mesh; those it varies along already are kept.
+    """Return x as a value that may differ along these axes of the mesh.
 
-        its transpose is a psum over the axes that were added
-
-    Source: jax.lax.pcast [standard].
-    Test: tests/parallelism/test_placements.py::test_vary_adds_what_is_missing_and_sums_in_reverse
+    Its transpose is a psum over the axes that were added.
     """
     new = tuple(axis for axis in live(axes) if axis not in jax.typeof(x).manual_axis_type.varying)
     return jax.lax.pcast(x, new, to="varying") if new else x
@@ -62,5 +60,5 @@ def all_gather(x, axis: str, dim: int):
 
 
 def reduce_scatter(x, axis: str, dim: int):
-    """Return this device's slice along dim of the sum of x; its transpose is `all_gather`."""
+    """Return this device's slice of the sum of x; its transpose is `all_gather`."""
     return jax.lax.psum_scatter(x, axis, scatter_dimension=dim, tiled=True) if live(axis) else x

@@ -1,17 +1,18 @@
-"""Weights that know on which devices they lie: FSDP, tensor and sequence parallelism under the same forward function.
+"""Weights that know on which devices they lie, under the same forward function.
 
-Inside `jax.shard_map` each weight holds this device's slice, outside the whole sharded array; the tree is the same.
-How a slice is applied is here; where the slices lie is `specs`. Each linear weight names its dimensions ("out", "in"),
-each class says along which mesh axis it cuts which of them:
+Inside `jax.shard_map` each weight holds this device's slice, outside the whole sharded
+array; the tree is the same. How a slice is applied is here; where the slices lie is
+`specs`. Each linear weight names its dimensions ("out", "in"), each class says along which
+mesh axis it cuts which of them:
 
-    Gathered  cut over fsdp, made whole (all-gather) just before use; its gradient is summed and cut (reduce-scatter)
+    Gathered  cut over fsdp, gathered just before use; its gradient is reduce-scattered
     Column    outputs cut over model: every device computes some of them
-    Row       inputs cut over model: every device computes a term of every output, and one sum makes them whole
+    Row       inputs cut over model: every device computes a term of each output, then a sum
     NormEnter, NormGather   gains of the norms where the regions of Column and Row begin
     VocabParallel           rows of the embedding cut over model, at both of its ends
 
-AD transposes each collective into its partner: all-gather <-> reduce-scatter, and a psum <-> the entry (`pcast`) that
-says a value differs from device to device.
+AD transposes each collective into its partner: all-gather <-> reduce-scatter, and a psum
+<-> the entry (`pcast`) that says a value differs from device to device.
 """
 
 import dataclasses
@@ -26,14 +27,14 @@ from .. import ops
 from .._typing import Array, Float, Int
 from ..layers import Stacked
 from .manual import all_gather, index, pmax, psum, reduce_scatter, vary
-from .pipeline import Pipeline
+from .pipelining import Pipeline
 
 GATHERED = "gathered"  # the name under which rematerialisation knows a gathered weight
 SEQUENCE = 1  # the axis of T in [B, T, D]
 
 
 def weight(cls):
-    """Make a class a frozen dataclass and a JAX tree: its first field holds arrays, the others are settings."""
+    """Make a class a frozen dataclass and a JAX tree of its first field."""
     cls = dataclasses.dataclass(frozen=True, eq=False)(cls)
     first, *settings = (field.name for field in dataclasses.fields(cls))
     return jax.tree_util.register_dataclass(cls, data_fields=[first], meta_fields=settings)
@@ -41,13 +42,14 @@ def weight(cls):
 
 @weight
 class Gathered:
-    """A matrix of which each device of `axis` stores a slice along `dim`, "in" or "out" (FSDP).
+    """A matrix of which each device of `axis` stores a slice along `dim` (FSDP).
 
         W = all-gather(slices),   dL/dslice = reduce-scatter(dL/dW)
 
-    Apply it inside rematerialisation and the whole matrix lives only while one layer computes (ZeRO-3).
+    Inside rematerialisation the whole matrix lives only while one layer computes (ZeRO-3).
 
-    Source: Rajbhandari et al. 2020 (ZeRO) section 5.3; FSDP in TR24 section 3.2 [confirmed].
+    Source: Rajbhandari et al. 2020 (ZeRO) section 5.3; FSDP in TR24 section 3.2
+    [confirmed].
     Test: tests/parallelism/test_placements.py::test_gathered_gradient_is_the_scattered_sum
     """
 
@@ -56,7 +58,7 @@ class Gathered:
     dim: str = "in"
 
     def spec(self):
-        """Return the axes of the leaves, in a weight like this one: the dimension that is cut bears the mesh axis."""
+        """Return the axes of the leaves: the dimension that is cut bears the mesh axis."""
         return _cut(self, {self.dim: self.axis})
 
     def whole(self):
@@ -82,9 +84,10 @@ class Gathered:
 
 @weight
 class Column:
-    """A matrix whose outputs are cut over `axis`: y_local = W_local x, for an x that is whole on every device.
+    """A matrix with its outputs cut over `axis`: y_local = W_local x, x whole everywhere.
 
-    The gradient of x is a sum over the devices. It is taken once, where x entered (NormEnter), not in each matrix.
+    The gradient of x is a sum over the devices. It is taken once, where x entered
+    (NormEnter), not in each matrix.
 
     Source: Shoeybi et al. 2019 (Megatron-LM) section 3 [standard].
     Test: tests/parallelism/test_placements.py::test_column_then_row_is_the_whole_product
@@ -106,7 +109,7 @@ class Column:
 class Row:
     """A matrix whose inputs are cut over `axis`: y = sum over devices of W_local x_local.
 
-    scatter cuts the sum along T at once (reduce-scatter): sequence parallelism in Megatron's sense.
+    scatter cuts the sum along T at once (reduce-scatter): Megatron's sequence parallelism.
 
     Source: Shoeybi et al. 2019 section 3; Korthikanti et al. 2022 section 4.2.2 [standard].
     Test: tests/parallelism/test_placements.py::test_column_then_row_is_the_whole_product
@@ -127,9 +130,9 @@ class Row:
 
 @weight
 class NormEnter:
-    """A gain whose norm is computed alike on every device, after which the devices of `axis` go different ways.
+    """A gain whose norm is computed alike everywhere, after which devices differ.
 
-        y = norm(x),   dL/dy = psum of the devices' gradients: the one sum a half block needs in its backward pass
+        y = norm(x),   dL/dy = psum of the devices' gradients, once in a half block
 
     Source: Shoeybi et al. 2019 section 3 (the operator f) [standard].
     Test: tests/parallelism/test_placements.py::test_a_half_block_sums_once_each_way
@@ -149,7 +152,7 @@ class NormEnter:
 
 @weight
 class NormGather:
-    """A gain whose norm sees this device's part of T, after which the parts are gathered (sequence parallelism).
+    """A gain whose norm sees a part of T, after which the parts are gathered.
 
         y = all-gather over T of norm(x_local),   dL/dx_local through a reduce-scatter
 
@@ -173,7 +176,7 @@ class NormGather:
 
 @weight
 class VocabParallel:
-    """The embedding with its rows cut over `axis`: each device looks up, and scores, its own part of the vocabulary.
+    """The embedding cut over `axis`: each device has its own part of the vocabulary.
 
         lookup(t) = psum over devices of (row t where this device holds it, else 0)
         apply(x)  = VocabLogits: this device's logits
@@ -219,9 +222,9 @@ class VocabLogits:
         return self.local.dtype
 
     def token_log_probs(self, targets: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
-        """Return the log-probability of each target; of the logits only three numbers a token are communicated.
+        """Return each target's log-probability, by sending three numbers a token.
 
-            log p(y) = (z_y - m) - log sum over devices of sum_v exp(z_v - m),   m = max over devices
+            log p(y) = (z_y - m) - log sum over devices of sum_v exp(z_v - m),   m = max z
 
         Source: Shoeybi et al. 2019 section 3 [standard].
         Test: tests/parallelism/test_placements.py::test_vocab_parallel_equals_whole
@@ -236,9 +239,10 @@ class VocabLogits:
 
 
 def spec(node):
-    """Return the axes of a weight's leaves: mesh axes where cut, "out" and "in" where not, in a tree like the weight.
+    """Return the axes of a weight's leaves: a mesh axis where cut, else "out" or "in".
 
-    A plain matrix is ("out", "in"). Any other weight (an adapter, a palette) says by `.spec()` what its leaves are.
+    A plain matrix is ("out", "in"). Any other weight (an adapter, a palette) says by
+    `.spec()` what its leaves are.
     """
     return node.spec() if hasattr(node, "spec") else PartitionSpec("out", "in")
 
@@ -249,12 +253,9 @@ def is_placed(node) -> bool:
 
 
 def specs(tree, leading=()):
-    """Return a PartitionSpec for every leaf of a tree of weights; plain arrays are whole on every device.
+    """Return a PartitionSpec for every leaf of a tree of weights; plain arrays are whole.
 
-    leading: the axes in front of each leaf; the layers of a `Stacked` are whole, those of a `Pipeline` cut.
-
-    Source: our own [ours].
-    Test: tests/parallelism/test_placements.py::test_specs_come_from_the_classes
+    leading: axes in front of each leaf; a `Stacked`'s layers are whole, a `Pipeline`'s cut.
     """
 
     def without_names(axes):
@@ -271,7 +272,7 @@ def specs(tree, leading=()):
 
 
 def _cut(node, axes):
-    """Return the spec of a weight that cuts the named dimensions of what it holds along mesh axes."""
+    """Return the spec of a weight that cuts these dimensions of what it holds."""
 
     def cut(names):
         return PartitionSpec(*(axes.get(name, name) for name in names))

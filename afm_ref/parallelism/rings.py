@@ -1,7 +1,8 @@
 """Collectives on a ring of fake devices, hop by hop, in NumPy.
 
-Device i sends to device i + 1 only (the last one to device 0). Every function takes one array per device and returns a
-`Trace`: the arrays afterwards, and each step on the way with what every device held and what went over which link.
+Device i sends to device i + 1 only (the last one to device 0). Every function takes one
+array per device and returns a `Trace`: the arrays afterwards, and each step on the way with
+what every device held and what went over which link.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Link:
-    """A link between neighbours in the alpha-beta model: a message of b bytes takes latency + b / bandwidth.
+    """A link in the alpha-beta model: b bytes take latency + b / bandwidth.
 
     The defaults are round numbers in the range of an accelerator's own interconnect [ours].
     """
@@ -25,7 +26,7 @@ class Link:
             raise ValueError(f"a link needs a latency >= 0 and a bandwidth > 0, got {self}")
 
     def time_s(self, n_bytes: float) -> float:
-        """Return the seconds that one message of so many bytes takes: alpha + bytes / beta."""
+        """Return the seconds of one message of so many bytes: alpha + bytes / beta."""
         return self.latency_s + n_bytes / self.bandwidth_bytes_per_s
 
 
@@ -34,7 +35,7 @@ LINK = Link()
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Held:
-    """A chunk in one device's memory: its value, and the devices whose contributions are summed in it."""
+    """A chunk in one device's memory, and the devices whose contributions it sums."""
 
     value: np.ndarray
     sources: frozenset
@@ -51,8 +52,8 @@ class Message:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Step:
-    """What all devices send at the same time, and what they hold afterwards: `held[device][chunk]`."""
+class Hop:
+    """What all devices send at once, and what they hold then: `held[device][chunk]`."""
 
     messages: tuple[Message, ...]
     held: tuple[dict, ...]
@@ -64,7 +65,7 @@ class Trace:
 
     name: str
     result: list  # one array per device
-    steps: tuple[Step, ...]
+    steps: tuple[Hop, ...]
     link: Link
 
     @property
@@ -75,32 +76,28 @@ class Trace:
     @property
     def link_bytes(self) -> dict[tuple[int, int], int]:
         """Return {(from, to): bytes} over all steps."""
-        total: dict[tuple[int, int], int] = {}
-        for message in (m for step in self.steps for m in step.messages):
-            pair = (message.source, message.target)
-            total[pair] = total.get(pair, 0) + message.n_bytes
-        return total
+        return _per_link(message for step in self.steps for message in step.messages)
 
     @property
     def bytes_per_device(self) -> int:
-        """Return the bytes on the busiest link: what the busiest device sends, forwarded chunks included."""
+        """Return the bytes on the busiest link, forwarded chunks included."""
         return max(self.link_bytes.values(), default=0)
 
     @property
     def time_s(self) -> float:
-        """Return the seconds in the alpha-beta model: every step waits for its largest message.
+        """Return the seconds: every step waits for its largest message.
 
             sum over steps of (alpha + largest bytes on a link / beta)
 
-        Source: Thakur et al. 2005, "Optimization of collective communication operations in MPICH" [standard].
+        Source: Thakur et al. 2005, "Optimization of collective communication" [standard].
         Test: tests/parallelism/test_rings.py::test_time_is_the_alpha_beta_closed_form
         """
-        return sum(self.link.time_s(max(_per_link(step).values())) for step in self.steps if step.messages)
+        return sum(self.link.time_s(max(_per_link(step.messages).values())) for step in self.steps if step.messages)
 
 
-def _per_link(step):
+def _per_link(messages):
     total: dict[tuple[int, int], int] = {}
-    for m in step.messages:
+    for m in messages:
         total[m.source, m.target] = total.get((m.source, m.target), 0) + m.n_bytes
     return total
 
@@ -110,13 +107,13 @@ class _Ring:
 
     def __init__(self, memories: list[dict]):
         self.memories = memories
-        self.steps = [Step((), self._picture())]
+        self.steps = [Hop((), self._picture())]
 
     def _picture(self):
         return tuple(dict(memory) for memory in self.memories)  # the values are never changed in place
 
     def step(self, sends, direction: int = 1, add: bool = False, keep: bool = False) -> None:
-        """Send chunks to the neighbours, all at once: sends[device] lists them. Keep or drop them at the sender."""
+        """Send chunks to the neighbours at once: sends[device]; keep or drop them there."""
         flying = []
         for device, chunks in enumerate(sends):
             target = (device + direction) % len(self.memories)
@@ -130,7 +127,7 @@ class _Ring:
                 mine = memory[message.chunk]
                 held = Held(mine.value + held.value, mine.sources | held.sources)
             memory[message.chunk] = held
-        self.steps.append(Step(tuple(message for message, _ in flying), self._picture()))
+        self.steps.append(Hop(tuple(message for message, _ in flying), self._picture()))
 
     def trace(self, name: str, result: list, link: Link) -> Trace:
         return Trace(name, result, tuple(self.steps), link)
@@ -147,7 +144,7 @@ def _same(parts: list) -> list[np.ndarray]:
 
 
 def cut(x: np.ndarray, n: int, axis: int, what: str) -> list[np.ndarray]:
-    """Return n equal chunks of x along an axis. Raises ValueError, naming `what` cuts it, if they are not equal."""
+    """Return n equal chunks of x along an axis; ValueError, naming `what`, if none."""
     if x.shape[axis] % n:
         raise ValueError(
             f"{what} cuts axis {axis} into {n} equal chunks, one per device, but its size is {x.shape[axis]}: "
@@ -157,7 +154,7 @@ def cut(x: np.ndarray, n: int, axis: int, what: str) -> list[np.ndarray]:
 
 
 def _reduce_scatter_steps(ring: _Ring, n: int) -> None:
-    """Chunk c starts at device c + 1, collects a contribution at every hop, and ends, complete, at device c."""
+    """Chunk c starts at device c + 1, is added to at every hop, and ends at device c."""
     for s in range(n - 1):
         ring.step([[(device - 1 - s) % n] for device in range(n)], add=True)
 
@@ -169,7 +166,7 @@ def _all_gather_steps(ring: _Ring, n: int) -> None:
 
 
 def all_gather(parts: list, axis: int = 0, link: Link = LINK) -> Trace:
-    """Return a trace after which every device has the concatenation of all parts along `axis`.
+    """Return a trace after which all devices have the parts put together along `axis`.
 
         bytes per link = (n - 1) / n W          W: bytes of the concatenation
 
@@ -185,11 +182,9 @@ def all_gather(parts: list, axis: int = 0, link: Link = LINK) -> Trace:
 
 
 def reduce_scatter(parts: list, axis: int = 0, link: Link = LINK) -> Trace:
-    """Return a trace after which device i has chunk i, along `axis`, of the sum of all parts.
+    """Return a trace after which device i has chunk i, along `axis`, of the sum.
 
         bytes per link = (n - 1) / n W          W: bytes of one part
-
-    Raises ValueError if the axis does not divide into n chunks.
 
     Source: textbook [standard].
     Test: tests/parallelism/test_rings.py::test_bytes_are_the_closed_forms
@@ -203,9 +198,9 @@ def reduce_scatter(parts: list, axis: int = 0, link: Link = LINK) -> Trace:
 
 
 def all_reduce(parts: list, link: Link = LINK) -> Trace:
-    """Return a trace after which every device has the sum of all parts: a reduce-scatter, then an all-gather.
+    """Return a trace after which all have the sum: a reduce-scatter, then an all-gather.
 
-        bytes per link = 2 (n - 1) / n W        W: bytes of one part, cut into n nearly equal chunks
+        bytes per link = 2 (n - 1) / n W        W: bytes of one part, in n chunks
 
     Source: Patarasuk and Yuan 2009, "Bandwidth optimal all-reduce algorithms" [standard].
     Test: tests/parallelism/test_rings.py::test_bytes_are_the_closed_forms
@@ -221,12 +216,10 @@ def all_reduce(parts: list, link: Link = LINK) -> Trace:
 
 
 def all_to_all(parts: list, split_axis: int = 0, concat_axis: int = 0, link: Link = LINK) -> Trace:
-    """Return a trace after which device i has chunk i of every part, concatenated in the order of their senders.
+    """Return a trace after which device i has chunk i of every part, in their order.
 
         every device's own bytes that leave it = (n - 1) / n w        w: bytes of one part
-        bytes per link                         = (n - 1) / 2 w        for a chunk passes every link on its way
-
-    Raises ValueError if split_axis does not divide into n chunks.
+        bytes per link                         = (n - 1) / 2 w     a chunk passes many links
 
     Source: textbook; on a ring that sends one way [standard].
     Test: tests/parallelism/test_rings.py::test_bytes_are_the_closed_forms

@@ -37,9 +37,9 @@ class Timeline:
     def bubble_fraction(self) -> float:
         """Return the share of the devices' time in which they wait.
 
-            1 - busy / (p end)  =  (p - 1) / (m + p - 1)        for GPipe and for 1F1B, whatever a job takes
+            1 - busy / (p end)  =  (p - 1) / (m + p - 1)     for GPipe and 1F1B
 
-        Source: Huang et al. 2019, GPipe; Narayanan et al. 2021, Megatron-LM section 2.2 [standard].
+        Source: Huang et al. 2019 (GPipe); Narayanan et al. 2021 section 2.2 [standard].
         Test: tests/parallelism/test_schedules.py::test_bubble_is_the_closed_form
         """
         busy = sum(job.end_s - job.start_s for job in self.jobs)
@@ -68,7 +68,7 @@ class Timeline:
 
 
 def gpipe(n_stages: int, n_microbatches: int, forward_s: float = 1.0, backward_s: float = 2.0) -> Timeline:
-    """Return GPipe's timeline: all microbatches forward, then all of them backward, the last one first.
+    """Return GPipe's timeline: all microbatches forward, then all backward, last first.
 
     Source: Huang et al. 2019, GPipe [standard].
     Test: tests/parallelism/test_schedules.py::test_gpipe_by_hand
@@ -82,9 +82,9 @@ def gpipe(n_stages: int, n_microbatches: int, forward_s: float = 1.0, backward_s
 
 
 def one_f_one_b(n_stages: int, n_microbatches: int, forward_s: float = 1.0, backward_s: float = 2.0) -> Timeline:
-    """Return the 1F1B timeline: after a warm-up, every stage alternates one forward and one backward.
+    """Return the 1F1B timeline: after a warm-up, one forward and one backward in turn.
 
-    Stage s begins with min(p - s - 1, m) forwards; then it frees an activation for each that it makes.
+    Stage s begins with min(p - s - 1, m) forwards.
 
     Source: Narayanan et al. 2021, Megatron-LM section 2.2 (PipeDream-Flush) [standard].
     Test: tests/parallelism/test_schedules.py::test_one_f_one_b_by_hand
@@ -103,7 +103,7 @@ def one_f_one_b(n_stages: int, n_microbatches: int, forward_s: float = 1.0, back
 
 
 def _needs(job: JobName, n_stages: int) -> JobName | None:
-    """Return the job of another stage, or of this one's forward, that must have ended before."""
+    """Return the job, of another stage or of this one, that must end before."""
     kind, stage, i = job
     if kind == "forward":
         return ("forward", stage - 1, i) if stage else None
@@ -111,7 +111,7 @@ def _needs(job: JobName, n_stages: int) -> JobName | None:
 
 
 def _timeline(name: str, n_stages: int, n_microbatches: int, forward_s: float, backward_s: float, order: Callable):
-    """Return the timeline in which every stage does its jobs in the given order, each as early as its input allows."""
+    """Return the timeline of jobs in the given order, each as early as its input allows."""
     for what, number in (("n_stages", n_stages), ("n_microbatches", n_microbatches)):
         if number < 1:
             raise ValueError(f"{what} must be at least 1, got {number}: a pipeline needs stages and work for them")
@@ -120,13 +120,10 @@ def _timeline(name: str, n_stages: int, n_microbatches: int, forward_s: float, b
     queues = [list(order(stage)) for stage in range(n_stages)]
     free, done, jobs = [0.0] * n_stages, {}, []
     while any(queues):
-        before = len(jobs)
         for stage, queue in enumerate(queues):
             while queue and ((need := _needs(queue[0], n_stages)) is None or need in done):
                 kind, _, i = queue.pop(0)
                 start = max(free[stage], done.get(need, 0.0))
                 free[stage] = done[kind, stage, i] = start + (forward_s if kind == "forward" else backward_s)
                 jobs.append(Job(kind, stage, i, start, free[stage]))
-        if len(jobs) == before:
-            raise ValueError(f"{name}: every stage waits for another; the orders of the stages do not fit together")
     return Timeline(name, n_stages, n_microbatches, tuple(sorted(jobs, key=lambda j: (j.stage, j.start_s))))

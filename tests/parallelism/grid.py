@@ -1,8 +1,6 @@
 """The grid's strategies and its model, run once each; test_grid.py says what must hold."""
 
 import functools
-import tempfile
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +11,7 @@ import optax
 from afm_ref import layers, losses, training, transformer
 from afm_ref.config import AFMConfig
 from afm_ref.parallelism import collectives
-from afm_ref.parallelism.strategies import Plan, next_token, place, place_batch, unplace
+from afm_ref.parallelism.strategies import NextToken, Plan, place, place_batch, unplace
 from afm_ref.pretraining import afm_optimizer, mup_scales, warmup_cosine
 from afm_ref.weights import leaf_name
 
@@ -37,14 +35,12 @@ CASES = {
     "data-fsdp-norm": ("data=2,fsdp=2,model=2", {"sequence": "norm"}),
     "fsdp-zigzag-model": ("fsdp=2,seq=2,model=2", {"sequence": "ring", "zigzag": True}),
     "pipe-data-model": ("pipe=2,data=2,model=2", {}),
-    "pipe-fsdp-gather": ("pipe=2,fsdp=2,seq=2", {"sequence": "gather"}),
+    "pipe-fsdp-seq": ("pipe=2,fsdp=2,seq=2", {"sequence": "gather"}),
+    "pipe-fsdp-gather": ("pipe=2,fsdp=2,seq=2", {"sequence": "gather", "zero": 1}),
 }
-# Every axis, every way to cut the sequence and every stage of ZeRO in as few programs as can be; the rest is slow.
-QUICK = ("zero2", "fsdp-zigzag-model", "pipe-fsdp-gather")
-UNTIED = {"untied": ("data=2,fsdp=2,model=2", {"sequence": "norm", "zero": 1, "remat": True})}
-
-# A tenth of the compile time; and collectives in the text after partitioning, before XLA joins them.
-FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+# With UNTIED every axis, every way to cut the sequence and every stage of ZeRO in three programs; the rest is slow.
+QUICK = ("fsdp-zigzag-model", "pipe-fsdp-gather")
+UNTIED = {"untied": ("data=2,fsdp=2,model=2", {"sequence": "norm", "zero": 2})}
 
 # JAX's names of the collectives that we write, as XLA's metadata keeps them; the rest the compiler made.
 OURS = ("psum", "pmax", "all_gather", "reduce_scatter", "ppermute")
@@ -111,7 +107,7 @@ def single(cfg=CFG):
 def sharded(name, cfg=CFG):
     """Return the run of a case."""
     plan = plan_of(name, cfg)
-    run = _run(place(params64(cfg), plan), next_token(plan), lambda step: place_batch(batch(step), plan), cfg)
+    run = _run(place(params64(cfg), plan), NextToken(plan), lambda step: place_batch(batch(step), plan), cfg)
     return run._replace(grads=unplace(run.grads), change=unplace(run.change))
 
 
@@ -119,7 +115,8 @@ def _run(params, loss, batches, cfg):
     step, before = training.make_step(loss, optimizer(cfg)), jax.tree.map(np.asarray, params)
     trainable, frozen = training.split(params)
     state = optimizer(cfg).init(jax.tree.map(jnp.copy, trainable))
-    compiled, found = _compile(step.lower(trainable, state, frozen, batches(0)))
+    lowered = step.lower(trainable, state, frozen, batches(0))
+    compiled, found = collectives.compile_and_count(lowered, collectives.QUICK)
     values, grads, places = [], None, _places(trainable)
     for i in range(STEPS):
         trainable, state, metrics = compiled(trainable, state, frozen, batches(i))
@@ -129,14 +126,6 @@ def _run(params, loss, batches, cfg):
     change = jax.tree.map(lambda new, old: np.asarray(new) - old, trainable, before)
     ours = tuple(c for c in found if c.op_name.split("/")[-1].startswith(OURS))
     return Run(values, grads, change, ours, tuple(c for c in found if c not in ours), moved, compiled)
-
-
-def _compile(lowered):
-    with tempfile.TemporaryDirectory() as folder:
-        dump = {"xla_dump_to": folder, "xla_dump_hlo_pass_re": "spmd-partitioning"}
-        compiled = lowered.compile(compiler_options=FAST | dump)
-        texts = sorted(Path(folder).glob("*after_spmd-partitioning*.txt"))
-        return compiled, collectives.of(texts[-1].read_text()) if texts else ()
 
 
 def _places(tree):

@@ -17,9 +17,9 @@ from afm_ref.parallelism.attends import (
     ring_work,
     sequence_order,
 )
+from afm_ref.parallelism.collectives import QUICK
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
 from afm_ref.transformer import Causal
-from tests.parallelism.grid import FAST
 
 B, T, N, K, H = 2, 16, 6, 2, 4
 
@@ -67,7 +67,7 @@ WAYS = {
 }
 
 
-SLOW = ("gather", "ring-in-zigzag-order")  # what these combine the others have: each way, each order, documents
+SLOW = ("gather", "ring", "ring-in-zigzag-order")  # what these combine the others have: each way, each order, documents
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_attention_over_a_cut_sequence_equals_the_whole(name):
 
     def run(way):
         total = jax.value_and_grad(lambda q, k, v: (way(q, k, v, documents) * weight).sum(), (0, 1, 2))
-        return jax.jit(total, compiler_options=FAST)(*qkv)
+        return jax.jit(total, compiler_options=QUICK)(*qkv)
 
     (got, got_grads), (want, want_grads) = run(functools.partial(over_parts, make, 4, zigzag)), run(whole)
     np.testing.assert_allclose(got, want, rtol=1e-12)
@@ -101,7 +101,7 @@ def test_parts_combine_to_the_whole_softmax():
             seen = combine(seen, partial_attention(q, big[:, part], v[:, part], mask[:, :, part]))
         return seen.out / seen.total
 
-    got = jax.jit(taken_in_turn, compiler_options=FAST)(q, big, v, mask)
+    got = jax.jit(taken_in_turn, compiler_options=QUICK)(q, big, v, mask)
     np.testing.assert_allclose(got, whole(q, big, v, documents), rtol=1e-9, atol=1e-12)
 
 
@@ -159,6 +159,8 @@ def test_what_is_skipped_is_what_is_counted():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attends, "partial_attention", counting)
         make, zigzag = WAYS["zigzag"]
-        jax.block_until_ready(jax.jit(functools.partial(over_parts, make, n, zigzag), compiler_options=FAST)(*inputs()))
+        jax.block_until_ready(
+            jax.jit(functools.partial(over_parts, make, n, zigzag), compiler_options=QUICK)(*inputs())
+        )
         jax.effects_barrier()
     assert sum(taken) == ring_work(T, n, zigzag).sum()

@@ -34,7 +34,7 @@ def test_placing_and_reading_back():
         tensor = cluster.place(x, "TD", data=kinds[0], model=kinds[1])
         np.testing.assert_array_equal(tensor.value(), x)
         parts = np.prod([n for n, kind in zip((2, 4), kinds, strict=True) if kind != REPLICATED])
-        assert tensor.bytes_per_device * parts == x.nbytes
+        assert tensor.on(0).nbytes * parts == x.nbytes
     np.testing.assert_array_equal(cluster.place(x, "TD", data="T", model="D").on(6), x[8:, 4:6])  # device (1, 2)
     both = Cluster(data=2, fsdp=2).place(x, "TD", data="T", fsdp="T")
     np.testing.assert_array_equal(np.concatenate([both.on(i) for i in range(4)]), x)
@@ -113,12 +113,6 @@ def test_after_a_reduction_every_device_holds_the_sum():
         np.testing.assert_array_equal(y.on(device), x)
 
 
-def test_permute_rolls_the_parts():
-    cluster, x = Cluster(a=4), whole("TD")
-    moved = exchange.permute(cluster.place(x, "TD", a="D"), "a", 1)
-    np.testing.assert_array_equal(moved.value(), np.roll(x, 2, axis=1))
-
-
 def test_the_forward_and_backward_of_a_data_parallel_layer():
     """A layer cut by batch needs nothing forward; its weight gradient is born partial."""
     cluster, x, w = Cluster(data=4), whole("TD", 1), whole("FD", 2)
@@ -130,32 +124,24 @@ def test_the_forward_and_backward_of_a_data_parallel_layer():
     np.testing.assert_array_equal(exchange.all_reduce(gradient, "data").value(), (x @ w.T).T @ x)
 
 
-def test_nonlinear_functions_refuse_summands_and_cut_rows():
+def test_nonlinear_functions_refuse_summands():
     cluster, x = Cluster(a=2), whole("TD")
     np.testing.assert_array_equal(cluster.place(x, "TD", a="D").apply(np.tanh).value(), np.tanh(x))
     with pytest.raises(LayoutError, match=r"f\(a \+ b\).*\n.*all_reduce"):
         partial(cluster, x, "TD", "a").apply(np.tanh)
 
-    def normalised(piece):
-        return piece / np.linalg.norm(piece, axis=1, keepdims=True)
 
-    rows = cluster.place(x, "TD", a="T").apply(normalised, along="D")
-    np.testing.assert_array_equal(rows.value(), normalised(x))
-    with pytest.raises(LayoutError, match=r"needs all of axis D.*\n.*all_gather"):
-        cluster.place(x, "TD", a="D").apply(normalised, along="D")
-
-
-def test_sums_of_equal_layouts_and_multiples():
+def test_sums_of_equal_layouts():
     cluster, x = Cluster(a=2), whole("TD")
     for tensor in (cluster.place(x, "TD"), cluster.place(x, "TD", a="T"), partial(cluster, x, "TD", "a")):
-        np.testing.assert_array_equal((tensor + 2 * tensor).value(), 3 * x)
+        np.testing.assert_array_equal((tensor + tensor).value(), 2 * x)
 
 
 def refusals():
     cluster, x = Cluster(a=2), whole("TD")
     full, rows, columns = (cluster.place(x, "TD", **layout) for layout in ({}, {"a": "T"}, {"a": "D"}))
     summands = partial(cluster, x, "TD", "a")
-    elsewhere = Cluster(a=2, first_device=2).place(x, "TD")
+    elsewhere = Cluster(a=2).place(x, "TD")
     nested = Cluster(a=2, b=2).place(x, "TD", a="T", b="T")
     return {
         "add partial to full": (lambda: summands + full, "2 times", 'all_reduce(the partial one, "a")'),
@@ -163,7 +149,7 @@ def refusals():
         "add partial to cut": (lambda: summands + rows, "summand of the whole", "reduce_scatter"),
         "add cut to full": (lambda: rows + full, "different parts", "all_gather"),
         "add cut to cut": (lambda: rows + columns, "different parts", 'all_to_all(x, "a", "T")'),
-        "mix devices": (lambda: full + elsewhere, "devices [2, 3]: another", "place both on one cluster"),
+        "mix devices": (lambda: full + elsewhere, "another cluster", "place both on one cluster"),
         "multiply across": (lambda: einsum("TD,TD->TD", full, elsewhere), "another cluster", "place both"),
         "sum copies": (lambda: exchange.all_reduce(full, "a"), "2 times its value", "complete already"),
         "sum parts": (lambda: exchange.all_reduce(rows, "a"), "different parts", "all_gather"),
@@ -201,7 +187,7 @@ def test_what_is_wrong_is_refused_with_reason_and_remedy(name):
         (lambda c, x: c.place(x, "TT"), "own letter"),
         (lambda c, x: c.place(x, "TD", model="D"), "no axis 'model'"),
         (lambda c, x: c.place(x, "TD", a="F"), "name one of the axes"),
-        (lambda c, x: c.place(x[:, :7], "TD", a="D"), "cannot be cut into 2 equal parts"),
+        (lambda c, x: c.place(x[:, :7], "TD", a="D"), "mesh axis 'a' cuts axis 1 into 2 equal chunks.*pad it to 8"),
         (lambda c, x: einsum("TD,DF->TF", c.place(x, "TD"), c.place(x, "TD")), "does not fit the axes"),
         (lambda c, x: exchange.split(c.place(x, "TD"), "a", "F"), "no axis 'F'"),
         (lambda c, x: exchange.all_gather(c.place(x, "TD"), "b"), "the mesh has no axis 'b'"),

@@ -54,7 +54,7 @@ def test_strategy_equals_the_single_device(name):
 
 @every_case
 def test_bytes_sent_equal_the_formula(name):
-    want = traffic.bytes_sent(grid.plan_of(name), grid.B, grid.T, bytes_per_number=8, documents=True)
+    want = traffic.bytes_sent(grid.plan_of(name), grid.B, grid.T, width=8, documents=True)
     got = {kind: row["bytes_sent"] for kind, row in collectives.by_kind(grid.sharded(name).ours).items()}
     assert got == want
 
@@ -67,11 +67,11 @@ def test_the_optimizer_moves_single_numbers(name):
 
 
 def test_an_untied_model_with_the_other_layouts():
-    """And with the weights gathered once, the norms' regions cut, and remat: what no other quick case has."""
+    """And with stage 2 of ZeRO and the norms' regions cut, what no other quick case has."""
     cfg = dataclasses.replace(
         grid.CFG, n_layers=2, tie_embeddings=False, qk_norm="before_rope", rope_layout="half_split"
     )
     run = grid.sharded("untied", cfg)
     check(run, grid.single(cfg))
-    want = traffic.bytes_sent(grid.plan_of("untied", cfg), grid.B, grid.T, bytes_per_number=8, documents=True)
+    want = traffic.bytes_sent(grid.plan_of("untied", cfg), grid.B, grid.T, width=8, documents=True)
     assert {kind: row["bytes_sent"] for kind, row in collectives.by_kind(run.ours).items()} == want

@@ -1,13 +1,9 @@
 """Meshes, their text, and devices asked for too late."""
 
-import subprocess
-import sys
-
 import jax
-import numpy as np
 import pytest
 
-from afm_ref.parallelism.mesh import AXES, MeshShape, make_mesh, shape_of, use_fake_devices
+from afm_ref.parallelism.mesh import AXES, MeshShape, make_mesh, use_fake_devices
 
 
 def test_text_and_shape_say_the_same():
@@ -36,17 +32,14 @@ def test_mesh_has_every_axis_and_neighbours_along_the_last():
     mesh = make_mesh(MeshShape(data=2, model=4))
     assert mesh.axis_names == AXES and mesh.devices.shape == (2, 1, 1, 1, 4)
     assert [device.id for device in mesh.devices.flat] == list(range(8))
-    assert shape_of(mesh) == MeshShape(data=2, model=4)
     assert set(mesh.axis_types) == {jax.sharding.AxisType.Auto}
 
 
-def test_too_few_devices_or_another_mesh():
+def test_too_few_devices():
     with pytest.raises(ValueError, match=r"needs 16 devices and there are 8.*use_fake_devices\(16\)"):
         make_mesh(MeshShape(data=16))
     with pytest.raises(ValueError, match="needs 2 devices and there are 1"):
         make_mesh(MeshShape(data=2), jax.devices()[:1])
-    with pytest.raises(ValueError, match=r"make it with make_mesh"):
-        shape_of(jax.sharding.Mesh(np.array(jax.devices()), ("data",)))
 
 
 def test_fake_devices_too_late_or_too_many():
@@ -58,9 +51,3 @@ def test_fake_devices_too_late_or_too_many():
         use_fake_devices(257)
     with pytest.raises(ValueError, match="at least 1"):
         use_fake_devices(0)
-
-
-def test_fake_devices_in_time():
-    code = "from afm_ref.parallelism.mesh import use_fake_devices as use; use(3); import jax; print(len(jax.devices()))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.split() == ["3"]

@@ -11,9 +11,9 @@ from jax.sharding import PartitionSpec as P
 from afm_ref import losses, ops
 from afm_ref.layers import Stacked
 from afm_ref.parallelism import manual, placements
+from afm_ref.parallelism.collectives import QUICK
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
 from afm_ref.parallelism.placements import Column, Gathered, NormEnter, NormGather, Row, VocabParallel, specs
-from tests.parallelism.grid import FAST
 
 B, T, D, F, V = 2, 4, 8, 12, 16
 MESH = make_mesh(MeshShape(model=4))
@@ -22,7 +22,7 @@ rng = np.random.default_rng(0)
 
 
 def jit(f):
-    return jax.jit(f, compiler_options=FAST)
+    return jax.jit(f, compiler_options=QUICK)
 
 
 def normal(*shape):

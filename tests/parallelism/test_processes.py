@@ -1,11 +1,9 @@
 """Several processes: the numbers of one, ended together, continued by any number of them."""
 
-import collections
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -74,7 +72,7 @@ def test_a_killed_process_ends_the_others_and_is_named(tmp_path, whole, capfd):
     assert launch(folder, STEPS, "--at", 8, "kill", 1, advice="Do it again.") == 1
     assert time.time() - float((tmp_path / "run.at").read_text()) < 30
     error = capfd.readouterr().err
-    assert "error: process 1 of 2 was killed by SIGKILL. The run has ended. Do it again.\n" in error
+    assert "error: process 1 of 2 was killed by SIGKILL\nThe run has ended. Do it again.\n" in error
     kept = [path.name for path in folder.iterdir() if "tmp" not in path.name]
     assert set(kept) - {targets.LOCK} == {
         "5.safetensors",
@@ -125,12 +123,12 @@ def test_ctrl_c_in_one_process_stops_all_after_the_same_step_and_saves(tmp_path,
 def test_processes_that_were_started_differently_are_refused(tmp_path, capfd):
     assert launch(tmp_path / "run", STEPS, "--seed-of", 1) != 0
     assert "process 1 was not started like process 0: batches.seed was 0 and is 1" in capfd.readouterr().err
-    assert not list((tmp_path / "run").glob("*"))
+    assert {path.name for path in (tmp_path / "run").glob("*")} <= {targets.LOCK}  # process 0 was killed: see above
 
 
-@pytest.mark.slow  # JAX takes ten seconds to miss a process; quick: test_a_lost_process_of_another_host_is_named
-def test_on_several_hosts_a_lost_process_is_named(tmp_path):
-    """Two launchers, as on two hosts. One is killed with its process: the other must learn it from silence."""
+@pytest.mark.slow  # JAX may take ten seconds to miss a process
+def test_on_several_hosts_a_lost_process_ends_the_others(tmp_path):
+    """Two launchers, as on two hosts. The process of one is killed: that of the other ends, and JAX says why."""
     coordinator = f"127.0.0.1:{processes.free_port()}"
     code = "import sys; from tests.parallelism import test_processes as t; sys.exit(t.launch(*sys.argv[3:], "
     code += "coordinator=sys.argv[1], index=int(sys.argv[2])))"
@@ -153,8 +151,8 @@ def test_on_several_hosts_a_lost_process_is_named(tmp_path):
             host.kill()
             host.wait()
     assert "error: process 1 of 2 was killed by SIGKILL" in second
-    assert "error: process 1 of 2 died" in first
-    assert [host.returncode for host in hosts] == [1, 1]
+    assert "Connection closed by peer" in first or "stopped sending heartbeats" in first
+    assert [host.returncode > 0 for host in hosts] == [True, True]
 
 
 # The launcher by itself, with processes that do not even import JAX.
@@ -175,35 +173,10 @@ if me == 2:
     sys.exit('error: no such mesh')
 time.sleep(1000)""")  # fmt: skip
     assert processes.launch(command, 4) == 1
-    assert "error: process 2 of 4 failed: no such mesh. The run has ended." in capfd.readouterr().err
+    assert "error: process 2 of 4 failed: \nerror: no such mesh\nThe run has ended." in capfd.readouterr().err
     for i in range(4):
         with pytest.raises(ProcessLookupError):
             os.kill(int((tmp_path / f"pid{i}").read_text()), 0)
-
-
-# What JAX 0.10.2 wrote in process 0 when process 1 was killed, but for the middle of its lines.
-LOST = """\
-E1129 15:24:27.453576   22628 coordination_service.cc:1549] [16559634980190572388] Use error polling: UNAVAILABLE: \
-The following tasks are unhealthy (stopped sending heartbeats):
-1
-The tasks have crashed. Check the task logs for an earlier error to debug further.
-F1129 15:24:27.454157   22639 client.h:80] Terminating process because the JAX distributed service detected fatal \
-errors. absl::Status: UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats):
-1
-The tasks have crashed. Check the task logs for an earlier error to debug further.
-*** Check failure stack trace: ***
-"""
-
-
-def test_a_lost_process_of_another_host_is_named(tmp_path, capfd):
-    """One of two hosts: only its own process is started, and what JAX writes there at the end says who was lost."""
-    command = script(tmp_path, f"""
-assert os.environ['AFM_REF_PROCESS'] == '10.0.0.1:1234 0 2'
-sys.stderr.write({LOST!r}); sys.stderr.flush()
-os.abort()""")  # fmt: skip
-    assert processes.launch(command, 2, coordinator="10.0.0.1:1234", index=0, advice="Again.") == 1
-    told = "error: process 1 of 2 died: no answer for 10 s or a closed connection. The run has ended. Again.\n"
-    assert capfd.readouterr().err == "\n" + told
 
 
 def test_ctrl_c_reaches_process_0_which_tells_the_others(tmp_path):
@@ -234,31 +207,14 @@ sys.exit({processes.INTERRUPTED})""")  # fmt: skip
 
 
 def test_only_the_first_process_is_heard(tmp_path, capfd):
-    text = "print('[Gloo] Rank 0 is connected'); print('number', me); sys.stderr.write('\\r 10%'); sys.stderr.flush()"
+    text = "print('number', me); sys.stderr.write('\\r 10%'); sys.stderr.flush()"
     assert processes.launch(script(tmp_path, text), 3) == 0
     assert capfd.readouterr() == ("number 0\n", "\r 10%")
 
 
-def test_a_bar_is_passed_on_before_its_line_ends(tmp_path, capfd):
-    """The process waits for the test to have seen the unfinished line."""
-    command = script(tmp_path, f"""
-sys.stderr.write('\\r 10%'); sys.stderr.flush()
-while not os.path.exists(r'{tmp_path}/seen'): time.sleep(0.01)""")  # fmt: skip
-    seen = []
-
-    def look():
-        deadline = time.monotonic() + 60
-        while not seen and time.monotonic() < deadline:
-            time.sleep(0.02)
-            if "10%" in capfd.readouterr().err:
-                seen.append(True)
-        (tmp_path / "seen").touch()
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    assert processes.launch(command, 2) == 0
-    thread.join()
-    assert seen
+def test_an_error_that_was_heard_is_not_told_again(tmp_path, capfd):
+    assert processes.launch(script(tmp_path, "print('error: no such mesh', file=sys.stderr); sys.exit(2)"), 2) == 2
+    assert capfd.readouterr() == ("", "error: no such mesh\n")
 
 
 def test_processes_do_not_outlive_their_launcher(tmp_path):
@@ -300,18 +256,3 @@ def running(pid):
 def test_what_cannot_be_launched_is_refused(options, told):
     with pytest.raises(ValueError, match=told):
         processes.launch(["true"], **options)
-
-
-def test_output_that_nobody_reads_does_not_end_the_reading():
-    """`train --processes 2 | head`: what a process writes must still be taken from it, or it waits for ever."""
-    worker, read = processes._Worker.__new__(processes._Worker), []
-    worker.tail = collections.deque()
-
-    class Closed:
-        def write(self, line):
-            read.append(line)
-            raise BrokenPipeError
-
-    for line in ("one\n", "two\n"):
-        assert worker._take(line, Closed()) is False
-    assert read == list(worker.tail) == ["one\n", "two\n"]

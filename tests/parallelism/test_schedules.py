@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afm_ref.parallelism import schedules
 from afm_ref.parallelism.schedules import gpipe, one_f_one_b
 
 SCHEDULES = [gpipe, one_f_one_b]
@@ -70,11 +69,3 @@ def test_live_activations_are_the_closed_forms(size, time):
 def test_bad_input_is_told(schedule, arguments, words):
     with pytest.raises(ValueError, match=words):
         schedule(*arguments)
-
-
-def test_orders_that_wait_for_each_other_are_an_error_and_no_endless_loop():
-    def order(stage):
-        return [("backward", stage, 0), ("forward", stage, 0)]
-
-    with pytest.raises(ValueError, match="every stage waits"):
-        schedules._timeline("broken", 2, 1, 1.0, 1.0, order)

@@ -1,6 +1,5 @@
 """Programs compiled for machines that are not here: recorded numbers, recomputed once and held against the rules."""
 
-import dataclasses
 import importlib.util
 
 import jax
@@ -9,11 +8,13 @@ import pytest
 
 from afm_ref import assets, losses, transformer
 from afm_ref.config import AFM_ON_DEVICE, AFMConfig
-from afm_ref.parallelism import annotation, costs, topologies
+from afm_ref.parallelism import annotation, memory, topologies
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
-from afm_ref.parallelism.topologies import MODELS, Cell
+from afm_ref.parallelism.plan import Plan
+from afm_ref.parallelism.topologies import MODELS
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from experiments import at_scale
+from experiments.at_scale import Cell
 
 TINY = AFMConfig(d_model=32, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=8, d_ff=64, vocab_size=64)
 
@@ -27,7 +28,7 @@ def recorded():
 def test_a_recorded_cell_is_recomputed(seq_len):
     """Or one of shorter rows, quicker to compile: FSDP moves weights alone, so it sends to the byte the same."""
     cell, then = next((cell, measured) for cell, measured in recorded() if cell.name == "cpu 8 fsdp")
-    now = at_scale.one_cell(dataclasses.asdict(cell) | {"seq_len": seq_len})
+    now = at_scale.one_cell(cell._asdict() | {"seq_len": seq_len})
     shorter = 10 * cell.batch // 8 * (cell.seq_len - seq_len)  # a device's ids, targets and weights
     assert now["argument_bytes"] == then["argument_bytes"] - shorter
     assert now["collectives"] == then["collectives"]
@@ -47,7 +48,8 @@ def test_recorded_arguments_equal_the_rules():
             continue
         shape = MeshShape.parse(cell.mesh)
         batch = 10 * cell.batch * cell.seq_len // (shape.data * shape.fsdp * shape.seq)
-        expected = topologies.state_bytes(MODELS[cell.model], shape) + batch + 4  # the optimizer's counter
+        held = memory.held_parameters(Plan(MODELS[cell.model], shape, remat=True))
+        expected = 12 * sum(held.values()) + batch + 4  # the optimizer's counter
         if cell.machine == "cpu":
             assert measured["argument_bytes"] == expected, cell
             continue
@@ -69,7 +71,7 @@ def test_the_mended_sharding_sends_less():
     by_name = {cell.name: (cell, measured) for cell, measured in recorded()}
     for name in ("v5p fsdp", "cpu 512 fsdp"):
         (good_cell, good), (bad_cell, bad) = by_name[name], by_name[f"{name} unpinned"]
-        assert dataclasses.replace(bad_cell, name=good_cell.name, pinned=True) == good_cell and good["fits"]
+        assert bad_cell._replace(name=good_cell.name, pinned=True) == good_cell and good["fits"]
         if name == "v5p fsdp":
             assert not bad["fits"] and "exceeds available HBM" in bad["error"]
             continue
@@ -84,15 +86,14 @@ def test_memory_against_the_compiler():
     for cell, measured in recorded():
         if cell.machine == "cpu" or not measured["fits"] or not cell.pinned:
             continue
-        predicted = costs.memory_bytes(
-            MODELS[cell.model], MeshShape.parse(cell.mesh), cell.batch, cell.seq_len, fused_attention=False
-        )
+        plan = Plan(MODELS[cell.model], cell.mesh, remat=True)
+        predicted = memory.held_bytes(plan, cell.batch, cell.seq_len, fused_attention=False)
         actual = measured["argument_bytes"] + measured["temp_bytes"]
         assert 0.5 < actual / sum(predicted.values()) < 2, cell
 
 
 def test_products_are_bfloat16_and_state_is_float32():
-    params = annotation.abstract(TINY, jnp.float32)
+    params = annotation.stacked_shapes(TINY, jnp.float32)
     ids, floats = (jax.ShapeDtypeStruct((2, 8), dtype) for dtype in (jnp.int32, jnp.bfloat16))
     grad = jax.grad(topologies.step_loss(TINY), has_aux=True)
     jaxpr = jax.make_jaxpr(grad)(params, losses.Batch(ids, ids, floats))
@@ -109,44 +110,39 @@ def test_products_are_bfloat16_and_state_is_float32():
 def test_server_sized_model_is_a_model_of_its_class():
     """Ours: nothing of it but the vocabulary's size and the architecture is Apple's."""
     cfg = topologies.SERVER_SIZED
-    assert 30e9 < sum(leaf.size for leaf in jax.tree.leaves(annotation.abstract(cfg, jnp.float32))) < 40e9
+    assert 30e9 < sum(leaf.size for leaf in jax.tree.leaves(annotation.stacked_shapes(cfg, jnp.float32))) < 40e9
     assert round(cfg.vocab_size, -3) == 100_000 and AFM_ON_DEVICE.qk_norm == cfg.qk_norm
-    tiny = annotation.abstract(TINY, jnp.float32, remat=False)
+    tiny = annotation.stacked_shapes(TINY, jnp.float32, remat=False)
     assert sum(leaf.size for leaf in jax.tree.leaves(tiny)) == sum(
         leaf.size for leaf in jax.tree.leaves(transformer.init(TINY, 0))
     )
 
 
 OPTIMIZER = afm_optimizer(0.01, warmup_cosine(10, 100))
-CELL = Cell("t", "AFM_ON_DEVICE", "v5p:2x2x2", "data=8", 8, 8)
 
 
 def test_without_libtpu_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"afm-ref\[tpu\]"):
-        topologies.mesh_of(CELL)
+        topologies.mesh_of("v5p:2x2x2", MeshShape(data=8))
 
 
 def test_a_topology_of_another_size_and_a_bad_slice_are_refused(monkeypatch):
     monkeypatch.setattr(topologies, "chips", lambda topology, slices: list(range(8 * slices)))
     with pytest.raises(ValueError, match="has 8 chips, but data=4 names 4"):
-        topologies.mesh_of(dataclasses.replace(CELL, mesh="data=4"))
+        topologies.mesh_of("v5p:2x2x2", MeshShape(data=4))
     with pytest.raises(ValueError, match="only data crosses slices: data=1 must be a multiple of 2"):
-        topologies.mesh_of(dataclasses.replace(CELL, mesh="fsdp=16", slices=2))
+        topologies.mesh_of("v5p:2x2x2", MeshShape(fsdp=16), slices=2)
 
 
-def test_what_does_not_fit_is_a_result(monkeypatch):
-    monkeypatch.setattr(topologies, "lower_step", lambda *_: None)
-    cell = dataclasses.replace(CELL, machine="cpu")
+def test_what_does_not_fit_is_a_result():
+    class Lowered:
+        def compile(self, compiler_options):
+            raise jax.errors.JaxRuntimeError(self.text)
 
-    def fail(text):
-        def compile(lowered, machine):
-            raise jax.errors.JaxRuntimeError(text)
-
-        monkeypatch.setattr(topologies, "_compile", compile)
-        return topologies.measure(cell, OPTIMIZER)
-
-    measured = fail("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 130G of 95G")
-    assert not measured.fits and "130G of 95G" in measured.error
+    Lowered.text = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 130G of 95G"
+    measured = at_scale.compiled(Lowered(), "v5p:2x2x2")
+    assert not measured["fits"] and "130G of 95G" in measured["error"]
+    Lowered.text = "INTERNAL: something else"
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-        fail("INTERNAL: something else")
+        at_scale.compiled(Lowered(), "v5p:2x2x2")

@@ -3,7 +3,7 @@
 import functools
 
 from ...config import AFM_ON_DEVICE
-from ...parallelism import chooser, costs
+from ...parallelism import chooser, roofline
 from ...parallelism.mesh import AXES, MeshShape
 from .. import figures, widgets
 
@@ -14,7 +14,7 @@ AXIS_COLORS = dict(zip(AXES, (figures.BLUE, figures.SKY, figures.PINK, figures.Y
 @functools.lru_cache(maxsize=64)
 def choices(chip: str, chips: int, batch: int):
     """Return the chooser's list for AFM-on-device on so many chips."""
-    return chooser.choose(AFM_ON_DEVICE, chips, costs.CHIPS[chip], batch, SEQUENCE)
+    return chooser.choose(AFM_ON_DEVICE, chips, roofline.CHIPS[chip], batch, SEQUENCE)
 
 
 def landscape(chip: str, chips: int, batch: int, fsdp: int, model: int):
@@ -31,9 +31,9 @@ def landscape(chip: str, chips: int, batch: int, fsdp: int, model: int):
     if picked.estimate is None:
         raise ValueError("; ".join(picked.reasons))
     fig, (left, time, memory) = figures.subplots(1, 3, figsize=(9.6, 3.6), width_ratios=[3, 1, 1])
-    _points(left, found, picked, costs.CHIPS[chip])
+    _points(left, found, picked, roofline.CHIPS[chip])
     _time(time, picked.estimate)
-    _memory(memory, picked.estimate, costs.CHIPS[chip])
+    _memory(memory, picked.estimate, roofline.CHIPS[chip])
     fits = "fits" if picked.fits else "does NOT fit"
     left.set_title(f"{shape}: {picked.estimate.step_s:.2g} s, {picked.estimate.mfu:.0%} MFU, {fits}")
     return fig
@@ -78,7 +78,7 @@ def mesh_chooser(alt: str, chip="v5p", chips=512, batch=2048, fsdp=1, model=1) -
     widgets.explore(
         landscape,
         alt,
-        chip=widgets.choice("chip", list(costs.CHIPS), chip),
+        chip=widgets.choice("chip", list(roofline.CHIPS), chip),
         chips=widgets.stops("chips", powers[3:12], chips),
         batch=widgets.stops("sequences a step", powers[6:14], batch),
         fsdp=widgets.stops("fsdp", powers[:10], fsdp),

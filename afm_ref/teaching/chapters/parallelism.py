@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from ...parallelism import drawing, rings
+from ...parallelism import rings
 from .. import figures, widgets
+from . import parallelism_drawing
 
 COLLECTIVES = {
     "all-gather": lambda n: rings.all_gather([np.full(1, i) for i in range(n)]),
@@ -18,7 +19,7 @@ def ring_figure(name: str, n: int, step: int):
     """Draw one step of a collective on a ring of n devices, or the last one."""
     trace = COLLECTIVES[name](n)
     fig, ax = figures.subplots(figsize=(8.6 if name == "all-to-all" else 5.6, 3.4))
-    drawing.ring_step(ax, trace, min(step, len(trace.steps) - 1))
+    parallelism_drawing.ring_step(ax, trace, min(step, len(trace.steps) - 1))
     return fig
 
 
@@ -43,11 +44,11 @@ def mesh_figure(data: int, fsdp: int, model: int, seq: int, pipe: int, batch: in
     Raises ValueError, as `explore` shows it, for a mesh that does not fit model and batch.
     """
     from ...config import AFM_ON_DEVICE
-    from ...parallelism import costs
+    from ...parallelism import chooser, roofline
     from ...parallelism.mesh import MeshShape
 
     shape = MeshShape(data=data, fsdp=fsdp, pipe=pipe, seq=seq, model=model)
-    estimate = costs.step(AFM_ON_DEVICE, shape, batch, SEQUENCE, costs.V5P)
+    estimate = roofline.step(chooser.plan_for(AFM_ON_DEVICE, shape, batch), batch, SEQUENCE, roofline.V5P)
     fig, (top, bottom) = figures.subplots(2, 1, figsize=(8.6, 4.2))
     idle_s = max(0.0, round(estimate.step_s - estimate.compute_s - estimate.exposed_s, 12))  # 0 up to rounding
     seconds = (estimate.compute_s, estimate.exposed_s, idle_s)
@@ -56,7 +57,7 @@ def mesh_figure(data: int, fsdp: int, model: int, seq: int, pipe: int, batch: in
     top.set_xlabel("one training step, s")
     top.set_title(f"{shape}\n{used}", loc="left")
     _one_bar(bottom, {name: size / 2**30 for name, size in estimate.memory.items()}, "GiB")
-    room = costs.V5P.hbm_bytes / 2**30
+    room = roofline.V5P.hbm_bytes / 2**30
     bottom.axvline(room, color=figures.BLACK, ls="--", lw=1.4)
     bottom.text(room, 0.52, f"a v5p chip has {room:.0f} GiB", ha="right", va="bottom", fontsize=9)
     largest = max(room, estimate.memory_bytes / 2**30)

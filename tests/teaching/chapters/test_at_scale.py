@@ -3,7 +3,7 @@
 import pytest
 
 from afm_ref.config import AFM_ON_DEVICE
-from afm_ref.parallelism import costs
+from afm_ref.parallelism import chooser, roofline
 from afm_ref.parallelism.mesh import MeshShape
 from afm_ref.teaching.chapters import at_scale
 
@@ -11,7 +11,8 @@ from afm_ref.teaching.chapters import at_scale
 def test_the_picked_mesh_is_the_one_taken_apart():
     fig = at_scale.landscape("v5p", 64, 128, 8, 2)
     left, time, memory = fig.axes
-    estimate = costs.step(AFM_ON_DEVICE, MeshShape(data=4, fsdp=8, model=2), 128, 4096, costs.V5P)
+    plan = chooser.plan_for(AFM_ON_DEVICE, MeshShape(data=4, fsdp=8, model=2), 128)
+    estimate = roofline.step(plan, 128, 4096, roofline.V5P)
     assert left.get_title().startswith("data=4,fsdp=8,model=2:") and left.get_title().endswith(", fits")
     assert time.patches[0].get_height() == estimate.compute_s
     traffic = sum(bar.get_height() for bar in time.patches[1:])
@@ -25,7 +26,7 @@ def test_the_picked_mesh_is_the_one_taken_apart():
 def test_what_cannot_be_is_said():
     with pytest.raises(ValueError, match="fsdp 512 x model 1 does not divide 64 chips"):
         at_scale.landscape("v5p", 64, 128, 512, 1)
-    with pytest.raises(ValueError, match="does not divide the batch of 64 sequences"):
+    with pytest.raises(ValueError, match="batch of 64 sequences cannot be cut"):
         at_scale.landscape("v5p", 512, 64, 1, 1)
     fig = at_scale.landscape("v4", 64, 128, 1, 1)
     assert fig.axes[0].get_title().endswith("does NOT fit")

@@ -13,16 +13,17 @@ from .manual import index, vary
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pipeline:
-    """Layers whose first axis is cut over `axis`: device p runs the p-th part of them on one microbatch after another.
+    """Layers cut over `axis`: device p runs the p-th part of them on every microbatch.
 
-        tick t: stage p works on microbatch t - p and passes it on;   M + P - 1 ticks for M microbatches, P stages
+        tick t: stage p works on microbatch t - p and passes it on;   M + P - 1 ticks
 
-    Only the last stage's result is the model's; the others return zeros, and a loss must count the last stage alone
-    (`is_last`). In the ticks before a stage's first microbatch and after its last it computes on zeros: the bubble,
-    (P - 1) / (M + P - 1) of the time. AD runs the same schedule backwards.
+    Only the last stage's result is the model's; the others return zeros, and a loss must
+    count the last stage alone (`is_last`). In the ticks before a stage's first microbatch
+    and after its last it computes on zeros: the bubble, (P - 1) / (M + P - 1) of the time.
+    AD runs the same schedule backwards.
 
     Source: Huang et al. 2019 (GPipe) section 2.2 [standard].
-    Test: tests/parallelism/test_pipeline.py::test_pipeline_equals_the_layers_in_turn
+    Test: tests/parallelism/test_pipelining.py::test_pipeline_equals_the_layers_in_turn
     """
 
     layers: Any
@@ -39,7 +40,8 @@ class Pipeline:
         stage, P = jax.lax.axis_index(self.axis), jax.lax.axis_size(self.axis)
         todo = stream.x.reshape(M, B // M, *stream.x.shape[1:])
         onward = [(p, p + 1) for p in range(P - 1)]
-        # Every microbatch adds to the gradient of the weights: in float32, as AD sums in the dtype of what enters.
+        # Every microbatch adds to the gradient of the weights: in float32, as AD sums in
+        # the dtype of what enters.
         layers = jax.tree.map(lambda w: wide(w) if jnp.issubdtype(w.dtype, jnp.floating) else w, self.layers)
 
         def tick(received, t):
@@ -54,7 +56,7 @@ class Pipeline:
         return Stream(x), None
 
     def _stage(self, step, layers, x, first_row):
-        """Return what this device's layers make of a microbatch; its first row stands where a cache would."""
+        """Return what this device's layers make of a microbatch."""
         n_layers = jax.tree.leaves(self.layers)[0].shape[0]
         rows = (jnp.broadcast_to(first_row, (n_layers,)),)  # for the one stack in self.layers
         step = _tied(step) if isinstance(self.layers, Remat) else step
@@ -63,10 +65,10 @@ class Pipeline:
 
 
 def _tied(step):
-    """Return the step with its weights tied to the microbatch: computed again in the backward pass, never kept.
+    """Return the step tied to the microbatch: never kept for the backward pass.
 
-    Otherwise JAX sees that gathering a layer's weights is the same in every tick, gathers those of all layers before
-    the first one and keeps them: no ZeRO-3.
+    Otherwise JAX sees that gathering a layer's weights is the same in every tick, gathers
+    those of all layers before the first one and keeps them: no ZeRO-3.
     """
 
     def tied(stream, layer, row):

@@ -1,34 +1,30 @@
-"""Pictures of the simulator's own objects: who holds what, a step of a ring, a pipeline's timeline.
+"""Pictures of the simulator's objects: who holds what, steps of a ring, timelines.
 
-Every function draws on the matplotlib axes that it is given; matplotlib is imported by whoever made them.
+Every function draws on the matplotlib axes that it is given.
 """
 
 import numpy as np
 
-from . import rings
-from .cluster import PARTIAL, Tensor
-from .schedules import Timeline
+from ...parallelism import rings
+from ...parallelism.cluster import PARTIAL, Tensor
+from ...parallelism.schedules import Timeline
+from ..figures import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, PINK, RED, SKY, YELLOW
 
-# Okabe and Ito's colours, which people with any common colour blindness tell apart.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#8A8F98")
-BLUE, ORANGE, PALE, INK = "#0072B2", "#E69F00", "#EEF1F5", "#222222"
+COLORS = (BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW, GREY)
 
 
 def tensor(ax, x: Tensor, title: str | None = None) -> None:
-    """Draw, for every device, the whole array as an outline and the part that the device holds in its colour.
+    """Draw the whole array for every device, and the part that it holds in its colour.
 
-    Columns follow the last axis of the mesh. Summands are hatched. An array of one axis is drawn as a column.
-
-    Source: our own drawing [ours].
-    Test: tests/parallelism/test_drawing.py::test_a_tensor_is_drawn_as_it_lies
+    Columns follow the last axis of the mesh. Summands are hatched. Vectors are columns.
     """
     from matplotlib.patches import Rectangle
 
     sizes = list(x.cluster.mesh.values()) or [1]
     columns = sizes[-1]
     width, height = _extent(x)
-    for index, (coordinate, device) in enumerate(x.cluster.ids.items()):
-        left, top = (index % columns) * (width + 0.35), (index // columns) * (height + 0.55)
+    for device, coordinate in enumerate(x.cluster.coordinates):
+        left, top = (device % columns) * (width + 0.35), (device // columns) * (height + 0.55)
         ax.add_patch(Rectangle((left, top), width, height, facecolor=PALE, edgecolor="#AEB6C0", lw=1.0))
         (row, down), (column, across) = (_span(x, coordinate, axis, size) for axis, size in ((0, height), (1, width)))
         hatch = "////" if PARTIAL in x.layout.values() else None
@@ -36,8 +32,8 @@ def tensor(ax, x: Tensor, title: str | None = None) -> None:
         ax.add_patch(
             Rectangle((left + column, top + row), across, down, facecolor=color, edgecolor="white", hatch=hatch)
         )
-        ax.text(left + width / 2, top - 0.07, f"{device}", ha="center", va="bottom", fontsize=9, color=INK)
-    rows = -(-len(x.cluster.ids) // columns)
+        ax.text(left + width / 2, top - 0.07, f"{device}", ha="center", va="bottom", fontsize=9, color=BLACK)
+    rows = -(-len(x.cluster.coordinates) // columns)
     _row_labels(ax, x, columns, height)
     ax.set(xlim=(-0.1, columns * (width + 0.35) - 0.25), ylim=(rows * (height + 0.55) - 0.45, -0.35), aspect="equal")
     ax.set(xticks=[], yticks=[])
@@ -49,18 +45,17 @@ def tensor(ax, x: Tensor, title: str | None = None) -> None:
 def _row_labels(ax, x, columns, height):
     """Name the rows of a mesh of several axes by their coordinates."""
     names = list(x.cluster.mesh)[:-1]
-    for row in range(len(x.cluster.ids) // columns if names else 0):
+    for row in range(len(x.cluster.coordinates) // columns if names else 0):
         coordinate = x.cluster.coordinates[row * columns]
         label = "\n".join(f"{name} {i}" for name, i in zip(names, coordinate))
-        ax.text(-0.12, row * (height + 0.55) + height / 2, label, ha="right", va="center", fontsize=8.5, color=INK)
+        ax.text(-0.12, row * (height + 0.55) + height / 2, label, ha="right", va="center", fontsize=8.5, color=BLACK)
 
 
 def _extent(x):
-    shape = x.value().shape
-    rows, columns = (shape[0], shape[1]) if len(shape) > 1 else (shape[0], 1)
-    if len(shape) == 1:
+    rows, *columns = x.value().shape
+    if not columns:
         return 0.35, 1.0
-    ratio = float(np.clip(columns / rows, 0.5, 2.0))
+    ratio = float(np.clip(columns[0] / rows, 0.5, 2.0))
     return (ratio, 1.0) if ratio <= 1 else (1.0, 1 / ratio)
 
 
@@ -82,12 +77,9 @@ def _span(x, coordinate, axis, size):
 
 
 def ring_step(ax, trace: rings.Trace, step: int) -> None:
-    """Draw what every device holds after a step: a column for each chunk, darker the more devices are summed in it.
+    """Draw what every device holds after a step, darker where more devices are summed.
 
-    A chunk that has just arrived has an orange frame, and an arrow from the device that sent it.
-
-    Source: our own drawing [ours].
-    Test: tests/parallelism/test_drawing.py::test_a_ring_step_shows_what_is_held
+    A chunk that has just arrived has an orange frame, and an arrow from its sender.
     """
     from matplotlib.patches import Rectangle
 
@@ -101,23 +93,20 @@ def ring_step(ax, trace: rings.Trace, step: int) -> None:
         for column, chunk in enumerate(chunks):
             held = memory.get(chunk)
             share = len(held.sources) / most if held else 0.0
-            face = _shade(share) if held else PALE
-            new = (device, chunk) in arrived
-            edge, width, layer = (ORANGE, 3.0, 3) if new else ("white", 1.0, 2)
-            ax.add_patch(
-                Rectangle(
-                    (column - 0.46, device - 0.38), 0.92, 0.76, facecolor=face, edgecolor=edge, lw=width, zorder=layer
-                )
+            edge = (
+                dict(ec=ORANGE, lw=3.0, zorder=3) if (device, chunk) in arrived else dict(ec="white", lw=1.0, zorder=2)
             )
+            corner, face = (column - 0.46, device - 0.38), _shade(share) if held else PALE
+            ax.add_patch(Rectangle(corner, 0.92, 0.76, fc=face, **edge))
             if held:
-                ink = "white" if share > 0.45 else INK
+                ink = "white" if share > 0.45 else BLACK
                 ax.text(column, device, _sources(held), ha="center", va="center", fontsize=10, color=ink, zorder=4)
     _arrows(ax, arrived, chunks, trace.n)
     _ring_labels(ax, trace, step, chunks)
 
 
 def _arrows(ax, arrived, chunks, n):
-    """Draw where chunks came from; between the last device and the first, from the edge of the picture."""
+    """Draw where chunks came from; round the ring's end from the picture's edge."""
     style = {"arrowstyle": "-|>", "color": ORANGE, "lw": 1.8}
     for (target, chunk), source in arrived.items():
         start = source if abs(target - source) == 1 else (-0.72 if target == 0 else n - 0.28)
@@ -145,44 +134,19 @@ def _sources(held):
 
 
 def timeline(ax, schedule: Timeline) -> None:
-    """Draw a pipeline's timeline: a row for each stage, forwards blue, backwards orange, what is left pale is idle.
-
-    Source: our own drawing [ours].
-    Test: tests/parallelism/test_drawing.py::test_a_timeline_has_a_bar_for_every_job
-    """
+    """Draw a pipeline's timeline: forwards blue, backwards orange, idle pale."""
     from matplotlib.patches import Patch
 
     for stage in range(schedule.n_stages):
         ax.barh(stage, schedule.end_s, height=0.8, color=PALE, zorder=1)
     for job in schedule.jobs:
-        forward = job.kind == "forward"
-        length = job.end_s - job.start_s
-        ax.barh(
-            job.stage,
-            length,
-            left=job.start_s,
-            height=0.8,
-            color=BLUE if forward else ORANGE,
-            edgecolor="white",
-            zorder=2,
-        )
-        ink = "white" if forward else INK
-        ax.text(
-            job.start_s + length / 2,
-            job.stage,
-            f"{job.microbatch}",
-            ha="center",
-            va="center",
-            fontsize=9,
-            color=ink,
-            zorder=3,
-        )
+        length, color = job.end_s - job.start_s, BLUE if job.kind == "forward" else ORANGE
+        ax.barh(job.stage, length, left=job.start_s, height=0.8, color=color, edgecolor="white", zorder=2)
+        text = dict(ha="center", va="center", fontsize=9, color="white" if color == BLUE else BLACK, zorder=3)
+        ax.text(job.start_s + length / 2, job.stage, f"{job.microbatch}", **text)
     ax.set(xlim=(0, schedule.end_s), ylim=(schedule.n_stages - 0.5, -0.5), yticks=range(schedule.n_stages))
     ax.set(xlabel="time, s", ylabel="stage")
     ax.set_title(f"{schedule.name}: {100 * schedule.bubble_fraction:.0f}% idle", fontsize=11)
-    handles = [
-        Patch(color=BLUE, label="forward"),
-        Patch(color=ORANGE, label="backward"),
-        Patch(color=PALE, label="idle"),
-    ]
+    labels = {"forward": BLUE, "backward": ORANGE, "idle": PALE}
+    handles = [Patch(color=color, label=label) for label, color in labels.items()]
     ax.legend(handles=handles, ncols=3, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.22))
