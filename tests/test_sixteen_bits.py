@@ -22,9 +22,9 @@ from afm_ref.post_training import preference_losses, reward_model
 from afm_ref.post_training.policy import sequence_log_probs
 from afm_ref.post_training.responses import Padded
 from afm_ref.pretraining import afm_optimizer
-from afm_ref.pretraining.criteria import by_activation, by_magnitude
-from afm_ref.pretraining.objectives import next_token_z
+from afm_ref.pretraining.losses import next_token_z
 from afm_ref.pretraining.pruning import Masked
+from afm_ref.pretraining.pruning.criteria import by_activation, by_magnitude
 from afm_ref.quantization import palettize
 from afm_ref.quantization.palettize import int8
 from afm_ref.quantization.recovery import divergence

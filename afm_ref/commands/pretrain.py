@@ -254,11 +254,12 @@ def _teacher(args, cfg, tok):
 
 def _loss(stage, cfg, z_weight, distilled):
     from ..losses import next_token
-    from ..pretraining import distillation, objectives
+    from ..pretraining import distillation
+    from ..pretraining.losses import next_token_z
 
     if distilled and stage.name == "core":
         return partial(distillation.mixed_target, cfg=cfg)
-    return partial(objectives.next_token_z, cfg=cfg, z_weight=z_weight) if z_weight else partial(next_token, cfg=cfg)
+    return partial(next_token_z, cfg=cfg, z_weight=z_weight) if z_weight else partial(next_token, cfg=cfg)
 
 
 def _plan(args, parts, tok):

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..evaluation import mean_interval
-from ..pretraining.soft_top_k import soft_top_k
+from ..pretraining.pruning.top_k import soft_top_k
 from . import figures
 from .post_training_figures import MARKERS
 
@@ -30,7 +30,7 @@ MEASURES = {
 def masks(scores, k: int, eps_values: Sequence[float]):
     """Return a figure: the soft top-k weight of every score, largest score first, one line for each eps.
 
-    Source: as for `soft_top_k.soft_top_k` [ours].
+    Source: as for `top_k.soft_top_k` [ours].
     Test: tests/teaching/test_pruning_figures.py::test_masks_are_those_of_the_scores
     """
     ordered = np.sort(np.asarray(scores, np.float64))[::-1]

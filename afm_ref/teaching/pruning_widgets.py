@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..pretraining.soft_top_k import coordinate_descent, soft_top_k, solve
+from ..pretraining.pruning.top_k import coordinate_descent, soft_top_k, solve
 from . import figures, widgets
 
 SCORES = np.array([2.0, 1.6, 1.5, 1.1, 0.9, 0.6, 0.5, 0.1, -0.3, -1.0])
@@ -13,7 +13,7 @@ def soft_weights(eps: float, k: int):
 
     The title names how many are clipped, and what sum twenty steps of coordinate descent would reach.
 
-    Source: as for `soft_top_k.soft_top_k`; the figure is ours [ours].
+    Source: as for `top_k.soft_top_k`; the figure is ours [ours].
     Test: tests/teaching/test_pruning_figures.py::test_the_widget_draws_the_solution
     """
     clipped, a = solve(SCORES, k, eps)
