@@ -84,32 +84,21 @@ class Stage:
 
 
 def apple_stages() -> tuple[Stage, Stage, Stage]:
-    """Return the stages of AFM-server as published; where they are silent, what `APPLE_STATED` tags "ours".
+    """Return the stages of AFM-server as published.
 
-    375,509 steps of 4096 rows and 4096 tokens, 29,802 of 8192, 745 of 32,768. The mixtures are not stated.
+    375,509 steps of 4096 rows and 4096 tokens, 29,802 of 8192, 745 of 32,768. The mixtures are
+    not stated, nor are the later stages' rows and the last one's rate, warm-up, end and decay.
 
-    Source: TR24 section 3.2 [confirmed].
+    Source: TR24 section 3.2 [confirmed]; steps follow from tokens, rows and window.
     Test: tests/pretraining/test_stages.py::test_apple_stages_hold_the_published_numbers
     """
+    # 4096 rows in all stages, and the last one's rate, end and decay as in the second: ours
     core = Stage("core", 375_509, 4096, 4096, 0.01, 5000, 0.005, 3.16e-4, 500_000)
     continued = Stage("continued", 29_802, 8192, 4096, 3e-4, 1000, 0.001, 1e-5, 500_000)
     lengthening = Stage("lengthening", 745, 32_768, 4096, 3e-4, 0, 0.001, 1e-5, 6_315_089)
     return core, continued, lengthening
 
 
-# How each field of apple_stages is known, a tag a stage. "derived": from the tokens, the rows and the window.
-APPLE_STATED = {
-    "tokens": ("confirmed", "confirmed", "confirmed"),
-    "steps": ("derived", "derived, batch ours", "derived, batch ours"),
-    "seq_len": ("confirmed", "confirmed", "confirmed"),
-    "batch_size": ("confirmed", "ours", "ours"),
-    "learning_rate": ("confirmed", "confirmed", "ours"),
-    "warmup_steps": ("confirmed", "confirmed", "ours"),
-    "final": ("confirmed", "confirmed", "ours"),
-    "weight_decay": ("confirmed", "confirmed", "ours"),
-    "rope_theta": ("confirmed", "confirmed", "confirmed"),
-    "weights": ("not stated", "not stated", "not stated"),
-}
 APPLE_TOKENS = {"core": 6.3e12, "continued": 1e12, "lengthening": 100e9}
 
 

@@ -21,8 +21,6 @@ def test_axlearns_step_times():
     found = [compute.axlearn_mfu(chips, attention) for chips, attention in ((1024, False), (1024, True), (512, False),
                                                                         (2048, False))]  # fmt: skip
     np.testing.assert_allclose(found, [0.366, 0.410, 0.396, 0.312], atol=5e-4)
-    with pytest.raises(ValueError, match="not for 7"):
-        compute.axlearn_mfu(7)
 
 
 def test_flops_of_the_on_device_core_stage():
@@ -46,8 +44,6 @@ def test_days_by_hand():
 def test_mfu_by_hand():
     """1000 tokens of 6e9 FLOPs in 2 s on 3 chips of 1e12: half of what they could."""
     assert compute.mfu(1000, 6e9, 2.0, 3, 2e12) == 0.5
-    with pytest.raises(ValueError, match="step_s"):
-        compute.mfu(1000, 6e9, 0, 3, 2e12)
 
 
 def test_the_measured_peak_counts_two_flops_a_product(monkeypatch):
@@ -69,22 +65,13 @@ def test_step_seconds_leave_out_what_compiles():
             return len(self.seconds)
 
     assert compute.step_seconds(Past(seconds=[9.0, 9.5, 10.0, 10.7])) == pytest.approx(0.6)  # of 0.5 and 0.7
-    with pytest.raises(ValueError, match="too short"):
+    with pytest.raises(AssertionError, match="too short"):
         compute.step_seconds(Past(seconds=[1.0, 2.0]))
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: compute.step_count(0, 1, 1), "above 0"),
-        (lambda: compute.bill(1, 1, "h100", 0.5), "no chip 'h100'"),
-        (lambda: compute.bill(1, 1, "v4", 1.5), "must be in 0..1"),
-        (lambda: compute.bill(-1, 1, "v4", 0.5), "flops -1"),
-    ],
-)
-def test_bad_numbers_are_refused(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
+def test_a_share_in_percent_is_refused():
+    with pytest.raises(AssertionError, match="share of the peak"):
+        compute.bill(1, 1, "v4", 50)
 
 
 def test_a_step_at_the_peak_has_an_mfu_of_1():

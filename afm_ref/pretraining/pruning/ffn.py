@@ -23,10 +23,10 @@ class Masked:
 
         y = W (lambda * x),   lambda = soft_top_k(scores, k, eps)          W: [out, F], scores: [F]
 
-    On w_down this masks the feed-forward layer's hidden channels and nothing else.
+    On w_down this masks the feed-forward layer's hidden channels and nothing else. Where scores
+    live and how eps changes is not stated: ours.
 
-    Source: TR24 section 3.2 (only the FFN hidden dimension, a Soft-Top-K mask) [confirmed]; where the scores live and
-    how eps changes are not stated [ours].
+    Source: TR24 section 3.2 (only the FFN hidden dimension, a Soft-Top-K mask) [confirmed].
     Test: tests/pretraining/test_pruning.py::test_apply_masks_the_hidden_channels
     """
 
