@@ -12,7 +12,8 @@ from afm_ref.data import mixture, packing
 from afm_ref.data.corpora import Document
 from afm_ref.evaluation import bits_per_byte
 from afm_ref.losses import next_token, token_log_probs
-from afm_ref.pretraining import pruning, soft_top_k, tiny_optimizer
+from afm_ref.pretraining import pruning, tiny_optimizer
+from afm_ref.pretraining.pruning import top_k
 from afm_ref.training import fit
 
 WIDTH, KEPT = 1152, 384  # F of the parent and of the student: a third, about what the published sizes give
@@ -116,10 +117,10 @@ def by_eps(scores):
     """Return how binary these scores' masks are at several eps, and what sum the truncated iteration reaches."""
     scores, found = np.asarray(scores), {}
     for eps in (1.0, 0.3, 0.1, 0.03, 0.01):
-        truncated = soft_top_k.coordinate_descent(scores, KEPT, eps)
+        truncated = top_k.coordinate_descent(scores, KEPT, eps)
         found[f"{eps:g}"] = {
-            "undecided": round(pruning.undecided(soft_top_k.soft_top_k(scores, KEPT, eps)), 4),
-            "exact": float(soft_top_k.soft_top_k(scores, KEPT, eps).sum(-1).mean() / KEPT),
+            "undecided": round(pruning.undecided(top_k.soft_top_k(scores, KEPT, eps)), 4),
+            "exact": float(top_k.soft_top_k(scores, KEPT, eps).sum(-1).mean() / KEPT),
             "truncated": round(float(truncated.sum(-1).mean() / KEPT), 4),
         }
     return found
@@ -127,6 +128,6 @@ def by_eps(scores):
 
 def overlap(scores, others):
     """Return the share of the channels kept by `scores` that `others` would keep."""
-    pairs = [(soft_top_k.hard_top_k(np.asarray(s), KEPT), soft_top_k.hard_top_k(np.asarray(o), KEPT))
+    pairs = [(top_k.hard_top_k(np.asarray(s), KEPT), top_k.hard_top_k(np.asarray(o), KEPT))
              for s, o in zip(scores, others, strict=True)]  # fmt: skip
     return round(float(np.mean([(s * o).sum() / KEPT for s, o in pairs])), 4)

@@ -16,7 +16,6 @@ rows at the end. A seed draws the weights and the order of the rows, the same fo
 """
 
 import argparse
-import dataclasses
 import math
 from functools import cache, partial
 from pathlib import Path
@@ -29,8 +28,8 @@ from afm_ref import layers, losses, transformer
 from afm_ref.assets import load_tiny
 from afm_ref.data import mixture, packing
 from afm_ref.evaluation import total_loss
-from afm_ref.pretraining import mup, mup_scales, warmup_cosine
-from afm_ref.pretraining.updates import ADAFACTOR, ADAM, APPLE, update_rule
+from afm_ref.pretraining import ablations, afm_optimizer, mup, mup_scales, warmup_cosine
+from afm_ref.pretraining.optimizer import on_matrices
 from afm_ref.training import fit
 
 from . import _record
@@ -38,27 +37,40 @@ from . import _record
 SEQ_LEN, BATCH_SIZE, BASE_DIM, VOCAB = 128, 4, 32, 2048
 TERMS_DIM = 64
 PARAMETRISATIONS = ("standard", "mup_simple")
-LIMITS_OFF = {"global_clip": math.inf, "skip_norm": math.inf}
-VARIANTS = {
+LIMITS_OFF = {"clip_norm": math.inf, "skip_norm": math.inf}
+VARIANTS = {  # settings of afm_optimizer
     "whole": {},
-    "no block clip": {"block_clip": math.inf},
-    "no global clip": {"global_clip": math.inf},
-    "no bias correction": {"correct_second": False},
-    "momentum over the gradient": {"momentum": "gradient", "correct_momentum": True},
+    "no block clip": {"update_clip": math.inf},
+    "no global clip": {"clip_norm": math.inf},
+    "no bias correction": {"rule": ablations.uncorrected},
+    "momentum over the gradient": {"rule": ablations.momentum_over_gradient},
     "no momentum": {"b1": 0.0},
-    "factored second moment": {"second_moment": "factored"},
+    "factored second moment": {"rule": ablations.factored},
     "no weight decay": {"weight_decay": 0.0},
 }
 STRESSED = {  # without the stress no norm comes near skip_norm: there "no skip" is the whole update, bit for bit
     "whole": {},
     "no skip": {"skip_norm": math.inf},
     "no skip, no global clip": LIMITS_OFF,
-    "no limit at all": LIMITS_OFF | {"block_clip": math.inf},
+    "no limit at all": LIMITS_OFF | {"update_clip": math.inf},
 }
 TIMES = (1, 4, 16)  # the rates of the terms, in units of Apple's best
 TERMS_RATE = 2.0**-5  # Apple's best at TERMS_DIM or just below it; a test holds it against the recording
 FIRST = {"mup_simple": 2.0**-8, "standard": 2.0**-8, "adam": 2.0**-9, "adafactor": 2.0**-5}  # lowest rates to begin
-PUBLISHED, PUBLISHED_RATES = {"adam": ADAM, "adafactor": ADAFACTOR}, 4  # rates in their rows to begin with
+PUBLISHED_RATES = 4  # in the rows of the published optimizers to begin with
+
+
+def adam(learning_rate, schedule):
+    """Return AdamW; optax counts steps from 0."""
+    return optax.adamw(lambda count: learning_rate * schedule(count + 1), weight_decay=0.01)
+
+
+def adafactor(learning_rate, schedule):
+    """Return Adafactor."""
+    return optax.adafactor(lambda count: learning_rate * schedule(count + 1), min_dim_size_to_factor=1)
+
+
+PUBLISHED = {"adam": adam, "adafactor": adafactor}
 
 
 def arguments(line=None):
@@ -123,17 +135,20 @@ def batches_of(rows, seed, corrupted_step=None):
     return batch
 
 
-def run(a, seed, d_model, terms, rate, scaled=False, corrupted=False):
+def run(a, seed, d_model, rate, make=afm_optimizer, scaled=False, corrupted=False):
     """Return the held-out loss of one run at its end, and what the gradients' norms were."""
     cfg = mup.width_config(d_model, 2, VOCAB, 32)
     loss, plain = losses_of(cfg)
-    schedule, scale = warmup_cosine(max(1, a.steps // 10), a.steps), mup_scales(cfg, BASE_DIM) if scaled else None
+    schedule = warmup_cosine(max(1, a.steps // 10), a.steps)
+    published = make in PUBLISHED.values()
+    scale = {} if published else {"update_scale": mup_scales(cfg, BASE_DIM) if scaled else on_matrices(1.0)}
     # the rate lies in the optimizer's state: one program for all rates and seeds
-    optimizer = optax.inject_hyperparams(lambda learning_rate: update_rule(terms, learning_rate, schedule, scale))(
+    optimizer = optax.inject_hyperparams(lambda learning_rate: make(learning_rate, schedule, **scale))(
         learning_rate=rate
     )
-    start = transformer.init(cfg, seed)
-    params = start._replace(layers=layers.group(start.layers))
+    params = transformer.init(cfg, seed)
+    if not published:  # optax's blocks are whole leaves, of all layers if they are stacked
+        params = params._replace(layers=layers.group(params.layers))
     corrupted_step = 2 * a.steps // 3 if corrupted else None
     batches = batches_of(training_rows(a.documents), seed, corrupted_step)
     try:
@@ -190,7 +205,7 @@ def widths(a):
         for parametrisation in PARAMETRISATIONS:
             if d_model == BASE_DIM and parametrisation == "standard":
                 continue
-            job = partial(run, d_model=d_model, terms=APPLE, scaled=parametrisation == "mup_simple")
+            job = partial(run, d_model=d_model, scaled=parametrisation == "mup_simple")
             done |= row(a, f"{parametrisation}_{d_model}", FIRST[parametrisation], job, a.rates)
     return done
 
@@ -199,24 +214,22 @@ def terms_jobs(a):
     """Return {key: function} of the terms and of the stress."""
     jobs = {}
     for name, change in VARIANTS.items():
-        terms = dataclasses.replace(APPLE, **change)
+        make = partial(afm_optimizer, **change)
         for times in TIMES:
             for seed in range(a.seeds):
-                jobs[f"{name}_x{times}_{seed}"] = partial(run, a, seed, TERMS_DIM, terms, times * TERMS_RATE)
+                jobs[f"{name}_x{times}_{seed}"] = partial(run, a, seed, TERMS_DIM, times * TERMS_RATE, make)
     for name, change in STRESSED.items():
-        terms = dataclasses.replace(APPLE, **change)
+        make = partial(afm_optimizer, **change)
         for seed in range(a.seeds):
-            jobs[f"stress {name}_{seed}"] = partial(run, a, seed, TERMS_DIM, terms, TERMS_RATE, corrupted=True)
+            jobs[f"stress {name}_{seed}"] = partial(run, a, seed, TERMS_DIM, TERMS_RATE, make, corrupted=True)
     return jobs
 
 
 def terms(a):
     """Return the runs of the terms, of the stress, and of Adam's and Adafactor's rows."""
     done = _record.finished(terms_jobs(a), a.folder)
-    for name, published in PUBLISHED.items():
-        done |= row(
-            a, name, FIRST[name], partial(run, d_model=TERMS_DIM, terms=published), min(a.rates, PUBLISHED_RATES)
-        )
+    for name, make in PUBLISHED.items():
+        done |= row(a, name, FIRST[name], partial(run, d_model=TERMS_DIM, make=make), min(a.rates, PUBLISHED_RATES))
     return done
 
 

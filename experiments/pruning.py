@@ -29,7 +29,8 @@ import numpy as np
 from afm_ref import transformer
 from afm_ref.config import forward_flops_per_token, train_flops_per_token
 from afm_ref.data import packing
-from afm_ref.pretraining import afm_optimizer, criteria, distillation, pruning, warmup_cosine
+from afm_ref.pretraining import afm_optimizer, distillation, pruning, warmup_cosine
+from afm_ref.pretraining.pruning import criteria
 
 from . import _record
 from ._pruning import (
@@ -88,18 +89,18 @@ def masks_run(a, seed, start):
     parent, batches = kept_params(a.folder, f"parent_{seed}", PARENT), batches_of(seed, 0)
     scores = None
     if start == "activation":
-        scores = criteria.standardised(by_activation(parent, seed, a))
+        scores = criteria.starting_scores(by_activation(parent, seed, a))
     optimizer = afm_optimizer(
         MASK_RATE, warmup_cosine(a.mask_steps // 20, a.mask_steps),
         update_scale=lambda path: SCORE_SCALE if path.endswith("scores") else 1.0,
     )  # fmt: skip
-    result = pruning.learn(
+    result = pruning.learn_masks(
         pruning.with_masks(parent, KEPT, scores), PARENT, lambda step: batches(a.parent_steps + step), optimizer,
         a.mask_steps, pruning.Annealing(*ANNEALING, a.mask_steps), progress=False,
     )  # fmt: skip
     student, cfg = pruning.slice_ffn(result.params, PARENT, KEPT)
     keep_params(a.folder, f"masked_{start}_{seed}", student)
-    mask = pruning.masks(result.params)
+    mask = pruning.mask_values(result.params)
     learnt = np.round([np.asarray(layer.w_down.scores, np.float64) for layer in result.params.layers], 3)
     return {
         "sliced": measured(student, cfg),

@@ -27,7 +27,7 @@ from afm_ref.config import AFMConfig
 from afm_ref.data import corpora, long_qa, maths, mixture, packing
 from afm_ref.evaluation import bits_per_byte, total_loss
 from afm_ref.interop import hugging_face
-from afm_ref.pretraining import objectives, positions, stages
+from afm_ref.pretraining import long_context, losses, stages
 
 from . import _record
 
@@ -115,7 +115,7 @@ class Text:
 
 def loss_of(stage, cfg, z_weight):
     """Return the loss with a z-loss of that weight."""
-    return partial(objectives.next_token_z, cfg=cfg, z_weight=z_weight)
+    return partial(losses.next_token_z, cfg=cfg, z_weight=z_weight)
 
 
 def stage_run(text, a, seed):
@@ -152,14 +152,14 @@ def by_position(text, params, cfg, seen=None):
     """Return the mean nats of each bin of positions in long held-out documents, by part."""
     found = {}
     for part, documents in text.long.items():
-        nats = positions.loss_by_position(params, cfg, documents, text.tok, LONGEST, EDGES, seen).nats
+        nats = long_context.loss_by_position(params, cfg, documents, text.tok, LONGEST, EDGES, seen).nats
         found[part] = np.round(nats, 4).tolist()
     return found
 
 
 def answers(text, params, cfg):
     """Return [distance, nats a digit, share of digits right] of the answers in held-out long documents."""
-    found = positions.answer_losses(params, cfg, text.questions)
+    found = long_context.answer_losses(params, cfg, text.questions)
     return [[x.distance, round(x.nats, 3), round(x.right, 3)] for x in found]
 
 
@@ -169,10 +169,10 @@ def z_run(text, a, seed, z_weight):
     batches = packing.evaluation_batches(packing.Packed(*(x[:32] for x in text.rows(SEQ_LEN)["english"][:3]), 0), 16)
 
     def evaluate(stage, cfg):
-        losses = [partial(of, cfg=cfg) for of in (objectives.log_z, objectives.squared_log_z)]  # compiled once each
+        of_power = [partial(losses.log_z, cfg=cfg, power=power) for power in (1, 2)]  # compiled once each
 
         def measure(params):
-            (log_z, count), (square, _) = (total_loss(params, loss, batches, progress=False) for loss in losses)
+            (log_z, count), (square, _) = (total_loss(params, loss, batches, progress=False) for loss in of_power)
             return {"log_z": log_z / count, "log_z_rms": (square / count) ** 0.5}
 
         return measure

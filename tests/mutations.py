@@ -231,15 +231,15 @@ MUTATIONS = [
     Mutation(
         "Apple's optimizer multiplies weight decay by the learning rate",
         "afm_ref/pretraining/optimizer.py",
-        "delta = scale * learning_rate * m + weight_decay * w",
-        "delta = learning_rate * (scale * m + weight_decay * w)",
+        "-(rate * m + decay * w)",
+        "-(rate * (m + decay * w))",
         "tests/pretraining/test_optimizer.py::test_weight_decay_is_not_multiplied_by_the_learning_rate",
     ),
     Mutation(
         "stacked layers share one clip of the update",
         "afm_ref/pretraining/optimizer.py",
-        "lambda _: int(isinstance(node, Stacked))",
-        "lambda _: 0",
+        "lambda _: isinstance(node, Stacked)",
+        "lambda _: False",
         "tests/pretraining/test_optimizer.py::test_stacked_layers_train_as_separate_ones",
     ),
     Mutation(

@@ -16,7 +16,8 @@ from ..curation.run import curate
 from ..data import mixture, packing, tokenizer
 from ..data.mixing import checked_shares
 from ..interop import config_json, hugging_face
-from ..pretraining import corpus, distillation, objectives, stages
+from ..pretraining import corpus, distillation, stages
+from ..pretraining.losses import next_token_z
 from ..transformer import init
 from . import options
 from .generate import load_model
@@ -196,9 +197,7 @@ def _teacher(args, cfg, tok):
 def _loss(stage, cfg, z_weight, distilled):
     if distilled and stage.name == "core":
         return partial(distillation.mixed_target, cfg=cfg)
-    if z_weight:
-        return partial(objectives.next_token_z, cfg=cfg, z_weight=z_weight)
-    return partial(losses.next_token, cfg=cfg)
+    return partial(next_token_z, cfg=cfg, z_weight=z_weight) if z_weight else partial(losses.next_token, cfg=cfg)
 
 
 def _plan(args, parts, tok):

@@ -30,9 +30,6 @@ def choose_window(counts: Mapping[str, int], seq_len: int | None = None) -> tupl
 
     Without seq_len the largest of DEFAULT_WINDOWS whose last stage some part fills a row of. Raises ValueError if no
     part does.
-
-    Source: none [ours].
-    Test: tests/pretraining/test_pretrain_command.py::test_windows_shrink_to_what_the_corpus_fills
     """
     for window in DEFAULT_WINDOWS if seq_len is None else (seq_len,):
         short = [name for name, tokens in counts.items() if tokens < LONGEST * window + 1]
@@ -51,8 +48,8 @@ def default_mixtures(counts: Mapping[str, int], core: Mapping | None = None, con
     core: as much of each part as there is. continued: text and web halved, code and maths doubled, then to a sum of 1.
     lengthening: continued's, with LONG_QA_SHARE of long questions and answers.
 
-    Source: TR24 section 3.2 (web down, code and maths up; long Q&A in the last) [confirmed]; the numbers [ours].
-    Test: tests/pretraining/test_pretrain_command.py::test_default_mixtures_by_hand
+    Source: TR24 section 3.2 (web down, code and maths up; long Q&A in the last) [confirmed].
+    Test: tests/pretraining/test_corpus.py::test_default_mixtures_by_hand
     """
     core = _to_one(core or counts)
     continued = _to_one(continued or {name: w * SHIFT.get(name, 1.0) for name, w in core.items()})

@@ -1,7 +1,6 @@
 """Distillation as AFM-on-device was trained: the target is nine tenths the teacher's most likely token.
 
-loss(params, batch) with the teacher inside:      partial(distillation, cfg=cfg, teacher=..., teacher_cfg=...)
-with its tokens in the batch, one run for all:    partial(mixed_target, cfg=cfg), taught(batches, teacher, cfg)
+loss, batches = partial(mixed_target, cfg=cfg), taught(batches, teacher, teacher_cfg)
 """
 
 from collections.abc import Callable
@@ -22,31 +21,10 @@ SHARE = 0.9  # of the teacher's token in the target; Apple's
 
 
 class Taught(NamedTuple):
-    """A `losses.Batch` with the teacher's most likely next token beside the true one.
-
-    Source: the tokens are kept instead of the teacher, which then reads each row once [ours].
-    Test: tests/pretraining/test_distillation.py::test_tokens_in_the_batch_are_the_teachers
-    """
+    """A `losses.Batch` with the teacher's most likely next token beside the true one."""
 
     batch: Batch
     teacher: Any  # [B, T] int: what the teacher holds to be the next token
-
-
-def distillation(
-    params: Params, batch: Batch, cfg: AFMConfig, teacher: Params, teacher_cfg: AFMConfig, share: float = SHARE
-):
-    """Return (sum, count) of `mixed_target` with the tokens that the teacher gives here and now.
-
-        sum = - sum_t w_t (share log p(argmax_v teacher_t(v)) + (1 - share) log p(y_t)),   count = sum_t w_t
-
-    One run of the teacher a step: with several students, or in jit, where a teacher that is no argument becomes a
-    constant of the program, use `taught`. Raises ValueError for a teacher of another vocabulary.
-
-    Source: TR24 section 3.2 (0.9 the teacher's top-1 label, 0.1 the true label) [confirmed].
-    Test: tests/pretraining/test_distillation.py::test_the_teacher_inside_the_loss_is_the_one_beside_the_batch
-    """
-    check_vocabularies(cfg, teacher_cfg)
-    return mixed_target(params, Taught(batch, top_tokens(teacher, batch, teacher_cfg)), cfg, share)
 
 
 def mixed_target(params: Params, taught_batch: Taught, cfg: AFMConfig, share: float = SHARE):
@@ -63,7 +41,9 @@ def mixed_target(params: Params, taught_batch: Taught, cfg: AFMConfig, share: fl
     Test: tests/pretraining/test_distillation.py::test_the_loss_by_hand,
         tests/pretraining/test_distillation.py::test_the_gradient_is_p_less_q
     """
-    share, (batch, teacher) = checked_share(share), taught_batch
+    if not 0 <= share <= 1:
+        raise ValueError(f"share is the teacher's part of the target, 0 to 1; got {share!r}")
+    batch, teacher = taught_batch
     z = forward(params, batch.tokens, cfg, None, Causal(batch.documents))
     log_probs = share * token_log_probs(z, teacher) + (1 - share) * token_log_probs(z, batch.targets)
     return weighted(-log_probs, batch.weights)
@@ -90,9 +70,6 @@ def taught(batches: Callable, teacher: Params, cfg: AFMConfig) -> Callable:
     """Return step -> `Taught`: the batches with the tokens of the teacher, whose config this is.
 
     As pure a function of the step as `batches` is. Compiled once, with the teacher's weights as its argument.
-
-    Source: the tokens are kept instead of the teacher, which then reads each row once [ours].
-    Test: tests/pretraining/test_distillation.py::test_tokens_in_the_batch_are_the_teachers
     """
     compiled, teacher = jax.jit(partial(top_tokens, cfg=cfg)), jax.device_put(teacher)
 
@@ -107,9 +84,6 @@ def check_vocabularies(cfg: AFMConfig, teacher_cfg: AFMConfig, tokenizer=None, t
     """Raise ValueError unless the teacher's tokens are the student's: in number, and in meaning where both are known.
 
     tokenizer, teacher_tokenizer: a `data.tokenizer.Tokenizer` each, compared by what each token stands for.
-
-    Source: a label is a number in the vocabulary [ours].
-    Test: tests/pretraining/test_distillation.py::test_another_vocabulary_is_refused
     """
     if cfg.vocab_size != teacher_cfg.vocab_size:
         raise ValueError(
@@ -125,10 +99,3 @@ def check_vocabularies(cfg: AFMConfig, teacher_cfg: AFMConfig, tokenizer=None, t
             f"teacher and student both know {cfg.vocab_size} tokens, but of two different tokenizers: the same number "
             "means another text; give a teacher with the student's tokenizer"
         )
-
-
-def checked_share(share: float) -> float:
-    """Return the share, or raise ValueError unless it is in 0 .. 1."""
-    if not 0 <= share <= 1:
-        raise ValueError(f"share is the teacher's part of the target, 0 to 1; got {share!r}")
-    return float(share)

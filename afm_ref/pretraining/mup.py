@@ -10,7 +10,7 @@ import optax
 from .. import losses, transformer
 from ..config import AFMConfig
 from ..layers import Tap, ungroup
-from .optimizer import MupScales, afm_optimizer
+from .optimizer import afm_optimizer, on_matrices
 
 PARTS = ("attention out", "ffn out", "logits")
 BATCH_SIZE, SEQ_LEN = 2, 16
@@ -21,11 +21,7 @@ QUICK = {
 
 
 def part_outputs(params, tokens, cfg: AFMConfig) -> dict[str, list]:
-    """Return {part: [output of each layer]} of one forward pass, outside jit: W_o's, W_down's, and the logits.
-
-    Source: none [ours].
-    Test: tests/pretraining/test_mup.py::test_outputs_are_those_of_the_forward_pass
-    """
+    """Return {part: [output of each layer]} of one forward pass, outside jit: W_o's, W_down's, and the logits."""
     outputs = {part: [] for part in PARTS}
 
     def tap(w, part):
@@ -124,8 +120,7 @@ def _changes(cfg, steps, learning_rate, base_dim, seed):
 
 def _optimizer(learning_rate, matrix_scale):
     """Return Apple's optimizer at a constant rate, without decay; both arguments may be traced."""
-    scale = MupScales(matrix_scale)
-    return afm_optimizer(1.0, lambda t: 1.0, weight_decay=0.0, update_scale=lambda path: learning_rate * scale(path))
+    return afm_optimizer(learning_rate, lambda t: 1.0, weight_decay=0.0, update_scale=on_matrices(matrix_scale))
 
 
 @cache

@@ -84,32 +84,21 @@ class Stage:
 
 
 def apple_stages() -> tuple[Stage, Stage, Stage]:
-    """Return the stages of AFM-server as published; where they are silent, what `APPLE_STATED` tags "ours".
+    """Return the stages of AFM-server as published.
 
-    375,509 steps of 4096 rows and 4096 tokens, 29,802 of 8192, 745 of 32,768. The mixtures are not stated.
+    375,509 steps of 4096 rows and 4096 tokens, 29,802 of 8192, 745 of 32,768. The mixtures are
+    not stated, nor are the later stages' rows and the last one's rate, warm-up, end and decay.
 
-    Source: TR24 section 3.2 [confirmed]; steps follow from tokens if the batch stays at 4096 rows [ours].
+    Source: TR24 section 3.2 [confirmed]; steps follow from tokens, rows and window.
     Test: tests/pretraining/test_stages.py::test_apple_stages_hold_the_published_numbers
     """
+    # 4096 rows in all stages, and the last one's rate, end and decay as in the second: ours
     core = Stage("core", 375_509, 4096, 4096, 0.01, 5000, 0.005, 3.16e-4, 500_000)
     continued = Stage("continued", 29_802, 8192, 4096, 3e-4, 1000, 0.001, 1e-5, 500_000)
     lengthening = Stage("lengthening", 745, 32_768, 4096, 3e-4, 0, 0.001, 1e-5, 6_315_089)
     return core, continued, lengthening
 
 
-# How each field of apple_stages is known, a tag a stage. "derived": from the tokens, the rows and the window.
-APPLE_STATED = {
-    "tokens": ("confirmed", "confirmed", "confirmed"),
-    "steps": ("derived", "derived, batch ours", "derived, batch ours"),
-    "seq_len": ("confirmed", "confirmed", "confirmed"),
-    "batch_size": ("confirmed", "ours", "ours"),
-    "learning_rate": ("confirmed", "confirmed", "ours"),
-    "warmup_steps": ("confirmed", "confirmed", "ours"),
-    "final": ("confirmed", "confirmed", "ours"),
-    "weight_decay": ("confirmed", "confirmed", "ours"),
-    "rope_theta": ("confirmed", "confirmed", "confirmed"),
-    "weights": ("not stated", "not stated", "not stated"),
-}
 APPLE_TOKENS = {"core": 6.3e12, "continued": 1e12, "lengthening": 100e9}
 
 
@@ -122,13 +111,13 @@ def tiny_stages(
     rope_theta: float = 500_000.0,
     change_base: bool = True,
 ) -> tuple[Stage, Stage, Stage]:
-    """Return Apple's stages in miniature: windows 1 : 2 : 8, learning rates 1 : 0.03 : 0.03, finals, decay, the rule.
+    """Return Apple's stages in miniature: windows 1 : 2 : 8, rates 1 : 0.03 : 0.03, finals, decay.
 
     mixtures: {stage name: {part: weight}}. steps: {stage name: steps}, by default 70 : 20 : 10 of 600 (ours: by
     Apple's tokens the last would be under 2%). The tokens of a step stay about the same (ours): rows fall as windows
     grow. Warm-up is a twentieth of each stage (ours). change_base False leaves RoPE as it is in the last stage.
 
-    Source: TR24 section 3.2 (the ratios) [confirmed]; all that is called ours above [ours].
+    Source: TR24 section 3.2 (the ratios) [confirmed].
     Test: tests/pretraining/test_stages.py::test_the_miniature_has_apples_ratios
     """
     steps = {"core": 420, "continued": 120, "lengthening": 60} if steps is None else steps
@@ -170,20 +159,16 @@ def run(
     announce: Callable | None = None,
     **options,
 ) -> Pretrained:
-    """Return the model after all stages, each trained by `training.fit` on its own mixture, window and schedule.
+    """Return the model after all stages, each trained by `fit` on its own mixture and schedule.
 
-    rows(seq_len) -> {part: Packed} of that length. loss(stage, cfg) -> a loss (params, batch) -> (sum, count), by
-    default the next token's. batches(stage, cfg, its batches) -> others in their place, such as with the tokens of a
-    teacher (`distillation.taught`). evaluate(stage, cfg) -> a function as fit takes it. announce(stage) is called
-    before each.
+    rows(seq_len) -> {part: Packed}. loss(stage, cfg) -> a loss, by default the next token's.
+    batches(stage, cfg, drawn) -> others in their place, such as `distillation.taught`.
+    evaluate(stage, cfg) -> fit's. announce(stage) is called before each. optimizer: "fresh"
+    moments in each stage, or "carried" on; what Apple did is not stated. checkpoint, a folder,
+    has one of fit's for each stage: the same call continues anywhere, bit for bit. options go
+    to fit. Raises ValueError for stages without names of their own.
 
-    optimizer "fresh" begins each stage with empty moments; "carried" hands them on, with the new schedule counted
-    from the stage's first step. What Apple did is not stated; fresh is ours.
-
-    checkpoint, a folder, holds one of fit's for each stage. The same call with it continues wherever it was stopped,
-    in or between stages, to the same numbers, bit for bit. options go to fit (checkpoint_every, progress, ...).
-
-    Source: TR24 section 3.2 (the stages) [confirmed]; the loop is ours [ours].
+    Source: TR24 section 3.2 (the stages) [confirmed].
     Test: tests/pretraining/test_stages.py::test_stopped_anywhere_continues_to_the_same_numbers,
         tests/pretraining/test_stages.py::test_a_stage_changes_what_it_should_and_nothing_else
     """
@@ -212,19 +197,13 @@ def run(
     return Pretrained(params, cfg, histories, state)
 
 
-@dataclasses.dataclass(frozen=True)
-class Later:
-    """A schedule that begins after `steps` steps, for an optimizer whose count is carried on."""
-
-    schedule: Callable
-    steps: int
-
-    def __call__(self, step):
-        return self.schedule(step - self.steps)
+def delayed(schedule: Callable, steps: int) -> Callable:
+    """Return the schedule begun after `steps` steps, for an optimizer whose count is carried on."""
+    return lambda step: schedule(step - steps)
 
 
 def _optimizer(stage, cfg, steps_before):
-    schedule = Later(stage.schedule, steps_before) if steps_before else stage.schedule
+    schedule = delayed(stage.schedule, steps_before)
     return afm_optimizer(stage.learning_rate, schedule, stage.weight_decay, update_scale=mup_scales(cfg))
 
 

@@ -2,49 +2,43 @@
 
 from tools.mutate import Mutation
 
-UPDATES, MUP = "afm_ref/pretraining/updates.py", "afm_ref/pretraining/mup.py"
+OPTIMIZER, ABLATIONS, MUP = (f"afm_ref/pretraining/{name}.py" for name in ("optimizer", "ablations", "mup"))
+ABLATION_TESTS = "tests/pretraining/test_ablations.py::"
 
 MUTATIONS = [
     Mutation(
         "Adam's momentum is not corrected for its start at zero",
-        UPDATES,
-        "u = (m / correction(terms.b1, t, terms.correct_momentum, g)) if",
-        "u = m if",
-        "tests/pretraining/test_updates.py::test_two_steps_by_hand",
+        ABLATIONS,
+        "u = m / gathered * jax",
+        "u = m * jax",
+        ABLATION_TESTS + "test_equals_optax[adam]",
     ),
     Mutation(
         "the factored second moment is not divided by the mean of its rows",
-        UPDATES,
-        "rows / rows.mean(-2, keepdims=True) * columns",
+        ABLATIONS,
+        "rows / rows.mean() * columns",
         "rows * columns",
-        "tests/pretraining/test_updates.py::test_a_matrix_of_rank_one_is_factored_without_loss",
+        ABLATION_TESTS + "test_a_matrix_of_rank_one_is_factored_without_loss",
     ),
     Mutation(
-        "eps is added to the corrected root's inside, not to the squares",
-        UPDATES,
-        "u = u / (root + terms.eps_outside)",
-        "u = u / jnp.sqrt(root**2 + terms.eps_outside)",
-        "tests/pretraining/test_updates.py::test_equals_optax[adamw]",
+        "the second moment is not corrected for its start at zero",
+        OPTIMIZER,
+        "jax.lax.rsqrt(v / gathered)",
+        "jax.lax.rsqrt(v)",
+        "tests/pretraining/test_optimizer.py::test_two_steps_by_hand",
     ),
     Mutation(
-        "AdamW's decay forgets the learning rate",
-        UPDATES,
-        "(learning_rate if terms.decay_times_rate else 1.0)",
-        "1.0",
-        "tests/pretraining/test_updates.py::test_equals_optax[adamw]",
-    ),
-    Mutation(
-        "a skipped step is counted",
-        UPDATES,
-        "jax.tree.map(lambda a, b: jnp.where(take, a, b), new, old)",
-        "new._replace(v=old.v, m=old.m)",
-        "tests/pretraining/test_updates.py::test_a_step_is_skipped_only_where_that_is_a_term",
+        "momentum runs over what was not clipped",
+        OPTIMIZER,
+        "    u = u / jnp.maximum(1.0, rms(u) / clip)",
+        "    u = u + 0 / jnp.maximum(1.0, rms(u) / clip)",
+        "tests/pretraining/test_optimizer.py::test_two_steps_by_hand",
     ),
     Mutation(
         "the coordinate check forgets the factor of the matrices",
         MUP,
-        "lambda path: learning_rate * scale(path)",
-        "lambda path: learning_rate",
+        "update_scale=on_matrices(matrix_scale)",
+        "update_scale=on_matrices(1.0)",
         "tests/pretraining/test_mup.py::test_standard_changes_grow_with_width_and_mup_simple_keeps_them_level",
     ),
     Mutation(

@@ -2,10 +2,10 @@
 
 from tools.mutate import Mutation
 
-SOFT, PRUNING, DISTILLATION, CRITERIA = (
-    f"afm_ref/pretraining/{name}.py" for name in ("soft_top_k", "pruning", "distillation", "criteria")
+SOFT, PRUNING, CRITERIA, DISTILLATION = (
+    f"afm_ref/pretraining/{name}.py" for name in ("pruning/top_k", "pruning/ffn", "pruning/criteria", "distillation")
 )
-SOFT_TESTS, PRUNING_TESTS = "tests/pretraining/test_soft_top_k.py::", "tests/pretraining/test_pruning.py::"
+SOFT_TESTS, PRUNING_TESTS = "tests/pretraining/test_top_k.py::", "tests/pretraining/test_pruning.py::"
 DISTILLATION_TESTS = "tests/pretraining/test_distillation.py::"
 
 MUTATIONS = [
@@ -68,8 +68,8 @@ MUTATIONS = [
     Mutation(
         "padding counts in the mean activation",
         CRITERIA,
-        "counted = np.asarray(batch.weights) > 0",
-        "counted = np.asarray(batch.weights) >= 0",
+        "np.asarray(batch.weights) > 0, []",
+        "np.asarray(batch.weights) >= 0, []",
         PRUNING_TESTS + "test_criteria_by_hand",
     ),
     Mutation(

@@ -2,8 +2,8 @@
 
 from tools.mutate import Mutation
 
-STAGES, MIXING, COST = "afm_ref/pretraining/stages.py", "afm_ref/data/mixing.py", "afm_ref/pretraining/cost.py"
-OBJECTIVES, POSITIONS = "afm_ref/pretraining/objectives.py", "afm_ref/pretraining/positions.py"
+STAGES, MIXING, COMPUTE = "afm_ref/pretraining/stages.py", "afm_ref/data/mixing.py", "afm_ref/pretraining/compute.py"
+LOSSES, LONG_CONTEXT = "afm_ref/pretraining/losses.py", "afm_ref/pretraining/long_context.py"
 LONG_QA, COMMAND = "afm_ref/data/long_qa.py", "afm_ref/commands/pretrain.py"
 TESTS = "tests/pretraining/test_"
 
@@ -25,8 +25,8 @@ MUTATIONS = [
     Mutation(
         "an optimizer that is carried on goes on with the old schedule's count",
         STAGES,
-        "return self.schedule(step - self.steps)",
-        "return self.schedule(step)",
+        "lambda step: schedule(step - steps)",
+        "lambda step: schedule(step)",
         f"{TESTS}stages.py::test_a_carried_optimizer_keeps_its_moments_and_begins_the_schedule_anew",
     ),
     Mutation(
@@ -94,23 +94,23 @@ MUTATIONS = [
     ),
     Mutation(
         "the z-loss rewards a large normaliser",
-        OBJECTIVES,
+        LOSSES,
         "weighted(penalty - log_probs,",
         "weighted(-penalty - log_probs,",
-        f"{TESTS}objectives.py::test_equals_its_definition",
+        f"{TESTS}z_loss.py::test_equals_its_definition",
     ),
     Mutation(
         "an answer is measured one token late",
-        POSITIONS,
+        LONG_CONTEXT,
         "slice(answer.asked[0] - 1, answer.asked[1] - 1)",
         "slice(answer.asked[0], answer.asked[1])",
         f"{TESTS}stages.py::test_answers_are_measured_where_they_stand",
     ),
     Mutation(
         "a teacher's forward pass costs as much as training",
-        COST,
+        COMPUTE,
         "return 2.0 * n_parameters * tokens",
         "return 6.0 * n_parameters * tokens",
-        f"{TESTS}cost.py::test_flops_of_the_on_device_core_stage",
+        f"{TESTS}compute.py::test_flops_of_the_on_device_core_stage",
     ),
 ]

@@ -6,7 +6,7 @@ import pytest
 from afm_ref import assets
 from afm_ref.data import long_qa
 from afm_ref.lora import files
-from afm_ref.pretraining import positions
+from afm_ref.pretraining import long_context
 from experiments import lengthening, stages
 
 RECORDING = assets.recording("lengthening")
@@ -18,7 +18,7 @@ def test_a_cell_is_recomputed():
     params, cfg, tok = assets.load_tiny()
     assert files.fingerprint(params) == CONFIG["base"]
     questions = long_qa.long_qa_documents(CONFIG["answers"], stages.LONG_QA_TOKENS, tok, split="held_out")[:2]
-    found = positions.answer_losses(params, cfg, questions)
+    found = long_context.answer_losses(params, cfg, questions)
     recorded = RUNS["before_old"]["answers"][: len(found)]
     assert [x.distance for x in found] == [row[0] for row in recorded]
     assert [x.nats for x in found] == pytest.approx([row[1] for row in recorded], abs=0.0015)  # three places recorded

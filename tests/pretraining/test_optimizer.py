@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, AFMConfig
 from afm_ref.layers import group
 from afm_ref.pretraining import afm_optimizer, mup_scales, warmup_cosine
+from afm_ref.pretraining.optimizer import block_update, on_matrices
 from afm_ref.transformer import init
 
 SMALL = AFMConfig(d_model=8, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=12, vocab_size=16)
@@ -78,8 +79,9 @@ def test_equals_the_recipe_in_numpy(dtype, scale):
     """14 steps with warm-up, a skipped step, a NaN step, weight decay and gradients around the clip."""
     with jax.enable_x64(dtype == "float64"):
         params, grads = problem(0, dtype)
-        path_scale = scale and (lambda path: scale.get(path, 1.0))
-        optimizer = afm_optimizer(0.3, warmup_cosine(4, 14), weight_decay=0.05, update_scale=path_scale)
+        optimizer = afm_optimizer(
+            0.3, warmup_cosine(4, 14), weight_decay=0.05, update_scale=lambda path: (scale or {}).get(path, 1.0)
+        )
         ours = list(run(optimizer, params, grads))
         # A step makes some ten roundings of numbers of size lr and w; they add up over the steps.
         tolerance = 14 * 10 * np.finfo(dtype).eps
@@ -88,6 +90,31 @@ def test_equals_the_recipe_in_numpy(dtype, scale):
                 assert got[k].dtype == dtype
                 np.testing.assert_allclose(got[k], wanted[k], rtol=tolerance, atol=tolerance)
         assert int(ours[-1][1].count) == 12
+
+
+def test_two_steps_by_hand():
+    """b1 = b2 = 1/2, gradients 3 and 1: v is 4.5 and 2.75, v / (1 - b2^t) is 9 and 11/3, u is 1 and sqrt(3/11)."""
+    with jax.enable_x64(True):
+        rule = functools.partial(block_update, rate=1.0, decay=0.0, b1=0.5, b2=0.5, clip=math.inf)
+        g, zero = jnp.asarray(3.0), jnp.asarray(0.0)
+        change, v, m = rule(g, zero, zero, zero, 1 - 0.5)
+        assert (float(change), float(v), float(m)) == pytest.approx((-0.5, 4.5, 0.5), rel=1e-15)
+        change, v, m = rule(g / 3, v, m, zero, 1 - 0.5**2)
+        assert (float(change), float(v)) == pytest.approx((-0.25 - math.sqrt(3 / 11) / 2, 2.75), rel=1e-15)
+        change, _, _ = rule(g, zero, zero, jnp.asarray(10.0), 0.5, decay=0.1)
+        assert float(change) == pytest.approx(-1.5, rel=1e-15)
+        change, _, _ = rule(g, zero, zero, zero, 0.5, clip=0.25)  # an RMS of 1
+        assert float(change) == pytest.approx(-0.125, rel=1e-15)
+
+
+def test_the_rate_may_live_in_the_state():
+    """One compiled program for all rates: optax.inject_hyperparams traces the rate."""
+    params, grads = problem(4, "float32", steps=10)
+    inside = optax.inject_hyperparams(lambda learning_rate: afm_optimizer(learning_rate, warmup_cosine(1, 10)))(0.1)
+    for (a, _), (b, _) in zip(
+        run(inside, params, grads[:2]), run(afm_optimizer(0.1, warmup_cosine(1, 10)), params, grads[:2])
+    ):
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), a, b)
 
 
 @pytest.mark.parametrize("bad", [100.0, 1e30, np.inf, np.nan])
@@ -183,7 +210,7 @@ def test_warmup_cosine_closed_form():
     assert float(schedule(4)) == 1.0
     assert float(schedule(9)) == pytest.approx((1 + 0.005) / 2)  # half way down
     assert float(schedule(14)) == float(schedule(1000)) == pytest.approx(0.005)
-    assert float(warmup_cosine(0, 10)(0)) == 1.0
+    assert float(warmup_cosine(0, 10)(0)) == float(warmup_cosine(1, 1)(1)) == 1.0
 
 
 def test_mup_scales():
@@ -192,6 +219,7 @@ def test_mup_scales():
     assert {path: scale(path) for path in names} == names
     assert scale("layers.0.layer.wo") == 0.25  # in a Stacked container
     assert mup_scales(AFM_TINY)("layers.0.wq") == 1.0  # capped
+    assert on_matrices(0.1)("layers.0.wq") == 0.1 and on_matrices(0.1)("embed") == 1.0
 
 
 @pytest.mark.parametrize(
@@ -202,6 +230,8 @@ def test_mup_scales():
         (dict(b1=1.0), "b1 is 1.0"),
         (dict(weight_decay=-1.0), "weight_decay is -1.0"),
         (dict(clip_norm=math.nan), "clip_norm is nan"),
+        (dict(skip_norm=-1.0), "skip_norm is -1.0"),
+        (dict(update_clip=0.0), "update_clip is 0.0"),
     ],
 )
 def test_bad_settings_are_refused(arguments, message):
@@ -209,8 +239,14 @@ def test_bad_settings_are_refused(arguments, message):
         afm_optimizer(**(dict(learning_rate=0.01, schedule=warmup_cosine(1, 2)) | arguments))
 
 
+def test_a_call_without_weights_is_refused():
+    optimizer = afm_optimizer(0.1, warmup_cosine(1, 2))
+    with pytest.raises(ValueError, match="call update"):
+        optimizer.update({"w": np.ones(1)}, optimizer.init({"w": np.ones(1)}))
+
+
 def test_bad_schedules_are_refused():
-    with pytest.raises(ValueError, match="less than total_steps"):
-        warmup_cosine(10, 10)
+    with pytest.raises(ValueError, match="must be in 0"):
+        warmup_cosine(11, 10)
     with pytest.raises(ValueError, match="fraction of the peak"):
         warmup_cosine(1, 10, final=5)

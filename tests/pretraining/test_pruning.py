@@ -12,8 +12,9 @@ import pytest
 from afm_ref import losses, training
 from afm_ref.config import parameters
 from afm_ref.layers import Remat, Stacked, group
-from afm_ref.pretraining import criteria, pruning
-from afm_ref.pretraining.soft_top_k import hard_top_k, soft_top_k
+from afm_ref.pretraining import pruning
+from afm_ref.pretraining.pruning import criteria, ffn
+from afm_ref.pretraining.pruning.top_k import hard_top_k, soft_top_k
 from afm_ref.transformer import Causal, forward
 from tests.pretraining.small_models import CFG, batch, params64
 
@@ -33,7 +34,6 @@ def test_apply_masks_the_hidden_channels():
     x = np.array([[3.0, 6.0, 12.0]])
     by_hand = np.array([2.0, 1.0, 2.0])  # 3 * 4/6, 6 * 1/6, 12 * 1/6
     np.testing.assert_allclose(w.apply(x), [w.base @ by_hand])
-    np.testing.assert_allclose(dataclasses.replace(w, hard=True).apply(x), [w.base @ [3.0, 0, 0]])
     assert w.shape == (2, 3)
 
 
@@ -47,7 +47,7 @@ def test_masking_is_scaling_the_columns():
     np.testing.assert_allclose(run(masked, one), run(params._replace(layers=scaled), one), atol=1e-12)
     for before, after in zip(params.layers, masked.layers):
         assert all(a is b for name, a, b in zip(before._fields, before, after) if name != "w_down")
-    assert pruning.without_masks(masked).layers[1].w_down is params.layers[1].w_down
+    assert masked.layers[1].w_down.base is params.layers[1].w_down
 
 
 def test_all_channels_kept_change_nothing():
@@ -59,21 +59,22 @@ def test_all_channels_kept_change_nothing():
 
 
 def test_fresh_masks_are_even_or_follow_the_scores():
-    np.testing.assert_allclose(pruning.masks(pruning.with_masks(params64(), K)), K / F, rtol=1e-6)
-    found = pruning.masks(pruning.with_masks(params64(), K, scores(), eps=0.2))
+    np.testing.assert_allclose(pruning.mask_values(pruning.with_masks(params64(), K)), K / F, rtol=1e-6)
+    found = pruning.mask_values(pruning.with_masks(params64(), K, scores(), eps=0.2))
     np.testing.assert_allclose(found, [soft_top_k(s, K, 0.2) for s in scores()], rtol=1e-12)
 
 
 @pytest.mark.parametrize("container", [tuple, lambda layers: Remat(group(layers))])
 def test_sliced_equals_masked(container):
-    """A smaller model, of shapes that its own config calls for, with the logits of the larger one under hard masks."""
+    """A smaller model of its own config's shapes; the logits are those of the larger one, its other columns 0."""
     params, one = params64(), batch()
     params = params._replace(layers=container(params.layers))
     masked = pruning.with_masks(params, K, scores())
     student, cfg = pruning.slice_ffn(masked, CFG, K)
     assert cfg == dataclasses.replace(CFG, d_ff=K)
     assert sum(leaf.size for leaf in jax.tree.leaves(student)) == parameters(cfg)["total"]
-    np.testing.assert_allclose(run(student, one, cfg), run(pruning.hardened(masked), one), atol=1e-12)
+    hard = [layer._replace(w_down=layer.w_down.base * hard_top_k(layer.w_down.scores, K)) for layer in masked.layers]
+    np.testing.assert_allclose(run(student, one, cfg), run(params._replace(layers=tuple(hard)), one), atol=1e-12)
     assert np.abs(run(student, one, cfg) - run(params64(), one)).max() > 0.1
 
 
@@ -99,9 +100,9 @@ def test_masked_layers_can_be_stacked():
 
 def test_eps_comes_with_the_batch():
     masked, one = pruning.with_masks(params64(), K, scores(), eps=1.0), batch()
-    values = [pruning.masked_next_token(masked, pruning.Annealed(one, eps), CFG) for eps in (1.0, 0.1)]
+    values = [ffn.masked_next_token(masked, pruning.Annealed(one, eps), CFG) for eps in (1.0, 0.1)]
     assert values[0][0] == losses.next_token(masked, one, CFG)[0] and values[0][1] == 10
-    assert values[1][0] == losses.next_token(pruning.at_eps(masked, 0.1), one, CFG)[0] != values[0][0]
+    assert values[1][0] == losses.next_token(ffn.at_eps(masked, 0.1), one, CFG)[0] != values[0][0]
 
 
 def test_annealing_closed_form():
@@ -113,7 +114,7 @@ def test_annealing_closed_form():
 
 
 def test_scores_are_trained_and_eps_is_not():
-    trainable, frozen = training.split(pruning.with_masks(params64(), K), pruning.learnable)
+    trainable, frozen = training.split(pruning.with_masks(params64(), K), ffn.learnable)
     w, rest = trainable.layers[0].w_down, frozen.layers[0].w_down
     assert w.scores is not None and w.base is not None and w.eps is None and rest.eps is not None
     assert len(jax.tree.leaves(frozen)) == CFG.n_layers
@@ -151,7 +152,7 @@ def test_learn_anneals_and_leaves_the_caller_alone():
     before = masked.layers[0].w_down.scores.copy()
     one = jax.tree.map(lambda m: np.float32(m) if m.dtype == np.float64 else m, batch())
     annealing = pruning.Annealing(1.0, 0.25, 2)
-    result = pruning.learn(masked, CFG, lambda step: one, optax.sgd(0.1), 2, annealing, progress=False)
+    result = pruning.learn_masks(masked, CFG, lambda step: one, optax.sgd(0.1), 2, annealing, progress=False)
     w = result.params.layers[0].w_down
     assert float(w.eps) == 0.25 and np.asarray(w.mask()).sum() == pytest.approx(K, rel=1e-5)
     assert (np.asarray(w.scores) != before).any() and np.array_equal(masked.layers[0].w_down.scores, before)
@@ -193,10 +194,10 @@ def _ffn_input(params, one, cfg):
 
 def test_standardised_keeps_the_order():
     raw = [np.array([1.0, 100.0, 10.0])]
-    (found,) = criteria.standardised(raw)
+    (found,) = criteria.starting_scores(raw)
     np.testing.assert_allclose(found, np.array([-1.0, 1.0, 0.0]) * np.sqrt(1.5), rtol=1e-6)
-    assert found.dtype == np.float32 and np.isfinite(criteria.standardised([np.array([0.0, 1.0])])[0]).all()
-    assert np.array_equal(criteria.standardised([np.ones(3)])[0], np.zeros(3))
+    assert found.dtype == np.float32 and np.isfinite(criteria.starting_scores([np.array([0.0, 1.0])])[0]).all()
+    assert np.array_equal(criteria.starting_scores([np.ones(3)])[0], np.zeros(3))
 
 
 def test_undecided_counts_the_middle():

@@ -15,9 +15,9 @@ from afm_ref.data.mixing import mix
 from afm_ref.data.packing import Packed
 from afm_ref.losses import token_log_probs
 from afm_ref.ops import rope_frequencies
-from afm_ref.pretraining import positions, stages
+from afm_ref.pretraining import long_context, stages
 from afm_ref.pretraining.optimizer import afm_optimizer, mup_scales, warmup_cosine
-from afm_ref.pretraining.stages import APPLE_STATED, Stage, apple_stages, rope_base, tiny_stages
+from afm_ref.pretraining.stages import apple_stages, rope_base, tiny_stages
 from afm_ref.training import fit
 from afm_ref.transformer import init
 
@@ -99,7 +99,6 @@ def test_apple_stages_hold_the_published_numbers():
     assert [s.rope_theta for s in apple_stages()] == [5e5, 5e5, 6_315_089]
     assert round(rope_base(5e5, continued.seq_len, lengthening.seq_len)) == lengthening.rope_theta
     assert not any(s.weights for s in apple_stages())
-    assert set(APPLE_STATED) == {"tokens", *(f.name for f in dataclasses.fields(Stage))} - {"name"}
 
 
 def test_the_miniature_has_apples_ratios():
@@ -180,7 +179,7 @@ def test_a_carried_optimizer_keeps_its_moments_and_begins_the_schedule_anew(whol
     """
     carried, fresh = go(SMALL[:2], optimizer="carried"), whole
     assert [int(out.optimizer_state.count) for out in (carried, fresh)] == [9, 3]
-    later = stages.Later(SMALL[1].schedule, 5)
+    later = stages.delayed(SMALL[1].schedule, 5)
     np.testing.assert_allclose([later(t) for t in range(6, 10)], [SMALL[1].schedule(t) for t in range(1, 5)])
     np.testing.assert_array_equal(carried.histories["continued"].loss[0], fresh.histories["continued"].loss[0])
     assert (carried.histories["continued"].loss[1:] != fresh.histories["continued"].loss[1:]).all()
@@ -231,10 +230,10 @@ def test_loss_by_position_by_hand():
     documents = [corpora.Document(text, "folder", text) for text in ("abcabcabc", "bca", "cbacbacba", "aaaabbbbcc")]
     params = init(CFG, 1)
     flat = params._replace(embed=np.zeros_like(params.embed))
-    found = positions.loss_by_position(flat, CFG, documents, Letters(), 6, [0, 2, 6])
+    found = long_context.loss_by_position(flat, CFG, documents, Letters(), 6, [0, 2, 6])
     np.testing.assert_allclose(found.nats, math.log(32), rtol=1e-6)
     assert found.counts.tolist() == [6, 12] and found.edges.tolist() == [0, 2, 6]
-    found = positions.loss_by_position(params, CFG, documents, Letters(), 6, 6).nats
+    found = long_context.loss_by_position(params, CFG, documents, Letters(), 6, 6).nats
     for t in range(6):
         nats = []
         for text in ("abcabcabc", "cbacbacba", "aaaabbbbcc"):
@@ -243,27 +242,27 @@ def test_loss_by_position_by_hand():
             nats.append(np.log(np.exp(z).sum()) - z[ids[t + 1]])
         assert found[t] == pytest.approx(np.mean(nats), rel=1e-4)
     with pytest.raises(ValueError, match="no document is longer than 90"):
-        positions.loss_by_position(params, CFG, documents, Letters(), 90)
+        long_context.loss_by_position(params, CFG, documents, Letters(), 90)
     with pytest.raises(ValueError, match="rise from 0 to 6"):
-        positions.loss_by_position(params, CFG, documents, Letters(), 6, [0, 4, 4, 6])
+        long_context.loss_by_position(params, CFG, documents, Letters(), 6, [0, 4, 4, 6])
 
 
 def test_a_moving_window_shows_the_last_tokens_alone():
     """Windows of 4 tokens that begin at 0, 2 and 4: each token from the first window that holds it."""
     rows = np.array([[1, *Letters().encode("abcbacba")], [1, *Letters().encode("aaaabbbb")]])
     params = init(CFG, 1)
-    found = positions.truncated_nats(params, CFG, rows, 4)
+    found = long_context.truncated_nats(params, CFG, rows, 4)
     assert found.shape == (2, 8)
     for row, nats in zip(rows, found):
         for t, start in zip(range(1, 9), (0, 0, 0, 0, 2, 2, 4, 4)):
             z = last_logits(params, np.array([1, *row[start + 1 : t]]))
             assert nats[t - 1] == pytest.approx(np.log(np.exp(z).sum()) - z[row[t]], rel=1e-4)
     documents = [corpora.Document("abcbacbab", "folder", "")]
-    cut = positions.loss_by_position(params, CFG, documents, Letters(), 8, 8, seen=4)
+    cut = long_context.loss_by_position(params, CFG, documents, Letters(), 8, 8, seen=4)
     np.testing.assert_allclose(cut.nats, found[0])
     for seen in (0, 3, 6, 10):
         with pytest.raises(ValueError, match=f"whole halves, got {seen}"):
-            positions.truncated_nats(params, CFG, rows, seen)
+            long_context.truncated_nats(params, CFG, rows, seen)
 
 
 def last_logits(params, ids):
@@ -278,7 +277,7 @@ def test_answers_are_measured_where_they_stand():
     tokens = np.array([1, 5, 6, 7, 5, 6, 2], np.int32)
     long = long_qa.LongDocument(None, tokens, (long_qa.Answer((1, 3), (4, 6)),))
     params = init(CFG, 2)
-    (found,) = positions.answer_losses(params, CFG, [long])
+    (found,) = long_context.answer_losses(params, CFG, [long])
     logits = [last_logits(params, tokens[:t]) for t in (4, 5)]
     nats = [np.log(np.exp(z).sum()) - z[y] for z, y in zip(logits, (5, 6))]
     assert found.distance == 3 and found.nats == pytest.approx(np.mean(nats), rel=1e-4)

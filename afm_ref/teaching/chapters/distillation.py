@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ...evaluation import mean_interval
-from ...pretraining.soft_top_k import coordinate_descent, soft_top_k, solve
+from ...pretraining.pruning.top_k import coordinate_descent, soft_top_k, solve
 from .. import figures, widgets
 
 NAMES = {

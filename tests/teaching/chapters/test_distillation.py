@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from afm_ref.evaluation import mean_interval
-from afm_ref.pretraining.soft_top_k import soft_top_k, solve
+from afm_ref.pretraining.pruning.top_k import soft_top_k, solve
 from afm_ref.teaching.chapters import distillation
 
 SCORES = np.random.default_rng(0).normal(size=30)

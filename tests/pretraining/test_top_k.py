@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afm_ref.pretraining.soft_top_k import coordinate_descent, hard_top_k, soft_top_k, solve
+from afm_ref.pretraining.pruning.top_k import coordinate_descent, hard_top_k, soft_top_k, solve
 
 SCORES = np.random.default_rng(0).normal(size=(3, 20))
 

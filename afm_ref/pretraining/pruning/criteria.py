@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from .. import ops
-from ..config import AFMConfig
-from ..layers import Tap, ungroup
-from ..losses import Batch
-from ..transformer import Causal, hidden
-from ..weights import Params
+from ... import ops
+from ...config import AFMConfig
+from ...layers import Tap, ungroup
+from ...losses import Batch
+from ...transformer import Causal, hidden
+from ...weights import Params
 
 
 def by_magnitude(params: Params) -> list:
@@ -57,13 +57,10 @@ def by_lot(params: Params, seed: int) -> list:
     return [rng.standard_normal(layer.w_down.shape[-1], dtype=np.float32) for layer in ungroup(params.layers)]
 
 
-def standardised(scores: list) -> list:
+def starting_scores(scores: list) -> list:
     """Return the logarithms of positive scores, of mean 0 and standard deviation 1 within each layer, in float32.
 
     A start for learning: eps 1 is then soft whatever the model's scale, and the order is that of the criterion.
-
-    Source: none [ours].
-    Test: tests/pretraining/test_pruning.py::test_standardised_keeps_the_order
     """
     logs = [np.log(np.maximum(np.asarray(s, np.float64), 1e-30)) for s in scores]
     return [((s - s.mean()) / max(s.std(), 1e-12)).astype(np.float32) for s in logs]

@@ -19,8 +19,8 @@ def next_token_z(params: Params, batch: Batch, cfg: AFMConfig, z_weight: float =
     square pulls it to 0. With respect to the logits it adds 2 z_weight log Z p. Raises ValueError for z_weight < 0.
 
     Source: Chowdhery et al. 2022 (PaLM) section 5 [standard]; the weight 1e-6 from AXLearn honeycrisp [inferred].
-    Test: tests/pretraining/test_objectives.py::test_gradient_is_the_closed_form,
-        tests/pretraining/test_objectives.py::test_equals_its_definition
+    Test: tests/pretraining/test_z_loss.py::test_gradient_is_the_closed_form,
+        tests/pretraining/test_z_loss.py::test_equals_its_definition
     """
     if not z_weight >= 0:
         raise ValueError(f"z_weight is {z_weight}: a penalty needs at least 0")
@@ -37,22 +37,16 @@ def log_normaliser(
         log Z = z_y - log p(y)
 
     Source: textbook [standard].
-    Test: tests/pretraining/test_objectives.py::test_equals_its_definition
+    Test: tests/pretraining/test_z_loss.py::test_equals_its_definition
     """
     xp = logits.__array_namespace__()
     return xp.take_along_axis(wide(logits), targets[..., None], axis=-1)[..., 0] - log_probs
 
 
-def log_z(params: Params, batch: Batch, cfg: AFMConfig):
-    """Return (sum, count) of log Z over the weighted targets, in nats: a loss that `evaluation.total_loss` adds up."""
+def log_z(params: Params, batch: Batch, cfg: AFMConfig, power: int = 1):
+    """Return (sum, count) of (log Z)^power over the weighted targets: a loss for `evaluation.total_loss`."""
     logits, log_probs = _logits(params, batch, cfg)
-    return weighted(log_normaliser(logits, batch.targets, log_probs), batch.weights)
-
-
-def squared_log_z(params: Params, batch: Batch, cfg: AFMConfig):
-    """Return (sum, count) of (log Z)^2 over the weighted targets, as a loss."""
-    logits, log_probs = _logits(params, batch, cfg)
-    return weighted(log_normaliser(logits, batch.targets, log_probs) ** 2, batch.weights)
+    return weighted(log_normaliser(logits, batch.targets, log_probs) ** power, batch.weights)
 
 
 def _logits(params, batch, cfg):

@@ -1,11 +1,4 @@
-"""Structural pruning of the feed-forward width: learn which channels stay, then cut the others out of the matrices.
-
-    masked = with_masks(params, k)                              # a mask of F weights on the input of every w_down
-    result = learn(masked, cfg, batches, optimizer, steps, annealing)      # masks and weights together
-    student, student_cfg = slice_ffn(result.params, cfg, k)     # a smaller real model: d_ff = k
-
-The layers come out as a plain tuple, whatever container they were in. Scores that need no learning: `criteria`.
-"""
+"""Masks on the hidden channels of a feed-forward layer, learnt, and a layer without the masked channels."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -15,13 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from .. import ops, training
-from .._typing import Array, Float
-from ..config import AFMConfig
-from ..layers import ungroup
-from ..losses import Batch, next_token
-from ..weights import Params
-from .soft_top_k import check_settings, hard_top_k, soft_top_k
+from ... import ops, training
+from ..._typing import Array, Float
+from ...config import AFMConfig
+from ...layers import ungroup
+from ...losses import Batch, next_token
+from ...weights import Params
+from .top_k import check_scores, hard_top_k, soft_top_k
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,11 +23,10 @@ class Masked:
 
         y = W (lambda * x),   lambda = soft_top_k(scores, k, eps)          W: [out, F], scores: [F]
 
-    On w_down this masks the feed-forward layer's hidden channels and nothing else. hard takes the k largest scores as
-    a mask of ones and zeros: the function that `slice_ffn` makes smaller.
+    On w_down this masks the feed-forward layer's hidden channels and nothing else. Where scores
+    live and how eps changes is not stated: ours.
 
-    Source: TR24 section 3.2 (only the FFN hidden dimension, a Soft-Top-K mask) [confirmed]; where the scores live and
-    how eps changes are not stated [ours].
+    Source: TR24 section 3.2 (only the FFN hidden dimension, a Soft-Top-K mask) [confirmed].
     Test: tests/pretraining/test_pruning.py::test_apply_masks_the_hidden_channels
     """
 
@@ -42,7 +34,6 @@ class Masked:
     scores: Any  # [F]
     eps: Any  # a number, no axis
     k: int
-    hard: bool = False
 
     @property
     def shape(self):
@@ -51,14 +42,14 @@ class Masked:
 
     def mask(self) -> Float[Array, "*layers F"]:
         """Return lambda, which sums to k."""
-        return hard_top_k(self.scores, self.k) if self.hard else soft_top_k(self.scores, self.k, self.eps)
+        return soft_top_k(self.scores, self.k, self.eps)
 
     def apply(self, x):
         """Return the base's output for the masked input."""
         return ops.linear((ops.wide(x) * ops.wide(self.mask())).astype(x.dtype), self.base)
 
 
-jax.tree_util.register_dataclass(Masked, data_fields=["base", "scores", "eps"], meta_fields=["k", "hard"])
+jax.tree_util.register_dataclass(Masked, data_fields=["base", "scores", "eps"], meta_fields=["k"])
 
 
 class Annealed(NamedTuple):
@@ -72,10 +63,7 @@ class Annealed(NamedTuple):
 class Annealing:
     """A schedule step (from 0) -> eps, falling by a constant factor from `start` to `end` over `steps`, then `end`.
 
-        eps(t) = start (end / start)^min(1, t / (steps - 1))
-
-    Source: the schedule of eps is not stated [ours].
-    Test: tests/pretraining/test_pruning.py::test_annealing_closed_form
+    eps(t) = start (end / start)^min(1, t / (steps - 1))
     """
 
     start: float
@@ -93,11 +81,11 @@ class Annealing:
 def with_masks(params: Params, k: int, scores: Sequence | None = None, eps: float = 1.0) -> Params:
     """Return the params with a mask on every layer's w_down that lets k of its F channels through.
 
-    scores: one array [F] a layer, such as `criteria.standardised(criteria.by_activation(...))`. None starts all at 0,
-    where the mask is k / F everywhere. Raises ValueError for k > F, scores of another shape, and a model that has
-    masks already.
+    scores: [F] a layer, such as `criteria.starting_scores(criteria.by_activation(...))`. None
+    starts all at 0, where the mask is k / F everywhere; where Apple's start is not stated.
+    Raises ValueError for k > F, scores of another shape, and a model that has masks already.
 
-    Source: TR24 section 3.2 (FFN hidden dimension) [confirmed]; the first scores are not stated [ours].
+    Source: TR24 section 3.2 (FFN hidden dimension) [confirmed].
     Test: tests/pretraining/test_pruning.py::test_fresh_masks_are_even_or_follow_the_scores
     """
     layers = ungroup(params.layers)
@@ -107,31 +95,25 @@ def with_masks(params: Params, k: int, scores: Sequence | None = None, eps: floa
 
     def masked(layer, s, number):
         if isinstance(layer.w_down, Masked):
-            raise ValueError(f"layer {number} has a mask already: slice_ffn or without_masks first")
+            raise ValueError(f"layer {number} has a mask already: slice_ffn first")
         if np.shape(s) != (layer.w_down.shape[-1],):
             raise ValueError(f"scores of layer {number} have shape {np.shape(s)}, expected ({layer.w_down.shape[-1]},)")
-        check_settings(s, k, eps)
+        check_scores(s, k, eps)
         return layer._replace(w_down=Masked(layer.w_down, s, np.asarray(eps, s.dtype), int(k)))
 
     return params._replace(layers=tuple(masked(layer, s, i) for i, (layer, s) in enumerate(zip(layers, scores))))
 
 
-def without_masks(params: Params) -> Params:
-    """Return the params without their masks: all channels count in full again."""
-    return _on_masks(params, lambda mask: mask.base)
-
-
-def hardened(params: Params) -> Params:
-    """Return the params with every mask as ones and zeros: the k largest scores of each layer count."""
-    return _on_masks(params, lambda mask: dataclasses.replace(mask, hard=True))
-
-
 def at_eps(params: Params, eps) -> Params:
     """Return the params with this eps in every mask."""
-    return _on_masks(params, lambda mask: dataclasses.replace(mask, eps=eps))
+
+    def changed(layer):
+        return layer._replace(w_down=dataclasses.replace(layer.w_down, eps=eps))
+
+    return params._replace(layers=tuple(changed(layer) for layer in ungroup(params.layers)))
 
 
-def learn(
+def learn_masks(
     masked: Params, cfg: AFMConfig, batches: Callable, optimizer, steps: int, annealing: Callable, **settings
 ) -> training.FitResult:
     """Return what `training.fit` does of scores and weights together, eps falling as the steps go by.
@@ -154,11 +136,7 @@ def learn(
 
 
 def masked_next_token(params: Params, annealed: Annealed, cfg: AFMConfig):
-    """Return (sum, count) of `losses.next_token` with the masks at the eps that the batch brings.
-
-    Source: as for `losses.next_token`; eps beside the batch [ours].
-    Test: tests/pretraining/test_pruning.py::test_eps_comes_with_the_batch
-    """
+    """Return (sum, count) of `losses.next_token` with the masks at the eps that the batch brings."""
     return next_token(at_eps(params, annealed.eps), annealed.batch, cfg)
 
 
@@ -171,9 +149,10 @@ def slice_ffn(params: Params, cfg: AFMConfig, k: int) -> tuple[Params, AFMConfig
 
         W_gate[S], W_up[S]: [k, D],   W_down[:, S]: [D, k],   S = the k largest scores, in their old order
 
-    It computes what the `hardened` masked model does: a hidden channel is one row of w_gate and w_up and one column
-    of w_down, and no other weight knows of it. What soft weights the mask still had are dropped. Raises ValueError
-    for layers without masks, k > F, and matrices that are not plain arrays.
+    It computes what the model does with a mask of ones and zeros: a hidden channel is one row of
+    w_gate and w_up and one column of w_down, and no other weight knows of it. What soft weights
+    the mask still had are dropped. Raises ValueError for layers without masks, k > F, and
+    matrices that are not plain arrays.
 
     Source: TR24 section 3.2 (structural pruning of the FFN hidden dimension) [confirmed].
     Test: tests/pretraining/test_pruning.py::test_sliced_equals_masked
@@ -194,23 +173,11 @@ def slice_ffn(params: Params, cfg: AFMConfig, k: int) -> tuple[Params, AFMConfig
     return params._replace(layers=layers), dataclasses.replace(cfg, d_ff=int(k))
 
 
-def masks(params: Params) -> Float[Array, "L F"]:
+def mask_values(params: Params) -> Float[Array, "L F"]:
     """Return the mask of every layer as NumPy rows, at the eps that they hold."""
     return np.stack([np.asarray(layer.w_down.mask()) for layer in ungroup(params.layers)])
 
 
 def undecided(mask: Float[Array, "*layers F"], edge: float = 0.05) -> float:
-    """Return the share of mask values in edge .. 1 - edge: 0 when the mask is as good as binary.
-
-    Source: none [ours].
-    Test: tests/pretraining/test_pruning.py::test_undecided_counts_the_middle
-    """
+    """Return the share of mask values in edge .. 1 - edge: 0 when the mask is as good as binary."""
     return float(np.mean((mask > edge) & (mask < 1 - edge)))
-
-
-def _on_masks(params, change):
-    def changed(layer):
-        w = layer.w_down
-        return layer._replace(w_down=change(w)) if isinstance(w, Masked) else layer
-
-    return params._replace(layers=tuple(changed(layer) for layer in ungroup(params.layers)))

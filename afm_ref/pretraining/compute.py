@@ -15,14 +15,12 @@ PARENT_PARAMETERS = 6.4e9  # pruned to AFM-on-device [confirmed], and its teache
 SERVER_MFU = 0.52  # of one account alone
 
 
-def steps(tokens: float, rows: int, seq_len: int) -> int:
+def step_count(tokens: float, rows: int, seq_len: int) -> int:
     """Return how many steps of rows x seq_len tokens those tokens are, to the nearest: 6.3e12, 4096, 4096 -> 375,509.
 
     Source: TR24 section 3.2 (tokens, windows, the server's 4096 rows) [confirmed]; the division [standard].
-    Test: tests/pretraining/test_cost.py::test_steps_of_the_three_stages
+    Test: tests/pretraining/test_compute.py::test_steps_of_the_three_stages
     """
-    if min(tokens, rows, seq_len) <= 0:
-        raise ValueError(f"tokens {tokens}, rows {rows} and seq_len {seq_len} must be above 0")
     return round(tokens / (rows * seq_len))
 
 
@@ -30,7 +28,7 @@ def training_flops(n_parameters: float, tokens: float) -> float:
     """Return the FLOPs of training without attention's scores: 6 N D, of which a forward pass is a third.
 
     Source: Kaplan et al. 2020 section 2.1 [standard].
-    Test: tests/pretraining/test_cost.py::test_flops_of_the_on_device_core_stage
+    Test: tests/pretraining/test_compute.py::test_flops_of_the_on_device_core_stage
     """
     return 6.0 * n_parameters * tokens
 
@@ -39,7 +37,7 @@ def forward_flops(n_parameters: float, tokens: float) -> float:
     """Return the FLOPs of a forward pass without attention's scores: 2 N D. That is what a teacher adds.
 
     Source: Kaplan et al. 2020 section 2.1 [standard].
-    Test: tests/pretraining/test_cost.py::test_flops_of_the_on_device_core_stage
+    Test: tests/pretraining/test_compute.py::test_flops_of_the_on_device_core_stage
     """
     return 2.0 * n_parameters * tokens
 
@@ -49,15 +47,11 @@ def mfu(tokens_per_step: float, flops_per_token: float, step_s: float, chips: in
 
         MFU = tokens_per_step * flops_per_token / (step_s * chips * peak_flops)
 
-    What is computed twice to save memory does not count. Raises ValueError for what is not above 0.
+    What is computed twice to save memory does not count.
 
     Source: Chowdhery et al. 2022 appendix B [standard].
-    Test: tests/pretraining/test_cost.py::test_axlearns_step_times
+    Test: tests/pretraining/test_compute.py::test_axlearns_step_times
     """
-    given = dict(tokens_per_step=tokens_per_step, flops_per_token=flops_per_token, step_s=step_s, chips=chips,
-                 peak_flops=peak_flops)  # fmt: skip
-    if bad := {name: value for name, value in given.items() if not value > 0}:
-        raise ValueError(f"mfu needs numbers above 0, got {bad}")
     return tokens_per_step * flops_per_token / (step_s * chips * peak_flops)
 
 
@@ -65,10 +59,8 @@ def axlearn_mfu(chips: int, attention: bool = True) -> float:
     """Return the MFU of AXLearn's public 3B step time on so many v5p chips, with attention's FLOPs or by 6 N alone.
 
     Source: AXLearn honeycrisp (step times, batch); v5p's peak of 459 TFLOP/s [inferred].
-    Test: tests/pretraining/test_cost.py::test_axlearns_step_times
+    Test: tests/pretraining/test_compute.py::test_axlearns_step_times
     """
-    if chips not in AXLEARN_STEP_S:
-        raise ValueError(f"AXLearn gives step times for {sorted(AXLEARN_STEP_S)} chips, not for {chips}")
     per_token = train_flops_per_token(AFM_ON_DEVICE, AXLEARN_SEQ_LEN) if attention else _six_n(AFM_ON_DEVICE)
     return mfu(AXLEARN_ROWS * AXLEARN_SEQ_LEN, per_token, AXLEARN_STEP_S[chips], chips, TPU_PEAK_FLOPS["v5p"])
 
@@ -92,15 +84,12 @@ def bill(flops: float, chips: int, chip: str, used: float) -> Bill:
 
         seconds = flops / (chips * peak * used),   chip-hours = chips * seconds / 3600
 
-    chip: "v4" or "v5p". Interruptions are not counted. Raises ValueError for an unknown chip or a share outside 0..1.
+    chip: a key of TPU_PEAK_FLOPS, such as "v5p". Interruptions are not counted.
 
     Source: TR24 section 3.2 (8192 v4 chips for the server, 2048 v5p on-device) [confirmed]; arithmetic [standard].
-    Test: tests/pretraining/test_cost.py::test_days_by_hand
+    Test: tests/pretraining/test_compute.py::test_days_by_hand
     """
-    if chip not in TPU_PEAK_FLOPS:
-        raise ValueError(f"no chip {chip!r}; known are {sorted(TPU_PEAK_FLOPS)}")
-    if not 0 < used <= 1 or chips < 1 or not flops > 0:
-        raise ValueError(f"used {used} must be in 0..1, chips {chips} at least 1 and flops {flops} above 0")
+    assert 0 < used <= 1, f"used, {used}, is a share of the peak"
     cluster = chips * TPU_PEAK_FLOPS[chip] * used
     return Bill(flops, cluster, flops / cluster / 86_400, chips * flops / cluster / 3600)
 
@@ -112,7 +101,7 @@ def on_device_core(used: float, chips: int = 2048, chip: str = "v5p", teacher: f
     there is no such bill for the server: only what its cluster did a second, `bill(1, 8192, "v4", 0.52).cluster_flops`.
 
     Source: TR24 section 3.2 (6.3T tokens, distilled) [confirmed]; the parent as teacher, one account [inferred].
-    Test: tests/pretraining/test_cost.py::test_flops_of_the_on_device_core_stage
+    Test: tests/pretraining/test_compute.py::test_flops_of_the_on_device_core_stage
     """
     tokens = 6.3e12
     flops = training_flops(parameters(AFM_ON_DEVICE)["total"], tokens) + forward_flops(teacher, tokens)
@@ -123,10 +112,7 @@ def on_device_core(used: float, chips: int = 2048, chip: str = "v5p", teacher: f
 def measured_peak_flops(size: int = 1024, tries: int = 5) -> float:
     """Return the FLOP/s that this machine reaches in a float32 product of two [size, size] matrices: the best try.
 
-        2 size^3 / seconds
-
-    Source: our own measure [ours].
-    Test: tests/pretraining/test_cost.py::test_the_measured_peak_counts_two_flops_a_product
+    2 size^3 / seconds
     """
     import jax
 
@@ -143,11 +129,6 @@ def measured_peak_flops(size: int = 1024, tries: int = 5) -> float:
 
 
 def step_seconds(history, skip: int = 1) -> float:
-    """Return the median seconds of a step of a `History`, without the first `skip` ones, which compile.
-
-    Source: our own measure [ours].
-    Test: tests/pretraining/test_cost.py::test_step_seconds_leave_out_what_compiles
-    """
-    if len(history) < skip + 2:
-        raise ValueError(f"a history of {len(history)} steps is too short: at least {skip + 2} are needed")
+    """Return the median seconds of a step of a `History`, without the first `skip` ones, which compile."""
+    assert len(history) >= skip + 2, f"a history of {len(history)} steps is too short"
     return float(np.median(np.diff(np.asarray(history.seconds)[skip:])))

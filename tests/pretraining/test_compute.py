@@ -6,29 +6,27 @@ import numpy as np
 import pytest
 
 from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, train_flops_per_token
-from afm_ref.pretraining import cost
+from afm_ref.pretraining import compute
 from afm_ref.pretraining.stages import APPLE_TOKENS, apple_stages
 
 
 def test_steps_of_the_three_stages():
-    found = [cost.steps(APPLE_TOKENS[s.name], s.batch_size, s.seq_len) for s in apple_stages()]
+    found = [compute.step_count(APPLE_TOKENS[s.name], s.batch_size, s.seq_len) for s in apple_stages()]
     assert found == [375_509, 29_802, 745]
-    assert cost.steps(6.3e12, 2048, 4096) == pytest.approx(750_000, rel=2e-3)  # AXLearn's 3B
+    assert compute.step_count(6.3e12, 2048, 4096) == pytest.approx(750_000, rel=2e-3)  # AXLearn's 3B
 
 
 def test_axlearns_step_times():
     """36.6% by 6 N, 41.0% with attention at 1024 chips; 39.6% and 31.2% by 6 N at 512 and 2048."""
-    found = [cost.axlearn_mfu(chips, attention) for chips, attention in ((1024, False), (1024, True), (512, False),
+    found = [compute.axlearn_mfu(chips, attention) for chips, attention in ((1024, False), (1024, True), (512, False),
                                                                         (2048, False))]  # fmt: skip
     np.testing.assert_allclose(found, [0.366, 0.410, 0.396, 0.312], atol=5e-4)
-    with pytest.raises(ValueError, match="not for 7"):
-        cost.axlearn_mfu(7)
 
 
 def test_flops_of_the_on_device_core_stage():
-    assert cost.training_flops(2.73e9, 6.3e12) == pytest.approx(1.03e23, rel=5e-3)
-    assert cost.forward_flops(6.4e9, 6.3e12) == pytest.approx(8.1e22, rel=5e-3)
-    alone, distilled = cost.on_device_core(0.4, teacher=1e-9), cost.on_device_core(0.4)
+    assert compute.training_flops(2.73e9, 6.3e12) == pytest.approx(1.03e23, rel=5e-3)
+    assert compute.forward_flops(6.4e9, 6.3e12) == pytest.approx(8.1e22, rel=5e-3)
+    alone, distilled = compute.on_device_core(0.4, teacher=1e-9), compute.on_device_core(0.4)
     assert distilled.flops - alone.flops == pytest.approx(8.064e22)
     assert alone.flops == pytest.approx(6 * 2_737_739_264 * 6.3e12)
     # 6 N leaves attention's scores out and counts gains and the tied head: 11% below the products of a 4096 window
@@ -37,30 +35,28 @@ def test_flops_of_the_on_device_core_stage():
 
 def test_days_by_hand():
     """1000 v4 at a half: 1.375e17 FLOP/s; a day of it is 1.188e22 FLOPs, and 24,000 chip-hours."""
-    found = cost.bill(1.188e22, 1000, "v4", 0.5)
+    found = compute.bill(1.188e22, 1000, "v4", 0.5)
     assert found.cluster_flops == pytest.approx(1.375e17) and found.days == pytest.approx(1.0)
     assert found.chip_hours == pytest.approx(24_000)
-    assert cost.bill(1, 8192, "v4", cost.SERVER_MFU).cluster_flops == pytest.approx(1.17e18, rel=2e-3)
+    assert compute.bill(1, 8192, "v4", compute.SERVER_MFU).cluster_flops == pytest.approx(1.17e18, rel=2e-3)
 
 
 def test_mfu_by_hand():
     """1000 tokens of 6e9 FLOPs in 2 s on 3 chips of 1e12: half of what they could."""
-    assert cost.mfu(1000, 6e9, 2.0, 3, 2e12) == 0.5
-    with pytest.raises(ValueError, match="step_s"):
-        cost.mfu(1000, 6e9, 0, 3, 2e12)
+    assert compute.mfu(1000, 6e9, 2.0, 3, 2e12) == 0.5
 
 
 def test_the_measured_peak_counts_two_flops_a_product(monkeypatch):
     """A clock that says that each product took 1 ms, one of them 0.5 ms: 2 * 64^3 / 0.0005."""
     times = iter([0, 1e-3, 1, 1.0005, 2, 2.001])
-    monkeypatch.setattr(cost.time, "perf_counter", lambda: next(times))
-    assert cost.measured_peak_flops(64, tries=3) == pytest.approx(2 * 64**3 / 0.0005)
+    monkeypatch.setattr(compute.time, "perf_counter", lambda: next(times))
+    assert compute.measured_peak_flops(64, tries=3) == pytest.approx(2 * 64**3 / 0.0005)
 
 
 def test_this_machine_reaches_more_than_a_calculator():
-    peak = cost.measured_peak_flops(128, tries=3)
+    peak = compute.measured_peak_flops(128, tries=3)
     assert 1e8 < peak < 1e15
-    assert cost.measured_peak_flops(128, tries=3) == peak  # measured once
+    assert compute.measured_peak_flops(128, tries=3) == peak  # measured once
 
 
 def test_step_seconds_leave_out_what_compiles():
@@ -68,26 +64,17 @@ def test_step_seconds_leave_out_what_compiles():
         def __len__(self):
             return len(self.seconds)
 
-    assert cost.step_seconds(Past(seconds=[9.0, 9.5, 10.0, 10.7])) == pytest.approx(0.6)  # of 0.5 and 0.7
-    with pytest.raises(ValueError, match="too short"):
-        cost.step_seconds(Past(seconds=[1.0, 2.0]))
+    assert compute.step_seconds(Past(seconds=[9.0, 9.5, 10.0, 10.7])) == pytest.approx(0.6)  # of 0.5 and 0.7
+    with pytest.raises(AssertionError, match="too short"):
+        compute.step_seconds(Past(seconds=[1.0, 2.0]))
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: cost.steps(0, 1, 1), "above 0"),
-        (lambda: cost.bill(1, 1, "h100", 0.5), "no chip 'h100'"),
-        (lambda: cost.bill(1, 1, "v4", 1.5), "must be in 0..1"),
-        (lambda: cost.bill(-1, 1, "v4", 0.5), "flops -1"),
-    ],
-)
-def test_bad_numbers_are_refused(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
+def test_a_share_in_percent_is_refused():
+    with pytest.raises(AssertionError, match="share of the peak"):
+        compute.bill(1, 1, "v4", 50)
 
 
 def test_a_step_at_the_peak_has_an_mfu_of_1():
     """Whatever its FLOPs are: here those of a made-up step of AFM_TINY."""
     per_token = train_flops_per_token(AFM_TINY, 256)
-    assert cost.mfu(2048, per_token, 0.25, 1, 2048 * per_token / 0.25) == 1
+    assert compute.mfu(2048, per_token, 0.25, 1, 2048 * per_token / 0.25) == 1

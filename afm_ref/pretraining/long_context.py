@@ -92,9 +92,6 @@ def answer_losses(params: Params, cfg: AFMConfig, documents) -> list[AnswerLoss]
     """Return each answer's loss in `data.long_qa` documents, with the tokens before it given (teacher forcing).
 
     Documents are padded to the longest. Chance, for a digit, is ln 10 = 2.303 nats and 0.1 right.
-
-    Source: none; the documents and the measure are ours [ours].
-    Test: tests/pretraining/test_stages.py::test_answers_are_measured_where_they_stand
     """
     import jax
 

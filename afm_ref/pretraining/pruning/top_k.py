@@ -10,8 +10,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from .._typing import Array, Bool, Float
-from ..ops import wide
+from ..._typing import Array, Bool, Float
+from ...ops import wide
 
 
 class Solution(NamedTuple):
@@ -37,10 +37,10 @@ def soft_top_k(scores: Float[Array, "*batch F"], k: int, eps) -> Float[Array, "*
 
     Source: Lei et al. 2023 (CoDA), the operator [standard]; that Apple used it is a single account [inferred];
     solved exactly, with the derivative of the implicit a [ours].
-    Test: tests/pretraining/test_soft_top_k.py::test_sum_is_exactly_k_by_bisection,
-        tests/pretraining/test_soft_top_k.py::test_derivative_by_finite_differences
+    Test: tests/pretraining/test_top_k.py::test_sum_is_exactly_k_by_bisection,
+        tests/pretraining/test_top_k.py::test_derivative_by_finite_differences
     """
-    check_settings(scores, k, eps)
+    check_scores(scores, k, eps)
     scores = wide(scores)
     if isinstance(scores, np.ndarray):
         return _weights(scores, k, eps)[0]
@@ -55,12 +55,8 @@ def solve(scores: Float[Array, "*batch F"], k: int, eps) -> Solution:
     C holds the c largest scores for the smallest c at which no other entry exceeds 1, that is at which
     log(k - c) + s_(c+1) / eps <= log sum_{j > c} exp(s_(j) / eps), with s_(1) >= s_(2) >= ... This holds from some c
     on, and at k - 1 at the latest: counting the c below k - 1 where it fails finds it.
-
-    Source: the sum of a clipped exponential, solved by sorting [ours].
-    Test: tests/pretraining/test_soft_top_k.py::test_sum_is_exactly_k_by_bisection,
-        tests/pretraining/test_soft_top_k.py::test_by_hand
     """
-    check_settings(scores, k, eps)
+    check_scores(scores, k, eps)
     xp, scores = scores.__array_namespace__(), wide(scores)
     top = xp.max(scores, axis=-1, keepdims=True)
     z = (scores - top) / eps
@@ -74,9 +70,9 @@ def hard_top_k(scores: Float[Array, "*batch F"], k: int) -> Float[Array, "*batch
     """Return 1 for the k largest scores and 0 for the others; of equal scores the first ones win.
 
     Source: the limit of soft_top_k for eps -> 0 [standard].
-    Test: tests/pretraining/test_soft_top_k.py::test_small_eps_is_the_hard_top_k
+    Test: tests/pretraining/test_top_k.py::test_small_eps_is_the_hard_top_k
     """
-    check_settings(scores, k, 1.0)
+    check_scores(scores, k, 1.0)
     xp = scores.__array_namespace__()
     order = xp.argsort(-scores, axis=-1, stable=True)
     return (xp.argsort(order, axis=-1, stable=True) < k).astype(scores.dtype)
@@ -94,9 +90,9 @@ def coordinate_descent(
     threshold from below, the slower the smaller eps is. This is the iteration of public code, for comparison.
 
     Source: Lei et al. 2023 as in lucidrains' coor_descent.py; Apple's iteration is not stated [inferred].
-    Test: tests/pretraining/test_soft_top_k.py::test_truncated_iteration_falls_short
+    Test: tests/pretraining/test_top_k.py::test_truncated_iteration_falls_short
     """
-    check_settings(scores, k, eps)
+    check_scores(scores, k, eps)
     xp, scores = scores.__array_namespace__(), wide(scores)
     b, a = -scores, None
     for step in range(steps):
@@ -108,7 +104,7 @@ def coordinate_descent(
     return xp.exp((scores + a + b) / e)
 
 
-def check_settings(scores, k, eps) -> None:
+def check_scores(scores, k, eps) -> None:
     """Raise ValueError, naming what is wrong, for a k, an eps or scores that no soft top-k can have."""
     if getattr(scores, "ndim", 0) < 1 or scores.shape[-1] < 1:
         raise ValueError(f"scores must have a last axis [.., F] of channels, got {np.shape(scores)}")
