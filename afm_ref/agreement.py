@@ -20,8 +20,8 @@ def several() -> bool:
 def told_to_stop(step: int) -> bool:
     """Return whether all processes are to stop after this step, because one of them was sent SIGTERM.
 
-    JAX agrees on a step that none of them has passed: so all see True at the same one. A Ctrl-C in a process of
-    several becomes a SIGTERM (parallelism.processes).
+    JAX agrees on a step that none of them has passed: so all see True at the same one. A
+    Ctrl-C in a process of several becomes a SIGTERM (parallelism.processes).
     """
     if not several():
         return False

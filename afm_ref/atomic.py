@@ -16,10 +16,10 @@ TEMPORARY = re.compile(r"\.(.+)\.\d+\.tmp")
 def replacing(*paths) -> Iterator[list[Path]]:
     """Yield temporary paths beside these to write to; when the block ends they take their places, in order.
 
-    What is written is a file, or a folder where there is none yet. Folders above it are made; a
-    link stays one, and the file that it names is replaced. All is synced before the first is
-    moved, so that a full disk or an exception leaves everything as it was. What a killed process
-    leaves behind is named .NAME.PID.tmp; see `sweep`.
+    What is written is a file, or a folder where there is none yet. Folders above it are
+    made; a link stays one, and the file that it names is replaced. All is synced before the
+    first is moved, so that a full disk or an exception leaves everything as it was. What a
+    killed process leaves behind is named .NAME.PID.tmp; see `sweep`.
     """
     paths = [path.resolve() if path.is_symlink() else path for path in map(Path, paths)]
     temporary = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]

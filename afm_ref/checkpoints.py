@@ -1,10 +1,10 @@
 """Checkpoints for `training.fit`: one sealed file of tensors a step, in a folder of one run.
 
-A checkpoint holds the trainable weights, the optimizer's state and the history; run.json beside it
-says what made them, with a checksum of the frozen weights, which are the caller's. Weights that are
-spread over devices or processes are written whole and plain: any mesh can continue them, and
-process 0 alone touches the disk. That costs a gather and one process's memory, so it is for models
-that fit there.
+A checkpoint holds the trainable weights, the optimizer's state and the history; run.json
+beside it says what made them, with a checksum of the frozen weights, which are the
+caller's. Weights that are spread over devices or processes are written whole and plain: any
+mesh can continue them, and process 0 alone touches the disk. That costs a gather and one
+process's memory, so it is for models that fit there.
 """
 
 import contextlib
@@ -44,8 +44,9 @@ def open_folder(path, keep, parts, state, frozen):
 class Folder:
     """The checkpoints of one run, by number of steps done; from `load` to `close` nobody else can write there.
 
-    Several processes make the same calls. Process 0 reads and writes, and tells the others what it
-    has read: nothing has to be shared between hosts, and nobody reads what is being written.
+    Several processes make the same calls. Process 0 reads and writes, and tells the others
+    what it has read: nothing has to be shared between hosts, and nobody reads what is being
+    written.
     """
 
     def __init__(self, path, keep, about):
@@ -73,8 +74,8 @@ class Folder:
     def save(self, state, history: History):
         """Write the state under its number of steps; those that are too old go when this one is whole.
 
-        All processes call it, with the state whole in each. Raises OSError if the disk does not
-        take it.
+        All processes call it, with the state whole in each. Raises OSError if the disk does
+        not take it.
         """
         if jax.process_index() == 0:
             arrays = _flatten(state) | {f"history.{name}": getattr(history, name) for name in PER_STEP}
@@ -166,9 +167,9 @@ def identity(parts, state, frozen) -> dict:
 def describe(value, at: str, depth: int = 16) -> dict:
     """Return {name: number or text} of what can be said about a value, the same in every process.
 
-    All names begin with `at`. Functions are told by name, with what they close over, partials with their arguments,
-    dataclasses and named tuples with their fields; arrays by checksum. So a loss, an optimizer of
-    optax or a source of batches tells its settings.
+    All names begin with `at`. Functions are told by name, with what they close over,
+    partials with their arguments, dataclasses and named tuples with their fields; arrays by
+    checksum. So a loss, an optimizer of optax or a source of batches tells its settings.
     """
     if isinstance(value, (bool, int, float, type(None))):
         return {at: value}

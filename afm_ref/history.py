@@ -15,9 +15,10 @@ PER_STEP = {"loss": np.float64, "count": np.float64, "grad_norm": np.float64, "c
 class History:
     """What happened, one entry a step: arrays of equal length, and what `evaluate` returned at some steps.
 
-    loss is the mean before the step's update; count what it was averaged over (tokens, pairs, ...); grad_norm the
-    gradient's norm before any clipping; changed is False where the optimizer skipped the step; seconds is the wall
-    time since the start, without the time between an interruption and its resumption.
+    loss is the mean before the step's update; count what it was averaged over (tokens,
+    pairs, ...); grad_norm the gradient's norm before any clipping; changed is False where
+    the optimizer skipped the step; seconds is the wall time since the start, without the
+    time between an interruption and its resumption.
     """
 
     loss: np.ndarray

@@ -1,7 +1,7 @@
 """Where a training run lies: what `training.fit` needs to train over several devices and processes.
 
-A run is told apart by its plain weights, loss and batches. The layout says how these lie on the devices, so a
-checkpoint, which holds the plain state, continues under another layout.
+A run is told apart by its plain weights, loss and batches. The layout says how these lie on
+the devices, so a checkpoint, which holds the plain state, continues under another layout.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 class Layout(NamedTuple):
     """A run's place on its devices: fit's own loss over placed weights and batches, and how to place them.
 
-    `loss` must equal fit's plain loss, up to the order of its sums. Nothing here is part of a checkpoint.
+    `loss` must equal fit's plain loss, up to the order of its sums. Nothing here is part of
+    a checkpoint.
     """
 
     loss: Callable  # (placed weights, placed batch) -> (sum, count)

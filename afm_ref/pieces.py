@@ -1,8 +1,8 @@
 """Long work in finished pieces: what is there is whole, and the same call goes on with what is not.
 
-claim("run/config.json", settings)             # the folder is of these settings, or refused
-finished("run/model", lambda new: save(new))   # a file or folder, made by the first call alone
-result("run/scores.json", measure)             # what measure() returned, as JSON
+claim("run/config.json", settings)            # the folder is of these settings, or refused
+finished("run/model", lambda new: save(new))  # a file or folder, made by the first call
+result("run/scores.json", measure)            # what measure() returned, as JSON
 
 A piece gets its name when it is done, so whoever is killed has lost one piece at most.
 """
@@ -18,7 +18,8 @@ from .text_files import read_json
 def claim(path, about: Mapping, what: str = "pieces") -> None:
     """Write what the pieces beside `path` are made from, or compare it with what is written there.
 
-    Raises ValueError with the first differences for another run's; `what` names the pieces in it.
+    Raises ValueError with the first differences for another run's; `what` names the pieces
+    in it.
     """
     path = Path(path)
     if not path.exists():

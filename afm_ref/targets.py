@@ -20,8 +20,8 @@ LOCK = ".writer.lock"
 def check_folder(path, option: str, without=()) -> None:
     """Raise ValueError or OSError, naming the option, unless a folder can be made at path or written in.
 
-    It must hold none of the files `without`. Whether it can be written is tried, for permissions do not tell it; what
-    that makes is gone at once.
+    It must hold none of the files `without`. Whether it can be written is tried, for
+    permissions do not tell it; what that makes is gone at once.
     """
     path = Path(path)
     with _naming(option, path):
@@ -47,7 +47,8 @@ def check_file(path, option: str) -> None:
 def check_apart(**places) -> None:
     """Raise ValueError, naming two options, if two of what a command reads and writes are one place; None is none.
 
-    An option is given by its name: check_apart(task="pairs.jsonl", save="a.adapter") speaks of --task and --save.
+    An option is given by its name: check_apart(task="pairs.jsonl", save="a.adapter") speaks
+    of --task and --save.
     """
     taken = {}
     for option, path in places.items():
@@ -76,10 +77,11 @@ def _try(folder, name):
 def only_writer(folder, lock: str = LOCK) -> Iterator[None]:
     """Keep all others out of a folder, or of that part of it which a lock of another name is for, in the block.
 
-    Raises ValueError that names the first writer. The system lets go of the lock when its process ends, however that
-    ends: one that was killed locks nobody out, though the lock's file stays until the next one is done. Reading needs
-    no lock. A folder that is missing is made, and removed if nothing is in it at the end. Warns where the file system
-    has no locks.
+    Raises ValueError that names the first writer. The system lets go of the lock when its
+    process ends, however that ends: one that was killed locks nobody out, though the lock's
+    file stays until the next one is done. Reading needs no lock. A folder that is missing
+    is made, and removed if nothing is in it at the end. Warns where the file system has no
+    locks.
     """
     path = Path(folder) / lock
     made = not path.parent.exists()

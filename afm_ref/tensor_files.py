@@ -1,8 +1,8 @@
 """Files of tensors in the safetensors format: whole or not at all, and read with every check we can make.
 
-save(path, tensors, {"format": "ours.1"})      # sealed: its header has a checksum of all the rest
-tensors, about = load(path, "ours.1")          # what was cut short or changed is a ValueError
-tensors = read(path, shapes, "float32")        # of other people's files: names, shapes, no NaN
+save(path, tensors, {"format": "ours.1"})  # sealed: its header has a checksum of the rest
+tensors, about = load(path, "ours.1")      # what was cut short or changed is a ValueError
+tensors = read(path, shapes, "float32")    # other people's: names, shapes, no NaN
 """
 
 import json
@@ -117,8 +117,8 @@ def decode(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 def read(path: Path, shapes: Mapping[str, tuple], dtype) -> dict[str, np.ndarray]:
     """Return the tensors named in shapes from one file, as finite floats of that dtype.
 
-    ValueError names the file and the tensor: for a file that is cut short or no safetensors file,
-    for a missing or extra tensor, a wrong shape or dtype, a NaN or an infinity.
+    ValueError names the file and the tensor: for a file that is cut short or no safetensors
+    file, for a missing or extra tensor, a wrong shape or dtype, a NaN or an infinity.
     """
     where = locate(path)
     check(where, shapes, {}, path)

@@ -30,8 +30,9 @@ def _line_of(raw, at):
 def read_lines(file: Path) -> Iterator[tuple[int, str]]:
     r"""Yield (number from 1, text) of a file's lines that are not blank; errors as of `read_text`.
 
-    A line ends at \n or \r\n alone: str.splitlines would also cut at U+2028 and seven more, which JSON strings hold.
-    A byte order mark that begins a line is no text either: files were joined there.
+    A line ends at \n or \r\n alone: str.splitlines would also cut at U+2028 and seven more,
+    which JSON strings hold. A byte order mark that begins a line is no text either: files
+    were joined there.
     """
     for number, line in enumerate(read_text(file).split("\n"), start=1):
         line = line.lstrip("\ufeff")

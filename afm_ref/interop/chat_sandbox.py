@@ -1,8 +1,8 @@
 """The process in which a chat template runs: strangers' code, hence jinja2's immutable sandbox, and limits.
 
-`chat_template` starts this file as a script of its own. It reads a JSON object {"template", "variables", "characters",
-"cpu_s", "memory_bytes"} and writes {"text"} or {"error"}. It imports nothing of this package, which would need more
-memory than a template gets.
+`chat_template` starts this file as a script of its own. It reads a JSON object {"template",
+"variables", "characters", "cpu_s", "memory_bytes"} and writes {"text"} or {"error"}. It
+imports nothing of this package, which would need more memory than a template gets.
 """
 
 import contextlib

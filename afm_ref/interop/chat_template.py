@@ -1,7 +1,7 @@
 """Chat templates: how a model folder writes a conversation as the text that its model was trained on.
 
-A template is a program that came with a stranger's model. It runs in jinja2's immutable sandbox, in a process of its
-own (chat_sandbox) that may use little time and memory.
+A template is a program that came with a stranger's model. It runs in jinja2's immutable
+sandbox, in a process of its own (chat_sandbox) that may use little time and memory.
 """
 
 import json
@@ -22,9 +22,11 @@ CHARACTERS = 1_000_000
 def render(folder: str | os.PathLike, messages: list[dict], add_generation_prompt: bool = True) -> str:
     """Return a conversation, [{"role": "user", "content": "Hi"}, ...], as a folder's chat template writes it.
 
-    With `add_generation_prompt` the assistant's turn is opened. Encode it with `markers=True`: the template's special
-    tokens are meant as such (and so, as in transformers, are those that a message names). Raises FileNotFoundError if
-    the folder has no template, ValueError with the file for a template that fails or asks for too much.
+    With `add_generation_prompt` the assistant's turn is opened. Encode it with
+    `markers=True`: the template's special tokens are meant as such (and so, as in
+    transformers, are those that a message names). Raises FileNotFoundError if the folder
+    has no template, ValueError with the file for a template that fails or asks for too
+    much.
 
     Source: transformers' apply_chat_template [standard].
     Test: tests/oracles/test_chat_template.py::test_text_and_ids_equal_transformers

@@ -1,8 +1,9 @@
 """config.json: from Hugging Face's fields to AFMConfig and back, refusing by name what AFMConfig cannot say.
 
-Three model types are known. "qwen3" normalises queries and keys before RoPE, "llama" not at all, and both pair the
-halves of a head. "afm_ref" is our own, for every AFMConfig that neither can express (Apple's norm after RoPE and
-pairs of neighbours, for one): its config.json holds the fields of AFMConfig under their own names.
+Three model types are known. "qwen3" normalises queries and keys before RoPE, "llama" not at
+all, and both pair the halves of a head. "afm_ref" is our own, for every AFMConfig that
+neither can express (Apple's norm after RoPE and pairs of neighbours, for one): its
+config.json holds the fields of AFMConfig under their own names.
 """
 
 import json
@@ -114,9 +115,9 @@ def read(path: Path) -> FolderConfig:
 def from_fields(fields: dict) -> AFMConfig:
     """Return the AFMConfig that a config.json's fields describe.
 
-    Every key must be one that is read, one known to leave the logits alone, one that would change them but stands at
-    its neutral value, or null. All others are refused by name: rope_scaling, sliding windows, biases, quantization,
-    experts.
+    Every key must be one that is read, one known to leave the logits alone, one that would
+    change them but stands at its neutral value, or null. All others are refused by name:
+    rope_scaling, sliding windows, biases, quantization, experts.
 
     Source: transformers' Qwen3Config and LlamaConfig for names and defaults [standard].
     Test: tests/interop/test_config_json.py::test_what_cannot_be_expressed_is_refused_by_name

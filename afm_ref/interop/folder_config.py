@@ -1,7 +1,8 @@
 """What a model folder says beside its numbers (token ids, longest context, tokenizer, chat template), kept on writing.
 
-The config that `load` returns is a `FolderConfig`: it carries this, and so does what `dataclasses.replace` makes of it.
-Whatever is written with it says the same again (`written`).
+The config that `load` returns is a `FolderConfig`: it carries this, and so does what
+`dataclasses.replace` makes of it. Whatever is written with it says the same again
+(`written`).
 """
 
 import dataclasses
@@ -76,9 +77,10 @@ def refuse_other_keys(fields: Mapping, known: Collection, neutral: Mapping, unse
 def written(folder: Path, cfg: AFMConfig, tokenizer=None) -> tuple[dict, dict]:
     """Return (fields for config.json, contents for `atomic.write_together`) of a folder with this config.
 
-    They are the source's, if the config has one, unless `tokenizer` is another than the source's: then the ids and
-    files of the old one stay behind. Raises ValueError for a tokenizer, or a source, with ids beyond cfg.vocab_size,
-    and for a folder in which such files of another model would remain and be believed.
+    They are the source's, if the config has one, unless `tokenizer` is another than the
+    source's: then the ids and files of the old one stay behind. Raises ValueError for a
+    tokenizer, or a source, with ids beyond cfg.vocab_size, and for a folder in which such
+    files of another model would remain and be believed.
     """
     fields, files = _said(cfg, tokenizer)
     strangers = [name for name in _present(folder, OF_THE_TOKENIZER) if name not in files]
@@ -137,7 +139,8 @@ def _tokenizer_files(tokenizer):
 def _same(tokenizer, data):
     """Return whether a tokenizer writes this tokenizer.json, spaces and settings of single calls apart.
 
-    Where the source has none, another project's tokenizer is believed to be its own, in a format that is read here.
+    Where the source has none, another project's tokenizer is believed to be its own, in a
+    format that is read here.
     """
     if data is None:
         return not isinstance(tokenizer, own_tokenizer.Tokenizer)

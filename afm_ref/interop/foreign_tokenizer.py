@@ -1,7 +1,7 @@
 """Other people's tokenizers: tokenizer.json, and what transformers takes from tokenizer_config.json for it.
 
-add_bos_token and add_eos_token are not read, as there: the template of tokenizer.json says what a
-text begins with.
+add_bos_token and add_eos_token are not read, as there: the template of tokenizer.json says
+what a text begins with.
 """
 
 import os
@@ -40,8 +40,8 @@ class ForeignTokenizer:
     def encode(self, text: str, markers: bool = False, template: bool = False) -> Int[Array, " T"]:
         """Return the token ids of a text as int32.
 
-        The names of special tokens are ordinary text unless `markers`. What the file's own template adds (Llama's
-        beginning-of-text token) is added only with `template`.
+        The names of special tokens are ordinary text unless `markers`. What the file's own
+        template adds (Llama's beginning-of-text token) is added only with `template`.
         """
         try:
             text.encode("utf-8")
@@ -53,17 +53,18 @@ class ForeignTokenizer:
     def prompt_ids(self, text: str) -> Int[Array, " T"]:
         """Return the ids that a model of this tokenizer expects of a prompt.
 
-        What the file's template adds is added, and the names of special tokens are read as such: transformers'
-        tokenizer(text), where that reads tokenizer.json and does not build a class of its own instead (as it does for
-        GPT2Tokenizer and Qwen2Tokenizer).
+        What the file's template adds is added, and the names of special tokens are read as
+        such: transformers' tokenizer(text), where that reads tokenizer.json and does not
+        build a class of its own instead (as it does for GPT2Tokenizer and Qwen2Tokenizer).
         """
         return self.encode(text, markers=True, template=True)
 
     def decode(self, ids, skip_special: bool = True) -> str:
         """Return the text of token ids, special tokens left out or, with `skip_special=False`, written by name.
 
-        Ids beyond the tokenizer's have no text: embeddings are often padded to more rows (Qwen3's to 151,936 for
-        151,669 ids), and a model may say such a row. Negative ids raise ValueError.
+        Ids beyond the tokenizer's have no text: embeddings are often padded to more rows
+        (Qwen3's to 151,936 for 151,669 ids), and a model may say such a row. Negative ids
+        raise ValueError.
         """
         ids = [int(i) for i in ids]
         if ids and min(ids) < 0:
@@ -73,8 +74,9 @@ class ForeignTokenizer:
     def settled_ids(self, ids) -> list[int]:
         """Return the ids whose text no further id can change: all, or all but a run of bytes at the end.
 
-        Where tokens <0x00> to <0xFF> stand for the bytes of rare characters, the library decodes a run of them
-        together, over special tokens that it leaves out: one that makes it no UTF-8 turns each byte into U+FFFD.
+        Where tokens <0x00> to <0xFF> stand for the bytes of rare characters, the library
+        decodes a run of them together, over special tokens that it leaves out: one that
+        makes it no UTF-8 turns each byte into U+FFFD.
         """
         end = len(ids)
         while end and (ids[end - 1] in self._open or ids[end - 1] >= self.vocab_size):
@@ -89,8 +91,9 @@ class ForeignTokenizer:
 def read_settings(folder: str | os.PathLike) -> dict:
     """Return the fields of a folder's tokenizer_config.json, {} without it; an older folder's special_tokens_map too.
 
-    Special tokens stand as their text, {"bos_token": "<s>", ...}. Llama 3's folders name LlamaTokenizer, too, but are
-    not read as such. ValueError names a file that is no JSON object.
+    Special tokens stand as their text, {"bos_token": "<s>", ...}. Llama 3's folders name
+    LlamaTokenizer, too, but are not read as such. ValueError names a file that is no JSON
+    object.
     """
     path, older = Path(folder) / "tokenizer_config.json", Path(folder) / "special_tokens_map.json"
     fields = read_json(path) if path.is_file() else {}
@@ -110,8 +113,9 @@ def special_tokens(fields: dict) -> dict[str, str]:
 def _apply(backend, fields):
     """Change a tokenizer of the library as transformers does when it reads it with these fields.
 
-    Tokens that are named as special become special, if tokenizer.json has them: they are read whole, and not shown.
-    A LlamaTokenizer puts its space before a text as Metaspace does, whatever the file says.
+    Tokens that are named as special become special, if tokenizer.json has them: they are
+    read whole, and not shown. A LlamaTokenizer puts its space before a text as Metaspace
+    does, whatever the file says.
     """
     if fields.get("tokenizer_class") in LLAMA:
         _read_spaces_as_llama(backend, fields)

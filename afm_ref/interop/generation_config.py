@@ -3,8 +3,9 @@
     decoding = read(folder)
     stream_text(params, cfg, tokenizer, prompt, 50, stop=decoding.stop, rules=decoding.rules)
 
-gives the tokens of transformers' `generate(do_sample=False)` on that folder. As there, a generation_config.json stands
-for all settings: the EOS of config.json counts only where there is no such file.
+gives the tokens of transformers' `generate(do_sample=False)` on that folder. As there, a
+generation_config.json stands for all settings: the EOS of config.json counts only where
+there is no such file.
 """
 
 import os
@@ -91,9 +92,9 @@ class Decoding(NamedTuple):
 def read(folder: str | os.PathLike) -> Decoding:
     """Return the settings of a folder's generation_config.json, or of its config.json where that file is missing.
 
-    Every key must be one that is read, one that leaves greedy tokens alone, or one that would change them but stands at
-    its neutral value; all others raise ValueError with the file and the key. Token ids beyond the model's rows are
-    never chosen and are left out.
+    Every key must be one that is read, one that leaves greedy tokens alone, or one that
+    would change them but stands at its neutral value; all others raise ValueError with the
+    file and the key. Token ids beyond the model's rows are never chosen and are left out.
 
     Source: transformers' GenerationConfig for names, defaults and which file counts [standard].
     Test: tests/oracles/test_generate.py::test_a_folders_settings_equal_transformers

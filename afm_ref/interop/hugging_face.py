@@ -67,10 +67,12 @@ def tensor_shapes(cfg: AFMConfig) -> dict[str, tuple]:
 def load(folder: str | os.PathLike, dtype="float32") -> tuple[Params, AFMConfig]:
     """Return (params, cfg) from a folder in Qwen3's, Llama's or our own format, weights as NumPy arrays.
 
-    The files may hold float64, float32, float16 or bfloat16; they arrive as `dtype`. Reads model.safetensors, or the
-    shards of model.safetensors.index.json. Raises FileNotFoundError without a folder or its files, and ValueError that
-    names the file and the key or tensor for everything that cannot be used as it is. The config carries what else the
-    folder says, such as the id that ends a text and the chat template; `save` writes it again.
+    The files may hold float64, float32, float16 or bfloat16; they arrive as `dtype`. Reads
+    model.safetensors, or the shards of model.safetensors.index.json. Raises
+    FileNotFoundError without a folder or its files, and ValueError that names the file and
+    the key or tensor for everything that cannot be used as it is. The config carries what
+    else the folder says, such as the id that ends a text and the chat template; `save`
+    writes it again.
 
     Source: the safetensors format; transformers' file names and keys [standard].
     Test: tests/interop/test_golden.py::test_logits_equal_golden
@@ -92,15 +94,17 @@ def load(folder: str | os.PathLike, dtype="float32") -> tuple[Params, AFMConfig]
 def save(folder: str | os.PathLike, params: Params, cfg: AFMConfig, dtype=None, tokenizer=None) -> None:
     """Write a folder that `load` reads back bit for bit, and transformers too if it knows such a model.
 
-    The format follows from cfg. qk_norm "before_rope" with rope_layout "half_split" is written as Qwen3, None with
-    "half_split" as Llama; everything else as model_type "afm_ref", the same tensors beside AFMConfig's own fields.
-    (An interleaved model without qk-norm becomes a Llama with `rope_layout.permute_rope_layout`.)
+    The format follows from cfg. qk_norm "before_rope" with rope_layout "half_split" is
+    written as Qwen3, None with "half_split" as Llama; everything else as model_type
+    "afm_ref", the same tensors beside AFMConfig's own fields. (An interleaved model without
+    qk-norm becomes a Llama with `rope_layout.permute_rope_layout`.)
 
-    dtype: float64, float32, float16 or bfloat16; by default each tensor keeps its own. tokenizer: anything with
-    `.save(path)` and `.vocab_size`. A config that `load` returned brings the tokenizer of its folder along, its token
-    ids, chat template and settings of generation, which stay behind if another tokenizer is given. Layers may be
-    stacked; weights that are no plain arrays raise ValueError, as do wrong shapes, NaN, and values that overflow the
-    dtype. Nothing in the folder changes unless all could be written.
+    dtype: float64, float32, float16 or bfloat16; by default each tensor keeps its own.
+    tokenizer: anything with `.save(path)` and `.vocab_size`. A config that `load` returned
+    brings the tokenizer of its folder along, its token ids, chat template and settings of
+    generation, which stay behind if another tokenizer is given. Layers may be stacked;
+    weights that are no plain arrays raise ValueError, as do wrong shapes, NaN, and values
+    that overflow the dtype. Nothing in the folder changes unless all could be written.
 
     Source: transformers' file names and keys [standard].
     Test: tests/oracles/test_hugging_face.py::test_transformers_reads_what_we_save

@@ -3,10 +3,11 @@
 save(folder, quantized, cfg)            # of `quantization.quantize`
 params, cfg = load(folder)              # bit for bit, and never a matrix of floats in memory
 
-The tensors bear Hugging Face's names. A projection has .codes, .tables and .exponent, the embedding
-.codes, .scale and .exponent (see `quantization.palette`); gains are as they were. The metadata say
-how each matrix is packed and have a checksum of every tensor. All else in the header follows from
-the config: its length is known before the tensors are there, and reading compares all of it.
+The tensors bear Hugging Face's names. A projection has .codes, .tables and .exponent, the
+embedding .codes, .scale and .exponent (see `quantization.palette`); gains are as they were.
+The metadata say how each matrix is packed and have a checksum of every tensor. All else in
+the header follows from the config: its length is known before the tensors are there, and
+reading compares all of it.
 """
 
 import json
@@ -61,8 +62,9 @@ class Contents(NamedTuple):
 def save(folder: str | os.PathLike, params: Params, cfg: AFMConfig, tokenizer=None) -> None:
     """Write the folder of a quantized model; nothing in it changes unless all could be written.
 
-    tokenizer: as in `hugging_face.save`. Raises ValueError for weights that are not quantized, or
-    have an adapter, or do not fit cfg, and for a folder that holds another model.
+    tokenizer: as in `hugging_face.save`. Raises ValueError for weights that are not
+    quantized, or have an adapter, or do not fit cfg, and for a folder that holds another
+    model.
     """
     weights = hugging_face.named(params, cfg).items()
     arrays = (part for name, (w, _) in weights for part in parts(name, w).items())
@@ -72,8 +74,8 @@ def save(folder: str | os.PathLike, params: Params, cfg: AFMConfig, tokenizer=No
 def load(folder: str | os.PathLike) -> tuple[Params, AFMConfig]:
     """Return (params, cfg) of a folder that `save` wrote, the weights packed as they are in the file.
 
-    Raises FileNotFoundError for a missing file, and ValueError that names the file for everything that was cut short,
-    changed or is of another format.
+    Raises FileNotFoundError for a missing file, and ValueError that names the file for
+    everything that was cut short, changed or is of another format.
     """
     folder = Path(folder)
     cfg, path = _read_config(folder), folder / FILE

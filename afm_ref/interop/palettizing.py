@@ -32,13 +32,15 @@ def palettize_folder(
 ) -> dict[tuple[str, int], int]:
     """Palettize a Hugging Face folder into another folder, which `palettized.load` reads; return the bits chosen.
 
-    The source may be one file or shards, of 32 or 16 bits. The target is the same, byte for byte, as that of
-    `palettized.save(target, quantize(params, bits), cfg)`, but no more than one matrix is in memory at a time. It
-    changes in one step at the end: an interrupted run leaves it as it was.
+    The source may be one file or shards, of 32 or 16 bits. The target is the same, byte for
+    byte, as that of `palettized.save(target, quantize(params, bits), cfg)`, but no more
+    than one matrix is in memory at a time. It changes in one step at the end: an
+    interrupted run leaves it as it was.
 
-    average_bits: 2 to 4 bits per projection weight; what lies between is a mix of 2 and 4. costs: the loss that each
-    matrix costs, {(matrix, layer): {2: loss, 4: loss}}, as `quantization.measured_costs` measures it with text at hand.
-    Without them `weight_errors` takes the place of the loss.
+    average_bits: 2 to 4 bits per projection weight; what lies between is a mix of 2 and 4.
+    costs: the loss that each matrix costs, {(matrix, layer): {2: loss, 4: loss}}, as
+    `quantization.measured_costs` measures it with text at hand. Without them `weight_errors`
+    takes the place of the loss.
 
     Source: TR24 section 5, BLOG24 (mixed 2 and 4 bits, 3.5 on average) [confirmed].
     Test: tests/interop/test_palettizing.py::test_streaming_gives_the_file_of_quantize
@@ -106,9 +108,9 @@ def weight_errors(checkpoint: Checkpoint, rows_per_table: int = ROWS_PER_TABLE, 
 
         error = |W - W_b|^2 / |W|^2
 
-    Matrices count alike whatever their size, for each disturbs its own output by that share. Which of them the loss
-    depends on most it cannot say: costs measured on text are better. At most SAMPLED_TABLES tables of a matrix are
-    looked at, evenly spread.
+    Matrices count alike whatever their size, for each disturbs its own output by that
+    share. Which of them the loss depends on most it cannot say: costs measured on text are
+    better. At most SAMPLED_TABLES tables of a matrix are looked at, evenly spread.
     """
     costs = {}
     for key in _bar(weight_counts(checkpoint.cfg), "measure", progress):

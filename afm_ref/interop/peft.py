@@ -3,8 +3,9 @@
 params = load(folder, params)            # the base's params, with the folder's adapter beside them
 save(folder, params)                     # PEFT reads it onto the same base
 
-A file belongs to the base as its own folder has it: for a Qwen3 or Llama whose channels were laid out anew, turn the
-params back first (rope_layout.permute_rope_layout takes adapters along).
+A file belongs to the base as its own folder has it: for a Qwen3 or Llama whose channels
+were laid out anew, turn the params back first (rope_layout.permute_rope_layout takes
+adapters along).
 """
 
 import math
@@ -51,9 +52,9 @@ def load(folder: str | os.PathLike, params: Params, dtype="float32") -> Params:
 
         scale = lora_alpha / r, or lora_alpha / sqrt(r) with use_rslora
 
-    Raises ValueError that names the file and the field or tensor for everything that cannot be used as it is: fields
-    that change the maths (use_dora, bias, rank_pattern, ...), unknown fields, tensors of other modules or shapes,
-    NaN. Nothing is skipped in silence.
+    Raises ValueError that names the file and the field or tensor for everything that cannot
+    be used as it is: fields that change the maths (use_dora, bias, rank_pattern, ...),
+    unknown fields, tensors of other modules or shapes, NaN. Nothing is skipped in silence.
 
     Source: PEFT's LoraConfig, LoRA Linear layer and file names [standard].
     Test: tests/oracles/test_peft.py::test_logits_equal_peft, tests/interop/test_peft.py::test_logits_equal_golden
@@ -86,10 +87,11 @@ def load(folder: str | os.PathLike, params: Params, dtype="float32") -> Params:
 def save(folder: str | os.PathLike, params: Params, dtype=None, base_model: str = "", source=None) -> None:
     """Write the adapters of params as a PEFT folder; the base is not written.
 
-    dtype: float32, float16 or bfloat16; by default each tensor keeps its own. base_model: the name or folder of the
-    base, which PEFT's AutoPeftModel looks up. source: the folder that the adapter was loaded from, whose base, task and
-    dropout are written again. Raises ValueError without adapters, for several ranks or scales, and
-    for values that are not finite. Nothing in the folder changes unless all could be written.
+    dtype: float32, float16 or bfloat16; by default each tensor keeps its own. base_model:
+    the name or folder of the base, which PEFT's AutoPeftModel looks up. source: the folder
+    that the adapter was loaded from, whose base, task and dropout are written again. Raises
+    ValueError without adapters, for several ranks or scales, and for values that are not
+    finite. Nothing in the folder changes unless all could be written.
 
     Source: PEFT's save_pretrained [standard].
     Test: tests/oracles/test_peft.py::test_peft_reads_what_we_save

@@ -17,8 +17,8 @@ HEADS = "heads.safetensors"
 def save(folder: str | os.PathLike, model: RewardModel, cfg: AFMConfig) -> None:
     """Write a reward model: what `hugging_face.save` writes of its language model, and heads.safetensors.
 
-    Nothing in the folder changes unless all could be written. The heads come last: a folder that lacks them was not
-    written to the end, and `load` refuses it.
+    Nothing in the folder changes unless all could be written. The heads come last: a folder
+    that lacks them was not written to the end, and `load` refuses it.
     """
     folder = Path(folder)
     heads = {name: np.asarray(value) for name, value in model._asdict().items() if name != "params"}

@@ -29,9 +29,10 @@ def permute_rope_layout(params: Params, cfg: AFMConfig, layout: str) -> tuple[Pa
 
         wq, wk: rows permuted within each head        q_norm, k_norm: gains permuted alike
 
-    Scores are dot products over a head's channels, so the order of channels is free as long as queries and keys agree;
-    values and the output projection stay. Works on NumPy and JAX arrays and on stacked layers; the inverse is the same
-    call with the other layout. An adapter's base and B are permuted alike; other weights that are no plain arrays raise
+    Scores are dot products over a head's channels, so the order of channels is free as long
+    as queries and keys agree; values and the output projection stay. Works on NumPy and JAX
+    arrays and on stacked layers; the inverse is the same call with the other layout. An
+    adapter's base and B are permuted alike; other weights that are no plain arrays raise
     ValueError.
 
     Source: the permutation in transformers' Llama conversion script [standard].

@@ -36,8 +36,8 @@ class Adapter(NamedTuple):
 def fingerprint(params: Params) -> str:
     """Return a text that tells this base from any other: a hash of all its weights without adapters.
 
-    Floats are hashed as float32, so that one file gives one fingerprint in whatever dtype it was loaded; containers
-    of layers do not matter either.
+    Floats are hashed as float32, so that one file gives one fingerprint in whatever dtype
+    it was loaded; containers of layers do not matter either.
     """
     base = ungrouped(detach(params))
     digest = hashlib.sha256()
@@ -67,8 +67,9 @@ def adapter_of(params: Params, base: str | None = None) -> Adapter:
 def save(path: str | os.PathLike, params: Params, dtype: str = "bfloat16", base: str | None = None) -> None:
     """Write the adapters of params into one file, in 16 bits by default; the base is not written, only its fingerprint.
 
-    Values that are not finite, or too large for the dtype, raise ValueError and nothing is written. An older file of
-    that name is replaced in one step. base: the fingerprint of the base, where it is known already.
+    Values that are not finite, or too large for the dtype, raise ValueError and nothing is
+    written. An older file of that name is replaced in one step. base: the fingerprint of
+    the base, where it is known already.
 
     Source: BLOG24 (adapter values in 16 bits) [confirmed].
     Test: tests/lora/test_files.py::test_what_is_saved_is_loaded
@@ -87,8 +88,8 @@ def save(path: str | os.PathLike, params: Params, dtype: str = "bfloat16", base:
 def load(path: str | os.PathLike) -> Adapter:
     """Return the adapter in a file; ValueError that names the file for anything that cannot be used as it is.
 
-    Refused are: a file cut short or changed after it was written (by its checksum), another format, matrices that do
-    not fit together, NaN and infinity.
+    Refused are: a file cut short or changed after it was written (by its checksum), another
+    format, matrices that do not fit together, NaN and infinity.
     """
     tensors, about = tensor_files.load(path, FORMAT)
     try:

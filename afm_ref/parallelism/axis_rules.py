@@ -11,7 +11,7 @@ import jax
 from jax.sharding import PartitionSpec as P
 
 from ..losses import Batch
-from ..training import path_of
+from ..weights import leaf_name
 from ..weights import Params
 
 LOGICAL = {
@@ -89,7 +89,7 @@ def logical_axes(params: Params) -> Params:
         axes = ("layers",) * fields.count("layer") + LOGICAL.get(fields[-1], ())
         if fields[-1] not in LOGICAL or getattr(leaf, "ndim", None) != len(axes):
             raise TypeError(
-                f"cannot annotate {path_of(path)}, a {type(leaf).__name__}: give Params whose weights are plain arrays"
+                f"cannot annotate {leaf_name(path)}, a {type(leaf).__name__}: give Params whose weights are plain arrays"
             )
         return axes
 
