@@ -11,8 +11,7 @@ import jax
 from jax.sharding import PartitionSpec as P
 
 from ..losses import Batch
-from ..weights import leaf_name
-from ..weights import Params
+from ..weights import Params, leaf_name
 
 LOGICAL = {
     "embed": ("vocab", "embed"),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from afm_ref import transformer as tf
 from afm_ref.config import AFM_TINY, AFMConfig
+from afm_ref.layers import Remat, Stacked, group, ungroup
 
 CFG = AFMConfig(d_model=24, n_layers=3, n_heads=6, n_kv_heads=2, head_dim=4, d_ff=32, vocab_size=19)
 
@@ -148,7 +149,7 @@ def uncontained():
 
 
 @pytest.mark.parametrize(
-    "wrap", [pytest.param(tf.group, marks=pytest.mark.slow), lambda layers: tf.Remat(tf.group(layers)), tf.Remat]
+    "wrap", [pytest.param(group, marks=pytest.mark.slow), lambda layers: Remat(group(layers)), Remat]
 )
 def test_containers_change_neither_values_nor_gradients(wrap, uncontained):
     loss, layers, want, want_grad = uncontained
@@ -161,19 +162,19 @@ def test_containers_change_neither_values_nor_gradients(wrap, uncontained):
 def test_group_stacks_only_runs_of_equal_layers():
     layers = tf.init(CFG, 0).layers
     narrow = layers[1]._replace(w_gate=layers[1].w_gate[:16], w_up=layers[1].w_up[:16], w_down=layers[1].w_down[:, :16])
-    kinds = [type(x) for x in tf.group((layers[0], layers[2], narrow, layers[0]))]
-    assert kinds == [tf.Stacked, tf.Layer, tf.Layer]
-    compiled = jax.jit(lambda p: tf.forward(p, tokens(), CFG)).lower(tf.init(CFG, 0)._replace(layers=tf.group(layers)))
+    kinds = [type(x) for x in group((layers[0], layers[2], narrow, layers[0]))]
+    assert kinds == [Stacked, tf.Layer, tf.Layer]
+    compiled = jax.jit(lambda p: tf.forward(p, tokens(), CFG)).lower(tf.init(CFG, 0)._replace(layers=group(layers)))
     assert "while" in compiled.as_text()  # a scan, not three copies
 
 
 def test_ungroup_undoes_every_container():
     layers = tf.init(CFG, 0).layers
-    for wrapped in (layers, tf.group(layers), tf.Remat(tf.group(layers)), (layers[0], tf.Remat(tf.group(layers[1:])))):
-        same = jax.tree.map(np.array_equal, tf.ungroup(wrapped), layers)
+    for wrapped in (layers, group(layers), Remat(group(layers)), (layers[0], Remat(group(layers[1:])))):
+        same = jax.tree.map(np.array_equal, ungroup(wrapped), layers)
         assert all(jax.tree.leaves(same))
     with pytest.raises(ValueError, match="take the layers out of a str"):
-        tf.ungroup("layers")
+        ungroup("layers")
 
 
 def test_remat_computes_the_activations_again():
@@ -186,7 +187,7 @@ def test_remat_computes_the_activations_again():
         residuals = jax.eval_shape(lambda layers: jax.vjp(loss, layers)[1], params.layers)
         return sum(np.prod(a.shape) for a in jax.tree.leaves(residuals))
 
-    assert kept(lambda layers: tf.Remat(tf.group(layers))) < 0.5 * kept(tf.group)
+    assert kept(lambda layers: Remat(group(layers))) < 0.5 * kept(group)
 
 
 def test_a_layer_without_keys_reuses_the_newest_ones():
