@@ -87,9 +87,7 @@ def logical_axes(params: Params) -> Params:
         fields = [getattr(key, "name", None) for key in path]  # layers, layer of a Stacked, w_up
         axes = ("layers",) * fields.count("layer") + LOGICAL.get(fields[-1], ())
         if fields[-1] not in LOGICAL or getattr(leaf, "ndim", None) != len(axes):
-            raise TypeError(
-                f"cannot annotate {leaf_name(path)}, a {type(leaf).__name__}: give Params whose weights are plain arrays"
-            )
+            raise TypeError(f"cannot annotate {leaf_name(path)}, a {type(leaf).__name__}: give plain arrays as weights")
         return axes
 
     return jax.tree_util.tree_map_with_path(names, params)
