@@ -1,4 +1,4 @@
-"""The command line: python -m afm_ref COMMAND, each command a module of `commands`."""
+"""The command line: python -m afm_ref COMMAND, each command a module of `cli`."""
 
 import argparse
 import contextlib
@@ -32,7 +32,7 @@ def _parser(argv):
             name, help=text, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         if name in argv:
-            module = importlib.import_module(f"{__package__}.commands.{name}")
+            module = importlib.import_module(f"{__package__}.cli.{name}")
             command.epilog = getattr(module, "EPILOG", None)
             module.add_arguments(command)
             command.set_defaults(run=module.run)

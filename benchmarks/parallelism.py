@@ -51,8 +51,8 @@ def explicit(cfg, mesh, optimizer):
     import jax
 
     from afm_ref import training, transformer
-    from afm_ref.layout import Layout
-    from afm_ref.parallelism import strategies
+    from afm_ref.parallelism.sharded import strategies
+    from afm_ref.training.layout import Layout
 
     plan = strategies.Plan(cfg, mesh, sequence="gather" if "seq" in mesh else None)
     layout = Layout(strategies.NextToken(plan), lambda p: strategies.place(p, plan), strategies.unplace, None)
@@ -70,7 +70,7 @@ def annotated(cfg, mesh, optimizer):
     import jax
 
     from afm_ref import losses, training, transformer
-    from afm_ref.parallelism import annotation
+    from afm_ref.parallelism.annotated import annotation
     from afm_ref.parallelism.mesh import MeshShape, make_mesh
 
     shape = MeshShape.parse(mesh)

@@ -203,9 +203,9 @@ def utility_lines(runs):
     """
     import numpy as np
 
-    from afm_ref.pipeline.online import JUDGES
     from afm_ref.rlhf.measures import samples_to, target_between
     from afm_ref.teaching.chapters.rlhf import recorded_curves
+    from afm_ref.whole_road.online import JUDGES
 
     for judge in JUDGES:
         curves = recorded_curves(runs, judge)

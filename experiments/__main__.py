@@ -15,7 +15,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from afm_ref import assets, pieces
+from afm_ref import assets
+from afm_ref.disk import pieces
 from afm_ref.lora import files
 
 # name: its options that name a folder, in the order in which one builds on another (pipeline takes rlhf's models)

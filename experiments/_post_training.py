@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from afm_ref.pipeline.bench import MAIN, ROW, TASKS, TAUGHT, VARIANTS
-from afm_ref.pipeline.workshops import taught_records, teach
 from afm_ref.post_training import committee, losses, preferences, responses, reward_model, utility
+from afm_ref.whole_road.bench import MAIN, ROW, TASKS, TAUGHT, VARIANTS
+from afm_ref.whole_road.workshops import taught_records, teach
 
 PARTS = ("demonstrations", "evolved", "solutions", "all")
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from afm_ref import transformer
 from afm_ref.config import AFMConfig
-from afm_ref.data import mixture, packing
+from afm_ref.data import packing, pretraining_text
 from afm_ref.data.corpora import Document
 from afm_ref.evaluation import bits_per_byte
 from afm_ref.losses import next_token, token_log_probs
@@ -31,7 +31,7 @@ def text():
     from afm_ref.interop import hugging_face
 
     tokenizer = hugging_face.load_tokenizer(assets.FOLDER)
-    train, held_out = mixture.pretraining_documents(progress=False)
+    train, held_out = pretraining_text.pretraining_documents(progress=False)
     chosen = {"english": [], "rest": []}
     for part, limit in PART_BYTES.items():
         size = 0

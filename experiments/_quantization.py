@@ -9,12 +9,12 @@ import numpy as np
 
 from afm_ref import evaluation, layers, lora, losses
 from afm_ref.config import kv_cache_bytes_per_token
-from afm_ref.data import mixture, packing, tasks
-from afm_ref.pipeline.made import plain
+from afm_ref.data import packing, pretraining_text, tasks
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from afm_ref.quantization import alternatives, dequantize, int8, kv_cache, palettize, quantize, recovery, sizes
 from afm_ref.quantization.bits import allocation, sensitivity
 from afm_ref.training import fit
+from afm_ref.whole_road.made import plain
 
 from . import _record
 from . import lora as chapter5
@@ -35,7 +35,7 @@ class Bench(chapter5.Bench):
 
     def __init__(self, a):
         super().__init__(a)
-        self.train, held_out = mixture.pretraining_documents(0, progress=False)
+        self.train, held_out = pretraining_text.pretraining_documents(0, progress=False)
         self.text, self.text_bytes = [], []
         for part in SOURCES:
             self.add_text(packing.pack_for_evaluation(of_source(held_out, part), self.tok, SEQ_LEN))

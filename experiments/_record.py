@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from afm_ref import assets, atomic, pieces
+from afm_ref import assets
+from afm_ref.disk import atomic, pieces
 
 
 def versions() -> dict:

@@ -78,7 +78,7 @@ def in_own_process(cell: dict) -> dict:
 
 def one_cell(cell: dict) -> dict:
     """Return the measurement of one cell in this process."""
-    from afm_ref.parallelism import topologies
+    from afm_ref.parallelism.compiled import topologies
     from afm_ref.parallelism.mesh import make_mesh
     from afm_ref.pretraining import afm_optimizer, warmup_cosine
 
@@ -100,7 +100,7 @@ def compiled(lowered, machine: str) -> dict:
     """
     import jax
 
-    from afm_ref.parallelism import collectives
+    from afm_ref.parallelism.compiled import collectives
 
     try:
         if machine == "cpu":

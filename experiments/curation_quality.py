@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from afm_ref.curation import html, quality
-from afm_ref.data import corpora, mixture, tasks
+from afm_ref.data import corpora, pretraining_text, tasks
 from afm_ref.teaching import made_up_pages
 from afm_ref.teaching.made_up_pages import GENERATED, UNSEEN
 from tests.crawl import junk, planting
@@ -60,7 +60,7 @@ def is_held_out(document, seed: int) -> bool:
 @cache
 def sources():
     """Return (good documents, real junk) of the running Python."""
-    good = [d for d in corpora.embedded(progress=False) if d.source in mixture.ENGLISH]
+    good = [d for d in corpora.embedded(progress=False) if d.source in pretraining_text.ENGLISH]
     return good, junk.real()
 
 

@@ -26,7 +26,7 @@ import optax
 
 from afm_ref import layers, losses, transformer
 from afm_ref.assets import load_tiny
-from afm_ref.data import mixture, packing
+from afm_ref.data import packing, pretraining_text
 from afm_ref.evaluation import total_loss
 from afm_ref.pretraining import ablations, afm_optimizer, mup, mup_scales, warmup_cosine
 from afm_ref.pretraining.optimizer import on_matrices
@@ -93,7 +93,7 @@ def arguments(line=None):
 @cache
 def documents():
     """Return (training documents, held-out documents)."""
-    return mixture.pretraining_documents(0, progress=False)
+    return pretraining_text.pretraining_documents(0, progress=False)
 
 
 @cache

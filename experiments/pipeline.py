@@ -15,12 +15,12 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+from afm_ref.disk.text_files import read_json
 from afm_ref.evaluation import mean_interval
-from afm_ref.pipeline import printed
-from afm_ref.pipeline.making import FAST, STEPS, RoadSizes
-from afm_ref.pipeline.road import COST, Road
-from afm_ref.pipeline.workshops import JUDGES
-from afm_ref.text_files import read_json
+from afm_ref.whole_road import printed
+from afm_ref.whole_road.making import FAST, STEPS, RoadSizes
+from afm_ref.whole_road.road import COST, Road
+from afm_ref.whole_road.workshops import JUDGES
 
 from . import _record
 

@@ -22,8 +22,8 @@ from functools import partial
 from pathlib import Path
 
 from afm_ref.lora import files
-from afm_ref.pipeline.bench import MAIN, VARIANTS, Bench
-from afm_ref.pipeline.workshops import JUDGES
+from afm_ref.whole_road.bench import MAIN, VARIANTS, Bench
+from afm_ref.whole_road.workshops import JUDGES
 
 from . import _record
 from ._post_training import PARTS, base_run, committee_run, hybrid_run, reward_run

@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from afm_ref.lora import files
-from afm_ref.pipeline import online
-from afm_ref.pipeline.bench import TAUGHT, Bench, BenchSizes
 from afm_ref.teaching.chapters.rlhf import ALGORITHMS as COMPARED
+from afm_ref.whole_road import online
+from afm_ref.whole_road.bench import TAUGHT, Bench, BenchSizes
 
 from . import _record
 

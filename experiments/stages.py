@@ -24,7 +24,7 @@ import numpy as np
 
 from afm_ref import assets, transformer
 from afm_ref.config import AFMConfig
-from afm_ref.data import corpora, long_qa, maths, mixture, packing
+from afm_ref.data import corpora, long_qa, maths, packing, pretraining_text
 from afm_ref.evaluation import bits_per_byte, total_loss
 from afm_ref.interop import hugging_face
 from afm_ref.pretraining import long_context, losses, stages
@@ -81,7 +81,7 @@ class Text:
     def _parts(self, real, split):
         count = 400 if split == "train" else 30
         return {
-            "english": [doc for doc in real if doc.source in mixture.ENGLISH],
+            "english": [doc for doc in real if doc.source in pretraining_text.ENGLISH],
             "code": [doc for doc in real if doc.source == "code"],
             "maths": maths.maths_documents(count, 0, split),
             "long_qa": [d.document for d in long_qa.long_qa_documents(count, LONG_QA_TOKENS, self.tok, 0, split)],

@@ -3,7 +3,7 @@
     python -m experiments.train_tiny               # about 20 minutes on two cores; call it again to resume
     python -m experiments.train_tiny --steps 200 --assets runs/short
 
-Text: the standard library's English and code, and generated everyday text (afm_ref.data.mixture), so the weights
+Text: the standard library's English and code, and generated everyday text, so the weights
 depend on the Python version whose library was read; the recording names it.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from afm_ref import evaluation, losses, transformer
 from afm_ref.config import AFM_TINY, train_flops_per_token
-from afm_ref.data import kneser_ney, mixture, packing, tokenizer
+from afm_ref.data import kneser_ney, packing, pretraining_text, tokenizer
 from afm_ref.interop import hugging_face
 from afm_ref.pretraining import tiny_optimizer
 from afm_ref.training import fit
@@ -79,7 +79,7 @@ def measure(params, train, held_out, tok) -> dict:
 def main():
     """Train, measure, ship."""
     a = arguments()
-    train, held_out = mixture.pretraining_documents(SEED)
+    train, held_out = pretraining_text.pretraining_documents(SEED)
     tok = tokenizer.train((document.text for document in train), AFM_TINY.vocab_size)
     rows = packing.pack(train, tok, SEQ_LEN, progress=True)
     optimizer = tiny_optimizer(AFM_TINY, a.learning_rate, a.steps)
@@ -112,7 +112,7 @@ def main():
         "tokens": tokens,
         "epochs": tokens / (len(rows.tokens) * SEQ_LEN),
         "train_flops": tokens * train_flops_per_token(AFM_TINY, SEQ_LEN),
-        "train_bytes": mixture.size_bytes(train),
+        "train_bytes": pretraining_text.size_bytes(train),
         "loss_every_20_steps": np.asarray(result.history.loss).reshape(-1, 20).mean(1).round(4).tolist(),
         "english_bits_per_byte": [
             [int(s), round(float(v), 4)] for s, v in zip(*result.history.evaluation("english_bits_per_byte"))

@@ -49,7 +49,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a gradient's norm overflows",
-        "afm_ref/step.py",
+        "afm_ref/training/step.py",
         "optax.tree.norm(jax.tree.map(wide, tree))",
         "optax.tree.norm(tree)",
         f"{TESTS}optimizers_take_gradients_of_size_300",
@@ -63,14 +63,14 @@ MUTATIONS = [
     ),
     Mutation(
         "the trust region's terms cancel in 16 bits",
-        "afm_ref/rlhf/losses.py",
+        "afm_ref/rlhf/mdloo.py",
         "xp, log_rho = log_rho.__array_namespace__(), wide(log_rho)",
         "xp = log_rho.__array_namespace__()",
         f"{TESTS}scores_of_preferences_and_returns",
     ),
     Mutation(
         "microbatches add up in 16 bits",
-        "afm_ref/parallelism/pipelining.py",
+        "afm_ref/parallelism/sharded/pipelining.py",
         "lambda w: wide(w) if jnp.issubdtype(w.dtype, jnp.floating) else w",
         "lambda w: w",
         f"{TESTS}microbatches_of_a_pipeline_add_up",
@@ -91,7 +91,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the nucleus is summed in 16 bits",
-        "afm_ref/sampling.py",
+        "afm_ref/generation/sampling.py",
         "    logits = wide(logits)\n    descending",
         "    descending",
         f"{TESTS}nucleus_and_draws",

@@ -14,9 +14,9 @@ import pytest
 from tqdm import tqdm
 
 from afm_ref import __main__ as command_line
-from afm_ref import targets
-from afm_ref.commands import info
+from afm_ref.cli import info
 from afm_ref.data import corpora
+from afm_ref.disk import targets
 
 ROOT = Path(__file__).parents[1]
 main = command_line.main
@@ -207,13 +207,13 @@ def test_ctrl_c_while_commands_are_loaded_is_silent(monkeypatch, capsys):
 
 
 WORK = {  # command: (where its work begins, its arguments)
-    "adapt": ("afm_ref.commands.generate.load_model", "--task task.jsonl"),
+    "adapt": ("afm_ref.cli.generate.load_model", "--task task.jsonl"),
     "curate": ("afm_ref.curation.run.curate", "pages"),
     "palettize": ("afm_ref.interop.palettizing.palettize_folder", ""),
-    "pipeline": ("afm_ref.pipeline.road.Road.__init__", "--fast"),
-    "pretrain": ("afm_ref.commands.pretrain._train", "--corpus pages"),
-    "rlhf": ("afm_ref.pipeline.bench.Bench.__init__", ""),
-    "train": ("afm_ref.commands.train._train", ""),
+    "pipeline": ("afm_ref.whole_road.road.Road.__init__", "--fast"),
+    "pretrain": ("afm_ref.cli.pretrain._train", "--corpus pages"),
+    "rlhf": ("afm_ref.whole_road.bench.Bench.__init__", ""),
+    "train": ("afm_ref.cli.train._train", ""),
 }
 
 
@@ -284,9 +284,9 @@ def test_a_second_command_in_a_folder_names_the_first(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "a.txt").write_text("text")
-    monkeypatch.setattr("afm_ref.pipeline.online.learn", no_work)
-    monkeypatch.setattr("afm_ref.pipeline.road.Road.take", no_work)
-    monkeypatch.setattr("afm_ref.commands.pretrain._train", no_work)
+    monkeypatch.setattr("afm_ref.whole_road.online.learn", no_work)
+    monkeypatch.setattr("afm_ref.whole_road.road.Road.take", no_work)
+    monkeypatch.setattr("afm_ref.cli.pretrain._train", no_work)
     with targets.only_writer(tmp_path / "out"):
         assert main(line.split()) == 2
     assert f"error: out is being written by process {os.getpid()} on " in capsys.readouterr().err

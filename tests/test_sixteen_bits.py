@@ -12,12 +12,14 @@ import numpy as np
 import optax
 import pytest
 
-from afm_ref import losses, ops, sampling, training, transformer
+from afm_ref import losses, ops, training, transformer
 from afm_ref.config import AFMConfig
+from afm_ref.generation import sampling
 from afm_ref.layers import Stacked, Stream
 from afm_ref.lora.adapter import LoRA
-from afm_ref.parallelism import cluster, manual, pipelining
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
+from afm_ref.parallelism.sharded import manual, pipelining
+from afm_ref.parallelism.simulator import cluster
 from afm_ref.post_training import losses as preference_losses
 from afm_ref.post_training import reward_model
 from afm_ref.post_training.rows import Padded, sequence_log_probs
@@ -30,7 +32,7 @@ from afm_ref.quantization.bits.sensitivity import input_moments
 from afm_ref.quantization.palette.quantizers import int8
 from afm_ref.quantization.recovery import kl_divergence
 from afm_ref.rlhf import advantages, bandit
-from afm_ref.rlhf import losses as rl_losses
+from afm_ref.rlhf import mdloo as rl_losses
 from afm_ref.weights import Layer
 
 F16, BF16 = np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)

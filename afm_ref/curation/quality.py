@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import atomic
 from .._typing import Array, Float, Int
 from ..data import overlap
 from ..data.corpora import Document
+from ..disk import atomic
 from . import Dropped
 
 FEATURES = 2**14

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import text_files
 from ..data import overlap
 from ..data.corpora import Document
+from ..disk import text_files
 from . import Dropped, decontamination, heuristics, html, minhash, near_duplicates, pages, pii, quality
 
 PERSONAL_DATA, NEAR_DUPLICATES, DECONTAMINATION = "personal data", "near-duplicates", "decontamination"

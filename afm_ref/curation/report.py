@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from .. import atomic
+from ..disk import atomic
 from .heuristics import ENGLISH, OF_ENGLISH
 from .quality import LOW_QUALITY
 

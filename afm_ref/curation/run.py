@@ -31,8 +31,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import atomic, targets
 from ..data.corpora import Document
+from ..disk import atomic, targets
 from . import minhash, near_duplicates, pages, shards
 from .decontamination import COPIED, Decontamination
 from .recipe import DECONTAMINATION, NEAR_DUPLICATES, Recipe, through

@@ -12,8 +12,8 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .. import atomic
 from ..data.corpora import Document
+from ..disk import atomic
 
 STAGED, REPORT = "staged", "report.json"  # of a run; the second is written when it is finished
 SHARD = re.compile(r"part-(\d{5,})\.jsonl\.gz")

@@ -16,7 +16,7 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import text_files
+from ..disk import text_files
 
 HELD_OUT_SHARE = 0.05
 SPLIT_SALT = 2  # chosen for its sizes alone: the first that holds out 5 to 11% of the bytes of every part (Python 3.11)

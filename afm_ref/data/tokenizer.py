@@ -11,8 +11,8 @@ from collections import Counter
 
 import numpy as np
 
-from afm_ref import atomic
 from afm_ref._typing import Array, Int
+from afm_ref.disk import atomic
 
 PAD, BOS, EOS, USER, ASSISTANT, END = range(6)
 SPECIAL_TOKENS = ("<|pad|>", "<|bos|>", "<|eos|>", "<|user|>", "<|assistant|>", "<|end|>")

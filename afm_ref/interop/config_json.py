@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 
 from afm_ref.config import AFMConfig
-from afm_ref.text_files import read_json
+from afm_ref.disk.text_files import read_json
 
 from . import folder_config
 from .folder_config import FolderConfig, Source

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from afm_ref import atomic
 from afm_ref._typing import Array, Int
 from afm_ref.data.tokenizer import backends
-from afm_ref.text_files import read_json
+from afm_ref.disk import atomic
+from afm_ref.disk.text_files import read_json
 
 SPECIAL_TOKENS = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 LLAMA = ("LlamaTokenizer", "LlamaTokenizerFast")

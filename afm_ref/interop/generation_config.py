@@ -12,8 +12,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from afm_ref.disk.text_files import read_json
 from afm_ref.generation import LogitRules
-from afm_ref.text_files import read_json
 
 from . import folder_config
 

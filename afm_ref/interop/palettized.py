@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from afm_ref import atomic, tensor_files
 from afm_ref.config import AFMConfig
+from afm_ref.disk import atomic, tensor_files
 from afm_ref.quantization import Int8, Palettized
 from afm_ref.quantization.palette import bit_packing
 from afm_ref.weights import Params

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from afm_ref import tensor_files
+from afm_ref.disk import tensor_files
+from afm_ref.disk.text_files import read_json
 from afm_ref.quantization import allocate, int8, palettize, weight_counts
 from afm_ref.quantization.palette.quantizers import ROWS_PER_TABLE, checked_matrix
-from afm_ref.text_files import read_json
 
 from . import config_json, folder_config, hugging_face, palettized
 

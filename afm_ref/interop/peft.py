@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from afm_ref import atomic, tensor_files
+from afm_ref.disk import atomic, tensor_files
+from afm_ref.disk.text_files import read_json
 from afm_ref.layers import map_matrices, ungroup
 from afm_ref.lora.adapter import TARGETS, LoRA, adapters
-from afm_ref.text_files import read_json
 from afm_ref.weights import Params
 
 from . import config_json

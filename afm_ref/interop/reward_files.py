@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import atomic, tensor_files
 from ..config import AFMConfig
+from ..disk import atomic, tensor_files
 from ..post_training.reward_model import RewardModel, init_reward_model
 from . import hugging_face
 

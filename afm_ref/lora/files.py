@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from .. import tensor_files
+from ..disk import tensor_files
 from ..layers import map_matrices, ungrouped
 from ..weights import Params
 from .adapter import TARGETS, LoRA, adapters, detach

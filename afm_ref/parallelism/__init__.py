@@ -1,1 +1,5 @@
 """Parallelism: strategies on real and fake devices, a simulator, and what they cost."""
+
+from .sharded import placements
+
+__all__ = ["placements"]

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import text_files
 from ..data import overlap, tasks
 from ..data.corpora import Document
 from ..data.tasks import Record, grammar, lexicon
 from ..data.tasks.builders import with_an_error
+from ..disk import text_files
 from .responses import Response
 
 DEMONSTRATIONS = Path(tasks.__file__).with_name("demonstrations.jsonl")

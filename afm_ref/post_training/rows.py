@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._typing import Array, Bool, Float, Int
-from ..cache import FAR
 from ..config import AFMConfig
 from ..data.tasks import Rendered, chat_tokens
 from ..data.tokenizer import PAD
+from ..generation.cache import FAR
 from ..losses import token_log_probs
 from ..transformer import Causal, hidden, logits
 from ..weights import Params

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._typing import Array, Float
-from ..cache import FAR, Cached
 from ..config import AFMConfig, kv_cache_bytes_per_token
+from ..generation.cache import FAR, Cached
 from ..transformer import Causal
 
 LARGEST = 127

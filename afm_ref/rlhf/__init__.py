@@ -4,10 +4,10 @@ trained = rlhf.run(policy, cfg, tokenizer, prompts, reward, optax.adam(1e-4), it
 members = {"mdloo": rlhf.member(workshop, iterations=10)}  # for post_training.committee
 """
 
-from . import advantages, bandit, losses, measures, rollout, train
-from .losses import Experience
+from . import advantages, bandit, mdloo, measures, rollout, train
+from .mdloo import Experience
 from .rollout import Settings
 from .train import ALGORITHMS, Trained, member, run
 
-__all__ = ["ALGORITHMS", "Experience", "Settings", "Trained", "advantages", "bandit", "losses", "measures", "member"]
+__all__ = ["ALGORITHMS", "Experience", "Settings", "Trained", "advantages", "bandit", "mdloo", "measures", "member"]
 __all__ += ["rollout", "run", "train"]

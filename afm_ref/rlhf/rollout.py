@@ -18,7 +18,7 @@ from ..post_training.responses import Response, sample_tokens, sampled
 from ..post_training.rows import Shared, in_batches, response_log_probs, round_up, share
 from ..weights import Params
 from . import advantages
-from .losses import Experience, bregman, policy_of, values
+from .mdloo import Experience, bregman, policy_of, values
 
 
 class Algorithm(NamedTuple):

@@ -17,19 +17,19 @@ from ..post_training.committee import Situation
 from ..post_training.members import Workshop
 from ..training import History, fit
 from ..weights import Params
-from . import advantages, losses
-from .losses import policy_of
+from . import advantages, mdloo
+from .mdloo import policy_of
 from .rollout import Algorithm, OnPolicy, Settings
 
 ALGORITHMS = {
-    "reinforce": Algorithm(losses.reinforce_loss, (), advantages.none),
-    "reinforce_mean": Algorithm(losses.reinforce_loss, (), advantages.mean_baseline),
-    "rloo": Algorithm(losses.rloo_loss, ("epsilon",), advantages.leave_one_out),
-    "ppo": Algorithm(losses.ppo_loss, ("epsilon", "value_weight"), None),
-    "grpo": Algorithm(losses.grpo_loss, ("epsilon", "beta"), advantages.standardised, penalised=False),
-    "dpo": Algorithm(losses.dpo_loss, ("beta", "K"), advantages.best_against_worst, penalised=False, online=False),
-    "mdloo": Algorithm(losses.mdloo_loss, ("gamma",), advantages.leave_one_out),
-    "mdloo_per_token": Algorithm(losses.mdloo_per_token_loss, ("gamma",), advantages.leave_one_out),
+    "reinforce": Algorithm(mdloo.reinforce_loss, (), advantages.none),
+    "reinforce_mean": Algorithm(mdloo.reinforce_loss, (), advantages.mean_baseline),
+    "rloo": Algorithm(mdloo.rloo_loss, ("epsilon",), advantages.leave_one_out),
+    "ppo": Algorithm(mdloo.ppo_loss, ("epsilon", "value_weight"), None),
+    "grpo": Algorithm(mdloo.grpo_loss, ("epsilon", "beta"), advantages.standardised, penalised=False),
+    "dpo": Algorithm(mdloo.dpo_loss, ("beta", "K"), advantages.best_against_worst, penalised=False, online=False),
+    "mdloo": Algorithm(mdloo.mdloo_loss, ("gamma",), advantages.leave_one_out),
+    "mdloo_per_token": Algorithm(mdloo.mdloo_per_token_loss, ("gamma",), advantages.leave_one_out),
 }
 
 
@@ -87,7 +87,7 @@ def run(
         cfg, tokenizer, prompts, reward, policy, chosen, settings, seed, watch or {}, measure, measure_every
     )
     loss = partial(chosen.loss, cfg=cfg, **{name: getattr(settings, name) for name in chosen.options})
-    start = losses.init_actor_critic(policy, cfg) if chosen.advantages is None else policy
+    start = mdloo.init_actor_critic(policy, cfg) if chosen.advantages is None else policy
     steps = iterations * settings.inner_steps
     # equal rewards change no weight: not yet a fault
     fitting = {"max_bad_steps": 10 * settings.inner_steps} | fitting

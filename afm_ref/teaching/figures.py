@@ -12,7 +12,7 @@ import pathlib
 
 import numpy as np
 
-from .. import atomic
+from ..disk import atomic
 from ..evaluation import mean_interval
 
 BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW, BLACK = (

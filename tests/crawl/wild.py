@@ -26,8 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from afm_ref import atomic
 from afm_ref.data.corpora import Document
+from afm_ref.disk import atomic
 from afm_ref.teaching import made_up_pages
 from tests.crawl import planting
 

@@ -13,11 +13,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from afm_ref import atomic, targets
 from afm_ref.curation import Dropped, pages, pii, recipe, report, run, shards
 from afm_ref.curation.recipe import Recipe
 from afm_ref.curation.run import curate
 from afm_ref.data.corpora import Document
+from afm_ref.disk import atomic, targets
 
 NAMES = ["river", "stone", "bridge", "market", "winter", "garden", "letter", "window", "island", "captain", "harbour"]
 BENCHMARK = "seven purple elephants calculate the orbital period of a distant copper moon"

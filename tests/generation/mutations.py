@@ -2,8 +2,8 @@
 
 from tools.mutate import Mutation
 
-DECODING, STREAMING = "afm_ref/decoding.py", "afm_ref/streaming.py"
-SAMPLING, TOKENIZER = "afm_ref/sampling.py", "afm_ref/data/tokenizer.py"
+DECODING, STREAMING = "afm_ref/generation/decoding.py", "afm_ref/generation/streaming.py"
+SAMPLING, TOKENIZER = "afm_ref/generation/sampling.py", "afm_ref/data/tokenizer.py"
 INTEROP, TESTS = "afm_ref/interop/", "tests/generation/test_generate.py::"
 RULES = "tests/generation/test_logit_rules.py::test_rules_equal_a_loop_over_the_full_forward"
 
@@ -66,7 +66,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the command does not stop at the folder's EOS",
-        "afm_ref/commands/generate.py",
+        "afm_ref/cli/generate.py",
         "stop = {*decoding.stop} if end is None",
         "stop = set() if end is None",
         "tests/generation/test_command_line.py::test_another_models_folder_begins_ends_and_reads_as_its_files_say",

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from afm_ref import decoding
-from afm_ref.generation import FAR, Cached
+from afm_ref.generation import FAR, Cached, decoding
 from afm_ref.transformer import forward, hidden, logits
 from tests.interop.models import LLAMA, QWEN3, SMALL, map_weights, random_params
 

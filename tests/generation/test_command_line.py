@@ -10,9 +10,10 @@ import pytest
 from tokenizers import Tokenizer
 
 from afm_ref import __main__ as command_line
-from afm_ref import assets, generation, streaming
+from afm_ref import assets, generation
 from afm_ref.data import tasks
 from afm_ref.data.tokenizer import END
+from afm_ref.generation import streaming
 from afm_ref.interop import hugging_face
 from tests.generation.test_generate import ONE
 from tests.interop.models import random_params

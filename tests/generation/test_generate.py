@@ -8,9 +8,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from afm_ref import decoding, ops, streaming
+from afm_ref import ops
 from afm_ref.data import tokenizer as data_tokenizer
-from afm_ref.generation import generate, rollouts, stream, stream_text
+from afm_ref.generation import decoding, generate, rollouts, stream, stream_text, streaming
 from afm_ref.interop.foreign_tokenizer import ForeignTokenizer
 from afm_ref.layers import Remat, group
 from afm_ref.losses import token_log_probs

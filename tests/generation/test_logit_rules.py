@@ -8,7 +8,7 @@ import pytest
 
 from afm_ref import generation
 from afm_ref.generation import LogitRules, generate, stream
-from afm_ref.sampling import RuleArrays, ruled
+from afm_ref.generation.sampling import RuleArrays, ruled
 from tests.generation.test_generate import NEW, ONE, PROMPTS, as_lists, traced_alone  # noqa: F401 - a fixture
 from tests.interop.models import logits_float64, random_params
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from afm_ref.sampling import check_sampling, draw, filtered, row_keys
+from afm_ref.generation.sampling import check_sampling, draw, filtered, row_keys
 
 filters = jax.jit(filtered, static_argnums=2)
 

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from afm_ref import tensor_files
 from afm_ref.config import AFMConfig
+from afm_ref.disk import tensor_files
 from afm_ref.interop import reward_files
 from afm_ref.post_training import reward_model
 from afm_ref.transformer import init

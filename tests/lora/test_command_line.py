@@ -7,8 +7,8 @@ import pytest
 
 from afm_ref import __main__ as command_line
 from afm_ref import assets, lora, transformer
-from afm_ref.commands import adapt
-from afm_ref.commands.generate import _adapted
+from afm_ref.cli import adapt
+from afm_ref.cli.generate import _adapted
 from afm_ref.config import AFM_TINY, AFMConfig
 from afm_ref.interop import hugging_face
 from afm_ref.lora.adapter import adapters

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from afm_ref import lora, tensor_files
+from afm_ref import lora
+from afm_ref.disk import tensor_files
 from afm_ref.lora import files
 from afm_ref.lora.adapter import adapters
 from tests.lora.models import base_params, random_adapter, stacked

@@ -7,7 +7,7 @@ import pytest
 
 from afm_ref.post_training.rows import pad, response_log_probs
 from afm_ref.rlhf import Experience, advantages
-from afm_ref.rlhf.losses import grpo_loss, rloo_loss
+from afm_ref.rlhf.mdloo import grpo_loss, rloo_loss
 from tests.interop.models import QWEN3
 from tests.oracles import peers, trl_rl_peer
 from tests.post_training.models import chats, float64

@@ -10,8 +10,8 @@ import optax
 
 from afm_ref import layers, losses, training, transformer
 from afm_ref.config import AFMConfig
-from afm_ref.parallelism import collectives
-from afm_ref.parallelism.strategies import NextToken, Plan, place, place_batch, unplace
+from afm_ref.parallelism.compiled import collectives
+from afm_ref.parallelism.sharded.strategies import NextToken, Plan, place, place_batch, unplace
 from afm_ref.pretraining import afm_optimizer, mup_scales, warmup_cosine
 from afm_ref.weights import leaf_name
 

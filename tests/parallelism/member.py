@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from afm_ref.layout import Layout
 from afm_ref.parallelism import processes
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from afm_ref.training import fit
+from afm_ref.training.layout import Layout
 from tests.training.problems import noisy_batch, squares
 
 

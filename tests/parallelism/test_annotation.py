@@ -11,8 +11,9 @@ from jax.sharding import PartitionSpec as P
 
 from afm_ref import layers, losses, training, transformer, weights
 from afm_ref.config import AFM_ON_DEVICE, AFMConfig, parameters
-from afm_ref.parallelism import annotation, collectives
-from afm_ref.parallelism.axis_rules import Rules
+from afm_ref.parallelism.annotated import annotation
+from afm_ref.parallelism.annotated.axis_rules import Rules
+from afm_ref.parallelism.compiled import collectives
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
 from afm_ref.pretraining import afm_optimizer, mup_scales, warmup_cosine
 

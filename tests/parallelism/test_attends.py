@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from afm_ref.parallelism import attends
-from afm_ref.parallelism.attends import (
+from afm_ref.parallelism.compiled.collectives import QUICK
+from afm_ref.parallelism.mesh import MeshShape, make_mesh
+from afm_ref.parallelism.sharded import attends
+from afm_ref.parallelism.sharded.attends import (
     GatheredKeys,
     Partial,
     Ring,
@@ -17,8 +19,6 @@ from afm_ref.parallelism.attends import (
     ring_work,
     sequence_order,
 )
-from afm_ref.parallelism.collectives import QUICK
-from afm_ref.parallelism.mesh import MeshShape, make_mesh
 from afm_ref.transformer import Causal
 
 B, T, N, K, H = 2, 16, 6, 2, 4

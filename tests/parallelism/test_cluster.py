@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afm_ref.parallelism import exchange
-from afm_ref.parallelism.cluster import PARTIAL, REPLICATED, Cluster, LayoutError, einsum
+from afm_ref.parallelism.simulator import exchange
+from afm_ref.parallelism.simulator.cluster import PARTIAL, REPLICATED, Cluster, LayoutError, einsum
 
 SIZES = {"T": 16, "D": 8, "F": 12}
 

@@ -7,8 +7,8 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from afm_ref.parallelism import collectives
-from afm_ref.parallelism.collectives import Collective
+from afm_ref.parallelism.compiled import collectives
+from afm_ref.parallelism.compiled.collectives import Collective
 
 HEADER = "HloModule test, entry_computation_layout={()->f32[]}, replica_count=1, num_partitions=8\n\n"
 SUM = "%sum (a: f32[], b: f32[]) -> f32[] {\n  %a = f32[] parameter(0)\n  %b = f32[] parameter(1)\n" + (

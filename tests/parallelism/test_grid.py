@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from afm_ref.parallelism import collectives, traffic
+from afm_ref.parallelism.compiled import collectives
+from afm_ref.parallelism.predicted import traffic
 from tests.parallelism import grid
 
 # The strategies add the same numbers in another order. The longest chain of additions: the B T tokens, in each of L

@@ -7,9 +7,10 @@ import pytest
 from afm_ref import training, transformer
 from afm_ref.config import AFMConfig, parameters
 from afm_ref.layers import Stacked, Stream
-from afm_ref.parallelism import annotation, collectives
-from afm_ref.parallelism.memory import held_bytes, kept_per_token
-from afm_ref.parallelism.strategies import NextToken, Plan, placed_batch_shapes, placed_shapes
+from afm_ref.parallelism.annotated import annotation
+from afm_ref.parallelism.compiled import collectives
+from afm_ref.parallelism.predicted.memory import held_bytes, kept_per_token
+from afm_ref.parallelism.sharded.strategies import NextToken, Plan, placed_batch_shapes, placed_shapes
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
 
 CFG = AFMConfig(d_model=128, n_layers=8, n_heads=6, n_kv_heads=2, head_dim=16, d_ff=352, vocab_size=512)

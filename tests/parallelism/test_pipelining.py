@@ -7,10 +7,11 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from afm_ref.layers import Remat, Stacked, Stream, run_layers
-from afm_ref.parallelism import collectives, manual
-from afm_ref.parallelism.attends import Local
+from afm_ref.parallelism.compiled import collectives
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
-from afm_ref.parallelism.pipelining import Pipeline, is_last
+from afm_ref.parallelism.sharded import manual
+from afm_ref.parallelism.sharded.attends import Local
+from afm_ref.parallelism.sharded.pipelining import Pipeline, is_last
 from afm_ref.weights import Layer
 
 L, B, T, D = 4, 6, 3, 2

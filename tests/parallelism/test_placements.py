@@ -10,10 +10,10 @@ from jax.sharding import PartitionSpec as P
 
 from afm_ref import losses, ops
 from afm_ref.layers import Stacked
-from afm_ref.parallelism import manual, placements
-from afm_ref.parallelism.collectives import QUICK
+from afm_ref.parallelism.compiled.collectives import QUICK
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
-from afm_ref.parallelism.placements import Column, Gathered, NormEnter, NormGather, Row, VocabParallel, specs
+from afm_ref.parallelism.sharded import manual, placements
+from afm_ref.parallelism.sharded.placements import Column, Gathered, NormEnter, NormGather, Row, VocabParallel, specs
 
 B, T, D, F, V = 2, 4, 8, 12, 16
 MESH = make_mesh(MeshShape(model=4))

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-from afm_ref import targets
-from afm_ref.history import History
+from afm_ref.disk import targets
 from afm_ref.parallelism import processes
+from afm_ref.training.history import History
 from tests import compiling
 from tests.parallelism.member import layout, train
 

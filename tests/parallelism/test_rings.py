@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afm_ref.parallelism import rings
+from afm_ref.parallelism.simulator import rings
 
 
 def parts_of(n, shape, seed=0):

@@ -7,11 +7,11 @@ import pytest
 
 from afm_ref import assets
 from afm_ref.config import AFM_ON_DEVICE, AFMConfig, parameters, train_flops_per_token
-from afm_ref.parallelism import roofline, traffic
-from afm_ref.parallelism.chooser import choose, plan_for, shapes
 from afm_ref.parallelism.mesh import MeshShape
-from afm_ref.parallelism.plan import Plan
-from afm_ref.parallelism.roofline import V4, V5P, Chip
+from afm_ref.parallelism.predicted import roofline, traffic
+from afm_ref.parallelism.predicted.chooser import choose, plan_for, shapes
+from afm_ref.parallelism.predicted.roofline import V4, V5P, Chip
+from afm_ref.parallelism.sharded.plan import Plan
 
 FAST = Chip("no memory wall", 1e15, 1e12, math.inf, 1e9, 1e8, 3, "made up")
 SMALL = AFMConfig(d_model=64, n_layers=4, n_heads=6, n_kv_heads=2, head_dim=32, d_ff=128, vocab_size=512)

@@ -8,8 +8,8 @@ import pytest
 
 from afm_ref import losses, transformer
 from afm_ref.config import AFMConfig
-from afm_ref.parallelism.collectives import QUICK
-from afm_ref.parallelism.strategies import (
+from afm_ref.parallelism.compiled.collectives import QUICK
+from afm_ref.parallelism.sharded.strategies import (
     NextToken,
     Plan,
     place,

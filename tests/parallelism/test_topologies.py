@@ -8,10 +8,12 @@ import pytest
 
 from afm_ref import assets, losses, transformer
 from afm_ref.config import AFM_ON_DEVICE, AFMConfig
-from afm_ref.parallelism import annotation, memory, topologies
+from afm_ref.parallelism.annotated import annotation
+from afm_ref.parallelism.compiled import topologies
+from afm_ref.parallelism.compiled.topologies import MODELS
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
-from afm_ref.parallelism.plan import Plan
-from afm_ref.parallelism.topologies import MODELS
+from afm_ref.parallelism.predicted import memory
+from afm_ref.parallelism.sharded.plan import Plan
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from experiments import at_scale
 from experiments.at_scale import Cell

@@ -1,8 +1,8 @@
 """Bytes by hand; the grid compares them with compiled programs."""
 
 from afm_ref.config import AFM_TINY, AFMConfig, parameters
-from afm_ref.parallelism import traffic
-from afm_ref.parallelism.strategies import Plan
+from afm_ref.parallelism.predicted import traffic
+from afm_ref.parallelism.sharded.strategies import Plan
 
 CFG = AFMConfig(d_model=8, n_layers=2, n_heads=2, n_kv_heads=2, head_dim=4, d_ff=16, vocab_size=32)
 B, T = 8, 16

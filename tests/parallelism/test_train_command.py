@@ -17,11 +17,11 @@ import pytest
 
 from afm_ref import __main__ as command_line
 from afm_ref import training
-from afm_ref.commands import options
+from afm_ref.cli import options
 from afm_ref.config import AFMConfig
-from afm_ref.history import History
 from afm_ref.interop import hugging_face
 from afm_ref.parallelism import processes
+from afm_ref.training.history import History
 
 ROOT = Path(__file__).parents[2]
 CFG = AFMConfig(d_model=16, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=4, d_ff=32, vocab_size=2048)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afm_ref.post_training.committee import (
+from afm_ref.post_training.committee import (  # fmt: skip
     Pool,
     Tools,
     best_member,
@@ -15,7 +15,7 @@ from afm_ref.post_training.committee import (
     pool_of,
     run,
     shares,
-)  # fmt: skip
+)
 from afm_ref.post_training.preferences import Preference
 from afm_ref.post_training.responses import Response
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from afm_ref.data import tasks
-from afm_ref.post_training.preferences import (
+from afm_ref.post_training.preferences import (  # fmt: skip
     GRADES,
     LEVELS,
     PANEL,
@@ -25,7 +25,7 @@ from afm_ref.post_training.preferences import (
     qualities,
     seen_difference,
     utility,
-)  # fmt: skip
+)
 from afm_ref.post_training.responses import Response, sampled, written
 from tests.post_training.models import tokenizer
 

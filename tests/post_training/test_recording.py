@@ -9,9 +9,9 @@ import pytest
 
 from afm_ref import assets
 from afm_ref.lora import files
-from afm_ref.pipeline.bench import MAIN, TASKS, Bench
-from afm_ref.pipeline.workshops import JUDGES
 from afm_ref.post_training import hybrid
+from afm_ref.whole_road.bench import MAIN, TASKS, Bench
+from afm_ref.whole_road.workshops import JUDGES
 from experiments import _post_training, post_training
 
 RECORDING = assets.recording("post_training")

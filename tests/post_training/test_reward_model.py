@@ -9,7 +9,7 @@ import pytest
 
 from afm_ref.post_training import preferences
 from afm_ref.post_training.responses import Response, written
-from afm_ref.post_training.reward_model import (
+from afm_ref.post_training.reward_model import (  # fmt: skip
     accuracy,
     calibration,
     init_reward_model,
@@ -19,7 +19,7 @@ from afm_ref.post_training.reward_model import (
     reward_loss,
     rewards,
     soft_label_loss,
-)  # fmt: skip
+)
 from afm_ref.post_training.rows import conversation, pad
 from afm_ref.training import fit
 from afm_ref.transformer import hidden, init

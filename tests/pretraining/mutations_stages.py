@@ -4,7 +4,7 @@ from tools.mutate import Mutation
 
 STAGES, MIXING, COMPUTE = "afm_ref/pretraining/stages.py", "afm_ref/data/mixing.py", "afm_ref/pretraining/compute.py"
 LOSSES, LONG_CONTEXT = "afm_ref/pretraining/losses.py", "afm_ref/pretraining/long_context.py"
-LONG_QA, COMMAND = "afm_ref/data/long_qa.py", "afm_ref/commands/pretrain.py"
+LONG_QA, COMMAND = "afm_ref/data/long_qa.py", "afm_ref/cli/pretrain.py"
 TESTS = "tests/pretraining/test_"
 
 MUTATIONS = [

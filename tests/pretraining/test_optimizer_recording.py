@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from afm_ref import assets
-from afm_ref.data import mixture, overlap
+from afm_ref.data import overlap
 from afm_ref.evaluation import mean_interval
 from afm_ref.pretraining.mup import best_rate
 from afm_ref.teaching.chapters.optimizer import best_rates, recorded_sweeps
@@ -25,7 +25,7 @@ def test_a_cell_is_recomputed(monkeypatch):
 
     The training side, which takes most of the time to make, does not move them: it is left as it was read.
     """
-    monkeypatch.setattr(mixture, "_generated", lambda *_: [])
+    monkeypatch.setattr(pretraining_text, "_generated", lambda *_: [])
     monkeypatch.setattr(overlap, "remove_shared", lambda documents, held_out: documents)
     monkeypatch.setattr(optimizer, "documents", cache(optimizer.documents.__wrapped__))  # no other test gets these
     same = RECORDING["versions"]["python"] == platform.python_version()

@@ -72,7 +72,7 @@ def test_interrupted_and_resumed_it_is_the_same_model(folder, whole, monkeypatch
 
     At the eighth, in the second stage, the moments are those that the first stage has handed on.
     """
-    advance, calls = training._Loop.advance, []
+    advance, calls = training.loop._Loop.advance, []
 
     def interrupted(run):
         calls.append(1)
@@ -80,7 +80,7 @@ def test_interrupted_and_resumed_it_is_the_same_model(folder, whole, monkeypatch
             raise KeyboardInterrupt
         advance(run)
 
-    monkeypatch.setattr(training._Loop, "advance", interrupted)
+    monkeypatch.setattr(training.loop._Loop, "advance", interrupted)
     for _ in range(2):
         assert distilled(folder, "stopped") == 130 and "the same command continues" in capsys.readouterr().err
         assert not (folder / "stopped" / "model").exists()

@@ -117,7 +117,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a palettized folder is written in place",
-        "afm_ref/atomic.py",
+        "afm_ref/disk/atomic.py",
         'temporary = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]',
         "temporary = paths",
         "tests/interop/test_palettizing.py::test_an_interrupted_run_leaves_the_target_as_it_was",
@@ -187,7 +187,7 @@ MUTATIONS = [
     ),
     Mutation(
         "generate forgets which cache was asked for",
-        "afm_ref/decoding.py",
+        "afm_ref/generation/decoding.py",
         "new), top_k, cache)",
         "new), top_k, Cached)",
         "tests/quantization/test_kv_cache.py::test_generation_runs_with_it",

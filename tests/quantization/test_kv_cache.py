@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from afm_ref import decoding, generation
+from afm_ref import generation
 from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, kv_cache_bytes_per_token
+from afm_ref.generation import decoding
 from afm_ref.quantization import kv_cache
 from afm_ref.quantization.kv_cache import QuantizedCached, QuantizedKeys
 from afm_ref.transformer import forward

@@ -6,7 +6,7 @@ import pytest
 from afm_ref import assets
 from afm_ref.assets import load_tiny
 from afm_ref.lora import files
-from afm_ref.pipeline import online
+from afm_ref.whole_road import online
 from experiments import rlhf
 
 RECORDING = assets.recording("rlhf")

@@ -16,7 +16,7 @@ from afm_ref.post_training.committee import Situation
 from afm_ref.post_training.members import Workshop
 from afm_ref.post_training.responses import Response
 from afm_ref.post_training.rows import pad, response_log_probs, sequence_log_probs, share
-from afm_ref.rlhf import ALGORITHMS, Settings, Trained, advantages, losses, member, run
+from afm_ref.rlhf import ALGORITHMS, Settings, Trained, advantages, mdloo, member, run
 from afm_ref.rlhf.rollout import OnPolicy, Rollout
 from afm_ref.transformer import init
 from tests.post_training.models import TEXT_CFG, tokenizer
@@ -106,7 +106,7 @@ def test_experience_by_hand(name):
     """Old log-probabilities are the sampler's, reference ones the reference's; R and A follow, a prompt at a time."""
     batches, model = source(name, beta=0.3), START
     if name == "ppo":
-        model = losses.init_actor_critic(START, TEXT_CFG)._replace(bias=np.float32(0.25))
+        model = mdloo.init_actor_critic(START, TEXT_CFG)._replace(bias=np.float32(0.25))
     found = batches(0, model)
     heads = [chat_tokens(TOK, PROMPTS[i]).tokens for i in batches.numbers(0) for _ in range(8)]
     said = [y[real] for y, real in zip(found.rows.targets, found.rows.real)]

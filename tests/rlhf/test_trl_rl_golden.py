@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from afm_ref.interop import hugging_face
 from afm_ref.post_training.rows import Padded
 from afm_ref.rlhf import Experience, advantages
-from afm_ref.rlhf.losses import grpo_loss, rloo_loss
+from afm_ref.rlhf.mdloo import grpo_loss, rloo_loss
 from tests.rlhf.golden import BETA, EPSILON
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from afm_ref import config, ops
-from afm_ref.parallelism import attends
+from afm_ref.parallelism.sharded import attends
 from afm_ref.post_training import committee, losses, responses, reward_model
 from afm_ref.teaching import attempt
 from afm_ref.teaching.exercises import EXERCISES, grade

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from afm_ref.rlhf import advantages, bandit, losses
+from afm_ref.rlhf import advantages, bandit, mdloo
 from afm_ref.teaching.exercises import EXERCISES, grade
 
 
@@ -27,7 +27,7 @@ def test_the_mean_over_pi_k_is_the_objective():
         p, q = np.exp(log_p), np.exp(log_q)
         assert p.sum() == pytest.approx(1) and q.sum() == pytest.approx(1)  # all responses are listed
         assert q @ expected == pytest.approx(p @ A - gamma * (p @ np.log(p / q)), rel=1e-12)
-        np.testing.assert_allclose(expected, losses.mdloo(log_p, log_q, A, gamma), rtol=1e-12)
+        np.testing.assert_allclose(expected, mdloo.mdloo(log_p, log_q, A, gamma), rtol=1e-12)
 
 
 def right_step(policy_log_probs, advantages, gamma):
@@ -59,8 +59,8 @@ MISTAKES = [
         np.exp(d := log_probs - old_log_probs) * advantages - gamma * (np.exp(-d) - 1 + d)), "k3"),
     ("8.2", lambda log_probs, old_log_probs, advantages, gamma: (
         np.exp(d := log_probs - old_log_probs) * (advantages - gamma * d)), "a slope of A - gamma"),
-    ("8.2", lambda log_probs, old_log_probs, **rest: -losses.mdloo(log_probs, old_log_probs, **rest), "the loss"),
-    ("8.2", lambda log_probs, old_log_probs, **rest: losses.mdloo(old_log_probs, log_probs, **rest), "not pi_k / pi"),
+    ("8.2", lambda log_probs, old_log_probs, **rest: -mdloo.mdloo(log_probs, old_log_probs, **rest), "the loss"),
+    ("8.2", lambda log_probs, old_log_probs, **rest: mdloo.mdloo(old_log_probs, log_probs, **rest), "not pi_k / pi"),
     ("8.3", lambda advantages, gamma, **_: bandit.normalised(advantages / gamma), "pi_k is missing"),
     ("8.3", lambda advantages, gamma, **given: right_step(advantages=gamma * advantages, gamma=1.0, **given), "SHORT"),
     ("8.3", lambda **given: np.exp(right_step(**given)), "log-probabilities are asked"),

@@ -11,10 +11,10 @@ import pytest
 
 from afm_ref import losses, transformer
 from afm_ref.config import AFMConfig
-from afm_ref.history import History
-from afm_ref.parallelism import collectives
+from afm_ref.parallelism.compiled import collectives
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from afm_ref.training import fit, merge, split, where
+from afm_ref.training.history import History
 from tests.training.problems import data, noisy_batch, squares
 
 TINY = AFMConfig(d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=12, vocab_size=16)

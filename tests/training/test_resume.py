@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from afm_ref import checkpoints, targets, tensor_files
+from afm_ref.disk import targets, tensor_files
+from afm_ref.training import checkpoints
 from tests import compiling
 from tests.training import problems
 from tests.training.problems import run, squares

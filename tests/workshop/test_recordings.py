@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from afm_ref import assets, evaluation
-from afm_ref.data import mixture, packing, tasks
+from afm_ref.data import packing, pretraining_text, tasks
 from experiments import train_tiny
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
@@ -21,7 +21,7 @@ def test_readme_prints_the_recording():
 def test_one_cell_is_recomputed():
     """On generated text, which no Python version changes. One percent is far above float32, far below any effect."""
     params, cfg, tok = assets.load_tiny()
-    documents = tasks.everyday_documents(mixture.HELD_OUT_GENERATED, train_tiny.SEED, "held_out")
+    documents = tasks.everyday_documents(pretraining_text.HELD_OUT_GENERATED, train_tiny.SEED, "held_out")
     rows = packing.pack_for_evaluation(documents, tok, train_tiny.SEQ_LEN)
     batches = packing.evaluation_batches(rows, 16)
     bits = evaluation.bits_per_byte(params, cfg, batches, rows.text_bytes, progress=False)

@@ -12,9 +12,10 @@ import numpy as np
 from afm_ref.data import chat
 from afm_ref.data.chat import Rendered, chat_tokens
 from afm_ref.data.corpora import Document
-from afm_ref.data.tasks import builders
-from afm_ref.data.tasks.builders import DEFAULT_DIFFICULTY, PRETRAINING_DIFFICULTY, TASKS, Record
 from afm_ref.data.tasks.metrics import score, success
+
+from . import builders
+from .builders import DEFAULT_DIFFICULTY, PRETRAINING_DIFFICULTY, TASKS, Record
 
 __all__ = ["DEFAULT_DIFFICULTY", "TASKS", "Record", "Rendered", "chat_tokens", "everyday_documents"]
 __all__ += ["records", "score", "success", "task_documents"]

@@ -3,8 +3,8 @@
 import functools
 
 from ...config import AFM_ON_DEVICE
-from ...parallelism import chooser, roofline
 from ...parallelism.mesh import AXES, MeshShape
+from ...parallelism.predicted import chooser, roofline
 from .. import figures, widgets
 
 SEQUENCE = 4096

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...parallelism import rings
+from ...parallelism.simulator import rings
 from .. import figures, widgets
 from . import parallelism_drawing
 
@@ -44,8 +44,8 @@ def mesh_figure(data: int, fsdp: int, model: int, seq: int, pipe: int, batch: in
     Raises ValueError, as `explore` shows it, for a mesh that does not fit model and batch.
     """
     from ...config import AFM_ON_DEVICE
-    from ...parallelism import chooser, roofline
     from ...parallelism.mesh import MeshShape
+    from ...parallelism.predicted import chooser, roofline
 
     shape = MeshShape(data=data, fsdp=fsdp, pipe=pipe, seq=seq, model=model)
     estimate = roofline.step(chooser.plan_for(AFM_ON_DEVICE, shape, batch), batch, SEQUENCE, roofline.V5P)

@@ -5,9 +5,9 @@ Every function draws on the matplotlib axes that it is given.
 
 import numpy as np
 
-from ...parallelism import rings
-from ...parallelism.cluster import PARTIAL, Tensor
-from ...parallelism.schedules import Timeline
+from ...parallelism.simulator import rings
+from ...parallelism.simulator.cluster import PARTIAL, Tensor
+from ...parallelism.simulator.schedules import Timeline
 from ..figures import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, PINK, RED, SKY, YELLOW
 
 COLORS = (BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW, GREY)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ...rlhf import bandit
-from ...rlhf.losses import clipped, mdloo
+from ...rlhf.mdloo import clipped, mdloo
 from .. import figures, widgets
 
 MEASURES = {

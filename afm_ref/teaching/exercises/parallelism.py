@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ...parallelism import rings, schedules
+from ...parallelism.simulator import rings, schedules
 from .registry import Case, exercise
 
 

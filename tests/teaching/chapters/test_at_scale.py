@@ -3,8 +3,8 @@
 import pytest
 
 from afm_ref.config import AFM_ON_DEVICE
-from afm_ref.parallelism import chooser, roofline
 from afm_ref.parallelism.mesh import MeshShape
+from afm_ref.parallelism.predicted import chooser, roofline
 from afm_ref.teaching.chapters import at_scale
 
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from afm_ref.config import AFM_ON_DEVICE
-from afm_ref.parallelism import chooser, rings, roofline, schedules
-from afm_ref.parallelism.cluster import Cluster, einsum
 from afm_ref.parallelism.mesh import MeshShape
+from afm_ref.parallelism.predicted import chooser, roofline
+from afm_ref.parallelism.simulator import rings, schedules
+from afm_ref.parallelism.simulator.cluster import Cluster, einsum
 from afm_ref.teaching import figures
 from afm_ref.teaching.chapters import parallelism, parallelism_drawing
 

@@ -1,0 +1,94 @@
+"""python -m afm_ref rlhf."""
+
+import dataclasses
+import sys
+from functools import partial
+
+import jax
+import numpy as np
+
+from .. import assets
+from ..disk import atomic, targets, text_files
+from ..interop import hugging_face
+from ..rlhf import ALGORITHMS
+from ..whole_road import bench, online
+from . import options
+
+EPILOG = """\
+examples
+  python -m afm_ref rlhf                                 MDLOO, the reward from a reward model, 60 iterations
+  python -m afm_ref rlhf --algorithm ppo --judge utility
+  python -m afm_ref rlhf --beta 0 --folder runs/no_pull  watch the proxy being over-optimised
+
+The first call makes the student and the reward model of the seed (some minutes) and keeps them. Ctrl-C ends;
+the same command goes on from the last checkpoint, one every other iteration, to the same numbers. At the end the run is
+drawn beside those that experiments.rlhf recorded."""
+
+
+def add_arguments(parser):
+    """Add the options of `rlhf`."""
+    number, place, s = partial(options.number, parser), partial(options.place, parser), online.SETTINGS
+    parser.add_argument("--algorithm", choices=sorted(ALGORITHMS), default="mdloo", help="default: %(default)s")
+    parser.add_argument("--judge", choices=tuple(online.JUDGES), default="reward model",
+                        help="whose reward is maximised, a learned or the true one (default: %(default)s)")  # fmt: skip
+    number("--iterations", 60, "which the learning rate's schedule spans")
+    number("--learning-rate", None, "peak (default: the algorithm's in the recording, else 0.0003)", float)
+    number("--K", s.K, "responses to a prompt")
+    number("--prompts", s.prompts, "an iteration")
+    number("--inner-steps", s.inner_steps, "an iteration")
+    number("--beta", s.beta, "weight of the KL to the reference", float)
+    number("--gamma", s.gamma, "of that to the previous iterate", float)
+    number("--epsilon", s.epsilon, "where ratios are clipped", float)
+    number("--seed", 0, "of the student, its reward model, the prompts and the samples")
+    place("--folder", "runs/rlhf_run", "where the run is kept and continued from")
+    place("--bench", "runs/rlhf/bench", "where students and reward models are kept")
+    place("--recorded", None, "the recording to draw it beside (default: the one that ships)", "FILE")
+
+
+def run(args):
+    """Train the tiny model by online RL: MDLOO, or what it is compared with."""
+    names = ("K", "prompts", "inner_steps", "beta", "gamma", "epsilon")
+    settings = dataclasses.replace(online.SETTINGS, **{name: getattr(args, name) for name in names})
+    _check(args)
+    recorded = (text_files.read_json(args.recorded) if args.recorded else assets.recording("rlhf"))["numbers"]
+    rate = args.learning_rate or recorded.get("chosen", {}).get(args.algorithm, 3e-4)
+    jax.config.update("jax_compilation_cache_dir", str((args.bench / "compiled").resolve()))
+    on = bench.Bench(folder=args.bench)
+    print(f"{args.algorithm} at learning rate {rate:g} by the {args.judge}; models of seed {args.seed} in {args.bench}",
+          file=sys.stderr)  # fmt: skip
+    with options.resumable(args.folder), targets.only_writer(args.folder):
+        outcome = online.learn(
+            on, args.seed, args.algorithm, args.judge, rate, args.iterations, settings,
+            measure_every=max(1, args.iterations // 15), checkpoint=args.folder / "checkpoints",
+            checkpoint_every=2 * settings.inner_steps,
+        )  # fmt: skip
+        hugging_face.save(args.folder / "policy", outcome.policy, on.cfg, tokenizer=on.tok)
+        outcome.history.save(args.folder / "history.json")
+        _report(online.curve(outcome.history), recorded, args)
+
+
+def _check(args):
+    """Refuse what is wrong with the options, before minutes are spent on the models."""
+    options.check(args, at_least_1=("iterations",), at_least_0=("seed",), above_0=("learning_rate",))
+    if (advantages := ALGORITHMS[args.algorithm].advantages) is not None:
+        advantages(np.zeros((1, args.K)))  # refuses too few responses
+    targets.check_folder(args.folder, "--folder")
+    targets.check_folder(args.folder / "checkpoints", "--folder")
+    targets.check_folder(args.folder / "policy", "--folder", without=hugging_face.OTHER_MODELS)
+    targets.check_folder(args.bench, "--bench")
+
+
+def _report(curve, recorded, args):
+    """Print how the run went, and draw it beside the recorded ones."""
+    from ..teaching import figures  # imports matplotlib
+    from ..teaching.chapters import rlhf as chapter
+
+    for i in sorted({0, len(curve["samples"]) // 2, len(curve["samples"]) - 1}):
+        numbers = ", ".join(f"{name} {values[i]:.3f}" for name, values in curve.items() if name != "samples")
+        print(f"{curve['samples'][i]:6} samples: {numbers}")
+    beside = chapter.recorded_curves(recorded["runs"], args.judge)
+    if not beside:
+        print(f"no recorded run followed the {args.judge}: this one is drawn alone")
+    path = args.folder / "curves.png"
+    atomic.write(path, figures.png(chapter.against_samples(beside, {"this run": curve})))
+    print(f"policy in {args.folder / 'policy'}, figure in {path}")

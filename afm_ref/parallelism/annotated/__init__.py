@@ -1,0 +1,1 @@
+"""The same by annotation: say where arrays lie, and the partitioner finds the communication."""

@@ -1,0 +1,1 @@
+"""What is in a compiled program: its collectives, and programs for machines that are not there."""

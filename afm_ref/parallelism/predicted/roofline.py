@@ -1,0 +1,138 @@
+"""What a training step should take on a machine that is not here: a roofline.
+
+    step = max(compute (1 + bubble), traffic that hides) + traffic that it waits for
+
+Compute is the sum over a layer's operations of the larger of FLOPs / peak and bytes / HBM
+bandwidth; what is sent is `traffic`'s. Nothing is fitted: the distance to public step times
+is shown, not tuned away. Products and what travels are bfloat16; weights and optimizer
+state are float32.
+"""
+
+import dataclasses
+
+from ...config import TPU_PEAK_FLOPS, train_flops_per_token
+from ..compiled.collectives import sent
+from ..mesh import check_slices
+from ..sharded.plan import Plan
+from .memory import held_bytes, held_parameters
+from .traffic import bytes_by_axis
+
+BF16, F32 = 2, 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """A chip's peaks; bandwidths are bytes a second one way, of two links a torus axis."""
+
+    name: str
+    flops: float  # bfloat16
+    hbm_bytes: float
+    hbm_bandwidth: float
+    link_bandwidth: float
+    dcn_bandwidth: float  # this chip's share of the network between slices
+    torus_axes: int
+    source: str
+
+
+V5P = Chip(
+    "TPU v5p", TPU_PEAK_FLOPS["v5p"], 95 * 2**30, 2765e9, 100e9, 6.25e9, 3,
+    "Google Cloud's v5p page: 459 TFLOP/s, 95 GiB, 2765 GB/s, ICI 1200 GB/s both ways over 6 links, DCN 50 Gbit/s "
+    "[confirmed]",
+)  # fmt: skip
+V4 = Chip(
+    "TPU v4", TPU_PEAK_FLOPS["v4"], 32 * 2**30, 1228e9, 50e9, 6.25e9, 3,
+    "275 TFLOP/s [confirmed]; 32 GiB, 1228 GB/s, 6 links of 50 GB/s each way, DCN as v5p's [recalled]",
+)  # fmt: skip
+CHIPS = {"v5p": V5P, "v4": V4}
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """One step by one plan: seconds by mesh axis, hidden or not, and bytes a chip."""
+
+    compute_s: float
+    communication_s: dict[str, float]
+    exposed_s: float  # what of the communication the step waits for
+    bubble: float  # idle over busy time of a pipeline
+    step_s: float
+    mfu: float
+    sent_bytes: dict[str, float]  # by one chip, along each mesh axis
+    memory: dict[str, float]
+
+    @property
+    def memory_bytes(self) -> float:
+        """All that lies on one chip at the worst moment."""
+        return sum(self.memory.values())
+
+
+def step(plan: Plan, B: int, T: int, chip: Chip, *, slices: int = 1) -> Estimate:
+    """Return the estimate of one training step on a batch [B, T] over the whole mesh.
+
+    slices: parts joined by the slow network, crossed by "data" alone.
+
+    Overlap, our assumption: gathers of the next layer's weights and sums of the last
+    layer's gradients hide behind compute; sums of activations (model), keys and values
+    (seq) and stage borders (pipe) do not. Axes of the mesh share the torus evenly.
+    ValueError if the batch or the slices do not fit the mesh.
+
+    Source: roofline, Williams et al. 2009; Huang et al. 2019 (GPipe), the bubble
+    [standard].
+    Test: tests/parallelism/test_roofline.py::test_pure_data_parallel_by_hand
+    """
+    shape = plan.shape
+    check_slices(shape, slices)
+    compute = compute_s(plan, B, T, chip)
+    traffic = bytes_by_axis(plan, B, T, BF16)
+    seconds = {axis: size / _bandwidth(shape, chip) for axis, size in traffic.items()}
+    seconds["data"] += _between_slices_s(plan, chip, slices)
+    hidden, exposed = seconds["data"] + seconds["fsdp"], seconds["model"] + seconds["seq"] + seconds["pipe"]
+    bubble = (shape.pipe - 1) / plan.microbatches
+    busy = compute * (1 + bubble)
+    step_s = max(busy, hidden) + exposed
+    mfu = train_flops_per_token(plan.cfg, T) * B * T / (step_s * shape.size * chip.flops)
+    waits = exposed + max(0.0, hidden - busy)
+    return Estimate(compute, seconds, waits, bubble, step_s, mfu, traffic, held_bytes(plan, B, T, BF16))
+
+
+def compute_s(plan: Plan, B: int, T: int, chip: Chip) -> float:
+    """Return the seconds that one chip computes, each operation by FLOPs or bytes.
+
+    A matrix product [M, K] x [K, N] takes max(2 M K N / peak, 2 (M K + K N + M N) / HBM
+    bandwidth), once forward, twice backward, once more with remat. Norms, rotations and
+    gates only move bytes, as the optimizer does, which reads weight, gradient and two
+    moments and writes three.
+
+    Source: roofline, Williams et al. 2009 [standard].
+    Test: tests/parallelism/test_roofline.py::test_large_products_run_at_peak_and_small_ones_at_the_memory
+    """
+    cfg, shape = plan.cfg, plan.shape
+    M = B * T / (shape.data * shape.fsdp * shape.seq)  # tokens of one chip
+    D, F, V = cfg.d_model, cfg.d_ff / shape.model, cfg.vocab_size / shape.model
+    q, kv = cfg.n_heads * cfg.head_dim / shape.model, cfg.n_kv_heads * cfg.head_dim / shape.model
+
+    def product(K, N):
+        return max(2 * M * K * N / chip.flops, BF16 * (M * K + K * N + M * N) / chip.hbm_bandwidth)
+
+    def elementwise(*widths):
+        return BF16 * M * sum(widths) / chip.hbm_bandwidth
+
+    attention = max(2 * M * T * q / chip.flops, BF16 * M * 2 * (q + kv) / chip.hbm_bandwidth)
+    layer = 2 * product(D, q) + 2 * product(D, kv) + attention + 3 * product(D, F)
+    # read and write: two norms and two residual sums (10 D), rope and qk-norm (4 q + 4 kv),
+    # the gate (3 F)
+    layer += elementwise(10 * D, 4 * q, 4 * kv, 3 * F)
+    head = product(D, V) + elementwise(2 * V)
+    update = 7 * F32 * sum(held_parameters(plan).values()) / chip.hbm_bandwidth
+    return cfg.n_layers / shape.pipe * layer * (4 if plan.remat else 3) + head * 3 + update
+
+
+def _bandwidth(shape, chip):
+    """Bytes a second along one mesh axis: two links for each torus axis that it gets."""
+    used = sum(size > 1 for size in shape.sizes)
+    return 2 * chip.link_bandwidth * max(1, chip.torus_axes // max(used, 1))
+
+
+def _between_slices_s(plan, chip, slices):
+    """Gradients are scattered inside a slice first; each chip sums its share across."""
+    share = BF16 * sum(held_parameters(plan).values()) / (plan.shape.data / slices)
+    return sent("all-reduce", share, slices) / chip.dcn_bandwidth

@@ -1,0 +1,1 @@
+"""Weights that say the communication themselves: FSDP, tensor, sequence and pipeline parallelism."""

@@ -1,0 +1,1 @@
+"""Collectives hop by hop, and arrays cut over devices that are only imagined."""

@@ -1,0 +1,250 @@
+"""A cluster of fake devices in NumPy, whose arrays know which device holds what.
+
+A `Tensor` has one letter for each of its axes and, for each axis of the cluster's mesh, one
+of three layouts:
+
+    replicated          every device along the mesh axis holds the same
+    a letter            that axis of the tensor is cut into equal parts, one for each device
+    partial             the devices hold summands; the value is their sum
+
+Written as a type, a matrix with D cut over the mesh axis "model" and summands over "data"
+is `[T, D/model] partial over data`. Products and sums give the layout that follows, or
+raise LayoutError. Collectives change the layout, one mesh axis at a time, and write what
+they sent into `cluster.log`.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+
+from ...ops import narrow, wide
+from . import rings
+
+REPLICATED, PARTIAL = "replicated", "partial"
+
+
+class LayoutError(ValueError):
+    """An operation that the layouts forbid: what it was, why it is wrong, what mends it."""
+
+    def __init__(self, what: str, why: str, mend: str):
+        super().__init__(f"{what}\n    why:  {why}\n    mend: {mend}")
+        self.what, self.why, self.mend = what, why, mend
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Transfer:
+    """A collective that took place: mesh axis, types before and after, a ring's trace."""
+
+    name: str
+    axis: str
+    before: str
+    after: str
+    trace: rings.Trace
+
+
+class Cluster:
+    """Fake devices on a mesh: `Cluster(data=2, model=4)` has eight, `Cluster()` one.
+
+    `log` lists every Transfer in order. Raises ValueError for an axis of size less than 1.
+    """
+
+    def __init__(self, **mesh: int):
+        for name, size in mesh.items():
+            if size < 1:
+                raise ValueError(f"mesh axis {name!r} needs at least one device, got {size}")
+        self.mesh = dict(mesh)
+        self.coordinates = list(itertools.product(*(range(size) for size in mesh.values())))
+        self.log: list[Transfer] = []
+
+    def __repr__(self):
+        sizes = ", ".join(f"{name}={size}" for name, size in self.mesh.items())
+        return f"Cluster({sizes}) of devices {self.devices}"
+
+    @property
+    def devices(self) -> list[int]:
+        """Return the numbers of the devices, in the order of the mesh."""
+        return list(range(len(self.coordinates)))
+
+    @property
+    def sent_bytes(self) -> int:
+        """Return what a device has sent in all collectives so far."""
+        return sum(transfer.trace.bytes_per_device for transfer in self.log)
+
+    def place(self, x, axes: str, **layout: str) -> "Tensor":
+        """Return x on the devices: `place(w, "FD", model="F")` cuts F over model.
+
+        Where two mesh axes cut one letter, the first axis of the mesh makes the coarser
+        cut. Raises ValueError where letters do not fit x, a mesh axis does not exist, or a
+        size does not divide.
+        """
+        x = np.asarray(x)
+        if x.ndim != len(axes) or len(set(axes)) != len(axes):
+            raise ValueError(f"{axes!r} must name each of the {x.ndim} axes of shape {x.shape} by its own letter")
+        whole = {name: layout.get(name, REPLICATED) for name in self.mesh}
+        for name, kind in layout.items():
+            self.check_axis(name)
+            if kind not in (*axes, REPLICATED):
+                raise ValueError(f"{name}={kind!r}: name one of the axes {axes!r} to cut, or leave {name} out to copy")
+        pieces = dict.fromkeys(self.coordinates, x)
+        for position, (name, size) in enumerate(self.mesh.items()):
+            if whole[name] != REPLICATED:
+                at, what = axes.index(whole[name]), f"mesh axis {name!r}"
+                pieces = {c: rings.cut(piece, size, at, what)[c[position]] for c, piece in pieces.items()}
+        return Tensor(self, axes, whole, pieces)
+
+    def check_axis(self, name: str) -> None:
+        """Raise ValueError unless the mesh has this axis."""
+        if name not in self.mesh:
+            raise ValueError(f"the mesh has no axis {name!r}; it has {list(self.mesh)}: {self!r}")
+
+    def lines(self, name: str) -> list[list[tuple]]:
+        """Return the rings along a mesh axis, as coordinates that differ in it alone."""
+        position = list(self.mesh).index(name)
+        starts = [c for c in self.coordinates if c[position] == 0]
+        return [[(*c[:position], i, *c[position + 1 :]) for i in range(self.mesh[name])] for c in starts]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tensor:
+    """An array on a cluster: a letter an axis, a layout a mesh axis, a piece a device."""
+
+    cluster: Cluster
+    axes: str
+    layout: dict[str, str]
+    pieces: dict[tuple, np.ndarray]
+
+    @property
+    def type(self) -> str:
+        """Return the layout in words, as "[T, D/model] partial over data"."""
+        cuts = {a: "".join(f"/{name}" for name, kind in self.layout.items() if kind == a) for a in self.axes}
+        partial = [name for name, kind in self.layout.items() if kind == PARTIAL]
+        text = "[" + ", ".join(a + cuts[a] for a in self.axes) + "]"
+        return text + (f" partial over {', '.join(partial)}" if partial else "")
+
+    def __repr__(self):
+        return f"{self.type} on {self.cluster!r}"
+
+    def on(self, device: int) -> np.ndarray:
+        """Return the piece in the memory of one device, by its number."""
+        if device in self.cluster.devices:
+            return self.pieces[self.cluster.coordinates[device]]
+        raise ValueError(f"device {device} holds nothing of this: it lives on devices {self.cluster.devices}")
+
+    def value(self) -> np.ndarray:
+        """Return the whole value, put together by an observer at no cost: for checks."""
+        pieces = self.pieces
+        for position in reversed(range(len(self.cluster.mesh))):
+            kind = list(self.layout.values())[position]
+            groups: dict[tuple, list] = {}
+            for c, piece in pieces.items():
+                groups.setdefault(c[:position], []).append(piece)
+            pieces = {c: _join(group, kind, self.axes) for c, group in groups.items()}
+        return pieces[()]
+
+    def __add__(self, other: "Tensor") -> "Tensor":
+        """Return the sum of two tensors of the same layout; LayoutError if they differ."""
+        if not isinstance(other, Tensor):
+            return NotImplemented
+        _same_devices("add", self, other)
+        if self.axes != other.axes:
+            raise ValueError(f"add: the axes must agree, got {self.axes!r} and {other.axes!r}")
+        for name in self.cluster.mesh:
+            _addable(name, self, other)
+        return dataclasses.replace(self, pieces={c: piece + other.pieces[c] for c, piece in self.pieces.items()})
+
+    def apply(self, fn: Callable) -> "Tensor":
+        """Return fn, which acts entry by entry, of every piece; LayoutError on summands."""
+        for name, kind in self.layout.items():
+            if kind == PARTIAL:
+                why = "each device holds a summand, and f(a) + f(b) is not f(a + b)"
+                mend = f'all_reduce(x, "{name}") first, or reduce_scatter to keep it cut'
+                raise LayoutError(f"apply {getattr(fn, '__name__', 'a function')} to {self.type}", why, mend)
+        return dataclasses.replace(self, pieces={c: fn(piece) for c, piece in self.pieces.items()})
+
+
+def einsum(spec: str, a: Tensor, b: Tensor) -> Tensor:
+    """Return `einsum("TD,FD->TF", x, w)`, each device multiplying what it holds.
+
+    For every mesh axis:
+    - both replicated: the result is; a summand times a replicated factor is a summand;
+    - a letter cut in every factor that has it, the others replicated: the result is cut by
+      it, or, where the letter is summed away, partial.
+    Everything else raises LayoutError.
+
+    Source: the products of block matrices [standard].
+    Test: tests/parallelism/test_cluster.py::test_products_equal_numpy_wherever_they_are_allowed
+    """
+    inputs, out = spec.replace(" ", "").split("->")
+    if inputs.split(",") != [a.axes, b.axes]:
+        raise ValueError(f"einsum {spec!r} does not fit the axes of its tensors, {a.axes!r} and {b.axes!r}")
+    _same_devices("multiply", a, b)
+    layout = {name: product_layout(name, spec, a, b) for name in a.cluster.mesh}
+    pieces = {c: _product(spec, piece, b.pieces[c]) for c, piece in a.pieces.items()}
+    return Tensor(a.cluster, out, layout, pieces)
+
+
+def _product(spec, a, b):
+    return narrow(np.einsum(spec, wide(a), wide(b)), np.result_type(a, b))
+
+
+def product_layout(axis: str, spec: str, a: Tensor, b: Tensor) -> str:
+    """Return how a product lies along one mesh axis, or raise LayoutError."""
+    kinds = (a.layout[axis], b.layout[axis])
+    if PARTIAL in kinds:
+        if REPLICATED in kinds:
+            return PARTIAL  # a product with a whole factor is linear in the summands
+        why = "a device would multiply only its own summand"
+        raise _unfit(spec, a, b, axis, why, f'all_reduce the partial factor over "{axis}"')
+    letters = sorted({kind for kind in kinds if kind != REPLICATED})
+    if not letters:
+        return REPLICATED
+    if len(letters) == 2:
+        first, second = letters
+        why = f"part i of {first} would meet only part i of {second}; the other pairs are lost"
+        raise _unfit(spec, a, b, axis, why, f'all_gather one of the two over "{axis}"')
+    (letter,) = letters
+    for tensor, kind in zip((a, b), kinds, strict=True):
+        if letter in tensor.axes and kind != letter:
+            why = f"a device has its part of {letter} in one factor, all of it in the other"
+            mend = f'split(x, "{axis}", "{letter}") the whole one (free), or all_gather the cut one'
+            raise _unfit(spec, a, b, axis, why, mend)
+    return letter if letter in spec.split("->")[1] else PARTIAL
+
+
+def _unfit(spec, a, b, axis, why, mend):
+    return LayoutError(f"multiply {a.type} by {b.type} ({spec})", f"along {axis!r} {why}", mend)
+
+
+def _addable(name: str, a: Tensor, b: Tensor) -> None:
+    kinds = (a.layout[name], b.layout[name])
+    if kinds[0] == kinds[1]:
+        return
+    what = f"add {a.type} and {b.type}"
+    if set(kinds) == {PARTIAL, REPLICATED}:
+        n = a.cluster.mesh[name]
+        why = f"each of the {n} devices along {name!r} would add the full array, so that the sum holds it {n} times"
+        raise LayoutError(what, why, f'all_reduce(the partial one, "{name}") first')
+    if PARTIAL in kinds:
+        why = f"along {name!r} one array is cut into parts, of the other each device holds a summand of the whole"
+        letter = next(kind for kind in kinds if kind != PARTIAL)
+        raise LayoutError(what, why, f'reduce_scatter(the partial one, "{name}", "{letter}")')
+    why = f"along {name!r} the pieces of a device are different parts of the two arrays"
+    mend = f'all_gather(the cut one, "{name}"), or split the whole one (free)'
+    if REPLICATED not in kinds:
+        mend = f'all_to_all(x, "{name}", "{kinds[0]}") the second, so that both are cut along {kinds[0]}'
+    raise LayoutError(what, why, mend)
+
+
+def _same_devices(verb: str, a: Tensor, b: Tensor) -> None:
+    if a.cluster is not b.cluster:
+        why = f"the first lives on {a.cluster!r}, the second on {b.cluster!r}: another cluster"
+        mend = "place both on one cluster; a device computes only with what is in its own memory"
+        raise LayoutError(f"{verb} {a.type} and {b.type}", why, mend)
+
+
+def _join(group: list, kind: str, axes: str) -> np.ndarray:
+    if kind == REPLICATED:
+        return group[0]
+    return sum(group) if kind == PARTIAL else np.concatenate(group, axis=axes.index(kind))

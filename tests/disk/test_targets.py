@@ -1,0 +1,164 @@
+"""Targets: tried before work, and written by one process at a time."""
+
+import contextlib
+import errno
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from afm_ref.disk import atomic, targets
+
+HOLD = """
+import sys
+from afm_ref import targets
+with targets.only_writer(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@contextlib.contextmanager
+def held_elsewhere(folder):
+    """Let another process hold the folder; gives that process."""
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as other:
+        assert other.stdout.readline() == "held\n"
+        yield other
+        other.kill()  # SIGKILL: it cannot tidy up
+
+
+def test_the_second_writer_is_told_who_the_first_is_until_that_is_killed(tmp_path):
+    with held_elsewhere(tmp_path) as first:
+        who = rf"process {first.pid} on {platform.node()}, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d"
+        told = rf"{tmp_path} is being written by {who}: wait until that has ended .* another folder"
+        with pytest.raises(ValueError, match=told), targets.only_writer(tmp_path):
+            pass
+        assert names(tmp_path) == [targets.LOCK]  # the first one's stays
+    assert names(tmp_path) == [targets.LOCK]
+    with targets.only_writer(tmp_path):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_one_process_is_two_writers_too_and_may_come_back_after_an_error(tmp_path):
+    with targets.only_writer(tmp_path):
+        with pytest.raises(ValueError, match=f"by process {os.getpid()} "), targets.only_writer(tmp_path):
+            pass
+        with targets.only_writer(tmp_path, ".part.lock"), targets.only_writer(tmp_path / "inner"):
+            pass  # another part, another folder
+    with pytest.raises(ZeroDivisionError), targets.only_writer(tmp_path):
+        raise ZeroDivisionError
+    with targets.only_writer(tmp_path):
+        pass
+
+
+def test_a_lock_that_its_holder_has_removed_holds_nobody_out(tmp_path, monkeypatch):
+    """Opened before the first one is done and locked after: that file is at no path any more, so a new one is made."""
+    first = targets.only_writer(tmp_path)
+    first.__enter__()
+    flock, calls = targets.fcntl.flock, []
+
+    def late(file, how):
+        if not calls:
+            first.__exit__(None, None, None)
+        calls.append(file)
+        return flock(file, how)
+
+    monkeypatch.setattr(targets.fcntl, "flock", late)
+    with targets.only_writer(tmp_path):
+        assert len(calls) == 2 and str(os.getpid()) in (tmp_path / targets.LOCK).read_text()
+        with pytest.raises(ValueError, match="is being written"), targets.only_writer(tmp_path):
+            pass
+
+
+def test_a_folder_that_was_made_for_nothing_goes_again(tmp_path):
+    with targets.only_writer(tmp_path / "a" / "nothing"):
+        pass
+    with targets.only_writer(tmp_path / "a" / "something"):
+        (tmp_path / "a" / "something" / "file").touch()
+    assert names(tmp_path / "a") == ["something"] and names(tmp_path / "a" / "something") == ["file"]
+
+
+def test_where_nothing_can_be_locked_it_warns_and_goes_on(tmp_path, monkeypatch):
+    def none(file, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(targets.fcntl, "flock", none)
+    with pytest.warns(UserWarning, match="cannot be locked .*start no other run"), targets.only_writer(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("check", [targets.check_file, targets.check_folder])
+@pytest.mark.parametrize("path", ["new", "a/b/new"])
+def test_what_can_be_written_is_silent_and_nothing_is_left(tmp_path, check, path):
+    check(tmp_path / path, "--out")
+    assert names(tmp_path) == []
+
+
+def test_an_older_file_or_folder_is_fine(tmp_path):
+    atomic.write(tmp_path / "folder" / "file", "old")
+    targets.check_file(tmp_path / "folder" / "file", "--save")
+    targets.check_folder(tmp_path / "folder", "--out", without=("model.safetensors.index.json",))
+    assert names(tmp_path / "folder") == ["file"] and (tmp_path / "folder" / "file").read_text() == "old"
+
+
+def test_what_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "at all")
+    for check, path, told in (
+        (targets.check_folder, "file", "--out .*/file is a file: give a folder"),
+        (targets.check_folder, "file/a/b", "--out .*/file/a/b cannot be written .Not a directory.: give another"),
+        (targets.check_file, "file/a", "--out .*/file/a cannot be written .Not a directory.: give another"),
+        (targets.check_file, ".", "--out .* is a folder: give the name of a file"),
+        (targets.check_folder, "dangling", "--out .*/dangling is a file: give a folder"),
+        (targets.check_file, "x" * 300, "--out .* cannot be written .File name too long."),
+        (targets.check_file, "x" * 250, "--out .* cannot be written .File name too long."),  # with .PID.tmp
+    ):
+        with pytest.raises((OSError, ValueError), match=told):
+            check(tmp_path / path, "--out")
+    with pytest.raises(ValueError, match="holds file, a model of another kind"):
+        targets.check_folder(tmp_path, "--save", without=("file",))
+
+
+@pytest.mark.parametrize("why", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_no_permission_and_no_room_are_found_by_trying(tmp_path, monkeypatch, why):
+    """The superuser has every permission, so the system's answer is put in the place of the file."""
+
+    def refused(**_):
+        raise OSError(why, os.strerror(why))
+
+    monkeypatch.setattr(targets.tempfile, "NamedTemporaryFile", refused)
+    with pytest.raises(OSError, match=rf"--save .*/new cannot be written \({os.strerror(why)}\): give another place"):
+        targets.check_file(tmp_path / "new", "--save")
+
+
+def test_what_is_no_file_is_no_target(tmp_path):
+    """A device would be replaced by a file, a link by what it should lead to."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    for name in ("pipe", "nowhere"):
+        with pytest.raises(ValueError, match=f"--history .*{name} is a device, a pipe or a link to nowhere"):
+            targets.check_file(tmp_path / name, "--history")
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "link").symlink_to("file")
+    targets.check_file(tmp_path / "link", "--history")
+    atomic.write(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_text() == "new"
+    assert names(tmp_path) == ["file", "link", "nowhere", "pipe"]
+
+
+def test_what_is_read_is_not_written_over(tmp_path):
+    (tmp_path / "pairs").write_text("{}")
+    (tmp_path / "link").symlink_to("pairs")
+    targets.check_apart(task=tmp_path / "pairs", save=tmp_path / "a", checkpoint=None, history=None)
+    with pytest.raises(ValueError, match=r"--task and --save are both .*link: one would be lost"):
+        targets.check_apart(task=tmp_path / "pairs", model=None, save=tmp_path / "link")

@@ -1,0 +1,61 @@
+"""A run of minute sizes on a model of some 17,000 random weights, shared by these tests."""
+
+import contextlib
+import dataclasses
+from functools import partial
+from types import SimpleNamespace
+from unittest import mock
+
+from afm_ref import assets
+from afm_ref.config import AFMConfig
+from afm_ref.data import corpora
+from afm_ref.interop import hugging_face, reward_files
+from afm_ref.post_training.reward_model import init_reward_model
+from afm_ref.transformer import init
+from afm_ref.whole_road import bench, online, text, workshops
+from afm_ref.whole_road.making import RoadSizes
+
+CFG = AFMConfig(d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=16, vocab_size=2048)
+SIZES = RoadSizes(
+    held_out=2, samples=2, text_rows=2, mdloo_records=2, mdloo_iterations=5, conversations=16, sensitivity_rows=2,
+    within=0.1, rank=2, recovery_steps=2, recovery_batch=2, feature_records=16, feature_steps=2, feature_batch=2,
+)  # fmt: skip
+ROWS = 8  # of every batch that is sampled or scored, so that all are the same programs
+
+
+def documents():
+    """Return the language reference's own topics, without Python's other texts: quickly read."""
+    topics = corpora.topics()
+    return tuple([d for d in topics if corpora.is_held_out(d) == held][:4] for held in (False, True))
+
+
+def student(self, seed):
+    """Return other weights, kept as a student is: to make one takes more compiling than all else together."""
+    return self.kept(f"student_{seed}", lambda: init(CFG, 1))
+
+
+def reward(self, seed):
+    """Return a reward model that nobody trained, kept as one is."""
+    make = partial(init_reward_model, init(CFG, 2), CFG, seed)
+    return self.kept(f"reward_{seed}", make, reward_files)
+
+
+def teach(of, judge, seed):
+    """Return a round of a committee that has taught nothing."""
+    return [SimpleNamespace(student=init(CFG, 3), reward=reward(of, seed))]
+
+
+@contextlib.contextmanager
+def model():
+    """Let the pipeline find the small model where the shipped one is."""
+    shipped = init(CFG, 0), CFG, hugging_face.load_tokenizer(assets.FOLDER)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(assets, "load_tiny", return_value=shipped))
+        stack.enter_context(mock.patch.object(text, "documents", documents))
+        stack.enter_context(mock.patch.object(bench, "SAMPLE_ROWS", ROWS))
+        stack.enter_context(mock.patch.object(online, "SAMPLE_ROWS", ROWS))
+        settings = dataclasses.replace(online.SETTINGS, K=2, prompts=2, batch_size=ROWS)
+        stack.enter_context(mock.patch.object(online, "SETTINGS", settings))
+        stack.enter_context(mock.patch.multiple(bench.Bench, student=student, reward=reward))
+        stack.enter_context(mock.patch.object(workshops, "teach", teach))
+        yield

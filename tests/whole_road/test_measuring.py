@@ -1,0 +1,89 @@
+"""What a run measures and prints: against NumPy, counting, brute force and numbers by hand."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from afm_ref.losses import token_log_probs
+from afm_ref.transformer import Causal, forward
+from afm_ref.whole_road import measuring, printed
+from afm_ref.whole_road.bench import TASKS, Bench
+from afm_ref.whole_road.made import Made
+from tests.whole_road import small
+
+
+@pytest.fixture(scope="module")
+def measures():
+    with small.model():
+        yield measuring.Measures(Bench(small.SIZES), small.documents()[1])
+
+
+def test_bits_per_byte_are_those_of_numpy(measures):
+    bench, nats, n_bytes = measures.bench, 0.0, 0
+    for batch in measures.text:
+        log_probs = token_log_probs(
+            forward(bench.base, batch.tokens, bench.cfg, None, Causal(batch.documents)), batch.targets
+        )
+        nats -= (log_probs * batch.weights).sum()
+        n_bytes += sum(len(bench.tok.decode(row[w > 0]).encode()) for row, w in zip(batch.targets, batch.weights))
+    assert n_bytes == measures.text_bytes > 1000
+    expected = nats / math.log(2) / n_bytes  # float32 in another order; kept to 5 digits
+    assert measures.bits_per_byte(bench.base) == pytest.approx(expected, rel=1e-4)
+
+
+def test_every_task_is_answered_by_its_own_policy(measures, monkeypatch):
+    """The utilities are worth what the policy's number says, and stand in the order of the held-out prompts."""
+    bench = measures.bench
+    monkeypatch.setattr(bench, "sample", lambda policy, records, n, seed: [[policy] * n for _ in records])
+    monkeypatch.setattr(
+        bench, "judged", lambda records, groups: np.array(groups) + [[r.task == "sums"] for r in records]
+    )
+    monkeypatch.setattr(measures, "answers", lambda policies: [])
+    found = measures.of(Made(dict(zip(TASKS, (0.25, 0.5, 1.0))), 1000, whole=False))
+    assert found["utility"] == {
+        "summarise": 0.25,
+        "answer": 0.5,
+        "sums": 2,
+        "taught": 0.375,
+        "all": pytest.approx(11 / 12, abs=1e-5),
+    }
+    assert found["by_prompt"] == [0.25, 0.25, 0.5, 0.5, 2, 2] and found["bits_per_byte"] is None
+    weights = sum(np.size(w) for w in (bench.base.embed, bench.base.final_norm, *bench.base.layers[0]) if w is not None)
+    assert found["bits"] == round(8000 / weights, 3)
+
+
+def test_accuracy_counts_pairs(measures, monkeypatch):
+    bench, rng = measures.bench, np.random.default_rng(0)
+    rewards, judged = rng.integers(0, 3, (2, 4, 5)) / 2
+    monkeypatch.setattr(bench, "sample", lambda *_: None)
+    monkeypatch.setattr(bench, "score", lambda *_: rewards)
+    monkeypatch.setattr(bench, "judged", lambda *_: judged)
+    points = [
+        0.5 if r[i] == r[j] else float((r[i] > r[j]) == (u[i] > u[j]))
+        for r, u in zip(rewards, judged)
+        for i, j in itertools.combinations(range(5), 2)
+        if u[i] != u[j]
+    ]
+    assert 0 < len(points) < 40 and measures.accuracy(None, None) == round(np.mean(points), 5)
+
+
+def test_the_table_by_hand():
+    """Of two prompts that differ by 0.2 the interval is 0.1 times t = 12.706 on either side."""
+    row = {
+        "utility": {"sums": 0.5},
+        "bits_per_byte": 1.25,
+        "bits": 16.0,
+        "answers": ["yes"],
+        "by_prompt": [0.4, 0.6, 0],
+    }
+    after = row | {"by_prompt": [0.5, 0.9, 0], "bits_per_byte": None, "answers": ["no"]}
+    steps = {"0_base": row, "2_reward": {"accuracy": 0.625}, "7_features": after}
+    prompts = [{"task": "answer", "prompt": "Why?", "reference": "So."}]
+    results = {"task_of": ["summarise", "answer", "sums"], "steps": steps, "prompts": prompts}
+    _, base, features, accuracy = printed.table(results).splitlines()
+    assert base.split() == ["0_base", "0.500", "[-0.771,", "1.771]", "0.500", "1.250", "16.00"]
+    assert features.split()[1:8] == ["0.700", "[-1.841,", "3.241]", "+0.200", "[-1.071,", "+1.471]", "0.500"]
+    assert features.split()[8:] == ["-", "16.00"] and "62%" in accuracy
+    assert printed.answers(results).split() == ["Why?", "(reference)", "'So.'", "0_base", "'yes'", "7_features", "'no'"]
