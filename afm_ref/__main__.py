@@ -29,7 +29,10 @@ def _parser(argv):
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():
         command = commands.add_parser(
-            name, help=text, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+            name,
+            help=text,
+            description=text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if name in argv:
             module = importlib.import_module(f"{__package__}.cli.{name}")
@@ -54,7 +57,8 @@ def main(argv=None) -> int:
                 return _status(sys.argv[1:] if argv is None else argv)
             finally:
                 for stream in _streams():
-                    stream.flush()  # now: where the interpreter's own fails it writes three lines
+                    # now: where the interpreter's own fails it writes three lines
+                    stream.flush()
         except OSError as error:  # of these streams; all others are told
             return _without_streams(error)
 
@@ -80,7 +84,9 @@ def _status(argv):
         return INTERRUPTED
     except Exception as error:
         line = _told(error)
-        if line is None or (isinstance(error, BrokenPipeError) and any(map(_unread, _streams()))):
+        if line is None or (
+            isinstance(error, BrokenPipeError) and any(map(_unread, _streams()))
+        ):
             raise
         print(f"error: {line}", file=sys.stderr)
         return 2
@@ -120,12 +126,16 @@ def _told(error) -> str | None:
     if isinstance(error, INPUT_ERRORS):
         return " ".join(str(error).split())
     if isinstance(error, MemoryError):
-        return f"out of memory: {str(error) or 'a smaller model, batch or window needs less'}"
+        return (
+            f"out of memory: {str(error) or 'a smaller model, batch or window needs less'}"
+        )
     return _without_device(error)
 
 
 def _without_device(error):
-    """Return what to do where JAX finds no device of JAX_PLATFORMS, or None for other errors."""
+    """Return what to do where JAX finds no device of JAX_PLATFORMS, or None for other
+    errors.
+    """
     jax = sys.modules.get("jax")
     if jax is None or not isinstance(error, RuntimeError | AssertionError):
         return None
@@ -136,7 +146,10 @@ def _without_device(error):
         except (RuntimeError, AssertionError) as why:
             error = why
     asked = jax.config.jax_platforms
-    said = " ".join(str(error).split()) or f"there is no {asked} device, or no plugin of JAX for it"
+    said = (
+        " ".join(str(error).split())
+        or f"there is no {asked} device, or no plugin of JAX for it"
+    )
     return f"JAX_PLATFORMS is {asked or 'not set'}: {said}. Unset it to take what there is, or set it to cpu"
 
 

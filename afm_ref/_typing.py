@@ -1,11 +1,14 @@
-"""Array annotations that cost nothing: jaxtyping's where it is installed, plain placeholders where it is not.
+"""Array annotations that cost nothing: jaxtyping's where it is installed, plain
+placeholders where it is not.
 
-The core must import with NumPy alone, so shapes in signatures may not force jaxtyping on a reader.
+The core must import with NumPy alone, so shapes in signatures may not force jaxtyping on a
+reader.
 """
 
 from typing import Any
 
-Array = Any  # a numpy.ndarray, a jax.Array or a tracer: the code asks only for the array API
+# a numpy.ndarray, a jax.Array or a tracer: the code asks only for the array API
+Array = Any
 
 try:
     from jaxtyping import Bool, Float, Int, UInt

@@ -11,7 +11,9 @@ from .losses import next_token
 from .weights import Params
 
 
-def total_loss(params: Params, loss: Callable, batches: Iterable, progress: bool = True) -> tuple[float, float]:
+def total_loss(
+    params: Params, loss: Callable, batches: Iterable, progress: bool = True
+) -> tuple[float, float]:
     """Return (sum, count) of a loss over all batches, added in float64 on the host.
 
     loss(params, batch) -> (sum, count) is compiled once; the batches should share one
@@ -21,14 +23,19 @@ def total_loss(params: Params, loss: Callable, batches: Iterable, progress: bool
     from tqdm.auto import tqdm
 
     compiled = jax.jit(loss)
-    sums = [compiled(params, batch) for batch in tqdm(batches, desc="evaluate", disable=not progress, leave=False)]
+    sums = [
+        compiled(params, batch)
+        for batch in tqdm(batches, desc="evaluate", disable=not progress, leave=False)
+    ]
     if not sums:
         raise ValueError("nothing to evaluate: no batches were given")
     total, count = np.sum(sums, axis=0, dtype=np.float64)
     return float(total), float(count)
 
 
-def bits_per_byte(params: Params, cfg: AFMConfig, batches: Iterable, n_bytes: int, progress: bool = True) -> float:
+def bits_per_byte(
+    params: Params, cfg: AFMConfig, batches: Iterable, n_bytes: int, progress: bool = True
+) -> float:
     """Return how many bits the model needs per byte of the text that the batches hold.
 
         bits per byte = sum of nats / (ln 2 * bytes)
@@ -36,12 +43,17 @@ def bits_per_byte(params: Params, cfg: AFMConfig, batches: Iterable, n_bytes: in
     n_bytes is the UTF-8 length of the text whose tokens are the weighted targets. Unlike a
     loss per token it can be compared across tokenizers, n-gram models and compressors.
 
-    Source: Shannon 1948; standard for language models on text of several tokenizers [standard].
+    Source: Shannon 1948; standard for language models on text of several tokenizers
+        [standard].
     Test: tests/transformer/test_evaluation.py::test_a_uniform_model_needs_log2_V_bits_a_token
     """
     if n_bytes < 1:
-        raise ValueError(f"n_bytes must be at least 1, got {n_bytes}: bits per byte of no text is undefined")
-    nats, _ = total_loss(params, lambda p, batch: next_token(p, batch, cfg), batches, progress)
+        raise ValueError(
+            f"n_bytes must be at least 1, got {n_bytes}: bits per byte of no text is undefined"
+        )
+    nats, _ = total_loss(
+        params, lambda p, batch: next_token(p, batch, cfg), batches, progress
+    )
     return nats / (math.log(2) * n_bytes)
 
 
@@ -66,8 +78,16 @@ def mean_interval(values, confidence: float = 0.95) -> Interval:
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or len(values) < 2:
-        raise ValueError(f"an interval needs a list of at least 2 runs, got shape {values.shape}")
+        raise ValueError(
+            f"an interval needs a list of at least 2 runs, got shape {values.shape}"
+        )
     from scipy.stats import t  # comes with jax
 
-    half = t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
-    return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
+    half = (
+        t.ppf((1 + confidence) / 2, len(values) - 1)
+        * values.std(ddof=1)
+        / math.sqrt(len(values))
+    )
+    return Interval(
+        float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+    )

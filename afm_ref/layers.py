@@ -1,4 +1,6 @@
-"""Containers of layers: a tuple is looped, anything with `.run` runs itself. And the walkers over their matrices."""
+"""Containers of layers: a tuple is looped, anything with `.run` runs itself. And the
+walkers over their matrices.
+"""
 
 import dataclasses
 import itertools
@@ -20,7 +22,8 @@ class Stream(NamedTuple):
 def run_layers(layers, step, stream: Stream, cache=None):
     """Return (stream, cache) after all layers: a container runs itself, a tuple is looped.
 
-    step(stream, layer, cache) -> (stream, cache) is a block with everything but the layer filled in.
+    step(stream, layer, cache) -> (stream, cache) is a block with everything but the layer
+    filled in.
     """
     if hasattr(layers, "run"):
         return layers.run(step, stream, cache)
@@ -34,7 +37,9 @@ def run_layers(layers, step, stream: Stream, cache=None):
 
 
 class Stacked(NamedTuple):
-    """Layers of equal structure with their leaves stacked, [L, ...]: one `lax.scan`, compiled once for all."""
+    """Layers of equal structure with their leaves stacked, [L, ...]: one `lax.scan`,
+    compiled once for all.
+    """
 
     layer: Layer
 
@@ -48,12 +53,15 @@ class Stacked(NamedTuple):
             return new.x, layer_cache
 
         x, cache = jax.lax.scan(body, stream.x, (self.layer, cache))
-        # A scan hands on no keys: a layer that reuses them must follow one that is not stacked.
+        # A scan hands on no keys: a layer that reuses them must follow one that is not
+        # stacked.
         return Stream(x, stream.kv if self.layer.wk is None else None), cache
 
 
 class Remat(NamedTuple):
-    """Layers whose activations are computed again in the backward pass instead of kept (over Stacked, on CPU)."""
+    """Layers whose activations are computed again in the backward pass instead of kept
+    (over Stacked, on CPU).
+    """
 
     layers: Any
 
@@ -65,7 +73,9 @@ class Remat(NamedTuple):
 
 
 def group(layers: tuple) -> tuple:
-    """Return the layers with every run of two or more of equal structure, shapes and dtypes stacked."""
+    """Return the layers with every run of two or more of equal structure, shapes and dtypes
+    stacked.
+    """
     import jax
 
     def kind(layer):
@@ -76,7 +86,9 @@ def group(layers: tuple) -> tuple:
         return leaves[0].__array_namespace__().stack(leaves)
 
     runs = [list(run) for _, run in itertools.groupby(layers, key=kind)]
-    return tuple(Stacked(jax.tree.map(stack, *run)) if len(run) > 1 else run[0] for run in runs)
+    return tuple(
+        Stacked(jax.tree.map(stack, *run)) if len(run) > 1 else run[0] for run in runs
+    )
 
 
 def ungroup(layers) -> tuple:
@@ -87,7 +99,9 @@ def ungroup(layers) -> tuple:
         import jax
 
         L = jax.tree.leaves(layers.layer)[0].shape[0]
-        return tuple(jax.tree.map(lambda leaf, i=i: leaf[i], layers.layer) for i in range(L))
+        return tuple(
+            jax.tree.map(lambda leaf, i=i: leaf[i], layers.layer) for i in range(L)
+        )
     inner = getattr(layers, "layers", layers)
     if not isinstance(inner, tuple | list):
         raise ValueError(
@@ -102,14 +116,22 @@ def ungrouped(params: Params) -> Params:
 
 
 def map_matrices(params: Params, change: Callable) -> Params:
-    """Return the params with change(name, weight, numbers of its layers) in place of every matrix of every layer.
+    """Return the params with change(name, weight, numbers of its layers) in place of every
+    matrix of every layer.
 
-    In a `Stacked` the weight has an axis of layers in front, and numbers is a range; else it is a tuple of one.
+    In a `Stacked` the weight has an axis of layers in front, and numbers is a range; else
+    it is a tuple of one.
     """
 
     def matrices(layer, numbers):
-        there = {name: getattr(layer, name) for name in MATRICES if getattr(layer, name) is not None}
-        return layer._replace(**{name: change(name, w, numbers) for name, w in there.items()})
+        there = {
+            name: getattr(layer, name)
+            for name in MATRICES
+            if getattr(layer, name) is not None
+        }
+        return layer._replace(
+            **{name: change(name, w, numbers) for name, w in there.items()}
+        )
 
     def each(layers, first):
         """Return (changed layers, number of the next layer)."""
@@ -122,7 +144,9 @@ def map_matrices(params: Params, change: Callable) -> Params:
             inner, end = each(layers.layers, first)
             return Remat(inner), end
         if not isinstance(layers, tuple | list):
-            raise ValueError(f"cannot walk layers in a {type(layers).__name__}: use the model before it was wrapped")
+            raise ValueError(
+                f"cannot walk layers in a {type(layers).__name__}: use the model before it was wrapped"
+            )
         out = []
         for item in layers:
             item, first = each(item, first)
@@ -133,7 +157,9 @@ def map_matrices(params: Params, change: Callable) -> Params:
 
 
 def matrices(params: Params, keep: Callable[[Any], bool] = lambda w: True) -> dict:
-    """Return {(matrix, number of its layer, or of the first of a stack): weight} of those that `keep` accepts."""
+    """Return {(matrix, number of its layer, or of the first of a stack): weight} of those
+    that `keep` accepts.
+    """
     found = {}
 
     def look(name, w, numbers):
@@ -152,7 +178,9 @@ def replaced(params: Params, new: Mapping) -> Params:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tap:
-    """A weight that computes what its base does, and calls note(x, y) with what goes in and what comes out."""
+    """A weight that computes what its base does, and calls note(x, y) with what goes in and
+    what comes out.
+    """
 
     base: Any
     note: Callable

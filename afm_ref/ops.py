@@ -1,8 +1,9 @@
 """The operations of the forward function, for NumPy and JAX alike.
 
-A weight is an array, or an object that knows how to be applied: `linear`, `lookup` and `rms_norm` ask it. Every
-chapter that changes what a weight is (LoRA, palettes, shards) does it there and leaves the forward function alone.
-Their shapes say "..." because a weight may also gather or scatter the sequence over devices.
+A weight is an array, or an object that knows how to be applied: `linear`, `lookup` and
+`rms_norm` ask it. Every chapter that changes what a weight is (LoRA, palettes, shards) does
+it there and leaves the forward function alone. Their shapes say "..." because a weight may
+also gather or scatter the sequence over devices.
 """
 
 import sys
@@ -11,7 +12,8 @@ import numpy as np
 
 from ._typing import Array, Bool, Float, Int
 
-MASKED = -1e30  # finite, so that a row with nothing to attend to (a pad) is uniform instead of NaN
+# finite, so that a row with nothing to attend to (a pad) is uniform instead of NaN
+MASKED = -1e30
 
 
 def stop_gradient(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
@@ -21,7 +23,8 @@ def stop_gradient(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
 
 
 def wide(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
-    """Return x in float32 if it has 16 bits, else as it is: what is squared, summed or exponentiated.
+    """Return x in float32 if it has 16 bits, else as it is: what is squared, summed or
+    exponentiated.
 
     In float16 the square of 256 is infinite; in bfloat16 a sum of ones stops at 256.
 
@@ -32,11 +35,15 @@ def wide(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
 
 
 def narrow(y: Float[Array, "*any"], dtype) -> Float[Array, "*any"]:
-    """Return y in the 16-bit dtype of what it was computed from, or as it is if that had more: undoes `wide`."""
+    """Return y in the 16-bit dtype of what it was computed from, or as it is if that had
+    more: undoes `wide`.
+    """
     return y.astype(dtype) if dtype.itemsize < 4 else y
 
 
-def product(a: Float[Array, "*batch m k"], b: Float[Array, "*batch k n"]) -> Float[Array, "*batch m n"]:
+def product(
+    a: Float[Array, "*batch m k"], b: Float[Array, "*batch k n"]
+) -> Float[Array, "*batch m n"]:
     """Return the matrix product a b, summed in float32 at least, in the dtype of a and b."""
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         # NumPy's own products of float16 are slow, and those of bfloat16 stay in float32
@@ -49,9 +56,9 @@ def linear(x: Float[Array, "... in"], w) -> Float[Array, "... out"]:
 
         y_o = sum_i W_oi x_i
 
-    W: [out, in] as the papers write it, or a weight with `.apply(x)`. The vectors are laid out as the rows of one
-    matrix: with a batch of matrices, XLA on a CPU copies every activation transposed in the backward pass (a quarter
-    of a training step).
+    W: [out, in] as the papers write it, or a weight with `.apply(x)`. The vectors are laid
+    out as the rows of one matrix: with a batch of matrices, XLA on a CPU copies every
+    activation transposed in the backward pass (a quarter of a training step).
 
     Source: TR24 section 2 (no biases: AXLearn honeycrisp, mlx-lm afm7) [inferred].
     Test: tests/transformer/test_ops.py::test_linear_is_einsum
@@ -63,12 +70,15 @@ def linear(x: Float[Array, "... in"], w) -> Float[Array, "... out"]:
 
 
 def lookup(tokens: Int[Array, "..."], w) -> Float[Array, "... D"]:
-    """Return the rows of the embedding w: [V, D] that the tokens name; a weight may bring its own `.lookup`."""
+    """Return the rows of the embedding w: [V, D] that the tokens name; a weight may bring
+    its own `.lookup`.
+    """
     if hasattr(w, "lookup"):
         return w.lookup(tokens)
     if isinstance(w, np.ndarray):
         return w[tokens]
-    return wide(w)[tokens].astype(w.dtype)  # a frequent token's gradient is a sum; XLA converts only these rows
+    # a frequent token's gradient is a sum; XLA converts only these rows
+    return wide(w)[tokens].astype(w.dtype)
 
 
 def rms_norm(x: Float[Array, "... D"], gain, eps: float) -> Float[Array, "... D"]:
@@ -90,7 +100,8 @@ def rms_norm(x: Float[Array, "... D"], gain, eps: float) -> Float[Array, "... D"
 
 
 def rope_frequencies(head_dim: int, theta: float) -> np.ndarray:
-    """Return the angle, in radians, by which each pair of channels turns per position: [H/2].
+    """Return the angle, in radians, by which each pair of channels turns per position:
+    [H/2].
 
         omega_i = theta^(-2 i / H),   i = 0 .. H/2 - 1
 
@@ -107,18 +118,22 @@ def rope(
 
         (a, b) -> (a cos - b sin, a sin + b cos),   angle = position * theta^(-2 i / H)
 
-    layout "interleaved" pairs channels (0, 1), (2, 3), ...; "half_split" pairs (i, i + H/2).
+    layout "interleaved" pairs channels (0, 1), (2, 3), ...; "half_split" pairs (i, i +
+    H/2).
 
-    Source: TR24 section 2; neighbouring pairs from AXLearn rotate_half and mlx-lm afm7 [inferred].
+    Source: TR24 section 2; neighbouring pairs from AXLearn rotate_half and mlx-lm afm7
+        [inferred].
     Test: tests/transformer/test_ops.py::test_rope_is_complex_multiplication
     """
     xp = x.__array_namespace__()
-    angle_dtype = xp.float64 if x.dtype == np.float64 else xp.float32  # bf16 cannot even count to 300
+    # bf16 cannot even count to 300
+    angle_dtype = xp.float64 if x.dtype == np.float64 else xp.float32
     frequencies = xp.asarray(rope_frequencies(x.shape[-1], theta), dtype=angle_dtype)
     angles = positions[:, :, None, None].astype(angle_dtype) * frequencies  # [B, T, 1, H/2]
     cos, sin = xp.cos(angles).astype(x.dtype), xp.sin(angles).astype(x.dtype)
     if layout == "interleaved":
-        pairs = x.reshape(*x.shape[:-1], -1, 2)  # (a, b); turned by a right angle it is (-b, a)
+        # (a, b); turned by a right angle it is (-b, a)
+        pairs = x.reshape(*x.shape[:-1], -1, 2)
         turned = pairs[..., ::-1] * xp.stack([-sin, sin], axis=-1)
         return (pairs * cos[..., None] + turned).reshape(x.shape)
     half = x.shape[-1] // 2
@@ -131,7 +146,8 @@ def softmax(x: Float[Array, "*batch S"]) -> Float[Array, "*batch S"]:
 
         softmax(x) = softmax(x - c) for every constant c, so the largest entry is subtracted against overflow
 
-    Its gradient is exactly zero; saying so to JAX saves a fifth of attention's backward pass.
+    Its gradient is exactly zero; saying so to JAX saves a fifth of attention's backward
+    pass.
 
     Source: textbook [standard].
     Test: tests/transformer/test_ops.py::test_softmax_survives_large_logits
@@ -143,16 +159,22 @@ def softmax(x: Float[Array, "*batch S"]) -> Float[Array, "*batch S"]:
 
 
 def attention(
-    q: Float[Array, "B T N H"], k: Float[Array, "B S K H"], v: Float[Array, "B S K H"], mask: Bool[Array, "#B T S"]
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B S K H"],
+    v: Float[Array, "B S K H"],
+    mask: Bool[Array, "#B T S"],
 ) -> Float[Array, "B T N H"]:
-    """Return, for every query, the average of the values weighted by the softmax of its scaled scores.
+    """Return, for every query, the average of the values weighted by the softmax of its
+    scaled scores.
 
         o_t = sum_s softmax_s(q_t . k_s / sqrt(H)) v_s          over the s that the mask allows
 
-    Query head n reads key/value head n // G with G = N / K: grouped queries. Nothing is repeated in memory: the
-    G query heads of a group lie beside the T queries as rows of one matrix product.
+    Query head n reads key/value head n // G with G = N / K: grouped queries. Nothing is
+    repeated in memory: the G query heads of a group lie beside the T queries as rows of one
+    matrix product.
 
-    Source: TR24 section 2 (grouped-query attention); scale from AXLearn, mlx-lm afm7 [inferred].
+    Source: TR24 section 2 (grouped-query attention); scale from AXLearn, mlx-lm afm7
+        [inferred].
     Test: tests/transformer/test_ops.py::test_attention_equals_loops
     """
     xp = q.__array_namespace__()

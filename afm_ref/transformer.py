@@ -3,8 +3,9 @@
     hidden  = embed -> blocks -> final norm                         [B, T, D]
     forward = hidden -> the embedding's other end                   [B, T, V]
 
-Three things can be exchanged without touching it: the weights (see ops), the container of layers, and the way to
-attend. All state is in NamedTuples, which JAX takes as trees without being imported here.
+Three things can be exchanged without touching it: the weights (see ops), the container of
+layers, and the way to attend. All state is in NamedTuples, which JAX takes as trees without
+being imported here.
 """
 
 import sys
@@ -21,12 +22,14 @@ __all__ = ["Causal", "block", "check_tokens", "forward", "hidden", "init", "logi
 
 
 class Causal:
-    """Attend to the tokens at the same or an earlier position, within the same document if documents are given.
+    """Attend to the tokens at the same or an earlier position, within the same document if
+    documents are given.
 
-    documents: [B, T] integers. An attend has two halves, so that a cache, a gather or a ring can come between
-    them: `keys` says what is attended to, the call attends.
+    documents: [B, T] integers. An attend has two halves, so that a cache, a gather or a
+    ring can come between them: `keys` says what is attended to, the call attends.
 
-    Source: TR24 section 2 (decoder-only); masking between packed documents is our choice [ours].
+    Source: TR24 section 2 (decoder-only); masking between packed documents is our choice
+        [ours].
     Test: tests/transformer/test_transformer.py::test_the_future_does_not_reach_the_past
     """
 
@@ -37,28 +40,34 @@ class Causal:
         """Return ((k, v, key positions), cache): k, v [B, T, K, H]."""
         return (k, v, positions), cache
 
-    def mask(self, positions: Int[Array, "#B T"], key_positions: Int[Array, "#B S"]) -> Bool[Array, "#B T S"]:
+    def mask(
+        self, positions: Int[Array, "#B T"], key_positions: Int[Array, "#B S"]
+    ) -> Bool[Array, "#B T S"]:
         """Return which keys each query may see."""
         allowed = positions[:, :, None] >= key_positions[:, None, :]
         if self.documents is not None:
             allowed = allowed & (self.documents[:, :, None] == self.documents[:, None, :])
         return allowed
 
-    def __call__(self, q: Float[Array, "B T N H"], kv, positions) -> Float[Array, "B T N H"]:
+    def __call__(
+        self, q: Float[Array, "B T N H"], kv, positions
+    ) -> Float[Array, "B T N H"]:
         """Return each query's average of the values it may see."""
         k, v, key_positions = kv
         return ops.attention(q, k, v, self.mask(positions, key_positions))
 
 
 def qkv(x: Float[Array, "B T D"], layer: Layer, cfg: AFMConfig, positions):
-    """Return queries [B, T, N, H], keys and values [B, T, K, H] (None, None for a layer without them).
+    """Return queries [B, T, N, H], keys and values [B, T, K, H] (None, None for a layer
+    without them).
 
         q = norm_q(rope(W_q x)),   k = norm_k(rope(W_k x)),   v = W_v x
 
-    The norm comes before the rotation when cfg.qk_norm is "before_rope". A gain per channel does not commute with
-    the rotation, so the two differ as soon as the gains leave one.
+    The norm comes before the rotation when cfg.qk_norm is "before_rope". A gain per channel
+    does not commute with the rotation, so the two differ as soon as the gains leave one.
 
-    Source: TR24 section 2 (QK normalisation); the order from AXLearn and mlx-lm afm7 [inferred].
+    Source: TR24 section 2 (QK normalisation); the order from AXLearn and mlx-lm afm7
+        [inferred].
     Test: tests/interop/test_golden.py::test_logits_equal_golden
     """
 
@@ -79,7 +88,8 @@ def qkv(x: Float[Array, "B T D"], layer: Layer, cfg: AFMConfig, positions):
 
 
 def block(stream: Stream, layer: Layer, cfg: AFMConfig, positions, attend, cache=None):
-    """Return (stream, cache) after one block: attention, then feed-forward, each added to the residual stream.
+    """Return (stream, cache) after one block: attention, then feed-forward, each added to
+    the residual stream.
 
         x <- x + W_o attend(q, k, v)          q, k, v from norm(x)
         x <- x + swiglu(norm(x))
@@ -88,14 +98,23 @@ def block(stream: Stream, layer: Layer, cfg: AFMConfig, positions, attend, cache
     Test: tests/interop/test_golden.py::test_logits_equal_golden
     """
     x, kv = stream
-    q, k, v = qkv(ops.rms_norm(x, layer.attention_norm, cfg.norm_eps), layer, cfg, positions)
+    q, k, v = qkv(
+        ops.rms_norm(x, layer.attention_norm, cfg.norm_eps), layer, cfg, positions
+    )
     if k is not None:
         kv, cache = attend.keys(k, v, positions, cache)
     elif kv is None:
-        raise ValueError("a layer without wk and wv comes before any layer that has them: nothing to attend to")
+        raise ValueError(
+            "a layer without wk and wv comes before any layer that has them: nothing to attend to"
+        )
     out = attend(q, kv, positions)  # [B, T, N, H]
     x = x + ops.linear(out.reshape(*out.shape[:2], -1), layer.wo)
-    x = x + ops.swiglu(ops.rms_norm(x, layer.ffn_norm, cfg.norm_eps), layer.w_gate, layer.w_up, layer.w_down)
+    x = x + ops.swiglu(
+        ops.rms_norm(x, layer.ffn_norm, cfg.norm_eps),
+        layer.w_gate,
+        layer.w_up,
+        layer.w_down,
+    )
     return Stream(x, kv), cache
 
 
@@ -109,8 +128,9 @@ def hidden(
 ):
     """Return (x [B, T, D] after the final norm, cache).
 
-    positions default to 0 .. T-1; attend to Causal(). Token ids outside 0 .. V-1 raise ValueError wherever their
-    values can be seen, that is outside jit: inside, an array library would clamp or wrap them in silence.
+    positions default to 0 .. T-1; attend to Causal(). Token ids outside 0 .. V-1 raise
+    ValueError wherever their values can be seen, that is outside jit: inside, an array
+    library would clamp or wrap them in silence.
     """
     check_tokens(tokens, cfg)
     if positions is None:
@@ -120,12 +140,15 @@ def hidden(
     def step(stream, layer, layer_cache):
         return block(stream, layer, cfg, positions, attend, layer_cache)
 
-    stream, cache = run_layers(params.layers, step, Stream(ops.lookup(tokens, params.embed)), cache)
+    stream, cache = run_layers(
+        params.layers, step, Stream(ops.lookup(tokens, params.embed)), cache
+    )
     return ops.rms_norm(stream.x, params.final_norm, cfg.norm_eps), cache
 
 
 def logits(params: Params, x: Float[Array, "*batch D"]) -> Float[Array, "*batch V"]:
-    """Return the unnormalised log-probability of every token, from hidden states after the final norm.
+    """Return the unnormalised log-probability of every token, from hidden states after the
+    final norm.
 
         logits = E x          with E the embedding itself when tied
 
@@ -143,7 +166,9 @@ def forward(
 
 
 def check_tokens(tokens, cfg: AFMConfig):
-    """Raise ValueError or TypeError unless tokens are a non-empty [B, T] of integers in 0 .. V-1."""
+    """Raise ValueError or TypeError unless tokens are a non-empty [B, T] of integers in 0
+    .. V-1.
+    """
     if getattr(tokens, "ndim", None) != 2 or 0 in tokens.shape:
         raise ValueError(
             f"tokens must be a non-empty array [B, T], got shape {getattr(tokens, 'shape', type(tokens).__name__)}; "

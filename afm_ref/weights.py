@@ -1,4 +1,6 @@
-"""The tree of a model's weights, and the list of their shapes that everything else is made from."""
+"""The tree of a model's weights, and the list of their shapes that everything else is made
+from.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,11 +11,14 @@ from .config import AFMConfig, matrix_shapes
 
 
 class Layer(NamedTuple):
-    """One block's weights. Matrices are [out, in]; any of them may be a weight with `.apply` instead."""
+    """One block's weights. Matrices are [out, in]; any of them may be a weight with
+    `.apply` instead.
+    """
 
     attention_norm: Any  # [D]
     wq: Any  # [N*H, D]
-    wk: Any  # [K*H, D], or None: attend with the keys and values of the last layer that has them
+    # [K*H, D], or None: attend with the keys and values of the last layer that has them
+    wk: Any
     wv: Any  # [K*H, D], or None
     wo: Any  # [D, N*H]
     q_norm: Any  # [H], or None without qk-norm
@@ -43,7 +48,8 @@ def leaf_name(path) -> str:
 def shaped(cfg: AFMConfig, array: Callable, lead: tuple = ()) -> Params:
     """Return a model with array(*shape) in place of every weight.
 
-    lead: axes in front of every shape of a layer, for layers that are stacked; then `layers` holds one such layer.
+    lead: axes in front of every shape of a layer, for layers that are stacked; then
+    `layers` holds one such layer.
 
     Source: TR24 section 2 and Table 1 [confirmed].
     Test: tests/config/test_config.py::test_counts_equal_the_sizes_of_real_arrays
@@ -51,20 +57,28 @@ def shaped(cfg: AFMConfig, array: Callable, lead: tuple = ()) -> Params:
     D, H = cfg.d_model, cfg.head_dim
 
     def layer():
-        matrices = {name: array(*lead, *shape) for name, shape in matrix_shapes(cfg).items()}
+        matrices = {
+            name: array(*lead, *shape) for name, shape in matrix_shapes(cfg).items()
+        }
         gains = {name: array(*lead, D) for name in ("attention_norm", "ffn_norm")}
-        gains |= {name: array(*lead, H) if cfg.qk_norm else None for name in ("q_norm", "k_norm")}
+        gains |= {
+            name: array(*lead, H) if cfg.qk_norm else None for name in ("q_norm", "k_norm")
+        }
         return Layer(**matrices, **gains)
 
     embed = array(cfg.vocab_size, D)
     layers = (layer(),) if lead else tuple(layer() for _ in range(cfg.n_layers))
-    return Params(embed, layers, array(D), None if cfg.tie_embeddings else array(cfg.vocab_size, D))
+    return Params(
+        embed, layers, array(D), None if cfg.tie_embeddings else array(cfg.vocab_size, D)
+    )
 
 
 def init(cfg: AFMConfig, seed: int) -> Params:
-    """Return fresh float32 NumPy weights: matrices normal with std 1/sqrt(fan_in), gains one.
+    """Return fresh float32 NumPy weights: matrices normal with std 1/sqrt(fan_in), gains
+    one.
 
-    The tied embedding is read as the output matrix, whose fan-in is D: logits start near unit size.
+    The tied embedding is read as the output matrix, whose fan-in is D: logits start near
+    unit size.
 
     Source: AXLearn common.model_config (fan-in scaled normal) [inferred].
     Test: tests/transformer/test_transformer.py::test_init_scales_by_fan_in

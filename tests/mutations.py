@@ -189,15 +189,19 @@ MUTATIONS = [
     Mutation(
         "a target may begin another document",
         PACKING,
-        "same = (documents[:, 1:] == documents[:, :-1]) & (documents[:, 1:] != NO_DOCUMENT) & trained[:, 1:]",
+        """same = (
+        (documents[:, 1:] == documents[:, :-1])
+        & (documents[:, 1:] != NO_DOCUMENT)
+        & trained[:, 1:]
+    )""",
         "same = (documents[:, 1:] != NO_DOCUMENT) & trained[:, 1:]",
         "tests/data/test_packing.py::test_rows_by_hand",
     ),
     Mutation(
         "the prompt is trained on",
         PACKING,
-        "trained[row, at + start : end] = ids, number, True",
-        "trained[row, at:end] = ids, number, True",
+        "tokens[row, at:end], documents[row, at:end], trained[row, at + start : end] = (",
+        "tokens[row, at:end], documents[row, at:end], trained[row, at:end] = (",
         "tests/data/test_packing.py::test_conversations_train_the_response_alone",
     ),
     Mutation(
@@ -416,8 +420,13 @@ MUTATIONS = [
     Mutation(
         "process 1's part of the batch is process 0's",
         "afm_ref/parallelism/sharded/strategies.py",
-        "_put(array, plan.sharding(spec)) for array, spec in arrays",
-        "_put(np.roll(array, len(array) // 2 * jax.process_index(), 0), plan.sharding(spec)) for array, spec in arrays",
+        "None if array is None else _put(array, plan.sharding(spec))",
+        """None
+            if array is None
+            else _put(
+                np.roll(array, len(array) // 2 * jax.process_index(), 0),
+                plan.sharding(spec),
+            )""",
         "tests/parallelism/test_train_command.py::test_one_process_begins_and_two_continue",
     ),
     Mutation(
@@ -451,8 +460,12 @@ MUTATIONS = [
     Mutation(
         "the base of an adapter is trained as well",
         "afm_ref/lora/adapter.py",
-        "dataclasses.replace(node, base=nothing(node.base)) if",
-        "node if",
+        """return (
+            dataclasses.replace(node, base=nothing(node.base))
+            if isinstance(node, LoRA)
+            else None
+        )""",
+        "return node if isinstance(node, LoRA) else None",
         "tests/lora/test_training.py::test_fit_trains_the_adapter_and_leaves_the_base_bit_identical",
     ),
     Mutation(

@@ -85,7 +85,9 @@ MUTATIONS = [
     Mutation(
         "a palette's products overflow before their power of two",
         "afm_ref/quantization/palette/quantized_weights.py",
-        "y = ops.linear(wide, self.normalized(wide.dtype)) * power_of_two(self.exponent, wide.dtype)",
+        """y = ops.linear(wide, self.normalized(wide.dtype)) * power_of_two(
+            self.exponent, wide.dtype
+        )""",
         "y = ops.linear(x, self.normalized(x.dtype)) * power_of_two(self.exponent, x.dtype)",
         f"{TESTS}weights_in_few_bits_do_not_overflow",
     ),

@@ -31,19 +31,44 @@ each letter is a word then, to the rules and near-duplicates; benchmark texts ar
 
 def add_arguments(parser):
     """Add the options of `curate`."""
-    number, place, s = partial(options.number, parser), partial(options.place, parser), Recipe()
+    number, place, s = (
+        partial(options.number, parser),
+        partial(options.place, parser),
+        Recipe(),
+    )
     parser.add_argument("folder", type=Path, help="where the pages are; subfolders too")
     place("--out", "runs/curated", "new, empty, or of the run to go on with")
     place("--benchmarks", None, "a folder, a .jsonl with \"text\", or a .txt of one text a line: documents that share "
           f"{s.shortest_run} to {s.longest_run} words in a row are left out (default: none)", "PATH")  # fmt: skip
     number("--common-usage", s.common_usage, "unless so many documents have these words")
     number("--processes", 1, "that clean the pages")
-    number("--memory-mb", s.index_bytes / 1e6, "for the near-duplicates' keys; more take longer", float)
-    number("--chunk-mb", s.chunk_bytes / 1e6, "of pages at a time; a kill loses as much", float)
-    number("--threshold", s.threshold, "Jaccard similarity of near-duplicates, 0 to 1; bands and rows follow", float)
-    number("--quality", s.quality, "least P(good) of the classifier, 0 for no classifier", float)
+    number(
+        "--memory-mb",
+        s.index_bytes / 1e6,
+        "for the near-duplicates' keys; more take longer",
+        float,
+    )
+    number(
+        "--chunk-mb", s.chunk_bytes / 1e6, "of pages at a time; a kill loses as much", float
+    )
+    number(
+        "--threshold",
+        s.threshold,
+        "Jaccard similarity of near-duplicates, 0 to 1; bands and rows follow",
+        float,
+    )
+    number(
+        "--quality",
+        s.quality,
+        "least P(good) of the classifier, 0 for no classifier",
+        float,
+    )
     options.language(parser)
-    parser.add_argument("--whole-pages", action="store_true", help="keep navigation and footers of web pages")
+    parser.add_argument(
+        "--whole-pages",
+        action="store_true",
+        help="keep navigation and footers of web pages",
+    )
 
 
 def run(args):
@@ -54,7 +79,11 @@ def run(args):
         report = curate(args.folder, args.out, recipe, args.processes)
     _write(report, recipe, args.out)
     print(report.table())
-    print(f"shards, report.md and figures in {args.out}" if report.steps else f"report.md in {args.out}")
+    print(
+        f"shards, report.md and figures in {args.out}"
+        if report.steps
+        else f"report.md in {args.out}"
+    )
 
 
 def recipe_of(args):

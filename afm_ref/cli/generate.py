@@ -34,10 +34,19 @@ def add_arguments(parser):
         "of this project's by turn markers); only the answer is printed")  # fmt: skip
     add("--prompt", default="The ", metavar="TEXT", help="the text to continue; the names of another model's special "
         "tokens in it are read as such (default: %(default)r)")  # fmt: skip
-    options.number(parser, "--max-new-tokens", None, f"default: what the folder says, or {DEFAULT_NEW_TOKENS}")
-    options.number(parser, "--temperature", 0.0, "0 always takes the most likely token", float)
+    options.number(
+        parser,
+        "--max-new-tokens",
+        None,
+        f"default: what the folder says, or {DEFAULT_NEW_TOKENS}",
+    )
+    options.number(
+        parser, "--temperature", 0.0, "0 always takes the most likely token", float
+    )
     options.number(parser, "--top-k", None, "draw from the N most likely tokens")
-    options.number(parser, "--top-p", None, "draw from the fewest tokens that reach X together", float)
+    options.number(
+        parser, "--top-p", None, "draw from the fewest tokens that reach X together", float
+    )
     options.number(parser, "--seed", 0, "of the draws")
 
 
@@ -50,9 +59,13 @@ def run(args):
     prompt, end = _prompt(args, tokenizer)
     new = args.max_new_tokens
     new = decoding.most_new(len(prompt), DEFAULT_NEW_TOKENS) if new is None else new
-    sampling = dict(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, seed=args.seed)
+    sampling = dict(
+        temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, seed=args.seed
+    )
     stop = {*decoding.stop} if end is None else {*decoding.stop, end}
-    pieces = generation.stream_text(params, cfg, tokenizer, prompt, new, stop=stop, rules=decoding.rules, **sampling)
+    pieces = generation.stream_text(
+        params, cfg, tokenizer, prompt, new, stop=stop, rules=decoding.rules, **sampling
+    )
     print("" if _is_request(args) else args.prompt, end="", flush=True)
     for piece in pieces:
         print(piece, end="", flush=True)
@@ -64,7 +77,9 @@ def _is_request(args):
 
 
 def _prompt(args, tokenizer):
-    """Return (the prompt's ids as the model was trained to read them, a token that ends the text)."""
+    """Return (the prompt's ids as the model was trained to read them, a token that ends the
+    text).
+    """
     if _is_request(args) and isinstance(tokenizer, Tokenizer):
         return _as_request(tokenizer, args.prompt)
     if args.chat:
@@ -76,7 +91,8 @@ def _prompt(args, tokenizer):
 def _as_document(tokenizer, text):
     """Return (the prompt as a document begins, our token that ends one)."""
     ids = generation.prompt_ids(tokenizer, text)
-    if len(ids) == 0 or not isinstance(tokenizer, Tokenizer):  # an empty text is refused later
+    # an empty text is refused later
+    if len(ids) == 0 or not isinstance(tokenizer, Tokenizer):
         return ids, None
     return [BOS, *ids.tolist()], EOS
 
@@ -88,7 +104,11 @@ def _as_request(tokenizer, text):
 
 def _adapted(params, path):
     """Return the params with the adapter of a file of `adapt`, or of a folder of PEFT's."""
-    return peft.load(path, params) if Path(path).is_dir() else files.put(params, files.load(path))
+    return (
+        peft.load(path, params)
+        if Path(path).is_dir()
+        else files.put(params, files.load(path))
+    )
 
 
 def load_model(folder):

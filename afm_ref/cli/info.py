@@ -9,22 +9,36 @@ from .. import config
 def add_arguments(parser):
     """Add the options of `info`."""
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("folder", nargs="?", type=Path, help="a Hugging Face folder, or one of `palettize`")
-    which.add_argument("--model", type=Path, metavar="FOLDER", help="the same, as `generate` takes it")
-    which.add_argument("--preset", choices=("tiny", "on_device"), default="tiny", help="default: %(default)s")
+    which.add_argument(
+        "folder", nargs="?", type=Path, help="a Hugging Face folder, or one of `palettize`"
+    )
+    which.add_argument(
+        "--model", type=Path, metavar="FOLDER", help="the same, as `generate` takes it"
+    )
+    which.add_argument(
+        "--preset",
+        choices=("tiny", "on_device"),
+        default="tiny",
+        help="default: %(default)s",
+    )
 
 
 def run(args):
     """Show a model's configuration, parameters, FLOPs and bytes."""
     folder = args.folder or args.model
     if folder is None:
-        cfg, stored = {"tiny": config.AFM_TINY, "on_device": config.AFM_ON_DEVICE}[args.preset], ()
+        cfg, stored = (
+            {"tiny": config.AFM_TINY, "on_device": config.AFM_ON_DEVICE}[args.preset],
+            (),
+        )
     else:
         cfg, stored = _folder(folder)
     for field in dataclasses.fields(config.AFMConfig):
         print(f"{field.name:<36}{getattr(cfg, field.name)}")
     print()
-    counts = [(f"parameters, {name}", count) for name, count in config.parameters(cfg).items()]
+    counts = [
+        (f"parameters, {name}", count) for name, count in config.parameters(cfg).items()
+    ]
     for name, value in (
         *counts,
         ("forward FLOPs per token, T = 4096", config.forward_flops_per_token(cfg, 4096)),

@@ -16,22 +16,36 @@ EXAMPLE = "text=0.7,code=0.3"
 def number(group, name, default, text, kind=int):
     """Add an option for a number; its help ends with the default, if there is one."""
     text = text if default is None else f"{text} (default: {default:g})"
-    group.add_argument(name, type=kind, default=default, metavar="N" if kind is int else "X", help=text)
+    group.add_argument(
+        name, type=kind, default=default, metavar="N" if kind is int else "X", help=text
+    )
 
 
 def place(group, name, default, text, metavar="FOLDER"):
     """Add an option for a folder or a file; its help ends with the default, if any."""
     text = text if default is None else f"{text} (default: %(default)s)"
-    group.add_argument(name, type=Path, default=default and Path(default), metavar=metavar, help=text)
+    group.add_argument(
+        name, type=Path, default=default and Path(default), metavar=metavar, help=text
+    )
 
 
 def of_training(group, steps, batch, seq_len, learning_rate="peak"):
     """Add the options that `train` and `pretrain` share; steps, ...: (default, help)."""
-    for name, (default, text) in (("--steps", steps), ("--batch", batch), ("--seq-len", seq_len)):
+    for name, (default, text) in (
+        ("--steps", steps),
+        ("--batch", batch),
+        ("--seq-len", seq_len),
+    ):
         number(group, name, default, text)
     number(group, "--learning-rate", 0.006, learning_rate, float)
     number(group, "--seed", 0, "of the first weights and of the order of the rows")
-    place(group, "--config", None, "JSON of AFMConfig's fields, in place of AFM_TINY or a preset", "FILE")
+    place(
+        group,
+        "--config",
+        None,
+        "JSON of AFMConfig's fields, in place of AFM_TINY or a preset",
+        "FILE",
+    )
 
 
 def language(group):
@@ -64,18 +78,27 @@ def resumable(folder, tell=True):
         yield
     except KeyboardInterrupt:
         if tell:
-            print(f"\ninterrupted; the same command continues from {folder}", file=sys.stderr)
+            print(
+                f"\ninterrupted; the same command continues from {folder}", file=sys.stderr
+            )
         raise
 
 
 def weights(text, option):
-    """Return {part: weight} of "text=0.7,code=0.3", None for None; ValueError names the option."""
+    """Return {part: weight} of "text=0.7,code=0.3", None for None; ValueError names the
+    option.
+    """
     if text is None:
         return None
     try:
-        pairs = [(name.strip(), float(weight)) for name, weight in (pair.split("=") for pair in text.split(","))]
+        pairs = [
+            (name.strip(), float(weight))
+            for name, weight in (pair.split("=") for pair in text.split(","))
+        ]
     except ValueError:
-        raise ValueError(f"{option} {text!r}: give parts and weights as in {EXAMPLE}") from None
+        raise ValueError(
+            f"{option} {text!r}: give parts and weights as in {EXAMPLE}"
+        ) from None
     given = dict(pairs)
     if len(given) < len(pairs):
         raise ValueError(f"{option} {text!r}: give each part once")
@@ -97,7 +120,11 @@ def read_config(path, tokenizer=None) -> AFMConfig:
     try:
         cfg = AFMConfig.from_dict(text_files.read_json(path))
     except FileNotFoundError:
-        raise FileNotFoundError(f"no file at {path}: give a JSON file of AFMConfig's fields") from None
+        raise FileNotFoundError(
+            f"no file at {path}: give a JSON file of AFMConfig's fields"
+        ) from None
     if tokenizer is not None and cfg.vocab_size < tokenizer.vocab_size:
-        raise ValueError(f"vocab_size {cfg.vocab_size} of {path} is below the tokenizer's {tokenizer.vocab_size}")
+        raise ValueError(
+            f"vocab_size {cfg.vocab_size} of {path} is below the tokenizer's {tokenizer.vocab_size}"
+        )
     return cfg

@@ -23,10 +23,19 @@ def add_arguments(parser):
     """Add the arguments of `palettize`."""
     parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER",
                         help="a Hugging Face folder (default: the shipped tiny model)")  # fmt: skip
-    options.number(parser, "--bits", 3.5, "per projection weight, 2 to 4; between them a mix", float)
-    options.place(parser, "--out", "runs/palettized", "the folder to write, replaced whole or not at all")
+    options.number(
+        parser, "--bits", 3.5, "per projection weight, 2 to 4; between them a mix", float
+    )
+    options.place(
+        parser,
+        "--out",
+        "runs/palettized",
+        "the folder to write, replaced whole or not at all",
+    )
     options.number(parser, "--rows-per-table", 16, "rows that share a look-up table")
-    options.place(parser, "--sensitivity", None, "JSON of the loss that each matrix costs", "FILE")
+    options.place(
+        parser, "--sensitivity", None, "JSON of the loss that each matrix costs", "FILE"
+    )
 
 
 def run(args):
@@ -34,13 +43,19 @@ def run(args):
     source = assets.FOLDER if args.folder is None else args.folder
     costs = None if args.sensitivity is None else palettizing.read_costs(args.sensitivity)
     targets.check_folder(args.out, "--out")
-    bits = palettizing.palettize_folder(source, args.out, args.bits, args.rows_per_table, costs)
+    bits = palettizing.palettize_folder(
+        source, args.out, args.bits, args.rows_per_table, costs
+    )
     found = sizes(palettized.load(args.out)[0])
     file_bytes = (args.out / palettized.FILE).stat().st_size
     source_bytes = palettizing.Checkpoint(source).file_bytes()
     few = sum(b == palettizing.FEW for b in bits.values())
     mix = f"{few} matrices at 2, {len(bits) - few} at 4"
     print(f"projection_bits  {found.projection_bits:.3f} per projection weight: {mix}")
-    print(f"model_bits       {found.model_bits:.3f} per parameter: codes, tables, scales, embedding, gains")
-    print(f"file_bytes       {file_bytes:,}, the source's {source_bytes:,} divided by {source_bytes / file_bytes:.2f}")
+    print(
+        f"model_bits       {found.model_bits:.3f} per parameter: codes, tables, scales, embedding, gains"
+    )
+    print(
+        f"file_bytes       {file_bytes:,}, the source's {source_bytes:,} divided by {source_bytes / file_bytes:.2f}"
+    )
     print(f"model in {args.out}")

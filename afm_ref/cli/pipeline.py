@@ -41,11 +41,15 @@ def add_arguments(parser):
     place("--folder", None, "where the run is kept and continued from (default: runs/pipeline; with --fast "
           "runs/pipeline_fast)")  # fmt: skip
     judge = "whose rewards the committee and MDLOO follow (default: %(default)s)"
-    parser.add_argument("--judge", choices=tuple(JUDGES), default="reward model", help=judge)
+    parser.add_argument(
+        "--judge", choices=tuple(JUDGES), default="reward model", help=judge
+    )
     options.number(parser, "--seed", 0, "of all that is drawn")
     parser.add_argument("--fast", action="store_true", help="tiny sizes, to see it run")
     place(
-        "--bench", None, "where students and reward models are kept, for runs to share them (default: within --folder)"
+        "--bench",
+        None,
+        "where students and reward models are kept, for runs to share them (default: within --folder)",
     )
 
 
@@ -53,7 +57,10 @@ def run(args):
     """Take the shipped model through all steps, to feature adapters on 3.5 bits."""
     options.check(args, at_least_0=("seed",))
     folder = args.folder or Path("runs/pipeline_fast" if args.fast else "runs/pipeline")
-    for option, target in (("--folder", folder), ("--bench", args.bench or folder / "bench")):
+    for option, target in (
+        ("--folder", folder),
+        ("--bench", args.bench or folder / "bench"),
+    ):
         targets.check_folder(target, option)
     # The steps train by the same programs again and again: each is compiled once.
     jax.config.update("jax_compilation_cache_dir", str(folder.resolve() / "compiled"))

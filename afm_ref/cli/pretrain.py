@@ -23,7 +23,10 @@ from ..transformer import init
 from . import options
 from .generate import load_model
 
-PRESETS = {"tiny": {}, "small": dict(d_model=256, n_layers=6, n_heads=4, n_kv_heads=2, head_dim=64, d_ff=704)}
+PRESETS = {
+    "tiny": {},
+    "small": dict(d_model=256, n_layers=6, n_heads=4, n_kv_heads=2, head_dim=64, d_ff=704),
+}
 CURATED = ("web", "text", "code", "maths")  # the parts that curation makes
 LEAST_WINDOW = 4  # twice as much is above the 2 pi that RoPE's rule asks for
 SHARES = {"continued": 0.2, "lengthening": 0.1}  # of the steps; the rest is core
@@ -54,28 +57,41 @@ def add_arguments(parser):
     model = parser.add_argument_group("the model and its training")
     model.add_argument("--preset", choices=PRESETS, default="tiny",
                        help="2.1 or 5.0 million weights (default: %(default)s)")  # fmt: skip
-    options.place(model, "--teacher", None, "a model with the same tokenizer, to learn from")
+    options.place(
+        model, "--teacher", None, "a model with the same tokenizer, to learn from"
+    )
     options.of_training(
         model,
         steps=(600, "of all three stages together"),
         batch=(16, "rows of the core stage; fewer where windows are longer"),
-        seq_len=(None, "tokens of the core stage's window (default: 128, less for a short corpus)"),
+        seq_len=(
+            None,
+            "tokens of the core stage's window (default: 128, less for a short corpus)",
+        ),
         learning_rate="peak of the core stage",
     )
     options.number(model, "--z-loss", 0.0, "weight of AXLearn's z-loss, there 1e-6", float)
     model.add_argument("--optimizer", choices=("fresh", "carried"), default="fresh",
                        help="its moments at the beginning of a stage (default: %(default)s)")  # fmt: skip
-    options.place(parser, "--out", "runs/pretrain", "where the run is kept and continued from")
+    options.place(
+        parser, "--out", "runs/pretrain", "where the run is kept and continued from"
+    )
     options.number(parser, "--checkpoint-every", 50, "steps")
 
 
 def _add_text(group):
     group.add_argument("--corpus", type=Path, required=True, metavar="FOLDER",
                        help="raw files (.txt .md .html .py .jsonl ...), or what `curate` wrote")  # fmt: skip
-    options.number(group, "--quality", 0.5, "of raw files: least P(good), 0 for no classifier", float)
+    options.number(
+        group, "--quality", 0.5, "of raw files: least P(good), 0 for no classifier", float
+    )
     options.language(group)
     options.number(group, "--processes", 1, "that curate raw files")
-    group.add_argument("--train-tokenizer", action="store_true", help="on this text (default: the shipped one)")
+    group.add_argument(
+        "--train-tokenizer",
+        action="store_true",
+        help="on this text (default: the shipped one)",
+    )
     group.add_argument("--mixture", metavar="PART=X,...",
                        help="weights of web, text, code, maths in the core stage (default: as there is)")  # fmt: skip
     group.add_argument("--continued-mixture", metavar="PART=X,...",
@@ -111,7 +127,9 @@ def _check(args):
     options.check(args, at_least_1=("steps", "batch", "seq_len", "processes", "checkpoint_every"),
                   at_least_0=("seed", "z_loss"), above_0=("learning_rate",))  # fmt: skip
     if args.steps < 10:
-        raise ValueError(f"--steps is {args.steps}: three stages share them, give at least 10")
+        raise ValueError(
+            f"--steps is {args.steps}: three stages share them, give at least 10"
+        )
     if args.seq_len is not None and args.seq_len < LEAST_WINDOW:
         raise ValueError(f"--seq-len is {args.seq_len}: give at least {LEAST_WINDOW}")
     if args.teacher is not None and args.z_loss:
@@ -127,7 +145,9 @@ def _check(args):
 def _check_models(args):
     """Refuse a config or a teacher that cannot be used, as far as shows without weights."""
     cfg = _config(args, None if args.train_tokenizer else _tokenizer(args, {}))
-    teacher_cfg = None if args.teacher is None else config_json.read(args.teacher / "config.json")
+    teacher_cfg = (
+        None if args.teacher is None else config_json.read(args.teacher / "config.json")
+    )
     # of a tokenizer that is still to be trained the vocabulary is not known yet
     if teacher_cfg is not None and not args.train_tokenizer:
         distillation.check_vocabularies(cfg, teacher_cfg)
@@ -137,12 +157,18 @@ def _check_mixtures(args):
     """Read the mixtures; refuse parts that curation of raw files would never make."""
     args.mixture = options.weights(args.mixture, "--mixture")
     args.continued_mixture = options.weights(args.continued_mixture, "--continued-mixture")
-    raw = not shards.is_curated(args.corpus)  # an error for a run of `curate` that is unfinished
+    # an error for a run of `curate` that is unfinished
+    raw = not shards.is_curated(args.corpus)
     possible = {*CURATED, stage_data.LONG_QA} if args.language == ENGLISH else {*CURATED}
-    for option, mixed in (("--mixture", args.mixture), ("--continued-mixture", args.continued_mixture)):
+    for option, mixed in (
+        ("--mixture", args.mixture),
+        ("--continued-mixture", args.continued_mixture),
+    ):
         unknown = sorted(set(mixed or ()) - possible)
         if raw and unknown:
-            raise ValueError(f"{option}: there will be no rows of {unknown}; curation makes {', '.join(CURATED)}")
+            raise ValueError(
+                f"{option}: there will be no rows of {unknown}; curation makes {', '.join(CURATED)}"
+            )
 
 
 def _parts(args):
@@ -159,17 +185,28 @@ def _parts(args):
                 f"document; {report.on_language()}"
             )
         print(f"left out: {report.reasons()}\n{report.on_language()}", file=sys.stderr)
-    train, held_out = pretraining_text.split_documents(list(shards.read(folder)), args.corpus, args.seed)
+    train, held_out = pretraining_text.split_documents(
+        list(shards.read(folder)), args.corpus, args.seed
+    )
     return stage_data.by_source(train), held_out
 
 
 def _tokenizer(args, parts):
     if not args.train_tokenizer:
         return hugging_face.load_tokenizer(assets.FOLDER)
-    texts, size = [d.text for documents in parts.values() for d in documents], _config(args).vocab_size
+    texts, size = (
+        [d.text for documents in parts.values() for d in documents],
+        _config(args).vocab_size,
+    )
     digest = hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
-    pieces.claim(args.out / "tokenizer_trained_on.json", {"text": digest, "vocab_size": size}, "a tokenizer")
-    pieces.finished(args.out / "tokenizer.json", lambda new: tokenizer.train(texts, size).save(new))
+    pieces.claim(
+        args.out / "tokenizer_trained_on.json",
+        {"text": digest, "vocab_size": size},
+        "a tokenizer",
+    )
+    pieces.finished(
+        args.out / "tokenizer.json", lambda new: tokenizer.train(texts, size).save(new)
+    )
     return hugging_face.load_tokenizer(args.out)
 
 
@@ -190,7 +227,11 @@ def _teacher(args, cfg, tok):
     distillation.check_vocabularies(cfg, teacher_cfg, tok, teacher_tok)
 
     def teach(stage, _, batches):
-        return distillation.taught(batches, teacher, teacher_cfg) if stage.name == "core" else batches
+        return (
+            distillation.taught(batches, teacher, teacher_cfg)
+            if stage.name == "core"
+            else batches
+        )
 
     return teach
 
@@ -198,7 +239,11 @@ def _teacher(args, cfg, tok):
 def _loss(stage, cfg, z_weight, distilled):
     if distilled and stage.name == "core":
         return partial(distillation.mixed_target, cfg=cfg)
-    return partial(next_token_z, cfg=cfg, z_weight=z_weight) if z_weight else partial(losses.next_token, cfg=cfg)
+    return (
+        partial(next_token_z, cfg=cfg, z_weight=z_weight)
+        if z_weight
+        else partial(losses.next_token, cfg=cfg)
+    )
 
 
 def _plan(args, parts, tok):
@@ -207,21 +252,33 @@ def _plan(args, parts, tok):
     window, short = stage_data.choose_window(counts, args.seq_len)
     longest = stage_data.LONGEST * window
     if args.seq_len is None and window != stage_data.DEFAULT_WINDOWS[0]:
-        print(f"a short corpus: windows of {window}, {2 * window} and {longest} tokens", file=sys.stderr)
+        print(
+            f"a short corpus: windows of {window}, {2 * window} and {longest} tokens",
+            file=sys.stderr,
+        )
     for name in short:
-        print(f"left out: {name}, whose {counts[name]} tokens fill no row of {longest}", file=sys.stderr)
+        print(
+            f"left out: {name}, whose {counts[name]} tokens fill no row of {longest}",
+            file=sys.stderr,
+        )
     parts = {name: documents for name, documents in parts.items() if name not in short}
     long_qa = longest >= stage_data.LEAST_LONG_QA and args.language == ENGLISH
     steps = {name: max(3, round(share * args.steps)) for name, share in SHARES.items()}
     steps["core"] = args.steps - steps["continued"] - steps["lengthening"]
     used = {name: counts[name] for name in parts}
-    mixtures = stage_data.default_mixtures(used, args.mixture, args.continued_mixture, long_qa)
+    mixtures = stage_data.default_mixtures(
+        used, args.mixture, args.continued_mixture, long_qa
+    )
     if long_qa:
         tokens = int(stage_data.LONG_QA_SHARE * steps["lengthening"] * args.batch * window)
-        parts = parts | {stage_data.LONG_QA: stage_data.long_questions(tok, longest, tokens, args.seed)}
+        parts = parts | {
+            stage_data.LONG_QA: stage_data.long_questions(tok, longest, tokens, args.seed)
+        }
     for weights in mixtures.values():  # of a later stage now, not when it begins
         checked_shares(weights, {name: len(documents) for name, documents in parts.items()})
-    return parts, stages.tiny_stages(mixtures, steps, window, args.batch, args.learning_rate)
+    return parts, stages.tiny_stages(
+        mixtures, steps, window, args.batch, args.learning_rate
+    )
 
 
 def _told(stage):
@@ -238,11 +295,15 @@ def _finish(args, result, tok, held_out, window):
     hugging_face.save(args.out / "model", result.params, result.cfg, tokenizer=tok)
     for name, history in result.histories.items():
         history.save(args.out / f"history_{name}.json")
-    atomic.write(args.out / "loss.png", figures.png(chapter.losses_by_stage(result.histories)))
+    atomic.write(
+        args.out / "loss.png", figures.png(chapter.losses_by_stage(result.histories))
+    )
     for part, documents in stage_data.by_source(held_out).items():
         rows = packing.pack_for_evaluation(documents, tok, window)
         batches = packing.evaluation_batches(rows, 16)
-        bits = evaluation.bits_per_byte(result.params, result.cfg, batches, rows.text_bytes, progress=False)
+        bits = evaluation.bits_per_byte(
+            result.params, result.cfg, batches, rows.text_bytes, progress=False
+        )
         print(f"{part}: {bits:.3f} bits per byte of {rows.text_bytes} bytes held out")
     print(f"model in {args.out / 'model'}, losses in {args.out / 'loss.png'}")
     print(f"python -m afm_ref generate --model {args.out / 'model'}")

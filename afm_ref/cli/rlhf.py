@@ -27,12 +27,26 @@ drawn beside those that experiments.rlhf recorded."""
 
 def add_arguments(parser):
     """Add the options of `rlhf`."""
-    number, place, s = partial(options.number, parser), partial(options.place, parser), online.SETTINGS
-    parser.add_argument("--algorithm", choices=sorted(ALGORITHMS), default="mdloo", help="default: %(default)s")
+    number, place, s = (
+        partial(options.number, parser),
+        partial(options.place, parser),
+        online.SETTINGS,
+    )
+    parser.add_argument(
+        "--algorithm",
+        choices=sorted(ALGORITHMS),
+        default="mdloo",
+        help="default: %(default)s",
+    )
     parser.add_argument("--judge", choices=tuple(online.JUDGES), default="reward model",
                         help="whose reward is maximised, a learned or the true one (default: %(default)s)")  # fmt: skip
     number("--iterations", 60, "which the learning rate's schedule spans")
-    number("--learning-rate", None, "peak (default: the algorithm's in the recording, else 0.0003)", float)
+    number(
+        "--learning-rate",
+        None,
+        "peak (default: the algorithm's in the recording, else 0.0003)",
+        float,
+    )
     number("--K", s.K, "responses to a prompt")
     number("--prompts", s.prompts, "an iteration")
     number("--inner-steps", s.inner_steps, "an iteration")
@@ -42,15 +56,24 @@ def add_arguments(parser):
     number("--seed", 0, "of the student, its reward model, the prompts and the samples")
     place("--folder", "runs/rlhf_run", "where the run is kept and continued from")
     place("--bench", "runs/rlhf/bench", "where students and reward models are kept")
-    place("--recorded", None, "the recording to draw it beside (default: the one that ships)", "FILE")
+    place(
+        "--recorded",
+        None,
+        "the recording to draw it beside (default: the one that ships)",
+        "FILE",
+    )
 
 
 def run(args):
     """Train the tiny model by online RL: MDLOO, or what it is compared with."""
     names = ("K", "prompts", "inner_steps", "beta", "gamma", "epsilon")
-    settings = dataclasses.replace(online.SETTINGS, **{name: getattr(args, name) for name in names})
+    settings = dataclasses.replace(
+        online.SETTINGS, **{name: getattr(args, name) for name in names}
+    )
     _check(args)
-    recorded = (text_files.read_json(args.recorded) if args.recorded else assets.recording("rlhf"))["numbers"]
+    recorded = (
+        text_files.read_json(args.recorded) if args.recorded else assets.recording("rlhf")
+    )["numbers"]
     rate = args.learning_rate or recorded.get("chosen", {}).get(args.algorithm, 3e-4)
     jax.config.update("jax_compilation_cache_dir", str((args.bench / "compiled").resolve()))
     on = bench.Bench(folder=args.bench)
@@ -69,12 +92,16 @@ def run(args):
 
 def _check(args):
     """Refuse what is wrong with the options, before minutes are spent on the models."""
-    options.check(args, at_least_1=("iterations",), at_least_0=("seed",), above_0=("learning_rate",))
+    options.check(
+        args, at_least_1=("iterations",), at_least_0=("seed",), above_0=("learning_rate",)
+    )
     if (advantages := ALGORITHMS[args.algorithm].advantages) is not None:
         advantages(np.zeros((1, args.K)))  # refuses too few responses
     targets.check_folder(args.folder, "--folder")
     targets.check_folder(args.folder / "checkpoints", "--folder")
-    targets.check_folder(args.folder / "policy", "--folder", without=hugging_face.OTHER_MODELS)
+    targets.check_folder(
+        args.folder / "policy", "--folder", without=hugging_face.OTHER_MODELS
+    )
     targets.check_folder(args.bench, "--bench")
 
 
@@ -84,7 +111,9 @@ def _report(curve, recorded, args):
     from ..teaching.chapters import rlhf as chapter
 
     for i in sorted({0, len(curve["samples"]) // 2, len(curve["samples"]) - 1}):
-        numbers = ", ".join(f"{name} {values[i]:.3f}" for name, values in curve.items() if name != "samples")
+        numbers = ", ".join(
+            f"{name} {values[i]:.3f}" for name, values in curve.items() if name != "samples"
+        )
         print(f"{curve['samples'][i]:6} samples: {numbers}")
     beside = chapter.recorded_curves(recorded["runs"], args.judge)
     if not beside:

@@ -36,14 +36,25 @@ def add_arguments(parser):
     number, place = partial(options.number, group), partial(options.place, group)
     options.of_training(
         group,
-        steps=(1000, "optimizer steps of the whole run, which the learning rate's schedule spans"),
+        steps=(
+            1000,
+            "optimizer steps of the whole run, which the learning rate's schedule spans",
+        ),
         batch=(8, "rows a step, over all devices together"),
         seq_len=(256, "tokens in a row"),
     )
-    group.add_argument("--folder", metavar="TEXTS", help="train on the .txt and .md files there, not on Python's texts")
+    group.add_argument(
+        "--folder",
+        metavar="TEXTS",
+        help="train on the .txt and .md files there, not on Python's texts",
+    )
     place("--checkpoint", "runs/train", "where the run is kept and continued from")
     number("--checkpoint-every", 100, "steps")
-    number("--evaluate-every", None, "steps between measures of the bits per byte of held-out text (default: none)")
+    number(
+        "--evaluate-every",
+        None,
+        "steps between measures of the bits per byte of held-out text (default: none)",
+    )
     place("--history", None, "write the losses of all steps there, as JSON", "FILE")
     place("--save", None, "write the trained model there, for `generate`")
     _add_devices(parser.add_argument_group("devices and processes"))
@@ -51,14 +62,32 @@ def add_arguments(parser):
 
 def _add_devices(group):
     number, add = partial(options.number, group), group.add_argument
-    add("--mesh", metavar="AXES", help="devices along data, fsdp, pipe, seq, model: data=2,fsdp=2 (default: data)")
+    add(
+        "--mesh",
+        metavar="AXES",
+        help="devices along data, fsdp, pipe, seq, model: data=2,fsdp=2 (default: data)",
+    )
     add("--sequence", choices=("norm", "gather", "ring"),
         help="norm: cut the norms' regions over model; gather, ring: cut each row over seq")  # fmt: skip
-    add("--zero", type=int, choices=(1, 2, 3), default=3, help="what fsdp cuts (default: 3, all)")
+    add(
+        "--zero",
+        type=int,
+        choices=(1, 2, 3),
+        default=3,
+        help="what fsdp cuts (default: 3, all)",
+    )
     number("--microbatches", None, "of the pipeline (default: as many as stages)")
-    number("--fake-devices", None, "let the CPU pass for N devices, over all processes together")
+    number(
+        "--fake-devices",
+        None,
+        "let the CPU pass for N devices, over all processes together",
+    )
     number("--processes", 1, "all are started here, unless there is a coordinator")
-    add("--coordinator", metavar="HOST:PORT", help="on several hosts: where process 0 listens")
+    add(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="on several hosts: where process 0 listens",
+    )
     number("--process-id", None, "on several hosts: which process this one is, from 0")
 
 
@@ -70,10 +99,13 @@ def run(args):
         _check_targets(args)
     if me is None and (args.processes > 1 or args.coordinator is not None):
         advice = (
-            f"Give the same command again to continue from the last checkpoint in {args.checkpoint}, if there is one"
+            "Give the same command again to continue from the last checkpoint in "
+            f"{args.checkpoint}, if there is one"
         )
         command = [sys.executable, "-m", "afm_ref", *args.argv]
-        return processes.launch(command, args.processes, args.coordinator, args.process_id, advice)
+        return processes.launch(
+            command, args.processes, args.coordinator, args.process_id, advice
+        )
     if args.fake_devices is not None:
         mesh.use_fake_devices(args.fake_devices // args.processes)
     if me is None:
@@ -83,8 +115,20 @@ def run(args):
 
 
 def _check(args):
-    options.check(args, at_least_1=("steps", "batch", "seq_len", "checkpoint_every", "evaluate_every", "processes"))
-    if args.fake_devices is not None and (args.fake_devices < 1 or args.fake_devices % args.processes):
+    options.check(
+        args,
+        at_least_1=(
+            "steps",
+            "batch",
+            "seq_len",
+            "checkpoint_every",
+            "evaluate_every",
+            "processes",
+        ),
+    )
+    if args.fake_devices is not None and (
+        args.fake_devices < 1 or args.fake_devices % args.processes
+    ):
         raise ValueError(
             f"--fake-devices {args.fake_devices} cannot be shared equally by {args.processes} process(es): give a "
             "multiple of --processes"
@@ -93,7 +137,9 @@ def _check(args):
 
 def _check_targets(args):
     """Refuse where something cannot be written, before the training that would make it."""
-    targets.check_apart(config=args.config, checkpoint=args.checkpoint, history=args.history, save=args.save)
+    targets.check_apart(
+        config=args.config, checkpoint=args.checkpoint, history=args.history, save=args.save
+    )
     targets.check_folder(args.checkpoint, "--checkpoint")
     if args.history is not None:
         targets.check_file(args.history, "--history")
@@ -126,7 +172,9 @@ def _train(args):
 def _rows(args, tokenizer, progress):
     """Return (rows to train on, rows held out)."""
     if args.folder is None:
-        train, held_out = pretraining_text.pretraining_documents(args.seed, progress=progress)
+        train, held_out = pretraining_text.pretraining_documents(
+            args.seed, progress=progress
+        )
     else:
         train, held_out = pretraining_text.folder_documents(args.folder, args.seed)
     held_out = packing.pack_for_evaluation(held_out, tokenizer, args.seq_len)
@@ -135,12 +183,20 @@ def _rows(args, tokenizer, progress):
 
 def _measure(params, cfg, rows):
     batches = packing.evaluation_batches(rows, 16)
-    return {"bits_per_byte": evaluation.bits_per_byte(params, cfg, batches, rows.text_bytes, progress=False)}
+    return {
+        "bits_per_byte": evaluation.bits_per_byte(
+            params, cfg, batches, rows.text_bytes, progress=False
+        )
+    }
 
 
 def _layout(args, cfg):
     """Return (the layout, or None on one device; what it is in words)."""
-    shape = MeshShape(data=jax.device_count()) if args.mesh is None else MeshShape.parse(args.mesh)
+    shape = (
+        MeshShape(data=jax.device_count())
+        if args.mesh is None
+        else MeshShape.parse(args.mesh)
+    )
     if shape.size > jax.device_count():
         raise ValueError(
             f"--mesh {shape} needs {shape.size} devices and there are {jax.device_count()}: give a smaller mesh, or "
@@ -154,7 +210,9 @@ def _layout(args, cfg):
         )
     if shape.size == 1:
         return None, "one device"
-    plan = strategies.Plan(cfg, shape, sequence=args.sequence, zero=args.zero, microbatches=args.microbatches)
+    plan = strategies.Plan(
+        cfg, shape, sequence=args.sequence, zero=args.zero, microbatches=args.microbatches
+    )
     layout = Layout(
         loss=strategies.NextToken(plan),
         place=partial(strategies.place, plan=plan),
@@ -172,6 +230,10 @@ def _finish(args, cfg, result, tokenizer):
     if args.save is not None:
         hugging_face.save(args.save, result.params, cfg, tokenizer=tokenizer)
     for row in result.history.evaluations:
-        print(f"step {row['step']}: {row['bits_per_byte']:.3f} bits per byte of held-out text")
+        print(
+            f"step {row['step']}: {row['bits_per_byte']:.3f} bits per byte of held-out text"
+        )
     last = result.history.loss[-10:].mean()
-    print(f"loss {last:.3f} nats a token over the last steps; checkpoints in {args.checkpoint}")
+    print(
+        f"loss {last:.3f} nats a token over the last steps; checkpoints in {args.checkpoint}"
+    )

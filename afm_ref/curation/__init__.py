@@ -1,4 +1,5 @@
-"""From a messy crawl to training text: extraction, safety, near-duplicates, quality, benchmarks left out.
+"""From a messy crawl to training text: extraction, safety, near-duplicates, quality,
+benchmarks left out.
 
 The order is that of TR24 section 3.1 (`recipe.Recipe`, `run.curate`). A step is a function:
 it takes a `corpora.Document` and gives another, or `Dropped`. Documents keep their source:

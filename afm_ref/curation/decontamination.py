@@ -1,4 +1,5 @@
-"""Benchmark texts out of the training text: documents that share a run of 4 to 13 words with one are dropped.
+"""Benchmark texts out of the training text: documents that share a run of 4 to 13 words
+with one are dropped.
 
 Why a range. A run of 13 words is surely a copy, but short questions have none, and a copy
 with a word changed here and there has none left. A run of 4 words finds those, but "what is
@@ -30,7 +31,8 @@ MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by it los
 
 
 class Benchmarks:
-    """The runs of `low` to `high` words of benchmark texts, as 64-bit hashes; words as `overlap.words` sees them.
+    """The runs of `low` to `high` words of benchmark texts, as 64-bit hashes; words as
+    `overlap.words` sees them.
 
     A text shorter than `low` words has no run and is never found. Two different runs share
     a hash once in 2^64 pairs: with a million runs and 10^11 words of documents once in a
@@ -38,7 +40,7 @@ class Benchmarks:
     all.
 
     Source: TR24 section 3.1: 811 benchmarks [confirmed]; hashes [ours]; n from 4 to 13, a
-    single account [inferred].
+        single account [inferred].
     Test: tests/curation/test_decontamination.py::test_collisions_equal_brute_force
     """
 
@@ -47,18 +49,22 @@ class Benchmarks:
             raise ValueError(f"expected 1 <= low <= high, got {low} and {high}")
         self.low, self.high = low, high
         runs = [_by_length(word_hashes(text), low, high) for text in texts]
-        self.runs = [np.unique(np.concatenate(of_n)) for of_n in zip(*runs, strict=True)]  # of n = low, low + 1, ...
+        # of n = low, low + 1, ...
+        self.runs = [np.unique(np.concatenate(of_n)) for of_n in zip(*runs, strict=True)]
         if not self.runs or not len(self.runs[0]):
-            raise ValueError(f"no benchmark text has {low} words: nothing would ever be dropped")
+            raise ValueError(
+                f"no benchmark text has {low} words: nothing would ever be dropped"
+            )
 
     def collisions(self, text: str) -> UInt[Array, " hits"]:
-        """Return the different hashes of the runs that a text shares with the benchmarks, uint64, in order.
+        """Return the different hashes of the runs that a text shares with the benchmarks,
+        uint64, in order.
 
         A run of n words can be shared only where its first n - 1 words are: so the longer
         runs are looked up in few places.
 
         Source: TR24 section 3.1 (collisions of n-grams, a single account) [inferred]; the
-        search by length [ours].
+            search by length [ours].
         Test: tests/curation/test_decontamination.py::test_collisions_equal_brute_force
         """
         words = word_hashes(text)
@@ -76,13 +82,18 @@ class Benchmarks:
 
 
 def word_hashes(text: str) -> UInt[Array, " words"]:
-    """Return a 64-bit hash of each word of a text, the same in every process and on every machine."""
+    """Return a 64-bit hash of each word of a text, the same in every process and on every
+    machine.
+    """
     return np.array([_word_hash(word) for word in overlap.words(text)], np.uint64)
 
 
 @lru_cache(maxsize=200_000)
 def _word_hash(word):
-    return int.from_bytes(hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+    return int.from_bytes(
+        hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(),
+        "little",
+    )
 
 
 def _extend(state, words):
@@ -91,7 +102,9 @@ def _extend(state, words):
 
 
 def _start(words, at, n):
-    """Return the hashes of the runs of n words that start at these places; the 1 in front tells lengths apart."""
+    """Return the hashes of the runs of n words that start at these places; the 1 in front
+    tells lengths apart.
+    """
     state = np.ones(len(at), np.uint64)
     for i in range(n):
         state = _extend(state, words[at + i])
@@ -99,7 +112,10 @@ def _start(words, at, n):
 
 
 def _by_length(words, low, high):
-    return [_start(words, np.arange(max(0, len(words) - n + 1)), n) for n in range(low, high + 1)]
+    return [
+        _start(words, np.arange(max(0, len(words) - n + 1)), n)
+        for n in range(low, high + 1)
+    ]
 
 
 def _contains(ordered, values):
@@ -110,13 +126,14 @@ def _contains(ordered, values):
 
 
 def count(benchmarks: Benchmarks, texts: Iterable[str]) -> Counter:
-    """Pass 1: return {hash of a run: how many of the texts hit it}. Counters of parts of a corpus add up.
+    """Pass 1: return {hash of a run: how many of the texts hit it}. Counters of parts of a
+    corpus add up.
 
     A text counts once for a run, however often it says it: one page must not make a phrase
     common usage.
 
     Source: the collision count of a run, TR24 section 3.1, a single account [inferred]; of
-    documents [ours].
+        documents [ours].
     Test: tests/curation/test_decontamination.py::test_decisions_equal_brute_force
     """
     counts = Counter()
@@ -127,13 +144,14 @@ def count(benchmarks: Benchmarks, texts: Iterable[str]) -> Counter:
 
 @dataclass(frozen=True)
 class Decontamination:
-    """Pass 2, the step: a document is dropped if it hits a run that fewer than `threshold` documents hit.
+    """Pass 2, the step: a document is dropped if it hits a run that fewer than `threshold`
+    documents hit.
 
     counts: of `count` over the documents that come to this step. Raises ValueError for a
     threshold below 1.
 
     Source: TR24 section 3.1 decontaminates [confirmed]; whole documents, from 1000 on, a
-    single account [inferred].
+        single account [inferred].
     Test: tests/curation/test_decontamination.py::test_decisions_equal_brute_force
     """
 
@@ -143,10 +161,16 @@ class Decontamination:
 
     def __post_init__(self):
         if self.threshold < 1:
-            raise ValueError(f"the common-usage threshold must be at least 1, got {self.threshold}")
+            raise ValueError(
+                f"the common-usage threshold must be at least 1, got {self.threshold}"
+            )
 
     def __call__(self, document: Document) -> Document | Dropped:
-        return Dropped(COPIED) if self.is_copied(self.benchmarks.collisions(document.text).tolist()) else document
+        return (
+            Dropped(COPIED)
+            if self.is_copied(self.benchmarks.collisions(document.text).tolist())
+            else document
+        )
 
     def is_copied(self, hits: Iterable[int]) -> bool:
         """Return whether a document with these hits is dropped: one is not common usage."""

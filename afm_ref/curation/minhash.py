@@ -14,12 +14,15 @@ import numpy as np
 from ..data import overlap
 from ..data.overlap import WORD
 
-BLOCK = 512  # shingles at a time: 256 kB with 128 permutations, which stays in a core's cache
+# shingles at a time: 256 kB with 128 permutations, which stays in a core's cache
+BLOCK = 512
 MULTIPLIER = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
 PIECE = 1 << 18  # characters that are hashed at a time: 2 MB for each table of powers
 PLANE = 1 << 16  # code points that the tables hold; a text with others takes the slow way
 SPACE = 32
-UNEVEN = "\u0130\u03a3"  # the capitals whose lower case is two characters, or depends on what follows: Turkish I, Sigma
+# the capitals whose lower case is two characters, or depends on what follows: Turkish I,
+# Sigma
+UNEVEN = "\u0130\u03a3"
 
 
 def shingles(text: str, n: int = 5) -> np.ndarray:
@@ -32,7 +35,7 @@ def shingles(text: str, n: int = 5) -> np.ndarray:
     words has none. Raises ValueError for n below 1.
 
     Source: n-gram hashing for global fuzzy deduplication, TR24 section 3.1 [confirmed];
-    words, n = 5 [ours].
+        words, n = 5 [ours].
     Test: tests/curation/test_minhash.py::test_equal_runs_and_only_those_get_equal_hashes
     """
     if n < 1:
@@ -63,36 +66,56 @@ def _joined_words(text):
 
 @functools.cache
 def _lower_table():
-    """Return the lower case of each code point of the first plane that may be in a word, a space for the others."""
+    """Return the lower case of each code point of the first plane that may be in a word, a
+    space for the others.
+    """
     letters = map(chr, range(PLANE))
-    return np.array([ord(c.lower()) if WORD.match(c) and c not in UNEVEN else SPACE for c in letters], np.uint16)
+    return np.array(
+        [ord(c.lower()) if WORD.match(c) and c not in UNEVEN else SPACE for c in letters],
+        np.uint16,
+    )
 
 
 def _hash_spans(codes, starts, ends):
-    """Return a 32-bit hash of each codes[start:end]: all are differences of one running sum.
+    """Return a 32-bit hash of each codes[start:end]: all are differences of one running
+    sum.
 
     In pieces, so that the table of powers stays small.
     """
     if len(codes) <= PIECE:
         values, powers, inverses = _tables()
         sums = np.zeros(len(codes) + 1, np.uint64)
-        terms = values[codes] if codes.dtype == np.uint16 else mixed(codes.astype(np.uint64))
+        terms = (
+            values[codes] if codes.dtype == np.uint16 else mixed(codes.astype(np.uint64))
+        )
         np.cumsum(terms * powers[: len(codes)], out=sums[1:])
         hashes = mixed((sums[ends] - sums[starts]) * inverses[starts])
         return (hashes >> np.uint64(32)).astype(np.uint32)
     half = len(starts) // 2
     if half == 0:  # a single run of enormous words: its beginning must do
-        return _hash_spans(codes[starts[0] : starts[0] + PIECE], starts - starts[0], np.array([PIECE]))
+        return _hash_spans(
+            codes[starts[0] : starts[0] + PIECE], starts - starts[0], np.array([PIECE])
+        )
     parts = ((starts[:half], ends[:half]), (starts[half:], ends[half:]))
-    return np.concatenate([_hash_spans(codes[s[0] : e[-1]], s - s[0], e - s[0]) for s, e in parts])
+    return np.concatenate(
+        [_hash_spans(codes[s[0] : e[-1]], s - s[0], e - s[0]) for s, e in parts]
+    )
 
 
 @functools.cache
 def _tables():
-    """Return r of each code point of the first plane, the powers of m and of 1 / m modulo 2^64."""
-    multiplier, inverse = (np.full(PIECE, m, np.uint64) for m in (MULTIPLIER, pow(MULTIPLIER, -1, 2**64)))
+    """Return r of each code point of the first plane, the powers of m and of 1 / m modulo
+    2^64.
+    """
+    multiplier, inverse = (
+        np.full(PIECE, m, np.uint64) for m in (MULTIPLIER, pow(MULTIPLIER, -1, 2**64))
+    )
     multiplier[0] = inverse[0] = 1
-    return mixed(np.arange(PLANE, dtype=np.uint64)), np.cumprod(multiplier), np.cumprod(inverse)
+    return (
+        mixed(np.arange(PLANE, dtype=np.uint64)),
+        np.cumprod(multiplier),
+        np.cumprod(inverse),
+    )
 
 
 def mixed(x):
@@ -137,14 +160,17 @@ def _permutations(n):
 
 
 def _fmix32(h):
-    """Return MurmurHash3's finalizer of 32-bit numbers, as datasketch has it before its orders."""
+    """Return MurmurHash3's finalizer of 32-bit numbers, as datasketch has it before its
+    orders.
+    """
     h = (h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B)
     h = (h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35)
     return h ^ (h >> np.uint32(16))
 
 
 def jaccard(a: np.ndarray, b: np.ndarray) -> float:
-    """Return |A and B| / |A or B| of two sets of hashes, as arrays that may repeat; 0 of none.
+    """Return |A and B| / |A or B| of two sets of hashes, as arrays that may repeat; 0 of
+    none.
 
     Source: the Jaccard index [standard].
     Test: tests/curation/test_minhash.py::test_jaccard_equals_that_of_sets_of_words

@@ -1,4 +1,5 @@
-"""Near-duplicates: which of all pairs of documents are compared, how many are missed, and who goes.
+"""Near-duplicates: which of all pairs of documents are compared, how many are missed, and
+who goes.
 
 A signature of `minhash` is cut into b bands of r entries. Two documents are candidates if
 all entries of at least one band are equal: then they share a key. A candidate counts as a
@@ -14,24 +15,29 @@ import numpy as np
 
 from .minhash import mixed
 
-OWNERS = 8  # documents of one key that are compared: boilerplate must not make this quadratic
+# documents of one key that are compared: boilerplate must not make this quadratic
+OWNERS = 8
 MOST_PARTS = 256  # of the keys, however little memory there is
 
 
 def band_keys(signatures: np.ndarray, bands: int, rows: int) -> np.ndarray:
-    """Return a 64-bit key of each band of `rows` entries: [..., permutations] -> uint64 [..., bands].
+    """Return a 64-bit key of each band of `rows` entries: [..., permutations] -> uint64
+    [..., bands].
 
     Two documents are candidates if they share a key, of which the band's number is a part.
     Entries beyond bands x rows are not used. Raises ValueError if there are fewer.
 
     Source: banding, as in Leskovec et al., Mining of Massive Datasets, section 3.4
-    [standard].
+        [standard].
     Test: tests/curation/test_near_duplicates.py::test_candidates_are_those_of_datasketch
     """
     *several, n = signatures.shape
     if bands < 1 or rows < 1 or bands * rows > n:
-        raise ValueError(f"{bands} bands of {rows} rows need {bands * rows} entries, a signature has {n}")
-    table = signatures[..., : bands * rows].reshape(*several, bands, rows).astype(np.uint64)  # [..., b, r]
+        raise ValueError(
+            f"{bands} bands of {rows} rows need {bands * rows} entries, a signature has {n}"
+        )
+    # [..., b, r]
+    table = signatures[..., : bands * rows].reshape(*several, bands, rows).astype(np.uint64)
     keys = np.broadcast_to(np.arange(bands, dtype=np.uint64), (*several, bands))
     for row in range(rows):
         keys = mixed(keys ^ table[..., row])
@@ -39,7 +45,8 @@ def band_keys(signatures: np.ndarray, bands: int, rows: int) -> np.ndarray:
 
 
 def candidate_probability(s, bands: int, rows: int):
-    """Return the probability that two documents of Jaccard similarity s share a band; s: any shape.
+    """Return the probability that two documents of Jaccard similarity s share a band; s:
+    any shape.
 
         P(candidate | s) = 1 - (1 - s^r)^b                 the S-curve; its middle is near s = (1/b)^(1/r)
 
@@ -50,7 +57,8 @@ def candidate_probability(s, bands: int, rows: int):
 
 
 def removal_probability(s, bands: int, rows: int, permutations: int, least: int):
-    """Return the probability that a pair of similarity s is a candidate whose sketches agree as well.
+    """Return the probability that a pair of similarity s is a candidate whose sketches
+    agree as well.
 
         q = s + (1 - s) / 256                              bytes agree; at least `least` of them must
         P = P(count >= least) - sum_{k >= least} [z^k] ((1-q + q z)^r - s^r z^r)^b (1-q + q z)^(n - b r)
@@ -58,7 +66,9 @@ def removal_probability(s, bands: int, rows: int, permutations: int, least: int)
     The sum is over pairs none of whose bands agree. Exact for entries that agree
     independently.
     """
-    return np.vectorize(lambda each: _removal(float(each), bands, rows, permutations, least), otypes=[float])(s)
+    return np.vectorize(
+        lambda each: _removal(float(each), bands, rows, permutations, least), otypes=[float]
+    )(s)
 
 
 def _removal(s, bands, rows, permutations, least):
@@ -77,7 +87,8 @@ def _removal(s, bands, rows, permutations, least):
 
 
 def least_agreeing(threshold: float, permutations: int) -> int:
-    """Return how many bytes of two sketches must agree for an estimated J of at least the threshold.
+    """Return how many bytes of two sketches must agree for an estimated J of at least the
+    threshold.
 
         J = (m - 1/256) / (1 - 1/256)    m the share of equal bytes, of others 1/256 being so by chance
 
@@ -90,7 +101,8 @@ def least_agreeing(threshold: float, permutations: int) -> int:
 
 
 def areas(bands: int, rows: int, threshold: float) -> tuple[float, float]:
-    """Return the two errors of an S-curve: the area under it below the threshold, and that above it beyond.
+    """Return the two errors of an S-curve: the area under it below the threshold, and that
+    above it beyond.
 
         false positives = int_0^t P ds        false negatives = int_t^1 (1 - P) ds
 
@@ -101,9 +113,14 @@ def areas(bands: int, rows: int, threshold: float) -> tuple[float, float]:
     Test: tests/curation/test_near_duplicates.py::test_bands_are_those_of_datasketch
     """
     nodes, weights = _gauss(bands * rows // 2 + 1)  # on [-1, 1]
-    below, above = threshold * (nodes + 1) / 2, threshold + (1 - threshold) * (nodes + 1) / 2
+    below, above = (
+        threshold * (nodes + 1) / 2,
+        threshold + (1 - threshold) * (nodes + 1) / 2,
+    )
     positive = threshold / 2 * weights @ candidate_probability(below, bands, rows)
-    negative = (1 - threshold) / 2 * weights @ (1 - candidate_probability(above, bands, rows))
+    negative = (
+        (1 - threshold) / 2 * weights @ (1 - candidate_probability(above, bands, rows))
+    )
     return float(positive), float(negative)
 
 
@@ -112,7 +129,9 @@ def _gauss(n):
     return np.polynomial.legendre.leggauss(n)
 
 
-def choose(threshold: float, permutations: int, false_negative_weight: float = 0.5) -> tuple[int, int]:
+def choose(
+    threshold: float, permutations: int, false_negative_weight: float = 0.5
+) -> tuple[int, int]:
     """Return the (bands, rows) of the least weighted error that fit into a signature.
 
         (1 - w) false positives + w false negatives,       b r <= permutations
@@ -124,12 +143,19 @@ def choose(threshold: float, permutations: int, false_negative_weight: float = 0
     Source: datasketch.MinHashLSH at w = 0.5 [standard]; other weights [ours].
     Test: tests/curation/test_near_duplicates.py::test_bands_are_those_of_datasketch
     """
-    for name, value in (("threshold", threshold), ("false_negative_weight", false_negative_weight)):
+    for name, value in (
+        ("threshold", threshold),
+        ("false_negative_weight", false_negative_weight),
+    ):
         if not 0 < value < 1:
             raise ValueError(f"{name} must be between 0 and 1, got {value}")
     if permutations < 1:
-        raise ValueError(f"a signature has at least 1 entry, got permutations = {permutations}")
-    fits = [(b, r) for b in range(1, permutations + 1) for r in range(1, permutations // b + 1)]
+        raise ValueError(
+            f"a signature has at least 1 entry, got permutations = {permutations}"
+        )
+    fits = [
+        (b, r) for b in range(1, permutations + 1) for r in range(1, permutations // b + 1)
+    ]
 
     def error(shape):
         positive, negative = areas(*shape, threshold)
@@ -146,12 +172,18 @@ def entries(signatures: np.ndarray, bands: int, rows: int) -> np.ndarray:
     """
     fields = [("keys", np.uint64, (bands,)), ("sketch", np.uint8, signatures.shape[1:])]
     kept = np.empty(len(signatures), fields)
-    kept["keys"], kept["sketch"] = band_keys(signatures, bands, rows), signatures.astype(np.uint8)
+    kept["keys"], kept["sketch"] = (
+        band_keys(signatures, bands, rows),
+        signatures.astype(np.uint8),
+    )
     return kept
 
 
-def originals(batches: Iterable[np.ndarray], least: int, memory_bytes: int = 2**28) -> list[int | None]:
-    """Return for each document the number of the one that it repeats, or None: it is new, and kept.
+def originals(
+    batches: Iterable[np.ndarray], least: int, memory_bytes: int = 2**28
+) -> list[int | None]:
+    """Return for each document the number of the one that it repeats, or None: it is new,
+    and kept.
 
     batches: `entries` of documents 0, 1, ..., in order; they are gone through several
     times. A document repeats the first kept one of those with a key of its own, the first
@@ -160,22 +192,29 @@ def originals(batches: Iterable[np.ndarray], least: int, memory_bytes: int = 2**
     found with memory_bytes at a time.
 
     Source: global fuzzy deduplication by locality-sensitive hashing, TR24 section 3.1
-    [confirmed]; this way [ours].
+        [confirmed]; this way [ours].
     Test: tests/curation/test_near_duplicates.py::test_candidates_are_those_of_datasketch,
         tests/curation/test_near_duplicates.py::test_decisions_equal_brute_force
     """
-    shared = np.append(repeated_keys(batches, memory_bytes), np.uint64(2**64 - 1))  # an end to stop at
-    owners = np.full((len(shared), OWNERS), -1)  # kept documents with each key; -1: none yet
+    # an end to stop at
+    shared = np.append(repeated_keys(batches, memory_bytes), np.uint64(2**64 - 1))
+    # kept documents with each key; -1: none yet
+    owners = np.full((len(shared), OWNERS), -1)
     sketches, found = {}, []
     for batch in batches:
         places = np.searchsorted(shared, batch["keys"])  # [N, bands]
         is_shared = shared[places] == batch["keys"]
-        for at, sketch in zip(map(np.compress, is_shared, places), batch["sketch"], strict=True):
+        for at, sketch in zip(
+            map(np.compress, is_shared, places), batch["sketch"], strict=True
+        ):
             near = (int(i) for i in np.unique(owners[at]) if i >= 0)
-            original = next((i for i in near if np.count_nonzero(sketches[i] == sketch) >= least), None)
+            original = next(
+                (i for i in near if np.count_nonzero(sketches[i] == sketch) >= least), None
+            )
             if original is None and len(at):
                 sketches[len(found)] = sketch.copy()
-                at = at[owners[at, -1] < 0]  # of these keys there is room for one more owner
+                # of these keys there is room for one more owner
+                at = at[owners[at, -1] < 0]
                 owners[at, (owners[at] < 0).argmax(axis=1)] = len(found)
             found.append(original)
     return found
@@ -187,7 +226,8 @@ def repeated_keys(batches: Iterable[np.ndarray], memory_bytes: int) -> np.ndarra
     What sorting takes in memory is bounded by memory_bytes: beyond it keys are looked at in
     as many parts as it takes (MOST_PARTS at most), by their remainder.
     """
-    size_bytes = 2 * sum(batch["keys"].nbytes for batch in batches)  # themselves, and in order
+    # themselves, and in order
+    size_bytes = 2 * sum(batch["keys"].nbytes for batch in batches)
     parts = max(1, min(MOST_PARTS, math.ceil(size_bytes / max(1, memory_bytes))))
     found = []
     for part in range(parts):

@@ -24,7 +24,9 @@ from ..data.corpora import Document
 from . import html, shards
 
 LARGEST_BYTES = 2**24  # of a file that is one document, and of a line: 16 MiB
-EXTENSIONS = {  # the 14 languages are our choice: TR24 says 14 common ones and names none that the copies show
+# the 14 languages are our choice: TR24 says 14 common ones and names none that the copies
+# show
+EXTENSIONS = {
     "bash": (".sh", ".bash"),
     "c": (".c", ".h"),
     "c++": (".cc", ".cpp", ".cxx", ".hpp"),
@@ -40,12 +42,20 @@ EXTENSIONS = {  # the 14 languages are our choice: TR24 says 14 common ones and 
     "swift": (".swift",),
     "typescript": (".ts", ".tsx"),
 }
-CODE = {extension: language for language, extensions in EXTENSIONS.items() for extension in extensions}
+CODE = {
+    extension: language
+    for language, extensions in EXTENSIONS.items()
+    for extension in extensions
+}
 WEB = {".html", ".htm", ".xhtml"}
-MATHS_TAG = re.compile(r"<math[\s>]|\\begin\{(?:equation|align|gather)|class=[\"'](?:MathJax|katex)", re.IGNORECASE)
+MATHS_TAG = re.compile(
+    r"<math[\s>]|\\begin\{(?:equation|align|gather)|class=[\"'](?:MathJax|katex)",
+    re.IGNORECASE,
+)
 MATHS_SYMBOLS = re.compile(
     r"[=+^±\u00d7÷√∑∏∫∂∇∈∉∀∃≤≥≠≈≡∞²³]"
-    r"|(?<![\u0370-\u03ff\u1f00-\u1fff])[πθλ](?![\u0370-\u03ff\u1f00-\u1fff])"  # in Greek they are letters
+    # in Greek they are letters
+    r"|(?<![\u0370-\u03ff\u1f00-\u1fff])[πθλ](?![\u0370-\u03ff\u1f00-\u1fff])"
     r"|\\(?:frac|sum|int|sqrt|alpha|beta|mathbb|cdot|leq|geq)\b"
 )
 MATHS_DENSITY = 0.1  # such symbols to a word
@@ -54,7 +64,12 @@ LINES = (".jsonl", ".jsonl.gz")
 MOST_UNDECODABLE = 0.01  # share of characters that no encoding explains
 FILE_FIELDS = ("name", "path")  # where a line may say which file its text was
 
-LARGE, BINARY, ENCODING, EMPTY = f"larger than {LARGEST_BYTES >> 20} MiB", "binary", "bad encoding", "empty"
+LARGE, BINARY, ENCODING, EMPTY = (
+    f"larger than {LARGEST_BYTES >> 20} MiB",
+    "binary",
+    "bad encoding",
+    "empty",
+)
 UNKNOWN, UNREADABLE, BROKEN, NO_TEXT = (
     "unknown extension",
     "cannot be read",
@@ -102,27 +117,34 @@ def maths_density(text: str) -> float:
     """Return how many mathematical symbols a text has to each of its words.
 
     Source: maths found by tags and symbols, TR24 section 3.1 [confirmed]; which, and the
-    density [ours].
+        density [ours].
     Test: tests/curation/test_pages.py::test_kinds_by_hand
     """
-    return len(MATHS_SYMBOLS.findall(text)) / max(1, len(overlap.spaced(overlap.normal(text)).split()))
+    return len(MATHS_SYMBOLS.findall(text)) / max(
+        1, len(overlap.spaced(overlap.normal(text)).split())
+    )
 
 
 def kind_of(name: str, text: str = "") -> str:
-    """Return "code" or "web" by a file's extension, else "maths" by tag or density, else "text".
+    """Return "code" or "web" by a file's extension, else "maths" by tag or density, else
+    "text".
 
     A page of HTML is "web" whatever it shows: its text is still to be extracted, and its
     attributes are full of equals signs.
 
     Source: 14 common languages, TR24 section 3.1 [confirmed]; these 14, and by extension
-    [ours].
+        [ours].
     Test: tests/curation/test_pages.py::test_kinds_by_hand
     """
     if programming_language(name):
         return "code"
     if PurePosixPath(name).suffix.lower() in WEB:
         return "web"
-    return "maths" if MATHS_TAG.search(text) or maths_density(text) >= MATHS_DENSITY else "text"
+    return (
+        "maths"
+        if MATHS_TAG.search(text) or maths_density(text) >= MATHS_DENSITY
+        else "text"
+    )
 
 
 def inventory(folder) -> Inventory:
@@ -134,7 +156,9 @@ def inventory(folder) -> Inventory:
     """
     root = Path(folder)
     if not root.is_dir():
-        raise FileNotFoundError(f"no folder at {root}; give the folder that holds your pages")
+        raise FileNotFoundError(
+            f"no folder at {root}; give the folder that holds your pages"
+        )
     shards.check_finished(root)
     count, size, digest = 0, 0, hashlib.sha256()
     for name, path in _files(root):
@@ -144,12 +168,17 @@ def inventory(folder) -> Inventory:
             digest.update(f"{name!r} {about.st_size} {about.st_mtime_ns}\n".encode())
     if not count:
         known = ", ".join(sorted({*WEB, *TEXT, *LINES})) + " or a programming language's"
-        raise ValueError(f"{root} holds no file that can be used: give a folder with files ending in {known}")
+        raise ValueError(
+            f"{root} holds no file that can be used: give a folder with files ending in {known}"
+        )
     return Inventory(count, size, digest.hexdigest())
 
 
-def walk(folder, after: Position | None = None) -> Iterator[tuple[Position, Raw | Unreadable]]:
-    """Yield what a folder holds, in order and with its place; one file or line is in memory at a time.
+def walk(
+    folder, after: Position | None = None
+) -> Iterator[tuple[Position, Raw | Unreadable]]:
+    """Yield what a folder holds, in order and with its place; one file or line is in memory
+    at a time.
 
     after: go on behind this place. A line that cannot be read ends its file.
     """
@@ -161,17 +190,24 @@ def walk(folder, after: Position | None = None) -> Iterator[tuple[Position, Raw 
             first = after.line + 1
         else:
             continue
-        yield from ((position, item) for position, item in _items(name, path) if position.line >= first)
+        yield from (
+            (position, item)
+            for position, item in _items(name, path)
+            if position.line >= first
+        )
 
 
 def all_of(path) -> Iterator[tuple[str, Document | Unreadable]]:
-    """Yield (its place, what there is) of a folder, or of one .jsonl or .jsonl.gz, to the letter.
+    """Yield (its place, what there is) of a folder, or of one .jsonl or .jsonl.gz, to the
+    letter.
 
     A place is a path, and ", line n" from 1. What holds a byte that cannot be decoded is
     Unreadable.
     """
     path = Path(path)
-    root, found = (path, walk(path)) if path.is_dir() else (path.parent, _lines(path.name, path))
+    root, found = (
+        (path, walk(path)) if path.is_dir() else (path.parent, _lines(path.name, path))
+    )
     for position, raw in found:
         place = f", line {position.line + 1}" if _is_lines(position.file) else ""
         yield f"{root / position.file}{place}", parse(raw, strict=True)
@@ -193,7 +229,9 @@ def parse(raw: Raw | Unreadable, strict: bool = False) -> Document | Unreadable:
 
 
 def _has_lost(raw):
-    """Return whether decoding loses a byte: U+FFFD that stands in the bytes themselves is none."""
+    """Return whether decoding loses a byte: U+FFFD that stands in the bytes themselves is
+    none.
+    """
     own = "\ufffd".encode()
     decoded = raw.data.decode("utf-8", "replace") if raw.is_line else html.decode(raw.data)
     return decoded.count("\ufffd") > raw.data.count(own)
@@ -204,17 +242,24 @@ def _parse_line(raw):
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
-        return Unreadable(raw.name, ENCODING if "\0" in line or "\ufffd" in line else NO_TEXT)
+        return Unreadable(
+            raw.name, ENCODING if "\0" in line or "\ufffd" in line else NO_TEXT
+        )
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         return Unreadable(raw.name, NO_TEXT)
     return _checked(raw.name, row["text"], _code_file(row))
 
 
 def _code_file(row):
-    """Return the file of code that a line says its text was, or "": text, even of a page in .html."""
-    # Addresses do not count: .rs, .cc and .sh are countries too, and a page in .php is no PHP.
+    """Return the file of code that a line says its text was, or "": text, even of a page in
+    .html.
+    """
+    # Addresses do not count: .rs, .cc and .sh are countries too, and a page in .php is no
+    # PHP.
     names = (row[field] for field in FILE_FIELDS if isinstance(row.get(field), str))
-    return next((name for name in names if "://" not in name and programming_language(name)), "")
+    return next(
+        (name for name in names if "://" not in name and programming_language(name)), ""
+    )
 
 
 def _checked(name, text, called):
@@ -243,7 +288,10 @@ def _is_known(name):
 def _files(root, prefix=""):
     """Yield (name, path) of all that is no folder, by name; names are relative, with /."""
     try:
-        entries = sorted(((_shown(entry.name), entry) for entry in os.scandir(root)), key=lambda pair: pair[0])
+        entries = sorted(
+            ((_shown(entry.name), entry) for entry in os.scandir(root)),
+            key=lambda pair: pair[0],
+        )
     except OSError:
         yield prefix.rstrip("/"), Path(root)
         return
@@ -276,7 +324,8 @@ def _items(name, path):
 
 
 def _lines(name, path):
-    """Yield the lines of a file; blank ones are passed over, too long ones never held whole.
+    """Yield the lines of a file; blank ones are passed over, too long ones never held
+    whole.
 
     A failure ends the file. It has the place of the line that it hit: a run that goes on
     behind it must not begin the file again.

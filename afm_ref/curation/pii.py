@@ -32,13 +32,16 @@ IPV4 = r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)"
 GROUPS = r"\d{13,19}|\d{4}([ -])\d{4}\1\d{4}\1\d{4}(?:\1\d{3})?|\d{4}([ -])\d{6}\2\d{4,5}"
 CARD = (
     r"(?<![\w.+-])(?=[2-6])"
-    rf"(?:(?<!\d )\d(?:[ -]?\d){{12,18}}(?! \d)|{GROUPS})"  # any groups if no more digits stand beside them
+    # any groups if no more digits stand beside them
+    rf"(?:(?<!\d )\d(?:[ -]?\d){{12,18}}(?! \d)|{GROUPS})"
     r"(?![\w-]|\.\d)"
 )
 SSN = r"(?<![\w.-])(?!000|666|9)\d{3}([- ])(?!00)\d\d\1(?!0000)\d{4}(?![\w-]|\.\d)"
 PHONE = (  # brackets in pairs: others are not its own
-    r"(?:(?:\(\+[1-9]\d{0,2}(?:[ .-]?\d{1,4})?\)|(?<![\w+-])(?<!\d\.)\+[1-9]\d{0,2})"  # + country code
-    r"(?:[ .-]?(?:\(0\))?[ .-]?(?:\(\d{2,5}\)|\d{2,5}) ?/ ?(?!\d\d?/))?"  # area code / number
+    # + country code
+    r"(?:(?:\(\+[1-9]\d{0,2}(?:[ .-]?\d{1,4})?\)|(?<![\w+-])(?<!\d\.)\+[1-9]\d{0,2})"
+    # area code / number
+    r"(?:[ .-]?(?:\(0\))?[ .-]?(?:\(\d{2,5}\)|\d{2,5}) ?/ ?(?!\d\d?/))?"
     r"(?:[ .-]?(?:\(\d{1,4}(?:[ .-]\d{1,7}){0,3}\)|\d{1,4})){1,6}"
     r"|(?:(?<![\w.+-])(?:1[ .-]|(?=\d))|(?=\())(?:\([2-9]\d\d\)[ -]?|[2-9]\d\d([.-]| ))[2-9]\d\d[ .-]\d{4})"
     r"(?![\w-]|\.\d)"  # the last are North American
@@ -50,21 +53,27 @@ ISSUED = re.compile(
     r"|6(?:011|2\d\d|4[4-9]\d|5\d\d)\d{12,15}"  # Discover, UnionPay
 )
 NORTH_AMERICAN = re.compile(r"1[2-9]\d\d[2-9]\d{6}")
-PHONE_IN_RUN = re.compile(  # +12125550134, +1 (212) 555-0134 or +1.212.555.0134, but no +12.34567890, a decimal
-    r"\+\d+|\+\d{1,3}[ (-][\d() /-]+|\+\d{1,3}(?:\.\d{1,4}){3,5}"
-)
+# +12125550134, +1 (212) 555-0134 or +1.212.555.0134, but no +12.34567890, a decimal
+PHONE_IN_RUN = re.compile(r"\+\d+|\+\d{1,3}[ (-][\d() /-]+|\+\d{1,3}(?:\.\d{1,4}){3,5}")
 _BRACKETS = r"(?:\([^()\n]*\)|\[[^\[\]\n]*\])"
 _NAMED = r"\$?(?:[a-z_][\w.]*|[A-Z][A-Z\d_]*\b)"  # no word with a capital: that is somebody
 _TERM = rf"(?:{_NAMED}{_BRACKETS}*|\d[\w.]*|{_BRACKETS})"
 _SUM = rf"[-+]?{_TERM}(?:\s*[-+*/%^<>=!][-+*/%^<>=!\s]*{_TERM})*"
 SUM_BEFORE = re.compile(
-    rf"(?:(?:[\w\])][ \t]*[-+*/]?=(?!=)|\breturn\b)\s*{_SUM}(?:\s*[*/%^])?"  # x = a * 5 +4930123456
-    rf"|[(\[=]\s*(?:{_SUM},\s*)*"  # f(x, 5 +4930123456), but no (office +49..., and hours are 9-17 or 24/7
+    # x = a * 5 +4930123456
+    rf"(?:(?:[\w\])][ \t]*[-+*/]?=(?!=)|\breturn\b)\s*{_SUM}(?:\s*[*/%^])?"
+    # f(x, 5 +4930123456), but no (office +49..., and hours are 9-17 or 24/7
+    rf"|[(\[=]\s*(?:{_SUM},\s*)*"
     rf"(?:-?\d[\w.]*|{_NAMED}{_BRACKETS}+|{_TERM}(?:\s*(?:[+*%^]|[<>=!]=?)\s*{_TERM})+)"
     r"|\d \* \d+)[ \t]*$"
 )
-LABEL = re.compile("phone|fon|mobil|handy|cell|tel|fax|call|contact|kontakt|whatsapp|number|name|home|office", re.I)
-_VERSIONS = (  # version="1.2.3.4", <version>1.2.3.4, version_info = 1.2.3.4, version is 1.2.3.4, OID 2.5.4.3
+LABEL = re.compile(
+    "phone|fon|mobil|handy|cell|tel|fax|call|contact|kontakt|whatsapp|number|name|home|office",
+    re.I,
+)
+# version="1.2.3.4", <version>1.2.3.4, version_info = 1.2.3.4, version is 1.2.3.4, OID
+# 2.5.4.3
+_VERSIONS = (
     r"(?:(?:(?<![\w-])(?:v|ver\.?|releases?|rev|builds?|firmware|oids?)|version\w*(?: is| number)?)[ \t:=>\"'(]{0,6}"
     r"|(?:\b(?:chapter|section|sec\.|table|figure|fig\.|clause)|§) ?|\"\s*:\s*\"[\^~])"
 )
@@ -72,22 +81,27 @@ _HOSTS = (  # what stands before the address of a machine, and may look like a p
     "ip|addr|address|[a-z]*host|server|srv|client|node|peer|proxy|vpn|d?ns|tcp|udp|icmp|https?|ftp|ssh|smtp|sip|check|lookup"
     "|whois|ping|scan|ban|block|from|to|via|src|dst|source|remote|gateway|gw|router|static|dyn|pool|log|user|root|net|dev"
 )
-_PRODUCT = (  # nginx/1.2.3.4, nginx-1.2.3.4, nginx==1.2.3.4, but not in a path or an address
+# nginx/1.2.3.4, nginx-1.2.3.4, nginx==1.2.3.4, but not in a path or an address
+_PRODUCT = (
     rf"(?<![\w./\\:@$%&?=-])(?!(?:[^\W_]+[-._])*(?:{_HOSTS})(?:v?\d+)?[-._/=<>~!])"
     r"[a-z](?:[\w+-]*[-/]|[\w.-]*(?:\[[\w,-]*\])?[=<>~!]=)"
 )
 VERSION_BEFORE = re.compile(  # and lists of them
-    rf"(?:{_VERSIONS}|{_PRODUCT})(?:(?:\d+(?:\.\d+){{3,}}|\.\.\.)(?:,[=<>~!]=?|,?\s(?:and|or|to)\s|[,;]\s))*$", re.I
+    rf"(?:{_VERSIONS}|{_PRODUCT})(?:(?:\d+(?:\.\d+){{3,}}|\.\.\.)(?:,[=<>~!]=?|,?\s(?:and|or|to)\s|[,;]\s))*$",
+    re.I,
 )
 VERSION_BEHIND = re.compile(  # but 8.8.8.8-dev.example.com and 8.8.8.8-10 are addresses
     r"(?:-(?:alpha|beta|rc|snapshot)[.-]?\d*|[.-](?:post|dev|pre|rc)\d+|-\d[\w.]*(?:ubuntu|deb|el|fc)\d[\w.]*"
     r"|\+(?:dfsg|ds|git|build|deb)[\w.-]*)(?![\w-]|\.\w)|\.(?:tar|t?gz|zip|exe|msi|dll|jar|whl|deb|rpm)\b", re.I,
 )  # fmt: skip
-HOST_BEHIND = re.compile(r"[:/]\d|(?:\.[a-z][\w-]*){2}", re.I)  # a port, a net, or the rest of a name
+# a port, a net, or the rest of a name
+HOST_BEHIND = re.compile(r"[:/]\d|(?:\.[a-z][\w-]*){2}", re.I)
 SPACES = dict.fromkeys([0xA0, *range(0x2000, 0x200B), 0x202F, 0x3000], " ")
-HALF_WIDTH = SPACES | {full: full - 0xFEE0 for full in range(0xFF01, 0xFF5F)}  # as wide as Chinese characters
+# as wide as Chinese characters
+HALF_WIDTH = SPACES | {full: full - 0xFEE0 for full in range(0xFF01, 0xFF5F)}
 DASH = re.compile(r"(?<=[\d)])[\u2010-\u2013](?=[\d(])")
-OTHER_LETTER = re.compile(r"[^\W\d_\0-\u058f]")  # of scripts that write numbers without a space beside them
+# of scripts that write numbers without a space beside them
+OTHER_LETTER = re.compile(r"[^\W\d_\0-\u058f]")
 
 
 class Found(NamedTuple):
@@ -107,23 +121,29 @@ def luhn(digits: str) -> bool:
     ValueError for other characters.
 
     Source: card numbers removed, Apple's post of June 2024 [confirmed]; the check, ISO/IEC
-    7812-1 [standard].
+        7812-1 [standard].
     Test: tests/curation/test_pii.py::test_luhn_notices_every_single_wrong_digit
     """
     if not (digits.isascii() and digits.isdigit()):
-        raise ValueError(f"expected digits alone, got {digits!r}: take separators out first")
+        raise ValueError(
+            f"expected digits alone, got {digits!r}: take separators out first"
+        )
     values = [int(d) for d in reversed(digits)]
     return (sum(values[::2]) + sum(sum(divmod(2 * d, 10)) for d in values[1::2])) % 10 == 0
 
 
 def _in_run(text, match):
     """Return whether more digits stand before or behind, one space away."""
-    before, behind = text[max(0, match.start() - 2) : match.start()], text[match.end() : match.end() + 2]
+    before, behind = (
+        text[max(0, match.start() - 2) : match.start()],
+        text[match.end() : match.end() + 2],
+    )
     return bool(re.fullmatch(r"\d ", before) or re.fullmatch(r" \d", behind))
 
 
 def _digits(piece):
-    return "".join(str(int(c)) for c in piece if c.isdecimal())  # int, as \d takes the digits of all scripts
+    # int, as \d takes the digits of all scripts
+    return "".join(str(int(c)) for c in piece if c.isdecimal())
 
 
 def _is_card(text, match):
@@ -133,13 +153,20 @@ def _is_card(text, match):
 
 
 def _is_address(text, match):
-    before, behind = text[max(0, match.start() - 400) : match.start()], text[match.end() : match.end() + 40]
-    before = before if before[-2:-1] in {",", "d", "r", "o"} else before[-50:]  # only a list is long: 165 us else
-    if VERSION_BEHIND.match(behind) or (VERSION_BEFORE.search(before) and not HOST_BEHIND.match(behind)):
+    before, behind = (
+        text[max(0, match.start() - 400) : match.start()],
+        text[match.end() : match.end() + 40],
+    )
+    # only a list is long: 165 us else
+    before = before if before[-2:-1] in {",", "d", "r", "o"} else before[-50:]
+    if VERSION_BEHIND.match(behind) or (
+        VERSION_BEFORE.search(before) and not HOST_BEHIND.match(behind)
+    ):
         return False
     try:
         address = ipaddress.ip_address(match[0])
-        return address.is_global and not address.is_multicast  # private and reserved ones are nobody's
+        # private and reserved ones are nobody's
+        return address.is_global and not address.is_multicast
     except ValueError:
         return False
 
@@ -151,7 +178,9 @@ def _is_phone(text, match):
     if match[0][1:].isdigit() and SUM_BEFORE.search(line) and not LABEL.search(line):
         return False
     digits = _digits(match[0])
-    return 8 <= len(digits) <= 15 and (match[0][:2] != "+1" or bool(NORTH_AMERICAN.fullmatch(digits)))
+    return 8 <= len(digits) <= 15 and (
+        match[0][:2] != "+1" or bool(NORTH_AMERICAN.fullmatch(digits))
+    )
 
 
 KINDS = {  # in the order in which they may take a stretch of text
@@ -166,7 +195,9 @@ TAG = re.compile("|".join(map(re.escape, TAGS.values())))
 
 
 def _search(pattern, test, text):
-    """Yield (start, end) of the matches that pass the test, the longest at each start, none overlapping."""
+    """Yield (start, end) of the matches that pass the test, the longest at each start, none
+    overlapping.
+    """
     at = 0
     while match := pattern.search(text, at):
         start = match.start()
@@ -179,7 +210,9 @@ def _search(pattern, test, text):
 
 
 def _blank(text, found):
-    """Return the text with brackets in place of what was found: like tags to the patterns, but as long as it was."""
+    """Return the text with brackets in place of what was found: like tags to the patterns,
+    but as long as it was.
+    """
     pieces, at = [], 0
     for _, start, end in found:
         pieces += [text[at:start], "]" * (end - start)]
@@ -188,23 +221,28 @@ def _blank(text, found):
 
 
 def find(text: str) -> list[Found]:
-    """Return the personal data of a text in order of place: e-mail, IPv4, card, social security and phone numbers.
+    """Return the personal data of a text in order of place: e-mail, IPv4, card, social
+    security and phone numbers.
 
     A social security number is ddd-dd-dddd without the parts never issued: 000, 666 and 900
     to 999 in front, 00 in the middle, 0000 at the end. A card has 13 to 19 digits and
     passes `luhn`. An address is one that the Internet routes.
 
     Source: social security and card numbers, Apple's post of June 2024 [confirmed]; the
-    other kinds and the patterns [ours]; the ranges of social security numbers are those of
-    its administration, the first digits and lengths of cards those of their issuers
-    [standard].
+        other kinds and the patterns [ours]; the ranges of social security numbers are those
+        of its administration, the first digits and lengths of cards those of their issuers
+        [standard].
     Test: tests/curation/test_pii.py::test_planted_data_is_found,
     tests/curation/test_pii.py::test_lookalikes_stay,
     tests/curation/test_pii.py::test_numbers_beside_it_hide_nothing
     """
     found, before = [], -1
     text = TAG.sub(lambda tag: "]" * len(tag[0]), text)
-    text = text if text.isascii() else OTHER_LETTER.sub(";", DASH.sub("-", text.translate(HALF_WIDTH)))
+    text = (
+        text
+        if text.isascii()
+        else OTHER_LETTER.sub(";", DASH.sub("-", text.translate(HALF_WIDTH)))
+    )
     while len(found) > before:  # what is taken may leave a number alone that stood in a run
         before = len(found)
         for kind, (pattern, test) in KINDS.items():
@@ -216,7 +254,8 @@ def find(text: str) -> list[Found]:
 
 
 def mask(text: str) -> tuple[str, Counter]:
-    """Return the text with a tag such as [EMAIL] for each piece of personal data, and how many there were of each kind.
+    """Return the text with a tag such as [EMAIL] for each piece of personal data, and how
+    many there were of each kind.
 
     Masking a masked text changes nothing.
     """
@@ -237,7 +276,7 @@ class Masking:
     """The step: personal data is masked; no document is dropped.
 
     Source: personal data removed, Apple's post of June 2024 [confirmed]; masked and not
-    dropped [ours].
+        dropped [ours].
     Test: tests/curation/test_pii.py::test_masking_twice_is_masking_once
     """
 

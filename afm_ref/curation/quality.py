@@ -34,7 +34,9 @@ PAIR = np.uint32(0x9E3779B1)  # odd, so that multiplying by it loses nothing
 
 
 class Rows(NamedTuple):
-    """The features of some texts, row after row: those of row i are at starts[i] up to starts[i + 1]."""
+    """The features of some texts, row after row: those of row i are at starts[i] up to
+    starts[i + 1].
+    """
 
     features: Int[Array, " entries"]
     values: Float[Array, " entries"]
@@ -53,19 +55,22 @@ def _hash(token):
 
 
 def features(text: str) -> tuple[Int[Array, " entries"], Float[Array, " entries"]]:
-    """Return the indices of a text's features, in order, and x: the square roots of their shares.
+    """Return the indices of a text's features, in order, and x: the square roots of their
+    shares.
 
     A word has the index crc32(word) mod FEATURES, a pair (crc32(a) P + crc32(b)) mod
     FEATURES: the same on every machine. Different ones may share an index. A text without
     tokens has no features.
 
     Source: hashed features, Weinberger et al. 2009 [standard]; words and pairs, as DCLM's
-    fastText has them [standard]; square roots of shares [ours].
+        fastText has them [standard]; square roots of shares [ours].
     Test: tests/curation/test_quality.py::test_features_by_hand
     """
     words = np.array([_hash(token) for token in tokens(text)], np.uint32)
     pairs = words[:-1] * PAIR + words[1:]
-    found, counts = np.unique(np.concatenate([words, pairs]) % np.uint32(FEATURES), return_counts=True)
+    found, counts = np.unique(
+        np.concatenate([words, pairs]) % np.uint32(FEATURES), return_counts=True
+    )
     return found.astype(np.int64), np.sqrt(counts / max(1, counts.sum()))
 
 
@@ -73,7 +78,9 @@ def rows(texts: Sequence[str]) -> Rows:
     """Return the features of texts, one row each."""
     found = [features(text) for text in texts]
     starts = np.cumsum([0, *(len(f) for f, _ in found)])
-    return Rows(np.concatenate([f for f, _ in found]), np.concatenate([x for _, x in found]), starts)
+    return Rows(
+        np.concatenate([f for f, _ in found]), np.concatenate([x for _, x in found]), starts
+    )
 
 
 class Classifier(NamedTuple):
@@ -102,7 +109,8 @@ def sigmoid(z):
 
 
 def loss_and_gradient(classifier: Classifier, data: Rows, labels, decay: float):
-    """Return the mean cross-entropy plus decay / 2 |w|^2, and its gradient by weights and bias.
+    """Return the mean cross-entropy plus decay / 2 |w|^2, and its gradient by weights and
+    bias.
 
         L = mean_i [ log(1 + exp(z_i)) - y_i z_i ] + decay / 2 |w|^2,    z = X w + b
         dL/dw = X^T (sigmoid(z) - y) / N + decay w,                        dL/db = mean(sigmoid(z) - y)
@@ -115,11 +123,16 @@ def loss_and_gradient(classifier: Classifier, data: Rows, labels, decay: float):
     z = classifier.bias + np.bincount(row, w[at] * x, minlength=N)
     loss = np.mean(np.logaddexp(0, z) - labels * z) + decay / 2 * (w @ w)
     error = (sigmoid(z) - labels) / N
-    return loss, Classifier(np.bincount(at, error[row] * x, minlength=len(w)) + decay * w, float(error.sum()))
+    return loss, Classifier(
+        np.bincount(at, error[row] * x, minlength=len(w)) + decay * w, float(error.sum())
+    )
 
 
-def train(texts: Sequence[str], labels: Sequence[int], decay: float = 1e-5, steps: int = 400) -> Classifier:
-    """Return the classifier trained on texts with labels 1 (good) and 0 (junk): full batches, Nesterov's momentum.
+def train(
+    texts: Sequence[str], labels: Sequence[int], decay: float = 1e-5, steps: int = 400
+) -> Classifier:
+    """Return the classifier trained on texts with labels 1 (good) and 0 (junk): full
+    batches, Nesterov's momentum.
 
     |x| = 1 and the bias is one more feature of 1, so the curvature is at most (1 + 1) / 4 +
     decay: one over that is a step that cannot overshoot. The loss is convex, and nothing is
@@ -127,7 +140,7 @@ def train(texts: Sequence[str], labels: Sequence[int], decay: float = 1e-5, step
     texts of both.
 
     Source: model-based quality filters, TR24 section 3.1, which cites DCLM [confirmed];
-    this classifier [ours].
+        this classifier [ours].
     Test: tests/curation/test_quality.py::test_training_reaches_the_optimum
     """
     labels = np.asarray(labels, np.float64)
@@ -140,15 +153,20 @@ def train(texts: Sequence[str], labels: Sequence[int], decay: float = 1e-5, step
     now = ahead = Classifier(np.zeros(FEATURES), 0.0)
     for t in range(steps):
         _, slope = loss_and_gradient(ahead, data, labels, decay)
-        new = Classifier(ahead.weights - step * slope.weights, ahead.bias - step * slope.bias)
+        new = Classifier(
+            ahead.weights - step * slope.weights, ahead.bias - step * slope.bias
+        )
         momentum = t / (t + 3)
-        ahead = Classifier(*(n + momentum * (n - old) for n, old in zip(new, now, strict=True)))
+        ahead = Classifier(
+            *(n + momentum * (n - old) for n, old in zip(new, now, strict=True))
+        )
         now = new
     return now
 
 
 def roc(scores, labels) -> tuple[Float[Array, " points"], Float[Array, " points"]]:
-    """Return the share of junk and of good texts that are kept, at every threshold from the highest score down.
+    """Return the share of junk and of good texts that are kept, at every threshold from the
+    highest score down.
 
     Source: the receiver operating characteristic [standard].
     Test: tests/curation/test_quality.py::test_area_is_the_chance_of_the_right_order
@@ -161,7 +179,8 @@ def roc(scores, labels) -> tuple[Float[Array, " points"], Float[Array, " points"
 
 
 def area(scores, labels) -> float:
-    """Return the area under the ROC: the chance that a good text scores above a junk one, ties counting half.
+    """Return the area under the ROC: the chance that a good text scores above a junk one,
+    ties counting half.
 
     Raises ValueError unless there are labels of both kinds.
 
@@ -169,7 +188,9 @@ def area(scores, labels) -> float:
     Test: tests/curation/test_quality.py::test_area_is_the_chance_of_the_right_order
     """
     if set(np.unique(labels).tolist()) != {0, 1}:
-        raise ValueError(f"expected labels 0 and 1, both, got {sorted(set(np.unique(labels).tolist()))}")
+        raise ValueError(
+            f"expected labels 0 and 1, both, got {sorted(set(np.unique(labels).tolist()))}"
+        )
     return float(np.trapezoid(*reversed(roc(scores, labels))))
 
 
@@ -177,24 +198,33 @@ def save(classifier: Classifier, path) -> None:
     """Write a classifier as .safetensors, weights in 16 bits, whole or not at all."""
     from safetensors.numpy import save as packed
 
-    tensors = {"weights": classifier.weights.astype(np.float16), "bias": np.array([classifier.bias], np.float32)}
+    tensors = {
+        "weights": classifier.weights.astype(np.float16),
+        "bias": np.array([classifier.bias], np.float32),
+    }
     atomic.write(path, packed(tensors))
 
 
 def load(path) -> Classifier:
-    """Return the classifier of a file; FileNotFoundError or ValueError says what is wrong with it."""
+    """Return the classifier of a file; FileNotFoundError or ValueError says what is wrong
+    with it.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     if not Path(path).exists():
-        raise FileNotFoundError(f"no classifier at {path}: run `python -m experiments.curation_quality` to make it")
+        raise FileNotFoundError(
+            f"no classifier at {path}: run `python -m experiments.curation_quality` to make it"
+        )
     try:
         tensors = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path} is no safetensors file: {error}") from None
     if set(tensors) != {"weights", "bias"} or tensors["weights"].shape != (FEATURES,):
         found = {name: tensor.shape for name, tensor in tensors.items()}
-        raise ValueError(f"{path}: expected weights ({FEATURES},) and bias (1,), got {found}")
+        raise ValueError(
+            f"{path}: expected weights ({FEATURES},) and bias (1,), got {found}"
+        )
     return Classifier(tensors["weights"].astype(np.float32), float(tensors["bias"][0]))
 
 
@@ -206,7 +236,8 @@ def shipped() -> Classifier:
 
 @dataclass(frozen=True)
 class Quality:
-    """The step: a document with P(good) below the threshold is dropped; code and maths pass.
+    """The step: a document with P(good) below the threshold is dropped; code and maths
+    pass.
 
     Source: model-based classifiers, TR24 section 3.1 [confirmed]; the threshold [ours].
     Test: tests/curation/test_quality.py::test_code_is_not_judged_by_prose
@@ -219,4 +250,8 @@ class Quality:
         if document.source in ("code", "maths"):
             return document
         judge = shipped() if self.classifier is None else self.classifier
-        return document if judge.score(document.text) >= self.threshold else Dropped(LOW_QUALITY)
+        return (
+            document
+            if judge.score(document.text) >= self.threshold
+            else Dropped(LOW_QUALITY)
+        )

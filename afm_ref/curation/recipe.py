@@ -11,9 +11,23 @@ import numpy as np
 from ..data import overlap
 from ..data.corpora import Document
 from ..disk import text_files
-from . import Dropped, decontamination, heuristics, html, minhash, near_duplicates, pages, pii, quality
+from . import (
+    Dropped,
+    decontamination,
+    heuristics,
+    html,
+    minhash,
+    near_duplicates,
+    pages,
+    pii,
+    quality,
+)
 
-PERSONAL_DATA, NEAR_DUPLICATES, DECONTAMINATION = "personal data", "near-duplicates", "decontamination"
+PERSONAL_DATA, NEAR_DUPLICATES, DECONTAMINATION = (
+    "personal data",
+    "near-duplicates",
+    "decontamination",
+)
 
 Steps = dict[str, Callable[[Document], Document | Dropped]]  # by name, in order
 
@@ -26,7 +40,7 @@ class Recipe:
     bands of 8 rows.
 
     Source: the steps, TR24 section 3.1 [confirmed]; 4- to 13-grams and a common usage of
-    1000, a single account of it [inferred]; all other numbers [ours].
+        1000, a single account of it [inferred]; all other numbers [ours].
     Test: tests/curation/test_run.py::test_bad_recipes_are_refused_by_name,
         tests/curation/test_near_duplicates.py::test_the_defaults_are_what_is_chosen
     """
@@ -39,27 +53,44 @@ class Recipe:
     threshold: float = 0.75  # estimated Jaccard similarity of near-duplicates
     thresholds: heuristics.Thresholds = field(default_factory=heuristics.Thresholds)
     quality: float = 0.5  # least P(good) of the classifier; 0 leaves it out
-    language: str = heuristics.ENGLISH  # of what is kept; "any" leaves out what judges English alone
-    benchmarks: Path | None = None  # a folder, a .jsonl with "text", or a .txt of one text a line
+    # of what is kept; "any" leaves out what judges English alone
+    language: str = heuristics.ENGLISH
+    # a folder, a .jsonl with "text", or a .txt of one text a line
+    benchmarks: Path | None = None
     shortest_run: int = 4  # words of a benchmark that collide
     longest_run: int = 13
     common_usage: int = 1000  # documents that hit a run before it counts as common
     chunk_bytes: int = 2**23  # of the source that are worked on, and committed, at a time
-    index_bytes: int = 2**28  # of memory for the near-duplicates' keys; beyond it they are read in parts
+    # of memory for the near-duplicates' keys; beyond it they are read in parts
+    index_bytes: int = 2**28
 
     def __post_init__(self):
-        for name in ("shingle", "permutations", "bands", "rows", "shortest_run", "common_usage", "chunk_bytes"):
+        for name in (
+            "shingle",
+            "permutations",
+            "bands",
+            "rows",
+            "shortest_run",
+            "common_usage",
+            "chunk_bytes",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("threshold", "quality"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
         if self.language not in heuristics.LANGUAGES:
-            raise ValueError(f"language must be one of {', '.join(heuristics.LANGUAGES)}, got {self.language!r}")
+            raise ValueError(
+                f"language must be one of {', '.join(heuristics.LANGUAGES)}, got {self.language!r}"
+            )
         if self.bands * self.rows > self.permutations:
-            raise ValueError(f"{self.bands} bands of {self.rows} rows need {self.bands * self.rows} permutations")
+            raise ValueError(
+                f"{self.bands} bands of {self.rows} rows need {self.bands * self.rows} permutations"
+            )
         if self.longest_run < self.shortest_run:
-            raise ValueError(f"longest_run {self.longest_run} is below shortest_run {self.shortest_run}")
+            raise ValueError(
+                f"longest_run {self.longest_run} is below shortest_run {self.shortest_run}"
+            )
         if self.index_bytes < 0:
             raise ValueError(f"index_bytes must be at least 0, got {self.index_bytes}")
 
@@ -74,9 +105,16 @@ class Recipe:
         return near_duplicates.least_agreeing(self.threshold, self.permutations)
 
     def before(self) -> Steps:
-        """Return the steps before the near-duplicates. Personal data goes before them: no index holds any."""
-        safety = {"safety": heuristics.Safety(self.thresholds)} if self.is_english else {}  # a list of its words
-        return {"extraction": html.Extraction(self.main_content), **safety, PERSONAL_DATA: pii.Masking()}
+        """Return the steps before the near-duplicates. Personal data goes before them: no
+        index holds any.
+        """
+        # a list of its words
+        safety = {"safety": heuristics.Safety(self.thresholds)} if self.is_english else {}
+        return {
+            "extraction": html.Extraction(self.main_content),
+            **safety,
+            PERSONAL_DATA: pii.Masking(),
+        }
 
     def after(self) -> Steps:
         """Return the steps between near-duplicates and decontamination."""
@@ -85,22 +123,32 @@ class Recipe:
         return {**steps, "quality": quality.Quality(self.quality)} if judged else steps
 
     def shingles(self, text: str) -> np.ndarray:
-        """Return the hashes of a text's runs of words; for any language a letter without spaces is one."""
-        return minhash.shingles(text if self.is_english else overlap.spaced(overlap.normal(text)), self.shingle)
+        """Return the hashes of a text's runs of words; for any language a letter without
+        spaces is one.
+        """
+        return minhash.shingles(
+            text if self.is_english else overlap.spaced(overlap.normal(text)), self.shingle
+        )
 
     def benchmark_runs(self) -> decontamination.Benchmarks | None:
         """Return the runs of words of the benchmarks, None without benchmarks."""
         if self.benchmarks is None:
             return None
-        return decontamination.Benchmarks(benchmark_texts(self.benchmarks), self.shortest_run, self.longest_run)
+        return decontamination.Benchmarks(
+            benchmark_texts(self.benchmarks), self.shortest_run, self.longest_run
+        )
 
     def as_json(self) -> dict:
         """Return the fields as JSON can hold them."""
         fields = asdict(self)
-        return fields | {"benchmarks": None if self.benchmarks is None else str(self.benchmarks)}
+        return fields | {
+            "benchmarks": None if self.benchmarks is None else str(self.benchmarks)
+        }
 
     def digest(self) -> str:
-        """Return a hash of all that the result depends on: the benchmarks' texts, and not the memory's bound."""
+        """Return a hash of all that the result depends on: the benchmarks' texts, and not
+        the memory's bound.
+        """
         about = replace(self, index_bytes=0, benchmarks=None).as_json()
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
         for text in () if self.benchmarks is None else benchmark_texts(self.benchmarks):
@@ -109,8 +157,11 @@ class Recipe:
         return digest.hexdigest()
 
 
-def through(steps: Steps, document: Document) -> tuple[list[tuple], Document | None, dict[str, int]]:
-    """Take a document through steps: how it went, the document at the end or None, and what was masked.
+def through(
+    steps: Steps, document: Document
+) -> tuple[list[tuple], Document | None, dict[str, int]]:
+    """Take a document through steps: how it went, the document at the end or None, and what
+    was masked.
 
     How it went: of each step (its name, bytes that came in, bytes that came out or the
     reason of dropping it), of UTF-8. Masked: pieces of personal data, by kind. Raises
@@ -122,7 +173,9 @@ def through(steps: Steps, document: Document) -> tuple[list[tuple], Document | N
         try:
             done = step(document)
         except Exception as error:
-            raise RuntimeError(f"{document.name}: the step {name} failed: {error!r}") from error
+            raise RuntimeError(
+                f"{document.name}: the step {name} failed: {error!r}"
+            ) from error
         if isinstance(done, Dropped):
             return [*passed, (name, size, done.reason)], None, masked
         if name == PERSONAL_DATA:  # tags that the text had already are none of ours
@@ -137,7 +190,8 @@ def _utf8(document):
 
 
 def benchmark_texts(path) -> Iterator[str]:
-    """Yield the texts of benchmarks: of a folder's files, of a .jsonl's lines, or each line of a .txt.
+    """Yield the texts of benchmarks: of a folder's files, of a .jsonl's lines, or each line
+    of a .txt.
 
     Raises FileNotFoundError, or ValueError for a file that is none of these or a line
     without text, naming it. Nothing is passed over, not even a byte: what is left out would
@@ -147,17 +201,25 @@ def benchmark_texts(path) -> Iterator[str]:
     if path.is_dir():
         pages.inventory(path)  # refuses a folder of other things
     elif not path.exists():
-        raise FileNotFoundError(f"no benchmarks at {path}: give a folder, a .jsonl or a .txt")
+        raise FileNotFoundError(
+            f"no benchmarks at {path}: give a folder, a .jsonl or a .txt"
+        )
     elif path.suffix.lower() == ".txt":
         yield from (line for _, line in text_files.read_lines(path))
         return
     elif not path.name.lower().endswith(pages.LINES):
-        raise ValueError(f"{path} is no folder, .jsonl or .txt: benchmarks come as one of these")
+        raise ValueError(
+            f"{path} is no folder, .jsonl or .txt: benchmarks come as one of these"
+        )
     yield from (_benchmark(*found) for found in pages.all_of(path))
 
 
 def _benchmark(place, one):
     if isinstance(one, pages.Unreadable):
-        expected = ", expected UTF-8: convert it, for example with iconv" if one.reason == pages.ENCODING else ""
+        expected = (
+            ", expected UTF-8: convert it, for example with iconv"
+            if one.reason == pages.ENCODING
+            else ""
+        )
         raise ValueError(f"benchmark {place}: {one.reason}{expected}")
     return html.extract(one.text, main_content=False) if one.source == "web" else one.text

@@ -19,7 +19,9 @@ NAMES_KEPT = 20  # of what could not be read, by reason
 
 @dataclass
 class Flow:
-    """What came into a step and what came out of it. dropped: {reason: [documents, bytes]}; of UTF-8."""
+    """What came into a step and what came out of it. dropped: {reason: [documents, bytes]};
+    of UTF-8.
+    """
 
     documents_in: int = 0
     bytes_in: int = 0
@@ -39,17 +41,22 @@ class Report:
     """
 
     settings: dict = field(default_factory=dict)
-    source: dict = field(default_factory=dict)  # files, size_bytes and digest of the folder, and of the settings
+    # files, size_bytes and digest of the folder, and of the settings
+    source: dict = field(default_factory=dict)
     steps: dict[str, Flow] = field(default_factory=dict)
     unreadable: dict[str, dict] = field(default_factory=dict)
     personal_data: dict[str, int] = field(default_factory=dict)
     kinds: dict[str, list[int]] = field(default_factory=dict)
-    lengths: dict[str, dict[str, int]] = field(default_factory=lambda: {"read": {}, "left": {}})
+    lengths: dict[str, dict[str, int]] = field(
+        default_factory=lambda: {"read": {}, "left": {}}
+    )
     index: dict[str, int] = field(default_factory=dict)
     shards: int = 0
 
     def passes(self, step: str, bytes_in: int, out: int | str) -> None:
-        """Count a document that came through a step, or was dropped there: out is its bytes, or the reason."""
+        """Count a document that came through a step, or was dropped there: out is its
+        bytes, or the reason.
+        """
         flow = self.steps.setdefault(step, Flow())
         flow.documents_in += 1
         flow.bytes_in += bytes_in
@@ -87,7 +94,10 @@ class Report:
         """Return the report of a file; ValueError names it if it is none."""
         try:
             fields = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-            return cls(**fields | {"steps": {name: Flow(**flow) for name, flow in fields["steps"].items()}})
+            return cls(
+                **fields
+                | {"steps": {name: Flow(**flow) for name, flow in fields["steps"].items()}}
+            )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{path}: this is no report of curation ({error})") from None
 
@@ -97,20 +107,30 @@ class Report:
         first = next(iter(self.steps.values()), Flow()).bytes_in
         for name, flow in self.steps.items():
             left = f"{flow.bytes_out / max(1, first):.1%}"
-            rows.append((name, f"{flow.documents_out:,}", f"{flow.bytes_out / 1e6:,.2f}", left, ""))
-            for reason, (count, size) in sorted(flow.dropped.items(), key=lambda item: -item[1][0]):
+            rows.append(
+                (name, f"{flow.documents_out:,}", f"{flow.bytes_out / 1e6:,.2f}", left, "")
+            )
+            for reason, (count, size) in sorted(
+                flow.dropped.items(), key=lambda item: -item[1][0]
+            ):
                 rows.append((f"  - {reason}", f"-{count:,}", f"-{size / 1e6:,.2f}", "", ""))
         return "\n".join([*_aligned(rows), "", *self._remarks()])
 
     def reasons(self, most: int = 5) -> str:
-        """Return the commonest reasons for which documents were left out, with their numbers."""
+        """Return the commonest reasons for which documents were left out, with their
+        numbers.
+        """
         found = Counter({reason: row["count"] for reason, row in self.unreadable.items()})
         for flow in self.steps.values():
             found.update({reason: count for reason, (count, _) in flow.dropped.items()})
-        return ", ".join(f"{n:,} {reason}" for reason, n in found.most_common(most)) or "none"
+        return (
+            ", ".join(f"{n:,} {reason}" for reason, n in found.most_common(most)) or "none"
+        )
 
     def on_language(self) -> str:
-        """Return what the run asked of the language, and how many documents it left out for it."""
+        """Return what the run asked of the language, and how many documents it left out for
+        it.
+        """
         if self.settings.get("language", ENGLISH) != ENGLISH:
             return NOT_CHECKED
         dropped = {name: flow.dropped for name, flow in self.steps.items()}
@@ -119,12 +139,28 @@ class Report:
         low = judge.get(LOW_QUALITY, (0, 0))[0]
         said = f"language: English prose alone is kept; {n:,} documents broke its rules ({', '.join(OF_ENGLISH)})"
         said += f", {low:,} its classifier (--quality 0 leaves it out)" if low else ""
-        return said + ("; --language any, with another --out, keeps other languages" if n or low else "")
+        return said + (
+            "; --language any, with another --out, keeps other languages"
+            if n or low
+            else ""
+        )
 
     def _remarks(self):
-        masked = ", ".join(f"{n:,} {kind}" for kind, n in sorted(self.personal_data.items())) or "none"
-        unread = ", ".join(f"{row['count']:,} {reason}" for reason, row in sorted(self.unreadable.items())) or "none"
-        kinds = ", ".join(f"{kind} {n:,} ({size / 1e6:,.2f} MB)" for kind, (n, size) in sorted(self.kinds.items()))
+        masked = (
+            ", ".join(f"{n:,} {kind}" for kind, n in sorted(self.personal_data.items()))
+            or "none"
+        )
+        unread = (
+            ", ".join(
+                f"{row['count']:,} {reason}"
+                for reason, row in sorted(self.unreadable.items())
+            )
+            or "none"
+        )
+        kinds = ", ".join(
+            f"{kind} {n:,} ({size / 1e6:,.2f} MB)"
+            for kind, (n, size) in sorted(self.kinds.items())
+        )
         return [
             f"left by kind: {kinds or 'nothing'}",
             f"personal data masked: {masked}",
@@ -140,6 +176,11 @@ def _aligned(rows: Iterable[tuple]) -> list[str]:
     rows = list(rows)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:]))]).rstrip()
+        "  ".join(
+            [
+                row[0].ljust(widths[0]),
+                *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:])),
+            ]
+        ).rstrip()
         for row in rows
     ]

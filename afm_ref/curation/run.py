@@ -1,4 +1,5 @@
-"""curate(): a folder of pages becomes shards of training text, and goes on where it was stopped.
+"""curate(): a folder of pages becomes shards of training text, and goes on where it was
+stopped.
 
     extraction -> safety -> personal data -> near-duplicates -> heuristics -> quality -> decontamination
 
@@ -39,7 +40,8 @@ from .recipe import DECONTAMINATION, NEAR_DUPLICATES, Recipe, through
 from .report import Report
 from .shards import REPORT, STAGED
 
-OURS = ("report.md", "funnel.png", "drops.png", "s_curve.png", "lengths.png")  # what the command adds
+# what the command adds
+OURS = ("report.md", "funnel.png", "drops.png", "s_curve.png", "lengths.png")
 DUPLICATE = "near-duplicate"
 IDENTITY = "run.json"  # in the staged folder: what the run was asked for
 MOST_ITEMS = 10_000  # of a chunk, however small
@@ -47,8 +49,11 @@ AHEAD = 2  # chunks that are waiting or worked on, for each process
 DEFAULTS = Recipe()
 
 
-def curate(source, out, recipe: Recipe = DEFAULTS, processes: int = 1, progress: bool = True) -> Report:
-    """Curate a folder into shards and return the report; call it again to go on after an interruption.
+def curate(
+    source, out, recipe: Recipe = DEFAULTS, processes: int = 1, progress: bool = True
+) -> Report:
+    """Curate a folder into shards and return the report; call it again to go on after an
+    interruption.
 
     out has part-*.jsonl.gz (see `shards.read`), report.json, and dropped-*.jsonl.gz: a line
     for each document that was dropped, with its step and reason, and of a near-duplicate
@@ -60,7 +65,7 @@ def curate(source, out, recipe: Recipe = DEFAULTS, processes: int = 1, progress:
     another source or recipe, and benchmarks without a text of enough words.
 
     Source: order of the steps, TR24 section 3.1 [confirmed]; where personal data is masked
-    [ours].
+        [ours].
     Test: tests/curation/test_run.py::test_numbers_of_a_small_run_by_hand,
         tests/curation/test_run.py::test_killed_anywhere_it_goes_on_to_the_same_bytes
     """
@@ -76,7 +81,10 @@ def curate(source, out, recipe: Recipe = DEFAULTS, processes: int = 1, progress:
         if (out / REPORT).exists():
             report = Report.load(out / REPORT)
             about = report.source
-            found = {"settings": about.get("settings_digest"), "source": about.get("digest")}
+            found = {
+                "settings": about.get("settings_digest"),
+                "source": about.get("digest"),
+            }
             _check_identity(out, identity, found)
         else:
             staged = Staged(out / STAGED, identity)
@@ -84,25 +92,37 @@ def curate(source, out, recipe: Recipe = DEFAULTS, processes: int = 1, progress:
             about = inventory._asdict() | {"settings_digest": identity["settings"]}
             report = _settle(staged, out, recipe, Report(recipe.as_json(), about), progress)
             report.save(out / REPORT)
-        shutil.rmtree(out / STAGED, ignore_errors=True)  # a finished run may have been killed here
+        # a finished run may have been killed here
+        shutil.rmtree(out / STAGED, ignore_errors=True)
         return report
 
 
 def _check_folders(source, out):
     inside, here = out.resolve(), source.resolve()
     if inside == here or here in inside.parents or inside in here.parents:
-        raise ValueError(f"--out {out} and the source {source} must lie apart: one is in the other")
+        raise ValueError(
+            f"--out {out} and the source {source} must lie apart: one is in the other"
+        )
     if not out.exists():
         return
     if not out.is_dir():
         raise ValueError(f"--out {out} is a file: give a folder")
-    there = [path for path in sorted(out.iterdir()) if path.name != targets.LOCK]  # a killed run's
+    # a killed run's
+    there = [path for path in sorted(out.iterdir()) if path.name != targets.LOCK]
     for path in there:
         name = atomic.intended(path.name)
-        if not (name in (STAGED, REPORT, *OURS) or shards.SHARD.fullmatch(name) or shards.DROPPED.fullmatch(name)):
-            raise ValueError(f"--out {out} holds {path.name}, which is none of ours: give an empty or a new folder")
+        if not (
+            name in (STAGED, REPORT, *OURS)
+            or shards.SHARD.fullmatch(name)
+            or shards.DROPPED.fullmatch(name)
+        ):
+            raise ValueError(
+                f"--out {out} holds {path.name}, which is none of ours: give an empty or a new folder"
+            )
     if there and not any((out / name).exists() for name in (REPORT, STAGED)):
-        raise ValueError(f"--out {out} holds shards without a run that they belong to: give an empty or a new folder")
+        raise ValueError(
+            f"--out {out} holds shards without a run that they belong to: give an empty or a new folder"
+        )
 
 
 def _check_identity(out, asked, found):
@@ -115,7 +135,8 @@ def _check_identity(out, asked, found):
 
 
 class Staged:
-    """The chunks that are done, each a file of rows and one of signatures; iterating yields the latter.
+    """The chunks that are done, each a file of rows and one of signatures; iterating yields
+    the latter.
 
     Raises ValueError if the folder is of a run that was asked for something else.
     """
@@ -123,10 +144,15 @@ class Staged:
     def __init__(self, folder: Path, identity: dict[str, str]):
         self.folder = folder
         if (folder / IDENTITY).exists():
-            _check_identity(folder.parent, identity, json.loads((folder / IDENTITY).read_text(encoding="utf-8")))
+            _check_identity(
+                folder.parent,
+                identity,
+                json.loads((folder / IDENTITY).read_text(encoding="utf-8")),
+            )
         else:
             atomic.write(folder / IDENTITY, json.dumps(identity))
-        for path in [*folder.parent.iterdir(), *folder.iterdir()]:  # what a killed run was writing
+        # what a killed run was writing
+        for path in [*folder.parent.iterdir(), *folder.iterdir()]:
             if atomic.intended(path.name) != path.name:
                 path.unlink()
 
@@ -136,23 +162,36 @@ class Staged:
     def __iter__(self):
         return (np.load(self.folder / f"{number:05}.npy") for number in range(len(self)))
 
-    def write(self, number: int, header: dict, rows: list[dict], signatures: np.ndarray) -> None:
+    def write(
+        self, number: int, header: dict, rows: list[dict], signatures: np.ndarray
+    ) -> None:
         """Write one chunk. It is done when its rows are there, which come last."""
-        with atomic.replacing(self.folder / f"{number:05}.npy") as [temporary], temporary.open("wb") as file:
+        with (
+            atomic.replacing(self.folder / f"{number:05}.npy") as [temporary],
+            temporary.open("wb") as file,
+        ):
             np.save(file, signatures)
         shards.write_lines(shards.path_of(self.folder, number), [header, *rows], level=1)
 
     def header(self) -> dict:
-        """Return the header of the last chunk: where to go on, and how many bytes were read."""
+        """Return the header of the last chunk: where to go on, and how many bytes were
+        read.
+        """
         if not len(self):
             return {"position": None, "read": 0}
-        return next(row for _, row in shards.read_lines(shards.path_of(self.folder, len(self) - 1)))
+        return next(
+            row for _, row in shards.read_lines(shards.path_of(self.folder, len(self) - 1))
+        )
 
     def decided(self, originals: list[int | None]) -> Iterator[list[dict]]:
-        """Yield each chunk's rows, those of near-duplicates with the name of the "original"."""
+        """Yield each chunk's rows, those of near-duplicates with the name of the
+        "original".
+        """
         names, wanted, number = {}, set(originals), 0
         for chunk in range(len(self)):
-            rows = [row for _, row in shards.read_lines(shards.path_of(self.folder, chunk))][1:]
+            rows = [
+                row for _, row in shards.read_lines(shards.path_of(self.folder, chunk))
+            ][1:]
             for row in rows:
                 if row.get("is_signed"):
                     if number in wanted:
@@ -163,7 +202,9 @@ class Staged:
 
 
 def _stage(staged, source, recipe, processes, size_bytes, progress):
-    """Take what is left of the source through all steps that look at one document by itself."""
+    """Take what is left of the source through all steps that look at one document by
+    itself.
+    """
     from tqdm.auto import tqdm
 
     header = staged.header()
@@ -171,7 +212,14 @@ def _stage(staged, source, recipe, processes, size_bytes, progress):
     chunks = chunked(pages.walk(source, after), recipe.chunk_bytes)
     work = partial(_worked, recipe, recipe.digest())
     read = header["read"]
-    with tqdm(total=size_bytes, initial=read, desc="curating", unit="B", unit_scale=True, disable=not progress) as bar:
+    with tqdm(
+        total=size_bytes,
+        initial=read,
+        desc="curating",
+        unit="B",
+        unit_scale=True,
+        disable=not progress,
+    ) as bar:
         for number, done in enumerate(_in_turn(work, chunks, processes), start=len(staged)):
             position, size, rows, signatures = done
             read += size
@@ -188,7 +236,9 @@ class Chunk(NamedTuple):
 
 
 def chunked(stream: Iterable, chunk_bytes: int) -> Iterator[Chunk]:
-    """Yield a stream of (position, item) in chunks that end with the item that reaches chunk_bytes."""
+    """Yield a stream of (position, item) in chunks that end with the item that reaches
+    chunk_bytes.
+    """
     items, size = [], 0
     for position, item in stream:
         items.append(item)
@@ -201,7 +251,9 @@ def chunked(stream: Iterable, chunk_bytes: int) -> Iterator[Chunk]:
 
 
 def _in_turn(work: Callable, items: Iterable, processes: int) -> Iterator:
-    """Yield work(item) in the order of the items, of this process or of others that import no JAX."""
+    """Yield work(item) in the order of the items, of this process or of others that import
+    no JAX.
+    """
     if processes == 1:
         yield from map(work, items)
         return
@@ -215,11 +267,15 @@ def _in_turn(work: Callable, items: Iterable, processes: int) -> Iterator:
             while waiting:
                 yield waiting.popleft().result()
     except BrokenProcessPool as error:
-        raise OSError(f"a process died, perhaps for want of memory ({error}); the same call goes on") from None
+        raise OSError(
+            f"a process died, perhaps for want of memory ({error}); the same call goes on"
+        ) from None
 
 
 def _end_with_parent():
-    """Have this process end when its parent does, even if that is killed; Ctrl-C is the parent's."""
+    """Have this process end when its parent does, even if that is killed; Ctrl-C is the
+    parent's.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
@@ -231,7 +287,8 @@ def _benchmarks(recipe, digest):
 
 
 def _worked(recipe: Recipe, digest: str, chunk: Chunk):
-    """Return (position, bytes, rows, signatures) of a chunk after all steps on single documents.
+    """Return (position, bytes, rows, signatures) of a chunk after all steps on single
+    documents.
 
     A row has the "name", and the reason why it is "unreadable" or: how it went "before" and
     "after" the near-duplicates, the "source" and "text" that are left, what was "masked",
@@ -258,19 +315,34 @@ def _worked(recipe: Recipe, digest: str, chunk: Chunk):
             if benchmarks is not None:
                 row["hits"] = benchmarks.collisions(document.text).tolist()
     table = np.array(signed, np.uint32).reshape(len(signed), recipe.permutations)
-    return chunk.position, chunk.size_bytes, rows, near_duplicates.entries(table, recipe.bands, recipe.rows)
+    return (
+        chunk.position,
+        chunk.size_bytes,
+        rows,
+        near_duplicates.entries(table, recipe.bands, recipe.rows),
+    )
 
 
 def _settle(staged, out, recipe, report, progress) -> Report:
-    """Decide on all documents, write those that stay and a line on each that does not, and count."""
+    """Decide on all documents, write those that stay and a line on each that does not, and
+    count.
+    """
     from tqdm.auto import tqdm
 
     originals = near_duplicates.originals(staged, recipe.least_agreeing, recipe.index_bytes)
-    report.index = {"documents": originals.count(None), "bytes_a_document": 8 * recipe.bands}
+    report.index = {
+        "documents": originals.count(None),
+        "bytes_a_document": 8 * recipe.bands,
+    }
     last_step = None
     if recipe.benchmarks is not None:
         rows = (row for chunk in staged.decided(originals) for row in chunk)
-        counts = Counter(hit for row in rows if "text" in row and not row.get("original") for hit in row["hits"])
+        counts = Counter(
+            hit
+            for row in rows
+            if "text" in row and not row.get("original")
+            for hit in row["hits"]
+        )
         last_step = Decontamination(recipe.benchmark_runs(), counts, recipe.common_usage)
     chunks = tqdm(staged.decided(originals), "deciding", len(staged), disable=not progress)
     for number, rows in enumerate(chunks):
@@ -290,7 +362,9 @@ def _settle(staged, out, recipe, report, progress) -> Report:
 
 
 def _counted(report, row, last_step):
-    """Count what became of a row's document; return the line on it if it was dropped, else None."""
+    """Count what became of a row's document; return the line on it if it was dropped, else
+    None.
+    """
     if "unreadable" in row:
         report.could_not_read(row["name"], row["unreadable"])
         return {"name": row["name"], "step": "reading", "reason": row["unreadable"]}
@@ -304,12 +378,16 @@ def _counted(report, row, last_step):
     if not isinstance(last, str):
         report.leave(row["source"], last)
         return None
-    original = {"original": row["original"]} if row.get("original") and last == DUPLICATE else {}
+    original = (
+        {"original": row["original"]} if row.get("original") and last == DUPLICATE else {}
+    )
     return {"name": row["name"], "step": step, "reason": last} | original
 
 
 def _passed(row, last_step):
-    """Return (step, bytes in, bytes out or the reason of dropping it) of all steps of a document."""
+    """Return (step, bytes in, bytes out or the reason of dropping it) of all steps of a
+    document.
+    """
     passed, size = row["before"], row["before"][-1][2]
     if isinstance(size, str):
         return passed
@@ -319,4 +397,7 @@ def _passed(row, last_step):
     size = passed[-1][2]
     if isinstance(size, str) or last_step is None:
         return passed
-    return [*passed, (DECONTAMINATION, size, COPIED if last_step.is_copied(row["hits"]) else size)]
+    return [
+        *passed,
+        (DECONTAMINATION, size, COPIED if last_step.is_copied(row["hits"]) else size),
+    ]

@@ -15,7 +15,8 @@ from pathlib import Path
 from ..data.corpora import Document
 from ..disk import atomic
 
-STAGED, REPORT = "staged", "report.json"  # of a run; the second is written when it is finished
+# of a run; the second is written when it is finished
+STAGED, REPORT = "staged", "report.json"
 SHARD = re.compile(r"part-(\d{5,})\.jsonl\.gz")
 DROPPED = re.compile(r"dropped-(\d{5,})\.jsonl\.gz")
 FIELDS = ("name", "source", "text")
@@ -52,7 +53,9 @@ def write_lines(path, rows: Iterable[dict], level: int = 6) -> int:
                 lines.write(_line(row))
                 count += 1
         if not count:
-            raise ValueError(f"nothing to write into {path}: a shard has at least one document")
+            raise ValueError(
+                f"nothing to write into {path}: a shard has at least one document"
+            )
     return count
 
 
@@ -67,9 +70,13 @@ def read(folder) -> Iterator[Document]:
     there = numbers(folder)
     if there != list(range(len(there))):
         missing = min(set(range(len(there))) - set(there))
-        raise ValueError(f"{path_of(folder, missing)} is missing, others after it exist: copy the whole folder again")
+        raise ValueError(
+            f"{path_of(folder, missing)} is missing, others after it exist: copy the whole folder again"
+        )
     if not there:
-        raise ValueError(f"{folder} has no part-00000.jsonl.gz: make one with `python -m afm_ref curate`")
+        raise ValueError(
+            f"{folder} has no part-00000.jsonl.gz: make one with `python -m afm_ref curate`"
+        )
     for number in there:
         yield from read_shard(path_of(folder, number))
 
@@ -77,8 +84,12 @@ def read(folder) -> Iterator[Document]:
 def read_shard(path) -> Iterator[Document]:
     """Yield the documents of one shard; see `read`."""
     for number, row in read_lines(path):
-        if not isinstance(row, dict) or not all(isinstance(row.get(field), str) for field in FIELDS):
-            raise ValueError(f"{path}, line {number}: expected an object with the texts {', '.join(FIELDS)}")
+        if not isinstance(row, dict) or not all(
+            isinstance(row.get(field), str) for field in FIELDS
+        ):
+            raise ValueError(
+                f"{path}, line {number}: expected an object with the texts {', '.join(FIELDS)}"
+            )
         yield Document(row["text"], row["source"], row["name"])
 
 
@@ -90,13 +101,19 @@ def read_lines(path) -> Iterator[tuple[int, object]]:
             for number, line in enumerate(lines, start=1):
                 yield number, _value(path, number, line)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path}, after line {number}: cut off or no gzip ({error}); copy or make it again") from None
+        raise ValueError(
+            f"{path}, after line {number}: cut off or no gzip ({error}); copy or make it again"
+        ) from None
     if not number:
-        raise ValueError(f"{path} is empty: a shard has at least one document; copy or make it again")
+        raise ValueError(
+            f"{path} is empty: a shard has at least one document; copy or make it again"
+        )
 
 
 def is_curated(folder) -> bool:
-    """Return whether a folder holds shards (of any number), so that `read` is the way to read it."""
+    """Return whether a folder holds shards (of any number), so that `read` is the way to
+    read it.
+    """
     return Path(folder).is_dir() and bool(numbers(folder))
 
 
@@ -105,13 +122,17 @@ def check_finished(folder) -> None:
     folder = Path(folder)
     staged = any(SHARD.fullmatch(path.name) for path in (folder / STAGED).glob("*"))
     if staged and not (folder / REPORT).exists():
-        raise ValueError(f"the curation in {folder} is unfinished: run the same curate again to finish it")
+        raise ValueError(
+            f"the curation in {folder} is unfinished: run the same curate again to finish it"
+        )
 
 
 def numbers(folder) -> list[int]:
     """Return the numbers of the shards that a folder has, in order."""
     if not Path(folder).is_dir():
-        raise FileNotFoundError(f"no folder at {folder}; give one that `python -m afm_ref curate` has written")
+        raise FileNotFoundError(
+            f"no folder at {folder}; give one that `python -m afm_ref curate` has written"
+        )
     names = (SHARD.fullmatch(path.name) for path in Path(folder).iterdir())
     return sorted(int(match[1]) for match in names if match)
 
@@ -124,7 +145,9 @@ def _line(row):
     try:
         return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
     except UnicodeEncodeError as error:
-        raise ValueError(f"{row.get('name')!r} holds what UTF-8 cannot ({error.reason}): decode it anew") from None
+        raise ValueError(
+            f"{row.get('name')!r} holds what UTF-8 cannot ({error.reason}): decode it anew"
+        ) from None
 
 
 def _value(path, number, line):

@@ -1,1 +1,3 @@
-"""The data room: tokenizer, corpora, generated tasks, packing into rows, and the baselines to beat."""
+"""The data room: tokenizer, corpora, generated tasks, packing into rows, and the baselines
+to beat.
+"""

@@ -1,4 +1,5 @@
-"""The chat format: a user's turn, then the assistant's, between markers that are tokens of their own.
+"""The chat format: a user's turn, then the assistant's, between markers that are tokens of
+their own.
 
 render(prompt, response=None)                    -> as text with turn markers, for showing
 and pre-training chat_tokens(tokenizer, prompt, response=None)    -> as token ids, safe for
@@ -16,12 +17,15 @@ class Rendered(NamedTuple):
     """A conversation as token ids, and where the response begins."""
 
     tokens: np.ndarray  # int32 [T]
-    response_start: int  # tokens[response_start:] is what the assistant should write, its end marker included
+    # tokens[response_start:] is what the assistant should write, its end marker included
+    response_start: int
 
 
 def render(prompt: str, response: str | None = None) -> str:
     """Return <|user|> prompt <|end|><|assistant|> [response <|end|>] as text."""
-    return f"<|user|>{prompt}<|end|><|assistant|>" + ("" if response is None else f"{response}<|end|>")
+    return f"<|user|>{prompt}<|end|><|assistant|>" + (
+        "" if response is None else f"{response}<|end|>"
+    )
 
 
 def chat_tokens(tokenizer, prompt: str, response: str | None = None) -> Rendered:

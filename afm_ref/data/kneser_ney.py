@@ -1,4 +1,6 @@
-"""What a language model has to beat: an n-gram model over the same tokens, as Kneser and Ney have it."""
+"""What a language model has to beat: an n-gram model over the same tokens, as Kneser and
+Ney have it.
+"""
 
 from typing import NamedTuple
 
@@ -9,23 +11,31 @@ from afm_ref.data.tokenizer import BOS, EOS
 
 
 class Level(NamedTuple):
-    """The k-grams of one order: sorted keys with counts, and their contexts with totals and back-off weights."""
+    """The k-grams of one order: sorted keys with counts, and their contexts with totals and
+    back-off weights.
+    """
 
     grams: Int[Array, " grams"]
     discounted: Float[Array, " grams"]  # count less its discount
     contexts: Int[Array, " contexts"]
     totals: Float[Array, " contexts"]
-    backoff: Float[Array, " contexts"]  # the share of probability handed to the next lower order
+    # the share of probability handed to the next lower order
+    backoff: Float[Array, " contexts"]
 
 
 class NGram(NamedTuple):
-    """An interpolated n-gram model with modified Kneser-Ney discounts; `levels` from order 1 up."""
+    """An interpolated n-gram model with modified Kneser-Ney discounts; `levels` from order
+    1 up.
+    """
 
     levels: tuple[Level, ...]
     vocab_size: int
 
-    def probabilities(self, history: Int[Array, "M order_minus_1"], tokens: Int[Array, " M"]) -> Float[Array, " M"]:
-        """Return p(token | history), for histories of the last order - 1 tokens, padded with <|bos|> in front.
+    def probabilities(
+        self, history: Int[Array, "M order_minus_1"], tokens: Int[Array, " M"]
+    ) -> Float[Array, " M"]:
+        """Return p(token | history), for histories of the last order - 1 tokens, padded
+        with <|bos|> in front.
 
             p_k(w | h) = (c(h w) - D(c)) / c(h) + backoff(h) p_{k-1}(w | h'),   p_0 = 1 / V
 
@@ -53,32 +63,43 @@ def train(documents, tokenizer, order: int = 5) -> NGram:
     """
     vocab_size = tokenizer.vocab_size
     if vocab_size**order >= 2**63:
-        raise ValueError(f"order {order} with {vocab_size} tokens does not fit 64-bit keys: choose a lower order")
+        raise ValueError(
+            f"order {order} with {vocab_size} tokens does not fit 64-bit keys: choose a lower order"
+        )
     history, tokens = _windows(documents, tokenizer, order)
-    grams, counts = np.unique(_key(np.column_stack([history, tokens]), vocab_size), return_counts=True)
+    grams, counts = np.unique(
+        _key(np.column_stack([history, tokens]), vocab_size), return_counts=True
+    )
     levels = []
     for k in range(order, 0, -1):
         levels.append(_level(grams, counts, vocab_size))
-        grams, counts = np.unique(grams % vocab_size ** (k - 1), return_counts=True)  # types, not occurrences
+        # types, not occurrences
+        grams, counts = np.unique(grams % vocab_size ** (k - 1), return_counts=True)
     return NGram(tuple(reversed(levels)), vocab_size)
 
 
 def ngram_bits_per_byte(model: NGram, documents, tokenizer) -> float:
-    """Return the bits per byte of text, over the same targets (<|eos|> included) as a language model's evaluation."""
+    """Return the bits per byte of text, over the same targets (<|eos|> included) as a
+    language model's evaluation.
+    """
     history, tokens = _windows(documents, tokenizer, len(model.levels))
     bits = -np.log2(model.probabilities(history, tokens)).sum()
     return float(bits / tokenizer.byte_lengths(tokens).sum())
 
 
 def _windows(documents, tokenizer, order):
-    """Return (history [M, order-1], token [M]) for every token of every document, its <|eos|> included."""
+    """Return (history [M, order-1], token [M]) for every token of every document, its
+    <|eos|> included.
+    """
     streams = []
     for document in documents:
         ids = tokenizer.encode(document.text, markers=document.markers)
         streams.append(np.concatenate([np.full(order - 1, BOS), ids, [EOS]]))
     if not streams:
         raise ValueError("empty corpus: there is no document to count")
-    windows = np.concatenate([np.lib.stride_tricks.sliding_window_view(s, order) for s in streams]).astype(np.int64)
+    windows = np.concatenate(
+        [np.lib.stride_tricks.sliding_window_view(s, order) for s in streams]
+    ).astype(np.int64)
     return windows[:, :-1], windows[:, -1]
 
 
@@ -115,4 +136,6 @@ def _discounts(counts):
         return np.array([0.0, 0.5, 0.5, 0.5])
     y = n[1] / (n[1] + 2 * n[2])
     estimates = [c - (c + 1) * y * n[c + 1] / n[c] for c in (1, 2, 3)]
-    return np.array([0.0] + [d if 0 < d < c else 0.5 for c, d in enumerate(estimates, start=1)])
+    return np.array(
+        [0.0] + [d if 0 < d < c else 0.5 for c, d in enumerate(estimates, start=1)]
+    )

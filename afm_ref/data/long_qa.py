@@ -1,4 +1,5 @@
-"""Long documents of facts with questions at their end, for context lengthening. A model wrote this; no person did.
+"""Long documents of facts with questions at their end, for context lengthening. A model
+wrote this; no person did.
 
     The key of Ada is 4821. The badge of Ben is 1177. ...
     What is the key of Ada? It is 4821. ...
@@ -18,12 +19,27 @@ from afm_ref.data.tasks import SPLITS
 from afm_ref.data.tasks.lexicon import NAMES
 from afm_ref.data.tokenizer import BOS, EOS
 
-THINGS = ("key", "badge", "locker", "room", "ticket", "order", "desk", "seat", "parcel", "account", "phone", "file")
+THINGS = (
+    "key",
+    "badge",
+    "locker",
+    "room",
+    "ticket",
+    "order",
+    "desk",
+    "seat",
+    "parcel",
+    "account",
+    "phone",
+    "file",
+)
 QUESTION_SHARE = 0.25  # of the document's tokens
 
 
 class Answer(NamedTuple):
-    """Where a value is told and where it is asked for: [start, end) in characters, or in tokens."""
+    """Where a value is told and where it is asked for: [start, end) in characters, or in
+    tokens.
+    """
 
     told: tuple[int, int]
     asked: tuple[int, int]
@@ -35,7 +51,9 @@ class Answer(NamedTuple):
 
 
 class LongDocument(NamedTuple):
-    """A document, its tokens between <|bos|> and <|eos|>, and the spans of its answers in those tokens."""
+    """A document, its tokens between <|bos|> and <|eos|>, and the spans of its answers in
+    those tokens.
+    """
 
     document: Document
     tokens: Int[Array, " T"]
@@ -56,7 +74,7 @@ def long_qa_documents(
     four facts and a question, or more than all pairs fill.
 
     Source: TR24 section 3.2 (context lengthening adds synthetic long Q&A) [confirmed]; its
-    form is ours [ours].
+        form is ours [ours].
     Test: tests/data/test_long_qa.py::test_answers_are_what_was_told,
         tests/data/test_long_qa.py::test_length_in_tokens_is_as_asked,
         tests/data/test_long_qa.py::test_a_question_is_left_when_facts_do_not_fit
@@ -69,18 +87,25 @@ def long_qa_documents(
 
 
 def _sizes(tokens, tokenizer, digits):
-    """Return (facts, questions) that fill so many tokens, by the mean fact and question there is."""
+    """Return (facts, questions) that fill so many tokens, by the mean fact and question
+    there is.
+    """
     pairs = [(thing, name) for thing in THINGS for name in NAMES]
     value = "8" * digits  # a sentence by itself has up to two tokens more than in the text
     fact, question = (
-        np.mean([len(tokenizer.encode(make(*pair, value))) for pair in pairs]) for make in (_fact, _question)
+        np.mean([len(tokenizer.encode(make(*pair, value))) for pair in pairs])
+        for make in (_fact, _question)
     )
     questions = int(tokens * QUESTION_SHARE / question)
     facts = int((tokens - 2 - questions * question) / fact)
     if questions < 1 or facts < 4:
-        raise ValueError(f"{tokens} tokens hold {facts} facts and {questions} questions: give room for 4 and 1")
+        raise ValueError(
+            f"{tokens} tokens hold {facts} facts and {questions} questions: give room for 4 and 1"
+        )
     if facts > len(pairs):
-        raise ValueError(f"{tokens} tokens would need {facts} facts, there are {len(pairs)} pairs of thing and person")
+        raise ValueError(
+            f"{tokens} tokens would need {facts} facts, there are {len(pairs)} pairs of thing and person"
+        )
     return facts, questions
 
 
@@ -91,19 +116,27 @@ def _document(i, tokens, sizes, tokenizer, key, split, digits):
              for p in rng.permutation(len(THINGS) * len(NAMES))[:facts]]  # fmt: skip
     values = ["".join(map(str, rng.integers(0, 10, digits))) for _ in pairs]
     asked = rng.choice(facts, questions, replace=questions > facts)
-    while True:  # the facts that do not fit are left out from the end, with the questions about them
-        kept = asked[asked < facts] if (asked < facts).any() else asked[:1] % facts  # but a question there is
+    # the facts that do not fit are left out from the end, with the questions about them
+    while True:
+        # but a question there is
+        kept = asked[asked < facts] if (asked < facts).any() else asked[:1] % facts
         text, spans = _text(pairs[:facts], values, kept)
         ids = np.concatenate([[BOS], tokenizer.encode(text), [EOS]]).astype(np.int32)
         if len(ids) <= tokens:
             break
         facts -= 1
-    answers = tuple(Answer(*(_token_span(ids, tokenizer, span) for span in pair)) for pair in spans)
-    return LongDocument(Document(text, "long_qa", f"generated-{split}-long-{i}"), ids, answers)
+    answers = tuple(
+        Answer(*(_token_span(ids, tokenizer, span) for span in pair)) for pair in spans
+    )
+    return LongDocument(
+        Document(text, "long_qa", f"generated-{split}-long-{i}"), ids, answers
+    )
 
 
 def _text(pairs, values, asked):
-    """Return the text, and of each question the (told, asked) spans of its value, in characters."""
+    """Return the text, and of each question the (told, asked) spans of its value, in
+    characters.
+    """
     text, told, spans = "", [], []
     for pair, value in zip(pairs, values):
         text += _fact(*pair, value)
@@ -124,7 +157,9 @@ def _question(thing, name, value):
 
 
 def _token_span(ids, tokenizer, span):
-    """Return the span in tokens of a span in characters; the text is ASCII, and a digit is a token of its own."""
+    """Return the span in tokens of a span in characters; the text is ASCII, and a digit is
+    a token of its own.
+    """
     ends = np.cumsum(tokenizer.byte_lengths(ids))  # bytes of text up to and with each token
     start, end = (int(np.searchsorted(ends, at, side="right")) for at in span)
     return start, end

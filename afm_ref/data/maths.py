@@ -1,4 +1,6 @@
-"""Maths text: sums with their working, generated. A program wrote all of it, and every document says so in its name."""
+"""Maths text: sums with their working, generated. A program wrote all of it, and every
+document says so in its name.
+"""
 
 import numpy as np
 
@@ -9,7 +11,8 @@ SUMS_A_DOCUMENT = 24
 
 
 def maths_documents(count: int, seed: int = 0, split: str = "train") -> list[Document]:
-    """Return documents of worked sums, each of SUMS_A_DOCUMENT lines; the sums are those of the task "sums".
+    """Return documents of worked sums, each of SUMS_A_DOCUMENT lines; the sums are those of
+    the task "sums".
 
         47 + 38: 7 + 8 = 15, 4 + 3 + 1 = 8, so 47 + 38 = 85.
 
@@ -17,7 +20,7 @@ def maths_documents(count: int, seed: int = 0, split: str = "train") -> list[Doc
     written by people.
 
     Source: TR24 section 3.1 (14B tokens of maths text, a 3B set of questions) [confirmed];
-    worked sums are ours [ours].
+        worked sums are ours [ours].
     Test: tests/data/test_long_qa.py::test_worked_sums_are_right
     """
     if count < 1:
@@ -25,14 +28,23 @@ def maths_documents(count: int, seed: int = 0, split: str = "train") -> list[Doc
     documents = []
     for i in range(count):
         # difficulty 2 draws one digit as often as two
-        number = int(np.random.SeedSequence((300, SPLITS.index(split), seed, i)).generate_state(1)[0])
-        lines = [worked(record.prompt) for record in records("sums", SUMS_A_DOCUMENT, number, split, 2)]
-        documents.append(Document("\n".join(lines) + "\n", "maths", f"generated-{split}-sums-{i}"))
+        number = int(
+            np.random.SeedSequence((300, SPLITS.index(split), seed, i)).generate_state(1)[0]
+        )
+        lines = [
+            worked(record.prompt)
+            for record in records("sums", SUMS_A_DOCUMENT, number, split, 2)
+        ]
+        documents.append(
+            Document("\n".join(lines) + "\n", "maths", f"generated-{split}-sums-{i}")
+        )
     return documents
 
 
 def worked(prompt: str) -> str:
-    """Return the working of a sum such as "47 + 38 =", digit by digit where it has two digits."""
+    """Return the working of a sum such as "47 + 38 =", digit by digit where it has two
+    digits.
+    """
     a, sign, b = prompt.removesuffix(" =").split(" ")
     result = int(a) + int(b) if sign == "+" else int(a) - int(b)
     whole = f"{a} {sign} {b} = {result}."
@@ -41,7 +53,9 @@ def worked(prompt: str) -> str:
     carry = int(a[1]) + int(b[1]) > 9 if sign == "+" else int(a[1]) < int(b[1])
     if sign == "+":
         ones, tens = int(a[1]) + int(b[1]), int(a[0]) + int(b[0]) + carry
-        steps = f"{a[1]} + {b[1]} = {ones}, {a[0]} + {b[0]}{' + 1' if carry else ''} = {tens}"
+        steps = (
+            f"{a[1]} + {b[1]} = {ones}, {a[0]} + {b[0]}{' + 1' if carry else ''} = {tens}"
+        )
     else:
         ones, tens = int(a[1]) + 10 * carry - int(b[1]), int(a[0]) - int(b[0]) - carry
         steps = f"{'1' if carry else ''}{a[1]} - {b[1]} = {ones}, {a[0]} - {b[0]}{' - 1' if carry else ''} = {tens}"

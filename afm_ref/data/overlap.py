@@ -15,14 +15,17 @@ WORD = re.compile(r"\w+")
 UNSPACED = (  # Thai, Lao, Tibetan, Burmese, Khmer; kana; Chinese characters
     "\u0e00-\u0eff\u0f00-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
-LETTER = re.compile(rf"(?=\w)[{UNSPACED}](?:(?!\w)[{UNSPACED}])*")  # with its vowel signs and tones
+# with its vowel signs and tones
+LETTER = re.compile(rf"(?=\w)[{UNSPACED}](?:(?!\w)[{UNSPACED}])*")
 BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
-UNSEEN = re.compile("[\u00ad\u200b\u2060\ufeff]")  # soft hyphens, places to break a line, joiners and byte order marks
+# soft hyphens, places to break a line, joiners and byte order marks
+UNSEEN = re.compile("[\u00ad\u200b\u2060\ufeff]")
 SHORTEST_PIECE_CHARS = 80
 
 
 def normal(text: str) -> str:
-    """Return a text in Unicode's form NFKC, without what cannot be seen, in which it is compared and never kept.
+    """Return a text in Unicode's form NFKC, without what cannot be seen, in which it is
+    compared and never kept.
 
     C and not D: an accent apart from its letter would end a word. K: it makes one of what
     differs in looks alone, the ligatures of a PDF, full-width letters, no-break spaces, as
@@ -31,7 +34,11 @@ def normal(text: str) -> str:
     if text.isascii():
         return text
     text = UNSEEN.sub("", text)
-    return text if unicodedata.is_normalized("NFKC", text) else unicodedata.normalize("NFKC", text)
+    return (
+        text
+        if unicodedata.is_normalized("NFKC", text)
+        else unicodedata.normalize("NFKC", text)
+    )
 
 
 def words(text: str) -> list[str]:
@@ -40,7 +47,8 @@ def words(text: str) -> list[str]:
 
 
 def spaced(text: str) -> str:
-    """Return a text with each letter of a script without spaces between words as a word of its own.
+    """Return a text with each letter of a script without spaces between words as a word of
+    its own.
 
     Else a clause, or a page, of Chinese, Japanese or Thai would be one word.
     """
@@ -56,7 +64,8 @@ def ngrams(documents, n: int = 13) -> set[tuple[str, ...]]:
 
 
 def remove_shared(train, held_out, n: int = 13) -> list[Document]:
-    """Return training documents without the paragraphs that share a run of n words with a held-out document.
+    """Return training documents without the paragraphs that share a run of n words with a
+    held-out document.
 
     The held-out side stays as it is. What is left between two removed paragraphs becomes a
     document of its own, so that nothing is joined that was apart: no run of n words is made
@@ -77,11 +86,21 @@ def _runs(sequence, n):
 
 
 def _clean_pieces(document, forbidden, n):
-    edges = [0, *(match.end() for match in BLANK_LINES.finditer(document.text)), len(document.text)]
+    edges = [
+        0,
+        *(match.end() for match in BLANK_LINES.finditer(document.text)),
+        len(document.text),
+    ]
     paragraphs = [words(document.text[left:right]) for left, right in pairwise(edges)]
-    place = [i for i, of_one in enumerate(paragraphs) for _ in of_one]  # the paragraph of each word
+    # the paragraph of each word
+    place = [i for i, of_one in enumerate(paragraphs) for _ in of_one]
     runs = _runs([word for of_one in paragraphs for word in of_one], n)
-    hits = {i for k, run in enumerate(runs) if run in forbidden for i in range(place[k], place[k + n - 1] + 1)}
+    hits = {
+        i
+        for k, run in enumerate(runs)
+        if run in forbidden
+        for i in range(place[k], place[k + n - 1] + 1)
+    }
     if not hits:
         return [document]
     if document.markers:
@@ -90,7 +109,9 @@ def _clean_pieces(document, forbidden, n):
     for start, end in _spans_without(edges, hits):
         text = document.text[start:end].strip("\n") + "\n"
         if len(text) >= SHORTEST_PIECE_CHARS:
-            pieces.append(document._replace(text=text, name=f"{document.name}#{len(pieces) + 1}"))
+            pieces.append(
+                document._replace(text=text, name=f"{document.name}#{len(pieces) + 1}")
+            )
     return pieces
 
 

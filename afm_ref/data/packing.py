@@ -19,7 +19,9 @@ NO_DOCUMENT = -1  # the document number of padding
 
 
 class Packed(NamedTuple):
-    """Rows of T + 1 tokens, the number of each token's document (-1 for padding), and which may be targets."""
+    """Rows of T + 1 tokens, the number of each token's document (-1 for padding), and which
+    may be targets.
+    """
 
     tokens: Int[Array, "rows T_plus_1"]
     documents: Int[Array, "rows T_plus_1"]
@@ -37,12 +39,17 @@ def pack(documents, tokenizer, seq_len: int, progress: bool = False) -> Packed:
     """
     stream, owners = _stream(documents, tokenizer, progress)
     if len(stream) < seq_len + 1:
-        raise ValueError(f"corpus too short: {len(stream)} tokens do not fill one row of seq_len {seq_len} (+1)")
+        raise ValueError(
+            f"corpus too short: {len(stream)} tokens do not fill one row of seq_len {seq_len} (+1)"
+        )
     return _rows(stream, owners, seq_len, tokenizer)
 
 
-def pack_for_evaluation(documents, tokenizer, seq_len: int, progress: bool = False) -> Packed:
-    """Return held-out documents as rows. Like `pack`, but a short corpus is padded instead of refused.
+def pack_for_evaluation(
+    documents, tokenizer, seq_len: int, progress: bool = False
+) -> Packed:
+    """Return held-out documents as rows. Like `pack`, but a short corpus is padded instead
+    of refused.
 
     bits per byte = (sum of the nats of all targets of weight 1) / ln 2 / text_bytes. The
     nats of <|eos|> and of turn markers count, their bytes do not: that can only make the
@@ -52,7 +59,8 @@ def pack_for_evaluation(documents, tokenizer, seq_len: int, progress: bool = Fal
 
 
 def pack_conversations(conversations, tokenizer, seq_len: int) -> Packed:
-    """Return conversations (of chat.chat_tokens) in rows, as many in a row as fit whole, in the order given.
+    """Return conversations (of chat.chat_tokens) in rows, as many in a row as fit whole, in
+    the order given.
 
     Only the assistant's tokens are targets, and no token attends to another conversation.
     Shuffle the conversations first where a row should hold several kinds. Raises ValueError
@@ -62,18 +70,30 @@ def pack_conversations(conversations, tokenizer, seq_len: int) -> Packed:
     shape = (1 + max((row for row, _ in rows), default=-1), seq_len + 1)
     tokens, documents = np.full(shape, PAD, np.int32), np.full(shape, NO_DOCUMENT, np.int32)
     trained = np.zeros(shape, bool)
-    for number, ((ids, start), (row, at)) in enumerate(zip(conversations, rows, strict=True)):
+    for number, ((ids, start), (row, at)) in enumerate(
+        zip(conversations, rows, strict=True)
+    ):
         end = at + len(ids)
-        tokens[row, at:end], documents[row, at:end], trained[row, at + start : end] = ids, number, True
-    return Packed(tokens, documents, trained, int(tokenizer.byte_lengths(tokens[trained]).sum()))
+        tokens[row, at:end], documents[row, at:end], trained[row, at + start : end] = (
+            ids,
+            number,
+            True,
+        )
+    return Packed(
+        tokens, documents, trained, int(tokenizer.byte_lengths(tokens[trained]).sum())
+    )
 
 
 def _fill_rows(lengths, capacity):
-    """Return (row, offset) for each length: beside the one before it if it still fits there, else in a new row."""
+    """Return (row, offset) for each length: beside the one before it if it still fits
+    there, else in a new row.
+    """
     places, row, used = [], -1, capacity
     for number, length in enumerate(lengths):
         if length > capacity:
-            raise ValueError(f"conversation {number} has {length} tokens, a row holds {capacity}: raise seq_len")
+            raise ValueError(
+                f"conversation {number} has {length} tokens, a row holds {capacity}: raise seq_len"
+            )
         if used + length > capacity:
             row, used = row + 1, 0
         places.append((row, used))
@@ -82,7 +102,8 @@ def _fill_rows(lengths, capacity):
 
 
 def batches(packed: Packed, batch_size: int, seed: int = 0):
-    """Return a function step -> Batch, pure: the same (seed, step) gives the same batch in any order, on any machine.
+    """Return a function step -> Batch, pure: the same (seed, step) gives the same batch in
+    any order, on any machine.
 
     Every row comes once an epoch, in an order drawn from (seed, epoch); epochs follow each
     other without a gap. Raises ValueError if there are fewer rows than batch_size.
@@ -96,9 +117,13 @@ def batches(packed: Packed, batch_size: int, seed: int = 0):
 
 
 def row_numbers(rows: int, batch_size: int, seed: int = 0):
-    """Return a function step -> the numbers [B] of the rows in that batch, as `batches` describes it."""
+    """Return a function step -> the numbers [B] of the rows in that batch, as `batches`
+    describes it.
+    """
     if not 1 <= batch_size <= rows:
-        raise ValueError(f"batch_size {batch_size} does not fit the corpus of {rows} rows: choose 1..{rows}")
+        raise ValueError(
+            f"batch_size {batch_size} does not fit the corpus of {rows} rows: choose 1..{rows}"
+        )
 
     @lru_cache(maxsize=2)
     def order(epoch):
@@ -112,18 +137,36 @@ def row_numbers(rows: int, batch_size: int, seed: int = 0):
 
 
 def evaluation_batches(packed: Packed, batch_size: int) -> list[Batch]:
-    """Return all rows once, in order, as batches of one shape (the last filled with empty rows of weight 0)."""
+    """Return all rows once, in order, as batches of one shape (the last filled with empty
+    rows of weight 0).
+    """
     missing = -len(packed.tokens) % batch_size
     fill = [PAD, NO_DOCUMENT, False]
-    whole = [np.pad(x, ((0, missing), (0, 0)), constant_values=v) for x, v in zip(packed[:3], fill, strict=True)]
+    whole = [
+        np.pad(x, ((0, missing), (0, 0)), constant_values=v)
+        for x, v in zip(packed[:3], fill, strict=True)
+    ]
     whole = Packed(*whole, packed.text_bytes)
-    return [batch_of(whole, np.arange(i, i + batch_size)) for i in range(0, len(whole.tokens), batch_size)]
+    return [
+        batch_of(whole, np.arange(i, i + batch_size))
+        for i in range(0, len(whole.tokens), batch_size)
+    ]
 
 
 def batch_of(packed: Packed, rows: Int[Array, " B"]) -> Batch:
-    """Return the given rows as a Batch: targets one to the right of tokens, weight 1 within a document, else 0."""
-    tokens, documents, trained = packed.tokens[rows], packed.documents[rows], packed.trained[rows]
-    same = (documents[:, 1:] == documents[:, :-1]) & (documents[:, 1:] != NO_DOCUMENT) & trained[:, 1:]
+    """Return the given rows as a Batch: targets one to the right of tokens, weight 1 within
+    a document, else 0.
+    """
+    tokens, documents, trained = (
+        packed.tokens[rows],
+        packed.documents[rows],
+        packed.trained[rows],
+    )
+    same = (
+        (documents[:, 1:] == documents[:, :-1])
+        & (documents[:, 1:] != NO_DOCUMENT)
+        & trained[:, 1:]
+    )
     return Batch(tokens[:, :-1], tokens[:, 1:], same.astype(np.float32), documents[:, :-1])
 
 
@@ -134,7 +177,9 @@ def _stream(documents, tokenizer, progress):
     if not documents:
         raise ValueError("empty corpus: there is no document to pack")
     pieces, owners = [], []
-    for number, document in enumerate(tqdm(documents, desc="tokenizing", disable=not progress)):
+    for number, document in enumerate(
+        tqdm(documents, desc="tokenizing", disable=not progress)
+    ):
         ids = tokenizer.encode(document.text, markers=document.markers)
         pieces.append(np.concatenate([[BOS], ids, [EOS]]).astype(np.int32))
         owners.append(np.full(len(ids) + 2, number, np.int32))
@@ -148,4 +193,9 @@ def _rows(stream, owners, seq_len, tokenizer):
     owners = np.pad(owners, (0, missing), constant_values=NO_DOCUMENT)
     places = np.arange(count)[:, None] * seq_len + np.arange(seq_len + 1)
     tokens, documents = stream[places], owners[places]
-    return Packed(tokens, documents, documents != NO_DOCUMENT, int(tokenizer.byte_lengths(stream).sum()))
+    return Packed(
+        tokens,
+        documents,
+        documents != NO_DOCUMENT,
+        int(tokenizer.byte_lengths(stream).sum()),
+    )

@@ -1,4 +1,5 @@
-"""The pre-training mixture: real English and code of the standard library, generated everyday text and tasks.
+"""The pre-training mixture: real English and code of the standard library, generated
+everyday text and tasks.
 
 Shares are of the mixture's bytes. The English part (topics and docstrings) is taken whole
 and sets the size of the rest: the code is subsampled, the generated parts are generated to
@@ -16,35 +17,55 @@ CODE_PIECE_CHARS = 8000
 
 
 def pretraining_documents(seed: int = 0, weights=None, progress: bool = True):
-    """Return (training documents in random order, held-out documents), without a run of 13 words in both.
+    """Return (training documents in random order, held-out documents), without a run of 13
+    words in both.
 
     `weights` are the shares of english, code, everyday and tasks, by default WEIGHTS; a
     share of 0 leaves a part out, english excepted. Real documents are split by module or
     topic, generated ones by seed and by pairs of content words.
 
     Source: TR24 section 3.1 mixes web, licensed, code and math data; its weights are not
-    stated, these are ours [ours].
+        stated, these are ours [ours].
     Test: tests/data/test_pretraining_text.py::test_shares_are_as_stated,
         tests/data/test_pretraining_text.py::test_mixture_shares_no_13_gram
     """
     weights = _checked(WEIGHTS if weights is None else weights)
     real = corpora.embedded(progress=progress)
     held_out = [document for document in real if corpora.is_held_out(document)]
-    held_out += tasks.everyday_documents(HELD_OUT_GENERATED, seed, "held_out") if weights["everyday"] else []
-    held_out += tasks.task_documents(HELD_OUT_GENERATED, seed, "held_out") if weights["tasks"] else []
-    real = overlap.remove_shared([document for document in real if not corpora.is_held_out(document)], held_out)
+    held_out += (
+        tasks.everyday_documents(HELD_OUT_GENERATED, seed, "held_out")
+        if weights["everyday"]
+        else []
+    )
+    held_out += (
+        tasks.task_documents(HELD_OUT_GENERATED, seed, "held_out")
+        if weights["tasks"]
+        else []
+    )
+    real = overlap.remove_shared(
+        [document for document in real if not corpora.is_held_out(document)], held_out
+    )
     rng = np.random.default_rng((seed, 1))
     train = [document for document in real if document.source in ENGLISH]
     per_share = size_bytes(train) / weights["english"]
-    code = [piece for document in real if document.source == "code" for piece in pieces(document)]
+    code = [
+        piece
+        for document in real
+        if document.source == "code"
+        for piece in pieces(document)
+    ]
     train += _up_to(shuffled(rng, code), per_share * weights["code"])
-    for part, make in (("everyday", tasks.everyday_documents), ("tasks", tasks.task_documents)):
+    for part, make in (
+        ("everyday", tasks.everyday_documents),
+        ("tasks", tasks.task_documents),
+    ):
         train += _generated(make, seed, per_share * weights[part], held_out)
     return shuffled(rng, train), held_out
 
 
 def folder_documents(path, seed: int = 0):
-    """Return (training documents, held-out documents) of a folder of .txt and .md files, split by file.
+    """Return (training documents, held-out documents) of a folder of .txt and .md files,
+    split by file.
 
     If the hash of their names holds out no file, or every file, the last one in order is
     held out instead.
@@ -53,18 +74,23 @@ def folder_documents(path, seed: int = 0):
 
 
 def split_documents(documents, path, seed: int = 0):
-    """Return (training documents in random order, held-out documents), without a run of 13 words in both.
+    """Return (training documents in random order, held-out documents), without a run of 13
+    words in both.
 
     By the hash of each name, as `folder_documents`. Raises ValueError, naming path, for too
     few documents or repeats.
     """
     if len(documents) < 2:
-        raise ValueError(f"{path} holds one document only; give at least two files, one of them is held out")
+        raise ValueError(
+            f"{path} holds one document only; give at least two files, one of them is held out"
+        )
     held_out = [document for document in documents if corpora.is_held_out(document)]
     if len(held_out) in (0, len(documents)):
         held_out = documents[-1:]
     outside = set(held_out)
-    train = overlap.remove_shared([document for document in documents if document not in outside], held_out)
+    train = overlap.remove_shared(
+        [document for document in documents if document not in outside], held_out
+    )
     if not train:
         raise ValueError(f"no training text left: the files of {path} repeat each other")
     return shuffled(np.random.default_rng((seed, 1)), train), held_out
@@ -81,7 +107,9 @@ def shuffled(rng, documents) -> list:
 
 
 def pieces(document) -> list:
-    """Return a long document cut at blank lines into pieces of about CODE_PIECE_CHARS, so that a sample has variety."""
+    """Return a long document cut at blank lines into pieces of about CODE_PIECE_CHARS, so
+    that a sample has variety.
+    """
     found, start = [], 0
     while start < len(document.text):
         cut = document.text.find("\n\n", start + CODE_PIECE_CHARS)
@@ -93,8 +121,14 @@ def pieces(document) -> list:
 
 
 def _checked(weights):
-    if set(weights) != set(WEIGHTS) or min(weights.values()) < 0 or not weights["english"] > 0:
-        raise ValueError(f"weights need a share >= 0 for each of {', '.join(WEIGHTS)} (english > 0), got {weights}")
+    if (
+        set(weights) != set(WEIGHTS)
+        or min(weights.values()) < 0
+        or not weights["english"] > 0
+    ):
+        raise ValueError(
+            f"weights need a share >= 0 for each of {', '.join(WEIGHTS)} (english > 0), got {weights}"
+        )
     total = sum(weights.values())
     return {part: share / total for part, share in weights.items()}
 
@@ -106,7 +140,9 @@ def _up_to(documents, limit_bytes):
 
 
 def _generated(make, seed, limit_bytes, held_out):
-    """Return generated training documents of limit_bytes, none of which shares a run of 13 words with held_out."""
+    """Return generated training documents of limit_bytes, none of which shares a run of 13
+    words with held_out.
+    """
     if limit_bytes <= 0:
         return []
     sample = size_bytes(make(100, seed))
@@ -115,5 +151,9 @@ def _generated(make, seed, limit_bytes, held_out):
 
 
 def _without_shared(documents, held_out):
-    names = {document.name for document in overlap.remove_shared(documents, held_out) if "#" not in document.name}
+    names = {
+        document.name
+        for document in overlap.remove_shared(documents, held_out)
+        if "#" not in document.name
+    }
     return [document for document in documents if document.name in names]

@@ -1,4 +1,5 @@
-"""The tokenizer: byte-fallback BPE that splits numbers into single digits, on the `tokenizers` library.
+"""The tokenizer: byte-fallback BPE that splits numbers into single digits, on the
+`tokenizers` library.
 
 Ids 0-5 are the special tokens, 6-261 the 256 bytes, then single characters, then merges.
 Text goes through no Unicode normalisation, so decode(encode(text)) == text for every string
@@ -19,14 +20,17 @@ SPECIAL_TOKENS = ("<|pad|>", "<|bos|>", "<|eos|>", "<|user|>", "<|assistant|>", 
 BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
 ASCII = "\t\n" + "".join(map(chr, range(32, 127)))
 
-# What BPE may merge: a word with one leading space, an English ending like 's, one digit, punctuation with one leading
-# space, and runs of white space. A run gives its last space to the word behind it, so that a word has the same token
-# behind an indentation as within a line, and a newline with its indentation can become a single token.
+# What BPE may merge: a word with one leading space, an English ending like 's, one digit,
+# punctuation with one leading space, and runs of white space. A run gives its last space to
+# the word behind it, so that a word has the same token behind an indentation as within a
+# line, and a newline with its indentation can become a single token.
 SPLIT = r"'(?:[stmd]|ll|ve|re)(?!\p{L})| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?= [^\s\p{N}])|\s+"
 
 
 class Tokenizer:
-    """A trained tokenizer of `vocab_size` ids. `train` makes one, `hugging_face.load_tokenizer` reads a saved one."""
+    """A trained tokenizer of `vocab_size` ids. `train` makes one,
+    `hugging_face.load_tokenizer` reads a saved one.
+    """
 
     def __init__(self, spec_json: str):
         """Build from the text of a tokenizer.json that `save` wrote; refuse anything else."""
@@ -49,7 +53,7 @@ class Tokenizer:
         it read as the special token.
 
         Source: TR24 section 3.1 (BPE, byte fallback, single digits) [confirmed]; no
-        normalisation [inferred].
+            normalisation [inferred].
         Test: tests/data/test_tokenizer.py::test_round_trip_of_any_text,
         tests/data/test_tokenizer.py::test_bpe_matches_a_plain_python_bpe
         """
@@ -58,16 +62,21 @@ class Tokenizer:
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise ValueError(f"text holds a lone surrogate, which UTF-8 cannot express: {error}") from None
+            raise ValueError(
+                f"text holds a lone surrogate, which UTF-8 cannot express: {error}"
+            ) from None
         backend = self._marked if markers else self._plain
         return np.array(backend.encode(text, add_special_tokens=False).ids, dtype=np.int32)
 
     def decode(self, ids, skip_special: bool = True) -> str:
-        """Return the text of token ids; bytes that are not UTF-8 become the replacement character U+FFFD.
+        """Return the text of token ids; bytes that are not UTF-8 become the replacement
+        character U+FFFD.
 
         Special tokens are left out, or written by name with `skip_special=False`.
         """
-        return b"".join(self._bytes_of(int(i), skip_special) for i in ids).decode("utf-8", errors="replace")
+        return b"".join(self._bytes_of(int(i), skip_special) for i in ids).decode(
+            "utf-8", errors="replace"
+        )
 
     def token(self, token_id) -> str:
         """Return how one token is written in tokenizer.json, for showing it."""
@@ -75,31 +84,44 @@ class Tokenizer:
         return self._plain.id_to_token(int(token_id))
 
     def byte_lengths(self, ids) -> Array:
-        """Return the number of UTF-8 bytes of text that each id stands for (0 for special tokens)."""
+        """Return the number of UTF-8 bytes of text that each id stands for (0 for special
+        tokens).
+        """
         ids = np.asarray(ids, dtype=np.int64)
         if ids.size and not 0 <= ids.min() <= ids.max() < self.vocab_size:
-            raise ValueError(f"token ids {ids.min()}..{ids.max()} go outside this tokenizer's 0..{self.vocab_size - 1}")
+            raise ValueError(
+                f"token ids {ids.min()}..{ids.max()} go outside this tokenizer's 0..{self.vocab_size - 1}"
+            )
         return self._byte_lengths[ids]
 
     def save(self, path):
-        """Write tokenizer.json, in the format of the tokenizers library, whole or not at all."""
+        """Write tokenizer.json, in the format of the tokenizers library, whole or not at
+        all.
+        """
         atomic.write(path, self._json)
 
     def _bytes_of(self, token_id, skip_special):
         if not 0 <= token_id < self.vocab_size:
-            raise ValueError(f"token id {token_id} is outside this tokenizer's 0..{self.vocab_size - 1}")
-        return b"" if skip_special and token_id < len(SPECIAL_TOKENS) else self.token_bytes[token_id]
+            raise ValueError(
+                f"token id {token_id} is outside this tokenizer's 0..{self.vocab_size - 1}"
+            )
+        return (
+            b""
+            if skip_special and token_id < len(SPECIAL_TOKENS)
+            else self.token_bytes[token_id]
+        )
 
 
 def train(texts, vocab_size: int = 2048, rare: float = 2e-6) -> Tokenizer:
-    """Return a byte-fallback BPE tokenizer learnt from texts, the same one for the same texts.
+    """Return a byte-fallback BPE tokenizer learnt from texts, the same one for the same
+    texts.
 
     The alphabet is ASCII plus each other character that makes up more than `rare` of the
     text; all else stays bytes. Raises ValueError if the texts are empty, too short for so
     many tokens, or if vocab_size leaves no room for merges.
 
     Source: TR24 section 3.1 [confirmed]; the alphabet, the split into words and the special
-    tokens [ours].
+        tokens [ours].
     Test: tests/data/test_tokenizer.py::test_training_is_deterministic,
         tests/data/test_tokenizer.py::test_digits_stay_single
     """
@@ -107,11 +129,14 @@ def train(texts, vocab_size: int = 2048, rare: float = 2e-6) -> Tokenizer:
     from tokenizers import Tokenizer as Backend
 
     markers = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
-    texts = [part for text in texts for part in markers.split(text)]  # no merges are spent on spelling out markers
+    # no merges are spent on spelling out markers
+    texts = [part for text in texts for part in markers.split(text)]
     alphabet = _alphabet(texts, rare)
     smallest = len(SPECIAL_TOKENS) + len(BYTE_TOKENS) + len(alphabet) + 1
     if vocab_size < smallest:
-        raise ValueError(f"vocab_size {vocab_size} is too small: markers, bytes and alphabet take {smallest - 1}")
+        raise ValueError(
+            f"vocab_size {vocab_size} is too small: markers, bytes and alphabet take {smallest - 1}"
+        )
     backend = Backend(models.BPE(byte_fallback=True))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(SPLIT), behavior="isolated")
     backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
@@ -126,12 +151,15 @@ def train(texts, vocab_size: int = 2048, rare: float = 2e-6) -> Tokenizer:
     backend.train_from_iterator(texts, trainer)
     tokenizer = Tokenizer(_with_byte_tokens(backend.to_str()))
     if tokenizer.vocab_size < vocab_size:
-        raise ValueError(f"the texts give only {tokenizer.vocab_size} tokens: ask for vocab_size up to that")
+        raise ValueError(
+            f"the texts give only {tokenizer.vocab_size} tokens: ask for vocab_size up to that"
+        )
     return tokenizer
 
 
 def backends(spec_json: str):
-    """Return two tokenizers of the library for the text of a tokenizer.json: (special tokens are text, are read).
+    """Return two tokenizers of the library for the text of a tokenizer.json: (special
+    tokens are text, are read).
 
     What the file keeps of somebody's last call is switched off: truncation, padding, and
     BPE's dropout, which leaves out merges at random. Raises ValueError for text that the
@@ -142,7 +170,9 @@ def backends(spec_json: str):
     try:
         both = Backend.from_str(spec_json), Backend.from_str(spec_json)
     except Exception as error:  # the library raises bare Exception
-        raise ValueError(f"not a tokenizer.json that the tokenizers library can read: {error}") from None
+        raise ValueError(
+            f"not a tokenizer.json that the tokenizers library can read: {error}"
+        ) from None
     for backend in both:
         backend.no_truncation()
         backend.no_padding()
@@ -159,15 +189,23 @@ def _alphabet(texts, rare):
     total = sum(counts.values())
     if not total:
         raise ValueError("no text to train a tokenizer on: the corpus is empty")
-    return list(ASCII) + sorted(c for c, n in counts.items() if n > rare * total + 1 and c not in ASCII)
+    return list(ASCII) + sorted(
+        c for c, n in counts.items() if n > rare * total + 1 and c not in ASCII
+    )
 
 
 def _with_byte_tokens(spec_json):
-    """Put the byte tokens behind the special ones. The trainer knows no byte tokens, and would make them special."""
+    """Put the byte tokens behind the special ones. The trainer knows no byte tokens, and
+    would make them special.
+    """
     spec = json.loads(spec_json)
     vocab = spec["model"]["vocab"]
-    learnt = [token for token in sorted(vocab, key=vocab.get) if token not in SPECIAL_TOKENS]
-    spec["model"]["vocab"] = {token: i for i, token in enumerate([*SPECIAL_TOKENS, *BYTE_TOKENS, *learnt])}
+    learnt = [
+        token for token in sorted(vocab, key=vocab.get) if token not in SPECIAL_TOKENS
+    ]
+    spec["model"]["vocab"] = {
+        token: i for i, token in enumerate([*SPECIAL_TOKENS, *BYTE_TOKENS, *learnt])
+    }
     return json.dumps(spec, ensure_ascii=False, indent=1) + "\n"
 
 
@@ -177,12 +215,18 @@ def _checked_vocab(spec_json):
         vocab, fallback = spec["model"]["vocab"], spec["model"]["byte_fallback"]
         ids = sorted(vocab.values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"not a tokenizer.json (cut short or another format): {error!r}") from None
+        raise ValueError(
+            f"not a tokenizer.json (cut short or another format): {error!r}"
+        ) from None
     if not fallback or ids != list(range(len(ids))):
-        raise ValueError("tokenizer.json is not a byte-fallback BPE with ids 0..V-1; afm_ref made none like that")
+        raise ValueError(
+            "tokenizer.json is not a byte-fallback BPE with ids 0..V-1; afm_ref made none like that"
+        )
     for i, token in enumerate(SPECIAL_TOKENS + BYTE_TOKENS):
         if vocab.get(token) != i:
-            raise ValueError(f"tokenizer.json has no token {token} at id {i}; train one with afm_ref.data.tokenizer")
+            raise ValueError(
+                f"tokenizer.json has no token {token} at id {i}; train one with afm_ref.data.tokenizer"
+            )
     return vocab
 
 
@@ -190,4 +234,7 @@ def _token_bytes(vocab):
     """Return the bytes that each id stands for, in the order of ids."""
     first_byte, first_text = len(SPECIAL_TOKENS), len(SPECIAL_TOKENS) + len(BYTE_TOKENS)
     tokens = sorted(vocab, key=vocab.get)
-    return [bytes([i - first_byte]) if first_byte <= i < first_text else t.encode() for i, t in enumerate(tokens)]
+    return [
+        bytes([i - first_byte]) if first_byte <= i < first_text else t.encode()
+        for i, t in enumerate(tokens)
+    ]

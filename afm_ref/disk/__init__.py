@@ -1,1 +1,3 @@
-"""Files and folders: written whole or not at all, by one process at a time, and checked when they are read."""
+"""Files and folders: written whole or not at all, by one process at a time, and checked
+when they are read.
+"""

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a write says of a full disk, naming no file
+# what a write says of a full disk, naming no file
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 TEMPORARY = re.compile(r"\.(.+)\.\d+\.tmp")
 
 
 @contextmanager
 def replacing(*paths) -> Iterator[list[Path]]:
-    """Yield temporary paths beside these to write to; when the block ends they take their places, in order.
+    """Yield temporary paths beside these to write to; when the block ends they take their
+    places, in order.
 
     What is written is a file, or a folder where there is none yet. Folders above it are
     made; a link stays one, and the file that it names is replaced. All is synced before the
@@ -25,7 +27,9 @@ def replacing(*paths) -> Iterator[list[Path]]:
     temporary = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]
     for path in paths:
         if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "a folder stands where a file is to be written", str(path))
+            raise IsADirectoryError(
+                errno.EISDIR, "a folder stands where a file is to be written", str(path)
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield temporary
@@ -47,12 +51,18 @@ def replacing(*paths) -> Iterator[list[Path]]:
 
 
 def write(path, content: bytes | str) -> None:
-    """Write a file, whole or not at all; text is written as UTF-8, its line ends as they are."""
+    """Write a file, whole or not at all; text is written as UTF-8, its line ends as they
+    are.
+    """
     write_together(Path(path).parent, {Path(path).name: content})
 
 
-def write_together(folder, contents: Mapping[str, bytes | str | Callable[[Path], None]]) -> None:
-    """Write files {name: content, or write(path)} into a folder, all or none of them, the last name last."""
+def write_together(
+    folder, contents: Mapping[str, bytes | str | Callable[[Path], None]]
+) -> None:
+    """Write files {name: content, or write(path)} into a folder, all or none of them, the
+    last name last.
+    """
     with replacing(*(Path(folder) / name for name in contents)) as temporary:
         for path, content in zip(temporary, contents.values()):
             if callable(content):
@@ -62,13 +72,17 @@ def write_together(folder, contents: Mapping[str, bytes | str | Callable[[Path],
 
 
 def intended(name: str) -> str:
-    """Return the name that a temporary file or folder was to get, and any other name as it is."""
+    """Return the name that a temporary file or folder was to get, and any other name as it
+    is.
+    """
     match = TEMPORARY.fullmatch(name)
     return match[1] if match else name
 
 
 def sweep(folder: Path, name: str | None = None) -> None:
-    """Remove what killed processes have left of one name, or of all: only for who holds the folder's lock."""
+    """Remove what killed processes have left of one name, or of all: only for who holds the
+    folder's lock.
+    """
     for path in folder.iterdir():
         if (was := intended(path.name)) != path.name and name in (None, was):
             _remove(path)

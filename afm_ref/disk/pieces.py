@@ -1,4 +1,5 @@
-"""Long work in finished pieces: what is there is whole, and the same call goes on with what is not.
+"""Long work in finished pieces: what is there is whole, and the same call goes on with what
+is not.
 
 claim("run/config.json", settings)            # the folder is of these settings, or refused
 finished("run/model", lambda new: save(new))  # a file or folder, made by the first call
@@ -16,7 +17,8 @@ from .text_files import read_json
 
 
 def claim(path, about: Mapping, what: str = "pieces") -> None:
-    """Write what the pieces beside `path` are made from, or compare it with what is written there.
+    """Write what the pieces beside `path` are made from, or compare it with what is written
+    there.
 
     Raises ValueError with the first differences for another run's; `what` names the pieces
     in it.
@@ -32,13 +34,25 @@ def claim(path, about: Mapping, what: str = "pieces") -> None:
 
 def difference(old: Mapping, new: Mapping) -> str | None:
     """Return a sentence about the first differences of two runs' settings, or None."""
-    names = [name for name in sorted(old.keys() | new.keys()) if old.get(name, "absent") != new.get(name, "absent")]
-    told = [f"{name} was {old.get(name, 'absent')} and is {new.get(name, 'absent')}" for name in names[:3]]
-    return "; ".join(told) + (f"; and {len(names) - 3} more" if len(names) > 3 else "") if names else None
+    names = [
+        name
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name, "absent") != new.get(name, "absent")
+    ]
+    told = [
+        f"{name} was {old.get(name, 'absent')} and is {new.get(name, 'absent')}"
+        for name in names[:3]
+    ]
+    return (
+        "; ".join(told) + (f"; and {len(names) - 3} more" if len(names) > 3 else "")
+        if names
+        else None
+    )
 
 
 def finished(path, make: Callable[[Path], None]) -> Path:
-    """Return path after make(new) has written a file or a folder at `new`, unless path is there already.
+    """Return path after make(new) has written a file or a folder at `new`, unless path is
+    there already.
 
     ValueError if another process is making it (`targets.only_writer`).
     """

@@ -1,4 +1,5 @@
-"""Files of tensors in the safetensors format: whole or not at all, and read with every check we can make.
+"""Files of tensors in the safetensors format: whole or not at all, and read with every
+check we can make.
 
 save(path, tensors, {"format": "ours.1"})  # sealed: its header has a checksum of the rest
 tensors, about = load(path, "ours.1")      # what was cut short or changed is a ValueError
@@ -18,7 +19,9 @@ import numpy as np
 from . import atomic
 
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-OTHERS = {"BOOL": "bool"} | {f"{k[0].upper()}{n}": f"{k}{n}" for k in ("int", "uint") for n in (8, 16, 32, 64)}
+OTHERS = {"BOOL": "bool"} | {
+    f"{k[0].upper()}{n}": f"{k}{n}" for k in ("int", "uint") for n in (8, 16, 32, 64)
+}
 KINDS = {kind: np.dtype(name) for kind, name in (FLOATS | OTHERS).items()}
 KIND_OF = {dtype: kind for kind, dtype in KINDS.items()}
 PYTORCH = {"format": "pt"}  # what its readers want to find in a header
@@ -28,17 +31,27 @@ PYTORCH = {"format": "pt"}  # what its readers want to find in a header
 
 
 def entries(tensors: Mapping[str, tuple[np.dtype, tuple]]) -> dict[str, dict]:
-    """Return a header's entries of tensors {name: (dtype, shape)}; the widest come first: all are aligned."""
+    """Return a header's entries of tensors {name: (dtype, shape)}; the widest come first:
+    all are aligned.
+    """
     found, start = {}, 0
-    for name, (dtype, shape) in sorted(tensors.items(), key=lambda each: (-each[1][0].itemsize, each[0])):
+    for name, (dtype, shape) in sorted(
+        tensors.items(), key=lambda each: (-each[1][0].itemsize, each[0])
+    ):
         end = start + dtype.itemsize * math.prod(shape)
-        found[name] = {"dtype": KIND_OF[dtype], "shape": list(shape), "data_offsets": [start, end]}
+        found[name] = {
+            "dtype": KIND_OF[dtype],
+            "shape": list(shape),
+            "data_offsets": [start, end],
+        }
         start = end
     return found
 
 
 def header(index: Mapping[str, dict], about: Mapping[str, str]) -> bytes:
-    """Return all bytes in front of the tensors, of their `entries` and the file's own metadata."""
+    """Return all bytes in front of the tensors, of their `entries` and the file's own
+    metadata.
+    """
     text = json.dumps({"__metadata__": about} | index).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text
@@ -49,7 +62,12 @@ def bytes_of(array: np.ndarray) -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
-def write(path: Path, tensors: Mapping[str, np.ndarray], about: Mapping[str, str], sealed: bool = False) -> None:
+def write(
+    path: Path,
+    tensors: Mapping[str, np.ndarray],
+    about: Mapping[str, str],
+    sealed: bool = False,
+) -> None:
     """Write a file where it stands, for callers that move it into place; see `save`."""
     index = entries({name: (array.dtype, array.shape) for name, array in tensors.items()})
     data = [bytes_of(tensors[name]) for name in index]
@@ -76,18 +94,23 @@ def _checksum(about, index, data: Iterable) -> str:
 
 
 def load(path, format: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return (tensors, metadata) of a sealed file whose metadata name this format; see `decode`."""
+    """Return (tensors, metadata) of a sealed file whose metadata name this format; see
+    `decode`.
+    """
     try:
         tensors, about = decode(Path(path).read_bytes())
     except ValueError as error:
         raise ValueError(f"{path}: {error}; copy or make it again") from None
     if about.get("format") != format:
-        raise ValueError(f"{path}: is of the format {about.get('format')!r}, expected {format!r}")
+        raise ValueError(
+            f"{path}: is of the format {about.get('format')!r}, expected {format!r}"
+        )
     return tensors, about
 
 
 def decode(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return (tensors, metadata) of the bytes of a sealed file; ValueError where they were cut short or changed.
+    """Return (tensors, metadata) of the bytes of a sealed file; ValueError where they were
+    cut short or changed.
 
     They are one reading, so a file that is written over meanwhile fails its checksum.
     """
@@ -101,12 +124,19 @@ def decode(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     except (ValueError, RecursionError, AttributeError, TypeError):
         raise ValueError("is cut short, or has no readable header") from None
     if written is None:
-        raise ValueError("has no checksum of ours; files of other projects are read by afm_ref.interop")
+        raise ValueError(
+            "has no checksum of ours; files of other projects are read by afm_ref.interop"
+        )
     if written != _checksum(about, index, [memoryview(data)[8 + length :]]):
-        raise ValueError("is cut short, or was changed after it was written: its checksum differs")
+        raise ValueError(
+            "is cut short, or was changed after it was written: its checksum differs"
+        )
     try:
         found = deserialize(data)
-        return {name: np.frombuffer(t["data"], KINDS[t["dtype"]]).reshape(t["shape"]) for name, t in found}, about
+        return {
+            name: np.frombuffer(t["data"], KINDS[t["dtype"]]).reshape(t["shape"])
+            for name, t in found
+        }, about
     except (SafetensorError, KeyError) as error:
         raise ValueError(f"holds tensors that cannot be read ({error})") from None
 
@@ -131,11 +161,15 @@ def locate(path: Path) -> dict[str, tuple[Path, str, tuple]]:
         raise FileNotFoundError(f"{path} does not exist")
     with opened(path) as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        return {name: (path, s.get_dtype(), tuple(s.get_shape())) for name, s in slices.items()}
+        return {
+            name: (path, s.get_dtype(), tuple(s.get_shape())) for name, s in slices.items()
+        }
 
 
 def opened(path: Path):
-    """Return a file as safetensors opens it, its header checked; ValueError for what is none."""
+    """Return a file as safetensors opens it, its header checked; ValueError for what is
+    none.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -146,33 +180,50 @@ def opened(path: Path):
         ) from None
 
 
-def check(where: Mapping[str, tuple], required: Mapping, optional: Mapping, source: Path) -> None:
-    """Raise ValueError unless the located tensors are the required ones, and perhaps optional ones, as floats."""
+def check(
+    where: Mapping[str, tuple], required: Mapping, optional: Mapping, source: Path
+) -> None:
+    """Raise ValueError unless the located tensors are the required ones, and perhaps
+    optional ones, as floats.
+    """
     extra = sorted(where.keys() - required.keys() - optional.keys())
     missing = sorted(required.keys() - where.keys())
     biases = [name for name in extra if name.endswith(".bias")]
     if biases:
-        raise ValueError(f"{source} holds biases, which this model does not have: {first(biases)}")
+        raise ValueError(
+            f"{source} holds biases, which this model does not have: {first(biases)}"
+        )
     if missing:
         raise ValueError(
-            f"{source}: tensors are missing: {first(missing)}" + (f"; unexpected: {first(extra)}" if extra else "")
+            f"{source}: tensors are missing: {first(missing)}"
+            + (f"; unexpected: {first(extra)}" if extra else "")
         )
     if extra:
-        raise ValueError(f"{source} holds tensors that this model does not have: {first(extra)}")
+        raise ValueError(
+            f"{source} holds tensors that this model does not have: {first(extra)}"
+        )
     for name, (path, kind, shape) in where.items():
         if shape != (wanted := (required | optional)[name]):
-            raise ValueError(f"{path}: {name} has shape {shape}, but config.json asks for {wanted}")
+            raise ValueError(
+                f"{path}: {name} has shape {shape}, but config.json asks for {wanted}"
+            )
         if kind not in FLOATS:
-            raise ValueError(f"{path}: {name} holds {kind} values; weights must be one of {sorted(FLOATS)}")
+            raise ValueError(
+                f"{path}: {name} holds {kind} values; weights must be one of {sorted(FLOATS)}"
+            )
 
 
 def first(names: list[str], count: int = 3) -> str:
     """Return the first of these names, and how many more there are."""
-    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
+    return ", ".join(names[:count]) + (
+        f" and {len(names) - count} more" if len(names) > count else ""
+    )
 
 
 def values(where: Mapping[str, tuple], dtype) -> dict[str, np.ndarray]:
-    """Return the located tensors as finite floats of that dtype, one of them in memory twice at a time."""
+    """Return the located tensors as finite floats of that dtype, one of them in memory
+    twice at a time.
+    """
     dtype, tensors = float_dtype(dtype), {}
     for path in sorted({path for path, _, _ in where.values()}):
         with opened(path) as file:
@@ -182,7 +233,9 @@ def values(where: Mapping[str, tuple], dtype) -> dict[str, np.ndarray]:
 
 
 def float_dtype(dtype) -> np.dtype:
-    """Return the NumPy dtype of that name; ValueError for any but float64, float32, float16 and bfloat16."""
+    """Return the NumPy dtype of that name; ValueError for any but float64, float32, float16
+    and bfloat16.
+    """
     try:
         name = np.dtype(dtype).name
     except TypeError:
@@ -193,10 +246,16 @@ def float_dtype(dtype) -> np.dtype:
 
 
 def cast(array: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
-    """Return the array in that dtype; ValueError if it holds a NaN or an infinity, or overflows."""
+    """Return the array in that dtype; ValueError if it holds a NaN or an infinity, or
+    overflows.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         out = np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
     if not np.isfinite(out).all():
-        why = "NaN or infinite values" if not np.isfinite(array).all() else f"values too large for {dtype.name}"
+        why = (
+            "NaN or infinite values"
+            if not np.isfinite(array).all()
+            else f"values too large for {dtype.name}"
+        )
         raise ValueError(f"{name} holds {why}: a model with them cannot compute anything")
     return out

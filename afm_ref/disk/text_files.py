@@ -1,4 +1,6 @@
-"""Reading text and JSON that others wrote: UTF-8, with or without the byte-order mark that some editors add."""
+"""Reading text and JSON that others wrote: UTF-8, with or without the byte-order mark that
+some editors add.
+"""
 
 import codecs
 import json
@@ -7,7 +9,9 @@ from pathlib import Path
 
 
 def read_text(file: Path) -> str:
-    """Return a file's text; ValueError names a file that is binary or not UTF-8. A byte order mark is no text."""
+    """Return a file's text; ValueError names a file that is binary or not UTF-8. A byte
+    order mark is no text.
+    """
     raw = Path(file).read_bytes().removeprefix(codecs.BOM_UTF8)
     if (zero := raw.find(b"\0")) >= 0:
         raise ValueError(
@@ -28,7 +32,8 @@ def _line_of(raw, at):
 
 
 def read_lines(file: Path) -> Iterator[tuple[int, str]]:
-    r"""Yield (number from 1, text) of a file's lines that are not blank; errors as of `read_text`.
+    r"""Yield (number from 1, text) of a file's lines that are not blank; errors as of
+    `read_text`.
 
     A line ends at \n or \r\n alone: str.splitlines would also cut at U+2028 and seven more,
     which JSON strings hold. A byte order mark that begins a line is no text either: files
@@ -41,7 +46,8 @@ def read_lines(file: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_json_lines(file: Path) -> Iterator[tuple[int, object]]:
-    """Yield (number from 1, value) of the lines of a file of JSON; ValueError names the line that is none.
+    """Yield (number from 1, value) of the lines of a file of JSON; ValueError names the
+    line that is none.
 
     Nor is one with half of a surrogate pair, such as "\\ud83d": no UTF-8 holds it.
     """
@@ -56,12 +62,16 @@ def read_json_lines(file: Path) -> Iterator[tuple[int, object]]:
 
 
 def read_json(path: Path) -> dict:
-    """Return the JSON object in a file; a key given twice, or anything but an object, raises ValueError."""
+    """Return the JSON object in a file; a key given twice, or anything but an object,
+    raises ValueError.
+    """
     text = read_text(path)
     try:
         value = json.loads(text, object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not readable JSON ({error}): download or write it again") from None
+        raise ValueError(
+            f"{path} is not readable JSON ({error}): download or write it again"
+        ) from None
     if not isinstance(value, dict):
         raise ValueError(f"{path} must hold a JSON object, got {type(value).__name__}")
     return value

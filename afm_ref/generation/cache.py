@@ -40,16 +40,24 @@ class Cached(Causal):
     def empty(cfg: AFMConfig, B: int, S: int, dtype=np.float32) -> tuple[LayerCache, ...]:
         """Return an empty cache, a LayerCache a layer, for B sequences of up to S tokens."""
         if B < 1 or S < 1:
-            raise ValueError(f"a cache needs at least one sequence and one slot, got B={B}, S={S}")
+            raise ValueError(
+                f"a cache needs at least one sequence and one slot, got B={B}, S={S}"
+            )
         heads, H = B * cfg.n_kv_heads, cfg.head_dim
         k, v = jnp.zeros((heads, H, S), dtype), jnp.zeros((heads, S, H), dtype)
         return (LayerCache(k, v, jnp.full((B, S), FAR, jnp.int32)),) * cfg.n_layers
 
     def keys(self, k, v, positions, cache: LayerCache):
-        """Write k, v [B, T, K, H] at positions [B, T]; return (whole (k, v, positions), cache)."""
+        """Write k, v [B, T, K, H] at positions [B, T]; return (whole (k, v, positions),
+        cache).
+        """
         (B, T, K, H), S = k.shape, cache.positions.shape[1]
         positions = jnp.broadcast_to(jnp.asarray(positions, jnp.int32), (B, T))
-        rows, heads, slots = jnp.arange(B)[:, None], jnp.arange(B * K)[:, None], jnp.repeat(positions, K, axis=0)
+        rows, heads, slots = (
+            jnp.arange(B)[:, None],
+            jnp.arange(B * K)[:, None],
+            jnp.repeat(positions, K, axis=0),
+        )
 
         def by_head(new, like):
             return jnp.swapaxes(new, 1, 2).reshape(B * K, T, H).astype(like.dtype)
@@ -60,4 +68,8 @@ class Cached(Causal):
             cache.positions.at[rows, positions].set(positions, mode="drop"),
         )
         k, v = cache.k.reshape(B, K, H, S), cache.v.reshape(B, K, S, H)
-        return (jnp.transpose(k, (0, 3, 1, 2)), jnp.swapaxes(v, 1, 2), cache.positions), cache
+        return (
+            jnp.transpose(k, (0, 3, 1, 2)),
+            jnp.swapaxes(v, 1, 2),
+            cache.positions,
+        ), cache

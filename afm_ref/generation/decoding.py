@@ -20,7 +20,16 @@ from ..losses import token_log_probs
 from ..transformer import check_tokens, hidden, logits
 from ..weights import Params
 from .cache import FAR, Cached
-from .sampling import LogitRules, RuleArrays, check_sampling, checked_number, draw, filtered, row_keys, ruled
+from .sampling import (
+    LogitRules,
+    RuleArrays,
+    check_sampling,
+    checked_number,
+    draw,
+    filtered,
+    row_keys,
+    ruled,
+)
 
 CHUNK = 64  # the most tokens of a row that one call of the compiled loop returns
 LEAST_LENGTH = 16  # prompts and caches are padded to powers of two from here on
@@ -30,11 +39,15 @@ class Rollouts(NamedTuple):
     """Sampled continuations, an entry for each prompt."""
 
     tokens: list[np.ndarray]  # [T_row] int32
-    log_probs: list[np.ndarray]  # [T_row] float32, of the model before temperature and filters
+    # [T_row] float32, of the model before temperature and filters
+    log_probs: list[np.ndarray]
 
 
-def generate(params, cfg, tokens, max_new_tokens: int, temperature: float = 0.0, **settings) -> list[np.ndarray]:
-    """Return the new tokens of each prompt, int32 arrays; arguments are those of `rollouts`.
+def generate(
+    params, cfg, tokens, max_new_tokens: int, temperature: float = 0.0, **settings
+) -> list[np.ndarray]:
+    """Return the new tokens of each prompt, int32 arrays; arguments are those of
+    `rollouts`.
 
     Source: TR24 section 2 (decoder-only model); the interface is our choice [ours].
     Test: tests/generation/test_generate.py::test_greedy_equals_argmax_over_the_full_forward,
@@ -66,13 +79,19 @@ def rollouts(
     FloatingPointError when the model's logits are not finite.
     """
     request = _request(params, cfg, tokens, max_new_tokens, temperature, **settings)
-    nothing = [np.zeros(0, np.int32)] * request.rows, [np.zeros(0, np.float32)] * request.rows
+    nothing = (
+        [np.zeros(0, np.int32)] * request.rows,
+        [np.zeros(0, np.float32)] * request.rows,
+    )
     columns = zip(nothing, *_pieces(request, max_new_tokens, CHUNK))
     return Rollouts(*([np.concatenate(row) for row in zip(*column)] for column in columns))
 
 
-def stream(params, cfg, tokens, max_new_tokens, temperature=0.0, chunk: int = 8, **settings) -> Iterator[list]:
-    """Yield the tokens of `generate` as they come, `chunk` at a time: an array for each row.
+def stream(
+    params, cfg, tokens, max_new_tokens, temperature=0.0, chunk: int = 8, **settings
+) -> Iterator[list]:
+    """Yield the tokens of `generate` as they come, `chunk` at a time: an array for each
+    row.
 
     Settings and prompts are checked when it is called, not when the first tokens are asked
     for.
@@ -120,20 +139,30 @@ class Request(NamedTuple):
 
 
 def _emit(params, x, position, knobs: Knobs, top_k, seen=None):
-    """Return (token, log-prob, done, finite), each [B], of hidden states x [B, D]; position: [B]."""
+    """Return (token, log-prob, done, finite), each [B], of hidden states x [B, D];
+    position: [B].
+    """
     scores = logits(params, x)
     allowed = scores if knobs.rules is None else ruled(scores, knobs.rules, seen, position)
     if knobs.temperature is None:
         token = jnp.argmax(allowed, axis=-1).astype(jnp.int32)
     else:
-        token = draw(filtered(allowed, knobs.temperature, top_k, knobs.top_p), knobs.keys, position)
+        token = draw(
+            filtered(allowed, knobs.temperature, top_k, knobs.top_p), knobs.keys, position
+        )
     finite = jnp.isfinite(scores.max(axis=-1))  # a NaN anywhere makes the maximum NaN
-    return token, token_log_probs(scores, token), (token[:, None] == knobs.stop).any(axis=-1), finite
+    return (
+        token,
+        token_log_probs(scores, token),
+        (token[:, None] == knobs.stop).any(axis=-1),
+        finite,
+    )
 
 
 @functools.partial(jax.jit, static_argnames="program")
 def _prefill(params, prompts, lengths, knobs, *, program):
-    """Return (state, log-probs [B, 1]) after prompts [B, T], of each row the first `lengths`.
+    """Return (state, log-probs [B, 1]) after prompts [B, T], of each row the first
+    `lengths`.
 
     There is a key for each continuation: once read, a prompt becomes as many rows as it has
     keys.
@@ -142,12 +171,18 @@ def _prefill(params, prompts, lengths, knobs, *, program):
     real = jnp.arange(T) < lengths[:, None]
     positions = jnp.where(real, jnp.arange(T), FAR)
     dtype = jax.eval_shape(ops.lookup, prompts, params.embed).dtype
-    x, cache = hidden(params, prompts, cfg, positions, cached(), cached.empty(cfg, B, S, dtype))
+    x, cache = hidden(
+        params, prompts, cfg, positions, cached(), cached.empty(cfg, B, S, dtype)
+    )
     last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)[:, 0]  # [B, D]
     seen = None if knobs.rules is None else _seen(prompts, real, cfg.vocab_size)
-    last, lengths, cache, seen = _repeated((last, lengths, cache, seen), B, knobs.keys.shape[0] // B)
+    last, lengths, cache, seen = _repeated(
+        (last, lengths, cache, seen), B, knobs.keys.shape[0] // B
+    )
     token, log_prob, done, finite = _emit(params, last, lengths, knobs, top_k, seen)
-    return DecodeState(token, lengths, done, finite, cache, _also(seen, token)), log_prob[:, None]
+    return DecodeState(token, lengths, done, finite, cache, _also(seen, token)), log_prob[
+        :, None
+    ]
 
 
 def _seen(prompts, real, V):
@@ -165,7 +200,9 @@ def _repeated(tree, B, samples):
     """Return a tree of arrays [B, ...] or [B*K, ...], each prompt `samples` times in a row."""
 
     def repeat(x):
-        return jnp.repeat(x.reshape(B, -1, *x.shape[1:]), samples, axis=0).reshape(-1, *x.shape[1:])
+        return jnp.repeat(x.reshape(B, -1, *x.shape[1:]), samples, axis=0).reshape(
+            -1, *x.shape[1:]
+        )
 
     return jax.tree.map(repeat, tree)
 
@@ -181,11 +218,29 @@ def _decode(params, state, knobs, steps, *, program):
 
     def step(carry):
         i, state, tokens, log_probs = carry
-        x, cache = hidden(params, state.token[:, None], cfg, state.position[:, None], cached(), state.cache)
-        token, log_prob, done, finite = _emit(params, x[:, 0], state.position + 1, knobs, top_k, state.seen)
-        done, finite, seen = state.done | done, state.finite & (finite | state.done), _also(state.seen, token)
+        x, cache = hidden(
+            params,
+            state.token[:, None],
+            cfg,
+            state.position[:, None],
+            cached(),
+            state.cache,
+        )
+        token, log_prob, done, finite = _emit(
+            params, x[:, 0], state.position + 1, knobs, top_k, state.seen
+        )
+        done, finite, seen = (
+            state.done | done,
+            state.finite & (finite | state.done),
+            _also(state.seen, token),
+        )
         state = DecodeState(token, state.position + 1, done, finite, cache, seen)
-        return i + 1, state, tokens.at[:, i].set(token), log_probs.at[:, i].set(log_prob.astype(log_probs.dtype))
+        return (
+            i + 1,
+            state,
+            tokens.at[:, i].set(token),
+            log_probs.at[:, i].set(log_prob.astype(log_probs.dtype)),
+        )
 
     empty = jnp.zeros((B, CHUNK), jnp.int32), jnp.zeros((B, CHUNK), jnp.float32)
     _, state, tokens, log_probs = jax.lax.while_loop(unfinished, step, (0, state, *empty))
@@ -199,25 +254,39 @@ def _pieces(request: Request, max_new_tokens, chunk) -> Iterator[Rollouts]:
     params, prompts, lengths, knobs, program = request
     state, log_probs = _prefill(params, prompts, lengths, knobs, program=program)
     going = np.ones(request.rows, bool)
-    yield _cut(request, state, np.asarray(state.token)[:, None], np.asarray(log_probs), going)
+    yield _cut(
+        request, state, np.asarray(state.token)[:, None], np.asarray(log_probs), going
+    )
     made = 1
     while made < max_new_tokens and going.any():
         steps = min(chunk, max_new_tokens - made)
         state, tokens, log_probs = _decode(params, state, knobs, steps, program=program)
-        yield _cut(request, state, np.asarray(tokens)[:, :steps], np.asarray(log_probs)[:, :steps], going)
+        yield _cut(
+            request,
+            state,
+            np.asarray(tokens)[:, :steps],
+            np.asarray(log_probs)[:, :steps],
+            going,
+        )
         made += steps
 
 
 def _cut(request, state, tokens, log_probs, going) -> Rollouts:
     """Return the rows cut after their stop token; `going` loses those that have met one."""
     if not np.asarray(state.finite).all():
-        raise FloatingPointError(_not_finite(request.params, np.flatnonzero(~np.asarray(state.finite))))
+        raise FloatingPointError(
+            _not_finite(request.params, np.flatnonzero(~np.asarray(state.finite)))
+        )
     cuts = []
     for row in range(len(tokens)):
         stops = np.flatnonzero(np.isin(tokens[row], request.knobs.stop))
-        cuts.append(0 if not going[row] else stops[0] + 1 if stops.size else tokens.shape[1])
+        cuts.append(
+            0 if not going[row] else stops[0] + 1 if stops.size else tokens.shape[1]
+        )
         going[row] &= not stops.size
-    return Rollouts(*([row[:n] for row, n in zip(array, cuts)] for array in (tokens, log_probs)))
+    return Rollouts(
+        *([row[:n] for row, n in zip(array, cuts)] for array in (tokens, log_probs))
+    )
 
 
 def _request(params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, top_p=None, seed=0, stop=None,
@@ -241,10 +310,22 @@ def _request(params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, t
     if temperature == 0:
         knobs, top_k = Knobs(keys, None, None, stops, rules), None
     else:
-        knobs = Knobs(keys, jnp.float32(temperature), None if top_p is None else jnp.float32(top_p), stops, rules)
+        knobs = Knobs(
+            keys,
+            jnp.float32(temperature),
+            None if top_p is None else jnp.float32(top_p),
+            stops,
+            rules,
+        )
     # a scan over layers would make decoding 3x slower
     params = jax.tree.map(jnp.asarray, params._replace(layers=ungroup(params.layers)))
-    return Request(params, padded, lengths, knobs, (cfg, _bucket(int(lengths.max()) + new), top_k, cache))
+    return Request(
+        params,
+        padded,
+        lengths,
+        knobs,
+        (cfg, _bucket(int(lengths.max()) + new), top_k, cache),
+    )
 
 
 def _bucket(n: int, least: int = LEAST_LENGTH) -> int:
@@ -267,7 +348,9 @@ def _checked_prompts(tokens, cfg) -> list[np.ndarray]:
                 f"prompt {i} must be a sequence of ids, got {tokens[i]!r}; wrap a single sequence as [ids]"
             )
         if not prompt.size:
-            raise ValueError(f"prompt {i} is empty: there is nothing to continue; give at least one token")
+            raise ValueError(
+                f"prompt {i} is empty: there is nothing to continue; give at least one token"
+            )
         check_tokens(prompt[None], cfg)
     return prompts
 
@@ -276,13 +359,19 @@ def _stop_tokens(stop, cfg) -> list[int]:
     ids = [] if stop is None else [stop] if hasattr(stop, "__index__") else sorted(stop)
     for token in ids:
         if checked_number("stop", token, whole=True) >= cfg.vocab_size:
-            raise ValueError(f"stop token {token} is outside this model's 0 .. {cfg.vocab_size - 1}")
+            raise ValueError(
+                f"stop token {token} is outside this model's 0 .. {cfg.vocab_size - 1}"
+            )
     return [int(token) for token in ids]
 
 
 def _not_finite(params, rows) -> str:
     leaves = jax.tree_util.tree_leaves_with_path(params)
-    bad = [jax.tree_util.keystr(path) for path, leaf in leaves if not bool(jnp.isfinite(leaf).all())]
+    bad = [
+        jax.tree_util.keystr(path)
+        for path, leaf in leaves
+        if not bool(jnp.isfinite(leaf).all())
+    ]
     why = (
         f"weights with NaN or infinity: {', '.join(bad[:3])}"
         if bad

@@ -21,10 +21,14 @@ def checked_number(name, value, least=0, most=math.inf, whole=False, above=False
     whole: only ints are numbers. above: `least` itself is too small.
     """
     if isinstance(value, bool) or not hasattr(value, "__index__" if whole else "__float__"):
-        raise TypeError(f"{name} must be {'an int' if whole else 'a number'}, got {value!r}")
+        raise TypeError(
+            f"{name} must be {'an int' if whole else 'a number'}, got {value!r}"
+        )
     if not (least <= value <= most and math.isfinite(value)) or (above and value == least):
         limit = "" if most == math.inf else f" and at most {most}"
-        raise ValueError(f"{name} must be {'above' if above else 'at least'} {least}{limit}, got {value}")
+        raise ValueError(
+            f"{name} must be {'above' if above else 'at least'} {least}{limit}, got {value}"
+        )
     return int(value) if whole else value
 
 
@@ -40,12 +44,14 @@ def check_sampling(temperature, top_k=None, top_p=None) -> None:
 class LogitRules(NamedTuple):
     """What is done to logits before a token is chosen. The defaults do nothing.
 
-    Source: Keskar et al. 2019, section 4.1 (repetition penalty); transformers' logits processors [standard].
+    Source: Keskar et al. 2019, section 4.1 (repetition penalty); transformers' logits
+        processors [standard].
     Test: tests/generation/test_logit_rules.py::test_rules_equal_a_loop_over_the_full_forward,
     tests/oracles/test_generate.py::test_rules_of_the_folder_equal_transformers
     """
 
-    repetition_penalty: float = 1.0  # divides positive logits of seen tokens, else multiplies
+    # divides positive logits of seen tokens, else multiplies
+    repetition_penalty: float = 1.0
     min_new_tokens: int = 0  # no stop token among so many new ones
     min_length: int = 0  # the same, the prompt counted
     suppress_tokens: tuple[int, ...] = ()  # never chosen
@@ -75,16 +81,23 @@ class RuleArrays(NamedTuple):
     @classmethod
     def of(cls, rules: LogitRules, stop, lengths, vocab_size: int) -> "RuleArrays":
         """Return the arrays; stop: token ids, lengths: [B], of the prompts."""
-        bans = [_marked(ids, vocab_size) for ids in (rules.suppress_tokens, rules.begin_suppress_tokens, stop)]
+        bans = [
+            _marked(ids, vocab_size)
+            for ids in (rules.suppress_tokens, rules.begin_suppress_tokens, stop)
+        ]
         may_stop = np.maximum(lengths + rules.min_new_tokens, rules.min_length)
-        return cls(np.float32(rules.repetition_penalty), *bans, lengths, may_stop.astype(np.int32))
+        return cls(
+            np.float32(rules.repetition_penalty), *bans, lengths, may_stop.astype(np.int32)
+        )
 
 
 def _marked(ids, vocab_size):
     return np.isin(np.arange(vocab_size), np.array(list(ids), np.int64))
 
 
-def ruled(logits: Float[Array, "B V"], rules: RuleArrays, seen, positions: Int[Array, " B"]) -> Float[Array, "B V"]:
+def ruled(
+    logits: Float[Array, "B V"], rules: RuleArrays, seen, positions: Int[Array, " B"]
+) -> Float[Array, "B V"]:
     """Return the logits in float32 after the rules.
 
         s_v -> s_v / penalty if s_v > 0 else s_v * penalty     for tokens v that are seen
@@ -95,7 +108,10 @@ def ruled(logits: Float[Array, "B V"], rules: RuleArrays, seen, positions: Int[A
     """
     logits = logits.astype(jnp.float32)
     penalised = jnp.where(logits > 0, logits / rules.penalty, logits * rules.penalty)
-    early, first = (positions < rules.may_stop)[:, None], (positions == rules.first)[:, None]
+    early, first = (
+        (positions < rules.may_stop)[:, None],
+        (positions == rules.first)[:, None],
+    )
     banned = rules.suppressed | (early & rules.stops) | (first & rules.suppressed_first)
     return jnp.where(banned, -jnp.inf, jnp.where(seen, penalised, logits))
 
@@ -117,7 +133,8 @@ def keep_top_p(logits: Float[Array, "*batch V"], p) -> Float[Array, "*batch V"]:
 
     So the most likely token always stays. What ties with the last one kept stays, too.
 
-    Source: Holtzman et al. 2020, nucleus sampling; transformers' TopPLogitsWarper [standard].
+    Source: Holtzman et al. 2020, nucleus sampling; transformers' TopPLogitsWarper
+        [standard].
     Test: tests/generation/test_sampling.py::test_filters_equal_brute_force
     """
     logits = wide(logits)
@@ -130,7 +147,9 @@ def keep_top_p(logits: Float[Array, "*batch V"], p) -> Float[Array, "*batch V"]:
     return jnp.where(logits >= smallest_kept, logits, -jnp.inf)
 
 
-def filtered(logits: Float[Array, "*batch V"], temperature, top_k=None, top_p=None) -> Float[Array, "*batch V"]:
+def filtered(
+    logits: Float[Array, "*batch V"], temperature, top_k=None, top_p=None
+) -> Float[Array, "*batch V"]:
     """Return the logits that a token is drawn from: temperature, then top-k, then top-p.
 
     The order is that of transformers: top-p looks at the probabilities that top-k has left,
@@ -148,7 +167,9 @@ def row_keys(seed: int, B: int):
     return jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(B))
 
 
-def draw(logits: Float[Array, "B V"], keys, positions: Int[Array, " B"]) -> Int[Array, " B"]:
+def draw(
+    logits: Float[Array, "B V"], keys, positions: Int[Array, " B"]
+) -> Int[Array, " B"]:
     """Return for each row a token drawn with probability softmax(logits).
 
         argmax_v (logits_v + g_v),   g_v = - log(- log u_v)          (the Gumbel-max trick)
@@ -159,6 +180,12 @@ def draw(logits: Float[Array, "B V"], keys, positions: Int[Array, " B"]) -> Int[
     Source: textbook (Gumbel-max) [standard].
     Test: tests/generation/test_sampling.py::test_draws_follow_the_softmax
     """
-    noise = jax.vmap(lambda key, position: jax.random.gumbel(jax.random.fold_in(key, position), logits.shape[-1:]))
+    noise = jax.vmap(
+        lambda key, position: jax.random.gumbel(
+            jax.random.fold_in(key, position), logits.shape[-1:]
+        )
+    )
     logits = wide(logits)
-    return jnp.argmax(logits + noise(keys, positions).astype(logits.dtype), axis=-1).astype(jnp.int32)
+    return jnp.argmax(logits + noise(keys, positions).astype(logits.dtype), axis=-1).astype(
+        jnp.int32
+    )

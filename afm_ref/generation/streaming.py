@@ -7,7 +7,9 @@ import numpy as np
 from .decoding import stream
 
 
-def stream_text(params, cfg, tokenizer, prompt, max_new_tokens: int, **settings) -> Iterator[str]:
+def stream_text(
+    params, cfg, tokenizer, prompt, max_new_tokens: int, **settings
+) -> Iterator[str]:
     """Yield a text's continuation in whole characters; settings are those of `stream`.
 
     prompt: a text, or its token ids (to begin with a marker, say). tokenizer: anything with
@@ -24,7 +26,9 @@ def stream_text(params, cfg, tokenizer, prompt, max_new_tokens: int, **settings)
         return tokenizer.decode([token for token in ids if token < most])
 
     chunks = stream(params, cfg, [ids], max_new_tokens, **settings)
-    return _whole_characters(chunks, decode, ids.tolist(), getattr(tokenizer, "settled_ids", list))
+    return _whole_characters(
+        chunks, decode, ids.tolist(), getattr(tokenizer, "settled_ids", list)
+    )
 
 
 def prompt_ids(tokenizer, text: str):

@@ -1,1 +1,3 @@
-"""Models and tokenizers from elsewhere, and for elsewhere: Hugging Face folders, RoPE layouts."""
+"""Models and tokenizers from elsewhere, and for elsewhere: Hugging Face folders, RoPE
+layouts.
+"""

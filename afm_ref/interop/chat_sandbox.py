@@ -1,4 +1,5 @@
-"""The process in which a chat template runs: strangers' code, hence jinja2's immutable sandbox, and limits.
+"""The process in which a chat template runs: strangers' code, hence jinja2's immutable
+sandbox, and limits.
 
 `chat_template` starts this file as a script of its own. It reads a JSON object {"template",
 "variables", "characters", "cpu_s", "memory_bytes"} and writes {"text"} or {"error"}. It
@@ -14,34 +15,51 @@ from jinja2 import TemplateError, TemplateSyntaxError, ext, nodes, sandbox, util
 
 
 def environment() -> sandbox.ImmutableSandboxedEnvironment:
-    """Return jinja2 with what chat templates may use: loop controls, generation blocks, five functions.
+    """Return jinja2 with what chat templates may use: loop controls, generation blocks,
+    five functions.
 
-    Source: transformers' apply_chat_template for the names, and for what they do [standard].
+    Source: transformers' apply_chat_template for the names, and for what they do
+        [standard].
     Test: tests/oracles/test_chat_template.py::test_text_and_ids_equal_transformers
     """
     found = sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[GenerationBlock, ext.loopcontrols]
     )
     found.filters["tojson"] = _to_json
-    functions = {"raise_exception": _raise, "strftime_now": _now, "dict": _Dict(), "namespace": _Namespace}
+    functions = {
+        "raise_exception": _raise,
+        "strftime_now": _now,
+        "dict": _Dict(),
+        "namespace": _Namespace,
+    }
     found.globals |= functions
     return found
 
 
 class GenerationBlock(ext.Extension):
-    """{% generation %} ... {% endgeneration %} marks what an assistant wrote; the text is that of its body."""
+    """{% generation %} ... {% endgeneration %} marks what an assistant wrote; the text is
+    that of its body.
+    """
 
     tags = frozenset(["generation"])
 
     def parse(self, parser):
         """Return the body in a scope of its own."""
         line = next(parser.stream).lineno
-        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
+        return nodes.Scope(
+            parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line
+        )
 
 
 def _to_json(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
     """Return JSON as it is: jinja2's own filter escapes it for HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
 
 
 def _raise(message):
@@ -82,14 +100,17 @@ def _public(name):
 
 
 def limit(cpu_s: int, memory_bytes: int) -> None:
-    """Let this process use so much time and memory and write no files; where a system has no such limit, go on."""
+    """Let this process use so much time and memory and write no files; where a system has
+    no such limit, go on.
+    """
     try:
         import resource
     except ImportError:  # Windows
         return
     limits = {"CPU": cpu_s, "AS": memory_bytes, "FSIZE": 0, "CORE": 0}
     for name, value in limits.items():
-        with contextlib.suppress(ValueError, OSError):  # macOS knows the limit of memory, and refuses to set it
+        # macOS knows the limit of memory, and refuses to set it
+        with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
 
 
@@ -109,7 +130,9 @@ def main() -> None:
     request = json.load(sys.stdin)
     limit(request["cpu_s"], request["memory_bytes"])
     try:
-        answer = {"text": render(request["template"], request["variables"], request["characters"])}
+        answer = {
+            "text": render(request["template"], request["variables"], request["characters"])
+        }
     except TemplateSyntaxError as error:
         answer = {"error": f"line {error.lineno}: {error}"}
     except sandbox.SecurityError as error:
@@ -119,7 +142,11 @@ def main() -> None:
     except RecursionError:
         answer = {"error": "calls itself without end"}
     except Exception as error:  # whatever a template does wrong, in Python's words
-        answer = {"error": str(error) if isinstance(error, (TemplateError, ValueError)) else repr(error)}
+        answer = {
+            "error": str(error)
+            if isinstance(error, (TemplateError, ValueError))
+            else repr(error)
+        }
     json.dump(answer, sys.stdout)
 
 

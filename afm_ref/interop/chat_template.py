@@ -1,4 +1,5 @@
-"""Chat templates: how a model folder writes a conversation as the text that its model was trained on.
+"""Chat templates: how a model folder writes a conversation as the text that its model was
+trained on.
 
 A template is a program that came with a stranger's model. It runs in jinja2's immutable
 sandbox, in a process of its own (chat_sandbox) that may use little time and memory.
@@ -19,8 +20,11 @@ MEMORY_BYTES = 512 << 20
 CHARACTERS = 1_000_000
 
 
-def render(folder: str | os.PathLike, messages: list[dict], add_generation_prompt: bool = True) -> str:
-    """Return a conversation, [{"role": "user", "content": "Hi"}, ...], as a folder's chat template writes it.
+def render(
+    folder: str | os.PathLike, messages: list[dict], add_generation_prompt: bool = True
+) -> str:
+    """Return a conversation, [{"role": "user", "content": "Hi"}, ...], as a folder's chat
+    template writes it.
 
     With `add_generation_prompt` the assistant's turn is opened. Encode it with
     `markers=True`: the template's special tokens are meant as such (and so, as in
@@ -44,7 +48,9 @@ def render(folder: str | os.PathLike, messages: list[dict], add_generation_promp
 
 
 def find(folder: Path, settings: dict) -> tuple[str, str]:
-    """Return (the place, for messages; the template): chat_template.jinja, or what tokenizer_config.json holds."""
+    """Return (the place, for messages; the template): chat_template.jinja, or what
+    tokenizer_config.json holds.
+    """
     path = folder / "chat_template.jinja"
     if path.is_file():
         try:
@@ -61,10 +67,14 @@ def find(folder: Path, settings: dict) -> tuple[str, str]:
         found = {each.get("name"): each.get("template") for each in found}
     if isinstance(found, dict):
         if "default" not in found:
-            raise ValueError(f"{path}: no chat template is named default, only {sorted(map(str, found))}")
+            raise ValueError(
+                f"{path}: no chat template is named default, only {sorted(map(str, found))}"
+            )
         found = found["default"]
     if not isinstance(found, str):
-        raise ValueError(f"{path}: chat_template is {type(found).__name__}; expected a text, or a list of named ones")
+        raise ValueError(
+            f"{path}: chat_template is {type(found).__name__}; expected a text, or a list of named ones"
+        )
     return str(path), found
 
 
@@ -73,16 +83,26 @@ def _run(where, request):
     # -P: no module of the folder that the script lies in stands before the library's
     command = [sys.executable, "-P", str(SANDBOX)]
     try:
-        done = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, timeout=WALL_S)
+        done = subprocess.run(
+            command, input=json.dumps(request).encode(), capture_output=True, timeout=WALL_S
+        )
     except subprocess.TimeoutExpired:
-        raise ValueError(f"{where}: the chat template ran for more than {WALL_S} s") from None
+        raise ValueError(
+            f"{where}: the chat template ran for more than {WALL_S} s"
+        ) from None
     if done.returncode < 0:
-        raise ValueError(f"{where}: the chat template ran for more than {CPU_S} s, or crashed ({done.returncode})")
+        raise ValueError(
+            f"{where}: the chat template ran for more than {CPU_S} s, or crashed ({done.returncode})"
+        )
     if done.returncode:
-        raise ValueError(f"{where}: the chat template could not be run: {_one_line(done.stderr.decode()[-300:])}")
+        raise ValueError(
+            f"{where}: the chat template could not be run: {_one_line(done.stderr.decode()[-300:])}"
+        )
     return json.loads(done.stdout)
 
 
 def _one_line(text):
-    """Return a stranger's words as a short line, without the characters that command a terminal."""
+    """Return a stranger's words as a short line, without the characters that command a
+    terminal.
+    """
     return " ".join("".join(c if c.isprintable() else " " for c in text[:300]).split())

@@ -1,4 +1,5 @@
-"""config.json: from Hugging Face's fields to AFMConfig and back, refusing by name what AFMConfig cannot say.
+"""config.json: from Hugging Face's fields to AFMConfig and back, refusing by name what
+AFMConfig cannot say.
 
 Three model types are known. "qwen3" normalises queries and keys before RoPE, "llama" not at
 all, and both pair the halves of a head. "afm_ref" is our own, for every AFMConfig that
@@ -18,7 +19,11 @@ from .folder_config import FolderConfig, Source
 
 PALETTIZED = "afm_ref_palettized"  # the folders of interop.palettized
 QK_NORM = {"qwen3": "before_rope", "llama": None}
-ARCHITECTURES = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM", "afm_ref": "AFMForCausalLM"}
+ARCHITECTURES = {
+    "qwen3": "Qwen3ForCausalLM",
+    "llama": "LlamaForCausalLM",
+    "afm_ref": "AFMForCausalLM",
+}
 ARCHITECTURES[PALETTIZED] = ARCHITECTURES["afm_ref"]
 DEFAULT_THETA = 10_000.0  # what transformers takes where a file names none
 DEFAULT_EPS = 1e-6
@@ -36,7 +41,8 @@ ROPE = frozenset([
 OF_WINDOWS = frozenset(["layer_types", "sliding_window"])
 # Written of the tensors as they are, never kept.
 OURS = frozenset(["architectures", "dtype", "model_type", "torch_dtype"])
-# Says nothing about the logits of a forward pass: bookkeeping, initialisation, training, how it is run, exports ...
+# Says nothing about the logits of a forward pass: bookkeeping, initialisation, training,
+# how it is run, exports ...
 HARMLESS = OURS | frozenset([
     "_attn_implementation", "_attn_implementation_autoset", "_attn_implementation_internal", "_commit_hash",
     "_flash_attn_2_enabled", "_from_model_config", "_name_or_path", "_output_attentions", "attention_dropout",
@@ -51,7 +57,8 @@ HARMLESS = OURS | frozenset([
     "transformers_version", "unk_token_id", "unsloth_fixed", "unsloth_version", "use_bfloat16", "use_cache",
     "use_reentrant_checkpointing", "use_return_dict", "xla_device",
 ])
-# ... and what old files say of generation, which changes the choice of tokens after the logits.
+# ... and what old files say of generation, which changes the choice of tokens after the
+# logits.
 HARMLESS |= frozenset([
     "bad_words_ids", "begin_suppress_tokens", "diversity_penalty", "do_sample", "early_stopping",
     "encoder_no_repeat_ngram_size", "encoder_repetition_penalty", "epsilon_cutoff", "eta_cutoff",
@@ -99,15 +106,23 @@ def read(path: Path) -> FolderConfig:
     ValueError names what is wrong and the file.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: a model folder holds config.json beside model.safetensors")
+        raise FileNotFoundError(
+            f"{path} does not exist: a model folder holds config.json beside model.safetensors"
+        )
     fields = read_json(path)
     try:
         cfg = from_fields(fields)
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{path}: {error}") from None
     if cfg.n_layers > MOST_LAYERS:
-        raise ValueError(f"{path}: {cfg.n_layers} layers; no model has more than {MOST_LAYERS}")
-    kept = {key: value for key, value in fields.items() if key in HARMLESS - OURS or key in NEUTRAL}
+        raise ValueError(
+            f"{path}: {cfg.n_layers} layers; no model has more than {MOST_LAYERS}"
+        )
+    kept = {
+        key: value
+        for key, value in fields.items()
+        if key in HARMLESS - OURS or key in NEUTRAL
+    }
     source = Source.read(path.parent, fields["model_type"], cfg.vocab_size, kept)
     return FolderConfig(**cfg.to_dict(), source=source)
 
@@ -124,10 +139,14 @@ def from_fields(fields: dict) -> AFMConfig:
     """
     kind = fields.get("model_type")
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
-        raise ValueError(f"model_type {kind!r} is not supported; known are {sorted(ARCHITECTURES)}")
+        raise ValueError(
+            f"model_type {kind!r} is not supported; known are {sorted(ARCHITECTURES)}"
+        )
     _refuse_other_maths(fields)
     if kind not in QK_NORM:
-        return AFMConfig.from_dict({k: v for k, v in fields.items() if k not in HARMLESS | set(NEUTRAL)})
+        return AFMConfig.from_dict(
+            {k: v for k, v in fields.items() if k not in HARMLESS | set(NEUTRAL)}
+        )
     N = _integer(fields, "num_attention_heads")
     return AFMConfig(
         d_model=_integer(fields, "hidden_size"),
@@ -147,7 +166,9 @@ def from_fields(fields: dict) -> AFMConfig:
 
 def _refuse_other_maths(fields):
     own = fields["model_type"] not in QK_NORM  # AFMConfig knows its own fields
-    folder_config.refuse_other_keys(fields, fields if own else READ | HARMLESS | OF_WINDOWS, NEUTRAL)
+    folder_config.refuse_other_keys(
+        fields, fields if own else READ | HARMLESS | OF_WINDOWS, NEUTRAL
+    )
     if own:
         return
     kinds = fields.get("layer_types") or []
@@ -158,14 +179,17 @@ def _refuse_other_maths(fields):
         raise ValueError(
             f"layer_types with {windowed[0]!r} is not supported: every layer attends to all earlier tokens"
         )
-    if fields["model_type"] != "qwen3" and fields.get("sliding_window") is not None:  # Qwen3 has a switch for it
+    # Qwen3 has a switch for it
+    if fields["model_type"] != "qwen3" and fields.get("sliding_window") is not None:
         raise ValueError(
             f"sliding_window = {fields['sliding_window']!r} is not supported: attention is over all tokens"
         )
 
 
 def _rope_theta(fields):
-    """Return the base, from rope_parameters (transformers 5), rope_scaling or rope_theta (4); they must agree."""
+    """Return the base, from rope_parameters (transformers 5), rope_scaling or rope_theta
+    (4); they must agree.
+    """
     thetas = {}
     for key in ("rope_parameters", "rope_scaling"):
         rope = fields.get(key)
@@ -176,35 +200,48 @@ def _rope_theta(fields):
         rope = {name: value for name, value in rope.items() if value is not None}
         kind = rope.get("rope_type", rope.get("type", "default"))
         if kind != "default" and not (kind == "linear" and rope.get("factor") == 1.0):
-            raise ValueError(f"{key} with rope_type {kind!r} is not supported: only plain RoPE ('default') is")
-        for name in ("partial_rotary_factor", "factor"):  # of the channels, and of positions
+            raise ValueError(
+                f"{key} with rope_type {kind!r} is not supported: only plain RoPE ('default') is"
+            )
+        # of the channels, and of positions
+        for name in ("partial_rotary_factor", "factor"):
             if rope.get(name, 1.0) != 1.0:
-                raise ValueError(f"{key} with {name} {rope[name]!r} is not supported, only 1.0 is")
+                raise ValueError(
+                    f"{key} with {name} {rope[name]!r} is not supported, only 1.0 is"
+                )
         unknown = sorted(set(rope) - ROPE)
         if unknown:
-            raise ValueError(f"{key} has unknown keys {unknown}; known are rope_type 'default' and rope_theta")
+            raise ValueError(
+                f"{key} has unknown keys {unknown}; known are rope_type 'default' and rope_theta"
+            )
         thetas[key] = _number(rope, "rope_theta", None)
     thetas["rope_theta"] = _number(fields, "rope_theta", None)
     named = {key: theta for key, theta in thetas.items() if theta is not None}
     if fields.get("rope_scaling") and not named.keys() & {"rope_scaling", "rope_theta"}:
-        named["rope_scaling"] = DEFAULT_THETA  # transformers reads it in place of rope_parameters
+        # transformers reads it in place of rope_parameters
+        named["rope_scaling"] = DEFAULT_THETA
     if len(set(named.values())) > 1:
         raise ValueError(f"the RoPE base is given twice and differs: {named}")
     return next(iter(named.values()), DEFAULT_THETA)
 
 
 def _n_kv_heads(fields, kind, N):
-    """Return K, as many as query heads if it is null; a Qwen3 that does not name it at all is refused."""
+    """Return K, as many as query heads if it is null; a Qwen3 that does not name it at all
+    is refused.
+    """
     missing = kind == "qwen3" and "num_key_value_heads" not in fields
     return _integer(fields, "num_key_value_heads", default=None if missing else N)
 
 
 def _head_dim(fields, kind):
     if kind == "qwen3":
-        return _integer(fields, "head_dim", default=128)  # transformers' default, whatever hidden_size is
+        # transformers' default, whatever hidden_size is
+        return _integer(fields, "head_dim", default=128)
     D, N = _integer(fields, "hidden_size"), _integer(fields, "num_attention_heads")
     if fields.get("head_dim") is None and D % N:
-        raise ValueError(f"head_dim is missing, and hidden_size {D} is no multiple of num_attention_heads {N}")
+        raise ValueError(
+            f"head_dim is missing, and hidden_size {D} is no multiple of num_attention_heads {N}"
+        )
     return _integer(fields, "head_dim", default=D // N)
 
 
@@ -234,17 +271,21 @@ def _boolean(fields, key, default):
 
 
 def model_type(cfg: AFMConfig) -> str:
-    """Return the most widely readable format that can express cfg: "qwen3", "llama", or our own "afm_ref"."""
+    """Return the most widely readable format that can express cfg: "qwen3", "llama", or our
+    own "afm_ref".
+    """
     if cfg.rope_layout == "half_split":
         if cfg.qk_norm == "before_rope":
             return "qwen3"
-        if cfg.qk_norm is None and cfg.d_model % cfg.n_heads == 0:  # transformers insists on it for Llama
+        # transformers insists on it for Llama
+        if cfg.qk_norm is None and cfg.d_model % cfg.n_heads == 0:
             return "llama"
     return "afm_ref"
 
 
 def to_fields(cfg: AFMConfig, dtype: str, kept: dict) -> dict:
-    """Return the fields of a config.json for cfg, with weights of that dtype: what transformers 4 and 5 both read.
+    """Return the fields of a config.json for cfg, with weights of that dtype: what
+    transformers 4 and 5 both read.
 
     kept: `folder_config.written`'s; what is the model's own goes before them.
     """
@@ -268,7 +309,10 @@ def to_fields(cfg: AFMConfig, dtype: str, kept: dict) -> dict:
             "num_hidden_layers": cfg.n_layers,
             "num_key_value_heads": cfg.n_kv_heads,
             "rms_norm_eps": float(cfg.norm_eps),
-            "rope_parameters": {"rope_theta": float(cfg.rope_theta), "rope_type": "default"},
+            "rope_parameters": {
+                "rope_theta": float(cfg.rope_theta),
+                "rope_type": "default",
+            },
             "rope_theta": float(cfg.rope_theta),
             "tie_word_embeddings": cfg.tie_embeddings,
             "torch_dtype": dtype,

@@ -1,4 +1,5 @@
-"""What a model folder says beside its numbers (token ids, longest context, tokenizer, chat template), kept on writing.
+"""What a model folder says beside its numbers (token ids, longest context, tokenizer, chat
+template), kept on writing.
 
 The config that `load` returns is a `FolderConfig`: it carries this, and so does what
 `dataclasses.replace` makes of it. Whatever is written with it says the same again
@@ -37,18 +38,27 @@ class Source(NamedTuple):
     @classmethod
     def read(cls, folder: Path, model_type: str, vocab_size: int, fields: dict) -> "Source":
         """Return it, with the files that are there."""
-        files = {name: (folder / name).read_bytes() for name in _present(folder, OF_THE_TOKENIZER + OF_THE_MODEL)}
+        files = {
+            name: (folder / name).read_bytes()
+            for name in _present(folder, OF_THE_TOKENIZER + OF_THE_MODEL)
+        }
         return cls(str(folder), model_type, vocab_size, fields, files)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class FolderConfig(AFMConfig):
-    """An AFMConfig with the folder that it was read from; equal to, and shown as, the plain one of the same numbers."""
+    """An AFMConfig with the folder that it was read from; equal to, and shown as, the plain
+    one of the same numbers.
+    """
 
     source: Source | None = None
 
     def __eq__(self, other):
-        return self.to_dict() == other.to_dict() if isinstance(other, AFMConfig) else NotImplemented
+        return (
+            self.to_dict() == other.to_dict()
+            if isinstance(other, AFMConfig)
+            else NotImplemented
+        )
 
     __hash__ = AFMConfig.__hash__
 
@@ -56,8 +66,11 @@ class FolderConfig(AFMConfig):
         return repr(AFMConfig(**self.to_dict()))
 
 
-def refuse_other_keys(fields: Mapping, known: Collection, neutral: Mapping, unset: tuple = (None,)) -> None:
-    """Refuse by name what could change a model's outputs: unknown keys, and neutral ones at other values.
+def refuse_other_keys(
+    fields: Mapping, known: Collection, neutral: Mapping, unset: tuple = (None,)
+) -> None:
+    """Refuse by name what could change a model's outputs: unknown keys, and neutral ones at
+    other values.
 
     neutral: {key: the values at which it changes nothing}. What is `unset` is not there.
     """
@@ -67,7 +80,11 @@ def refuse_other_keys(fields: Mapping, known: Collection, neutral: Mapping, unse
                 f"{key} = {value!r} is not supported, only {[*allowed, None]} is: it would change the outputs; remove "
                 "it from the file to go without it"
             )
-    unknown = sorted(k for k, value in fields.items() if k not in known and k not in neutral and value not in unset)
+    unknown = sorted(
+        k
+        for k, value in fields.items()
+        if k not in known and k not in neutral and value not in unset
+    )
     if unknown:
         raise ValueError(
             f"{', '.join(unknown)}: not known here, and could change the outputs; remove from the file what does not"
@@ -75,7 +92,8 @@ def refuse_other_keys(fields: Mapping, known: Collection, neutral: Mapping, unse
 
 
 def written(folder: Path, cfg: AFMConfig, tokenizer=None) -> tuple[dict, dict]:
-    """Return (fields for config.json, contents for `atomic.write_together`) of a folder with this config.
+    """Return (fields for config.json, contents for `atomic.write_together`) of a folder
+    with this config.
 
     They are the source's, if the config has one, unless `tokenizer` is another than the
     source's: then the ids and files of the old one stay behind. Raises ValueError for a
@@ -112,8 +130,12 @@ def _said(cfg, tokenizer):
                 f"vocab_size is {cfg.vocab_size}, but {source.folder}, which this config is from, has token ids up to "
                 f"{source.vocab_size - 1}: give the tokenizer that belongs to the model"
             )
-        return source.fields, files if TOKENIZER in files else files | _tokenizer_files(tokenizer)
-    fields = {name: value for name, value in source.fields.items() if not _of_the_tokenizer(name)}
+        return source.fields, files if TOKENIZER in files else files | _tokenizer_files(
+            tokenizer
+        )
+    fields = {
+        name: value for name, value in source.fields.items() if not _of_the_tokenizer(name)
+    }
     files = {name: data for name, data in files.items() if name in OF_THE_MODEL}
     return fields | _token_ids(tokenizer), files | _tokenizer_files(tokenizer)
 
@@ -131,13 +153,15 @@ def _token_ids(tokenizer):
 def _tokenizer_files(tokenizer):
     if tokenizer is None:
         return {}
-    # Without it transformers would rebuild the tokenizer by the model's type instead of reading the file.
+    # Without it transformers would rebuild the tokenizer by the model's type instead of
+    # reading the file.
     about = json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}, indent=2) + "\n"
     return {TOKENIZER: tokenizer.save, "tokenizer_config.json": about}
 
 
 def _same(tokenizer, data):
-    """Return whether a tokenizer writes this tokenizer.json, spaces and settings of single calls apart.
+    """Return whether a tokenizer writes this tokenizer.json, spaces and settings of single
+    calls apart.
 
     Where the source has none, another project's tokenizer is believed to be its own, in a
     format that is read here.
@@ -151,7 +175,9 @@ def _same(tokenizer, data):
 
 
 def _spec(data):
-    """Return what a tokenizer.json says but for the settings of single calls; of what is no JSON object the bytes."""
+    """Return what a tokenizer.json says but for the settings of single calls; of what is no
+    JSON object the bytes.
+    """
     try:
         spec = json.loads(data.decode("utf-8-sig"))
     except ValueError:

@@ -23,8 +23,8 @@ READ = frozenset([
     "begin_suppress_tokens", "eos_token_id", "max_length", "max_new_tokens", "min_length", "min_new_tokens",
     "repetition_penalty", "suppress_tokens",
 ])
-# Leaves greedy tokens alone: what only sampling, only a search with several beams, or only an encoder looks at; speed;
-# what is returned beside the tokens; bookkeeping.
+# Leaves greedy tokens alone: what only sampling, only a search with several beams, or only
+# an encoder looks at; speed; what is returned beside the tokens; bookkeeping.
 HARMLESS = frozenset([
     "assistant_confidence_threshold", "assistant_early_exit", "assistant_lookbehind", "attn_implementation",
     "bos_token_id", "cache_config", "chat_format", "compile_config", "continuous_batching_config",
@@ -75,7 +75,8 @@ class Decoding(NamedTuple):
     max_length: int | None = None  # the prompt counted; max_new_tokens goes before it
 
     def most_new(self, prompt_length: int, default: int) -> int:
-        """Return how many new tokens to make after such a prompt: max_new_tokens, or the default up to max_length.
+        """Return how many new tokens to make after such a prompt: max_new_tokens, or the
+        default up to max_length.
 
         Raises ValueError if max_length leaves no room for one.
         """
@@ -90,20 +91,31 @@ class Decoding(NamedTuple):
 
 
 def read(folder: str | os.PathLike) -> Decoding:
-    """Return the settings of a folder's generation_config.json, or of its config.json where that file is missing.
+    """Return the settings of a folder's generation_config.json, or of its config.json where
+    that file is missing.
 
     Every key must be one that is read, one that leaves greedy tokens alone, or one that
     would change them but stands at its neutral value; all others raise ValueError with the
     file and the key. Token ids beyond the model's rows are never chosen and are left out.
 
-    Source: transformers' GenerationConfig for names, defaults and which file counts [standard].
+    Source: transformers' GenerationConfig for names, defaults and which file counts
+        [standard].
     Test: tests/oracles/test_generate.py::test_a_folders_settings_equal_transformers
     """
-    path, config = Path(folder) / "generation_config.json", read_json(Path(folder) / "config.json")
+    path, config = (
+        Path(folder) / "generation_config.json",
+        read_json(Path(folder) / "config.json"),
+    )
     named = path.is_file()
-    path, fields = (path, read_json(path)) if named else (Path(folder) / "config.json", config)
+    path, fields = (
+        (path, read_json(path)) if named else (Path(folder) / "config.json", config)
+    )
     try:
-        ours = {key: value for key, value in fields.items() if not key.startswith(("_", "transformers."))}
+        ours = {
+            key: value
+            for key, value in fields.items()
+            if not key.startswith(("_", "transformers."))
+        }
         folder_config.refuse_other_keys(ours, READ | HARMLESS if named else ours, NEUTRAL)
         return _decoding(fields, config.get("vocab_size"))
     except (ValueError, TypeError) as error:
@@ -111,7 +123,10 @@ def read(folder: str | os.PathLike) -> Decoding:
 
 
 def _decoding(fields, rows):
-    ids = {name: _token_ids(fields, name, rows) for name in ("suppress_tokens", "begin_suppress_tokens")}
+    ids = {
+        name: _token_ids(fields, name, rows)
+        for name in ("suppress_tokens", "begin_suppress_tokens")
+    }
     least = {name: _count(fields, name) or 0 for name in ("min_new_tokens", "min_length")}
     penalty = fields.get("repetition_penalty")
     rules = LogitRules(1.0 if penalty is None else penalty, **least, **ids).check()
@@ -130,6 +145,8 @@ def _token_ids(fields, name, rows):
 
 def _count(fields, name):
     value = fields.get(name)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, int) or value < 0
+    ):
         raise ValueError(f"{name} = {value!r} must be a whole number, or null")
     return value

@@ -1,4 +1,5 @@
-"""Model folders in the formats of Hugging Face: config.json, safetensors files, tokenizer.json.
+"""Model folders in the formats of Hugging Face: config.json, safetensors files,
+tokenizer.json.
 
 params, cfg = load(folder)         # a Qwen3 or Llama download, or what save wrote
 save(folder, params, cfg)          # transformers reads it back where it knows such a model
@@ -23,10 +24,16 @@ from . import config_json, folder_config, foreign_tokenizer
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PALETTIZED = "palettized.safetensors"
-OTHER_MODELS = (INDEX, PALETTIZED)  # beside a new model.safetensors they would be taken for it, or lost
-# A table of RoPE's frequencies that old Llama files carry; transformers ignores it and so do we.
+# beside a new model.safetensors they would be taken for it, or lost
+OTHER_MODELS = (INDEX, PALETTIZED)
+# A table of RoPE's frequencies that old Llama files carry; transformers ignores it and so
+# do we.
 IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
-EMBED, FINAL_NORM, UNEMBED = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
+EMBED, FINAL_NORM, UNEMBED = (
+    "model.embed_tokens.weight",
+    "model.norm.weight",
+    "lm_head.weight",
+)
 LAYER_NAMES = {
     "attention_norm": "input_layernorm",
     "wq": "self_attn.q_proj",
@@ -48,7 +55,8 @@ def layer_tensor(index: int, field: str) -> str:
 
 
 def tensor_shapes(cfg: AFMConfig) -> dict[str, tuple]:
-    """Return {name: shape} of every tensor in the file of such a model; a tied output head is not in it.
+    """Return {name: shape} of every tensor in the file of such a model; a tied output head
+    is not in it.
 
     Source: transformers' Qwen3ForCausalLM and LlamaForCausalLM state dicts [standard].
     Test: tests/oracles/test_hugging_face.py::test_logits_equal_transformers_in_float64
@@ -61,11 +69,16 @@ def tensor_shapes(cfg: AFMConfig) -> dict[str, tuple]:
     shapes = {EMBED: (cfg.vocab_size, D), FINAL_NORM: (D,)}
     if not cfg.tie_embeddings:
         shapes[UNEMBED] = (cfg.vocab_size, D)
-    return shapes | {layer_tensor(i, field): shape for i in range(cfg.n_layers) for field, shape in layer.items()}
+    return shapes | {
+        layer_tensor(i, field): shape
+        for i in range(cfg.n_layers)
+        for field, shape in layer.items()
+    }
 
 
 def load(folder: str | os.PathLike, dtype="float32") -> tuple[Params, AFMConfig]:
-    """Return (params, cfg) from a folder in Qwen3's, Llama's or our own format, weights as NumPy arrays.
+    """Return (params, cfg) from a folder in Qwen3's, Llama's or our own format, weights as
+    NumPy arrays.
 
     The files may hold float64, float32, float16 or bfloat16; they arrive as `dtype`. Reads
     model.safetensors, or the shards of model.safetensors.index.json. Raises
@@ -91,8 +104,11 @@ def load(folder: str | os.PathLike, dtype="float32") -> tuple[Params, AFMConfig]
     return assembled(tensors.get, cfg), cfg
 
 
-def save(folder: str | os.PathLike, params: Params, cfg: AFMConfig, dtype=None, tokenizer=None) -> None:
-    """Write a folder that `load` reads back bit for bit, and transformers too if it knows such a model.
+def save(
+    folder: str | os.PathLike, params: Params, cfg: AFMConfig, dtype=None, tokenizer=None
+) -> None:
+    """Write a folder that `load` reads back bit for bit, and transformers too if it knows
+    such a model.
 
     The format follows from cfg. qk_norm "before_rope" with rope_layout "half_split" is
     written as Qwen3, None with "half_split" as Llama; everything else as model_type
@@ -112,14 +128,23 @@ def save(folder: str | os.PathLike, params: Params, cfg: AFMConfig, dtype=None, 
     atomic.write_together(folder, contents(Path(folder), params, cfg, dtype, tokenizer))
 
 
-def contents(folder: Path, params: Params, cfg: AFMConfig, dtype=None, tokenizer=None) -> dict:
-    """Return what `save` writes, as `atomic.write_together` takes it, after refusing what it refuses."""
+def contents(
+    folder: Path, params: Params, cfg: AFMConfig, dtype=None, tokenizer=None
+) -> dict:
+    """Return what `save` writes, as `atomic.write_together` takes it, after refusing what
+    it refuses.
+    """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; save needs the name of a folder")
     for name in OTHER_MODELS:
         if (folder / name).exists():
-            raise ValueError(f"{folder} holds another model, {name}: choose another folder or remove that one")
-    tensors = {name: _checked(name, w, shape, dtype) for name, (w, shape) in named(params, cfg).items()}
+            raise ValueError(
+                f"{folder} holds another model, {name}: choose another folder or remove that one"
+            )
+    tensors = {
+        name: _checked(name, w, shape, dtype)
+        for name, (w, shape) in named(params, cfg).items()
+    }
     kept, files = folder_config.written(folder, cfg, tokenizer)
     fields = config_json.to_fields(cfg, tensors[EMBED].dtype.name, kept)
     weights = partial(tensor_files.write, tensors=tensors, about=tensor_files.PYTORCH)
@@ -127,7 +152,9 @@ def contents(folder: Path, params: Params, cfg: AFMConfig, dtype=None, tokenizer
 
 
 def load_tokenizer(folder: str | os.PathLike):
-    """Return the tokenizer of a model folder: afm_ref's own, or a ForeignTokenizer around any other tokenizer.json."""
+    """Return the tokenizer of a model folder: afm_ref's own, or a ForeignTokenizer around
+    any other tokenizer.json.
+    """
     path = _existing(folder) / "tokenizer.json"
     if not path.is_file():
         raise FileNotFoundError(
@@ -138,7 +165,9 @@ def load_tokenizer(folder: str | os.PathLike):
         try:
             return own_tokenizer.Tokenizer(text)
         except ValueError:
-            return foreign_tokenizer.ForeignTokenizer(text, foreign_tokenizer.read_settings(folder))
+            return foreign_tokenizer.ForeignTokenizer(
+                text, foreign_tokenizer.read_settings(folder)
+            )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -146,15 +175,25 @@ def load_tokenizer(folder: str | os.PathLike):
 def _existing(folder):
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is not a folder; nothing is downloaded here: give a local model folder")
+        raise FileNotFoundError(
+            f"{folder} is not a folder; nothing is downloaded here: give a local model folder"
+        )
     return folder
 
 
 def locate(folder: Path, cfg: AFMConfig) -> dict[str, tuple]:
-    """Return {tensor name: (file, dtype, shape)} of a model, all checked that can be without reading values."""
-    where = {name: place for name, place in _located(folder).items() if not IGNORED.fullmatch(name)}
+    """Return {tensor name: (file, dtype, shape)} of a model, all checked that can be
+    without reading values.
+    """
+    where = {
+        name: place
+        for name, place in _located(folder).items()
+        if not IGNORED.fullmatch(name)
+    }
     shapes = tensor_shapes(cfg)
-    tensor_files.check(where, shapes, {UNEMBED: shapes[EMBED]} if cfg.tie_embeddings else {}, folder)
+    tensor_files.check(
+        where, shapes, {UNEMBED: shapes[EMBED]} if cfg.tie_embeddings else {}, folder
+    )
     return where
 
 
@@ -173,28 +212,42 @@ def _located(folder):
     if single.is_file():  # as in transformers, it goes before an index
         return tensor_files.locate(single)
     if not index.is_file():
-        raise FileNotFoundError(f"{folder} holds neither {SINGLE} nor {INDEX}: is it a model folder?")
+        raise FileNotFoundError(
+            f"{folder} holds neither {SINGLE} nor {INDEX}: is it a model folder?"
+        )
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f"{index} has no weight_map from tensor names to files")
     found = {}
     for shard in sorted({_plain_name(index, name) for name in weight_map.values()}):
         if not (folder / shard).is_file():
-            raise ValueError(f"{index} names {shard}, which is not in the folder: download it too")
+            raise ValueError(
+                f"{index} names {shard}, which is not in the folder: download it too"
+            )
         for name, place in tensor_files.locate(folder / shard).items():
             if name in found:
-                raise ValueError(f"{name} is in {found[name][0].name} and in {shard}: which one is meant?")
+                raise ValueError(
+                    f"{name} is in {found[name][0].name} and in {shard}: which one is meant?"
+                )
             if weight_map.get(name, shard) != shard:
-                raise ValueError(f"{index} says that {name} is in {weight_map[name]}, but it is in {shard}")
+                raise ValueError(
+                    f"{index} says that {name} is in {weight_map[name]}, but it is in {shard}"
+                )
             found[name] = place
     if lost := sorted(weight_map.keys() - found.keys()):
-        raise ValueError(f"{index} names tensors that their files do not hold: {tensor_files.first(lost)}")
+        raise ValueError(
+            f"{index} names tensors that their files do not hold: {tensor_files.first(lost)}"
+        )
     return found
 
 
 def _plain_name(index, name):
     """Return a shard's file name, refusing anything that could lead out of the folder."""
-    if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+\.safetensors", name) or name.startswith("."):
+    if (
+        not isinstance(name, str)
+        or not re.fullmatch(r"[\w.-]+\.safetensors", name)
+        or name.startswith(".")
+    ):
         raise ValueError(
             f"{index} names the file {name!r}; a shard must be a plain *.safetensors name in the same folder"
         )
@@ -202,27 +255,45 @@ def _plain_name(index, name):
 
 
 def named(params: Params, cfg: AFMConfig) -> dict[str, tuple]:
-    """Return {name in the file: (weight, shape that cfg asks for)}; ValueError where they disagree on the names."""
+    """Return {name in the file: (weight, shape that cfg asks for)}; ValueError where they
+    disagree on the names.
+    """
     weights = {EMBED: params.embed, FINAL_NORM: params.final_norm, UNEMBED: params.unembed}
     for i, layer in enumerate(ungroup(params.layers)):
         weights |= {layer_tensor(i, field): w for field, w in layer._asdict().items()}
-    weights, shapes = {name: w for name, w in weights.items() if w is not None}, tensor_shapes(cfg)
+    weights, shapes = (
+        {name: w for name, w in weights.items() if w is not None},
+        tensor_shapes(cfg),
+    )
     for name in sorted(shapes.keys() ^ weights.keys()):
-        raise ValueError(f"params and cfg disagree: {name} is only in the {'cfg' if name in shapes else 'params'}")
+        raise ValueError(
+            f"params and cfg disagree: {name} is only in the {'cfg' if name in shapes else 'params'}"
+        )
     return {name: (w, shapes[name]) for name, w in weights.items()}
 
 
 def assembled(weight_of: Callable, cfg: AFMConfig) -> Params:
-    """Return the params of weight_of(name in the file), which gives None for what the model has not."""
+    """Return the params of weight_of(name in the file), which gives None for what the model
+    has not.
+    """
     layers = range(cfg.n_layers)
-    layers = tuple(Layer(*(weight_of(layer_tensor(i, field)) for field in Layer._fields)) for i in layers)
+    layers = tuple(
+        Layer(*(weight_of(layer_tensor(i, field)) for field in Layer._fields))
+        for i in layers
+    )
     return Params(weight_of(EMBED), layers, weight_of(FINAL_NORM), weight_of(UNEMBED))
 
 
 def _checked(name, w, shape, dtype):
-    """Return a weight as an array of that dtype, its own by default, after comparing its shape with cfg's."""
+    """Return a weight as an array of that dtype, its own by default, after comparing its
+    shape with cfg's.
+    """
     if not hasattr(w, "__array_namespace__"):
-        raise ValueError(f"{name} is a {type(w).__name__}: merge it into a plain array before saving")
+        raise ValueError(
+            f"{name} is a {type(w).__name__}: merge it into a plain array before saving"
+        )
     if w.shape != shape:
         raise ValueError(f"{name} has shape {w.shape}, but cfg asks for {shape}")
-    return tensor_files.cast(np.asarray(w), tensor_files.float_dtype(w.dtype if dtype is None else dtype), name)
+    return tensor_files.cast(
+        np.asarray(w), tensor_files.float_dtype(w.dtype if dtype is None else dtype), name
+    )

@@ -1,4 +1,5 @@
-"""A palettized model as a folder: one safetensors file of codes and tables, config.json, the tokenizer.
+"""A palettized model as a folder: one safetensors file of codes and tables, config.json,
+the tokenizer.
 
 save(folder, quantized, cfg)            # of `quantization.quantize`
 params, cfg = load(folder)              # bit for bit, and never a matrix of floats in memory
@@ -40,8 +41,13 @@ class Contents(NamedTuple):
     tensors: dict[str, tuple[np.dtype, tuple]]  # name: (dtype, shape)
 
     def about(self, checksums: Mapping[str, int]) -> dict[str, str]:
-        """Return the file's metadata, as long whatever the checksums are; a missing one counts as 0."""
-        written = {name: f"{checksums.get(name, 0):08x}" for name in tensor_files.entries(self.tensors)}
+        """Return the file's metadata, as long whatever the checksums are; a missing one
+        counts as 0.
+        """
+        written = {
+            name: f"{checksums.get(name, 0):08x}"
+            for name in tensor_files.entries(self.tensors)
+        }
         return {
             "format": FORMAT,
             "config": json.dumps(self.cfg.to_dict(), sort_keys=True),
@@ -51,16 +57,22 @@ class Contents(NamedTuple):
 
     def header(self, checksums: Mapping[str, int]) -> bytes:
         """Return all bytes in front of the tensors."""
-        return tensor_files.header(tensor_files.entries(self.tensors), self.about(checksums))
+        return tensor_files.header(
+            tensor_files.entries(self.tensors), self.about(checksums)
+        )
 
     def file_bytes(self) -> int:
         """Return the size of the file."""
-        ends = (entry["data_offsets"][1] for entry in tensor_files.entries(self.tensors).values())
+        ends = (
+            entry["data_offsets"][1]
+            for entry in tensor_files.entries(self.tensors).values()
+        )
         return len(self.header({})) + max(ends)
 
 
 def save(folder: str | os.PathLike, params: Params, cfg: AFMConfig, tokenizer=None) -> None:
-    """Write the folder of a quantized model; nothing in it changes unless all could be written.
+    """Write the folder of a quantized model; nothing in it changes unless all could be
+    written.
 
     tokenizer: as in `hugging_face.save`. Raises ValueError for weights that are not
     quantized, or have an adapter, or do not fit cfg, and for a folder that holds another
@@ -72,7 +84,8 @@ def save(folder: str | os.PathLike, params: Params, cfg: AFMConfig, tokenizer=No
 
 
 def load(folder: str | os.PathLike) -> tuple[Params, AFMConfig]:
-    """Return (params, cfg) of a folder that `save` wrote, the weights packed as they are in the file.
+    """Return (params, cfg) of a folder that `save` wrote, the weights packed as they are in
+    the file.
 
     Raises FileNotFoundError for a missing file, and ValueError that names the file for
     everything that was cut short, changed or is of another format.
@@ -80,14 +93,21 @@ def load(folder: str | os.PathLike) -> tuple[Params, AFMConfig]:
     folder = Path(folder)
     cfg, path = _read_config(folder), folder / FILE
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist, but config.json says that the model is in it")
+        raise FileNotFoundError(
+            f"{path} does not exist, but config.json says that the model is in it"
+        )
     with tensor_files.opened(path) as file:
         try:
             contents = _contents_in(file, tensor_files.locate(path), cfg)
             arrays = {name: file.get_tensor(name) for name in contents.tensors}
-            checksums = {name: zlib.crc32(tensor_files.bytes_of(array)) for name, array in arrays.items()}
+            checksums = {
+                name: zlib.crc32(tensor_files.bytes_of(array))
+                for name, array in arrays.items()
+            }
             if file.metadata() != contents.about(checksums):
-                raise ValueError("was changed after it was written, or belongs to another config.json: copy both again")
+                raise ValueError(
+                    "was changed after it was written, or belongs to another config.json: copy both again"
+                )
         except ValueError as error:
             raise ValueError(f"{path} {error}") from None
     return _assembled(arrays, contents), cfg
@@ -96,16 +116,24 @@ def load(folder: str | os.PathLike) -> tuple[Params, AFMConfig]:
 def is_palettized(folder: str | os.PathLike) -> bool:
     """Return whether a folder's config.json says that it holds a palettized model."""
     path = Path(folder) / "config.json"
-    return path.is_file() and config_json.read_json(path).get("model_type") == config_json.PALETTIZED
+    return (
+        path.is_file()
+        and config_json.read_json(path).get("model_type") == config_json.PALETTIZED
+    )
 
 
 def file_bytes(params: Params, cfg: AFMConfig) -> int:
-    """Return the bytes of the file of these params: the stored bytes of `quantization.sizes`, and the header."""
+    """Return the bytes of the file of these params: the stored bytes of
+    `quantization.sizes`, and the header.
+    """
     return contents_of(params, cfg).file_bytes()
 
 
-def planned(cfg: AFMConfig, packed: Mapping[str, tuple[int, int]], gains: Mapping | None = None) -> Contents:
-    """Return what the file of such a model holds: packed {name of a projection: (bits, rows_per_table)}.
+def planned(
+    cfg: AFMConfig, packed: Mapping[str, tuple[int, int]], gains: Mapping | None = None
+) -> Contents:
+    """Return what the file of such a model holds: packed {name of a projection: (bits,
+    rows_per_table)}.
 
     gains: {name: dtype} of the weights without packing, float32 by default.
     """
@@ -120,13 +148,21 @@ def planned(cfg: AFMConfig, packed: Mapping[str, tuple[int, int]], gains: Mappin
             tensors[f"{name}.scale"] = (np.dtype(np.float16), shape[:1])
         else:
             bits, rows = packed[name]
-            tensors[f"{name}.codes"] = (np.dtype(np.uint8), (shape[0], bit_packing.packed_bytes(shape[1], bits)))
-            tensors[f"{name}.tables"] = (np.dtype(np.float16), (-(-shape[0] // rows), 2**bits))
+            tensors[f"{name}.codes"] = (
+                np.dtype(np.uint8),
+                (shape[0], bit_packing.packed_bytes(shape[1], bits)),
+            )
+            tensors[f"{name}.tables"] = (
+                np.dtype(np.float16),
+                (-(-shape[0] // rows), 2**bits),
+            )
     return Contents(cfg, dict(packed), tensors)
 
 
 def contents_of(params: Params, cfg: AFMConfig) -> Contents:
-    """Return what the file of these params holds; ValueError where they are not quantized, or do not fit cfg."""
+    """Return what the file of these params holds; ValueError where they are not quantized,
+    or do not fit cfg.
+    """
     weights = hugging_face.named(params, cfg)
     for name, (w, shape) in weights.items():
         gain = len(shape) == 1
@@ -135,7 +171,11 @@ def contents_of(params: Params, cfg: AFMConfig) -> Contents:
                 f"{name} is a {type(w).__name__}: quantization.quantize makes a palettized model, lora.detach takes an "
                 "adapter off"
             )
-    packed = {name: (w.bits, w.rows_per_table) for name, (w, _) in weights.items() if isinstance(w, Palettized)}
+    packed = {
+        name: (w.bits, w.rows_per_table)
+        for name, (w, _) in weights.items()
+        if isinstance(w, Palettized)
+    }
     gains = {name: w.dtype for name, (w, _) in weights.items() if type(w) not in PARTS}
     contents = planned(cfg, packed, gains)
     for name, (w, _) in weights.items():
@@ -154,8 +194,11 @@ def parts(name: str, w) -> dict[str, np.ndarray]:
     return {f"{name}.{part}": np.asarray(getattr(w, part)) for part in PARTS[type(w)]}
 
 
-def write(folder, contents: Contents, arrays: Iterable[tuple[str, np.ndarray]], tokenizer=None) -> None:
-    """Write the folder: the tensors in whatever order they come, and what belongs beside them; all or nothing.
+def write(
+    folder, contents: Contents, arrays: Iterable[tuple[str, np.ndarray]], tokenizer=None
+) -> None:
+    """Write the folder: the tensors in whatever order they come, and what belongs beside
+    them; all or nothing.
 
     arrays: (name, array) of every tensor; only one need be in memory at a time.
     """
@@ -171,15 +214,25 @@ def write(folder, contents: Contents, arrays: Iterable[tuple[str, np.ndarray]], 
 def check_target(folder: Path) -> None:
     """Raise ValueError if the folder is a file, or holds a model of another kind."""
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; a palettized model needs the name of a folder")
+        raise ValueError(
+            f"{folder} is a file; a palettized model needs the name of a folder"
+        )
     for other in (hugging_face.SINGLE, hugging_face.INDEX):
         if (folder / other).exists():
-            raise ValueError(f"{folder} holds {other}, a model of another kind: choose another folder")
+            raise ValueError(
+                f"{folder} holds {other}, a model of another kind: choose another folder"
+            )
 
 
 def _write_tensors(path, contents, arrays):
-    """Write the header, each tensor to its place, then the header again with their checksums."""
-    index, checksums, start = tensor_files.entries(contents.tensors), {}, len(contents.header({}))
+    """Write the header, each tensor to its place, then the header again with their
+    checksums.
+    """
+    index, checksums, start = (
+        tensor_files.entries(contents.tensors),
+        {},
+        len(contents.header({})),
+    )
     with open(path, "wb") as file:
         for name, array in arrays:
             data = tensor_files.bytes_of(array)
@@ -193,26 +246,40 @@ def _write_tensors(path, contents, arrays):
 def _read_config(folder):
     path = folder / "config.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: a palettized model is a folder with config.json and {FILE}")
+        raise FileNotFoundError(
+            f"{path} does not exist: a palettized model is a folder with config.json and {FILE}"
+        )
     cfg = config_json.read(path)
     if cfg.source.model_type != config_json.PALETTIZED:
-        raise ValueError(f"{path} is of no palettized model: hugging_face.load loads others")
+        raise ValueError(
+            f"{path} is of no palettized model: hugging_face.load loads others"
+        )
     return cfg
 
 
 def _contents_in(file, where, cfg):
-    """Return the contents that a file's metadata tell, after comparing them with its tensors."""
+    """Return the contents that a file's metadata tell, after comparing them with its
+    tensors.
+    """
     about = file.metadata() or {}
     if about.get("format") != FORMAT:
         raise ValueError(f"is of the format {about.get('format')!r}, expected {FORMAT!r}")
-    found = {name: (tensor_files.KINDS.get(kind), shape) for name, (_, kind, shape) in where.items()}
+    found = {
+        name: (tensor_files.KINDS.get(kind), shape)
+        for name, (_, kind, shape) in where.items()
+    }
     try:
-        packed = {name: (bits, rows) for name, (bits, rows) in json.loads(about["bits, rows_per_table"]).items()}
+        packed = {
+            name: (bits, rows)
+            for name, (bits, rows) in json.loads(about["bits, rows_per_table"]).items()
+        }
         contents = planned(cfg, packed, {name: dtype for name, (dtype, _) in found.items()})
     except (KeyError, TypeError, AttributeError, ArithmeticError, ValueError):
         contents = None
     if contents is None or contents.tensors != found:
-        raise ValueError(f"has no header of the format {FORMAT} that fits config.json: copy both again")
+        raise ValueError(
+            f"has no header of the format {FORMAT} that fits config.json: copy both again"
+        )
     return contents
 
 
@@ -227,6 +294,8 @@ def _assembled(arrays, contents):
             return Int8(*(arrays[f"{name}.{part}"] for part in PARTS[Int8]))
         bits, rows = contents.packed[name]
         pad = -shapes[name][1] % bit_packing.group_size(bits)[0]
-        return Palettized(*(arrays[f"{name}.{part}"] for part in PARTS[Palettized]), bits, rows, pad)
+        return Palettized(
+            *(arrays[f"{name}.{part}"] for part in PARTS[Palettized]), bits, rows, pad
+        )
 
     return hugging_face.assembled(weight, contents.cfg)

@@ -30,7 +30,8 @@ def palettize_folder(
     costs: Mapping | None = None,
     progress: bool = True,
 ) -> dict[tuple[str, int], int]:
-    """Palettize a Hugging Face folder into another folder, which `palettized.load` reads; return the bits chosen.
+    """Palettize a Hugging Face folder into another folder, which `palettized.load` reads;
+    return the bits chosen.
 
     The source may be one file or shards, of 32 or 16 bits. The target is the same, byte for
     byte, as that of `palettized.save(target, quantize(params, bits), cfg)`, but no more
@@ -39,8 +40,8 @@ def palettize_folder(
 
     average_bits: 2 to 4 bits per projection weight; what lies between is a mix of 2 and 4.
     costs: the loss that each matrix costs, {(matrix, layer): {2: loss, 4: loss}}, as
-    `quantization.measured_costs` measures it with text at hand. Without them `weight_errors`
-    takes the place of the loss.
+    `quantization.measured_costs` measures it with text at hand. Without them
+    `weight_errors` takes the place of the loss.
 
     Source: TR24 section 5, BLOG24 (mixed 2 and 4 bits, 3.5 on average) [confirmed].
     Test: tests/interop/test_palettizing.py::test_streaming_gives_the_file_of_quantize
@@ -57,16 +58,22 @@ def palettize_folder(
     if average_bits in (FEW, MANY):
         bits = dict.fromkeys(weights, int(average_bits))
     else:
-        costs = weight_errors(checkpoint, rows_per_table, progress) if costs is None else costs
+        costs = (
+            weight_errors(checkpoint, rows_per_table, progress) if costs is None else costs
+        )
         bits = bits_near(costs, weights, average_bits)
-    packed = {hugging_face.layer_tensor(i, field): (b, rows_per_table) for (field, i), b in bits.items()}
+    packed = {
+        hugging_face.layer_tensor(i, field): (b, rows_per_table)
+        for (field, i), b in bits.items()
+    }
     contents = palettized.planned(checkpoint.cfg, packed)
     palettized.write(target, contents, _packed_arrays(checkpoint, contents, progress))
     return bits
 
 
 def bits_near(costs: Mapping, weights: Mapping, average_bits: float) -> dict:
-    """Return the best bits with an average no more than NEAR below; where no mix comes so near, the best below it.
+    """Return the best bits with an average no more than NEAR below; where no mix comes so
+    near, the best below it.
 
     Raises ValueError for an average that the fewest bits exceed.
     """
@@ -81,7 +88,9 @@ class Checkpoint:
 
     def __init__(self, folder: Path):
         if not folder.is_dir():
-            raise FileNotFoundError(f"{folder} is not a folder; nothing is downloaded here: give a local model folder")
+            raise FileNotFoundError(
+                f"{folder} is not a folder; nothing is downloaded here: give a local model folder"
+            )
         self.cfg = config_json.read(folder / "config.json")
         if self.cfg.source.model_type == config_json.PALETTIZED:
             raise ValueError(
@@ -91,7 +100,9 @@ class Checkpoint:
         self.shapes = hugging_face.tensor_shapes(self.cfg)
         self.where = hugging_face.locate(folder, self.cfg)
         if self.cfg.tie_embeddings and hugging_face.UNEMBED in self.where:
-            ends = {name: self.read(name) for name in (hugging_face.EMBED, hugging_face.UNEMBED)}
+            ends = {
+                name: self.read(name) for name in (hugging_face.EMBED, hugging_face.UNEMBED)
+            }
             hugging_face.check_tied(folder, ends)
 
     def read(self, name: str) -> np.ndarray:
@@ -100,11 +111,16 @@ class Checkpoint:
 
     def file_bytes(self) -> int:
         """Return the bytes of all its files of tensors."""
-        return sum(path.stat().st_size for path in {path for path, _, _ in self.where.values()})
+        return sum(
+            path.stat().st_size for path in {path for path, _, _ in self.where.values()}
+        )
 
 
-def weight_errors(checkpoint: Checkpoint, rows_per_table: int = ROWS_PER_TABLE, progress: bool = True) -> dict:
-    """Return {(matrix, layer): {bits: error}} at 2 and 4 bits, what stands for the loss where no text is at hand.
+def weight_errors(
+    checkpoint: Checkpoint, rows_per_table: int = ROWS_PER_TABLE, progress: bool = True
+) -> dict:
+    """Return {(matrix, layer): {bits: error}} at 2 and 4 bits, what stands for the loss
+    where no text is at hand.
 
         error = |W - W_b|^2 / |W|^2
 
@@ -114,24 +130,35 @@ def weight_errors(checkpoint: Checkpoint, rows_per_table: int = ROWS_PER_TABLE, 
     """
     costs = {}
     for key in _bar(weight_counts(checkpoint.cfg), "measure", progress):
-        w = _sampled(checked_matrix(checkpoint.read(hugging_face.layer_tensor(key[1], key[0]))), rows_per_table)
+        w = _sampled(
+            checked_matrix(checkpoint.read(hugging_face.layer_tensor(key[1], key[0]))),
+            rows_per_table,
+        )
         total = float(np.square(w, dtype=np.float64).sum()) or 1.0
         errors = (w - palettize(w, bits, rows_per_table).dense() for bits in (FEW, MANY))
-        costs[key] = {b: float(np.square(e, dtype=np.float64).sum()) / total for b, e in zip((FEW, MANY), errors)}
+        costs[key] = {
+            b: float(np.square(e, dtype=np.float64).sum()) / total
+            for b, e in zip((FEW, MANY), errors)
+        }
     return costs
 
 
 def read_costs(path: str | os.PathLike) -> dict:
-    """Return the costs in a JSON file: {"layers.0.wq": {"2": loss, "4": loss}, ...}, one entry for every matrix.
+    """Return the costs in a JSON file: {"layers.0.wq": {"2": loss, "4": loss}, ...}, one
+    entry for every matrix.
 
     Raises ValueError that names the file for anything else.
     """
     costs = {}
     for name, entry in read_json(path).items():
         match name.split("."):
-            case ["layers", number, matrix] if number.isdecimal() and isinstance(entry, dict):
+            case ["layers", number, matrix] if number.isdecimal() and isinstance(
+                entry, dict
+            ):
                 try:
-                    costs[matrix, int(number)] = {int(bits): float(cost) for bits, cost in entry.items()}
+                    costs[matrix, int(number)] = {
+                        int(bits): float(cost) for bits, cost in entry.items()
+                    }
                     continue
                 except (TypeError, ValueError):
                     pass

@@ -1,4 +1,5 @@
-"""Adapters in the format of Hugging Face's PEFT: adapter_config.json beside adapter_model.safetensors.
+"""Adapters in the format of Hugging Face's PEFT: adapter_config.json beside
+adapter_model.safetensors.
 
 params = load(folder, params)            # the base's params, with the folder's adapter beside them
 save(folder, params)                     # PEFT reads it onto the same base
@@ -28,27 +29,34 @@ from .hugging_face import LAYER_NAMES, layer_tensor
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 MODULES = {name: LAYER_NAMES[name] for name in TARGETS}  # wq: self_attn.q_proj
-TENSOR = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.(\w+\.\w+)\.lora_([AB])\.weight")
+TENSOR = re.compile(
+    r"base_model\.model\.model\.layers\.(\d+)\.(\w+\.\w+)\.lora_([AB])\.weight"
+)
 READ = frozenset(["init_lora_weights", "lora_alpha", "peft_type", "r", "use_rslora"])
 # fmt: off
-# Says nothing about the outputs of a trained adapter: bookkeeping, training, and which modules it is on, which the
-# names of the tensors say as well.
+# Says nothing about the outputs of a trained adapter: bookkeeping, training, and which
+# modules it is on, which the names of the tensors say as well.
 HARMLESS = frozenset([
     "auto_mapping", "base_model_name_or_path", "ensure_weight_tying", "eva_config", "exclude_modules",
     "inference_mode", "layers_pattern", "layers_to_transform", "lora_dropout", "megatron_core", "peft_version",
     "qalora_group_size", "revision", "runtime_config", "target_modules", "task_type",
 ])
 # fmt: on
-KEPT = ("auto_mapping", "base_model_name_or_path", "lora_dropout", "revision", "task_type")  # where a source is named
+# where a source is named
+KEPT = ("auto_mapping", "base_model_name_or_path", "lora_dropout", "revision", "task_type")
 OF_THE_BASE = ("base_model_name_or_path", "revision")
 # Changes the maths at any other value. None and what is empty always stand for "not set".
-NEUTRAL = dict.fromkeys(("fan_in_fan_out", "lora_bias", "use_dora", "use_qalora"), (False,)) | {"bias": ("none",)}
-# These starts leave W0 as it is; the others (PiSSA, OLoRA, ...) change it, and their files need that other base.
+NEUTRAL = dict.fromkeys(
+    ("fan_in_fan_out", "lora_bias", "use_dora", "use_qalora"), (False,)
+) | {"bias": ("none",)}
+# These starts leave W0 as it is; the others (PiSSA, OLoRA, ...) change it, and their files
+# need that other base.
 PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 
 
 def load(folder: str | os.PathLike, params: Params, dtype="float32") -> Params:
-    """Return the base's params with the adapter of a PEFT folder beside its matrices; layers come as a tuple.
+    """Return the base's params with the adapter of a PEFT folder beside its matrices;
+    layers come as a tuple.
 
         scale = lora_alpha / r, or lora_alpha / sqrt(r) with use_rslora
 
@@ -62,13 +70,19 @@ def load(folder: str | os.PathLike, params: Params, dtype="float32") -> Params:
     folder = Path(folder)
     path = folder / CONFIG
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: an adapter of PEFT is a folder with {CONFIG} and {TENSORS}")
+        raise FileNotFoundError(
+            f"{path} does not exist: an adapter of PEFT is a folder with {CONFIG} and {TENSORS}"
+        )
     if (folder / "adapter_model.bin").is_file() and not (folder / TENSORS).is_file():
-        raise ValueError(f"{folder} holds adapter_model.bin, a pickle: save it again with safe_serialization=True")
+        raise ValueError(
+            f"{folder} holds adapter_model.bin, a pickle: save it again with safe_serialization=True"
+        )
     try:
         rank, scale = _rank_and_scale(read_json(path))
     except ValueError as error:
-        raise ValueError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
+        raise ValueError(
+            f"{path}: {error}" if str(path) not in str(error) else str(error)
+        ) from None
     params = params._replace(layers=ungroup(params.layers))
     shapes = _shapes(folder / TENSORS, params, rank)
     tensors = tensor_files.read(folder / TENSORS, shapes, dtype)
@@ -78,13 +92,17 @@ def load(folder: str | os.PathLike, params: Params, dtype="float32") -> Params:
         if a is None:
             return w
         if isinstance(w, LoRA):
-            raise ValueError(f"{name} of layer {numbers[0]} has an adapter already: merge or detach it first")
+            raise ValueError(
+                f"{name} of layer {numbers[0]} has an adapter already: merge or detach it first"
+            )
         return LoRA(w, a, b, scale)
 
     return map_matrices(params, beside)
 
 
-def save(folder: str | os.PathLike, params: Params, dtype=None, base_model: str = "", source=None) -> None:
+def save(
+    folder: str | os.PathLike, params: Params, dtype=None, base_model: str = "", source=None
+) -> None:
     """Write the adapters of params as a PEFT folder; the base is not written.
 
     dtype: float32, float16 or bfloat16; by default each tensor keeps its own. base_model:
@@ -101,13 +119,17 @@ def save(folder: str | os.PathLike, params: Params, dtype=None, base_model: str 
     said = {} if source is None else read_json(Path(source) / CONFIG)
     kinds = {(w.rank, w.scale) for w in loras.values()}
     if len(kinds) != 1:
-        raise ValueError(f"PEFT's format has one rank and scale for all; found (rank, scale) {sorted(kinds)}")
+        raise ValueError(
+            f"PEFT's format has one rank and scale for all; found (rank, scale) {sorted(kinds)}"
+        )
     ((rank, scale),) = kinds
     tensors = {}
     for (name, i), w in loras.items():
         for letter, m in (("A", np.asarray(w.a)), ("B", np.asarray(w.b))):
             kind = tensor_files.float_dtype(m.dtype if dtype is None else dtype)
-            tensors[_tensor(i, name, letter)] = tensor_files.cast(m, kind, _tensor(i, name, letter))
+            tensors[_tensor(i, name, letter)] = tensor_files.cast(
+                m, kind, _tensor(i, name, letter)
+            )
     alpha = scale * rank
     fields = {
         "base_model_name_or_path": base_model,
@@ -124,9 +146,15 @@ def save(folder: str | os.PathLike, params: Params, dtype=None, base_model: str 
         "use_dora": False,
         "use_rslora": False,
     }
-    fields |= {name: said[name] for name in KEPT if name in said and not (base_model and name in OF_THE_BASE)}
+    fields |= {
+        name: said[name]
+        for name in KEPT
+        if name in said and not (base_model and name in OF_THE_BASE)
+    }
     write_tensors = partial(tensor_files.write, tensors=tensors, about=tensor_files.PYTORCH)
-    atomic.write_together(folder, {TENSORS: write_tensors, CONFIG: config_json.text(fields)})
+    atomic.write_together(
+        folder, {TENSORS: write_tensors, CONFIG: config_json.text(fields)}
+    )
 
 
 def _tensor(layer, name, letter):
@@ -134,7 +162,9 @@ def _tensor(layer, name, letter):
 
 
 def _target_modules(loras, n_layers):
-    """Return short names where every layer has them all, else each module's own; PEFT matches the ends of names."""
+    """Return short names where every layer has them all, else each module's own; PEFT
+    matches the ends of names.
+    """
     names = {name for name, _ in loras}
     if len(loras) == len(names) * n_layers:
         return sorted(MODULES[name].partition(".")[2] for name in names)
@@ -143,14 +173,20 @@ def _target_modules(loras, n_layers):
 
 def _rank_and_scale(fields):
     if fields.get("peft_type") != "LORA":
-        raise ValueError(f"peft_type {fields.get('peft_type')!r} is not supported; only 'LORA' is")
+        raise ValueError(
+            f"peft_type {fields.get('peft_type')!r} is not supported; only 'LORA' is"
+        )
     refuse_other_keys(fields, READ | HARMLESS, NEUTRAL, unset=(None, False, {}, []))
     if fields.get("init_lora_weights") not in PLAIN_STARTS:
         raise ValueError(
             f"init_lora_weights = {fields['init_lora_weights']!r} changes the base as well, which is not in the "
             "folder: convert the adapter to a plain one (PEFT's path_initial_model_for_weight_conversion)"
         )
-    rank, alpha, rooted = fields.get("r"), fields.get("lora_alpha"), fields.get("use_rslora") or False
+    rank, alpha, rooted = (
+        fields.get("r"),
+        fields.get("lora_alpha"),
+        fields.get("use_rslora") or False,
+    )
     if type(rank) is not int or rank < 1:
         raise ValueError(f"r must be a positive integer, got {rank!r}")
     if type(alpha) not in (int, float) or not 0 < alpha < math.inf:
@@ -161,17 +197,23 @@ def _rank_and_scale(fields):
 
 
 def _shapes(path, params, rank):
-    """Return {tensor: shape} of the adapters on the modules that the file names, each of them with A and B."""
+    """Return {tensor: shape} of the adapters on the modules that the file names, each of
+    them with A and B.
+    """
     fields = {module: name for name, module in MODULES.items()}
     shapes = {}
     for tensor in tensor_files.locate(path):
         found = TENSOR.fullmatch(tensor)
         if not found or found[2] not in fields:
-            raise ValueError(f"{path}: {tensor} is no A or B of a matrix that this model adapts, {list(fields)}")
+            raise ValueError(
+                f"{path}: {tensor} is no A or B of a matrix that this model adapts, {list(fields)}"
+            )
         i, name = int(found[1]), fields[found[2]]
         w = getattr(params.layers[i], name) if i < len(params.layers) else None
         if w is None:
-            raise ValueError(f"{path}: {tensor} is for a layer that this model does not have: is the base another one?")
+            raise ValueError(
+                f"{path}: {tensor} is for a layer that this model does not have: is the base another one?"
+            )
         shapes[_tensor(i, name, "A")] = (rank, w.shape[-1])
         shapes[_tensor(i, name, "B")] = (w.shape[-2], rank)
     if not shapes:

@@ -15,25 +15,35 @@ HEADS = "heads.safetensors"
 
 
 def save(folder: str | os.PathLike, model: RewardModel, cfg: AFMConfig) -> None:
-    """Write a reward model: what `hugging_face.save` writes of its language model, and heads.safetensors.
+    """Write a reward model: what `hugging_face.save` writes of its language model, and
+    heads.safetensors.
 
     Nothing in the folder changes unless all could be written. The heads come last: a folder
     that lacks them was not written to the end, and `load` refuses it.
     """
     folder = Path(folder)
-    heads = {name: np.asarray(value) for name, value in model._asdict().items() if name != "params"}
+    heads = {
+        name: np.asarray(value)
+        for name, value in model._asdict().items()
+        if name != "params"
+    }
     write_heads = partial(tensor_files.write, tensors=heads, about=tensor_files.PYTORCH)
-    atomic.write_together(folder, hugging_face.contents(folder, model.params, cfg) | {HEADS: write_heads})
+    atomic.write_together(
+        folder, hugging_face.contents(folder, model.params, cfg) | {HEADS: write_heads}
+    )
 
 
 def load(folder: str | os.PathLike) -> tuple[RewardModel, AFMConfig]:
-    """Return (reward model, its config) of a folder that `save` wrote, as float32 NumPy arrays.
+    """Return (reward model, its config) of a folder that `save` wrote, as float32 NumPy
+    arrays.
 
     Raises ValueError where a file is missing, cut short, or of other shapes.
     """
     path = Path(folder) / HEADS
     if not path.exists():
-        raise ValueError(f"{path} is not there: the folder holds no reward model, or was not written to the end")
+        raise ValueError(
+            f"{path} is not there: the folder holds no reward model, or was not written to the end"
+        )
     params, cfg = hugging_face.load(folder)
     like = init_reward_model(params, cfg)._asdict()
     shapes = {name: value.shape for name, value in like.items() if name != "params"}

@@ -1,4 +1,6 @@
-"""From one RoPE layout to the other: the same model with the channels of each head in another order."""
+"""From one RoPE layout to the other: the same model with the channels of each head in
+another order.
+"""
 
 import dataclasses
 
@@ -11,7 +13,8 @@ from afm_ref.weights import Layer, Params
 
 
 def rope_permutation(head_dim: int, layout: str) -> np.ndarray:
-    """Return the old channel that becomes each channel of a head, on the way to that layout: [H].
+    """Return the old channel that becomes each channel of a head, on the way to that
+    layout: [H].
 
         to half_split:  0, 2, 4, ..., 1, 3, 5, ...        to interleaved:  0, H/2, 1, H/2 + 1, ...
 
@@ -24,8 +27,11 @@ def rope_permutation(head_dim: int, layout: str) -> np.ndarray:
     return pairs.T.reshape(-1)
 
 
-def permute_rope_layout(params: Params, cfg: AFMConfig, layout: str) -> tuple[Params, AFMConfig]:
-    """Return (params, cfg) of the same function, with RoPE's pairs laid out as "interleaved" or "half_split".
+def permute_rope_layout(
+    params: Params, cfg: AFMConfig, layout: str
+) -> tuple[Params, AFMConfig]:
+    """Return (params, cfg) of the same function, with RoPE's pairs laid out as
+    "interleaved" or "half_split".
 
         wq, wk: rows permuted within each head        q_norm, k_norm: gains permuted alike
 
@@ -41,7 +47,9 @@ def permute_rope_layout(params: Params, cfg: AFMConfig, layout: str) -> tuple[Pa
     order = rope_permutation(cfg.head_dim, layout)
     if layout == cfg.rope_layout:
         return params, cfg
-    return params._replace(layers=_each(params.layers, order)), dataclasses.replace(cfg, rope_layout=layout)
+    return params._replace(layers=_each(params.layers, order)), dataclasses.replace(
+        cfg, rope_layout=layout
+    )
 
 
 def _each(layers, order):
@@ -53,7 +61,9 @@ def _each(layers, order):
         return Remat(_each(layers.layers, order))
     if isinstance(layers, tuple | list):
         return tuple(_each(layer, order) for layer in layers)
-    raise ValueError(f"cannot permute layers in a {type(layers).__name__}: permute before wrapping them")
+    raise ValueError(
+        f"cannot permute layers in a {type(layers).__name__}: permute before wrapping them"
+    )
 
 
 def _permuted(layer, order):
@@ -66,10 +76,16 @@ def _permuted(layer, order):
         if isinstance(w, LoRA):  # the rows of B are those of the matrix B A
             return dataclasses.replace(w, base=rows_of(name, w.base), b=rows_of(name, w.b))
         if not hasattr(w, "__array_namespace__"):
-            raise ValueError(f"{name} is a {type(w).__name__}: merge it into a plain array before permuting")
-        return w.reshape(*w.shape[:-2], -1, len(order), w.shape[-1])[..., order, :].reshape(w.shape)
+            raise ValueError(
+                f"{name} is a {type(w).__name__}: merge it into a plain array before permuting"
+            )
+        return w.reshape(*w.shape[:-2], -1, len(order), w.shape[-1])[..., order, :].reshape(
+            w.shape
+        )
 
     gains = {name: getattr(layer, name) for name in ("q_norm", "k_norm")}
     return layer._replace(
-        wq=rows("wq"), wk=rows("wk"), **{name: None if g is None else g[..., order] for name, g in gains.items()}
+        wq=rows("wq"),
+        wk=rows("wk"),
+        **{name: None if g is None else g[..., order] for name, g in gains.items()},
     )

@@ -1,8 +1,10 @@
-"""LoRA: a frozen weight with a low-rank matrix beside it, and the transformations that put it there and take it away.
+"""LoRA: a frozen weight with a low-rank matrix beside it, and the transformations that put
+it there and take it away.
 
     attach -> train A and B alone (training.fit with select=trainable) -> merge, or keep beside the base and swap
 
-Works on NumPy and JAX arrays, and on layers in a tuple, `Stacked` or `Remat`. Imports without JAX.
+Works on NumPy and JAX arrays, and on layers in a tuple, `Stacked` or `Remat`. Imports
+without JAX.
 """
 
 import dataclasses
@@ -54,10 +56,14 @@ class LoRA:
         return ops.narrow(y, x.dtype)
 
     def spec(self):
-        """Return the names of the leaves' dimensions, for the placements of `afm_ref.parallelism`."""
+        """Return the names of the leaves' dimensions, for the placements of
+        `afm_ref.parallelism`.
+        """
         from jax.sharding import PartitionSpec
 
-        base = self.base.spec() if hasattr(self.base, "spec") else PartitionSpec("out", "in")
+        base = (
+            self.base.spec() if hasattr(self.base, "spec") else PartitionSpec("out", "in")
+        )
         return LoRA(base, PartitionSpec(None, "in"), PartitionSpec("out", None), self.scale)
 
 
@@ -66,7 +72,9 @@ try:
 except ImportError:  # NumPy alone runs the model; see ops
     pass
 else:
-    jax.tree_util.register_dataclass(LoRA, data_fields=["base", "a", "b"], meta_fields=["scale"])
+    jax.tree_util.register_dataclass(
+        LoRA, data_fields=["base", "a", "b"], meta_fields=["scale"]
+    )
 
 
 def attach(
@@ -77,7 +85,8 @@ def attach(
     seed: int = 0,
     layers: Iterable[int] | None = None,
 ) -> Params:
-    """Return the params with a fresh adapter beside each targeted matrix: the same function, for B = 0.
+    """Return the params with a fresh adapter beside each targeted matrix: the same
+    function, for B = 0.
 
         A ~ normal(0, 1/in),   B = 0,   scale = alpha / rank
 
@@ -88,15 +97,16 @@ def attach(
     `Stacked` in two.
 
     Source: TR24 section 5 (targets, rank 16) [confirmed]; Hu et al. 2021 section 4.1
-        (start)
-        [standard]; alpha [ours].
+        (start) [standard]; alpha [ours].
     Test: tests/lora/test_adapter.py::test_attaching_changes_no_output
     """
     targets = checked_targets(targets)
     if rank != int(rank) or rank < 1:
         raise ValueError(f"rank must be a whole number of at least 1, got {rank!r}")
     if not 0 < alpha < float("inf"):
-        raise ValueError(f"alpha must be a positive number, got {alpha!r}; the scale is alpha / rank")
+        raise ValueError(
+            f"alpha must be a positive number, got {alpha!r}; the scale is alpha / rank"
+        )
     chosen = None if layers is None else set(layers)
     attached = set()
 
@@ -104,11 +114,16 @@ def attach(
         if name not in targets or not (chosen is None or chosen.issuperset(numbers)):
             return w
         if isinstance(w, LoRA):
-            raise ValueError(f"{name} of layer {numbers[0]} has an adapter already: merge or detach it first")
+            raise ValueError(
+                f"{name} of layer {numbers[0]} has an adapter already: merge or detach it first"
+            )
         attached.update(numbers)
         *lead, out_dim, in_dim = w.shape
-        a = np.stack([_normal((seed, i, TARGETS.index(name)), (rank, in_dim)) for i in numbers])
-        a, b = a.reshape(*lead, rank, in_dim), np.zeros((*lead, out_dim, rank))  # lead: [L] in a stack
+        a = np.stack(
+            [_normal((seed, i, TARGETS.index(name)), (rank, in_dim)) for i in numbers]
+        )
+        # lead: [L] in a stack
+        a, b = a.reshape(*lead, rank, in_dim), np.zeros((*lead, out_dim, rank))
         return LoRA(w, a.astype(np.float32), b.astype(np.float32), float(alpha) / int(rank))
 
     adapted = map_matrices(params, beside)
@@ -127,11 +142,15 @@ def _normal(key, shape):
 
 
 def checked_targets(targets: str | Iterable[str]) -> tuple[str, ...]:
-    """Return names of matrices as a tuple; ValueError for none, and for what is no matrix of a layer."""
+    """Return names of matrices as a tuple; ValueError for none, and for what is no matrix
+    of a layer.
+    """
     targets = (targets,) if isinstance(targets, str) else tuple(targets)
     unknown = sorted(set(targets) - set(TARGETS))
     if unknown or not targets:
-        raise ValueError(f"targets {unknown or targets} are no matrices of a layer; choose from {TARGETS}")
+        raise ValueError(
+            f"targets {unknown or targets} are no matrices of a layer; choose from {TARGETS}"
+        )
     return targets
 
 
@@ -157,7 +176,8 @@ def merge(params: Params, force: bool = False) -> Params:
 
 
 def unmerge(params: Params, adapted: Params) -> Params:
-    """Return merged params with the adapters of `adapted` taken out again and beside them: W0 = W - scale B A.
+    """Return merged params with the adapters of `adapted` taken out again and beside them:
+    W0 = W - scale B A.
 
     Equal to what was merged up to the rounding of two sums, so keep the base itself where
     bits matter.
@@ -171,18 +191,23 @@ def unmerge(params: Params, adapted: Params) -> Params:
         adapter = there.get((name, numbers[0]))
         if adapter is None:
             return w
-        return dataclasses.replace(adapter, base=_added(as_array(w, name, numbers), -delta(adapter)))
+        return dataclasses.replace(
+            adapter, base=_added(as_array(w, name, numbers), -delta(adapter))
+        )
 
     return map_matrices(params, parted)
 
 
 def detach(params: Params) -> Params:
     """Return the params without their adapters: the base, the very same arrays."""
-    return map_matrices(params, lambda name, w, numbers: w.base if isinstance(w, LoRA) else w)
+    return map_matrices(
+        params, lambda name, w, numbers: w.base if isinstance(w, LoRA) else w
+    )
 
 
 def trainable(params: Params):
-    """Return the tree with A and B of every adapter and None elsewhere: the `select` for training.fit.
+    """Return the tree with A and B of every adapter and None elsewhere: the `select` for
+    training.fit.
 
     Source: Hu et al. 2021 section 4 (W0 is frozen) [standard].
     Test: tests/lora/test_training.py::test_fit_trains_the_adapter_and_leaves_the_base_bit_identical
@@ -193,13 +218,19 @@ def trainable(params: Params):
         return jax.tree.map(lambda _: None, tree)
 
     def choose(node):
-        return dataclasses.replace(node, base=nothing(node.base)) if isinstance(node, LoRA) else None
+        return (
+            dataclasses.replace(node, base=nothing(node.base))
+            if isinstance(node, LoRA)
+            else None
+        )
 
     return jax.tree.map(choose, params, is_leaf=lambda node: isinstance(node, LoRA))
 
 
 def delta(w: LoRA):
-    """Return the matrix that an adapter adds, scale B A: [..., out, in], in float32 at least."""
+    """Return the matrix that an adapter adds, scale B A: [..., out, in], in float32 at
+    least.
+    """
     return w.scale * (ops.wide(w.b) @ ops.wide(w.a))
 
 
@@ -213,12 +244,16 @@ def adapters(params: Params) -> dict:
 
 
 def in_dtype(m, dtype):
-    """Return a plain array in the dtype of what it is applied to; any other weight as it is."""
+    """Return a plain array in the dtype of what it is applied to; any other weight as it
+    is.
+    """
     return m.astype(dtype) if hasattr(m, "__array_namespace__") and m.dtype != dtype else m
 
 
 def as_array(w, name, numbers, force=False):
-    """Return a weight as a plain matrix; ValueError for one that is none, unless force makes it one."""
+    """Return a weight as a plain matrix; ValueError for one that is none, unless force
+    makes it one.
+    """
     if hasattr(w, "__array_namespace__"):
         return w
     if not force:

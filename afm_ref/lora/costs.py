@@ -20,8 +20,11 @@ def adapter_parameters(cfg: AFMConfig, rank: int, targets: Iterable[str] = TARGE
     return cfg.n_layers * sum(rank * sum(shapes[name]) for name in checked_targets(targets))
 
 
-def training_bytes(cfg: AFMConfig, rank: int | None, weight_bytes: float = 4.0) -> dict[str, float]:
-    """Return the bytes that training holds beside activations: weights, gradients and the optimizer's two moments.
+def training_bytes(
+    cfg: AFMConfig, rank: int | None, weight_bytes: float = 4.0
+) -> dict[str, float]:
+    """Return the bytes that training holds beside activations: weights, gradients and the
+    optimizer's two moments.
 
         full: 4 P + 4 P + 8 P          LoRA: weight_bytes P + 4 p + 4 p + 8 p
 

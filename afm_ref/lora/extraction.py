@@ -9,8 +9,11 @@ from ..weights import Params
 from .adapter import TARGETS, LoRA, as_array, checked_targets
 
 
-def extract(base: Params, tuned: Params, rank: int | None, targets: Iterable[str] = TARGETS) -> Params:
-    """Return the adapter that comes nearest to a full fine-tune, by the SVD of each matrix's change.
+def extract(
+    base: Params, tuned: Params, rank: int | None, targets: Iterable[str] = TARGETS
+) -> Params:
+    """Return the adapter that comes nearest to a full fine-tune, by the SVD of each
+    matrix's change.
 
         tuned - base = U S V^T,   B = U_R S_R^1/2,   A = S_R^1/2 V_R^T,   scale 1
         error^2 = sum_{i>R} s_i^2
@@ -29,7 +32,9 @@ def extract(base: Params, tuned: Params, rank: int | None, targets: Iterable[str
         if name not in targets:
             return w
         original = originals[name, numbers[0]]
-        after, before = (np.asarray(as_array(m, name, numbers), np.float64) for m in (w, original))
+        after, before = (
+            np.asarray(as_array(m, name, numbers), np.float64) for m in (w, original)
+        )
         dtype = np.float64 if original.dtype == np.float64 else np.float32
         a, b = (m.astype(dtype) for m in factors(after - before, rank))
         return LoRA(original, a, b, 1.0)
@@ -38,7 +43,8 @@ def extract(base: Params, tuned: Params, rank: int | None, targets: Iterable[str
 
 
 def factors(change: np.ndarray, rank: int | None):
-    """Return (A [..., R, in], B [..., out, R]) with B A the best approximation of change [..., out, in].
+    """Return (A [..., R, in], B [..., out, R]) with B A the best approximation of change
+    [..., out, in].
 
     Filled up with zeros where there are fewer singular values than `rank`.
     """

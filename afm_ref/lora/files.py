@@ -1,4 +1,6 @@
-"""An adapter as one sealed file: A and B in 16 bits, and in its header the fingerprint of its base."""
+"""An adapter as one sealed file: A and B in 16 bits, and in its header the fingerprint of
+its base.
+"""
 
 import hashlib
 import os
@@ -16,7 +18,9 @@ FORMAT = "afm_ref.lora.1"
 
 
 class Adapter(NamedTuple):
-    """What a file holds: matrices by (name, number of the layer), their scale, and the base's fingerprint."""
+    """What a file holds: matrices by (name, number of the layer), their scale, and the
+    base's fingerprint.
+    """
 
     matrices: dict[tuple[str, int], tuple[Any, Any]]  # (A [R, in], B [out, R])
     scale: float
@@ -34,7 +38,8 @@ class Adapter(NamedTuple):
 
 
 def fingerprint(params: Params) -> str:
-    """Return a text that tells this base from any other: a hash of all its weights without adapters.
+    """Return a text that tells this base from any other: a hash of all its weights without
+    adapters.
 
     Floats are hashed as float32, so that one file gives one fingerprint in whatever dtype
     it was loaded; containers of layers do not matter either.
@@ -43,14 +48,17 @@ def fingerprint(params: Params) -> str:
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(base):
         array = np.asarray(leaf)
-        array = array if np.issubdtype(array.dtype, np.integer) else array.astype(np.float32)
+        array = (
+            array if np.issubdtype(array.dtype, np.integer) else array.astype(np.float32)
+        )
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:32]
 
 
 def adapter_of(params: Params, base: str | None = None) -> Adapter:
-    """Return the adapters of params as one `Adapter`; base is the fingerprint if it is known already.
+    """Return the adapters of params as one `Adapter`; base is the fingerprint if it is
+    known already.
 
     Raises ValueError if there is none, or if ranks or scales differ.
     """
@@ -59,13 +67,25 @@ def adapter_of(params: Params, base: str | None = None) -> Adapter:
         raise ValueError("these params have no adapter: lora.attach makes one")
     kinds = {(w.rank, w.scale) for w in loras.values()}
     if len(kinds) > 1:
-        raise ValueError(f"all matrices must share one rank and one scale, found (rank, scale) {sorted(kinds)}")
+        raise ValueError(
+            f"all matrices must share one rank and one scale, found (rank, scale) {sorted(kinds)}"
+        )
     matrices = {key: (np.asarray(w.a), np.asarray(w.b)) for key, w in loras.items()}
-    return Adapter(matrices, next(iter(loras.values())).scale, fingerprint(params) if base is None else base)
+    return Adapter(
+        matrices,
+        next(iter(loras.values())).scale,
+        fingerprint(params) if base is None else base,
+    )
 
 
-def save(path: str | os.PathLike, params: Params, dtype: str = "bfloat16", base: str | None = None) -> None:
-    """Write the adapters of params into one file, in 16 bits by default; the base is not written, only its fingerprint.
+def save(
+    path: str | os.PathLike,
+    params: Params,
+    dtype: str = "bfloat16",
+    base: str | None = None,
+) -> None:
+    """Write the adapters of params into one file, in 16 bits by default; the base is not
+    written, only its fingerprint.
 
     Values that are not finite, or too large for the dtype, raise ValueError and nothing is
     written. An older file of that name is replaced in one step. base: the fingerprint of
@@ -86,20 +106,24 @@ def save(path: str | os.PathLike, params: Params, dtype: str = "bfloat16", base:
 
 
 def load(path: str | os.PathLike) -> Adapter:
-    """Return the adapter in a file; ValueError that names the file for anything that cannot be used as it is.
+    """Return the adapter in a file; ValueError that names the file for anything that cannot
+    be used as it is.
 
     Refused are: a file cut short or changed after it was written (by its checksum), another
     format, matrices that do not fit together, NaN and infinity.
     """
     tensors, about = tensor_files.load(path, FORMAT)
     try:
-        return Adapter(_matrices(tensors), _scale(about.get("scale", "nan")), str(about.get("base")))
+        return Adapter(
+            _matrices(tensors), _scale(about.get("scale", "nan")), str(about.get("base"))
+        )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
 def put(params: Params, adapter: Adapter) -> Params:
-    """Return the base params with an adapter that was loaded beside its matrices, layers as a tuple.
+    """Return the base params with an adapter that was loaded beside its matrices, layers as
+    a tuple.
 
     Raises ValueError for an adapter made for another base, or of other shapes.
     """
@@ -122,13 +146,17 @@ def _matrices(tensors):
     pairs: dict = {}
     for name, m in tensors.items():
         match name.split("."):
-            case ["layers", number, matrix, ("a" | "b") as letter] if number.isdecimal() and matrix in TARGETS:
+            case ["layers", number, matrix, ("a" | "b") as letter] if (
+                number.isdecimal() and matrix in TARGETS
+            ):
                 pairs.setdefault((matrix, int(number)), {})[letter] = _checked(name, m)
             case _:
                 raise ValueError(f"holds {name!r}, which is no part of an adapter")
     for (name, layer), pair in pairs.items():
         if len(pair) < 2 or pair["a"].shape[0] != pair["b"].shape[1]:
-            raise ValueError(f"has no A and B that fit together for {name} of layer {layer}")
+            raise ValueError(
+                f"has no A and B that fit together for {name} of layer {layer}"
+            )
     if not pairs or len({pair["a"].shape[0] for pair in pairs.values()}) > 1:
         raise ValueError("holds no adapter, or one of several ranks")
     return {key: (pair["a"], pair["b"]) for key, pair in sorted(pairs.items())}

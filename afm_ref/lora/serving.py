@@ -1,11 +1,12 @@
-"""Many adapters for one base: loaded when asked for, kept in memory up to a budget, swapped by reference.
+"""Many adapters for one base: loaded when asked for, kept in memory up to a budget, swapped
+by reference.
 
     bank = AdapterBank(params, folder, budget_bytes=50e6, rank=16)
     params = bank.params("proofread")              # the base with that adapter: generate with it
     params = bank.batch(["tone", None, "tone"])    # row by row another one, None the base alone
 
-What differs between adapters are values, never shapes or settings (a bank multiplies each B by
-its adapter's scale): one compiled program serves all of them.
+What differs between adapters are values, never shapes or settings (a bank multiplies each B
+by its adapter's scale): one compiled program serves all of them.
 """
 
 import dataclasses
@@ -28,13 +29,14 @@ SUFFIX = ".safetensors"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Mixed:
-    """A weight with several adapters, of which each row of the batch uses the one that its index names.
+    """A weight with several adapters, of which each row of the batch uses the one that its
+    index names.
 
         y_bt = W0 x_bt + B_e (A_e x_bt),   e = index_b
 
     Of E slots the first is all zeros: the base alone. The base is multiplied once for the
-    whole batch; the thin matrices of a row are gathered, and all rows multiplied as a batch of
-    small products.
+    whole batch; the thin matrices of a row are gathered, and all rows multiplied as a batch
+    of small products.
 
     Source: Chen et al. 2023 (Punica), section 4 [standard].
     Test: tests/lora/test_serving.py::test_a_mixed_batch_equals_each_request_alone
@@ -47,13 +49,16 @@ class Mixed:
 
     def apply(self, x):
         """Return W x for x: [B, ..., in], whose first axis is that of index."""
-        a, b = (in_dtype(m[self.index], x.dtype) for m in (self.a, self.b))  # [B, R, in], [B, out, R]
+        # [B, R, in], [B, out, R]
+        a, b = (in_dtype(m[self.index], x.dtype) for m in (self.a, self.b))
         rows = x.reshape(x.shape[0], -1, x.shape[-1])  # [B, T, in]
         y = jnp.einsum("btr,bor->bto", jnp.einsum("bti,bri->btr", rows, a), b)
         return ops.linear(x, self.base) + y.reshape(*x.shape[:-1], b.shape[1])
 
 
-jax.tree_util.register_dataclass(Mixed, data_fields=["base", "a", "b", "index"], meta_fields=[])
+jax.tree_util.register_dataclass(
+    Mixed, data_fields=["base", "a", "b", "index"], meta_fields=[]
+)
 
 
 class AdapterBank:
@@ -70,24 +75,46 @@ class AdapterBank:
         tests/lora/test_serving.py::test_swapping_compiles_nothing
     """
 
-    def __init__(self, params: Params, folder, budget_bytes: float, rank: int = 16, slots: int = 8, dtype="bfloat16"):
-        self.folder, self.rank, self.slots, self.dtype = Path(folder), rank, slots, jnp.dtype(dtype)
+    def __init__(
+        self,
+        params: Params,
+        folder,
+        budget_bytes: float,
+        rank: int = 16,
+        slots: int = 8,
+        dtype="bfloat16",
+    ):
+        self.folder, self.rank, self.slots, self.dtype = (
+            Path(folder),
+            rank,
+            slots,
+            jnp.dtype(dtype),
+        )
         if not self.folder.is_dir():
-            raise FileNotFoundError(f"{self.folder} is no folder: save adapters there first, with lora.files.save")
+            raise FileNotFoundError(
+                f"{self.folder} is no folder: save adapters there first, with lora.files.save"
+            )
         base = detach(params)
         self.fingerprint = files.fingerprint(base)
         self.base = jax.tree.map(jnp.asarray, ungrouped(base))
         self._without = self._beside({}, 1.0)
-        self.adapter_bytes = sum(w.a.nbytes + w.b.nbytes for w in adapters(self._without).values())
+        self.adapter_bytes = sum(
+            w.a.nbytes + w.b.nbytes for w in adapters(self._without).values()
+        )
         self.room = int(budget_bytes // self.adapter_bytes)  # all take the same bytes
         if self.room < 1:
-            raise ValueError(f"one adapter takes {self.adapter_bytes} bytes, budget_bytes is {budget_bytes:g}")
+            raise ValueError(
+                f"one adapter takes {self.adapter_bytes} bytes, budget_bytes is {budget_bytes:g}"
+            )
         self.counts = Counter(hits=0, misses=0, evictions=0)
-        self._cache: OrderedDict[str, Params] = OrderedDict()  # the least recently used first
+        # the least recently used first
+        self._cache: OrderedDict[str, Params] = OrderedDict()
 
     def names(self) -> list[str]:
         """Return the names of all adapters in the folder."""
-        return sorted(path.name.removesuffix(SUFFIX) for path in self.folder.glob(f"[!.]*{SUFFIX}"))
+        return sorted(
+            path.name.removesuffix(SUFFIX) for path in self.folder.glob(f"[!.]*{SUFFIX}")
+        )
 
     def cached(self) -> list[str]:
         """Return the names of those in memory, the least recently used first."""
@@ -99,7 +126,8 @@ class AdapterBank:
         return len(self._cache) * self.adapter_bytes
 
     def params(self, name: str | None) -> Params:
-        """Return the base with one adapter, from memory or from its file, or the base alone for None.
+        """Return the base with one adapter, from memory or from its file, or the base alone
+        for None.
 
         Raises FileNotFoundError for an unknown name, and ValueError for a file that cannot
         be used and for an adapter of another base or a higher rank; the others are served
@@ -120,7 +148,8 @@ class AdapterBank:
         return params
 
     def batch(self, names: list[str | None]) -> Params:
-        """Return params for a batch whose row b uses the adapter names[b], or the base alone where that is None.
+        """Return params for a batch whose row b uses the adapter names[b], or the base
+        alone where that is None.
 
         Raises ValueError for more different adapters than slots, and what `params` raises.
         """
@@ -134,15 +163,22 @@ class AdapterBank:
         loras = [adapters(self.params(name)) for name in wanted]
         loras += [loras[0]] * (1 + self.slots - len(loras))
         stacks = _stacked([{key: (w.a, w.b) for key, w in one.items()} for one in loras])
-        return replaced(self.base, {key: Mixed(w.base, *stacks[key], index) for key, w in loras[0].items()})
+        return replaced(
+            self.base,
+            {key: Mixed(w.base, *stacks[key], index) for key, w in loras[0].items()},
+        )
 
     def drop(self, name: str) -> None:
-        """Forget an adapter, so that the next call reads its file again (it was trained anew, say)."""
+        """Forget an adapter, so that the next call reads its file again (it was trained
+        anew, say).
+        """
         self._cache.pop(name, None)
 
     def _read(self, name):
         if name not in self.names():
-            raise FileNotFoundError(f"no adapter {name!r} in {self.folder}; there are {self.names()}")
+            raise FileNotFoundError(
+                f"no adapter {name!r} in {self.folder}; there are {self.names()}"
+            )
         adapter = files.load(self.folder / f"{name}{SUFFIX}")
         if adapter.base != self.fingerprint:
             raise ValueError(
@@ -150,18 +186,25 @@ class AdapterBank:
                 "again on this one"
             )
         if adapter.rank > self.rank:
-            raise ValueError(f"adapter {name!r} has rank {adapter.rank}, this bank was made for at most {self.rank}")
+            raise ValueError(
+                f"adapter {name!r} has rank {adapter.rank}, this bank was made for at most {self.rank}"
+            )
         return self._beside(adapter.matrices, adapter.scale)
 
     def _beside(self, pairs, scale):
-        """Return the base with these {key: (A, B)} in the bank's rank, zeros where there are none."""
+        """Return the base with these {key: (A, B)} in the bank's rank, zeros where there
+        are none.
+        """
         there = {}
         for key, w in matrices(self.base).items():
             a = np.zeros((self.rank, w.shape[1]), self.dtype)
             b = np.zeros((w.shape[0], self.rank), self.dtype)
             if key in pairs:
                 R = len(pairs[key][0])
-                a[:R], b[:, :R] = pairs[key][0], scale * np.asarray(pairs[key][1], np.float32)
+                a[:R], b[:, :R] = (
+                    pairs[key][0],
+                    scale * np.asarray(pairs[key][1], np.float32),
+                )
             there[key] = LoRA(w, jnp.asarray(a), jnp.asarray(b), 1.0)
         return replaced(self.base, there)
 

@@ -15,8 +15,10 @@ import math
 import jax
 import numpy as np
 
-AXES = ("data", "fsdp", "pipe", "seq", "model")  # the last vary fastest: neighbours speak most
-RENDEZVOUS_LIMIT = 256  # above about this many devices the CPU's collectives abort the process
+# the last vary fastest: neighbours speak most
+AXES = ("data", "fsdp", "pipe", "seq", "model")
+# above about this many devices the CPU's collectives abort the process
+RENDEZVOUS_LIMIT = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +38,9 @@ class MeshShape:
         for name in AXES:
             size = getattr(self, name)
             if size < 1:
-                raise ValueError(f"axis {name} of the mesh needs at least 1 device, got {size}; leave it out for 1")
+                raise ValueError(
+                    f"axis {name} of the mesh needs at least 1 device, got {size}; leave it out for 1"
+                )
 
     @property
     def size(self) -> int:
@@ -50,7 +54,10 @@ class MeshShape:
 
     def __str__(self):
         """Return the text that `parse` reads: "data=2,model=2"."""
-        return ",".join(f"{name}={size}" for name, size in zip(AXES, self.sizes) if size > 1) or "data=1"
+        return (
+            ",".join(f"{name}={size}" for name, size in zip(AXES, self.sizes) if size > 1)
+            or "data=1"
+        )
 
     @classmethod
     def parse(cls, text: str) -> "MeshShape":
@@ -59,11 +66,15 @@ class MeshShape:
         for part in text.split(","):
             name, _, size = (piece.strip() for piece in part.partition("="))
             if name not in AXES:
-                raise ValueError(f"{name!r} in {text!r} is no axis of a mesh: write axis=devices with {AXES}")
+                raise ValueError(
+                    f"{name!r} in {text!r} is no axis of a mesh: write axis=devices with {AXES}"
+                )
             if name in sizes:
                 raise ValueError(f"axis {name} stands twice in {text!r}: give it once")
             if not size.isdecimal():
-                raise ValueError(f"axis {name} in {text!r} needs a number of devices, as in {name}=2")
+                raise ValueError(
+                    f"axis {name} in {text!r} needs a number of devices, as in {name}=2"
+                )
             sizes[name] = int(size)
         return cls(**sizes)
 
@@ -80,13 +91,17 @@ def make_mesh(shape: MeshShape, devices=None) -> jax.sharding.Mesh:
             f"use_fake_devices({shape.size}) before anything else of JAX runs"
         )
     types = (jax.sharding.AxisType.Auto,) * len(AXES)
-    return jax.sharding.Mesh(np.array(found[: shape.size]).reshape(shape.sizes), AXES, axis_types=types)
+    return jax.sharding.Mesh(
+        np.array(found[: shape.size]).reshape(shape.sizes), AXES, axis_types=types
+    )
 
 
 def check_slices(shape: MeshShape, slices: int) -> None:
     """Raise ValueError unless data alone crosses between so many slices."""
     if shape.data % slices:
-        raise ValueError(f"only data crosses slices: data={shape.data} must be a multiple of {slices} slices")
+        raise ValueError(
+            f"only data crosses slices: data={shape.data} must be a multiple of {slices} slices"
+        )
 
 
 def use_fake_devices(n: int) -> None:

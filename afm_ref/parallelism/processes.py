@@ -1,8 +1,7 @@
 """One run in several processes: started and ended together.
 
 `launch` starts the processes of this machine and watches them; each of them calls `joined`,
-which connects them by jax.distributed. Of several hosts each
-launches its own.
+which connects them by jax.distributed. Of several hosts each launches its own.
 """
 
 import contextlib
@@ -17,8 +16,10 @@ import threading
 import time
 from typing import NamedTuple
 
-HEARTBEAT_S = 10  # a host that is silent for so long is dead, and JAX says so; its own limit is 100 s
-AFTER_ERROR_S = 1  # how long a process that failed waits for those that cannot go on without it
+# a host that is silent for so long is dead, and JAX says so; its own limit is 100 s
+HEARTBEAT_S = 10
+# how long a process that failed waits for those that cannot go on without it
+AFTER_ERROR_S = 1
 POLL_S = 0.05
 VARIABLE = "AFM_REF_PROCESS"  # tells a process that it was launched, and as which
 INTERRUPTED = 130  # the exit status of a command that Ctrl-C ended
@@ -58,7 +59,9 @@ def joined(me: Member):
         me.index,
         heartbeat_timeout_seconds=HEARTBEAT_S,
         shutdown_timeout_seconds=HEARTBEAT_S,
-        coordinator_bind_address=me.coordinator if me.coordinator.startswith("127.") else None,
+        coordinator_bind_address=me.coordinator
+        if me.coordinator.startswith("127.")
+        else None,
     )
     signal.signal(signal.SIGINT, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     threading.Thread(target=_end_with_launcher, daemon=True).start()
@@ -67,7 +70,9 @@ def joined(me: Member):
     except Exception as error:
         if "Gloo" in str(
             error
-        ):  # a connection broke: another process is the cause, which the launcher or JAX will name
+            # a connection broke: another process is the cause, which the launcher or JAX
+            # will name
+        ):
             time.sleep(2 * HEARTBEAT_S)
         # At its exit JAX waits for the others, who cannot come: they wait in a step for
         # this one.
@@ -83,7 +88,13 @@ def _end_with_launcher():
     os._exit(1)
 
 
-def launch(command: list[str], count: int, coordinator: str | None = None, index: int | None = None, advice="") -> int:
+def launch(
+    command: list[str],
+    count: int,
+    coordinator: str | None = None,
+    index: int | None = None,
+    advice="",
+) -> int:
     """Run a command as `count` processes, or as one, `index`, of several hosts.
 
     Returns the exit status: 0, 130 after Ctrl-C, or that of the process that failed: then
@@ -93,7 +104,8 @@ def launch(command: list[str], count: int, coordinator: str | None = None, index
     _check(count, coordinator, index)
     address = coordinator or f"127.0.0.1:{free_port()}"
     workers = []
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
+    # ends as Ctrl-C does
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for i in range(count) if index is None else [index]:
             workers.append(_Worker(command, Member(address, i, count), shown=not workers))
@@ -113,15 +125,21 @@ def free_port() -> int:
 
 def _check(count, coordinator, index):
     if count < 2:
-        raise ValueError(f"{count} processes: give at least 2, or leave the number out for one")
+        raise ValueError(
+            f"{count} processes: give at least 2, or leave the number out for one"
+        )
     if (coordinator is None) != (index is None):
         raise ValueError(
             "on several hosts give both the coordinator, host:port of process 0, and each process's number"
         )
     if index is not None and not 0 <= index < count:
-        raise ValueError(f"process {index} of {count}: the processes are numbered 0 to {count - 1}")
+        raise ValueError(
+            f"process {index} of {count}: the processes are numbered 0 to {count - 1}"
+        )
     if coordinator is not None and not re.fullmatch(r"\S+:\d+", coordinator):
-        raise ValueError(f"the coordinator {coordinator!r} must be host:port of process 0, such as 10.0.0.1:1234")
+        raise ValueError(
+            f"the coordinator {coordinator!r} must be host:port of process 0, such as 10.0.0.1:1234"
+        )
 
 
 class _Worker:
@@ -138,7 +156,11 @@ class _Worker:
     def killed_by(self):
         """Return the name of the signal that ended it, or None for C++'s own abort."""
         status = self.process.poll()
-        return signal.Signals(-status).name if (status or 0) < 0 and status != -signal.SIGABRT else None
+        return (
+            signal.Signals(-status).name
+            if (status or 0) < 0 and status != -signal.SIGABRT
+            else None
+        )
 
     def failed(self):
         """Return whether it has ended but neither finished nor stopped with all."""
@@ -178,7 +200,8 @@ def _watch(workers, advice):
 
 def _report(workers, advice):
     """Say on stderr which process failed first, and return its exit status."""
-    deadline = time.monotonic() + 2 * AFTER_ERROR_S  # it may have ended by itself: let the others say the same
+    # it may have ended by itself: let the others say the same
+    deadline = time.monotonic() + 2 * AFTER_ERROR_S
     while time.monotonic() < deadline and not any(worker.killed_by() for worker in workers):
         time.sleep(POLL_S)
     # One that a signal ended is the cause; of those that ended by themselves, the one that
@@ -192,5 +215,9 @@ def _report(workers, advice):
         return status  # a command's own error, in its own words
     else:
         what = f"{first.member} failed: {first.told()}"
-    print(f"\nerror: {what}\nThe run has ended. {advice}".rstrip(), file=sys.stderr, flush=True)
+    print(
+        f"\nerror: {what}\nThe run has ended. {advice}".rstrip(),
+        file=sys.stderr,
+        flush=True,
+    )
     return status if status > 0 else 1

@@ -11,12 +11,38 @@ pairs       = losses.with_reference(losses.pairs_of(preferences, tokenizer), pol
 rounds      = committee.run(members, policy, model, tools, prompts)
 """
 
-from . import committee, hybrid, losses, members, preferences, responses, reward_model, rows, sft
+from . import (
+    committee,
+    hybrid,
+    losses,
+    members,
+    preferences,
+    responses,
+    reward_model,
+    rows,
+    sft,
+)
 from .losses import preference_loss
 from .preferences import qualities, utility
 from .reward_model import RewardModel, init_reward_model, reward_loss
 from .rows import sequence_log_probs
 
-__all__ = ["RewardModel", "committee", "hybrid", "init_reward_model", "losses", "members", "preference_loss"]
-__all__ += ["preferences", "qualities", "responses", "reward_loss", "reward_model", "rows", "sequence_log_probs"]
+__all__ = [
+    "RewardModel",
+    "committee",
+    "hybrid",
+    "init_reward_model",
+    "losses",
+    "members",
+    "preference_loss",
+]
+__all__ += [
+    "preferences",
+    "qualities",
+    "responses",
+    "reward_loss",
+    "reward_model",
+    "rows",
+    "sequence_log_probs",
+]
 __all__ += ["sft", "utility"]

@@ -61,7 +61,9 @@ class Round(NamedTuple):
     student: Any
 
 
-def pool_of(committee: Mapping[str, Any], reward, tools: Tools, prompts, n: int, seed: int) -> Pool:
+def pool_of(
+    committee: Mapping[str, Any], reward, tools: Tools, prompts, n: int, seed: int
+) -> Pool:
     """Return n responses of every member to every prompt, scored by a reward.
 
     Raises ValueError if a member gives too few, or the reward is not a number for one.
@@ -70,7 +72,9 @@ def pool_of(committee: Mapping[str, Any], reward, tools: Tools, prompts, n: int,
     for name, said in _answers(committee, tools, prompts, n, seed):
         values = np.asarray(tools.score(reward, prompts, said), np.float64)
         if values.shape != (len(prompts), n) or not np.isfinite(values).all():
-            raise ValueError(f"the rewards of member {name!r} must be finite numbers [P, n], got shape {values.shape}")
+            raise ValueError(
+                f"the rewards of member {name!r} must be finite numbers [P, n], got shape {values.shape}"
+            )
         groups.append(said)
         rewards.append(values)
     return Pool(tuple(committee), groups, np.stack(rewards))
@@ -103,7 +107,10 @@ def shares(rewards: Float[Array, "M P n"]) -> Float[Array, " M"]:
 
 def chosen(pool: Pool, prompts: Sequence[str], choice: Best) -> list[tuple[str, Response]]:
     """Return (prompt, chosen response) for each prompt: what the student learns from."""
-    return [(prompt, pool.groups[m][p][i]) for p, (prompt, m, i) in enumerate(zip(prompts, *choice, strict=True))]
+    return [
+        (prompt, pool.groups[m][p][i])
+        for p, (prompt, m, i) in enumerate(zip(prompts, *choice, strict=True))
+    ]
 
 
 def run(
@@ -123,17 +130,26 @@ def run(
     Every call gets a seed of its own. Raises ValueError for no members, prompts or rounds.
 
     Source: TR24 section 4 (iTeC) [confirmed]; sizes, and how many earlier members stay
-    [ours].
+        [ours].
     Test: tests/post_training/test_committee.py::test_rounds_by_hand
     """
     if not members or not prompts or rounds < 1 or n < 1:
-        raise ValueError(f"a committee needs members, prompts, rounds and n of 1 or more, got {rounds=}, {n=}")
+        raise ValueError(
+            f"a committee needs members, prompts, rounds and n of 1 or more, got {rounds=}, {n=}"
+        )
     committee, earlier, preferences, done = {"student": student}, {}, list(preferences), []
     for number in range(rounds):
         seeds = [_seed(seed, number, i) for i in range(5 + len(members))]
-        said = (groups for _, groups in _answers(committee | {"student": student}, tools, prompts, n, seeds[0]))
+        said = (
+            groups
+            for _, groups in _answers(
+                committee | {"student": student}, tools, prompts, n, seeds[0]
+            )
+        )
         # [M][P][n] -> [P][M n]
-        groups = [list(itertools.chain(*of_prompt)) for of_prompt in zip(*said, strict=True)]
+        groups = [
+            list(itertools.chain(*of_prompt)) for of_prompt in zip(*said, strict=True)
+        ]
         preferences = preferences + tools.annotate(prompts, groups, seeds[1])
         reward = tools.refresh(reward, preferences, seeds[2])
         trained = {
@@ -146,11 +162,15 @@ def run(
         student = tools.distil(student, chosen(pool, prompts, choice), seeds[4])
         done.append(Round(committee, len(preferences), reward, pool, choice, student))
         best = pool.names[best_member(pool.rewards)]
-        earlier = {best if best in earlier else f"{best} of round {number + 1}": committee[best]}
+        earlier = {
+            best if best in earlier else f"{best} of round {number + 1}": committee[best]
+        }
     return done
 
 
-def equal_budget(pool: Pool, judged: Float[Array, "M P N"]) -> dict[str, Float[Array, " P"]]:
+def equal_budget(
+    pool: Pool, judged: Float[Array, "M P N"]
+) -> dict[str, Float[Array, " P"]]:
     """Return the judged value of what each way of teaching picks, from N samples a prompt.
 
         committee          N / M samples of each of the M members, the best by reward best
@@ -165,16 +185,24 @@ def equal_budget(pool: Pool, judged: Float[Array, "M P N"]) -> dict[str, Float[A
     """
     M, P, N = pool.rewards.shape
     if N % M or judged.shape != (M, P, N):
-        raise ValueError(f"{N} samples cannot be dealt to {M} members, or judged has not the shape {(M, P, N)}")
+        raise ValueError(
+            f"{N} samples cannot be dealt to {M} members, or judged has not the shape {(M, P, N)}"
+        )
 
     def value(rewards, values):
         member, i = best_per_prompt(rewards)
         return values[member, np.arange(P), i]
 
-    alone = {name: value(pool.rewards[m : m + 1], judged[m : m + 1]) for m, name in enumerate(pool.names)}
+    alone = {
+        name: value(pool.rewards[m : m + 1], judged[m : m + 1])
+        for m, name in enumerate(pool.names)
+    }
     few = slice(N // M)
     together = value(pool.rewards[:, :, few], judged[:, :, few])
-    return {"committee": together, "best teacher": alone[pool.names[best_member(pool.rewards)]]} | alone
+    return {
+        "committee": together,
+        "best teacher": alone[pool.names[best_member(pool.rewards)]],
+    } | alone
 
 
 def _answers(committee, tools, prompts, n, seed):
@@ -182,7 +210,9 @@ def _answers(committee, tools, prompts, n, seed):
     for number, (name, policy) in enumerate(committee.items()):
         said = tools.sample(policy, prompts, n, _seed(seed, number))
         if [len(group) for group in said] != [n] * len(prompts):
-            raise ValueError(f"member {name!r} must give {n} responses to each of {len(prompts)} prompts")
+            raise ValueError(
+                f"member {name!r} must give {n} responses to each of {len(prompts)} prompts"
+            )
         yield name, said
 
 

@@ -39,7 +39,7 @@ def demonstrations() -> list[Record]:
     """Return the demonstrations of all tasks; a model wrote them, no person did.
 
     Source: TR24 section 4.1 (human demonstrations) [confirmed]; that a model wrote these
-    [ours].
+        [ours].
     Test: tests/post_training/test_hybrid.py::test_demonstrations_do_their_tasks
     """
     return [Record(**fields) for _, fields in text_files.read_json_lines(DEMONSTRATIONS)]
@@ -52,7 +52,7 @@ def deeper(record: Record, rng: np.random.Generator) -> Record:
     to correct; a postscript to be kept for a change of tone.
 
     Source: TR24 section 4.1 (evolving in depth) [confirmed]; by these rules instead of a
-    model [ours].
+        model [ours].
     Test: tests/post_training/test_hybrid.py::test_evolution_keeps_references_true
     """
     talk = grammar.small_talk(rng)
@@ -66,7 +66,9 @@ def deeper(record: Record, rng: np.random.Generator) -> Record:
     if record.task == "tone":
         fields = record.fields | {"facts": [*record.fields["facts"], talk]}
         return record._replace(
-            prompt=f"{record.prompt} PS: {talk}", reference=f"{record.reference} PS: {talk}", fields=fields
+            prompt=f"{record.prompt} PS: {talk}",
+            reference=f"{record.reference} PS: {talk}",
+            fields=fields,
         )
     first, *lines = record.prompt.split("\n")
     speaker = grammar.pick(rng, lexicon.NAMES)
@@ -79,10 +81,12 @@ def broader(record: Record, rng: np.random.Generator) -> Record:
     """Return a new record of the same task, about something else.
 
     Source: TR24 section 4.1 (evolving in breadth) [confirmed]; by the task's generator
-    instead of a model [ours].
+        instead of a model [ours].
     Test: tests/post_training/test_hybrid.py::test_evolution_keeps_references_true
     """
-    return tasks.records(record.task, 1, seed=int(rng.integers(1, 2**31)), split=record.split)[0]
+    return tasks.records(
+        record.task, 1, seed=int(rng.integers(1, 2**31)), split=record.split
+    )[0]
 
 
 def evolve(records: Sequence[Record], seed: int = 0) -> list[Record]:
@@ -94,7 +98,9 @@ def evolve(records: Sequence[Record], seed: int = 0) -> list[Record]:
     return new
 
 
-def curate(items: list, steps: Sequence[tuple[str, Callable[[list], list]]]) -> tuple[list, list[CurationStep]]:
+def curate(
+    items: list, steps: Sequence[tuple[str, Callable[[list], list]]]
+) -> tuple[list, list[CurationStep]]:
     """Return what is left after all steps (name, list -> list), and the counts of each.
 
     Source: TR24 section 4.1 (curation) [confirmed]; the steps [ours].
@@ -112,7 +118,10 @@ def without_copies(records: list[Record]) -> list[Record]:
     """Return the first of every set of records whose prompts have the same words."""
     seen, kept = set(), []
     for record in records:
-        key = (record.task, tuple(re.findall(r"\w+|[+-]", overlap.normal(record.prompt).lower())))
+        key = (
+            record.task,
+            tuple(re.findall(r"\w+|[+-]", overlap.normal(record.prompt).lower())),
+        )
         if key not in seen:
             seen.add(key)
             kept.append(record)
@@ -131,14 +140,18 @@ def without_held_out(held_out: Sequence[Record], n: int = 13) -> Callable:
     return step
 
 
-def of_difficulty(solved: Sequence[Solved], lowest: float = 0.1, highest: float = 0.9) -> list[Solved]:
+def of_difficulty(
+    solved: Sequence[Solved], lowest: float = 0.1, highest: float = 0.9
+) -> list[Solved]:
     """Return those of which the verifier passes neither too large nor too small a share.
 
     Source: TR24 section 4.1, a difficulty threshold in one secondary account [inferred].
     Test: tests/post_training/test_hybrid.py::test_solutions_are_kept_by_the_verifier
     """
 
-    rates = [np.mean([tasks.success(s.record, r.text) for r in s.responses]) for s in solved]
+    rates = [
+        np.mean([tasks.success(s.record, r.text) for r in s.responses]) for s in solved
+    ]
     return [s for s, rate in zip(solved, rates) if lowest <= rate <= highest]
 
 
@@ -148,7 +161,7 @@ def solutions(solved: Sequence[Solved]) -> list[tuple[str, Response]]:
     Records without any are left out.
 
     Source: TR24 section 4.1 (kept by ground truth, or by a judge where there is none: the
-    first here) [confirmed].
+        first here) [confirmed].
     Test: tests/post_training/test_hybrid.py::test_solutions_are_kept_by_the_verifier
     """
     kept = []
@@ -165,7 +178,9 @@ def _longer_sum(record, rng):
         prompt = f"{record.prompt.removesuffix(' =')} {'+' if plus else '-'} {number} ="
     else:
         prompt = f"{record.prompt} Then {'add' if plus else 'take away'} {number}."
-    return record._replace(prompt=prompt, reference=str(total + number if plus else total - number))
+    return record._replace(
+        prompt=prompt, reference=str(total + number if plus else total - number)
+    )
 
 
 def _document(record):

@@ -13,7 +13,16 @@ from ..losses import weighted
 from ..ops import wide
 from ..weights import Params
 from .preferences import SOFT_LABELS, Preference
-from .rows import ROW_MULTIPLE, Padded, conversation, in_batches, pad, round_up, sequence_log_probs, take
+from .rows import (
+    ROW_MULTIPLE,
+    Padded,
+    conversation,
+    in_batches,
+    pad,
+    round_up,
+    sequence_log_probs,
+    take,
+)
 
 
 class Pairs(NamedTuple):
@@ -30,7 +39,9 @@ class Pairs(NamedTuple):
     weights: Any  # [B] float32: 0 for pairs that only fill a batch up
     reference: Any = None  # [R] float32: log-probabilities under the reference policy
 
-    def take(self, numbers, R: int | None = None, B: int | None = None, length: int | None = None) -> "Pairs":
+    def take(
+        self, numbers, R: int | None = None, B: int | None = None, length: int | None = None
+    ) -> "Pairs":
         """Return these pairs, filled up to R rows, and to B by pairs of weight 0."""
         filled = np.resize(numbers, B or len(numbers))
         row = _numbered(self.places[:, filled].T.ravel())  # old number -> new number
@@ -41,22 +52,37 @@ class Pairs(NamedTuple):
             np.array([[row[i] for i in side] for side in self.places[:, filled]]),
             self.labels[filled],
             self.grades[:, filled],
-            np.where(np.arange(len(filled)) < len(numbers), self.weights[filled], np.float32(0)),
+            np.where(
+                np.arange(len(filled)) < len(numbers), self.weights[filled], np.float32(0)
+            ),
             None if self.reference is None else self.reference[rows],
         )
 
 
-def pairs_of(preferences: Sequence[Preference], tokenizer, length: int | None = None) -> Pairs:
+def pairs_of(
+    preferences: Sequence[Preference], tokenizer, length: int | None = None
+) -> Pairs:
     """Return preferences as one batch. Raises ValueError for none, and as `pad`."""
     if not preferences:
-        raise ValueError("no preferences: every prompt's responses were equal, or none was judged; sample more")
-    sides = [[(p.prompt, p.chosen) for p in preferences], [(p.prompt, p.rejected) for p in preferences]]
+        raise ValueError(
+            "no preferences: every prompt's responses were equal, or none was judged; sample more"
+        )
+    sides = [
+        [(p.prompt, p.chosen) for p in preferences],
+        [(p.prompt, p.rejected) for p in preferences],
+    ]
     row = _numbered(item for pair in zip(*sides) for item in pair)
     return Pairs(
         pad([conversation(tokenizer, *item) for item in row], length),
         np.array([[row[item] for item in side] for side in sides]),
         np.array([SOFT_LABELS[p.level] for p in preferences], np.float32),
-        np.array([[p.chosen_grades for p in preferences], [p.rejected_grades for p in preferences]], np.int32),
+        np.array(
+            [
+                [p.chosen_grades for p in preferences],
+                [p.rejected_grades for p in preferences],
+            ],
+            np.int32,
+        ),
         np.ones(len(preferences), np.float32),
     )
 
@@ -72,7 +98,9 @@ def with_reference(pairs: Pairs, params, cfg, batch_size: int = 32) -> Pairs:
     Source: Rafailov et al. 2023 (the reference is fixed) [standard].
     Test: tests/post_training/test_losses.py::test_reference_is_the_policy_at_the_start
     """
-    return pairs._replace(reference=in_batches(sequence_log_probs, params, pairs.rows, cfg, batch_size))
+    return pairs._replace(
+        reference=in_batches(sequence_log_probs, params, pairs.rows, cfg, batch_size)
+    )
 
 
 def pair_batches(pairs: Pairs, batch_size: int, seed: int = 0) -> Callable:
@@ -81,14 +109,20 @@ def pair_batches(pairs: Pairs, batch_size: int, seed: int = 0) -> Callable:
     return lambda step: pairs.take(numbers(step), 2 * batch_size, batch_size)
 
 
-def prompt_batches(preferences: Sequence[Preference], tokenizer, prompts: int, seed=0, multiple=ROW_MULTIPLE):
+def prompt_batches(
+    preferences: Sequence[Preference],
+    tokenizer,
+    prompts: int,
+    seed=0,
+    multiple=ROW_MULTIPLE,
+):
     """Return a pure function step -> Pairs: all those of some prompts of like length.
 
     One program is compiled for each length, a multiple of `multiple`. What does not fill an
     epoch's last batch is left out, other prompts each time. Raises ValueError for too few.
 
     Source: all pairs of a prompt in one batch: Ouyang et al. 2022 section 3.5 [standard];
-    like lengths [standard].
+        like lengths [standard].
     Test: tests/post_training/test_losses.py::test_loss_is_that_of_the_pairs,
         tests/post_training/test_losses.py::test_an_epoch_has_every_prompt_once
     """
@@ -98,9 +132,13 @@ def prompt_batches(preferences: Sequence[Preference], tokenizer, prompts: int, s
     groups = [np.array(numbers) for numbers in by_prompt.values()]
     count = len(groups) // prompts if prompts > 0 else 0
     if not count:
-        raise ValueError(f"{len(groups)} prompts with preferences do not fill a batch of {prompts}: collect more")
+        raise ValueError(
+            f"{len(groups)} prompts with preferences do not fill a batch of {prompts}: collect more"
+        )
     pairs = pairs_of(preferences, tokenizer)
-    longest = np.array([pairs.rows.lengths[pairs.places[:, numbers]].max() for numbers in groups])
+    longest = np.array(
+        [pairs.rows.lengths[pairs.places[:, numbers]].max() for numbers in groups]
+    )
     R = prompts * max(len(np.unique(pairs.places[:, numbers])) for numbers in groups)
     B = prompts * max(map(len, groups))
 
@@ -108,7 +146,9 @@ def prompt_batches(preferences: Sequence[Preference], tokenizer, prompts: int, s
     def epoch(number):  # a new order of prompts of equal length, and of batches
         rng = np.random.default_rng((seed, number))
         some = rng.permutation(len(groups))[: count * prompts]
-        return rng.permutation(some[np.argsort(longest[some], kind="stable")].reshape(count, prompts))
+        return rng.permutation(
+            some[np.argsort(longest[some], kind="stable")].reshape(count, prompts)
+        )
 
     def batch(step):
         chosen = epoch(step // count)[step % count]
@@ -132,7 +172,7 @@ def dpo(h: Float[Array, " B"], beta: float) -> Float[Array, " B"]:
         h = log(pi(y_c|x) / ref(y_c|x)) - log(pi(y_r|x) / ref(y_r|x))
 
     Source: TR24 section 4 names DPO [confirmed]; Rafailov et al. 2023 equation 7
-    [standard].
+        [standard].
     Test: tests/post_training/test_trl_golden.py::test_losses_equal_trl,
         tests/oracles/test_trl.py::test_dpo_and_ipo
     """
@@ -151,10 +191,16 @@ def ipo(h: Float[Array, " B"], tau: float) -> Float[Array, " B"]:
 
 
 # name -> (loss of h, whether each log-ratio is divided by its response's length first)
-LOSSES: dict[str, tuple[Callable, bool]] = {"dpo": (dpo, False), "ipo": (ipo, False), "ipo_mean": (ipo, True)}
+LOSSES: dict[str, tuple[Callable, bool]] = {
+    "dpo": (dpo, False),
+    "ipo": (ipo, False),
+    "ipo_mean": (ipo, True),
+}
 
 
-def log_ratio_difference(params: Params, pairs: Pairs, cfg: AFMConfig, per_token: bool = False):
+def log_ratio_difference(
+    params: Params, pairs: Pairs, cfg: AFMConfig, per_token: bool = False
+):
     """Return h of each pair, [B] in nats: the chosen log-ratio less the rejected one.
 
     per_token divides each by its response's number of tokens.
@@ -170,7 +216,9 @@ def log_ratio_difference(params: Params, pairs: Pairs, cfg: AFMConfig, per_token
     return chosen - rejected
 
 
-def preference_loss(params: Params, pairs: Pairs, cfg: AFMConfig, kind: str = "dpo", beta: float = 0.1):
+def preference_loss(
+    params: Params, pairs: Pairs, cfg: AFMConfig, kind: str = "dpo", beta: float = 0.1
+):
     """Return (sum, count) of "dpo", "ipo" (the paper's sums) or "ipo_mean" (TRL's means).
 
     beta is IPO's tau. With sums 1 / (2 tau) is the distance of whole responses, with means
@@ -184,4 +232,6 @@ def preference_loss(params: Params, pairs: Pairs, cfg: AFMConfig, kind: str = "d
     if kind not in LOSSES:
         raise ValueError(f"kind must be one of {sorted(LOSSES)}, got {kind!r}")
     loss, per_token = LOSSES[kind]
-    return weighted(loss(log_ratio_difference(params, pairs, cfg, per_token), beta), pairs.weights)
+    return weighted(
+        loss(log_ratio_difference(params, pairs, cfg, per_token), beta), pairs.weights
+    )

@@ -45,22 +45,36 @@ class Workshop:
     def sample(self, policy, prompts, n, seed):
         """Return n responses to each prompt."""
         settings = dict(seed=seed, batch_size=self.sample_rows)
-        return sample(policy, self.cfg, self.tokenizer, prompts, n, self.max_new_tokens, **settings)
+        return sample(
+            policy, self.cfg, self.tokenizer, prompts, n, self.max_new_tokens, **settings
+        )
 
     def score(self, reward, prompts, groups):
         """Return the reward of each response, as groups."""
-        lengths = (self.row_length - self.max_new_tokens, self.max_new_tokens) if self.row_length else ()
-        return reward_model.rewards(reward, self.cfg, self.tokenizer, prompts, groups, *lengths)
+        lengths = (
+            (self.row_length - self.max_new_tokens, self.max_new_tokens)
+            if self.row_length
+            else ()
+        )
+        return reward_model.rewards(
+            reward, self.cfg, self.tokenizer, prompts, groups, *lengths
+        )
 
     def annotate(self, prompts, groups, seed):
         """Return the panel's preferences."""
-        return collect([self.records[prompt] for prompt in prompts], groups, seed=seed, pairs=PAIRS)
+        return collect(
+            [self.records[prompt] for prompt in prompts], groups, seed=seed, pairs=PAIRS
+        )
 
     def refresh(self, reward, preferences, seed):
         """Return the reward model trained on with all preferences."""
         size = min(self.reward_prompts, len({p.prompt for p in preferences}))
-        feed = prompt_batches(preferences, self.tokenizer, size, seed, self.row_length or ROW_MULTIPLE)
-        return self._fit(reward, partial(reward_model.reward_loss, cfg=self.cfg), feed, self.reward_steps)
+        feed = prompt_batches(
+            preferences, self.tokenizer, size, seed, self.row_length or ROW_MULTIPLE
+        )
+        return self._fit(
+            reward, partial(reward_model.reward_loss, cfg=self.cfg), feed, self.reward_steps
+        )
 
     def fine_tune(self, policy, examples, seed):
         """Return the policy after SFT on (prompt, response) examples."""
@@ -88,10 +102,14 @@ class Workshop:
         """Return the trainer of one that learns from the newest preferences (0: all)."""
 
         def train(situation: Situation):
-            pairs = pairs_of(situation.preferences[-newest:], self.tokenizer, self.row_length)
+            pairs = pairs_of(
+                situation.preferences[-newest:], self.tokenizer, self.row_length
+            )
             pairs = with_reference(pairs, situation.student, self.cfg)
             loss = partial(preference_loss, cfg=self.cfg, kind=kind, beta=beta)
-            feed = pair_batches(pairs, min(self.batch_size, len(pairs.labels)), situation.seed)
+            feed = pair_batches(
+                pairs, min(self.batch_size, len(pairs.labels)), situation.seed
+            )
             return self._fit(situation.student, loss, feed, self.steps)
 
         return train

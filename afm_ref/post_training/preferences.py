@@ -15,12 +15,23 @@ from .responses import Response
 
 GRADES = ("instruction_following", "conciseness", "truthfulness", "form")
 # Ours. `form` stands in the place of harmlessness: nothing in these tasks could do harm.
-WEIGHTS = {"instruction_following": 0.6, "conciseness": 0.15, "truthfulness": 0.15, "form": 0.1}
+WEIGHTS = {
+    "instruction_following": 0.6,
+    "conciseness": 0.15,
+    "truthfulness": 0.15,
+    "form": 0.1,
+}
 
 # Without "the", and longest first: "the school play" speaks of no school.
 _LISTS = (lexicon.NAMES, lexicon.DAYS, lexicon.PLACES, lexicon.EVENTS, lexicon.THINGS)
-_PHRASES = sorted({phrase.removeprefix("the ") for phrases in _LISTS for phrase in phrases}, key=len, reverse=True)
-_CLAIM = re.compile(r"(?<!\w)(?:\d+:\d\d|" + "|".join(map(re.escape, _PHRASES)) + r")(?!\w)", re.IGNORECASE)
+_PHRASES = sorted(
+    {phrase.removeprefix("the ") for phrases in _LISTS for phrase in phrases},
+    key=len,
+    reverse=True,
+)
+_CLAIM = re.compile(
+    r"(?<!\w)(?:\d+:\d\d|" + "|".join(map(re.escape, _PHRASES)) + r")(?!\w)", re.IGNORECASE
+)
 
 LEVELS = ("significantly better", "better", "slightly better", "negligibly better")
 SOFT_LABELS = (0.95, 0.85, 0.75, 0.65)  # the label p_l of each level
@@ -54,7 +65,9 @@ class Annotator(NamedTuple):
 
 # A careful annotator, one who likes long answers, and a hasty one.
 PANEL = (
-    Annotator(noise=0.05, length_bias=0.0, position_bias=0.01, lapse=0.01, grade_lapse=0.05),
+    Annotator(
+        noise=0.05, length_bias=0.0, position_bias=0.01, lapse=0.01, grade_lapse=0.05
+    ),
     Annotator(noise=0.1, length_bias=0.05, position_bias=0.01, lapse=0.02, grade_lapse=0.1),
     Annotator(noise=0.2, length_bias=0.02, position_bias=0.05, lapse=0.08, grade_lapse=0.2),
 )
@@ -72,7 +85,8 @@ def qualities(record: Record, response: Response) -> dict[str, float]:
     The truth of a sum is the metric's. An empty response gets 0 in every respect.
 
     Source: TR24 section 4 (grades for instruction following, verbosity, truthfulness,
-    harmlessness) [confirmed]; these measures, and form in the place of harmlessness [ours].
+        harmlessness) [confirmed]; these measures, and form in the place of harmlessness
+        [ours].
     Test: tests/post_training/test_preferences.py::test_qualities_by_hand
     """
     words = response.text.lower().split()
@@ -82,7 +96,11 @@ def qualities(record: Record, response: Response) -> dict[str, float]:
     known = f"{record.prompt}\n{record.reference}".lower()
     claims = [claim.lower() for claim in _CLAIM.findall(response.text)]
     grounded = sum(claim in known for claim in claims) / len(claims) if claims else 1.0
-    shape = (response.ended, "\n" not in response.text.strip(), all(a != b for a, b in zip(words, words[1:])))
+    shape = (
+        response.ended,
+        "\n" not in response.text.strip(),
+        all(a != b for a, b in zip(words, words[1:])),
+    )
     return {
         "instruction_following": metric,
         "conciseness": min(1.0, len(record.reference.split()) / len(words)),
@@ -100,7 +118,9 @@ def utility(record: Record, response: Response) -> float:
     return sum(weight * found[name] for name, weight in WEIGHTS.items())
 
 
-def seen_difference(annotator: Annotator, gap: float, first_words: int, second_words: int) -> float:
+def seen_difference(
+    annotator: Annotator, gap: float, first_words: int, second_words: int
+) -> float:
     """Return d, the difference of utilities that the annotator sees before the noise."""
     longer = np.log((1 + first_words) / (1 + second_words))
     return float(gap + annotator.length_bias * longer + annotator.position_bias)
@@ -112,11 +132,11 @@ def level_probabilities(difference: float, noise: float, lapse: float = 0.0) -> 
         P(first better, level l) = (1 - lapse) P(t_l < d + noise e <= t_{l-1}) + lapse / 8
         e ~ Logistic(0, 1)
 
-    difference: d of `seen_difference`; t_l are THRESHOLDS, then 0. Without lapses
-    P(first better) = sigmoid(d / noise).
+    difference: d of `seen_difference`; t_l are THRESHOLDS, then 0. Without lapses P(first
+    better) = sigmoid(d / noise).
 
     Source: TR24 section 4 (four levels of strength) [confirmed]; logistic random utility
-    (Bradley-Terry-Luce) [standard].
+        (Bradley-Terry-Luce) [standard].
     Test: tests/post_training/test_preferences.py::test_verdicts_follow_their_distribution
     """
     edges = np.array([np.inf, *THRESHOLDS, 0.0])
@@ -134,30 +154,42 @@ def grade(quality: float) -> int:
     return int(np.searchsorted(GRADE_CUTS, quality, side="right"))
 
 
-def judge(record: Record, first: Response, second: Response, annotator: Annotator, rng) -> Preference:
+def judge(
+    record: Record, first: Response, second: Response, annotator: Annotator, rng
+) -> Preference:
     """Return one annotator's verdict on two responses, shown in this order.
 
     Level and side are drawn from `level_probabilities`; each grade is that of the true
     quality or, with probability grade_lapse, any of the three.
 
     Source: TR24 section 4 (side by side with strength, and single-sided grades)
-    [confirmed].
+        [confirmed].
     Test: tests/post_training/test_preferences.py::test_verdicts_follow_their_distribution
     """
     assert not same(first, second), "there is nothing to prefer"
     gap, odds = verdict_odds(record, first, second, annotator)
     side, level = divmod(int(rng.choice(8, p=odds.ravel() / odds.sum())), 4)
-    first_grades, second_grades = (_grades(record, response, annotator, rng) for response in (first, second))
+    first_grades, second_grades = (
+        _grades(record, response, annotator, rng) for response in (first, second)
+    )
     if side == 0:
-        return Preference(record.prompt, first, second, level, first_grades, second_grades, gap)
-    return Preference(record.prompt, second, first, level, second_grades, first_grades, -gap)
+        return Preference(
+            record.prompt, first, second, level, first_grades, second_grades, gap
+        )
+    return Preference(
+        record.prompt, second, first, level, second_grades, first_grades, -gap
+    )
 
 
-def verdict_odds(record: Record, first: Response, second: Response, annotator: Annotator) -> tuple[float, np.ndarray]:
+def verdict_odds(
+    record: Record, first: Response, second: Response, annotator: Annotator
+) -> tuple[float, np.ndarray]:
     """Return (the gap in latent utility, the probability of each verdict [2, 4])."""
     gap = utility(record, first) - utility(record, second)
     words = (len(response.text.split()) for response in (first, second))
-    return gap, level_probabilities(seen_difference(annotator, gap, *words), annotator.noise, annotator.lapse)
+    return gap, level_probabilities(
+        seen_difference(annotator, gap, *words), annotator.noise, annotator.lapse
+    )
 
 
 class Expected(NamedTuple):
@@ -167,7 +199,9 @@ class Expected(NamedTuple):
     label: float  # the mean soft label of the first: what soft labels teach
 
 
-def expected_verdict(record: Record, first: Response, second: Response, panel=PANEL) -> Expected:
+def expected_verdict(
+    record: Record, first: Response, second: Response, panel=PANEL
+) -> Expected:
     """Return the expected verdict, over a panel's annotators and both orders on the screen.
 
     It is the sigmoid(r_1 - r_2) of a reward model with the ranking loss alone, and enough
@@ -197,7 +231,11 @@ def same(first: Response, second: Response) -> bool:
 
 
 def collect(
-    records: Sequence[Record], groups: Sequence[Sequence[Response]], panel=PANEL, seed: int = 0, pairs: int = 1
+    records: Sequence[Record],
+    groups: Sequence[Sequence[Response]],
+    panel=PANEL,
+    seed: int = 0,
+    pairs: int = 1,
 ) -> list[Preference]:
     """Return preferences between responses to a prompt: up to `pairs` different ones each.
 
@@ -210,7 +248,12 @@ def collect(
     found = []
     for number, (record, group) in enumerate(zip(records, groups, strict=True)):
         rng = np.random.default_rng((seed, number))
-        usable = [(a, b) for a in range(len(group)) for b in range(a) if not same(group[a], group[b])]
+        usable = [
+            (a, b)
+            for a in range(len(group))
+            for b in range(a)
+            if not same(group[a], group[b])
+        ]
         for place in rng.permutation(len(usable))[:pairs]:
             a, b = usable[place] if rng.random() < 0.5 else usable[place][::-1]
             annotator = panel[int(rng.integers(len(panel)))]
@@ -221,5 +264,6 @@ def collect(
 def _grades(record, response, annotator, rng):
     found = qualities(record, response)
     return tuple(
-        int(rng.integers(3)) if rng.random() < annotator.grade_lapse else grade(found[name]) for name in GRADES
+        int(rng.integers(3)) if rng.random() < annotator.grade_lapse else grade(found[name])
+        for name in GRADES
     )

@@ -37,16 +37,33 @@ def sampled(tokenizer, tokens) -> Response:
 
 
 def sample(
-    params, cfg, tokenizer, prompts: Sequence[str], n: int, max_new_tokens: int, temperature=1.0, seed=0, batch_size=64
+    params,
+    cfg,
+    tokenizer,
+    prompts: Sequence[str],
+    n: int,
+    max_new_tokens: int,
+    temperature=1.0,
+    seed=0,
+    batch_size=64,
 ) -> list[list[Response]]:
     """Return n responses to each prompt, drawn independently. See `sample_tokens`."""
     heads = [chat_tokens(tokenizer, prompt).tokens for prompt in prompts]
-    groups = sample_tokens(params, cfg, heads, n, max_new_tokens, temperature, seed, batch_size)
+    groups = sample_tokens(
+        params, cfg, heads, n, max_new_tokens, temperature, seed, batch_size
+    )
     return [[sampled(tokenizer, tokens) for tokens, _ in group] for group in groups]
 
 
 def sample_tokens(
-    params, cfg, prompts: Sequence, n: int, max_new_tokens: int, temperature=1.0, seed=0, batch_size=64
+    params,
+    cfg,
+    prompts: Sequence,
+    n: int,
+    max_new_tokens: int,
+    temperature=1.0,
+    seed=0,
+    batch_size=64,
 ) -> list[list[tuple[np.ndarray, np.ndarray]]]:
     """Return n continuations of each prompt's ids, [P][n] of (tokens, log pi in nats).
 
@@ -64,7 +81,9 @@ def sample_tokens(
         got = f"{n}, {max_new_tokens} and {batch_size}"
         raise ValueError(f"n, max_new_tokens and batch_size must be at least 1, got {got}")
     if temperature == 0 and n > 1:
-        raise ValueError("temperature 0 gives the same response n times: take n=1, or a temperature above 0")
+        raise ValueError(
+            "temperature 0 gives the same response n times: take n=1, or a temperature above 0"
+        )
     parts = -(-n // batch_size)  # calls that a prompt's responses are dealt to
     samples = -(-n // parts)
     count = batch_size // samples  # prompts a call
@@ -75,7 +94,14 @@ def sample_tokens(
         batch += [batch[-1]] * (count - len(batch))
         batch_seed = int(np.random.default_rng((seed, number)).integers(2**31))
         new = generation.rollouts(
-            params, cfg, batch, max_new_tokens, temperature, seed=batch_seed, stop=END, samples=samples
+            params,
+            cfg,
+            batch,
+            max_new_tokens,
+            temperature,
+            seed=batch_seed,
+            stop=END,
+            samples=samples,
         )
         said += zip(new.tokens, new.log_probs, strict=True)
     return [said[i : i + n] for i in range(0, len(wanted) * samples, parts * samples)]
@@ -116,7 +142,9 @@ def kl_of_best_of_n(n: int) -> float:
     return math.log(n) - (n - 1) / n
 
 
-def rejection_sample(prompts: Sequence[str], groups: Sequence[Sequence[Response]], rewards) -> list:
+def rejection_sample(
+    prompts: Sequence[str], groups: Sequence[Sequence[Response]], rewards
+) -> list:
     """Return (prompt, its response of highest reward) for SFT; rewards: [P][n].
 
     Source: TR24 section 4 (rejection sampling) [confirmed].

@@ -39,7 +39,9 @@ class Heads(NamedTuple):
     grade_logits: Any  # [grades, B, levels]
 
 
-def init_reward_model(params: Params, cfg: AFMConfig, seed: int = 0, width: int = HEAD_WIDTH) -> RewardModel:
+def init_reward_model(
+    params: Params, cfg: AFMConfig, seed: int = 0, width: int = HEAD_WIDTH
+) -> RewardModel:
     """Return a reward model on a language model: rewards near 0, all grades equally likely.
 
     Source: TR24 section 4, as one account has it: a linear and four MLP heads [inferred].
@@ -49,7 +51,13 @@ def init_reward_model(params: Params, cfg: AFMConfig, seed: int = 0, width: int 
     D, n = cfg.d_model, len(GRADES)
     preference = rng.standard_normal(D) / D
     w_in = rng.standard_normal((n, width, D)) * D**-0.5
-    heads = (preference, w_in, np.zeros((n, width)), np.zeros((n, GRADE_LEVELS, width)), np.zeros((n, GRADE_LEVELS)))
+    heads = (
+        preference,
+        w_in,
+        np.zeros((n, width)),
+        np.zeros((n, GRADE_LEVELS, width)),
+        np.zeros((n, GRADE_LEVELS)),
+    )
     return RewardModel(params, *(head.astype(np.float32) for head in heads))
 
 
@@ -68,7 +76,9 @@ def read(model: RewardModel, rows: Rows, cfg: AFMConfig) -> Heads:
     xp = e.__array_namespace__()
     preference, w_in, w_out = (wide(w) for w in (model.preference, model.w_in, model.w_out))
     units = xp.tanh(xp.einsum("BD,gMD->gBM", e, w_in) + model.b_in[:, None])
-    return Heads(e @ preference, xp.einsum("gBM,glM->gBl", units, w_out) + model.b_out[:, None])
+    return Heads(
+        e @ preference, xp.einsum("gBM,glM->gBl", units, w_out) + model.b_out[:, None]
+    )
 
 
 def row_rewards(model: RewardModel, rows: Rows, cfg: AFMConfig) -> Float[Array, " B"]:
@@ -76,7 +86,9 @@ def row_rewards(model: RewardModel, rows: Rows, cfg: AFMConfig) -> Float[Array, 
     return read(model, rows, cfg).rewards
 
 
-def soft_label_loss(margin: Float[Array, " B"], label: Float[Array, " B"]) -> Float[Array, " B"]:
+def soft_label_loss(
+    margin: Float[Array, " B"], label: Float[Array, " B"]
+) -> Float[Array, " B"]:
     """Return the ranking loss of each pair, from its margin r_c - r_r and label p.
 
         - p log sigmoid(r_c - r_r) - (1 - p) log sigmoid(r_r - r_c)
@@ -84,7 +96,7 @@ def soft_label_loss(margin: Float[Array, " B"], label: Float[Array, " B"]) -> Fl
     With p = 1, the plain Bradley-Terry loss, the margin would grow without end.
 
     Source: TR24 section 4: the idea [confirmed], the formula in one secondary account
-    [inferred].
+        [inferred].
     Test: tests/post_training/test_reward_model.py::test_margins_reach_their_optimum,
         tests/oracles/test_trl.py::test_reward_model
     """
@@ -102,7 +114,13 @@ def optimal_margin(label):
     return np.log(label) - np.log1p(-np.asarray(label))
 
 
-def reward_loss(model: RewardModel, pairs: Pairs, cfg: AFMConfig, soft: bool = True, grading_weight: float = 0.1):
+def reward_loss(
+    model: RewardModel,
+    pairs: Pairs,
+    cfg: AFMConfig,
+    soft: bool = True,
+    grading_weight: float = 0.1,
+):
     """Return (sum, count) over pairs of the ranking loss and the grading regulariser.
 
         L = L_rank + lambda sum_g (CE(u_g(x, y_c), z_c^g) + CE(u_g(x, y_r), z_r^g))
@@ -115,12 +133,16 @@ def reward_loss(model: RewardModel, pairs: Pairs, cfg: AFMConfig, soft: bool = T
     """
     rewards, grade_logits = read(model, pairs.rows, cfg)
     xp = rewards.__array_namespace__()
-    label, weights, places = (xp.asarray(x) for x in (pairs.labels, pairs.weights, pairs.places))
+    label, weights, places = (
+        xp.asarray(x) for x in (pairs.labels, pairs.weights, pairs.places)
+    )
     chosen, rejected = rewards[places]
     each = soft_label_loss(chosen - rejected, label if soft else xp.ones_like(label))
     if grading_weight:
         targets = xp.moveaxis(xp.asarray(pairs.grades), -1, 0)  # [grades, 2, B]
-        each = each - grading_weight * token_log_probs(grade_logits[:, places], targets).sum((0, 1))
+        each = each - grading_weight * token_log_probs(
+            grade_logits[:, places], targets
+        ).sum((0, 1))
     return weighted(each, weights)
 
 
@@ -140,9 +162,13 @@ def rewards(
     return in_batches(row_rewards, model, rows, cfg, batch_size).reshape(len(heads), -1)
 
 
-def margins(model: RewardModel, pairs: Pairs, cfg: AFMConfig, batch_size: int = 32) -> np.ndarray:
+def margins(
+    model: RewardModel, pairs: Pairs, cfg: AFMConfig, batch_size: int = 32
+) -> np.ndarray:
     """Return r_c - r_r of each pair: [B]."""
-    chosen, rejected = in_batches(row_rewards, model, pairs.rows, cfg, batch_size)[pairs.places]
+    chosen, rejected = in_batches(row_rewards, model, pairs.rows, cfg, batch_size)[
+        pairs.places
+    ]
     return chosen - rejected
 
 
@@ -170,7 +196,9 @@ def accuracy(margins, gaps) -> float:
     margins, gaps = np.asarray(margins, np.float64), np.asarray(gaps, np.float64)
     margins, gaps = margins[gaps != 0], gaps[gaps != 0]
     if not gaps.size:
-        raise ValueError("no pair has a better response by the latent utility: sample more varied responses")
+        raise ValueError(
+            "no pair has a better response by the latent utility: sample more varied responses"
+        )
     return float((0.5 + 0.5 * np.sign(margins) * np.sign(gaps)).mean())
 
 
@@ -187,5 +215,8 @@ def calibration(predicted, outcome, bins: int = 10) -> Calibration:
     place = np.minimum((predicted * bins).astype(int), bins - 1)
     count = np.bincount(place, minlength=bins)
     full = count > 0
-    means = [np.bincount(place, x, minlength=bins)[full] / count[full] for x in (predicted, outcome)]
+    means = [
+        np.bincount(place, x, minlength=bins)[full] / count[full]
+        for x in (predicted, outcome)
+    ]
     return Calibration(*means, count[full])

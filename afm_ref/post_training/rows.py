@@ -63,7 +63,7 @@ class SharedPrompt(Causal):
     segments: [B or 1, T], 0 for the prompt, k for response k of it.
 
     Source: one mask for a tree of continuations, as in SpecInfer (Miao et al. 2023)
-    [standard].
+        [standard].
     Test: tests/post_training/test_rows.py::test_numbers_are_those_of_padded_rows,
         tests/post_training/test_rows.py::test_a_response_does_not_see_its_neighbours
     """
@@ -72,10 +72,14 @@ class SharedPrompt(Causal):
         super().__init__()
         self.segments = segments
 
-    def mask(self, positions: Int[Array, "#B T"], key_positions: Int[Array, "#B S"]) -> Bool[Array, "#B T S"]:
+    def mask(
+        self, positions: Int[Array, "#B T"], key_positions: Int[Array, "#B S"]
+    ) -> Bool[Array, "#B T S"]:
         """Return which keys each query may see."""
         of_query, of_key = self.segments[:, :, None], self.segments[:, None, :]
-        return super().mask(positions, key_positions) & ((of_key == of_query) | (of_key == 0))
+        return super().mask(positions, key_positions) & (
+            (of_key == of_query) | (of_key == 0)
+        )
 
 
 class Shared(NamedTuple):
@@ -100,7 +104,9 @@ class Shared(NamedTuple):
     def tokens(self):
         """Return what is read: [P, T], T = H + K (R - 1)."""
         xp = self.said.__array_namespace__()
-        return xp.concatenate([self.prompts, self.said[:, :, :-1].reshape(len(self.said), -1)], axis=1)
+        return xp.concatenate(
+            [self.prompts, self.said[:, :, :-1].reshape(len(self.said), -1)], axis=1
+        )
 
     @property
     def positions(self):
@@ -140,7 +146,9 @@ class Shared(NamedTuple):
         """Return each response's last token's hidden state, [B, D]; none may fill all R."""
         x = self.states(params, cfg)  # [B, R, D]: before token t, so at |y| after the last
         xp = x.__array_namespace__()
-        return xp.take_along_axis(x, xp.asarray(self.real).sum(-1)[:, None, None], axis=1)[:, 0]
+        return xp.take_along_axis(x, xp.asarray(self.real).sum(-1)[:, None, None], axis=1)[
+            :, 0
+        ]
 
 
 Rows = Padded | Shared
@@ -157,7 +165,9 @@ def conversation(tokenizer, prompt: str, response: Response) -> Rendered:
     An empty response is one token, <|end|>. Raises ValueError for one of no token at all.
     """
     if not response.tokens:
-        raise ValueError(f"the response to {prompt[:40]!r} has no token, not even <|end|>: use `written`")
+        raise ValueError(
+            f"the response to {prompt[:40]!r} has no token, not even <|end|>: use `written`"
+        )
     head = chat_tokens(tokenizer, prompt).tokens
     return Rendered(np.concatenate([head, np.array(response.tokens, np.int32)]), len(head))
 
@@ -174,7 +184,9 @@ def pad(conversations: Sequence[Rendered], length: int | None = None) -> Padded:
     lengths = np.array([len(tokens) for tokens, _ in conversations], np.int32)
     length = round_up(lengths.max()) if length is None else length
     if lengths.max() > length:
-        raise ValueError(f"conversation {lengths.argmax()} has {lengths.max()} tokens, a row holds {length}: raise it")
+        raise ValueError(
+            f"conversation {lengths.argmax()} has {lengths.max()} tokens, a row holds {length}: raise it"
+        )
     tokens = np.full((len(lengths), length), PAD, np.int32)
     response = np.zeros(tokens.shape, bool)
     for row, (ids, start) in enumerate(conversations):
@@ -183,7 +195,9 @@ def pad(conversations: Sequence[Rendered], length: int | None = None) -> Padded:
     return Padded(tokens, response, lengths)
 
 
-def share(prompts: Sequence, groups: Sequence[Sequence], prompt_length: int, response_length: int) -> Shared:
+def share(
+    prompts: Sequence, groups: Sequence[Sequence], prompt_length: int, response_length: int
+) -> Shared:
     """Return prompts and the K responses to each, all of token ids, as rows of one length.
 
     Raises ValueError for groups of different sizes, and for a prompt or a response that is
@@ -197,10 +211,18 @@ def share(prompts: Sequence, groups: Sequence[Sequence], prompt_length: int, res
         raise ValueError(f"each of {P} prompts needs as many responses: got {sizes}")
     lengths = np.array([len(prompt) for prompt in prompts], np.int32)
     said_lengths = np.array([[len(y) for y in group] for group in groups])
-    for name, found, most in (("prompt", lengths, prompt_length), ("response", said_lengths, response_length)):
+    for name, found, most in (
+        ("prompt", lengths, prompt_length),
+        ("response", said_lengths, response_length),
+    ):
         if found.min() < 1 or found.max() > most:
-            raise ValueError(f"a {name} must have 1 to {most} tokens, got {found.min()} to {found.max()}")
-    ids, said = np.full((P, prompt_length), PAD, np.int32), np.full((P, sizes[0], response_length), PAD, np.int32)
+            raise ValueError(
+                f"a {name} must have 1 to {most} tokens, got {found.min()} to {found.max()}"
+            )
+    ids, said = (
+        np.full((P, prompt_length), PAD, np.int32),
+        np.full((P, sizes[0], response_length), PAD, np.int32),
+    )
     for p, (prompt, group) in enumerate(zip(prompts, groups)):
         ids[p, prompt_length - len(prompt) :] = prompt
         for k, y in enumerate(group):
@@ -224,7 +246,10 @@ def in_batches(function: Callable, params, rows, cfg, batch_size: int = 32) -> n
     size = min(count, max(1, batch_size // rows.K))
     params = jax.device_put(params)
     # the last batch is filled up
-    batches = (np.minimum(np.arange(first, first + size), count - 1) for first in range(0, count, size))
+    batches = (
+        np.minimum(np.arange(first, first + size), count - 1)
+        for first in range(0, count, size)
+    )
     found = [np.asarray(compiled(params, take(rows, numbers), cfg)) for numbers in batches]
     return np.concatenate(found)[: count * rows.K]
 

@@ -20,10 +20,14 @@ def examples_of(records: Sequence[Record], tokenizer) -> list[tuple[str, Respons
     return [(record.prompt, written(tokenizer, record.reference)) for record in records]
 
 
-def packed_examples(examples: Sequence[tuple[str, Response]], tokenizer, seq_len: int, seed: int = 0) -> Packed:
+def packed_examples(
+    examples: Sequence[tuple[str, Response]], tokenizer, seq_len: int, seed: int = 0
+) -> Packed:
     """Return examples in rows of seq_len, in random order; only responses are targets."""
     order = np.random.default_rng(seed).permutation(len(examples))
-    return pack_conversations([conversation(tokenizer, *examples[i]) for i in order], tokenizer, seq_len)
+    return pack_conversations(
+        [conversation(tokenizer, *examples[i]) for i in order], tokenizer, seq_len
+    )
 
 
 def fine_tune(
@@ -51,7 +55,9 @@ def fine_tune(
     Test: tests/post_training/test_sft.py::test_loss_is_that_of_whole_responses
     """
     if not examples:
-        raise ValueError("no examples to fine-tune on: curation or rejection sampling has left none")
+        raise ValueError(
+            "no examples to fine-tune on: curation or rejection sampling has left none"
+        )
     packed = packed_examples(examples, tokenizer, seq_len, seed)
     feed = batches(packed, min(batch_size, len(packed.tokens)), seed)
     return fit(params, partial(next_token, cfg=cfg), feed, optimizer, steps, **settings)

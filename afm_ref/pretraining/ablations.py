@@ -1,4 +1,6 @@
-"""`optimizer.block_update` with one term changed, each a `rule` of `afm_optimizer`, to compare."""
+"""`optimizer.block_update` with one term changed, each a `rule` of `afm_optimizer`, to
+compare.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +13,11 @@ def uncorrected(g, v, m, w, gathered, take=True, **settings):
     return block_update(g, v, m, w, 1.0, take, **settings)
 
 
-def momentum_over_gradient(g, v, m, w, gathered, take=True, *, rate, decay, b1=0.95, b2=0.95, clip=1.0):
-    """Return (change, v, m) as Adam has it: the mean runs over the gradient, and is corrected.
+def momentum_over_gradient(
+    g, v, m, w, gathered, take=True, *, rate, decay, b1=0.95, b2=0.95, clip=1.0
+):
+    """Return (change, v, m) as Adam has it: the mean runs over the gradient, and is
+    corrected.
 
         m <- b1 m + (1 - b1) g,   u = (m / (1 - b1^t)) / sqrt(v / (1 - b2^t)),   b1 = b2
 
@@ -28,12 +33,13 @@ def momentum_over_gradient(g, v, m, w, gathered, take=True, *, rate, decay, b1=0
 
 
 def factored(g, v, m, w, gathered, take=True, *, rate, decay, b1=0.95, b2=0.95, clip=1.0):
-    """Return (change, v, m), the mean squares of a matrix made of those of its rows and columns.
+    """Return (change, v, m), the mean squares of a matrix made of those of its rows and
+    columns.
 
         v_ij ~ R_i C_j / mean(R),   R_i: mean of row i of v,   C_j: mean of column j
 
-    Running means of rows and columns are the rows' and columns' means of the running mean, so
-    this keeps v whole. To keep R and C alone, out + in numbers, is what saves memory.
+    Running means of rows and columns are the rows' and columns' means of the running mean,
+    so this keeps v whole. To keep R and C alone, out + in numbers, is what saves memory.
 
     Source: Shazeer and Stern 2018 (factored second moment) [standard].
     Test: tests/pretraining/test_ablations.py::test_equals_optax
@@ -41,7 +47,8 @@ def factored(g, v, m, w, gathered, take=True, *, rate, decay, b1=0.95, b2=0.95, 
     v = jnp.where(take, b2 * v + (1 - b2) * (jnp.square(g) + EPS), v)
     size = v  # gains have no rows
     if v.ndim == 2:
-        rows, columns = v.mean(1, keepdims=True), v.mean(0, keepdims=True)  # [out, 1], [1, in]
+        # [out, 1], [1, in]
+        rows, columns = v.mean(1, keepdims=True), v.mean(0, keepdims=True)
         size = rows / rows.mean() * columns
     u = g * jax.lax.rsqrt(size / gathered)
     u = u / jnp.maximum(1.0, rms(u) / clip)

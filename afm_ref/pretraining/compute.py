@@ -1,4 +1,6 @@
-"""What pre-training costs: steps, FLOPs, the share of the peak that is used, chip-hours; here, and in Apple's run."""
+"""What pre-training costs: steps, FLOPs, the share of the peak that is used, chip-hours;
+here, and in Apple's run.
+"""
 
 import dataclasses
 import functools
@@ -6,26 +8,37 @@ import time
 
 import numpy as np
 
-from ..config import AFM_ON_DEVICE, TPU_PEAK_FLOPS, AFMConfig, parameters, train_flops_per_token
+from ..config import (
+    AFM_ON_DEVICE,
+    TPU_PEAK_FLOPS,
+    AFMConfig,
+    parameters,
+    train_flops_per_token,
+)
 
-# AXLearn's public step times of its 3B model, 2048 rows of 4096 tokens a step: {chips of v5p: seconds} [inferred]
+# AXLearn's public step times of its 3B model, 2048 rows of 4096 tokens a step: {chips of
+# v5p: seconds} [inferred]
 AXLEARN_STEP_S = {512: 1.48, 1024: 0.80, 2048: 0.47}
 AXLEARN_ROWS, AXLEARN_SEQ_LEN = 2048, 4096
-PARENT_PARAMETERS = 6.4e9  # pruned to AFM-on-device [confirmed], and its teacher [single account]
+# pruned to AFM-on-device [confirmed], and its teacher [single account]
+PARENT_PARAMETERS = 6.4e9
 SERVER_MFU = 0.52  # of one account alone
 
 
 def step_count(tokens: float, rows: int, seq_len: int) -> int:
-    """Return how many steps of rows x seq_len tokens those tokens are, to the nearest: 6.3e12, 4096, 4096 -> 375,509.
+    """Return how many steps of rows x seq_len tokens those tokens are, to the nearest:
+    6.3e12, 4096, 4096 -> 375,509.
 
-    Source: TR24 section 3.2 (tokens, windows, the server's 4096 rows) [confirmed]; the division [standard].
+    Source: TR24 section 3.2 (tokens, windows, the server's 4096 rows) [confirmed]; the
+        division [standard].
     Test: tests/pretraining/test_compute.py::test_steps_of_the_three_stages
     """
     return round(tokens / (rows * seq_len))
 
 
 def training_flops(n_parameters: float, tokens: float) -> float:
-    """Return the FLOPs of training without attention's scores: 6 N D, of which a forward pass is a third.
+    """Return the FLOPs of training without attention's scores: 6 N D, of which a forward
+    pass is a third.
 
     Source: Kaplan et al. 2020 section 2.1 [standard].
     Test: tests/pretraining/test_compute.py::test_flops_of_the_on_device_core_stage
@@ -34,7 +47,8 @@ def training_flops(n_parameters: float, tokens: float) -> float:
 
 
 def forward_flops(n_parameters: float, tokens: float) -> float:
-    """Return the FLOPs of a forward pass without attention's scores: 2 N D. That is what a teacher adds.
+    """Return the FLOPs of a forward pass without attention's scores: 2 N D. That is what a
+    teacher adds.
 
     Source: Kaplan et al. 2020 section 2.1 [standard].
     Test: tests/pretraining/test_compute.py::test_flops_of_the_on_device_core_stage
@@ -42,8 +56,15 @@ def forward_flops(n_parameters: float, tokens: float) -> float:
     return 2.0 * n_parameters * tokens
 
 
-def mfu(tokens_per_step: float, flops_per_token: float, step_s: float, chips: int, peak_flops: float) -> float:
-    """Return the model FLOPs utilisation: the share of the peak that goes into the model's own products.
+def mfu(
+    tokens_per_step: float,
+    flops_per_token: float,
+    step_s: float,
+    chips: int,
+    peak_flops: float,
+) -> float:
+    """Return the model FLOPs utilisation: the share of the peak that goes into the model's
+    own products.
 
         MFU = tokens_per_step * flops_per_token / (step_s * chips * peak_flops)
 
@@ -56,13 +77,24 @@ def mfu(tokens_per_step: float, flops_per_token: float, step_s: float, chips: in
 
 
 def axlearn_mfu(chips: int, attention: bool = True) -> float:
-    """Return the MFU of AXLearn's public 3B step time on so many v5p chips, with attention's FLOPs or by 6 N alone.
+    """Return the MFU of AXLearn's public 3B step time on so many v5p chips, with
+    attention's FLOPs or by 6 N alone.
 
     Source: AXLearn honeycrisp (step times, batch); v5p's peak of 459 TFLOP/s [inferred].
     Test: tests/pretraining/test_compute.py::test_axlearns_step_times
     """
-    per_token = train_flops_per_token(AFM_ON_DEVICE, AXLEARN_SEQ_LEN) if attention else _six_n(AFM_ON_DEVICE)
-    return mfu(AXLEARN_ROWS * AXLEARN_SEQ_LEN, per_token, AXLEARN_STEP_S[chips], chips, TPU_PEAK_FLOPS["v5p"])
+    per_token = (
+        train_flops_per_token(AFM_ON_DEVICE, AXLEARN_SEQ_LEN)
+        if attention
+        else _six_n(AFM_ON_DEVICE)
+    )
+    return mfu(
+        AXLEARN_ROWS * AXLEARN_SEQ_LEN,
+        per_token,
+        AXLEARN_STEP_S[chips],
+        chips,
+        TPU_PEAK_FLOPS["v5p"],
+    )
 
 
 def _six_n(cfg: AFMConfig) -> float:
@@ -80,13 +112,15 @@ class Bill:
 
 
 def bill(flops: float, chips: int, chip: str, used: float) -> Bill:
-    """Return days and chip-hours of so many FLOPs on chips of which a share `used` of the peak goes into the model.
+    """Return days and chip-hours of so many FLOPs on chips of which a share `used` of the
+    peak goes into the model.
 
         seconds = flops / (chips * peak * used),   chip-hours = chips * seconds / 3600
 
     chip: a key of TPU_PEAK_FLOPS, such as "v5p". Interruptions are not counted.
 
-    Source: TR24 section 3.2 (8192 v4 chips for the server, 2048 v5p on-device) [confirmed]; arithmetic [standard].
+    Source: TR24 section 3.2 (8192 v4 chips for the server, 2048 v5p on-device) [confirmed];
+        arithmetic [standard].
     Test: tests/pretraining/test_compute.py::test_days_by_hand
     """
     assert 0 < used <= 1, f"used, {used}, is a share of the peak"
@@ -94,30 +128,41 @@ def bill(flops: float, chips: int, chip: str, used: float) -> Bill:
     return Bill(flops, cluster, flops / cluster / 86_400, chips * flops / cluster / 3600)
 
 
-def on_device_core(used: float, chips: int = 2048, chip: str = "v5p", teacher: float = PARENT_PARAMETERS) -> Bill:
-    """Return the bill of AFM-on-device's core stage: 6 N D for it, and 2 N D for its teacher's forward passes.
+def on_device_core(
+    used: float, chips: int = 2048, chip: str = "v5p", teacher: float = PARENT_PARAMETERS
+) -> Bill:
+    """Return the bill of AFM-on-device's core stage: 6 N D for it, and 2 N D for its
+    teacher's forward passes.
 
-    Pruning's 188B tokens and the parent's own training are not in it. The server's dimensions are not stated, so
-    there is no such bill for the server: only what its cluster did a second, `bill(1, 8192, "v4", 0.52).cluster_flops`.
+    Pruning's 188B tokens and the parent's own training are not in it. The server's
+    dimensions are not stated, so there is no such bill for the server: only what its
+    cluster did a second, `bill(1, 8192, "v4", 0.52).cluster_flops`.
 
-    Source: TR24 section 3.2 (6.3T tokens, distilled) [confirmed]; the parent as teacher, one account [inferred].
+    Source: TR24 section 3.2 (6.3T tokens, distilled) [confirmed]; the parent as teacher,
+        one account [inferred].
     Test: tests/pretraining/test_compute.py::test_flops_of_the_on_device_core_stage
     """
     tokens = 6.3e12
-    flops = training_flops(parameters(AFM_ON_DEVICE)["total"], tokens) + forward_flops(teacher, tokens)
+    flops = training_flops(parameters(AFM_ON_DEVICE)["total"], tokens) + forward_flops(
+        teacher, tokens
+    )
     return bill(flops, chips, chip, used)
 
 
 @functools.cache  # a machine has one peak: whoever asks twice is told the same
 def measured_peak_flops(size: int = 1024, tries: int = 5) -> float:
-    """Return the FLOP/s that this machine reaches in a float32 product of two [size, size] matrices: the best try.
+    """Return the FLOP/s that this machine reaches in a float32 product of two [size, size]
+    matrices: the best try.
 
     2 size^3 / seconds
     """
     import jax
 
     rng = np.random.default_rng(0)
-    a, b = (jax.device_put(rng.standard_normal((size, size), dtype=np.float32)) for _ in range(2))
+    a, b = (
+        jax.device_put(rng.standard_normal((size, size), dtype=np.float32))
+        for _ in range(2)
+    )
     product = jax.jit(lambda a, b: a @ b)
     product(a, b).block_until_ready()
     seconds = []
@@ -129,6 +174,8 @@ def measured_peak_flops(size: int = 1024, tries: int = 5) -> float:
 
 
 def step_seconds(history, skip: int = 1) -> float:
-    """Return the median seconds of a step of a `History`, without the first `skip` ones, which compile."""
+    """Return the median seconds of a step of a `History`, without the first `skip` ones,
+    which compile.
+    """
     assert len(history) >= skip + 2, f"a history of {len(history)} steps is too short"
     return float(np.median(np.diff(np.asarray(history.seconds)[skip:])))

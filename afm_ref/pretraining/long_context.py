@@ -1,4 +1,6 @@
-"""Loss by position: how well a model predicts the tokens early and late in long documents, and beyond its window."""
+"""Loss by position: how well a model predicts the tokens early and late in long documents,
+and beyond its window.
+"""
 
 from typing import NamedTuple
 
@@ -13,21 +15,27 @@ from ..weights import Params
 
 
 class ByPosition(NamedTuple):
-    """Mean nats a token in bins of positions: bin i holds the targets edges[i] + 1 .. edges[i + 1] of each document."""
+    """Mean nats a token in bins of positions: bin i holds the targets edges[i] + 1 ..
+    edges[i + 1] of each document.
+    """
 
     edges: Int[Array, " bins_plus_1"]
     nats: Float[Array, " bins"]
     counts: Int[Array, " bins"]  # targets in each bin, over all documents
 
 
-def loss_by_position(params: Params, cfg: AFMConfig, documents, tok, length: int, bins=16, seen=None) -> ByPosition:
-    """Return the mean nats at each position of documents longer than `length` tokens, each alone in its row.
+def loss_by_position(
+    params: Params, cfg: AFMConfig, documents, tok, length: int, bins=16, seen=None
+) -> ByPosition:
+    """Return the mean nats at each position of documents longer than `length` tokens, each
+    alone in its row.
 
         nats(bin) = mean over documents d and positions t in the bin of -log p(x_dt | <bos> x_d1 .. x_d,t-1)
 
-    No packing: position t is t tokens behind the document's beginning. Documents that are not longer are left out.
-    bins: how many equal ones, or their edges 0 = e_0 < ... = length. seen: how many tokens the model is shown at most,
-    if not all; see `truncated_nats`. Raises ValueError if no document is long enough.
+    No packing: position t is t tokens behind the document's beginning. Documents that are
+    not longer are left out. bins: how many equal ones, or their edges 0 = e_0 < ... =
+    length. seen: how many tokens the model is shown at most, if not all; see
+    `truncated_nats`. Raises ValueError if no document is long enough.
 
     Source: how long-context models are compared, for example Xiong et al. 2023 [standard].
     Test: tests/pretraining/test_stages.py::test_loss_by_position_by_hand
@@ -35,22 +43,35 @@ def loss_by_position(params: Params, cfg: AFMConfig, documents, tok, length: int
     edges = _edges(bins, length)
     rows = long_rows(documents, tok, length)
     if not len(rows):
-        raise ValueError(f"no document is longer than {length} tokens: give a shorter length or longer documents")
-    nats = truncated_nats(params, cfg, rows, seen) if seen else token_nats(params, cfg, rows)  # [documents, length]
+        raise ValueError(
+            f"no document is longer than {length} tokens: give a shorter length or longer documents"
+        )
+    # [documents, length]
+    nats = (
+        truncated_nats(params, cfg, rows, seen) if seen else token_nats(params, cfg, rows)
+    )
     sums = np.add.reduceat(nats.sum(axis=0, dtype=np.float64), edges[:-1])
     counts = np.diff(edges) * len(rows)
     return ByPosition(edges, sums / counts, counts)
 
 
 def long_rows(documents, tok, length: int) -> Int[Array, "documents T_plus_1"]:
-    """Return <|bos|> and the first `length` tokens of each document that has more than that."""
-    encoded = (tok.encode(document.text, markers=document.markers) for document in documents)
+    """Return <|bos|> and the first `length` tokens of each document that has more than
+    that.
+    """
+    encoded = (
+        tok.encode(document.text, markers=document.markers) for document in documents
+    )
     rows = [np.concatenate([[BOS], ids[:length]]) for ids in encoded if len(ids) > length]
     return np.array(rows, np.int32).reshape(len(rows), length + 1)
 
 
-def token_nats(params: Params, cfg: AFMConfig, rows: Int[Array, "rows T_plus_1"]) -> Float[Array, "rows T"]:
-    """Return -log p of every token of the rows but the first, a row at a time: long ones are large."""
+def token_nats(
+    params: Params, cfg: AFMConfig, rows: Int[Array, "rows T_plus_1"]
+) -> Float[Array, "rows T"]:
+    """Return -log p of every token of the rows but the first, a row at a time: long ones
+    are large.
+    """
     import jax
 
     def nats(params, row):
@@ -60,28 +81,39 @@ def token_nats(params: Params, cfg: AFMConfig, rows: Int[Array, "rows T_plus_1"]
     return np.array([compiled(params, row) for row in rows])
 
 
-def truncated_nats(params: Params, cfg: AFMConfig, rows: Int[Array, "rows T_plus_1"], seen: int):
-    """Return -log p of every token of the rows but the first, [rows, T], from a window that moves by half its width.
+def truncated_nats(
+    params: Params, cfg: AFMConfig, rows: Int[Array, "rows T_plus_1"], seen: int
+):
+    """Return -log p of every token of the rows but the first, [rows, T], from a window that
+    moves by half its width.
 
-    The first `seen` tokens are predicted as in `token_nats`; later ones with <|bos|> and the last seen/2 to seen - 1
-    tokens before them. What a model of that window does with a long document, so what any longer one has to beat.
-    Raises ValueError unless seen is even, at most T, and T a multiple of seen/2.
+    The first `seen` tokens are predicted as in `token_nats`; later ones with <|bos|> and
+    the last seen/2 to seen - 1 tokens before them. What a model of that window does with a
+    long document, so what any longer one has to beat. Raises ValueError unless seen is
+    even, at most T, and T a multiple of seen/2.
 
     Source: evaluation by a sliding window with a stride [standard].
     Test: tests/pretraining/test_stages.py::test_a_moving_window_shows_the_last_tokens_alone
     """
     length, half = rows.shape[1] - 1, seen // 2
     if seen < 2 or seen % 2 or seen > length or length % half:
-        raise ValueError(f"seen must be even and cut {length} tokens in whole halves, got {seen}")
+        raise ValueError(
+            f"seen must be even and cut {length} tokens in whole halves, got {seen}"
+        )
     starts = range(0, length - seen + 1, half)
-    pieces = np.stack([rows[:, s : s + seen + 1] for s in starts])  # [starts, rows, seen + 1]
+    # [starts, rows, seen + 1]
+    pieces = np.stack([rows[:, s : s + seen + 1] for s in starts])
     pieces[..., 0] = BOS
-    nats = token_nats(params, cfg, pieces.reshape(-1, seen + 1)).reshape(len(starts), len(rows), seen)
+    nats = token_nats(params, cfg, pieces.reshape(-1, seen + 1)).reshape(
+        len(starts), len(rows), seen
+    )
     return np.concatenate([nats[0], *nats[1:, :, half:]], axis=1)
 
 
 class AnswerLoss(NamedTuple):
-    """One answer of a long document: how far back it was told, in tokens, and how the model did on its tokens."""
+    """One answer of a long document: how far back it was told, in tokens, and how the model
+    did on its tokens.
+    """
 
     distance: int
     nats: float  # a token
@@ -89,9 +121,11 @@ class AnswerLoss(NamedTuple):
 
 
 def answer_losses(params: Params, cfg: AFMConfig, documents) -> list[AnswerLoss]:
-    """Return each answer's loss in `data.long_qa` documents, with the tokens before it given (teacher forcing).
+    """Return each answer's loss in `data.long_qa` documents, with the tokens before it
+    given (teacher forcing).
 
-    Documents are padded to the longest. Chance, for a digit, is ln 10 = 2.303 nats and 0.1 right.
+    Documents are padded to the longest. Chance, for a digit, is ln 10 = 2.303 nats and 0.1
+    right.
     """
     import jax
 
@@ -99,20 +133,31 @@ def answer_losses(params: Params, cfg: AFMConfig, documents) -> list[AnswerLoss]
 
     def judged(params, row):
         logits = forward(params, row[None, :-1], cfg)
-        return -token_log_probs(logits, row[None, 1:])[0], logits[0].argmax(axis=-1) == row[1:]
+        return -token_log_probs(logits, row[None, 1:])[0], logits[0].argmax(axis=-1) == row[
+            1:
+        ]
 
     compiled, params, found = jax.jit(judged), jax.device_put(params), []
     for document in documents:
         row = np.pad(document.tokens, (0, longest - len(document.tokens)))
         nats, right = map(np.asarray, compiled(params, row))
         for answer in document.answers:
-            at = slice(answer.asked[0] - 1, answer.asked[1] - 1)  # row[t + 1] is the target of t
-            found.append(AnswerLoss(answer.distance, float(nats[at].mean()), float(right[at].mean())))
+            # row[t + 1] is the target of t
+            at = slice(answer.asked[0] - 1, answer.asked[1] - 1)
+            found.append(
+                AnswerLoss(answer.distance, float(nats[at].mean()), float(right[at].mean()))
+            )
     return found
 
 
 def _edges(bins, length):
-    edges = np.linspace(0, length, bins + 1).round().astype(int) if isinstance(bins, int) else np.asarray(bins)
+    edges = (
+        np.linspace(0, length, bins + 1).round().astype(int)
+        if isinstance(bins, int)
+        else np.asarray(bins)
+    )
     if len(edges) < 2 or edges[0] != 0 or edges[-1] != length or (np.diff(edges) < 1).any():
-        raise ValueError(f"bins {bins} must give edges that rise from 0 to {length}, the length")
+        raise ValueError(
+            f"bins {bins} must give edges that rise from 0 to {length}, the length"
+        )
     return edges

@@ -1,7 +1,8 @@
-"""Pre-training in three stages: core, continued, context lengthening. A stage is data, and `run` runs them in order.
+"""Pre-training in three stages: core, continued, context lengthening. A stage is data, and
+`run` runs them in order.
 
-What changes between stages: the window, the mixture, learning rate and decay, and at the last the base of RoPE. What
-does not: the weights, which are handed on as they are.
+What changes between stages: the window, the mixture, learning rate and decay, and at the
+last the base of RoPE. What does not: the weights, which are handed on as they are.
 """
 
 import dataclasses
@@ -22,30 +23,37 @@ NAMES = ("core", "continued", "lengthening")
 
 
 def rope_base(base: float, T_train: int, T: int) -> float:
-    """Return the RoPE base for windows of T tokens of a model trained with `base` on windows of T_train.
+    """Return the RoPE base for windows of T tokens of a model trained with `base` on
+    windows of T_train.
 
         base' = base^( ln(T / 2 pi) / ln(T_train / 2 pi) )        500000, 8192, 32768 -> 6,315,089
 
-    Pair i of H/2 turns by base^(-2 i / H) a position, so its wavelength is 2 pi base^(2 i / H). The pairs below the
-    critical dimension, 2 i / H < ln(T_train / 2 pi) / ln(base), complete a turn within the window in training; those
-    above have not seen all of their angles. base' is the one at which that same share of the pairs completes a turn
-    within T. Raises ValueError for a base of at most 1 or windows of at most 2 pi tokens.
+    Pair i of H/2 turns by base^(-2 i / H) a position, so its wavelength is 2 pi base^(2 i /
+    H). The pairs below the critical dimension, 2 i / H < ln(T_train / 2 pi) / ln(base),
+    complete a turn within the window in training; those above have not seen all of their
+    angles. base' is the one at which that same share of the pairs completes a turn within
+    T. Raises ValueError for a base of at most 1 or windows of at most 2 pi tokens.
 
-    Source: Liu et al. 2023 "Scaling laws of RoPE-based extrapolation" [standard]; the base 6,315,089 of TR24
-        section 3.2 [confirmed], which the rule gives to the digit [inferred].
+    Source: Liu et al. 2023 "Scaling laws of RoPE-based extrapolation" [standard]; the base
+        6,315,089 of TR24 section 3.2 [confirmed], which the rule gives to the digit
+        [inferred].
     Test: tests/pretraining/test_stages.py::test_the_rule_gives_the_published_base,
         tests/pretraining/test_stages.py::test_the_rule_keeps_the_share_of_pairs_that_turn
     """
     if not base > 1 or min(T_train, T) <= 2 * math.pi:
-        raise ValueError(f"base {base} must be above 1, and windows {T_train} and {T} above 2 pi tokens")
+        raise ValueError(
+            f"base {base} must be above 1, and windows {T_train} and {T} above 2 pi tokens"
+        )
     return base ** (math.log(T / (2 * math.pi)) / math.log(T_train / (2 * math.pi)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One stage of pre-training; `weights` is its mixture {part: weight}, empty where it is not known.
+    """One stage of pre-training; `weights` is its mixture {part: weight}, empty where it is
+    not known.
 
-    The learning rate rises linearly over warmup_steps and falls along a cosine to `final` of its peak.
+    The learning rate rises linearly over warmup_steps and falls along a cosine to `final`
+    of its peak.
 
     Source: TR24 section 3.2 (three stages) [confirmed].
     Test: tests/pretraining/test_stages.py::test_a_stage_changes_what_it_should_and_nothing_else
@@ -65,7 +73,9 @@ class Stage:
     def __post_init__(self):
         for name in ("steps", "seq_len", "batch_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"stage {self.name}: {name} is {getattr(self, name)}, give at least 1")
+                raise ValueError(
+                    f"stage {self.name}: {name} is {getattr(self, name)}, give at least 1"
+                )
         self.schedule  # noqa: B018 - refuses a bad warm-up
 
     @property
@@ -75,7 +85,9 @@ class Stage:
 
     @property
     def schedule(self):
-        """The factor of the learning rate and of the decay, a function of the stage's own step."""
+        """The factor of the learning rate and of the decay, a function of the stage's own
+        step.
+        """
         return warmup_cosine(self.warmup_steps, self.steps, self.final)
 
     def config(self, cfg: AFMConfig) -> AFMConfig:
@@ -86,8 +98,9 @@ class Stage:
 def apple_stages() -> tuple[Stage, Stage, Stage]:
     """Return the stages of AFM-server as published.
 
-    375,509 steps of 4096 rows and 4096 tokens, 29,802 of 8192, 745 of 32,768. The mixtures are
-    not stated, nor are the later stages' rows and the last one's rate, warm-up, end and decay.
+    375,509 steps of 4096 rows and 4096 tokens, 29,802 of 8192, 745 of 32,768. The mixtures
+    are not stated, nor are the later stages' rows and the last one's rate, warm-up, end and
+    decay.
 
     Source: TR24 section 3.2 [confirmed]; steps follow from tokens, rows and window.
     Test: tests/pretraining/test_stages.py::test_apple_stages_hold_the_published_numbers
@@ -111,11 +124,13 @@ def tiny_stages(
     rope_theta: float = 500_000.0,
     change_base: bool = True,
 ) -> tuple[Stage, Stage, Stage]:
-    """Return Apple's stages in miniature: windows 1 : 2 : 8, rates 1 : 0.03 : 0.03, finals, decay.
+    """Return Apple's stages in miniature: windows 1 : 2 : 8, rates 1 : 0.03 : 0.03, finals,
+    decay.
 
-    mixtures: {stage name: {part: weight}}. steps: {stage name: steps}, by default 70 : 20 : 10 of 600 (ours: by
-    Apple's tokens the last would be under 2%). The tokens of a step stay about the same (ours): rows fall as windows
-    grow. Warm-up is a twentieth of each stage (ours). change_base False leaves RoPE as it is in the last stage.
+    mixtures: {stage name: {part: weight}}. steps: {stage name: steps}, by default 70 : 20 :
+    10 of 600 (ours: by Apple's tokens the last would be under 2%). The tokens of a step
+    stay about the same (ours): rows fall as windows grow. Warm-up is a twentieth of each
+    stage (ours). change_base False leaves RoPE as it is in the last stage.
 
     Source: TR24 section 3.2 (the ratios) [confirmed].
     Test: tests/pretraining/test_stages.py::test_the_miniature_has_apples_ratios
@@ -124,7 +139,11 @@ def tiny_stages(
     stages = []
     for name, apple in zip(NAMES, apple_stages()):
         times = apple.seq_len // 4096
-        base = rope_base(rope_theta, 2 * seq_len, 8 * seq_len) if name == "lengthening" and change_base else rope_theta
+        base = (
+            rope_base(rope_theta, 2 * seq_len, 8 * seq_len)
+            if name == "lengthening" and change_base
+            else rope_theta
+        )
         stages.append(
             Stage(
                 name, steps[name], times * seq_len, max(1, batch_size // times),
@@ -136,7 +155,9 @@ def tiny_stages(
 
 
 class Pretrained(NamedTuple):
-    """What `run` returns: the weights, the model of the last stage, {stage: history}, the optimizer's last state."""
+    """What `run` returns: the weights, the model of the last stage, {stage: history}, the
+    optimizer's last state.
+    """
 
     params: Any
     cfg: AFMConfig
@@ -159,14 +180,16 @@ def run(
     announce: Callable | None = None,
     **options,
 ) -> Pretrained:
-    """Return the model after all stages, each trained by `fit` on its own mixture and schedule.
+    """Return the model after all stages, each trained by `fit` on its own mixture and
+    schedule.
 
-    rows(seq_len) -> {part: Packed}. loss(stage, cfg) -> a loss, by default the next token's.
-    batches(stage, cfg, drawn) -> others in their place, such as `distillation.taught`.
-    evaluate(stage, cfg) -> fit's. announce(stage) is called before each. optimizer: "fresh"
-    moments in each stage, or "carried" on; what Apple did is not stated. checkpoint, a folder,
-    has one of fit's for each stage: the same call continues anywhere, bit for bit. options go
-    to fit. Raises ValueError for stages without names of their own.
+    rows(seq_len) -> {part: Packed}. loss(stage, cfg) -> a loss, by default the next
+    token's. batches(stage, cfg, drawn) -> others in their place, such as
+    `distillation.taught`. evaluate(stage, cfg) -> fit's. announce(stage) is called before
+    each. optimizer: "fresh" moments in each stage, or "carried" on; what Apple did is not
+    stated. checkpoint, a folder, has one of fit's for each stage: the same call continues
+    anywhere, bit for bit. options go to fit. Raises ValueError for stages without names of
+    their own.
 
     Source: TR24 section 3.2 (the stages) [confirmed].
     Test: tests/pretraining/test_stages.py::test_stopped_anywhere_continues_to_the_same_numbers,
@@ -179,7 +202,12 @@ def run(
         if announce is not None:
             announce(stage)
         cfg = stage.config(cfg)
-        drawn = mix(rows(stage.seq_len), stage.weights, stage.batch_size, (seed, zlib.crc32(stage.name.encode())))
+        drawn = mix(
+            rows(stage.seq_len),
+            stage.weights,
+            stage.batch_size,
+            (seed, zlib.crc32(stage.name.encode())),
+        )
         carried = state if optimizer == "carried" else None
         result = fit(
             params,
@@ -189,22 +217,32 @@ def run(
             stage.steps,
             optimizer_state=carried,
             evaluate=None if evaluate is None else evaluate(stage, cfg),
-            checkpoint=None if checkpoint is None else Path(checkpoint) / f"{number}_{stage.name}",
+            checkpoint=None
+            if checkpoint is None
+            else Path(checkpoint) / f"{number}_{stage.name}",
             settings={"stage": dataclasses.asdict(stage), "rope_theta": cfg.rope_theta},
             **options,
         )
-        params, histories[stage.name], state = result.params, result.history, result.optimizer_state
+        params, histories[stage.name], state = (
+            result.params,
+            result.history,
+            result.optimizer_state,
+        )
     return Pretrained(params, cfg, histories, state)
 
 
 def delayed(schedule: Callable, steps: int) -> Callable:
-    """Return the schedule begun after `steps` steps, for an optimizer whose count is carried on."""
+    """Return the schedule begun after `steps` steps, for an optimizer whose count is
+    carried on.
+    """
     return lambda step: schedule(step - steps)
 
 
 def _optimizer(stage, cfg, steps_before):
     schedule = delayed(stage.schedule, steps_before)
-    return afm_optimizer(stage.learning_rate, schedule, stage.weight_decay, update_scale=mup_scales(cfg))
+    return afm_optimizer(
+        stage.learning_rate, schedule, stage.weight_decay, update_scale=mup_scales(cfg)
+    )
 
 
 def _check_run(stages, optimizer):

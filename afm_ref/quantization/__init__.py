@@ -1,4 +1,5 @@
-"""Weights in few bits: palettes of 2 and 4 bits, an 8-bit embedding, and what it takes to choose and to recover.
+"""Weights in few bits: palettes of 2 and 4 bits, an 8-bit embedding, and what it takes to
+choose and to recover.
 
 quantized = quantize(params, bits=4)             # a palette a matrix, or {(matrix, layer): bits}
 sizes(quantized)                                 # projection_bits, model_bits, stored_bytes
@@ -7,7 +8,14 @@ bits = allocate(costs, weight_counts(cfg), 3.5)  # the best that an average of 3
 """
 
 from .alternatives import gptq_grid, gptq_palette, round_to_nearest
-from .bits.allocation import allocate, frontier, greedy, lagrangian, lower_bound, weight_counts
+from .bits.allocation import (
+    allocate,
+    frontier,
+    greedy,
+    lagrangian,
+    lower_bound,
+    weight_counts,
+)
 from .bits.sensitivity import fisher, input_moments, measured_costs, predicted_costs
 from .bits.storage import StoredSizes, sizes
 from .palette.quantized_weights import Int8, Palettized

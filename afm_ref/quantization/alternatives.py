@@ -1,10 +1,12 @@
-"""What palettes are compared with: uniform grids, and codes that make up for each other's errors (GPTQ).
+"""What palettes are compared with: uniform grids, and codes that make up for each other's
+errors (GPTQ).
 
                  nearest code               errors compensated
     palette      palettize                  gptq_palette
     grid         round_to_nearest           gptq_grid
 
-Every one says how many bits a weight it takes with all that it stores, so that equals are compared with equals.
+Every one says how many bits a weight it takes with all that it stores, so that equals are
+compared with equals.
 """
 
 import dataclasses
@@ -25,11 +27,15 @@ class UniformGrid(NamedTuple):
     """A matrix whose weights lie on uniform grids, one for each block."""
 
     matrix: np.ndarray  # [out, in] float32
-    bits_per_weight: float  # codes, and a scale and a minimum of 16 bits each for every block
+    # codes, and a scale and a minimum of 16 bits each for every block
+    bits_per_weight: float
 
 
-def round_to_nearest(matrix, bits: int, rows: int = 1, inputs: int | None = 32) -> UniformGrid:
-    """Return a matrix [out, in] with every weight at the nearest point of its block's uniform grid.
+def round_to_nearest(
+    matrix, bits: int, rows: int = 1, inputs: int | None = 32
+) -> UniformGrid:
+    """Return a matrix [out, in] with every weight at the nearest point of its block's
+    uniform grid.
 
         points: minimum + scale k,   k = 0 .. 2^bits - 1
         scale = (maximum - minimum) / (2^bits - 1)
@@ -46,9 +52,15 @@ def round_to_nearest(matrix, bits: int, rows: int = 1, inputs: int | None = 32) 
 
 
 def gptq_grid(
-    matrix, bits: int, hessian, rows: int = 1, inputs: int | None = 32, damping: float = DAMPING
+    matrix,
+    bits: int,
+    hessian,
+    rows: int = 1,
+    inputs: int | None = 32,
+    damping: float = DAMPING,
 ) -> UniformGrid:
-    """Return a matrix on the grids of `round_to_nearest`, its errors compensated as in `gptq_palette`.
+    """Return a matrix on the grids of `round_to_nearest`, its errors compensated as in
+    `gptq_palette`.
 
     A block's grid is set when its first column is reached, from the weights as they have
     become by then.
@@ -69,10 +81,17 @@ def gptq_grid(
         low = np.minimum.reduceat(block.min(axis=1), starts)
         high = np.maximum.reduceat(block.max(axis=1), starts)
         with np.errstate(over="ignore"):  # said below
-            low, scale = low.astype(np.float16), ((high - low) / (2**bits - 1)).astype(np.float16)
+            low, scale = (
+                low.astype(np.float16),
+                ((high - low) / (2**bits - 1)).astype(np.float16),
+            )
         if not (np.isfinite(low).all() and np.isfinite(scale).all()):
-            raise ValueError(f"weights up to {np.abs(block).max():.3g} do not fit a float16 minimum and scale")
-        points = low[:, None].astype(np.float64) + scale[:, None].astype(np.float64) * np.arange(2**bits)
+            raise ValueError(
+                f"weights up to {np.abs(block).max():.3g} do not fit a float16 minimum and scale"
+            )
+        points = low[:, None].astype(np.float64) + scale[:, None].astype(
+            np.float64
+        ) * np.arange(2**bits)
         return np.repeat(points, rows, axis=0)[:out]
 
     _, dense = _compensated(w, hessian, damping, entries, inputs)
@@ -81,9 +100,14 @@ def gptq_grid(
 
 
 def gptq_palette(
-    matrix, bits: int, hessian, rows_per_table: int = ROWS_PER_TABLE, damping: float = DAMPING
+    matrix,
+    bits: int,
+    hessian,
+    rows_per_table: int = ROWS_PER_TABLE,
+    damping: float = DAMPING,
 ) -> Palettized:
-    """Return a palette whose codes are chosen column by column, each column's error made up for by those to come.
+    """Return a palette whose codes are chosen column by column, each column's error made up
+    for by those to come.
 
         for i = 0 .. in - 1:   q_i = nearest entry to w_i
                                w_j <- w_j - (w_i - q_i) U_ij / U_ii   for j > i
@@ -100,13 +124,16 @@ def gptq_palette(
     """
     start = palettize(matrix, bits, rows_per_table)
     w = np.ldexp(checked_matrix(matrix).astype(np.float64), -int(start.exponent))
-    tables = np.repeat(start.tables.astype(np.float64), rows_per_table, axis=0)[: len(w)]  # [out, entries]
+    # [out, entries]
+    tables = np.repeat(start.tables.astype(np.float64), rows_per_table, axis=0)[: len(w)]
     codes, _ = _compensated(w, hessian, damping, lambda w, column: tables, w.shape[1])
     return dataclasses.replace(start, codes=bit_packing.pack(codes, bits))
 
 
 def _compensated(w, hessian, damping, entries: Callable, inputs: int):
-    """Return (codes uint8, values) [out, in]; entries(w, column) -> [out, 2^bits] is asked every `inputs` columns."""
+    """Return (codes uint8, values) [out, in]; entries(w, column) -> [out, 2^bits] is asked
+    every `inputs` columns.
+    """
     w, upper = w.copy(), _inverse_root(hessian, w.shape[1], damping)
     codes, values = np.empty(w.shape, np.uint8), np.empty(w.shape)
     every_row = np.arange(len(w))
@@ -117,7 +144,9 @@ def _compensated(w, hessian, damping, entries: Callable, inputs: int):
         codes[:, i] = (w[:, i, None] > middles).sum(axis=1)
         values[:, i] = table[every_row, codes[:, i]]
         if upper is not None:
-            w[:, i + 1 :] -= np.outer((w[:, i] - values[:, i]) / upper[i, i], upper[i, i + 1 :])
+            w[:, i + 1 :] -= np.outer(
+                (w[:, i] - values[:, i]) / upper[i, i], upper[i, i + 1 :]
+            )
     return codes, values
 
 
@@ -126,12 +155,20 @@ def _inverse_root(hessian, n, damping):
     if hessian is None:
         return None
     h = np.asarray(hessian, np.float64)
-    if h.shape != (n, n) or not np.isfinite(h).all() or not np.allclose(h, h.T, rtol=1e-6, atol=1e-6 * abs(h).max()):
-        raise ValueError(f"the hessian must be a finite symmetric matrix [{n}, {n}], got shape {h.shape}")
+    if (
+        h.shape != (n, n)
+        or not np.isfinite(h).all()
+        or not np.allclose(h, h.T, rtol=1e-6, atol=1e-6 * abs(h).max())
+    ):
+        raise ValueError(
+            f"the hessian must be a finite symmetric matrix [{n}, {n}], got shape {h.shape}"
+        )
     if not h.any():  # nothing reads these inputs
         return None
     try:
         damped = h + damping * np.mean(np.diag(h)) * np.eye(n)
         return np.linalg.cholesky(np.linalg.inv(damped)).T
     except np.linalg.LinAlgError:
-        raise ValueError("the hessian has eigenvalues below 0, or of 0 and no damping: raise damping") from None
+        raise ValueError(
+            "the hessian has eigenvalues below 0, or of 0 and no damping: raise damping"
+        ) from None

@@ -1,4 +1,5 @@
-"""Keys and values in 8 bits: the cache of decoding at half its bytes, and the same rounding in a whole forward.
+"""Keys and values in 8 bits: the cache of decoding at half its bytes, and the same rounding
+in a whole forward.
 
 generation.generate(params, cfg, prompts, 50, cache=QuantizedCached)
 losses.next_token(params, batch, cfg, attend=QuantizedKeys(batch.documents))          # what it costs, in nats
@@ -26,7 +27,9 @@ class Int8Vectors(NamedTuple):
 
 
 class QuantizedLayerCache(NamedTuple):
-    """What a layer remembers of each sequence, in 8 bits; see `cache.LayerCache` for the slots."""
+    """What a layer remembers of each sequence, in 8 bits; see `cache.LayerCache` for the
+    slots.
+    """
 
     k: Int8Vectors  # codes [B, S, K, H], scale [B, S, K]
     v: Int8Vectors
@@ -45,15 +48,23 @@ class QuantizedCached(Cached):
 
     @staticmethod
     def empty(cfg: AFMConfig, B: int, S: int, dtype=np.float32):
-        """Return an empty cache, a QuantizedLayerCache for each layer; dtype is that of what is written to it."""
+        """Return an empty cache, a QuantizedLayerCache for each layer; dtype is that of
+        what is written to it.
+        """
         if B < 1 or S < 1:
-            raise ValueError(f"a cache needs at least one sequence and one slot, got B={B}, S={S}")
+            raise ValueError(
+                f"a cache needs at least one sequence and one slot, got B={B}, S={S}"
+            )
         shape = (B, S, cfg.n_kv_heads, cfg.head_dim)
         nothing = Int8Vectors(jnp.zeros(shape, jnp.int8), jnp.zeros(shape[:-1], SCALE))
-        return (QuantizedLayerCache(nothing, nothing, jnp.full((B, S), FAR, jnp.int32)),) * cfg.n_layers
+        return (
+            QuantizedLayerCache(nothing, nothing, jnp.full((B, S), FAR, jnp.int32)),
+        ) * cfg.n_layers
 
     def keys(self, k, v, positions, cache: QuantizedLayerCache):
-        """Return ((k, v, positions) of the whole cache, cache) after writing k, v [B, T, K, H] at positions [B, T]."""
+        """Return ((k, v, positions) of the whole cache, cache) after writing k, v [B, T, K,
+        H] at positions [B, T].
+        """
         rows = jnp.arange(k.shape[0])[:, None]
         positions = jnp.broadcast_to(positions, k.shape[:2])
 
@@ -65,15 +76,25 @@ class QuantizedCached(Cached):
 
         cache = QuantizedLayerCache(write_rounded(cache.k, k), write_rounded(cache.v, v),
                                     write(cache.positions, positions))  # fmt: skip
-        return (restored(cache.k, k.dtype), restored(cache.v, v.dtype), cache.positions), cache
+        return (
+            restored(cache.k, k.dtype),
+            restored(cache.v, v.dtype),
+            cache.positions,
+        ), cache
 
 
 class QuantizedKeys(Causal):
-    """Attend in whole sequences to keys and values that have gone through 8 bits: `QuantizedCached`, all at once."""
+    """Attend in whole sequences to keys and values that have gone through 8 bits:
+    `QuantizedCached`, all at once.
+    """
 
     def keys(self, k, v, positions, cache=None):
         """Return ((k, v, key positions), cache), k and v rounded and restored."""
-        return (restored(rounded(k), k.dtype), restored(rounded(v), v.dtype), positions), cache
+        return (
+            restored(rounded(k), k.dtype),
+            restored(rounded(v), v.dtype),
+            positions,
+        ), cache
 
 
 def rounded(x: Float[Array, "... H"]) -> Int8Vectors:

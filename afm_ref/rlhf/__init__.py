@@ -9,5 +9,15 @@ from .mdloo import Experience
 from .rollout import Settings
 from .train import ALGORITHMS, Trained, member, run
 
-__all__ = ["ALGORITHMS", "Experience", "Settings", "Trained", "advantages", "bandit", "mdloo", "measures", "member"]
+__all__ = [
+    "ALGORITHMS",
+    "Experience",
+    "Settings",
+    "Trained",
+    "advantages",
+    "bandit",
+    "mdloo",
+    "measures",
+    "member",
+]
 __all__ += ["rollout", "run", "train"]

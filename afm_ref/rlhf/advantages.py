@@ -19,7 +19,9 @@ def penalised_reward(rewards, log_probs, reference, beta: float):
     Source: TR24 section 4 [confirmed].
     Test: tests/rlhf/test_advantages.py::test_penalised_reward_is_the_objective
     """
-    rewards, log_probs, reference = (wide(np.asarray(x)) for x in (rewards, log_probs, reference))
+    rewards, log_probs, reference = (
+        wide(np.asarray(x)) for x in (rewards, log_probs, reference)
+    )
     return rewards - beta * (log_probs - reference)
 
 
@@ -67,7 +69,7 @@ def standardised(rewards, epsilon: float = 1e-4) -> Float[Array, "P K"]:
     earnest. epsilon, TRL's, keeps rounding errors of equal rewards from doing the same.
 
     Source: Shao et al. 2024 (DeepSeekMath) [standard]; epsilon and K - 1 as in TRL
-    [standard].
+        [standard].
     Test: tests/rlhf/test_advantages.py::test_standardised_is_bounded
     """
     rewards = _checked(rewards, 2)
@@ -87,7 +89,9 @@ def best_against_worst(rewards) -> Float[Array, "P K"]:
     return np.where(np.ptp(rewards, axis=1, keepdims=True) > 0, chosen, 0.0)
 
 
-def returns_to_go(rewards: Float[Array, " B"], log_ratios: Float[Array, "B T"], beta: float) -> Float[Array, "B T"]:
+def returns_to_go(
+    rewards: Float[Array, " B"], log_ratios: Float[Array, "B T"], beta: float
+) -> Float[Array, "B T"]:
     """Return what is still to come from each token on, [B, T]: the critic's targets.
 
         G_t = r - beta sum_{s >= t} log(pi_k(y_s|x, y_<s) / pi_ref(y_s|x, y_<s)),   G_1 = R
@@ -105,7 +109,11 @@ def _checked(rewards, least: int):
     """Return the rewards as an array [P, K] of numbers, or raise ValueError."""
     rewards = np.asarray(rewards)
     if rewards.ndim != 2 or not rewards.size or not np.isfinite(rewards).all():
-        raise ValueError(f"rewards must be finite numbers [prompts, K], got shape {rewards.shape}")
+        raise ValueError(
+            f"rewards must be finite numbers [prompts, K], got shape {rewards.shape}"
+        )
     if rewards.shape[1] < least:
-        raise ValueError(f"this advantage compares the K responses of a prompt: sample at least 2, got {rewards.shape}")
+        raise ValueError(
+            f"this advantage compares the K responses of a prompt: sample at least 2, got {rewards.shape}"
+        )
     return wide(rewards) if rewards.dtype.kind == "f" else rewards.astype(np.float64)

@@ -43,7 +43,9 @@ def maximiser(policy, advantages, gamma: float) -> Float[Array, " n"]:
     Test: tests/rlhf/test_bandit.py::test_one_step_is_the_maximiser
     """
     if not gamma > 0:
-        raise ValueError(f"gamma must be above 0, got {gamma}: without the trust region the best arm takes all at once")
+        raise ValueError(
+            f"gamma must be above 0, got {gamma}: without the trust region the best arm takes all at once"
+        )
     return normalised(policy + np.asarray(advantages) / gamma)
 
 
@@ -58,11 +60,15 @@ def fixed_point(reference, rewards, beta: float) -> Float[Array, " n"]:
     Test: tests/rlhf/test_bandit.py::test_fixed_point_stays_and_is_best
     """
     if not beta > 0:
-        raise ValueError(f"beta must be above 0, got {beta}: without a penalty the best arm alone stays where it is")
+        raise ValueError(
+            f"beta must be above 0, got {beta}: without a penalty the best arm alone stays where it is"
+        )
     return normalised(reference + np.asarray(rewards) / beta)
 
 
-def iterates(policy, reference, rewards, beta: float, gamma: float, steps: int) -> Float[Array, "K n"]:
+def iterates(
+    policy, reference, rewards, beta: float, gamma: float, steps: int
+) -> Float[Array, "K n"]:
     """Return pi_0 .. pi_steps of exact MDLOO: each the maximiser under the one before.
 
         log(pi_k+1 / pi*) = (1 - beta / gamma) log(pi_k / pi*) + a constant,   pi* the fixed
@@ -73,7 +79,9 @@ def iterates(policy, reference, rewards, beta: float, gamma: float, steps: int) 
     """
     found = [normalised(policy)]
     for _ in range(steps):
-        found.append(maximiser(found[-1], advantage(found[-1], reference, rewards, beta), gamma))
+        found.append(
+            maximiser(found[-1], advantage(found[-1], reference, rewards, beta), gamma)
+        )
     return np.stack(found)
 
 
@@ -123,14 +131,20 @@ def gradient_variance(policy, rewards, K: int, baseline: str = "leave one out") 
         tests/rlhf/test_bandit.py::test_leave_one_out_helps_here_and_not_there
     """
     if baseline not in BASELINES or (K < 2 and baseline == "leave one out"):
-        raise ValueError(f"expected a baseline of {BASELINES}, the last with K of 2 or more, got {baseline!r}, K = {K}")
+        raise ValueError(
+            f"expected a baseline of {BASELINES}, the last with K of 2 or more, got {baseline!r}, K = {K}"
+        )
     policy, rewards = _float64(policy, rewards)
     p = np.exp(policy)
     centred = rewards if baseline == "none" else rewards - p @ rewards
     squares = 1 - 2 * p + p @ p  # |s|^2 of each arm
     g = policy_gradient(policy, rewards)
     variance = (p @ (centred**2 * squares) - g @ g) / K
-    price = (p @ centred**2 * (p @ squares) + g @ g) / (K * (K - 1)) if baseline == "leave one out" else 0.0
+    price = (
+        (p @ centred**2 * (p @ squares) + g @ g) / (K * (K - 1))
+        if baseline == "leave one out"
+        else 0.0
+    )
     return float(variance + price)
 
 

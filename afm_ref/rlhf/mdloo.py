@@ -54,7 +54,10 @@ def bregman(log_rho: Float[Array, "*B"]) -> Float[Array, "*B"]:
 
 
 def mdloo(
-    log_probs: Float[Array, " B"], old_log_probs: Float[Array, " B"], advantages: Float[Array, " B"], gamma: float
+    log_probs: Float[Array, " B"],
+    old_log_probs: Float[Array, " B"],
+    advantages: Float[Array, " B"],
+    gamma: float,
 ) -> Float[Array, " B"]:
     """Return each response's share of the objective; ascend the mean over samples of pi_k.
 
@@ -69,8 +72,8 @@ def mdloo(
     centred.
 
     Source: TR24 section 4 (leave-one-out advantages, trust region to the previous iterate
-    as in MDPO) [confirmed]; how the divergence is estimated is not stated: this estimate
-    [ours].
+        as in MDPO) [confirmed]; how the divergence is estimated is not stated: this
+        estimate [ours].
     Test: tests/rlhf/test_mdloo.py::test_gradient_is_exact_by_enumeration
     """
     log_rho = wide(log_probs) - wide(old_log_probs)
@@ -79,7 +82,10 @@ def mdloo(
 
 
 def mdloo_per_token(
-    log_probs: Float[Array, "B T"], old_log_probs: Float[Array, "B T"], advantages: Float[Array, " B"], gamma: float
+    log_probs: Float[Array, "B T"],
+    old_log_probs: Float[Array, "B T"],
+    advantages: Float[Array, " B"],
+    gamma: float,
 ) -> Float[Array, " B"]:
     """Return the same with the divergence taken token by token: the usual way, and a bias.
 
@@ -105,14 +111,18 @@ def mdloo_loss(params: Params, batch: Experience, cfg: AFMConfig, gamma: float =
     return _descended(each)
 
 
-def mdloo_per_token_loss(params: Params, batch: Experience, cfg: AFMConfig, gamma: float = 1.0):
+def mdloo_per_token_loss(
+    params: Params, batch: Experience, cfg: AFMConfig, gamma: float = 1.0
+):
     """Return (sum, count) over responses of the negative `mdloo_per_token`."""
     log_probs = response_log_probs(params, batch.rows, cfg)
     each = mdloo_per_token(log_probs, batch.old, batch.advantages, gamma)
     return _descended(each)
 
 
-def clipped(log_rho: Float[Array, "*B"], advantages: Float[Array, "*#B"], epsilon: float) -> Float[Array, "*B"]:
+def clipped(
+    log_rho: Float[Array, "*B"], advantages: Float[Array, "*#B"], epsilon: float
+) -> Float[Array, "*B"]:
     """Return PPO's clipped objective of each action.
 
         min(rho A, clip(rho, 1 - epsilon, 1 + epsilon) A)
@@ -161,7 +171,9 @@ def rloo_loss(params: Params, batch: Experience, cfg: AFMConfig, epsilon: float 
     return _descended(each)
 
 
-def dpo_loss(params: Params, batch: Experience, cfg: AFMConfig, K: int = 4, beta: float = 0.1):
+def dpo_loss(
+    params: Params, batch: Experience, cfg: AFMConfig, K: int = 4, beta: float = 0.1
+):
     """Return (sum, count) over prompts of DPO's loss, the best response against the worst.
 
         -log sigmoid(beta (log(pi(y_best|x) / pi_ref(y_best|x))
@@ -179,7 +191,13 @@ def dpo_loss(params: Params, batch: Experience, cfg: AFMConfig, K: int = 4, beta
     return each.sum(), each.shape[0]
 
 
-def grpo_loss(params: Params, batch: Experience, cfg: AFMConfig, epsilon: float = 0.2, beta: float = 0.04):
+def grpo_loss(
+    params: Params,
+    batch: Experience,
+    cfg: AFMConfig,
+    epsilon: float = 0.2,
+    beta: float = 0.04,
+):
     """Return (sum, count) of GRPO's loss: of each response the mean over its tokens.
 
         - 1/|y| sum_t (min(rho_t A, clip(rho_t) A) - beta k3_t),   k3 to the reference
@@ -210,7 +228,9 @@ def init_actor_critic(policy: Params, cfg: AFMConfig) -> ActorCritic:
     Source: Ziegler et al. 2019 [standard].
     Test: tests/rlhf/test_mdloo.py::test_ppo_by_hand
     """
-    return ActorCritic(policy, policy, np.zeros(cfg.d_model, np.float32), np.zeros((), np.float32))
+    return ActorCritic(
+        policy, policy, np.zeros(cfg.d_model, np.float32), np.zeros((), np.float32)
+    )
 
 
 def policy_of(params) -> Params:
@@ -218,7 +238,9 @@ def policy_of(params) -> Params:
     return params.policy if isinstance(params, ActorCritic) else params
 
 
-def values(model: ActorCritic, rows: Padded | Shared, cfg: AFMConfig) -> Float[Array, "B T"]:
+def values(
+    model: ActorCritic, rows: Padded | Shared, cfg: AFMConfig
+) -> Float[Array, "B T"]:
     """Return the critic's value V(x, y_<t) before each of rows.targets.
 
     Source: textbook [standard].
@@ -227,7 +249,13 @@ def values(model: ActorCritic, rows: Padded | Shared, cfg: AFMConfig) -> Float[A
     return wide(rows.states(model.critic, cfg)) @ wide(model.head) + model.bias
 
 
-def ppo_loss(model: ActorCritic, batch: Experience, cfg: AFMConfig, epsilon: float = 0.2, value_weight: float = 0.5):
+def ppo_loss(
+    model: ActorCritic,
+    batch: Experience,
+    cfg: AFMConfig,
+    epsilon: float = 0.2,
+    value_weight: float = 0.5,
+):
     """Return (sum, count) over tokens of PPO's loss, each token an action.
 
         - min(rho_t A_t, clip(rho_t) A_t) + value_weight (V_t - G_t)^2

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 
-def samples_to(samples: Sequence[float], values: Sequence[float], target: float) -> float | None:
+def samples_to(
+    samples: Sequence[float], values: Sequence[float], target: float
+) -> float | None:
     """Return after how many samples the values first reach target, or None if never.
 
         s = s_i-1 + (s_i - s_i-1) (target - u_i-1) / (u_i - u_i-1),   i the first u_i >=
@@ -36,5 +38,7 @@ def target_between(curves: Mapping[str, Sequence], share: float = 0.5) -> float:
     start = np.mean([first for runs in curves.values() for first in np.asarray(runs)[:, 0]])
     best = max(np.mean(runs, axis=0).max() for runs in curves.values())
     if not best > start:
-        raise ValueError(f"no algorithm rises above the start, {start:.4g}: there is no target to reach")
+        raise ValueError(
+            f"no algorithm rises above the start, {start:.4g}: there is no target to reach"
+        )
     return float(start + share * (best - start))

@@ -47,10 +47,20 @@ class Settings:
     batch_size: int = 64  # responses sampled, or read, at a time
 
     def __post_init__(self):
-        least = dict.fromkeys(("K", "prompts", "inner_steps", "max_new_tokens", "batch_size"), 1)
-        for name, low in {**least, "beta": 0, "gamma": 0, "epsilon": 0, "value_weight": 0}.items():
+        least = dict.fromkeys(
+            ("K", "prompts", "inner_steps", "max_new_tokens", "batch_size"), 1
+        )
+        for name, low in {
+            **least,
+            "beta": 0,
+            "gamma": 0,
+            "epsilon": 0,
+            "value_weight": 0,
+        }.items():
             if not getattr(self, name) >= low:
-                raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
+                raise ValueError(
+                    f"{name} must be at least {low}, got {getattr(self, name)}"
+                )
 
 
 class Rollout(NamedTuple):
@@ -66,7 +76,9 @@ class Rollout(NamedTuple):
         found = np.asarray(reward(self.prompts, self.groups), np.float32)
         shape = len(self.prompts), self.rows.K
         if found.shape != shape or not np.isfinite(found).all():
-            raise ValueError(f"the reward must give finite numbers of shape {shape}, got {found.shape}: {found}")
+            raise ValueError(
+                f"the reward must give finite numbers of shape {shape}, got {found.shape}: {found}"
+            )
         return found
 
 
@@ -94,9 +106,13 @@ class OnPolicy:
         longest, new = max(map(len, self.heads)), self.settings.max_new_tokens
         row = self.settings.row_length or round_up(longest + new)
         if longest + new > row:
-            raise ValueError(f"row_length {row} does not hold {new} new tokens after a prompt of {longest}: raise it")
+            raise ValueError(
+                f"row_length {row} does not hold {new} new tokens after a prompt of {longest}: raise it"
+            )
         self.prompt_length = row - new  # that all are padded to
-        self.numbers = row_numbers(len(self.prompts), min(self.settings.prompts, len(self.prompts)), self.seed)
+        self.numbers = row_numbers(
+            len(self.prompts), min(self.settings.prompts, len(self.prompts)), self.seed
+        )
         self.experience, self.record, self.done = None, {}, 0
 
     def __call__(self, step: int, params) -> Experience:
@@ -125,11 +141,21 @@ class OnPolicy:
         s, numbers = self.settings, self.numbers(iteration)
         heads = [self.heads[i] for i in numbers]
         seed = int(np.random.default_rng((self.seed, iteration)).integers(2**31))
-        drawn = sample_tokens(policy, self.cfg, heads, s.K, s.max_new_tokens, seed=seed, batch_size=s.batch_size)
+        drawn = sample_tokens(
+            policy,
+            self.cfg,
+            heads,
+            s.K,
+            s.max_new_tokens,
+            seed=seed,
+            batch_size=s.batch_size,
+        )
         tokens = [[y for y, _ in group] for group in drawn]
         rows = share(heads, tokens, self.prompt_length, s.max_new_tokens)
         log_probs = np.zeros(rows.real.shape, np.float32)
-        log_probs[rows.real] = np.concatenate([log_prob for group in drawn for _, log_prob in group])
+        log_probs[rows.real] = np.concatenate(
+            [log_prob for group in drawn for _, log_prob in group]
+        )
         groups = [[sampled(self.tokenizer, y) for y in group] for group in tokens]
         return Rollout([self.prompts[i] for i in numbers], groups, rows, log_probs)
 
@@ -140,13 +166,19 @@ class OnPolicy:
         if self.algorithm.advantages is None:  # by the critic
             # [P K, R]
             returns = advantages.returns_to_go(rewards.reshape(-1), old - reference, beta)
-            return Experience(rows, old, reference, returns - self.read(values, params, rows), returns)
+            return Experience(
+                rows, old, reference, returns - self.read(values, params, rows), returns
+            )
         # [P K], then [P, K] -> [P K]
-        R = advantages.penalised_reward(rewards.reshape(-1), old.sum(-1), reference.sum(-1), beta)
+        R = advantages.penalised_reward(
+            rewards.reshape(-1), old.sum(-1), reference.sum(-1), beta
+        )
         A = self.algorithm.advantages(R.reshape(rewards.shape)).reshape(-1)
         return Experience(rows, old, reference, A)
 
-    def described(self, said: Rollout, reference, rewards, iteration: int) -> dict[str, float]:
+    def described(
+        self, said: Rollout, reference, rewards, iteration: int
+    ) -> dict[str, float]:
         """Return the samples so far, and the means of what the keys and `watch` name.
 
         kl_reference: log(pi_k / pi_ref), in nats; length: in tokens; ended: before the
@@ -157,12 +189,18 @@ class OnPolicy:
             "reward": rewards.mean(),
             "kl_reference": (said.log_probs - reference).sum(-1).mean(),
             "length": said.rows.response.sum(-1).mean(),
-            "ended": np.mean([response.ended for group in said.groups for response in group]),
+            "ended": np.mean(
+                [response.ended for group in said.groups for response in group]
+            ),
         } | {name: said.scored(measure).mean() for name, measure in self.watch.items()}
 
     def finished(self, params) -> dict[str, float]:
         """Return the numbers of the iteration that led to these weights: `train.run`."""
-        measured = {} if self.measure is None or self.done % self.measure_every else self.measure(policy_of(params))
+        measured = (
+            {}
+            if self.measure is None or self.done % self.measure_every
+            else self.measure(policy_of(params))
+        )
         if self.experience is None:
             return measured
         rows, old = self.experience.rows, self.experience.old

@@ -26,10 +26,20 @@ ALGORITHMS = {
     "reinforce_mean": Algorithm(mdloo.reinforce_loss, (), advantages.mean_baseline),
     "rloo": Algorithm(mdloo.rloo_loss, ("epsilon",), advantages.leave_one_out),
     "ppo": Algorithm(mdloo.ppo_loss, ("epsilon", "value_weight"), None),
-    "grpo": Algorithm(mdloo.grpo_loss, ("epsilon", "beta"), advantages.standardised, penalised=False),
-    "dpo": Algorithm(mdloo.dpo_loss, ("beta", "K"), advantages.best_against_worst, penalised=False, online=False),
+    "grpo": Algorithm(
+        mdloo.grpo_loss, ("epsilon", "beta"), advantages.standardised, penalised=False
+    ),
+    "dpo": Algorithm(
+        mdloo.dpo_loss,
+        ("beta", "K"),
+        advantages.best_against_worst,
+        penalised=False,
+        online=False,
+    ),
     "mdloo": Algorithm(mdloo.mdloo_loss, ("gamma",), advantages.leave_one_out),
-    "mdloo_per_token": Algorithm(mdloo.mdloo_per_token_loss, ("gamma",), advantages.leave_one_out),
+    "mdloo_per_token": Algorithm(
+        mdloo.mdloo_per_token_loss, ("gamma",), advantages.leave_one_out
+    ),
 }
 
 
@@ -74,30 +84,58 @@ def run(
     for no prompts.
 
     Source: TR24 section 4 (leave-one-out over K responses of the present policy)
-    [confirmed].
+        [confirmed].
     Test: tests/rlhf/test_train.py::test_the_reward_rises,
         tests/rlhf/test_train.py::test_nothing_is_compiled_after_the_first_iteration
     """
     if algorithm not in ALGORITHMS:
-        raise ValueError(f"algorithm must be one of {sorted(ALGORITHMS)}, got {algorithm!r}")
+        raise ValueError(
+            f"algorithm must be one of {sorted(ALGORITHMS)}, got {algorithm!r}"
+        )
     if not prompts or iterations < 1:
-        raise ValueError(f"online RL needs prompts and iterations of 1 or more, got {len(prompts)} and {iterations}")
+        raise ValueError(
+            f"online RL needs prompts and iterations of 1 or more, got {len(prompts)} and {iterations}"
+        )
     chosen, settings = ALGORITHMS[algorithm], settings or Settings()
     source = OnPolicy(
-        cfg, tokenizer, prompts, reward, policy, chosen, settings, seed, watch or {}, measure, measure_every
+        cfg,
+        tokenizer,
+        prompts,
+        reward,
+        policy,
+        chosen,
+        settings,
+        seed,
+        watch or {},
+        measure,
+        measure_every,
     )
-    loss = partial(chosen.loss, cfg=cfg, **{name: getattr(settings, name) for name in chosen.options})
+    loss = partial(
+        chosen.loss, cfg=cfg, **{name: getattr(settings, name) for name in chosen.options}
+    )
     start = mdloo.init_actor_critic(policy, cfg) if chosen.advantages is None else policy
     steps = iterations * settings.inner_steps
     # equal rewards change no weight: not yet a fault
     fitting = {"max_bad_steps": 10 * settings.inner_steps} | fitting
     done = fit(
-        start, loss, source, optimizer, steps, evaluate=source.finished, evaluate_every=settings.inner_steps, **fitting
+        start,
+        loss,
+        source,
+        optimizer,
+        steps,
+        evaluate=source.finished,
+        evaluate_every=settings.inner_steps,
+        **fitting,
     )
     return Trained(policy_of(done.params), done.history)
 
 
-def member(shop: Workshop, iterations: int, algorithm: str = "mdloo", settings: Settings | None = None) -> Callable:
+def member(
+    shop: Workshop,
+    iterations: int,
+    algorithm: str = "mdloo",
+    settings: Settings | None = None,
+) -> Callable:
     """Return a trainer for the committee that learns online from the newest reward model.
 
     The optimizer and the sizes are the workshop's; the reference is the round's first
@@ -106,7 +144,11 @@ def member(shop: Workshop, iterations: int, algorithm: str = "mdloo", settings: 
     Source: TR24 section 4 (online RL among the committee's algorithms) [confirmed].
     Test: tests/rlhf/test_train.py::test_online_rl_joins_the_committee
     """
-    sizes = dict(max_new_tokens=shop.max_new_tokens, row_length=shop.row_length, batch_size=shop.sample_rows)
+    sizes = dict(
+        max_new_tokens=shop.max_new_tokens,
+        row_length=shop.row_length,
+        batch_size=shop.sample_rows,
+    )
     settings = dataclasses.replace(settings or Settings(), **sizes)
 
     def train(situation: Situation) -> Params:

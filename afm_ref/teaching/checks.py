@@ -3,12 +3,19 @@
 import numpy as np
 
 
-def check(claim: str, ok, tolerance: float | None = None, reason: str = "", between: tuple | None = None) -> None:
+def check(
+    claim: str,
+    ok,
+    tolerance: float | None = None,
+    reason: str = "",
+    between: tuple | None = None,
+) -> None:
     """Print the claim with a tick if it holds; raise AssertionError if it does not.
 
     ok is one of
     - True or False;
-    - a difference (number or array) with a `tolerance`: its largest absolute entry may be at most that;
+    - a difference (number or array) with a `tolerance`: its largest absolute entry may be
+      at most that;
     - a number with `between=(low, high)`.
 
     `reason` says where the tolerance or range comes from. The printed line holds no
@@ -44,5 +51,7 @@ def _failure(claim, measured, detail):
         lines.append(f"    measured: {measured:.3g}")
     if detail:
         lines.append(f"    expected: {detail}")
-    lines.append("    If you changed a cell above, undo it or restart the kernel and run all cells in order.")
+    lines.append(
+        "    If you changed a cell above, undo it or restart the kernel and run all cells in order."
+    )
     return "\n".join(lines)

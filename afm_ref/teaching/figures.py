@@ -20,11 +20,13 @@ BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW, BLACK = (
 )  # fmt: skip
 CYCLE = (BLUE, ORANGE, GREEN, PINK, SKY, RED)
 GREY, PALE = "#8A8F98", "#EEF1F5"
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # beside the colours: a curve is told apart without them
+# beside the colours: a curve is told apart without them
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 SEQUENTIAL, DIVERGING = "cividis", "PuOr"  # both read well without red and green
 
 DPI = 120
-SCREEN_DPI = 80  # an image is shown smaller than its pixels, so that it stays sharp on dense screens
+# an image is shown smaller than its pixels, so that it stays sharp on dense screens
+SCREEN_DPI = 80
 MAX_BYTES = 60_000
 FOLDER_VARIABLE = "AFM_REF_FIGURES"
 
@@ -67,7 +69,9 @@ def styles(names) -> list[tuple[str, str]]:
     """Return the (color, marker) of each name; ValueError: none or too many names."""
     known = list(zip((*CYCLE, YELLOW, GREY), MARKERS, strict=True))
     if not 0 < len(names) <= len(known):
-        raise ValueError(f"give 1 to {len(known)} curves, which can be told apart, got {list(names)}")
+        raise ValueError(
+            f"give 1 to {len(known)} curves, which can be told apart, got {list(names)}"
+        )
     return known[: len(names)]
 
 
@@ -75,14 +79,19 @@ def mean_line(ax, x, table, **line) -> None:
     """Draw the mean of table [seeds, T] with its 95% t-interval as a band, if seeds > 1."""
     (drawn,) = ax.plot(x, np.mean(table, axis=0), **{"ms": 5, "lw": 1.6, **line})
     if len(table) > 1:
-        _, low, high = np.transpose([mean_interval(of_seeds) for of_seeds in np.transpose(table)])
-        ax.fill_between(x, low, high, color=drawn.get_color(), alpha=0.15, lw=0, antialiased=False)
+        _, low, high = np.transpose(
+            [mean_interval(of_seeds) for of_seeds in np.transpose(table)]
+        )
+        ax.fill_between(
+            x, low, high, color=drawn.get_color(), alpha=0.15, lw=0, antialiased=False
+        )
 
 
 def error_bars(ax, at, intervals, style: str, across: bool = False, **line) -> None:
     """Draw each (middle, low, high) as a point with a bar, at each x or across at each y."""
     middle, low, high = np.transpose(np.asarray(intervals, np.float64))
-    ends = np.maximum(0, (middle - low, high - middle))  # rounding may put the middle outside
+    # rounding may put the middle outside
+    ends = np.maximum(0, (middle - low, high - middle))
     xy = dict(x=middle, y=at, xerr=ends) if across else dict(x=at, y=middle, yerr=ends)
     ax.errorbar(**xy, fmt=style, **{"capsize": 3, **line})
 
@@ -104,7 +113,9 @@ def stack(ax, parts: dict, at: float = 0.0, vertical: bool = False, colors=CYCLE
 
 def legend_beside(ax, **options):
     """Return a legend to the right of the axes, where it covers nothing."""
-    return ax.legend(**{"fontsize": 9, "loc": "center left", "bbox_to_anchor": (1.0, 0.5), **options})
+    return ax.legend(
+        **{"fontsize": 9, "loc": "center left", "bbox_to_anchor": (1.0, 0.5), **options}
+    )
 
 
 def png(fig) -> bytes:
@@ -121,7 +132,9 @@ def png(fig) -> bytes:
         fig.set_dpi(DPI)
         canvas.draw()
     rgb = np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    pixels = Image.fromarray(rgb).quantize(colors=256, method=Image.Quantize.MEDIANCUT, dither=0)
+    pixels = Image.fromarray(rgb).quantize(
+        colors=256, method=Image.Quantize.MEDIANCUT, dither=0
+    )
     out = io.BytesIO()
     pixels.save(out, format="png", optimize=True)
     return out.getvalue()
@@ -134,12 +147,18 @@ def save(name: str, fig, alt: str) -> bytes:
     shows no large ones.
     """
     if not name.replace("_", "").isalnum():
-        raise ValueError(f"figure name {name!r} must be letters, digits and _, such as '01_rope_geometry'")
+        raise ValueError(
+            f"figure name {name!r} must be letters, digits and _, such as '01_rope_geometry'"
+        )
     if len(alt) < 20:
-        raise ValueError(f"alt text must say in a sentence what the figure shows; got {alt!r}")
+        raise ValueError(
+            f"alt text must say in a sentence what the figure shows; got {alt!r}"
+        )
     data = png(fig)
     if len(data) > MAX_BYTES:
-        raise ValueError(f"figure {name} takes {len(data)} bytes, more than {MAX_BYTES}: draw less or smaller")
+        raise ValueError(
+            f"figure {name} takes {len(data)} bytes, more than {MAX_BYTES}: draw less or smaller"
+        )
     if folder := os.environ.get(FOLDER_VARIABLE):
         atomic.write(pathlib.Path(folder) / f"{name}.png", data)
     return data

@@ -19,7 +19,8 @@ def attention_weights(q, k, mask):
     B, S, K, H = k.shape
     parts = []
     for start in range(0, S, H):
-        one_hot = np.eye(S, H, k=-start, dtype=k.dtype)  # row s has its one in column s - start
+        # row s has its one in column s - start
+        one_hot = np.eye(S, H, k=-start, dtype=k.dtype)
         v = np.broadcast_to(one_hot[None, :, None, :], (B, S, K, H))
         parts.append(np.asarray(ops.attention(q, k, v, mask)))
     return np.concatenate(parts, axis=-1)[..., :S]

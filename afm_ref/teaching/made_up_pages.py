@@ -1,4 +1,5 @@
-"""Pages whose truth is known: HTML around a given body, and text that nobody would want to learn from.
+"""Pages whose truth is known: HTML around a given body, and text that nobody would want to
+learn from.
 
 All of it is model-written, no real site's. A page is in one of three styles:
 
@@ -63,8 +64,15 @@ NAMES = {  # part: (element, class) in each style
 }
 
 
-def page(rng: np.random.Generator, title: str, body: str, style: str, charset: str | None = "utf-8") -> str:
-    """Return an HTML page: each paragraph of the body a <p>, around it boilerplate in a style.
+def page(
+    rng: np.random.Generator,
+    title: str,
+    body: str,
+    style: str,
+    charset: str | None = "utf-8",
+) -> str:
+    """Return an HTML page: each paragraph of the body a <p>, around it boilerplate in a
+    style.
 
     Raises ValueError for an unknown style.
     """
@@ -77,8 +85,13 @@ def page(rng: np.random.Generator, title: str, body: str, style: str, charset: s
         attribute = f' class="{classes}"' if classes else ""
         return f"<{element}{attribute}>{inner}</{element}>"
 
-    links = "".join(f'<li><a href="/{i}">{link}</a></li>' for i, link in enumerate(_some(rng, LINKS.split(), 9)))
-    paragraphs = "\n".join(f"<p>{escape(text)}</p>" for text in body.split("\n\n") if text.strip())
+    links = "".join(
+        f'<li><a href="/{i}">{link}</a></li>'
+        for i, link in enumerate(_some(rng, LINKS.split(), 9))
+    )
+    paragraphs = "\n".join(
+        f"<p>{escape(text)}</p>" for text in body.split("\n\n") if text.strip()
+    )
     parts = (
         part("menu", f"<ul>{links}</ul>"),
         part("cookies", " ".join(_some(rng, COOKIES, 2)) + " <button>OK</button>"),
@@ -89,25 +102,35 @@ def page(rng: np.random.Generator, title: str, body: str, style: str, charset: s
     meta = f'<meta charset="{charset}">' if charset else ""
     script = "<script>window.page = {id: 1, track: function () { return 0; }};</script>"
     head = f"<head>{meta}<title>{escape(title)}</title>{script}</head>"
-    return f"<!DOCTYPE html>\n<html>{head}\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
+    return (
+        f"<!DOCTYPE html>\n<html>{head}\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
+    )
 
 
 def _some(rng, options, count):
     return [options[i] for i in rng.choice(len(options), size=count, replace=False)]
 
 
-def junk(kind: str, rng: np.random.Generator, good: str = "", words: int = JUNK_WORDS) -> str:
-    """Return model-written junk of a kind with about so many words; "shuffled words" are those of a good text.
+def junk(
+    kind: str, rng: np.random.Generator, good: str = "", words: int = JUNK_WORDS
+) -> str:
+    """Return model-written junk of a kind with about so many words; "shuffled words" are
+    those of a good text.
 
     Raises ValueError for a kind that is not in GENERATED or UNSEEN.
     """
     if kind not in _JUNK:
-        raise ValueError(f"no junk of kind {kind!r} is generated; the kinds are {', '.join(_JUNK)}")
+        raise ValueError(
+            f"no junk of kind {kind!r} is generated; the kinds are {', '.join(_JUNK)}"
+        )
     return _JUNK[kind](rng, words, good)
 
 
 def _navigation(rng, words, _):
-    rows = [rng.choice(LINKS.split(), size=int(rng.integers(3, 9))) for _ in range(words // 6 + 1)]
+    rows = [
+        rng.choice(LINKS.split(), size=int(rng.integers(3, 9)))
+        for _ in range(words // 6 + 1)
+    ]
     between = str(rng.choice([" | ", " » ", "  ", "\n"]))
     return "\n".join(between.join(row) for row in rows)
 
@@ -132,10 +155,17 @@ def _shuffled(rng, words, good):
 def _log_lines(rng, words, _):
     lines = []
     for _ in range(words // 8 + 1):
-        hour, minute, second, code, size = (int(rng.integers(n)) for n in (24, 60, 60, 5, 9000))
-        level, path = rng.choice(["INFO", "WARN", "DEBUG", "ERROR"]), rng.choice(["/", "/api/v2/items", "/login"])
+        hour, minute, second, code, size = (
+            int(rng.integers(n)) for n in (24, 60, 60, 5, 9000)
+        )
+        level, path = (
+            rng.choice(["INFO", "WARN", "DEBUG", "ERROR"]),
+            rng.choice(["/", "/api/v2/items", "/login"]),
+        )
         status = (200, 301, 403, 404, 500)[code]
-        lines.append(f"{hour:02}:{minute:02}:{second:02} {level} worker-{code} GET {path} {status} {size}b")
+        lines.append(
+            f"{hour:02}:{minute:02}:{second:02} {level} worker-{code} GET {path} {status} {size}b"
+        )
     return "\n".join(lines)
 
 

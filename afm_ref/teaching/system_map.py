@@ -48,7 +48,7 @@ def at_chapter(number: int):
     """Return (figure, alt text) of the map, one chapter's boxes lit up; 0 lights all.
 
     Source: BLOG24 (the family, the path from data to adapters); chapters are ours
-    [confirmed].
+        [confirmed].
     Test: tests/teaching/test_figures.py::test_the_map_names_every_chapter
     """
     chapters = {box.chapter for box in BOXES}
@@ -68,27 +68,61 @@ def at_chapter(number: int):
 def _patch(ax, x, y, width, height, **style):
     from matplotlib.patches import FancyBboxPatch
 
-    ax.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=0.12", **style))
+    ax.add_patch(
+        FancyBboxPatch(
+            (x, y), width, height, boxstyle="round,pad=0,rounding_size=0.12", **style
+        )
+    )
 
 
 def _box(ax, box, lit, strong):
     face = figures.ORANGE if lit and strong else ("#DCE9F5" if lit else figures.PALE)
     edge = figures.BLACK if lit and strong else (figures.BLUE if lit else "#C3C9D1")
     ink = figures.BLACK if lit else "#5B626C"
-    _patch(ax, box.x, box.y, box.width, box.height, facecolor=face, edgecolor=edge, linewidth=1.4)
+    _patch(
+        ax,
+        box.x,
+        box.y,
+        box.width,
+        box.height,
+        facecolor=face,
+        edgecolor=edge,
+        linewidth=1.4,
+    )
     middle = box.x + box.width / 2
     top = box.y + box.height - 0.27
     ax.text(
-        middle, top, f"{box.chapter}  {box.title}", ha="center", va="center", fontsize=12, fontweight="bold", color=ink
+        middle,
+        top,
+        f"{box.chapter}  {box.title}",
+        ha="center",
+        va="center",
+        fontsize=12,
+        fontweight="bold",
+        color=ink,
     )
-    ax.text(middle, (box.y + top - 0.14) / 2, box.text, ha="center", va="center", fontsize=10.5, color=ink)
+    ax.text(
+        middle,
+        (box.y + top - 0.14) / 2,
+        box.text,
+        ha="center",
+        va="center",
+        fontsize=10.5,
+        color=ink,
+    )
 
 
 def _arrows(ax):
     style = {"arrowstyle": "-|>", "color": figures.BLACK, "lw": 1.6, "mutation_scale": 14}
     for start, end in ((2.1, 2.65), (4.75, 5.3), (7.4, 7.95), (10.05, 10.4)):
         ax.annotate("", (end, 3.95), (start, 3.95), arrowprops=style)
-    ax.plot([11.3, 11.3, 3.75], [4.95, 5.42, 5.42], color=figures.BLACK, lw=1.6, solid_joinstyle="miter")
+    ax.plot(
+        [11.3, 11.3, 3.75],
+        [4.95, 5.42, 5.42],
+        color=figures.BLACK,
+        lw=1.6,
+        solid_joinstyle="miter",
+    )
     for x in (3.75, 6.2):
         ax.annotate("", (x, 5.9), (x, 5.41), arrowprops=style)
 
@@ -102,5 +136,16 @@ def _family(ax):
         color = figures.BLUE if taught else figures.GREY
         _patch(ax, x, 5.9, 2.2, 1.05, facecolor="white", edgecolor=color, linewidth=1.6,
                linestyle="-" if taught else (0, (4, 2)))  # fmt: skip
-        ax.text(x + 1.1, 6.65, name, ha="center", va="center", fontsize=11, fontweight="bold", color=figures.BLACK)
-        ax.text(x + 1.1, 6.22, text, ha="center", va="center", fontsize=9.5, color="#3A4048")
+        ax.text(
+            x + 1.1,
+            6.65,
+            name,
+            ha="center",
+            va="center",
+            fontsize=11,
+            fontweight="bold",
+            color=figures.BLACK,
+        )
+        ax.text(
+            x + 1.1, 6.22, text, ha="center", va="center", fontsize=9.5, color="#3A4048"
+        )

@@ -26,7 +26,9 @@ def _control(kind: str, value, **settings):
     except ImportError:
         return Fixed(value)
     settings.setdefault("layout", {"width": WIDTH})
-    return getattr(ipywidgets, kind)(value=value, style={"description_width": "initial"}, **settings)
+    return getattr(ipywidgets, kind)(
+        value=value, style={"description_width": "initial"}, **settings
+    )
 
 
 def slider(label: str, low: int, high: int, value: int):
@@ -47,7 +49,9 @@ def choice(label: str, options: list, value):
 def text_line(label: str, value: str):
     """Return a line of text that takes effect at Enter, or when the reader leaves it."""
     layout = {"width": "90%"}
-    return _control("Text", value, description=label, continuous_update=False, layout=layout)
+    return _control(
+        "Text", value, description=label, continuous_update=False, layout=layout
+    )
 
 
 def explore(draw, alt: str, **controls) -> None:
@@ -59,10 +63,15 @@ def explore(draw, alt: str, **controls) -> None:
     from IPython.display import display
 
     def render() -> bytes:
-        return figures.png(draw(**{name: control.value for name, control in controls.items()}))
+        return figures.png(
+            draw(**{name: control.value for name, control in controls.items()})
+        )
 
     first = render()
-    bundle = {"image/png": first, "text/plain": "(run this cell in Jupyter to move the controls)"}
+    bundle = {
+        "image/png": first,
+        "text/plain": "(run this cell in Jupyter to move the controls)",
+    }
     if any(isinstance(control, Fixed) for control in controls.values()):
         return display(figures.image(first, alt))
     box = _box(render, first, alt, list(controls.values()))
@@ -76,7 +85,9 @@ def _box(render, first, alt, controls):
     import ipywidgets
 
     width = f"{_screen_width(first)}px"
-    picture = ipywidgets.Image(value=first, format="png", layout={"width": width, "max_width": "100%"})
+    picture = ipywidgets.Image(
+        value=first, format="png", layout={"width": width, "max_width": "100%"}
+    )
     message = ipywidgets.HTML()
 
     def redraw(_change):
@@ -108,10 +119,21 @@ class LiveCurve:
     `finish` replaces both with the whole curve, which is what the notebook keeps.
     """
 
-    def __init__(self, steps: int, alt: str, levels: dict[str, float] | None = None, interval_s: float = 1.0):
+    def __init__(
+        self,
+        steps: int,
+        alt: str,
+        levels: dict[str, float] | None = None,
+        interval_s: float = 1.0,
+    ):
         import time
 
-        self.steps, self.alt, self.levels, self.interval_s = steps, alt, levels or {}, interval_s
+        self.steps, self.alt, self.levels, self.interval_s = (
+            steps,
+            alt,
+            levels or {},
+            interval_s,
+        )
         self.clock, self.losses, self.due = time.monotonic, (), float("-inf")
         self.start = self.clock()
         self.handle = self.bar = self.label = self.picture = None
@@ -126,9 +148,8 @@ class LiveCurve:
             self._open(data)
         if self.bar is not None:
             self.bar.value = len(self.losses)
-            self.label.value = (
-                f"step {len(self.losses)} of {self.steps}, loss {self.losses[-1]:.2f}, {now - self.start:.0f} s"
-            )
+            at = f"step {len(self.losses)} of {self.steps}, loss {self.losses[-1]:.2f}"
+            self.label.value = f"{at}, {now - self.start:.0f} s"
             self.picture.value = data
         done = self.clock()
         self.due = max(now + self.interval_s, done + 9 * (done - now))
@@ -153,7 +174,9 @@ class LiveCurve:
             return self.handle.display(figures.image(data, self.alt))
         self.bar = ipywidgets.IntProgress(max=self.steps)
         self.label = ipywidgets.Label()
-        self.picture = ipywidgets.Image(value=data, format="png", layout={"width": f"{_screen_width(data)}px"})
+        self.picture = ipywidgets.Image(
+            value=data, format="png", layout={"width": f"{_screen_width(data)}px"}
+        )
         box = ipywidgets.VBox([ipywidgets.HBox([self.bar, self.label]), self.picture])
         return self.handle.display(box)
 
@@ -162,7 +185,9 @@ class LiveCurve:
         steps = range(1, len(self.losses) + 1)
         ax.plot(steps, self.losses, color=figures.SKY, lw=1.0, label="each step")
         ax.plot(steps, _smooth(self.losses), color=figures.BLUE, label="running mean")
-        for (label, level), color in zip(self.levels.items(), (figures.GREY, figures.RED, figures.GREEN), strict=False):
+        for (label, level), color in zip(
+            self.levels.items(), (figures.GREY, figures.RED, figures.GREEN), strict=False
+        ):
             ax.axhline(level, color=color, ls="--", lw=1.4, label=label)
         ax.set(xlim=(0, self.steps), xlabel="training step", ylabel="loss, nats per token")
         ax.legend(loc="lower left")  # below the falling curve

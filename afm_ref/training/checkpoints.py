@@ -1,4 +1,5 @@
-"""Checkpoints for `training.fit`: one sealed file of tensors a step, in a folder of one run.
+"""Checkpoints for `training.fit`: one sealed file of tensors a step, in a folder of one
+run.
 
 A checkpoint holds the trainable weights, the optimizer's state and the history; run.json
 beside it says what made them, with a checksum of the frozen weights, which are the
@@ -30,7 +31,9 @@ RUN = "run.json"
 
 
 def open_folder(path, keep, parts, state, frozen):
-    """Return the checkpoints of a run at path, or None without a path; several processes compare their settings."""
+    """Return the checkpoints of a run at path, or None without a path; several processes
+    compare their settings.
+    """
     about = identity(parts, state, frozen)
     if multihost.several():
         theirs = json.loads(multihost.broadcast(json.dumps(about).encode()))
@@ -43,7 +46,8 @@ def open_folder(path, keep, parts, state, frozen):
 
 
 class Folder:
-    """The checkpoints of one run, by number of steps done; from `load` to `close` nobody else can write there.
+    """The checkpoints of one run, by number of steps done; from `load` to `close` nobody
+    else can write there.
 
     Several processes make the same calls. Process 0 reads and writes, and tells the others
     what it has read: nothing has to be shared between hosts, and nobody reads what is being
@@ -51,7 +55,12 @@ class Folder:
     """
 
     def __init__(self, path, keep, about):
-        self.path, self.keep, self.about, self.newest = Path(path).absolute(), keep, about, None
+        self.path, self.keep, self.about, self.newest = (
+            Path(path).absolute(),
+            keep,
+            about,
+            None,
+        )
         self.lock = contextlib.ExitStack()
 
     def close(self):
@@ -59,7 +68,8 @@ class Folder:
         self.lock.close()
 
     def load(self, like):
-        """Return (state, history) of the newest whole checkpoint, or None where there is none.
+        """Return (state, history) of the newest whole checkpoint, or None where there is
+        none.
 
         What is wrong with the folder is a ValueError in every process.
         """
@@ -73,19 +83,28 @@ class Folder:
         return state, History(**columns, evaluations=json.loads(about["evaluations"]))
 
     def save(self, state, history: History):
-        """Write the state under its number of steps; those that are too old go when this one is whole.
+        """Write the state under its number of steps; those that are too old go when this
+        one is whole.
 
         All processes call it, with the state whole in each. Raises OSError if the disk does
         not take it.
         """
         if jax.process_index() == 0:
-            arrays = _flatten(state) | {f"history.{name}": getattr(history, name) for name in PER_STEP}
-            about = {"format": FORMAT, "step": str(state.step), "evaluations": json.dumps(history.evaluations)}
+            arrays = _flatten(state) | {
+                f"history.{name}": getattr(history, name) for name in PER_STEP
+            }
+            about = {
+                "format": FORMAT,
+                "step": str(state.step),
+                "evaluations": json.dumps(history.evaluations),
+            }
             self._write(state.step, arrays, about)
         self.newest = state.step
 
     def _newest(self) -> bytes:
-        """Take the folder; return the file of its newest whole checkpoint, b"" where there is none."""
+        """Take the folder; return the file of its newest whole checkpoint, b"" where there
+        is none.
+        """
         self._take()
         damaged = None
         for step in sorted(self._steps(), reverse=True):
@@ -97,11 +116,15 @@ class Folder:
                 damaged = f"checkpoint {self._file(step)} is damaged (it {error})"
                 warnings.warn(f"{damaged}; trying the one before it", stacklevel=2)
         if damaged:
-            raise ValueError(f"{damaged} and there is none before it: delete {self.path} to start again")
+            raise ValueError(
+                f"{damaged} and there is none before it: delete {self.path} to start again"
+            )
         return b""
 
     def _take(self):
-        """Keep others out, remove what a killed process left, and refuse the checkpoints of another run."""
+        """Keep others out, remove what a killed process left, and refuse the checkpoints of
+        another run.
+        """
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file: give a folder for the checkpoints")
         self.lock.enter_context(targets.only_writer(self.path))
@@ -117,7 +140,11 @@ class Folder:
             (self.path / RUN).unlink(missing_ok=True)
 
     def _write(self, step, arrays, about):
-        before = "there is none before it" if self.newest is None else f"that of step {self.newest} is whole"
+        before = (
+            "there is none before it"
+            if self.newest is None
+            else f"that of step {self.newest} is whole"
+        )
         try:
             pieces.claim(self.path / RUN, self.about, "checkpoints")
             tensor_files.save(self._file(step), arrays, about)
@@ -127,7 +154,8 @@ class Folder:
                 "call goes on once it can be"
             ) from None
         steps = self._steps()
-        whole = sorted(each for each in steps if each <= step)  # later ones were damaged: load passed them over
+        # later ones were damaged: load passed them over
+        whole = sorted(each for each in steps if each <= step)
         for each in steps - set(whole[-self.keep :]):
             self._file(each).unlink()
 
@@ -135,12 +163,18 @@ class Folder:
         return self.path / f"{step}.safetensors"
 
     def _steps(self):
-        return {int(path.stem) for path in self.path.glob("*.safetensors") if path.stem.isdecimal()}
+        return {
+            int(path.stem)
+            for path in self.path.glob("*.safetensors")
+            if path.stem.isdecimal()
+        }
 
 
 def _flatten(state):
     """Return {name: NumPy array} of the weights and the optimizer's state."""
-    leaves = jax.tree_util.tree_leaves_with_path({"weights": state.trainable, "optimizer": state.optimizer})
+    leaves = jax.tree_util.tree_leaves_with_path(
+        {"weights": state.trainable, "optimizer": state.optimizer}
+    )
     return {leaf_name(path): np.asarray(leaf) for path, leaf in leaves}
 
 
@@ -150,7 +184,9 @@ def _unflatten(like, arrays):
     def put(path, leaf):
         array = arrays[leaf_name(path)]
         # What was not put on a device by name must stay free to follow what was.
-        return jax.device_put(array, leaf.sharding) if leaf.committed else jnp.asarray(array)
+        return (
+            jax.device_put(array, leaf.sharding) if leaf.committed else jnp.asarray(array)
+        )
 
     tree = {"weights": like.trainable, "optimizer": like.optimizer}
     tree = jax.tree_util.tree_map_with_path(put, tree)
@@ -158,15 +194,22 @@ def _unflatten(like, arrays):
 
 
 def identity(parts, state, frozen) -> dict:
-    """Return what must agree for a run to be the same: described parts, shapes and first values of all weights."""
-    said = {name: part for at, value in parts.items() for name, part in describe(value, at).items()}
+    """Return what must agree for a run to be the same: described parts, shapes and first
+    values of all weights.
+    """
+    said = {
+        name: part
+        for at, value in parts.items()
+        for name, part in describe(value, at).items()
+    }
     first = {name: f"{array.dtype}{list(array.shape)} checksum {_checksum(array)}" for name, array in
              _flatten(state).items()}  # fmt: skip
     return said | first | {"frozen": _tree_checksum(frozen)}
 
 
 def describe(value, at: str, depth: int = 16) -> dict:
-    """Return {name: number or text} of what can be said about a value, the same in every process.
+    """Return {name: number or text} of what can be said about a value, the same in every
+    process.
 
     All names begin with `at`. Functions are told by name, with what they close over,
     partials with their arguments, dataclasses and named tuples with their fields; arrays by
@@ -175,14 +218,24 @@ def describe(value, at: str, depth: int = 16) -> dict:
     if isinstance(value, (bool, int, float, type(None))):
         return {at: value}
     if isinstance(value, str):
-        return {at: value if len(value) < 200 else f"text with checksum {zlib.crc32(value.encode())}"}
+        return {
+            at: value
+            if len(value) < 200
+            else f"text with checksum {zlib.crc32(value.encode())}"
+        }
     leaves = jax.tree.leaves(value) if depth else []
     if leaves and all(hasattr(leaf, "dtype") for leaf in leaves):
         return {at: _tree_checksum(value)}
     name, parts = _parts(value) if depth else (type(value).__name__, {})
-    inner = {k: v for key, part in parts.items() for k, v in describe(part, f"{at}.{key}", depth - 1).items()}
+    inner = {
+        k: v
+        for key, part in parts.items()
+        for k, v in describe(part, f"{at}.{key}", depth - 1).items()
+    }
     if len(parts) > 100:
-        return {at: f"{name} of {len(parts)} with checksum {zlib.crc32(str(inner).encode())}"}
+        return {
+            at: f"{name} of {len(parts)} with checksum {zlib.crc32(str(inner).encode())}"
+        }
     return {at: name} | inner
 
 
@@ -194,9 +247,13 @@ def _parts(value):
     if isinstance(value, dict):
         return type(value).__name__, value
     if isinstance(value, (list, tuple)):
-        return type(value).__name__, dict(zip(getattr(value, "_fields", range(len(value))), value))
+        return type(value).__name__, dict(
+            zip(getattr(value, "_fields", range(len(value))), value)
+        )
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return type(value).__name__, {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return type(value).__name__, {
+            field.name: getattr(value, field.name) for field in dataclasses.fields(value)
+        }
     value = inspect.unwrap(value)
     try:
         parts = inspect.getclosurevars(value).nonlocals
@@ -211,5 +268,8 @@ def _checksum(array) -> int:
 
 def _tree_checksum(tree):
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    text = "".join(f"{path} {leaf.dtype} {leaf.shape} {_checksum(np.asarray(leaf))}" for path, leaf in leaves)
+    text = "".join(
+        f"{path} {leaf.dtype} {leaf.shape} {_checksum(np.asarray(leaf))}"
+        for path, leaf in leaves
+    )
     return zlib.crc32(text.encode())

@@ -8,12 +8,19 @@ import numpy as np
 
 from ..disk import atomic
 
-PER_STEP = {"loss": np.float64, "count": np.float64, "grad_norm": np.float64, "changed": bool, "seconds": np.float64}
+PER_STEP = {
+    "loss": np.float64,
+    "count": np.float64,
+    "grad_norm": np.float64,
+    "changed": bool,
+    "seconds": np.float64,
+}
 
 
 @dataclasses.dataclass
 class History:
-    """What happened, one entry a step: arrays of equal length, and what `evaluate` returned at some steps.
+    """What happened, one entry a step: arrays of equal length, and what `evaluate` returned
+    at some steps.
 
     loss is the mean before the step's update; count what it was averaged over (tokens,
     pairs, ...); grad_norm the gradient's norm before any clipping; changed is False where
@@ -26,7 +33,8 @@ class History:
     grad_norm: np.ndarray
     changed: np.ndarray
     seconds: np.ndarray
-    evaluations: list[dict] = dataclasses.field(default_factory=list)  # {"step": steps done, name: value, ...}
+    # {"step": steps done, name: value, ...}
+    evaluations: list[dict] = dataclasses.field(default_factory=list)
 
     def __len__(self):
         return len(self.loss)
@@ -34,11 +42,15 @@ class History:
     def evaluation(self, name: str):
         """Return (steps, values) of one number that `evaluate` returned, ready to plot."""
         rows = [row for row in self.evaluations if name in row]
-        return np.array([row["step"] for row in rows]), np.array([row[name] for row in rows])
+        return np.array([row["step"] for row in rows]), np.array(
+            [row[name] for row in rows]
+        )
 
     def save(self, path):
         """Write the history as JSON."""
-        content = {name: getattr(self, name).tolist() for name in PER_STEP} | {"evaluations": self.evaluations}
+        content = {name: getattr(self, name).tolist() for name in PER_STEP} | {
+            "evaluations": self.evaluations
+        }
         atomic.write(path, json.dumps(content))
 
     @classmethod

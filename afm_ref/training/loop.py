@@ -67,8 +67,16 @@ def fit(
     run = _Loop(params, select, optimizer, optimizer_state, batches, layout, max_bad_steps)
     try:
         if checkpoint is not None or multihost.several():
-            parts = {"loss": loss, "batches": batches, "optimizer": optimizer, "settings": settings or {}}
-            run.open(checkpoints.open_folder(checkpoint, keep, parts, run.state, run.frozen), steps)
+            parts = {
+                "loss": loss,
+                "batches": batches,
+                "optimizer": optimizer,
+                "settings": settings or {},
+            }
+            run.open(
+                checkpoints.open_folder(checkpoint, keep, parts, run.state, run.frozen),
+                steps,
+            )
         run.prepare(loss, optimizer)
         with run.record.running(run.state.step, steps, progress):
             run.evaluate(evaluate, run.state.step % evaluate_every == 0)
@@ -94,13 +102,19 @@ def fit(
 class _Loop:
     """The moving parts of one call of fit: the weights, and the folder of checkpoints."""
 
-    def __init__(self, params, select, optimizer, optimizer_state, batches, layout, max_bad_steps):
+    def __init__(
+        self, params, select, optimizer, optimizer_state, batches, layout, max_bad_steps
+    ):
         trainable, self.frozen = split(params, select)
         if layout is not None and jax.tree.leaves(self.frozen):
-            raise ValueError("a layout places all weights together: select must leave none frozen")
+            raise ValueError(
+                "a layout places all weights together: select must leave none frozen"
+            )
         self.placed = jax.device_put(self.frozen)  # once, not at every step
         trainable = _copy(trainable)  # the first step donates these
-        optimizer_state = optimizer.init(trainable) if optimizer_state is None else _copy(optimizer_state)
+        optimizer_state = (
+            optimizer.init(trainable) if optimizer_state is None else _copy(optimizer_state)
+        )
         self.state = TrainState(0, trainable, optimizer_state)
         self.batches, self.layout, self.record = batches, layout, _Record(max_bad_steps)
         self.on_policy = getattr(batches, "on_policy", False)
@@ -146,7 +160,9 @@ class _Loop:
         with multihost.uninterrupted():
             batch = self.batches(*args)
             batch = batch if self.layout is None else self.layout.place_batch(batch)
-            trainable, opt_state, metrics = self.step(trainable, opt_state, self.placed, batch)
+            trainable, opt_state, metrics = self.step(
+                trainable, opt_state, self.placed, batch
+            )
             self.state = TrainState(step + 1, trainable, opt_state)
             self.record.add(metrics)
 
@@ -154,7 +170,9 @@ class _Loop:
         """Record what evaluate returns, once a step."""
         if evaluate is not None and due and not self.record.has_evaluation(self.state.step):
             self.record.collect()
-            numbers = {name: float(value) for name, value in evaluate(self.params()).items()}
+            numbers = {
+                name: float(value) for name, value in evaluate(self.params()).items()
+            }
             self.record.evaluations.append({"step": self.state.step} | numbers)
 
     def report(self, callback, due=True):
@@ -177,7 +195,9 @@ class _Loop:
     def result(self):
         """Return what fit returns; the frozen leaves are the caller's own."""
         state = self.plain()
-        return FitResult(merge(state.trainable, self.frozen), self.record.history(), state.optimizer)
+        return FitResult(
+            merge(state.trainable, self.frozen), self.record.history(), state.optimizer
+        )
 
     def close(self):
         """Let others write the folder."""
@@ -196,7 +216,9 @@ class _Record:
     def running(self, step, steps, show):
         """Show a bar while the steps run, and start the clock where it stopped."""
         with tqdm(total=steps, initial=step, disable=not show, unit="step") as self.bar:
-            self.started = time.perf_counter() - (self.steps[-1]["seconds"] if self.steps else 0.0)
+            self.started = time.perf_counter() - (
+                self.steps[-1]["seconds"] if self.steps else 0.0
+            )
             yield
             self.collect()
 
@@ -208,11 +230,16 @@ class _Record:
     def collect(self, leave=0):
         """Wait for the numbers of all steps but the last `leave`, record and judge them."""
         while len(self.pending) > leave:
-            numbers = {name: value.item() for name, value in jax.device_get(self.pending[0]).items()}
+            numbers = {
+                name: value.item()
+                for name, value in jax.device_get(self.pending[0]).items()
+            }
             self.steps.append(numbers | {"seconds": time.perf_counter() - self.started})
             self.pending.popleft()
             rate = (self.bar.format_dict["rate"] or 0) * numbers["count"]
-            self.bar.set_postfix_str(f"loss {numbers['loss']:.3f}, {rate:.0f} a second", refresh=False)
+            self.bar.set_postfix_str(
+                f"loss {numbers['loss']:.3f}, {rate:.0f} a second", refresh=False
+            )
             self.bar.update()
             self._judge()
 
@@ -244,10 +271,18 @@ def _copy(tree):
 
 
 def _is_bad(numbers):
-    return not (np.isfinite(numbers["loss"]) and np.isfinite(numbers["grad_norm"]) and numbers["changed"])
+    return not (
+        np.isfinite(numbers["loss"])
+        and np.isfinite(numbers["grad_norm"])
+        and numbers["changed"]
+    )
 
 
 def _check_counts(**counts):
     for name, value in counts.items():
-        if not isinstance(value, (int, np.integer)) or value < (0 if name == "steps" else 1):
-            raise ValueError(f"{name} is {value!r}: give a whole number of at least {0 if name == 'steps' else 1}")
+        if not isinstance(value, (int, np.integer)) or value < (
+            0 if name == "steps" else 1
+        ):
+            raise ValueError(
+                f"{name} is {value!r}: give a whole number of at least {0 if name == 'steps' else 1}"
+            )

@@ -1,4 +1,5 @@
-"""What the processes of one run must agree on: when to stop, that they were started alike, what a checkpoint holds.
+"""What the processes of one run must agree on: when to stop, that they were started alike,
+what a checkpoint holds.
 
 With a single process nothing here sends anything.
 """
@@ -18,7 +19,8 @@ def several() -> bool:
 
 
 def told_to_stop(step: int) -> bool:
-    """Return whether all processes are to stop after this step, because one of them was sent SIGTERM.
+    """Return whether all processes are to stop after this step, because one of them was
+    sent SIGTERM.
 
     JAX agrees on a step that none of them has passed: so all see True at the same one. A
     Ctrl-C in a process of several becomes a SIGTERM (parallelism.processes).
@@ -32,8 +34,11 @@ def told_to_stop(step: int) -> bool:
 
 @contextlib.contextmanager
 def uninterrupted():
-    """Hold Ctrl-C back until the block is done: while a step takes the weights' buffers over, there is no state."""
-    if threading.current_thread() is not threading.main_thread():  # only that one is interrupted
+    """Hold Ctrl-C back until the block is done: while a step takes the weights' buffers
+    over, there is no state.
+    """
+    # only that one is interrupted
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     held = []
@@ -52,12 +57,18 @@ def broadcast(data: bytes) -> bytes:
 
     # Bytes, not arrays: sent as floats, 64 bits would become 32 and -0.0 become 0.0.
     length = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
-    sent = np.frombuffer(data, np.uint8) if jax.process_index() == 0 else np.zeros(length, np.uint8)
+    sent = (
+        np.frombuffer(data, np.uint8)
+        if jax.process_index() == 0
+        else np.zeros(length, np.uint8)
+    )
     return np.asarray(multihost_utils.broadcast_one_to_all(sent)).tobytes()
 
 
 def by_process_0(make: Callable[[], bytes]) -> bytes:
-    """Return the bytes that make() gives in process 0; its ValueError is raised in every process."""
+    """Return the bytes that make() gives in process 0; its ValueError is raised in every
+    process.
+    """
     if not several():
         return make()
     told = b""

@@ -21,11 +21,15 @@ class TrainState(NamedTuple):
 
 def merge(trainable, frozen):
     """Return the full tree: the trainable leaf where there is one, else the frozen one."""
-    return jax.tree.map(lambda t, f: f if t is None else t, trainable, frozen, is_leaf=lambda x: x is None)
+    return jax.tree.map(
+        lambda t, f: f if t is None else t, trainable, frozen, is_leaf=lambda x: x is None
+    )
 
 
 def where(keep: Callable[[str], bool]):
-    """Return a `select` for fit: float leaves whose path, as "layers.3.wq", satisfies `keep`."""
+    """Return a `select` for fit: float leaves whose path, as "layers.3.wq", satisfies
+    `keep`.
+    """
 
     def select(params):
         def choose(path, leaf):
@@ -41,15 +45,24 @@ def _is_float(leaf):
 
 
 def split(params, select=None):
-    """Return (trainable, frozen), each None where the other has a leaf; None selects all floats."""
+    """Return (trainable, frozen), each None where the other has a leaf; None selects all
+    floats.
+    """
     trainable = (select or where(lambda path: True))(params)
     leaves = jax.tree_util.tree_leaves_with_path(trainable)
     if not leaves:
         raise ValueError("select chose no weights: nothing to train")
     for path, leaf in leaves:
         if not _is_float(leaf):
-            raise TypeError(f"select chose {leaf_name(path)} of dtype {leaf.dtype}: only float weights can be trained")
-    frozen = jax.tree.map(lambda t, p: p if t is None else None, trainable, params, is_leaf=lambda x: x is None)
+            raise TypeError(
+                f"select chose {leaf_name(path)} of dtype {leaf.dtype}: only float weights can be trained"
+            )
+    frozen = jax.tree.map(
+        lambda t, p: p if t is None else None,
+        trainable,
+        params,
+        is_leaf=lambda x: x is None,
+    )
     return trainable, frozen
 
 
@@ -59,7 +72,8 @@ def global_norm(tree):
 
 
 def make_step(loss, optimizer, placed=None):
-    """Return the jitted update (trainable, state, frozen, batch) -> (trainable, state, metrics).
+    """Return the jitted update (trainable, state, frozen, batch) -> (trainable, state,
+    metrics).
 
     placed, (trainable, optimizer state) as they lie on several devices, keeps them lying
     so.
@@ -73,9 +87,15 @@ def make_step(loss, optimizer, placed=None):
         grads = jax.tree.map(lambda g: (g / count).astype(g.dtype), grads)
         updates, opt_state = optimizer.update(grads, opt_state, trainable)
         changed = jnp.any(jnp.stack([jnp.any(u != 0) for u in jax.tree.leaves(updates)]))
-        metrics = {"loss": loss_sum / count, "count": count, "grad_norm": global_norm(grads), "changed": changed}
+        metrics = {
+            "loss": loss_sum / count,
+            "count": count,
+            "grad_norm": global_norm(grads),
+            "changed": changed,
+        }
         return optax.apply_updates(trainable, updates), opt_state, metrics
 
-    # The compiler may lay its outputs out anew: a resumed run would differ from a whole one.
+    # The compiler may lay its outputs out anew: a resumed run would differ from a whole
+    # one.
     kept = None if placed is None else (*jax.tree.map(lambda x: x.sharding, placed), None)
     return jax.jit(step, donate_argnums=(0, 1), out_shardings=kept)

@@ -1,4 +1,5 @@
-"""The bench that post-training is done and measured on: short tasks, held-out prompts, and how each model is made.
+"""The bench that post-training is done and measured on: short tasks, held-out prompts, and
+how each model is made.
 
 bench = Bench(BenchSizes(), "runs/bench")
 bench.student(seed)                         # SFT on hybrid data; made once, then read from the folder
@@ -17,13 +18,23 @@ from .. import assets
 from ..data import tasks
 from ..disk import pieces
 from ..interop import hugging_face, reward_files
-from ..post_training import hybrid, losses, preferences, responses, reward_model, sft, utility
+from ..post_training import (
+    hybrid,
+    losses,
+    preferences,
+    responses,
+    reward_model,
+    sft,
+    utility,
+)
 from ..pretraining import afm_optimizer, warmup_cosine
 from ..training import fit
 
 TASKS = {"summarise": 0, "answer": 0, "sums": 0}  # and their difficulty
-TAUGHT = ("summarise", "answer")  # by rewards: in a pilot, choosing among samples by reward was worth nothing on sums
-PROMPT_TOKENS, NEW_TOKENS, ROW = 46, 16, 64  # prompts are short, so that a row of 64 tokens holds every response
+# by rewards: in a pilot, choosing among samples by reward was worth nothing on sums
+TAUGHT = ("summarise", "answer")
+# prompts are short, so that a row of 64 tokens holds every response
+PROMPT_TOKENS, NEW_TOKENS, ROW = 46, 16, 64
 SAMPLE_ROWS = 128
 VARIANTS = {  # of the reward model's loss
     "soft labels, grades": dict(soft=True, grading_weight=0.1),
@@ -35,7 +46,9 @@ MAIN = "soft labels, grades"
 
 @dataclasses.dataclass(frozen=True)
 class BenchSizes:
-    """How much of everything; ours, found in pilots, and those of the recordings. Apple states none of them."""
+    """How much of everything; ours, found in pilots, and those of the recordings. Apple
+    states none of them.
+    """
 
     held_out: int = 60  # prompts a task
     held_out_seed: int = 10_000
@@ -63,7 +76,9 @@ class BenchSizes:
 
 
 def warmup(steps: int) -> int:
-    """Return how many of the steps warm up: a tenth, at least one, and none where there is but one."""
+    """Return how many of the steps warm up: a tenth, at least one, and none where there is
+    but one.
+    """
     return min(max(1, steps // 10), steps - 1)
 
 
@@ -73,21 +88,28 @@ def afm(rate, steps):
 
 
 def adam(rate, steps):
-    """Return AdamW with a tenth of warm-up and a cosine to 0, for rewards, preferences and online RL."""
+    """Return AdamW with a tenth of warm-up and a cosine to 0, for rewards, preferences and
+    online RL.
+    """
     schedule = optax.warmup_cosine_decay_schedule(0, rate, warmup(steps), steps)
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.95, weight_decay=0.01))
+    return optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.95, weight_decay=0.01)
+    )
 
 
 class Bench:
     """The shipped model, the records and the measures that everything shares.
 
-    sizes: `BenchSizes`, or anything with its fields. folder: where models that took long are kept; None keeps none.
+    sizes: `BenchSizes`, or anything with its fields. folder: where models that took long
+    are kept; None keeps none.
     """
 
     def __init__(self, sizes=BenchSizes(), folder=None):
         self.sizes, self.folder = sizes, None if folder is None else Path(folder)
         self.base, self.cfg, self.tok = assets.load_tiny()
-        self.held_out = self.records(sizes.held_out, seed=sizes.held_out_seed, split="held_out")
+        self.held_out = self.records(
+            sizes.held_out, seed=sizes.held_out_seed, split="held_out"
+        )
         self.task_of = np.array([record.task for record in self.held_out])
 
     def short(self, record):
@@ -99,7 +121,9 @@ class Bench:
         """Return `count` records of each task that fit, no prompt twice."""
         found = []
         for task in only:
-            drawn = tasks.records(task, 5 * count, seed=seed, split=split, difficulty=TASKS[task])
+            drawn = tasks.records(
+                task, 5 * count, seed=seed, split=split, difficulty=TASKS[task]
+            )
             found += list({r.prompt: r for r in drawn if self.short(r)}.values())[:count]
         return found
 
@@ -107,43 +131,74 @@ class Bench:
         """Return n responses to each record's prompt."""
         prompts = [record.prompt for record in records]
         settings = dict(temperature=temperature, seed=seed, batch_size=SAMPLE_ROWS)
-        return responses.sample(policy, self.cfg, self.tok, prompts, n, NEW_TOKENS, **settings)
+        return responses.sample(
+            policy, self.cfg, self.tok, prompts, n, NEW_TOKENS, **settings
+        )
 
     def score(self, reward, records, groups):
         """Return the rewards of groups of responses, [P, n]."""
         prompts = [record.prompt for record in records]
-        return reward_model.rewards(reward, self.cfg, self.tok, prompts, groups, ROW - NEW_TOKENS, NEW_TOKENS)
+        return reward_model.rewards(
+            reward, self.cfg, self.tok, prompts, groups, ROW - NEW_TOKENS, NEW_TOKENS
+        )
 
     def judged(self, records, groups):
         """Return the latent utilities of groups of responses, [P, n]."""
-        return np.array([[utility(r, response) for response in group] for r, group in zip(records, groups)])
+        return np.array(
+            [
+                [utility(r, response) for response in group]
+                for r, group in zip(records, groups)
+            ]
+        )
 
     def by_task(self, values, task_of=None):
-        """Return the mean over held-out prompts [P, ...] of each task, of those that rewards teach, and of all."""
+        """Return the mean over held-out prompts [P, ...] of each task, of those that
+        rewards teach, and of all.
+        """
         task_of = self.task_of if task_of is None else task_of
-        groups = {t: task_of == t for t in TASKS if t in task_of} | {"taught": np.isin(task_of, TAUGHT)}
-        return {name: float(np.mean(values[which])) for name, which in groups.items()} | {"all": float(np.mean(values))}
+        groups = {t: task_of == t for t in TASKS if t in task_of} | {
+            "taught": np.isin(task_of, TAUGHT)
+        }
+        return {name: float(np.mean(values[which])) for name, which in groups.items()} | {
+            "all": float(np.mean(values))
+        }
 
     def fine_tune(self, params, examples, steps, seed):
-        """Return the weights after supervised steps from the shipped model's rate of fine-tuning."""
+        """Return the weights after supervised steps from the shipped model's rate of
+        fine-tuning.
+        """
         optimizer = afm(self.sizes.learning_rate, steps)
         return sft.fine_tune(
-            params, self.cfg, self.tok, examples, optimizer, steps, batch_size=8, seed=seed, progress=False
+            params,
+            self.cfg,
+            self.tok,
+            examples,
+            optimizer,
+            steps,
+            batch_size=8,
+            seed=seed,
+            progress=False,
         ).params
 
     def kept(self, name, make, files=hugging_face):
         """Return the model that make() gives, from the folder if it is there already."""
         if self.folder is None:
             return make()
-        folder = pieces.finished(self.folder / name, lambda new: files.save(new, make(), self.cfg))
+        folder = pieces.finished(
+            self.folder / name, lambda new: files.save(new, make(), self.cfg)
+        )
         return files.load(folder)[0]
 
     @lru_cache(maxsize=1)  # noqa: B019
     def backbone(self):
-        """Return the reward models' start: the shipped model after SFT on many records of the tasks."""
+        """Return the reward models' start: the shipped model after SFT on many records of
+        the tasks.
+        """
 
         def make():
-            examples = sft.examples_of(self.records(self.sizes.backbone_records, seed=1), self.tok)
+            examples = sft.examples_of(
+                self.records(self.sizes.backbone_records, seed=1), self.tok
+            )
             return self.fine_tune(self.base, examples, self.sizes.backbone_steps, seed=99)
 
         return self.kept("backbone", make)
@@ -153,7 +208,9 @@ class Bench:
         """Return the policy fine-tuned on all hybrid data."""
 
         def make():
-            return self.fine_tune(self.base, self.hybrid(seed)[0]["all"], self.sizes.sft_steps, seed)
+            return self.fine_tune(
+                self.base, self.hybrid(seed)[0]["all"], self.sizes.sft_steps, seed
+            )
 
         return self.kept(f"student_{seed}", make)
 
@@ -165,9 +222,14 @@ class Bench:
         steps = [
             ("copies", hybrid.without_copies),
             ("held-out prompts", hybrid.without_held_out(self.held_out)),
-            ("too long", lambda records: [record for record in records if self.short(record)]),
+            (
+                "too long",
+                lambda records: [record for record in records if self.short(record)],
+            ),
         ]
-        generations = [record for i in range(3) for record in hybrid.evolve(written, 10 * seed + i)]
+        generations = [
+            record for i in range(3) for record in hybrid.evolve(written, 10 * seed + i)
+        ]
         evolved, counts["evolved"] = hybrid.curate(generations, steps)
         parts = {"demonstrations": sft.examples_of(written, self.tok)}
         parts["evolved"] = parts["demonstrations"] + sft.examples_of(evolved, self.tok)
@@ -177,32 +239,56 @@ class Bench:
         return parts, counts
 
     def solutions(self, written, seed):
-        """Return solutions sampled from a model of these examples, kept by verifier, and the counts."""
+        """Return solutions sampled from a model of these examples, kept by verifier, and
+        the counts.
+        """
         policy = self.fine_tune(self.base, written, self.sizes.sft_steps, seed)
         records = self.records(self.sizes.records, seed=20 + seed)
         groups = self.sample(policy, records, 4, seed)
-        solved = [hybrid.Solved(record, tuple(group)) for record, group in zip(records, groups)]
-        solvable, counts = hybrid.curate(solved, [("always or never solved", hybrid.of_difficulty)])
+        solved = [
+            hybrid.Solved(record, tuple(group)) for record, group in zip(records, groups)
+        ]
+        solvable, counts = hybrid.curate(
+            solved, [("always or never solved", hybrid.of_difficulty)]
+        )
         kept = hybrid.solutions(solvable)
         return kept, [*counts, hybrid.CurationStep("no solution", len(solvable), len(kept))]
 
     @lru_cache(maxsize=1)  # noqa: B019
     def reward(self, seed, variant=MAIN):
-        """Return a reward model trained on preferences between the student's responses and references."""
+        """Return a reward model trained on preferences between the student's responses and
+        references.
+        """
 
         def make():
-            batches = losses.prompt_batches(self.preferences(seed), self.tok, self.sizes.reward_batch, seed)
+            batches = losses.prompt_batches(
+                self.preferences(seed), self.tok, self.sizes.reward_batch, seed
+            )
             loss = partial(reward_model.reward_loss, cfg=self.cfg, **VARIANTS[variant])
             start = reward_model.init_reward_model(self.backbone(), self.cfg, seed)
             steps = self.sizes.reward_steps
-            return fit(start, loss, batches, adam(self.sizes.reward_rate, steps), steps, progress=False).params
+            return fit(
+                start,
+                loss,
+                batches,
+                adam(self.sizes.reward_rate, steps),
+                steps,
+                progress=False,
+            ).params
 
-        return self.kept(f"reward_{variant}_{seed}".replace(", ", "_").replace(" ", "_"), make, reward_files)
+        return self.kept(
+            f"reward_{variant}_{seed}".replace(", ", "_").replace(" ", "_"),
+            make,
+            reward_files,
+        )
 
     @lru_cache(maxsize=1)  # noqa: B019
     def preferences(self, seed):
         """Return preferences between four samples and the reference of each prompt."""
         records = self.records(self.sizes.preference_records, seed=40 + seed)
         groups = self.sample(self.student(seed), records, 4, seed)
-        said = [group + [responses.written(self.tok, r.reference)] for r, group in zip(records, groups)]
+        said = [
+            group + [responses.written(self.tok, r.reference)]
+            for r, group in zip(records, groups)
+        ]
         return preferences.collect(records, said, seed=seed, pairs=10)

@@ -41,13 +41,19 @@ def of_palettes(run, folder):
 
 def of_recovered(run, folder):
     """Return the palettized model with the recovery adapter."""
-    return Made(dict.fromkeys(TASKS, plain(adapted(run, folder / ADAPTER))), _bytes(run, folder / ADAPTER))
+    return Made(
+        dict.fromkeys(TASKS, plain(adapted(run, folder / ADAPTER))),
+        _bytes(run, folder / ADAPTER),
+    )
 
 
 def of_features(run, folder):
     """Return the palettized model with each task's adapter, or else the recovery adapter."""
     recovery_adapter = run.step("6_recovered") / ADAPTER
-    paths = {task: folder / f"{task}.safetensors" if task in TAUGHT else recovery_adapter for task in TASKS}
+    paths = {
+        task: folder / f"{task}.safetensors" if task in TAUGHT else recovery_adapter
+        for task in TASKS
+    }
     policies = {task: plain(adapted(run, path)) for task, path in paths.items()}
     # A feature's adapter began as the recovery adapter and takes its place: one at a time.
     return Made(policies, _bytes(run, recovery_adapter), whole=False)
@@ -55,20 +61,28 @@ def of_features(run, folder):
 
 def reward_accuracy(run, folder):
     """Return how often the reward model is right about pairs of held-out responses."""
-    return {"accuracy": run.measures.accuracy(reward_files.load(folder)[0], run.policy("1_sft"))}
+    return {
+        "accuracy": run.measures.accuracy(reward_files.load(folder)[0], run.policy("1_sft"))
+    }
 
 
 def iterations(run, folder):
     """Return reward, utility and divergence of every iteration of MDLOO on its prompts."""
     rows = History.load(folder / HISTORY).evaluations
     kept = ("samples", "reward", "utility", "kl_reference")
-    return {"iterations": [{name: round(row[name], 4) for name in kept} for row in rows if "reward" in row]}
+    return {
+        "iterations": [
+            {name: round(row[name], 4) for name in kept} for row in rows if "reward" in row
+        ]
+    }
 
 
 def bits_of(run, folder):
     """Return the average bits of the projections, and which matrices have 2."""
     params = palettized.load(folder)[0]
-    few = [f"{layer}.{name}" for (name, layer), w in matrices(params).items() if w.bits == 2]
+    few = [
+        f"{layer}.{name}" for (name, layer), w in matrices(params).items() if w.bits == 2
+    ]
     return {"projection_bits": round(sizes(params).projection_bits, 4), "at_2_bits": few}
 
 

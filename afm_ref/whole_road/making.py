@@ -76,7 +76,9 @@ def make_sft(run, folder):
 
 
 def make_reward(run, folder):
-    """Write a reward model of simulated annotators' preferences among the student's responses."""
+    """Write a reward model of simulated annotators' preferences among the student's
+    responses.
+    """
     reward_files.save(folder, run.bench.reward(run.seed), run.bench.cfg)
 
 
@@ -94,9 +96,14 @@ def make_mdloo(run, folder):
     continues within.
     """
     bench, s = run.bench, run.sizes
-    start, reward = run.policy("3_committee"), reward_files.load(run.step("3_committee") / REWARD)[0]
+    start, reward = (
+        run.policy("3_committee"),
+        reward_files.load(run.step("3_committee") / REWARD)[0],
+    )
     records = bench.records(s.mdloo_records, seed=80 + run.seed, only=TAUGHT)
-    judge, truth = (workshops.shops(bench, records, name).online for name in (run.judge, "utility"))
+    judge, truth = (
+        workshops.shops(bench, records, name).online for name in (run.judge, "utility")
+    )
     settings = dataclasses.replace(online.SETTINGS, beta=s.beta, gamma=s.gamma)
     done = rlhf.run(
         start, bench.cfg, bench.tok, [record.prompt for record in records], partial(judge.score, reward),
@@ -116,9 +123,14 @@ def make_palettized(run, folder):
     policy is to be good at.
     """
     bench, policy = run.bench, run.policy("4_mdloo")
-    costs = sensitivity.measured_costs(policy, bench.cfg, run.sensitivity_batches(), progress=False)
+    costs = sensitivity.measured_costs(
+        policy, bench.cfg, run.sensitivity_batches(), progress=False
+    )
     bits = allocation.allocate(
-        costs, allocation.weight_counts(bench.cfg), run.sizes.average_bits, within=run.sizes.within
+        costs,
+        allocation.weight_counts(bench.cfg),
+        run.sizes.average_bits,
+        within=run.sizes.within,
     )
     palettized.save(folder, quantize(policy, bits), bench.cfg, bench.tok)
 
@@ -139,8 +151,14 @@ def make_features(run, folder):
     s, bench, base = run.sizes, run.bench, lora.files.fingerprint(run.palettes())
     start = _over_dense(made.adapted(run, run.step("6_recovered") / ADAPTER))
     for task in TAUGHT:
-        examples = examples_of(bench.records(s.feature_records, seed=90 + run.seed, only=(task,)), bench.tok)
-        batches = packing.batches(packed_examples(examples, bench.tok, SEQ_LEN, run.seed), s.feature_batch, run.seed)
+        examples = examples_of(
+            bench.records(s.feature_records, seed=90 + run.seed, only=(task,)), bench.tok
+        )
+        batches = packing.batches(
+            packed_examples(examples, bench.tok, SEQ_LEN, run.seed),
+            s.feature_batch,
+            run.seed,
+        )
         done = fit(
             start, partial(next_token, cfg=bench.cfg), batches, afm(s.feature_rate, s.feature_steps), s.feature_steps,
             select=lora.trainable, progress=False,

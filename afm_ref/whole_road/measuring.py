@@ -1,4 +1,6 @@
-"""What a model is measured by after every step: always the same held-out prompts and the same held-out text."""
+"""What a model is measured by after every step: always the same held-out prompts and the
+same held-out text.
+"""
 
 from functools import partial
 
@@ -17,27 +19,33 @@ from .text import SEQ_LEN
 
 TEXT_BATCH = 8  # rows
 SAMPLE_SEED, REWARD_SEED = 77, 78
-SHOWN = {"summarise": 2, "answer": 2, "sums": 1}  # prompts whose answers are kept: the first of each task
+# prompts whose answers are kept: the first of each task
+SHOWN = {"summarise": 2, "answer": 2, "sums": 1}
 
 
 class Measures:
     """The measures of models on a bench.
 
-    Held-out prompts are answered at temperature 1, `samples` times each, task by task, with the same seeds after every
-    step. Palettized weights are used as dense arrays of the same values, with adapters added to them: one compiled
-    program serves all steps, and the numbers are those of the weights on disk up to the rounding of sums.
+    Held-out prompts are answered at temperature 1, `samples` times each, task by task, with
+    the same seeds after every step. Palettized weights are used as dense arrays of the same
+    values, with adapters added to them: one compiled program serves all steps, and the
+    numbers are those of the weights on disk up to the rounding of sums.
     """
 
     def __init__(self, bench, held_out):
         self.bench = bench
-        english = [document for document in held_out if document.source in pretraining_text.ENGLISH]
+        english = [
+            document for document in held_out if document.source in pretraining_text.ENGLISH
+        ]
         rows = packing.pack_for_evaluation(english, bench.tok, SEQ_LEN)
         size = min(bench.sizes.text_rows, len(rows.tokens))
-        spread = np.linspace(0, len(rows.tokens) - 1, size).astype(int)  # of every part of it
+        # of every part of it
+        spread = np.linspace(0, len(rows.tokens) - 1, size).astype(int)
         chosen = packing.Packed(*(field[spread] for field in rows[:3]), 0)
         self.text = packing.evaluation_batches(chosen, TEXT_BATCH)
         self.text_bytes = sum(self._bytes(batch) for batch in self.text)
-        self.loss = partial(next_token, cfg=bench.cfg)  # one object, so that it is compiled once
+        # one object, so that it is compiled once
+        self.loss = partial(next_token, cfg=bench.cfg)
 
     def _bytes(self, batch):
         return int(self.bench.tok.byte_lengths(batch.targets[batch.weights > 0]).sum())
@@ -52,20 +60,28 @@ class Measures:
         """
         judged = self.judged(made.policies)
         return {
-            "utility": {name: round(value, 5) for name, value in self.bench.by_task(judged).items()},
+            "utility": {
+                name: round(value, 5) for name, value in self.bench.by_task(judged).items()
+            },
             "by_prompt": judged.mean(axis=1).round(4).tolist(),
             "answers": self.answers(made.policies),
-            "bits_per_byte": self.bits_per_byte(made.policies[TAUGHT[0]]) if made.whole else None,
+            "bits_per_byte": self.bits_per_byte(made.policies[TAUGHT[0]])
+            if made.whole
+            else None,
             "bytes": made.stored_bytes,
             "bits": round(8 * made.stored_bytes / parameters(self.bench.cfg)["total"], 3),
         }
 
     def judged(self, policies):
-        """Return the utility of sampled responses, [P, n] in the order of bench.held_out, which is that of TASKS."""
+        """Return the utility of sampled responses, [P, n] in the order of bench.held_out,
+        which is that of TASKS.
+        """
         rows = []
         for task in TASKS:
             records = [record for record in self.bench.held_out if record.task == task]
-            groups = self.bench.sample(policies[task], records, self.bench.sizes.samples, SAMPLE_SEED)
+            groups = self.bench.sample(
+                policies[task], records, self.bench.sizes.samples, SAMPLE_SEED
+            )
             rows.append(self.bench.judged(records, groups))
         return np.concatenate(rows)
 
@@ -73,7 +89,10 @@ class Measures:
         """Return the most likely answers, token by token, to the prompts that are shown."""
         bench, records = self.bench, shown(self.bench)
         prompts = [tasks.chat_tokens(bench.tok, record.prompt).tokens for record in records]
-        said = {task: generate(policies[task], bench.cfg, prompts, NEW_TOKENS, stop=END) for task in SHOWN}
+        said = {
+            task: generate(policies[task], bench.cfg, prompts, NEW_TOKENS, stop=END)
+            for task in SHOWN
+        }
         tokens = [said[record.task][i] for i, record in enumerate(records)]
         return [bench.tok.decode([t for t in row.tolist() if t != END]) for row in tokens]
 
@@ -83,13 +102,17 @@ class Measures:
         return round(nats / np.log(2) / self.text_bytes, 5)
 
     def accuracy(self, reward, policy) -> float:
-        """Return the share of pairs of a policy's held-out samples that a reward orders as the utility does.
+        """Return the share of pairs of a policy's held-out samples that a reward orders as
+        the utility does.
 
         On the tasks that rewards teach; pairs of equal utility are left out.
         """
         records = [record for record in self.bench.held_out if record.task in TAUGHT]
         groups = self.bench.sample(policy, records, self.bench.sizes.samples, REWARD_SEED)
-        rewards, judged = self.bench.score(reward, records, groups), self.bench.judged(records, groups)
+        rewards, judged = (
+            self.bench.score(reward, records, groups),
+            self.bench.judged(records, groups),
+        )
         first, second = np.triu_indices(judged.shape[1], 1)
         gaps = [values[:, first] - values[:, second] for values in (rewards, judged)]
         return round(reward_model.accuracy(*(gap.ravel() for gap in gaps)), 5)
@@ -97,5 +120,7 @@ class Measures:
 
 def shown(bench):
     """Return the records whose answers are kept."""
-    of = {task: [record for record in bench.held_out if record.task == task] for task in TASKS}
+    of = {
+        task: [record for record in bench.held_out if record.task == task] for task in TASKS
+    }
     return [record for task, count in SHOWN.items() for record in of[task][:count]]

@@ -11,7 +11,9 @@ from ..rlhf import Settings, Trained, train
 from .bench import NEW_TOKENS, ROW, SAMPLE_ROWS, TAUGHT, adam
 from .workshops import JUDGES, shops
 
-SETTINGS = Settings(K=4, prompts=16, inner_steps=2, max_new_tokens=NEW_TOKENS, row_length=ROW, batch_size=64)
+SETTINGS = Settings(
+    K=4, prompts=16, inner_steps=2, max_new_tokens=NEW_TOKENS, row_length=ROW, batch_size=64
+)
 ITERATIONS, MEASURE_EVERY = 20, 4
 PROMPTS = 32  # of each task; every one is visited again and again, as few samples must do
 MEASURES = ("utility", "proxy", "kl", "tokens", "held_out_utility", "held_out_proxy")
@@ -26,18 +28,26 @@ class Course(NamedTuple):
 
 
 def course(bench, seed: int) -> Course:
-    """Return the course of a seed: its student and reward model, and prompts of the tasks that rewards teach."""
-    return Course(bench.student(seed), bench.reward(seed), bench.records(PROMPTS, seed=80 + seed, only=TAUGHT))
+    """Return the course of a seed: its student and reward model, and prompts of the tasks
+    that rewards teach.
+    """
+    return Course(
+        bench.student(seed),
+        bench.reward(seed),
+        bench.records(PROMPTS, seed=80 + seed, only=TAUGHT),
+    )
 
 
 def learn(
     bench, seed: int, algorithm="mdloo", judge="reward model", rate=3e-4, iterations=ITERATIONS, settings=SETTINGS,
     measure_every=MEASURE_EVERY, **fitting,
 ) -> Trained:  # fmt: skip
-    """Return `rlhf.run` from the bench's student of this seed, which is the reference as well.
+    """Return `rlhf.run` from the bench's student of this seed, which is the reference as
+    well.
 
-    history.evaluations has what `measured` gives at the start and every measure_every iterations. fitting goes to
-    `rlhf.run`: checkpoint, progress. Raises ValueError for another judge than JUDGES, and what `rlhf.run` refuses.
+    history.evaluations has what `measured` gives at the start and every measure_every
+    iterations. fitting goes to `rlhf.run`: checkpoint, progress. Raises ValueError for
+    another judge than JUDGES, and what `rlhf.run` refuses.
     """
     if judge not in JUDGES:
         raise ValueError(f"judge must be one of {tuple(JUDGES)}, got {judge!r}")
@@ -53,14 +63,18 @@ def learn(
 def measured(bench, policy, on: Course, seed: int = 81) -> dict[str, float]:
     """Return MEASURES of a policy.
 
-    Of 2 responses to each prompt that it learns on: the mean true utility, the proxy (the reward model's reward), kl =
-    mean log(pi / pi_ref) in nats and their length in tokens; of 1 to each held-out prompt the utility and the proxy.
-    The random numbers are the same at every call.
+    Of 2 responses to each prompt that it learns on: the mean true utility, the proxy (the
+    reward model's reward), kl = mean log(pi / pi_ref) in nats and their length in tokens;
+    of 1 to each held-out prompt the utility and the proxy. The random numbers are the same
+    at every call.
     """
     groups = bench.sample(policy, on.records, 2, seed)
     said = [(record.prompt, y) for record, group in zip(on.records, groups) for y in group]
     rows = pad([conversation(bench.tok, *item) for item in said], ROW)
-    log_probs, to = (in_batches(sequence_log_probs, p, rows, bench.cfg, SAMPLE_ROWS) for p in (policy, on.student))
+    log_probs, to = (
+        in_batches(sequence_log_probs, p, rows, bench.cfg, SAMPLE_ROWS)
+        for p in (policy, on.student)
+    )
     held_out = [record for record in bench.held_out if record.task in TAUGHT]
     answers = bench.sample(policy, held_out, 1, seed)
     return {
@@ -74,7 +88,11 @@ def measured(bench, policy, on: Course, seed: int = 81) -> dict[str, float]:
 
 
 def curve(history) -> dict[str, list]:
-    """Return {"samples": responses drawn so far} and the MEASURES along the way, as lists of equal length."""
+    """Return {"samples": responses drawn so far} and the MEASURES along the way, as lists
+    of equal length.
+    """
     rows = [row for row in history.evaluations if "kl" in row]
     samples = [int(row.get("samples", 0)) for row in rows]
-    return {"samples": samples} | {name: [round(row[name], 4) for row in rows] for name in MEASURES}
+    return {"samples": samples} | {
+        name: [round(row[name], 4) for row in rows] for name in MEASURES
+    }

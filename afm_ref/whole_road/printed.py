@@ -6,7 +6,8 @@ from ..evaluation import mean_interval
 from .bench import TAUGHT
 
 COLUMNS = (
-    "step            utility of summaries and answers   less the step before         sums   bits/byte  bits/weight"
+    "step            utility of summaries and answers   less the step before         sums   "
+    "bits/byte  bits/weight"
 )
 
 
@@ -24,7 +25,9 @@ def table(results: dict) -> str:
         change = "" if before is None else bounds(values[name] - values[before], "+.3f")
         text = "-" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.3f}"
         sums, bits = row["utility"]["sums"], row["bits"]
-        lines.append(f"{name:15} {bounds(values[name]):34} {change:26} {sums:7.3f} {text:>11} {bits:12.2f}".rstrip())
+        lines.append(
+            f"{name:15} {bounds(values[name]):34} {change:26} {sums:7.3f} {text:>11} {bits:12.2f}".rstrip()
+        )
         before = name
     if "2_reward" in results["steps"]:
         lines.append(
@@ -35,11 +38,17 @@ def table(results: dict) -> str:
 
 def answers(results: dict) -> str:
     """Return the prompts that are shown, each with its answer after every step."""
-    rows = {name: row["answers"] for name, row in results["steps"].items() if "answers" in row}
+    rows = {
+        name: row["answers"] for name, row in results["steps"].items() if "answers" in row
+    }
     blocks = []
     for i, prompt in enumerate(results["prompts"]):
         said = [f"  {name:13} {row[i]!r}" for name, row in rows.items()]
-        blocks.append("\n".join([prompt["prompt"], f"  {'(reference)':13} {prompt['reference']!r}", *said]))
+        blocks.append(
+            "\n".join(
+                [prompt["prompt"], f"  {'(reference)':13} {prompt['reference']!r}", *said]
+            )
+        )
     return "\n\n".join(blocks)
 
 

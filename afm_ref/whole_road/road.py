@@ -2,8 +2,8 @@
 
 results = Road("runs/pipeline", seed=0).complete()
 
-A step is a piece (`afm_ref.disk.pieces`): its folder, with what it has made and measured. The
-next call with the same folder goes on with the steps that are not there.
+A step is a piece (`afm_ref.disk.pieces`): its folder, with what it has made and measured.
+The next call with the same folder goes on with the steps that are not there.
 """
 
 import dataclasses
@@ -26,7 +26,12 @@ from .making import STEPS, RoadSizes
 from .measuring import Measures, shown
 from .workshops import JUDGES
 
-CONFIG, MEASURES, RESULTS, COST = "config.json", "measures.json", "results.json", "cost.json"
+CONFIG, MEASURES, RESULTS, COST = (
+    "config.json",
+    "measures.json",
+    "results.json",
+    "cost.json",
+)
 BENCH = "bench.json"
 # What the models of a bench's own folder depend on.
 BENCH_FIELDS = ("held_out", "held_out_seed", "learning_rate", "sft_steps", "records", "backbone_records",
@@ -47,8 +52,12 @@ class Road:
             raise ValueError(f"judge must be one of {sorted(JUDGES)}, got {judge!r}")
         self.folder, self.seed, self.judge = Path(folder), seed, judge
         self.sizes = RoadSizes() if sizes is None else sizes
-        self.bench = Bench(self.sizes, self.folder / "bench" if bench_folder is None else bench_folder)
-        fields = dataclasses.asdict(self.sizes) | {"base": files.fingerprint(self.bench.base)}
+        self.bench = Bench(
+            self.sizes, self.folder / "bench" if bench_folder is None else bench_folder
+        )
+        fields = dataclasses.asdict(self.sizes) | {
+            "base": files.fingerprint(self.bench.base)
+        }
         self.config = fields | {"judge": judge, "seed": seed}
         with targets.only_writer(self.folder):
             pieces.claim(self.folder / CONFIG, self.config, "steps")
@@ -59,7 +68,10 @@ class Road:
         """Return the results, after all steps that are not done yet."""
         from tqdm.auto import tqdm
 
-        with targets.only_writer(self.folder), tqdm(STEPS.items(), unit="step", disable=not progress) as bar:
+        with (
+            targets.only_writer(self.folder),
+            tqdm(STEPS.items(), unit="step", disable=not progress) as bar,
+        ):
             for name, step in bar:
                 bar.set_description(name)
                 self.take(name, step)
@@ -80,10 +92,24 @@ class Road:
         write(folder / COST, {"cpu_s": round(time.process_time() - start, 1)})
 
     def results(self) -> dict:
-        """Return the settings, the prompts that are shown, and the measures of what is done."""
-        prompts = [{"task": r.task, "prompt": r.prompt, "reference": r.reference} for r in shown(self.bench)]
-        done = {name: read_json(self.step(name) / MEASURES) for name in STEPS if self.step(name).exists()}
-        return {"config": self.config, "prompts": prompts, "task_of": self.bench.task_of.tolist(), "steps": done}
+        """Return the settings, the prompts that are shown, and the measures of what is
+        done.
+        """
+        prompts = [
+            {"task": r.task, "prompt": r.prompt, "reference": r.reference}
+            for r in shown(self.bench)
+        ]
+        done = {
+            name: read_json(self.step(name) / MEASURES)
+            for name in STEPS
+            if self.step(name).exists()
+        }
+        return {
+            "config": self.config,
+            "prompts": prompts,
+            "task_of": self.bench.task_of.tolist(),
+            "steps": done,
+        }
 
     def step(self, name) -> Path:
         """Return the folder of a step."""
@@ -110,7 +136,9 @@ class Road:
     @cached_property
     def rows(self):
         """Return the text of palettization and recovery."""
-        return text.mixed_rows(self.bench, self.policy("4_mdloo"), self.documents[0], self.seed)
+        return text.mixed_rows(
+            self.bench, self.policy("4_mdloo"), self.documents[0], self.seed
+        )
 
     def sensitivity_batches(self):
         """Return some of the rows, as batches."""

@@ -26,11 +26,16 @@ def mixed_rows(bench, policy, documents, seed) -> packing.Packed:
     """
     records = bench.records(bench.sizes.conversations, seed=70 + seed, only=tuple(TASKS))
     groups = bench.sample(policy, records, 1, seed)
-    said = [(record.prompt, response) for record, (response,) in zip(records, groups, strict=True)]
+    said = [
+        (record.prompt, response)
+        for record, (response,) in zip(records, groups, strict=True)
+    ]
     chats = packed_examples(said, bench.tok, SEQ_LEN, seed)
     text = packing.pack(documents, bench.tok, SEQ_LEN)
     rng = np.random.default_rng((seed, 70))
-    count = min(len(text.tokens), max(1, round(len(chats.tokens) * TEXT_SHARE / (1 - TEXT_SHARE))))
+    count = min(
+        len(text.tokens), max(1, round(len(chats.tokens) * TEXT_SHARE / (1 - TEXT_SHARE)))
+    )
     some = rng.choice(len(text.tokens), count, replace=False)
     whole = [np.concatenate([a, b[some]]) for a, b in zip(chats[:3], text[:3])]
     order = rng.permutation(len(whole[0]))

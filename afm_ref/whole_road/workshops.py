@@ -16,7 +16,10 @@ class Oracle(members.Workshop):
 
     def score(self, reward, prompts, groups):
         """Return the utility of each response."""
-        return [[utility(self.records[p], response) for response in group] for p, group in zip(prompts, groups)]
+        return [
+            [utility(self.records[p], response) for response in group]
+            for p, group in zip(prompts, groups)
+        ]
 
     def refresh(self, reward, preferences, seed):
         """Return the reward: there is nothing to learn."""
@@ -38,14 +41,24 @@ class Shops(NamedTuple):
 def shops(bench, records, judge) -> Shops:
     """Return the workshops of a bench for these records' prompts; judge: one of JUDGES."""
     s = bench.sizes
-    sizes = dict(seq_len=128, row_length=ROW, max_new_tokens=NEW_TOKENS, sample_rows=SAMPLE_ROWS, batch_size=8)
+    sizes = dict(
+        seq_len=128,
+        row_length=ROW,
+        max_new_tokens=NEW_TOKENS,
+        sample_rows=SAMPLE_ROWS,
+        batch_size=8,
+    )
     of = {record.prompt: record for record in records}
-    supervised = JUDGES[judge](bench.cfg, bench.tok, of, partial(afm, s.member_rate), s.member_steps, **sizes)
+    supervised = JUDGES[judge](
+        bench.cfg, bench.tok, of, partial(afm, s.member_rate), s.member_steps, **sizes
+    )
 
     def by_adam(rate, **changes):
         return dataclasses.replace(supervised, optimizer=partial(adam, rate), **changes)
 
-    rewarding = by_adam(s.refresh_rate, reward_steps=s.refresh_steps, reward_prompts=s.reward_batch)
+    rewarding = by_adam(
+        s.refresh_rate, reward_steps=s.refresh_steps, reward_prompts=s.reward_batch
+    )
     return Shops(supervised, by_adam(s.preference_rate), by_adam(s.online_rate), rewarding)
 
 

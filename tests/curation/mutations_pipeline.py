@@ -138,9 +138,9 @@ MUTATIONS = [
     Mutation(
         "a chunk counts as done before its signatures are there",
         RUN,
-        '        with atomic.replacing(self.folder / f"{number:05}.npy")',
-        "        shards.write_lines(shards.path_of(self.folder, number), [header, *rows], level=1)\n"
-        '        with atomic.replacing(self.folder / f"{number:05}.npy")',
+        '"""Write one chunk. It is done when its rows are there, which come last."""',
+        '''"""Write one chunk. It is done when its rows are there, which come last."""
+        shards.write_lines(shards.path_of(self.folder, number), [header, *rows], level=1)''',
         TESTS + "test_run.py::test_killed_anywhere_it_goes_on_to_the_same_bytes",
     ),
     Mutation(

@@ -165,15 +165,22 @@ MUTATIONS = [
     Mutation(
         "the escapes of ISO-2022 pass as UTF-8",
         HTML,
-        ' or (b"\\x1b" in raw and raw.isascii()) or _is_japanese(raw)',
-        "",
+        """if (
+        b"\\0" in raw
+        or (b"\\x1b" in raw and raw.isascii())
+        or _is_japanese(raw)
+        or raw.startswith(UTF16_MARKS)
+    ):""",
+        'if b"\\0" in raw or raw.startswith(UTF16_MARKS):',
         TESTS + "test_html.py::test_escapes_are_no_utf8",
     ),
     Mutation(
         "a bad byte makes the escapes of ISO-2022-JP text",
         HTML,
-        "len(raw.translate(None, ASCII)) <= max(FEW, len(raw) // 100)",
-        "raw.isascii()",
+        """return bool(ESCAPES.search(raw)) and len(raw.translate(None, ASCII)) <= max(
+        FEW, len(raw) // 100
+    )""",
+        "return bool(ESCAPES.search(raw)) and raw.isascii()",
         TESTS + "test_html.py::test_a_bad_byte_among_escapes",
     ),
     Mutation(

@@ -107,8 +107,10 @@ MUTATIONS = [
     Mutation(
         "pairs that only fill a batch up are learnt from",
         "afm_ref/post_training/losses.py",
-        "np.where(np.arange(len(filled)) < len(numbers), self.weights[filled], np.float32(0))",
-        "self.weights[filled]",
+        """np.where(
+                np.arange(len(filled)) < len(numbers), self.weights[filled], np.float32(0)
+            ),""",
+        "self.weights[filled],",
         "tests/post_training/test_losses.py::test_loss_is_that_of_the_pairs",
     ),
     Mutation(
@@ -121,8 +123,10 @@ MUTATIONS = [
     Mutation(
         "a response sees its neighbours",
         ROWS,
-        "& ((of_key == of_query) | (of_key == 0))",
-        "& (of_key == of_key)",
+        """return super().mask(positions, key_positions) & (
+            (of_key == of_query) | (of_key == 0)
+        )""",
+        "return super().mask(positions, key_positions) & (of_key == of_key)",
         "tests/post_training/test_rows.py::test_a_response_does_not_see_its_neighbours",
     ),
     Mutation(

@@ -26,8 +26,8 @@ MUTATIONS = [
     Mutation(
         "a gradient goes through clipped entries",
         SOFT,
-        "jax.numpy.where(share > 0, weights",
-        "jax.numpy.where(share >= 0, weights",
+        "share > 0, weights * (t - (share * t).sum(axis=-1, keepdims=True)), 0.0",
+        "share >= 0, weights * (t - (share * t).sum(axis=-1, keepdims=True)), 0.0",
         SOFT_TESTS + "test_clipped_entries_have_no_derivative_and_the_sum_none_either",
     ),
     Mutation(
@@ -75,8 +75,8 @@ MUTATIONS = [
     Mutation(
         "the teacher gets a tenth and the text nine",
         DISTILLATION,
-        "share * token_log_probs(z, teacher) + (1 - share) * token_log_probs(z, batch.targets)",
-        "(1 - share) * token_log_probs(z, teacher) + share * token_log_probs(z, batch.targets)",
+        "log_probs = share * token_log_probs(z, teacher) + (1 - share) * token_log_probs(",
+        "log_probs = (1 - share) * token_log_probs(z, teacher) + share * token_log_probs(",
         DISTILLATION_TESTS + "test_the_loss_by_hand",
     ),
     Mutation(

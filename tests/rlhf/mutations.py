@@ -2,7 +2,7 @@
 
 from tools.mutate import Mutation
 
-LOSSES, ADVANTAGES, BANDIT = (f"afm_ref/rlhf/{name}.py" for name in ("losses", "advantages", "bandit"))
+LOSSES, ADVANTAGES, BANDIT = (f"afm_ref/rlhf/{name}.py" for name in ("mdloo", "advantages", "bandit"))
 ROLLOUT, TRAIN = "afm_ref/rlhf/rollout.py", "afm_ref/rlhf/train.py"
 EXERCISES = "afm_ref/teaching/exercises/"
 
@@ -73,8 +73,10 @@ MUTATIONS = [
     Mutation(
         "GRPO's penalty stands in the reward as well as in the loss",
         TRAIN,
-        "advantages.standardised, penalised=False)",
-        "advantages.standardised)",
+        """"grpo": Algorithm(
+        mdloo.grpo_loss, ("epsilon", "beta"), advantages.standardised, penalised=False
+    ),""",
+        '"grpo": Algorithm(mdloo.grpo_loss, ("epsilon", "beta"), advantages.standardised),',
         "tests/rlhf/test_train.py::test_experience_by_hand[grpo]",
     ),
     Mutation(

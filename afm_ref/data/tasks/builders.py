@@ -1,4 +1,6 @@
-"""One function per task: random generator, split and difficulty -> a record. And plain everyday text without a task."""
+"""One function per task: random generator, split and difficulty -> a record. And plain
+everyday text without a task.
+"""
 
 import re
 from typing import Any, NamedTuple
@@ -19,20 +21,33 @@ class Record(NamedTuple):
 
 
 def summarise(rng, split, difficulty):
-    """A thread, mail or notification stack with one piece of news and 1 to 1 + `difficulty` lines of other talk."""
+    """A thread, mail or notification stack with one piece of news and 1 to 1 + `difficulty`
+    lines of other talk.
+    """
     news = grammar.draw(rng, split)
     lines = [_news_line(rng, news)]
     kind = pick(rng, ("thread", "mail", "notifications"))
     for _ in range(1 + int(rng.integers(difficulty + 1))):
-        noise = grammar.notification(rng, split) if kind == "notifications" else _chatter(rng, news)
+        noise = (
+            grammar.notification(rng, split)
+            if kind == "notifications"
+            else _chatter(rng, news)
+        )
         lines.insert(int(rng.integers(len(lines) + 1)), noise)
     if kind == "notifications":
-        lines = [line if line.split(":")[0] in lexicon.APPS else f"Messages: {line}" for line in lines]
+        lines = [
+            line if line.split(":")[0] in lexicon.APPS else f"Messages: {line}"
+            for line in lines
+        ]
     if kind == "mail":
-        lines = [f"Mail from {news.slots['name']}"] + [line.split(": ", 1)[1] for line in lines]
+        lines = [f"Mail from {news.slots['name']}"] + [
+            line.split(": ", 1)[1] for line in lines
+        ]
     facts = [news.slots[fact] for fact in news.intent.facts]
     prompt = "Summarise:\n" + "\n".join(lines)
-    return Record("summarise", prompt, news.fill(news.intent.summary), split, {"facts": facts})
+    return Record(
+        "summarise", prompt, news.fill(news.intent.summary), split, {"facts": facts}
+    )
 
 
 def proofread(rng, split, difficulty):
@@ -48,31 +63,54 @@ def proofread(rng, split, difficulty):
 
 
 def tone(rng, split, difficulty):
-    """A casual message to be made formal, or the other way round; from difficulty 2 on with small talk before it."""
+    """A casual message to be made formal, or the other way round; from difficulty 2 on with
+    small talk before it.
+    """
     news, wording = grammar.draw(rng, split), int(rng.integers(grammar.WORDINGS))
-    styles = {"casual": grammar.casual(news, wording), "formal": grammar.formal(news, wording)}
+    styles = {
+        "casual": grammar.casual(news, wording),
+        "formal": grammar.formal(news, wording),
+    }
     target = pick(rng, ("casual", "formal"))
     source = styles["formal" if target == "casual" else "casual"]
     shown = ("name", "friend", "event", "thing", "day", "time", "place", "reason")
-    facts = [news.slots[s] for s in shown if all(_holds(text, news.slots[s]) for text in styles.values())]
+    facts = [
+        news.slots[s]
+        for s in shown
+        if all(_holds(text, news.slots[s]) for text in styles.values())
+    ]
     reference = styles[target]
     if difficulty >= 2 and rng.random() < 0.5:
         extra = grammar.small_talk(rng)
         source, reference = f"{source} PS: {extra}", f"{reference} PS: {extra}"
         facts.append(extra)
-    return Record("tone", f"Make {target}:\n{source}", reference, split, {"target": target, "facts": facts})
+    return Record(
+        "tone",
+        f"Make {target}:\n{source}",
+        reference,
+        split,
+        {"target": target, "facts": facts},
+    )
 
 
 def answer(rng, split, difficulty):
-    """A question about one of 1 + `difficulty` // 2 pieces of news, with small talk between them."""
-    several = [grammar.draw(rng, split) for _ in range(1 + int(rng.integers(difficulty // 2 + 1)))]
+    """A question about one of 1 + `difficulty` // 2 pieces of news, with small talk between
+    them.
+    """
+    several = [
+        grammar.draw(rng, split) for _ in range(1 + int(rng.integers(difficulty // 2 + 1)))
+    ]
     news = several[0]
     while True:
         text = _news_line(rng, news)
         usable = [(q, a) for q, a in news.intent.questions if _answerable(news, a, text)]
         if usable:
             break
-    lines = [text] + [_news_line(rng, other) for other in several[1:] if other.slots["name"] != news.slots["name"]]
+    lines = [text] + [
+        _news_line(rng, other)
+        for other in several[1:]
+        if other.slots["name"] != news.slots["name"]
+    ]
     lines += [_chatter(rng, news) for _ in range(int(rng.integers(difficulty + 1)) // 2)]
     question, reply = pick(rng, usable)
     rng.shuffle(lines)
@@ -81,7 +119,9 @@ def answer(rng, split, difficulty):
 
 
 def sums(rng, split, difficulty):
-    """A sum or difference of two numbers; `difficulty` of 4 operand pairs are of two digits, the others of one."""
+    """A sum or difference of two numbers; `difficulty` of 4 operand pairs are of two
+    digits, the others of one.
+    """
     two_digits = rng.random() < difficulty / 4
     low, high = (10, 100) if two_digits else (0, 10)
     while True:
@@ -90,13 +130,22 @@ def sums(rng, split, difficulty):
         a, b = (max(a, b), min(a, b)) if sign == "-" else (a, b)
         if grammar.belongs(split, a, sign, b):
             break
-    return Record("sums", f"{a} {sign} {b} =", str(a + b if sign == "+" else a - b), split, {})
+    return Record(
+        "sums", f"{a} {sign} {b} =", str(a + b if sign == "+" else a - b), split, {}
+    )
 
 
-TASKS = {"summarise": summarise, "proofread": proofread, "tone": tone, "answer": answer, "sums": sums}
+TASKS = {
+    "summarise": summarise,
+    "proofread": proofread,
+    "tone": tone,
+    "answer": answer,
+    "sums": sums,
+}
 # What SFT of the tiny model is measured with; 0 is the easiest.
 DEFAULT_DIFFICULTY = {"summarise": 1, "proofread": 1, "tone": 1, "answer": 2, "sums": 0}
-# The hardest in the pre-training mixture, which has all levels up to it: a change needs a new shipped model.
+# The hardest in the pre-training mixture, which has all levels up to it: a change needs a
+# new shipped model.
 PRETRAINING_DIFFICULTY = {"summarise": 1, "proofread": 1, "tone": 1, "answer": 2, "sums": 2}
 
 
@@ -104,7 +153,9 @@ def everyday(rng, split) -> str:
     """Return plain everyday text: a thread, a mail or a stack of notifications."""
     kind = pick(rng, ("thread", "mail", "notifications"))
     if kind == "notifications":
-        return "\n".join(grammar.notification(rng, split) for _ in range(int(rng.integers(2, 6))))
+        return "\n".join(
+            grammar.notification(rng, split) for _ in range(int(rng.integers(2, 6)))
+        )
     news = grammar.draw(rng, split)
     if kind == "thread":
         lines = [_chatter(rng, news) for _ in range(int(rng.integers(1, 4)))]
@@ -112,7 +163,9 @@ def everyday(rng, split) -> str:
         return "\n".join(lines)
     text = grammar.say(rng, news)
     subject = news.slots["event" if "event" in news.intent.facts else "thing"]
-    postscript = "".join(f"\nPS: {grammar.small_talk(rng)}" for _ in range(int(rng.integers(3))))
+    postscript = "".join(
+        f"\nPS: {grammar.small_talk(rng)}" for _ in range(int(rng.integers(3)))
+    )
     return f"From: {news.slots['name']}\nTo: {news.slots['friend']}\nSubject: {subject}\n\n{text}{postscript}"
 
 
@@ -133,7 +186,9 @@ def _answerable(news, reply, text):
 
 
 def with_an_error(rng, text):
-    """Return text with one more error in it: a slip of the fingers, of agreement, of a capital or of a mark."""
+    """Return text with one more error in it: a slip of the fingers, of agreement, of a
+    capital or of a mark.
+    """
     words = text.split(" ")
     while True:
         i = int(rng.integers(len(words)))
@@ -144,7 +199,11 @@ def with_an_error(rng, text):
 
 def _swapped_letters(rng, word, i):
     j = int(rng.integers(1, max(2, len(word) - 2)))
-    return word[:j] + word[j + 1] + word[j] + word[j + 2 :] if len(word) > 3 and word[j : j + 2].isalpha() else None
+    return (
+        word[:j] + word[j + 1] + word[j] + word[j + 2 :]
+        if len(word) > 3 and word[j : j + 2].isalpha()
+        else None
+    )
 
 
 def _dropped_letter(rng, word, i):
@@ -162,7 +221,14 @@ def _doubled_word(rng, word, i):
 
 
 def _wrong_agreement(rng, word, i):
-    return {"is": "are", "are": "is", "has": "have", "have": "has", "it": "them", "them": "it"}.get(word)
+    return {
+        "is": "are",
+        "are": "is",
+        "has": "have",
+        "have": "has",
+        "it": "them",
+        "them": "it",
+    }.get(word)
 
 
 def _lost_capital(rng, word, i):

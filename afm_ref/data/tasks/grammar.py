@@ -1,4 +1,5 @@
-"""A small grammar of everyday news: who plans, moves, cancels, asks for or loses what, said casually or formally.
+"""A small grammar of everyday news: who plans, moves, cancels, asks for or loses what, said
+casually or formally.
 
 Every intent says the same facts in several casual and formal ways and in one summary. The
 facts are drawn at random; which names may meet which topics is fixed by a hash, so that
@@ -131,8 +132,18 @@ INTENTS = (
 
 CASUAL_OPEN = ("hey {friend}, ", "hi {friend}! ", "yo {friend}, ", "hiya {friend}, ")
 CASUAL_CLOSE = (" cheers, {name}", " thx, {name}", " see ya, {name}", " bye, {name}")
-FORMAL_OPEN = ("Dear {friend}, ", "Good morning {friend}, ", "Good evening {friend}, ", "Dear colleague {friend}, ")
-FORMAL_CLOSE = (" Kind regards, {name}", " Best wishes, {name}", " Yours sincerely, {name}", " With thanks, {name}")
+FORMAL_OPEN = (
+    "Dear {friend}, ",
+    "Good morning {friend}, ",
+    "Good evening {friend}, ",
+    "Dear colleague {friend}, ",
+)
+FORMAL_CLOSE = (
+    " Kind regards, {name}",
+    " Best wishes, {name}",
+    " Yours sincerely, {name}",
+    " With thanks, {name}",
+)
 QUESTION_STARTS = ("could you", "have you", "would you")
 WORDINGS = 48  # 3 bodies x 4 closings x 4 openings
 
@@ -165,16 +176,22 @@ def draw(rng: np.random.Generator, split: str) -> News:
 
 
 def _two_names(rng):
-    first, step = int(rng.integers(len(lexicon.NAMES))), int(rng.integers(1, len(lexicon.NAMES)))
+    first, step = (
+        int(rng.integers(len(lexicon.NAMES))),
+        int(rng.integers(1, len(lexicon.NAMES))),
+    )
     return lexicon.NAMES[first], lexicon.NAMES[(first + step) % len(lexicon.NAMES)]
 
 
 def belongs(split: str, *parts) -> bool:
-    """Return whether a combination of content words is for this split ("train" or "held_out"), by a hash."""
+    """Return whether a combination of content words is for this split ("train" or
+    "held_out"), by a hash.
+    """
     if split not in ("train", "held_out"):
         raise ValueError(f'split must be "train" or "held_out", not {split!r}')
     digest = hashlib.sha256(":".join(map(str, parts)).encode()).digest()
-    return (int.from_bytes(digest[:8], "big") < HELD_OUT_SHARE * 2**64) == (split == "held_out")
+    held_out = int.from_bytes(digest[:8], "big") < HELD_OUT_SHARE * 2**64
+    return held_out == (split == "held_out")
 
 
 def pick(rng: np.random.Generator, options):
@@ -183,23 +200,37 @@ def pick(rng: np.random.Generator, options):
 
 
 def sentence(text: str) -> str:
-    """Return text with a capital letter after each full stop, and an end mark. It follows a greeting and a comma."""
+    """Return text with a capital letter after each full stop, and an end mark. It follows a
+    greeting and a comma.
+    """
     first, *others = text.split(". ")
     parts = [first] + [part[:1].upper() + part[1:] for part in others]
-    return ". ".join(parts) + ("?" if parts[-1].lower().startswith(QUESTION_STARTS) else ".")
+    return ". ".join(parts) + (
+        "?" if parts[-1].lower().startswith(QUESTION_STARTS) else "."
+    )
 
 
 def casual(news: News, wording: int) -> str:
-    """Return the news as a friend would text it. The same wording number gives the formal twin of the text."""
+    """Return the news as a friend would text it. The same wording number gives the formal
+    twin of the text.
+    """
     body = news.fill(news.intent.casual[wording // 16])
     body = body if body[-1] in ".?!" else body + "."
-    return news.fill(CASUAL_OPEN[wording % 4]) + body + news.fill(CASUAL_CLOSE[wording // 4 % 4])
+    return (
+        news.fill(CASUAL_OPEN[wording % 4])
+        + body
+        + news.fill(CASUAL_CLOSE[wording // 4 % 4])
+    )
 
 
 def formal(news: News, wording: int) -> str:
     """Return the news as one writes to a colleague."""
     body = sentence(news.fill(news.intent.formal[wording // 16]))
-    return news.fill(FORMAL_OPEN[wording % 4]) + body + news.fill(FORMAL_CLOSE[wording // 4 % 4])
+    return (
+        news.fill(FORMAL_OPEN[wording % 4])
+        + body
+        + news.fill(FORMAL_CLOSE[wording // 4 % 4])
+    )
 
 
 def say(rng, news: News) -> str:
@@ -216,7 +247,11 @@ def small_talk(rng) -> str:
 def notification(rng, split: str) -> str:
     """Return one line of a notification centre."""
     slots = dict(draw(rng, split).slots)
-    slots |= {"small": small_talk(rng), "digit": str(rng.integers(1, 10)), "amount": str(rng.integers(2, 60))}
+    slots |= {
+        "small": small_talk(rng),
+        "digit": str(rng.integers(1, 10)),
+        "amount": str(rng.integers(2, 60)),
+    }
     app = pick(rng, sorted(lexicon.APPS))
     text = pick(rng, lexicon.APPS[app]).format(**slots)
     return f"{app}: {text[:1].upper()}{text[1:]}"

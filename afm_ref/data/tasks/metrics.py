@@ -7,32 +7,60 @@ import re
 from difflib import SequenceMatcher
 
 BREVITY_FACTOR = 1.2  # a summary may be this many times as long as its reference
-FORMAL_MARKS = ("dear", "good morning", "good evening", "kind regards", "best wishes", "yours sincerely", "with thanks")
-CASUAL_MARKS = ("hey", "hi", "yo", "hiya", "cheers", "thx", "see ya", "bye", "gotta", "wanna", "u", "sry", "ugh")
+FORMAL_MARKS = (
+    "dear",
+    "good morning",
+    "good evening",
+    "kind regards",
+    "best wishes",
+    "yours sincerely",
+    "with thanks",
+)
+CASUAL_MARKS = (
+    "hey",
+    "hi",
+    "yo",
+    "hiya",
+    "cheers",
+    "thx",
+    "see ya",
+    "bye",
+    "gotta",
+    "wanna",
+    "u",
+    "sry",
+    "ugh",
+)
 
 
 def score(record, response: str) -> float:
     """Return the metric of the record's task for a response, in [0, 1].
 
     Source: TR24 section 6 judges summaries and the like by graders; these automatic metrics
-    are ours [ours].
+        are ours [ours].
     Test: tests/data/test_metrics.py::test_references_are_perfect_and_nothing_is_worthless
     """
     return METRICS[record.task](record, response.strip())
 
 
 def success(record, response: str) -> bool:
-    """Return whether a response does the whole task: nothing lost, nothing wrong, nothing left to correct."""
+    """Return whether a response does the whole task: nothing lost, nothing wrong, nothing
+    left to correct.
+    """
     return score(record, response) >= 1.0
 
 
 def exact_match(record, response):
-    """1 if the response is the reference, up to capitals, white space and a final full stop."""
+    """1 if the response is the reference, up to capitals, white space and a final full
+    stop.
+    """
     return float(_plain(response) == _plain(record.reference))
 
 
 def summary(record, response):
-    """The share of key facts that the response holds, scaled down by the share of its words beyond the allowance."""
+    """The share of key facts that the response holds, scaled down by the share of its words
+    beyond the allowance.
+    """
     facts = record.fields["facts"]
     recall = sum(_holds(response, fact) for fact in facts) / len(facts)
     allowed = BREVITY_FACTOR * len(record.reference.split())
@@ -40,7 +68,8 @@ def summary(record, response):
 
 
 def errors_corrected(record, response):
-    """The share of the errors that are gone, less the errors that came in: 1 for the reference, 0 for the input.
+    """The share of the errors that are gone, less the errors that came in: 1 for the
+    reference, 0 for the input.
 
         score = max(0, 1 - errors(response) / errors(input)),  errors(x) = words of x or of the reference not in both
 
@@ -51,7 +80,9 @@ def errors_corrected(record, response):
 
 
 def style(record, response):
-    """The mean of the facts kept and the style hit; the style needs two marks of the target and none of the other."""
+    """The mean of the facts kept and the style hit; the style needs two marks of the target
+    and none of the other.
+    """
     marks = {"formal": FORMAL_MARKS, "casual": CASUAL_MARKS}
     target = record.fields["target"]
     other = "casual" if target == "formal" else "formal"
@@ -81,5 +112,8 @@ def _plain(text):
 
 def _differences(text, reference):
     a, b = text.split(), reference.split()
-    matched = sum(block.size for block in SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks())
+    matched = sum(
+        block.size
+        for block in SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks()
+    )
     return len(a) + len(b) - 2 * matched

@@ -1,1 +1,3 @@
-"""The same by annotation: say where arrays lie, and the partitioner finds the communication."""
+"""The same by annotation: say where arrays lie, and the partitioner finds the
+communication.
+"""

@@ -34,7 +34,9 @@ def shardings(tree, specs, mesh: Mesh):
         for axis, names in enumerate(spec):
             names = axes_of(names)
             if missing := [name for name in names if name not in mesh.shape]:
-                raise ValueError(f"the rules name the mesh axis {missing[0]!r}, but the mesh has {mesh.axis_names}")
+                raise ValueError(
+                    f"the rules name the mesh axis {missing[0]!r}, but the mesh has {mesh.axis_names}"
+                )
             parts = math.prod(mesh.shape[name] for name in names)
             if leaf.shape[axis] % parts:
                 raise ValueError(
@@ -49,12 +51,18 @@ def shardings(tree, specs, mesh: Mesh):
 def _put(tree, places):
     def put(leaf, where):
         is_shape = isinstance(leaf, jax.ShapeDtypeStruct)
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where) if is_shape else jax.device_put(leaf, where)
+        return (
+            jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
+            if is_shape
+            else jax.device_put(leaf, where)
+        )
 
     return jax.tree.map(put, tree, places)
 
 
-def shard(params: Params, mesh: Mesh, rules: Rules = DEFAULT, pinned: bool = True) -> Params:
+def shard(
+    params: Params, mesh: Mesh, rules: Rules = DEFAULT, pinned: bool = True
+) -> Params:
     """Return params that lie on the mesh as the rules say, for any jitted function.
 
     pinned wraps every matrix in `Pinned`; without it only the weights' own places are said.
@@ -65,7 +73,9 @@ def shard(params: Params, mesh: Mesh, rules: Rules = DEFAULT, pinned: bool = Tru
 
 def shard_batch(batch: Batch, mesh: Mesh, rules: Rules = DEFAULT) -> Batch:
     """Return a Batch that lies on the mesh as the rules say."""
-    return _put(batch, shardings(batch, rules.batch_specs(batch.documents is not None), mesh))
+    return _put(
+        batch, shardings(batch, rules.batch_specs(batch.documents is not None), mesh)
+    )
 
 
 def state_shapes(optimizer, params):
@@ -99,7 +109,7 @@ class Pinned:
     activations as well.
 
     Source: AXLearn's with_sharding_constraint on activations; XLA GSPMD 2021 section 3
-    [inferred].
+        [inferred].
     Test: tests/parallelism/test_annotation.py::test_pins_keep_the_batch_cut
     """
 
@@ -112,7 +122,9 @@ class Pinned:
 
     def apply(self, x):
         """Return W x, cut like the batch."""
-        time_is_cut = math.prod(self.out.mesh.shape[name] for name in axes_of(self.out.spec[1])) > 1
+        time_is_cut = (
+            math.prod(self.out.mesh.shape[name] for name in axes_of(self.out.spec[1])) > 1
+        )
         # ops.linear lays the batch axes in one, and a cut T inside it becomes whole on
         # every device
         y = x @ self._whole().T if time_is_cut else ops.linear(x, self._whole())
@@ -132,7 +144,12 @@ def pin(params: Params, mesh: Mesh, rules: Rules = DEFAULT) -> Params:
         if "norm" in axes or "head" in axes:
             return leaf
         rows, columns = (getattr(rules, name) for name in axes[-2:])
-        use = P(*(tuple(name for name in axes_of(names) if name not in batch) or None for names in (rows, columns)))
+        use = P(
+            *(
+                tuple(name for name in axes_of(names) if name not in batch) or None
+                for names in (rows, columns)
+            )
+        )
         out = P(rules.batch, rules.time, use[0])
         return Pinned(leaf, NamedSharding(mesh, use), NamedSharding(mesh, out))
 
@@ -141,11 +158,17 @@ def pin(params: Params, mesh: Mesh, rules: Rules = DEFAULT) -> Params:
 
 def unpin(params):
     """Return the tree with the plain array in every `Pinned` weight's place."""
-    return jax.tree.map(lambda w: w.w if isinstance(w, Pinned) else w, params, is_leaf=lambda w: isinstance(w, Pinned))
+    return jax.tree.map(
+        lambda w: w.w if isinstance(w, Pinned) else w,
+        params,
+        is_leaf=lambda w: isinstance(w, Pinned),
+    )
 
 
 def stacked_shapes(cfg: AFMConfig, dtype, remat: bool = True) -> Params:
     """Return the shapes of a model's weights with its layers stacked, no memory taken."""
-    params = shaped(cfg, lambda *shape: jax.ShapeDtypeStruct(shape, dtype), lead=(cfg.n_layers,))
+    params = shaped(
+        cfg, lambda *shape: jax.ShapeDtypeStruct(shape, dtype), lead=(cfg.n_layers,)
+    )
     layers = Stacked(*params.layers)
     return params._replace(layers=Remat(layers) if remat else layers)

@@ -40,7 +40,7 @@ class Rules:
     tensor parallelism and their products: the mesh decides.
 
     Source: AXLearn's partition specs of the honeycrisp model (fsdp along D, model along the
-    other axis) [inferred].
+        other axis) [inferred].
     Test: tests/parallelism/test_annotation.py::test_equals_one_device
     """
 
@@ -61,7 +61,7 @@ class Rules:
             w_up: [F, D]  ->  P("model", "fsdp")    w_down: [D, F]  ->  P("fsdp", "model")
 
         Source: AXLearn's logical rules; Megatron-LM 2019 section 3 (which side of a matrix
-        is cut) [standard].
+            is cut) [standard].
         Test: tests/parallelism/test_annotation.py::test_specs_of_every_weight
         """
         one = lambda leaf, axes: P(*(getattr(self, name) for name in axes))  # noqa: E731
@@ -84,10 +84,13 @@ def logical_axes(params: Params) -> Params:
     """
 
     def names(path, leaf):
-        fields = [getattr(key, "name", None) for key in path]  # layers, layer of a Stacked, w_up
+        # layers, layer of a Stacked, w_up
+        fields = [getattr(key, "name", None) for key in path]
         axes = ("layers",) * fields.count("layer") + LOGICAL.get(fields[-1], ())
         if fields[-1] not in LOGICAL or getattr(leaf, "ndim", None) != len(axes):
-            raise TypeError(f"cannot annotate {leaf_name(path)}, a {type(leaf).__name__}: give plain arrays as weights")
+            raise TypeError(
+                f"cannot annotate {leaf_name(path)}, a {type(leaf).__name__}: give plain arrays as weights"
+            )
         return axes
 
     return jax.tree_util.tree_map_with_path(names, params)

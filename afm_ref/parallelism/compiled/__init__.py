@@ -1,1 +1,3 @@
-"""What is in a compiled program: its collectives, and programs for machines that are not there."""
+"""What is in a compiled program: its collectives, and programs for machines that are not
+there.
+"""

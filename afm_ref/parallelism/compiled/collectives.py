@@ -68,9 +68,8 @@ def of(program) -> tuple[Collective, ...]:
     """Return the collectives of one run of a program, in the order of its text.
 
     program: HLO text, a compiled program, or a lowered one, which is compiled, and read
-    where bf16 is still bf16. Loops multiply; of a conditional's branches the one
-    that sends most counts. ValueError without an entry, or if a loop does not
-    say how often it runs.
+    where bf16 is still bf16. Loops multiply; of a conditional's branches the one that sends
+    most counts. ValueError without an entry, or if a loop does not say how often it runs.
     """
     if hasattr(program, "compile"):
         return compile_and_count(program, QUICK)[1]
@@ -79,7 +78,8 @@ def of(program) -> tuple[Collective, ...]:
     return tuple(_inside(module, module.entry, 1))
 
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}  # the CPU's code, made fast
+# the CPU's code, made fast
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 
 def compile_and_count(lowered, options: dict | None = None):
@@ -123,23 +123,35 @@ def _inside(module: hlo.Module, computation: str, count: int) -> Iterator[Collec
             if inner := tuple(_inside(module, called[0], count)):
                 trips = hlo.trips(module.computations, one, computation, called[0])
                 yield from (dataclasses.replace(c, count=c.count * trips) for c in inner)
-        elif opcode == "fusion" and "all-reduce-scatter" in one.attributes:  # as TPUs write it, with the slice to keep
+        elif opcode == "fusion" and "all-reduce-scatter" in one.attributes:
+            # as TPUs write it, with the slice to keep
             for c in _inside(module, called[0], count):
-                yield dataclasses.replace(c, kind="reduce-scatter", result_bytes=c.operand_bytes // c.group_size)
+                yield dataclasses.replace(
+                    c, kind="reduce-scatter", result_bytes=c.operand_bytes // c.group_size
+                )
         elif opcode == "conditional":
-            yield from max((tuple(_inside(module, name, count)) for name in called), key=total_bytes, default=())
+            yield from max(
+                (tuple(_inside(module, name, count)) for name in called),
+                key=total_bytes,
+                default=(),
+            )
         else:
             for name in called:
                 yield from _inside(module, name, count)
 
 
 def _collective(module, computation, instruction, kind, count):
-    operand = sum(hlo.bytes_of(module.computations[computation][name].type) for name in instruction.operands)
+    operand = sum(
+        hlo.bytes_of(module.computations[computation][name].type)
+        for name in instruction.operands
+    )
     n = _group_size(kind, instruction.attributes, module.n_devices)
     result = {"all-gather": operand * n, "reduce-scatter": operand // n}.get(kind, operand)
     said = hlo.bytes_of(instruction.type)
-    least = result // 2 if kind == "all-reduce" else result  # a TPU may round float32 sums to 16 bits at once
-    if instruction.opcode == kind and not least <= said <= result:  # a start's type holds its operand as well
+    # a TPU may round float32 sums to 16 bits at once
+    least = result // 2 if kind == "all-reduce" else result
+    # a start's type holds its operand as well
+    if instruction.opcode == kind and not least <= said <= result:
         raise ValueError(
             f"{instruction.name}: {kind} of {operand} bytes over {n} devices should give {result} bytes, but the "
             f"text says {said}: a syntax of replica_groups that this reader does not know?"
@@ -152,14 +164,20 @@ def _group_size(kind, attributes, n_devices):
     """Return the devices of one group, from a list, an iota, or axes of a mesh."""
     if kind == "collective-permute":
         pairs = re.search(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}", attributes)
-        moved = [pair for pair in re.findall(r"(\d+),(\d+)", pairs[1]) if pair[0] != pair[1]]
+        moved = [
+            pair for pair in re.findall(r"(\d+),(\d+)", pairs[1]) if pair[0] != pair[1]
+        ]
         return len({device for pair in moved for device in pair}) or 1  # all that take part
-    if found := re.search(r"replica_groups=\[(\d+),(\d+)\]<=", attributes):  # [groups,size]<=[...]T(...)
+    # [groups,size]<=[...]T(...)
+    if found := re.search(r"replica_groups=\[(\d+),(\d+)\]<=", attributes):
         return int(found[2])
-    if found := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", attributes):  # mesh['x'=2,'y'=4] {'y'}
+    # mesh['x'=2,'y'=4] {'y'}
+    if found := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", attributes):
         sizes = dict(re.findall(r"'?([\w.]+)'?=(\d+)", found[1]))
-        axes = re.findall(r"'?([\w.]+)'?(?::\(\d+\)(\d+))?(?:,|$)", found[2])  # 'y':(2)2 is a part of an axis
+        # 'y':(2)2 is a part of an axis
+        axes = re.findall(r"'?([\w.]+)'?(?::\(\d+\)(\d+))?(?:,|$)", found[2])
         return math.prod(int(part or sizes[axis]) for axis, part in axes)
     groups = re.search(r"replica_groups=\{((?:\{[\d,]*\},?)*)\}", attributes)
     listed = re.findall(r"\{([\d,]+)\}", groups[1]) if groups else []
-    return max((len(group.split(",")) for group in listed), default=n_devices)  # {} is everyone
+    # {} is everyone
+    return max((len(group.split(",")) for group in listed), default=n_devices)

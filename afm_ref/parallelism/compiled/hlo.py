@@ -7,7 +7,9 @@ import re
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) (?:\(.*\) -> .*)?\{$")
 _INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*)$")
 _ARRAY = re.compile(r"\b([a-z]+\d*\w*)\[([\d,<=\s]*)\]")
-_CALLS = re.compile(r"\b(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)")
+_CALLS = re.compile(
+    r"\b(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)"
+)
 _BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
 _TRIPS = re.compile(r'known_trip_count"?[:=]\{"?n"?:"?(\d+)')
 OP_NAME = re.compile(r'op_name="([^"]*)"')
@@ -41,7 +43,9 @@ class Module:
                 instruction = _instruction(found[2], found[3], bool(found[1]))
                 current[instruction.name] = instruction
         if self.entry is None:
-            raise ValueError("no ENTRY computation: give the HLO text of a whole module, as compiled.as_text() does")
+            raise ValueError(
+                "no ENTRY computation: give the HLO text of a whole module, as compiled.as_text() does"
+            )
 
 
 def trips(computations, loop: Instruction, computation: str, body: str) -> int:
@@ -59,7 +63,11 @@ def trips(computations, loop: Instruction, computation: str, body: str) -> int:
         counter, stop = (_source(condition, name) for name in test.operands)
         start = _source(outer, init[_index(counter)])
         add = _source(inner, _root(inner).operands[_index(counter)])
-        step = next(found for name in add.operands if (found := _source(inner, name)).opcode == "constant")
+        step = next(
+            found
+            for name in add.operands
+            if (found := _source(inner, name)).opcode == "constant"
+        )
         if stop.opcode == "get-tuple-element":
             stop = _source(outer, init[_index(stop)])
         if "direction=LT" not in test.attributes or add.opcode != "add":
@@ -81,7 +89,9 @@ def _instruction(name, rest, root):
     if opcode == "constant":
         return Instruction(name, rest[:end], opcode, (), inside, root)
     # "%x", "f32[8]{0} %x", or "x" where names bear no mark
-    operands = re.findall(r"%([\w.\-]+)", inside) or re.findall(r"[\w.\-]+", re.sub(r"/\*.*?\*/", "", inside))
+    operands = re.findall(r"%([\w.\-]+)", inside) or re.findall(
+        r"[\w.\-]+", re.sub(r"/\*.*?\*/", "", inside)
+    )
     return Instruction(name, rest[:end], opcode, tuple(operands), attributes, root)
 
 
@@ -101,7 +111,9 @@ def bytes_of(type_text: str) -> int:
     for dtype, shape in _ARRAY.findall(type_text):
         width = re.match(r"[a-z]+(\d+)", dtype)
         if width or dtype == "pred":
-            sizes = [int(size.replace("<=", "")) for size in shape.split(",") if size.strip()]
+            sizes = [
+                int(size.replace("<=", "")) for size in shape.split(",") if size.strip()
+            ]
             bits += math.prod(sizes) * (int(width[1]) if width else 8)
     return -(-bits // 8)
 

@@ -21,7 +21,13 @@ from ..mesh import MeshShape, check_slices, make_mesh
 # Ours. Apple states AFM-server's vocabulary (100k) and chips, not its dimensions: this is a
 # dense model of its class.
 SERVER_SIZED = AFMConfig(
-    d_model=8192, n_layers=48, n_heads=64, n_kv_heads=8, head_dim=128, d_ff=21504, vocab_size=100_352
+    d_model=8192,
+    n_layers=48,
+    n_heads=64,
+    n_kv_heads=8,
+    head_dim=128,
+    d_ff=21504,
+    vocab_size=100_352,
 )
 MODELS = {"AFM_ON_DEVICE": AFM_ON_DEVICE, "SERVER_SIZED": SERVER_SIZED}
 
@@ -34,16 +40,29 @@ def step_loss(cfg: AFMConfig):
     """
 
     def loss(params, batch):
-        return losses.next_token(jax.tree.map(lambda w: w.astype(jnp.bfloat16), params), batch, cfg)
+        return losses.next_token(
+            jax.tree.map(lambda w: w.astype(jnp.bfloat16), params), batch, cfg
+        )
 
     return loss
 
 
-def lower_step(cfg: AFMConfig, mesh: jax.sharding.Mesh, batch: int, seq_len: int, optimizer, pinned: bool = True):
+def lower_step(
+    cfg: AFMConfig,
+    mesh: jax.sharding.Mesh,
+    batch: int,
+    seq_len: int,
+    optimizer,
+    pinned: bool = True,
+):
     """Return the lowered training step: bfloat16 products, float32 state, remat."""
-    params = annotation.shard(annotation.stacked_shapes(cfg, jnp.float32), mesh, pinned=pinned)
+    params = annotation.shard(
+        annotation.stacked_shapes(cfg, jnp.float32), mesh, pinned=pinned
+    )
     state = annotation.state_shapes(optimizer, params)
-    ids, floats = (jax.ShapeDtypeStruct((batch, seq_len), dtype) for dtype in (jnp.int32, jnp.bfloat16))
+    ids, floats = (
+        jax.ShapeDtypeStruct((batch, seq_len), dtype) for dtype in (jnp.int32, jnp.bfloat16)
+    )
     rows = annotation.shard_batch(losses.Batch(ids, ids, floats), mesh)
     step = training.make_step(step_loss(cfg), optimizer, (params, state))
     return step.lower(params, state, training.split(params)[1], rows)
@@ -59,14 +78,24 @@ def mesh_of(topology: str, shape: MeshShape, slices: int = 1) -> jax.sharding.Me
 
     devices = chips(topology, slices)
     if len(devices) != shape.size:
-        raise ValueError(f"{topology} x {slices} has {len(devices)} chips, but {shape} names {shape.size}")
+        raise ValueError(
+            f"{topology} x {slices} has {len(devices)} chips, but {shape} names {shape.size}"
+        )
     check_slices(shape, slices)
     if slices == 1:
         return make_mesh(
-            shape, mesh_utils.create_device_mesh(shape.sizes, devices, allow_split_physical_axes=True).flat
+            shape,
+            mesh_utils.create_device_mesh(
+                shape.sizes, devices, allow_split_physical_axes=True
+            ).flat,
         )
-    inside, across = (shape.data // slices, *shape.sizes[1:]), (slices, *(1 for _ in shape.sizes[1:]))
-    arranged = mesh_utils.create_hybrid_device_mesh(inside, across, devices, allow_split_physical_axes=True)
+    inside, across = (
+        (shape.data // slices, *shape.sizes[1:]),
+        (slices, *(1 for _ in shape.sizes[1:])),
+    )
+    arranged = mesh_utils.create_hybrid_device_mesh(
+        inside, across, devices, allow_split_physical_axes=True
+    )
     return make_mesh(shape, arranged.flat)
 
 
@@ -83,4 +112,6 @@ def chips(topology: str, slices: int = 1) -> list:
 
     options = {"num_slices": slices} if slices > 1 else {}
     options |= {"chip_config_name": "megacore"} if topology.startswith("v4") else {}
-    return topologies.get_topology_desc(platform="tpu", topology_name=topology, **options).devices
+    return topologies.get_topology_desc(
+        platform="tpu", topology_name=topology, **options
+    ).devices

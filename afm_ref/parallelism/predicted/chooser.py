@@ -21,7 +21,9 @@ class Candidate:
     reasons: tuple[str, ...]
 
 
-def choose(cfg: AFMConfig, chips: int, chip: Chip, B: int, T: int, *, slices: int = 1) -> list[Candidate]:
+def choose(
+    cfg: AFMConfig, chips: int, chip: Chip, B: int, T: int, *, slices: int = 1
+) -> list[Candidate]:
     """Return every mesh of so many chips, the fastest first, then those that do not fit.
 
     Of two meshes within 1% the simpler comes first: fewer axes, then less memory.
@@ -34,9 +36,12 @@ def choose(cfg: AFMConfig, chips: int, chip: Chip, B: int, T: int, *, slices: in
         if not candidate.fits:
             return (1, estimate is None, estimate.memory_bytes if estimate else 0)
         axes = sum(size > 1 for size in candidate.shape.sizes)
-        return (0, round(math.log(estimate.step_s, 1.01)), axes, estimate.memory_bytes)  # steps of 1%
+        # steps of 1%
+        return (0, round(math.log(estimate.step_s, 1.01)), axes, estimate.memory_bytes)
 
-    return sorted((_judge(cfg, shape, B, T, chip, slices) for shape in shapes(chips)), key=order)
+    return sorted(
+        (_judge(cfg, shape, B, T, chip, slices) for shape in shapes(chips)), key=order
+    )
 
 
 def plan_for(cfg: AFMConfig, shape: MeshShape, B: int) -> Plan:
@@ -86,8 +91,14 @@ def reasons(estimate: Estimate) -> list[str]:
         "the pipeline's bubble": estimate.compute_s * estimate.bubble,
     }
     shares = {name: seconds / estimate.step_s for name, seconds in parts.items()}
-    said = [f"{share:.0%} {name}" for name, share in sorted(shares.items(), key=lambda item: -item[1]) if share > 0.005]
+    said = [
+        f"{share:.0%} {name}"
+        for name, share in sorted(shares.items(), key=lambda item: -item[1])
+        if share > 0.005
+    ]
     busiest = max(estimate.communication_s, key=estimate.communication_s.get)
     if estimate.communication_s[busiest] > 0:
-        said.append(f"most of the traffic is {busiest}'s, {estimate.sent_bytes[busiest] / 1e9:.2g} GB a chip")
+        said.append(
+            f"most of the traffic is {busiest}'s, {estimate.sent_bytes[busiest] / 1e9:.2g} GB a chip"
+        )
     return said

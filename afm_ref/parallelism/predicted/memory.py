@@ -27,7 +27,9 @@ def tables(plan: Plan) -> int:
     return plan.cfg.vocab_size * plan.cfg.d_model * (1 if plan.cfg.tie_embeddings else 2)
 
 
-def held_bytes(plan: Plan, B: int, T: int, width: int = 2, fused_attention: bool = True) -> dict[str, float]:
+def held_bytes(
+    plan: Plan, B: int, T: int, width: int = 2, fused_attention: bool = True
+) -> dict[str, float]:
     """Return {part: bytes of one device} at the worst moment of a step.
 
     With P the numbers of `held_parameters`, W a layer's matrices / m, E the embedding / m,
@@ -46,7 +48,7 @@ def held_bytes(plan: Plan, B: int, T: int, width: int = 2, fused_attention: bool
     50% more.
 
     Source: Rajbhandari et al. 2020 section 3 (states), Korthikanti et al. 2022 section 4
-    (activations) [standard].
+        (activations) [standard].
     Test: tests/parallelism/test_memory.py::test_memory_formula_beside_the_compiled_program
     """
     plan.order(B, T)
@@ -60,13 +62,18 @@ def held_bytes(plan: Plan, B: int, T: int, width: int = 2, fused_attention: bool
     a = kept_per_token(plan, T, fused_attention)
     stream = cfg.d_model / (shape.model if plan.sequence == "norm" else 1)
     kept = tokens * ticks * layers * (stream if plan.remat else a)
-    at_work = max(3 * tokens * cfg.vocab_size / shape.model, tokens / plan.microbatches * a * plan.remat)
+    at_work = max(
+        3 * tokens * cfg.vocab_size / shape.model,
+        tokens / plan.microbatches * a * plan.remat,
+    )
     return {
         "weights": (F32 + (width if width < F32 else 0)) * held,
         "gradients": width * held * (2 if shape.data * shape.seq > 1 else 1),
         "optimizer": 2 * F32 * held,
         "activations": width * (kept + at_work),
-        "gathered": width * (2 * tables(plan) / shape.model + of_layers) if shape.fsdp > 1 else 0.0,
+        "gathered": width * (2 * tables(plan) / shape.model + of_layers)
+        if shape.fsdp > 1
+        else 0.0,
     }
 
 

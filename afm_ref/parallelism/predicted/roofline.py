@@ -76,7 +76,7 @@ def step(plan: Plan, B: int, T: int, chip: Chip, *, slices: int = 1) -> Estimate
     ValueError if the batch or the slices do not fit the mesh.
 
     Source: roofline, Williams et al. 2009; Huang et al. 2019 (GPipe), the bubble
-    [standard].
+        [standard].
     Test: tests/parallelism/test_roofline.py::test_pure_data_parallel_by_hand
     """
     shape = plan.shape
@@ -85,13 +85,18 @@ def step(plan: Plan, B: int, T: int, chip: Chip, *, slices: int = 1) -> Estimate
     traffic = bytes_by_axis(plan, B, T, BF16)
     seconds = {axis: size / _bandwidth(shape, chip) for axis, size in traffic.items()}
     seconds["data"] += _between_slices_s(plan, chip, slices)
-    hidden, exposed = seconds["data"] + seconds["fsdp"], seconds["model"] + seconds["seq"] + seconds["pipe"]
+    hidden, exposed = (
+        seconds["data"] + seconds["fsdp"],
+        seconds["model"] + seconds["seq"] + seconds["pipe"],
+    )
     bubble = (shape.pipe - 1) / plan.microbatches
     busy = compute * (1 + bubble)
     step_s = max(busy, hidden) + exposed
     mfu = train_flops_per_token(plan.cfg, T) * B * T / (step_s * shape.size * chip.flops)
     waits = exposed + max(0.0, hidden - busy)
-    return Estimate(compute, seconds, waits, bubble, step_s, mfu, traffic, held_bytes(plan, B, T, BF16))
+    return Estimate(
+        compute, seconds, waits, bubble, step_s, mfu, traffic, held_bytes(plan, B, T, BF16)
+    )
 
 
 def compute_s(plan: Plan, B: int, T: int, chip: Chip) -> float:
@@ -108,15 +113,22 @@ def compute_s(plan: Plan, B: int, T: int, chip: Chip) -> float:
     cfg, shape = plan.cfg, plan.shape
     M = B * T / (shape.data * shape.fsdp * shape.seq)  # tokens of one chip
     D, F, V = cfg.d_model, cfg.d_ff / shape.model, cfg.vocab_size / shape.model
-    q, kv = cfg.n_heads * cfg.head_dim / shape.model, cfg.n_kv_heads * cfg.head_dim / shape.model
+    q, kv = (
+        cfg.n_heads * cfg.head_dim / shape.model,
+        cfg.n_kv_heads * cfg.head_dim / shape.model,
+    )
 
     def product(K, N):
-        return max(2 * M * K * N / chip.flops, BF16 * (M * K + K * N + M * N) / chip.hbm_bandwidth)
+        return max(
+            2 * M * K * N / chip.flops, BF16 * (M * K + K * N + M * N) / chip.hbm_bandwidth
+        )
 
     def elementwise(*widths):
         return BF16 * M * sum(widths) / chip.hbm_bandwidth
 
-    attention = max(2 * M * T * q / chip.flops, BF16 * M * 2 * (q + kv) / chip.hbm_bandwidth)
+    attention = max(
+        2 * M * T * q / chip.flops, BF16 * M * 2 * (q + kv) / chip.hbm_bandwidth
+    )
     layer = 2 * product(D, q) + 2 * product(D, kv) + attention + 3 * product(D, F)
     # read and write: two norms and two residual sums (10 D), rope and qk-norm (4 q + 4 kv),
     # the gate (3 F)

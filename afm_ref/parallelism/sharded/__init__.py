@@ -1,1 +1,3 @@
-"""Weights that say the communication themselves: FSDP, tensor, sequence and pipeline parallelism."""
+"""Weights that say the communication themselves: FSDP, tensor, sequence and pipeline
+parallelism.
+"""

@@ -35,7 +35,9 @@ class Local(Causal):
     def __call__(self, q, kv, positions):
         """Return each query's average of the values it may see."""
         k, v, key_positions, documents = kv
-        return ops.attention(q, k, v, visible(positions, key_positions, documents, documents))
+        return ops.attention(
+            q, k, v, visible(positions, key_positions, documents, documents)
+        )
 
     @staticmethod
     def rows(documents, B, first):
@@ -59,15 +61,25 @@ class Parted(Local):
     They are gathered once, not in every layer: small integers.
     """
 
-    def __init__(self, documents: Int[Array, "B part"] | None, positions: Int[Array, "#B part"], axis: str = "seq"):
+    def __init__(
+        self,
+        documents: Int[Array, "B part"] | None,
+        positions: Int[Array, "#B part"],
+        axis: str = "seq",
+    ):
         super().__init__(documents)
         self.axis = axis
         self.all_positions = all_gather(positions, axis, SEQUENCE)
-        self.all_documents = None if documents is None else all_gather(documents, axis, SEQUENCE)
+        self.all_documents = (
+            None if documents is None else all_gather(documents, axis, SEQUENCE)
+        )
 
     def keys(self, k, v, positions, cache=None):
         """Return ((k, v, documents of the queries, documents of all keys), cache)."""
-        documents = (self.rows(each, k.shape[0], cache) for each in (self.documents, self.all_documents))
+        documents = (
+            self.rows(each, k.shape[0], cache)
+            for each in (self.documents, self.all_documents)
+        )
         return (k, v, *documents), cache
 
 
@@ -90,7 +102,9 @@ class GatheredKeys(Parted):
     def __call__(self, q, kv, positions):
         """Return each query's average of the values it may see."""
         k, v, documents, all_documents = kv
-        return ops.attention(q, k, v, visible(positions, self.all_positions, documents, all_documents))
+        return ops.attention(
+            q, k, v, visible(positions, self.all_positions, documents, all_documents)
+        )
 
 
 class Partial(NamedTuple):
@@ -119,21 +133,31 @@ class Ring(Parted):
         super().__init__(documents, positions, axis)
         self.chunks = 2 if zigzag else 1
 
-    def __call__(self, q: Float[Array, "B part N H"], kv, positions) -> Float[Array, "B part N H"]:
+    def __call__(
+        self, q: Float[Array, "B part N H"], kv, positions
+    ) -> Float[Array, "B part N H"]:
         """Return each query's average of the values it may see, wherever they lie."""
         k, v, documents, all_documents = kv
         n, me = jax.lax.axis_size(self.axis), index(self.axis)
         onward = [(i, (i + 1) % n) for i in range(n)]
 
-        @jax.checkpoint  # the backward pass computes the scores again, step by step, instead of keeping all of them
+        # the backward pass computes the scores again, step by step, instead of keeping all
+        # of them
+        @jax.checkpoint
         def attend(keys, seen, r):
-            home = (me - r) % n * k.shape[1]  # where the part that is here now begins in the gathered arrays
-            labels = (_part(each, home, k.shape[1]) for each in (self.all_positions, all_documents))
+            # where the part that is here now begins in the gathered arrays
+            home = (me - r) % n * k.shape[1]
+            labels = (
+                _part(each, home, k.shape[1])
+                for each in (self.all_positions, all_documents)
+            )
             return self._attend((q, positions, documents), (*keys, *labels), seen)
 
         def step(carry, r):
             keys, seen = carry
-            keys = jax.tree.map(lambda leaf: jax.lax.ppermute(leaf, self.axis, onward), keys)
+            keys = jax.tree.map(
+                lambda leaf: jax.lax.ppermute(leaf, self.axis, onward), keys
+            )
             return (keys, attend(keys, seen, r)), None
 
         seen = attend((k, v), nothing(q), 0)
@@ -163,11 +187,18 @@ def _take_in(partial, queries, keys):
 
 def _cut(tree, n):
     """Return n trees, each leaf cut in n along T."""
-    return [jax.tree.map(lambda leaf, i=i: jnp.split(leaf, n, axis=SEQUENCE)[i], tree) for i in range(n)]
+    return [
+        jax.tree.map(lambda leaf, i=i: jnp.split(leaf, n, axis=SEQUENCE)[i], tree)
+        for i in range(n)
+    ]
 
 
 def _part(array, start, size):
-    return None if array is None else jax.lax.dynamic_slice_in_dim(array, start, size, axis=SEQUENCE)
+    return (
+        None
+        if array is None
+        else jax.lax.dynamic_slice_in_dim(array, start, size, axis=SEQUENCE)
+    )
 
 
 def nothing(q) -> Partial:
@@ -209,7 +240,9 @@ def combine(a: Partial, b: Partial) -> Partial:
     """
     top = jnp.maximum(a.top, b.top)
     scale_a, scale_b = jnp.exp(a.top - top), jnp.exp(b.top - top)
-    return Partial(top, scale_a * a.total + scale_b * b.total, scale_a * a.out + scale_b * b.out)
+    return Partial(
+        top, scale_a * a.total + scale_b * b.total, scale_a * a.out + scale_b * b.out
+    )
 
 
 def sequence_order(T: int, n: int, zigzag: bool = False) -> np.ndarray:
@@ -244,4 +277,6 @@ def ring_work(T: int, n: int, zigzag: bool = False) -> np.ndarray:
     def pairs(queries, keys):
         return sum(len(q) * len(k) for q in queries for k in keys if q.max() >= k.min())
 
-    return np.array([[pairs(chunks[i], chunks[(i - r) % n]) for r in range(n)] for i in range(n)])
+    return np.array(
+        [[pairs(chunks[i], chunks[(i - r) % n]) for r in range(n)] for i in range(n)]
+    )

@@ -25,7 +25,8 @@ def trim(spec: PartitionSpec, mesh: jax.sharding.Mesh) -> PartitionSpec:
         return kept[0] if len(kept) == 1 else kept or None
 
     entries = [entry(axes) for axes in spec]
-    while entries and entries[-1] is None:  # as XLA writes what it returns: else a second step would compile anew
+    # as XLA writes what it returns: else a second step would compile anew
+    while entries and entries[-1] is None:
         entries.pop()
     return PartitionSpec(*entries)
 
@@ -40,7 +41,9 @@ def vary(x, axes):
 
     Its transpose is a psum over the axes that were added.
     """
-    new = tuple(axis for axis in live(axes) if axis not in jax.typeof(x).manual_axis_type.varying)
+    new = tuple(
+        axis for axis in live(axes) if axis not in jax.typeof(x).manual_axis_type.varying
+    )
     return jax.lax.pcast(x, new, to="varying") if new else x
 
 
@@ -61,4 +64,8 @@ def all_gather(x, axis: str, dim: int):
 
 def reduce_scatter(x, axis: str, dim: int):
     """Return this device's slice of the sum of x; its transpose is `all_gather`."""
-    return jax.lax.psum_scatter(x, axis, scatter_dimension=dim, tiled=True) if live(axis) else x
+    return (
+        jax.lax.psum_scatter(x, axis, scatter_dimension=dim, tiled=True)
+        if live(axis)
+        else x
+    )

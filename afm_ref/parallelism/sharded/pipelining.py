@@ -34,18 +34,25 @@ class Pipeline:
         """Return (stream, cache) after the layers of all stages, on the last stage."""
         B, M = stream.x.shape[0], self.microbatches
         if cache is not None or stream.kv is not None:
-            raise ValueError("a pipeline trains: it keeps no cache, and its first layer brings its own keys")
+            raise ValueError(
+                "a pipeline trains: it keeps no cache, and its first layer brings its own keys"
+            )
         if B % M:
-            raise ValueError(f"{B} sequences a device cannot be cut into {M} microbatches: make one divide the other")
+            raise ValueError(
+                f"{B} sequences a device cannot be cut into {M} microbatches: make one divide the other"
+            )
         stage, P = jax.lax.axis_index(self.axis), jax.lax.axis_size(self.axis)
         todo = stream.x.reshape(M, B // M, *stream.x.shape[1:])
         onward = [(p, p + 1) for p in range(P - 1)]
         # Every microbatch adds to the gradient of the weights: in float32, as AD sums in
         # the dtype of what enters.
-        layers = jax.tree.map(lambda w: wide(w) if jnp.issubdtype(w.dtype, jnp.floating) else w, self.layers)
+        layers = jax.tree.map(
+            lambda w: wide(w) if jnp.issubdtype(w.dtype, jnp.floating) else w, self.layers
+        )
 
         def tick(received, t):
-            mine = jnp.clip(t - stage, 0, M - 1)  # the microbatch of this stage, any other in the bubble
+            # the microbatch of this stage, any other in the bubble
+            mine = jnp.clip(t - stage, 0, M - 1)
             x = jnp.where(stage == 0, todo[jnp.clip(t, 0, M - 1)], received)
             x = self._stage(step, layers, x, mine * (B // M))
             return jax.lax.ppermute(x, self.axis, onward), x
@@ -58,7 +65,8 @@ class Pipeline:
     def _stage(self, step, layers, x, first_row):
         """Return what this device's layers make of a microbatch."""
         n_layers = jax.tree.leaves(self.layers)[0].shape[0]
-        rows = (jnp.broadcast_to(first_row, (n_layers,)),)  # for the one stack in self.layers
+        # for the one stack in self.layers
+        rows = (jnp.broadcast_to(first_row, (n_layers,)),)
         step = _tied(step) if isinstance(self.layers, Remat) else step
         layers = jax.tree.map(lambda w, like: w.astype(like.dtype), layers, self.layers)
         return run_layers(layers, step, Stream(x), rows)[0].x
@@ -72,7 +80,9 @@ def _tied(step):
     """
 
     def tied(stream, layer, row):
-        layer = jax.tree.map(lambda leaf: jax.lax.optimization_barrier((leaf, row))[0], layer)
+        layer = jax.tree.map(
+            lambda leaf: jax.lax.optimization_barrier((leaf, row))[0], layer
+        )
         return step(stream, layer, row)
 
     return tied
@@ -83,4 +93,6 @@ def is_last(axis: str = "pipe"):
     return index(axis) == jax.lax.axis_size(axis) - 1
 
 
-jax.tree_util.register_dataclass(Pipeline, data_fields=["layers"], meta_fields=["microbatches", "axis"])
+jax.tree_util.register_dataclass(
+    Pipeline, data_fields=["layers"], meta_fields=["microbatches", "axis"]
+)

@@ -49,7 +49,7 @@ class Gathered:
     Inside rematerialisation the whole matrix lives only while one layer computes (ZeRO-3).
 
     Source: Rajbhandari et al. 2020 (ZeRO) section 5.3; FSDP in TR24 section 3.2
-    [confirmed].
+        [confirmed].
     Test: tests/parallelism/test_placements.py::test_gathered_gradient_is_the_scattered_sum
     """
 
@@ -68,8 +68,11 @@ class Gathered:
             names = tuple(names)
             if self.dim not in names:
                 return leaf
-            dim = names.index(self.dim)  # counted from the end: a stacked leaf has an axis of layers in front
-            return checkpoint_name(all_gather(leaf, self.axis, leaf.ndim - len(names) + dim), GATHERED)
+            # counted from the end: a stacked leaf has an axis of layers in front
+            dim = names.index(self.dim)
+            return checkpoint_name(
+                all_gather(leaf, self.axis, leaf.ndim - len(names) + dim), GATHERED
+            )
 
         return jax.tree.map(gather, self.shard, spec(self.shard))
 
@@ -197,7 +200,9 @@ class VocabParallel:
         """Return the tokens' rows: [B, T, D], or with scatter this device's part of T."""
         table = self.shard.whole() if hasattr(self.shard, "whole") else self.shard
         rows, mine = _local_rows(tokens, table.shape[0], self.axis)
-        return _sum(jnp.where(mine[..., None], ops.lookup(rows, table), 0), self.axis, self.scatter)
+        return _sum(
+            jnp.where(mine[..., None], ops.lookup(rows, table), 0), self.axis, self.scatter
+        )
 
     def apply(self, x):
         """Return the logits of the whole vocabulary, in slices."""
@@ -234,7 +239,9 @@ class VocabLogits:
         shifted = local - top
         rows, mine = _local_rows(targets, local.shape[-1], self.axis)
         picked = jnp.take_along_axis(shifted, rows[..., None], axis=-1)[..., 0]
-        picked, total = psum((jnp.where(mine, picked, 0), jnp.exp(shifted).sum(-1)), self.axis)
+        picked, total = psum(
+            (jnp.where(mine, picked, 0), jnp.exp(shifted).sum(-1)), self.axis
+        )
         return picked - jnp.log(total)
 
 
@@ -259,16 +266,26 @@ def specs(tree, leading=()):
     """
 
     def without_names(axes):
-        return PartitionSpec(*leading, *(None if axis in ("out", "in") else axis for axis in axes))
+        return PartitionSpec(
+            *leading, *(None if axis in ("out", "in") else axis for axis in axes)
+        )
 
     def of(node):
         if isinstance(node, Pipeline):
             return dataclasses.replace(node, layers=specs(node.layers, (node.axis,)))
         if isinstance(node, Stacked):
             return Stacked(specs(node.layer, leading or (None,)))
-        return jax.tree.map(without_names, node.spec()) if is_placed(node) else PartitionSpec(*leading)
+        return (
+            jax.tree.map(without_names, node.spec())
+            if is_placed(node)
+            else PartitionSpec(*leading)
+        )
 
-    return jax.tree.map(of, tree, is_leaf=lambda node: is_placed(node) or isinstance(node, (Pipeline, Stacked)))
+    return jax.tree.map(
+        of,
+        tree,
+        is_leaf=lambda node: is_placed(node) or isinstance(node, (Pipeline, Stacked)),
+    )
 
 
 def _cut(node, axes):

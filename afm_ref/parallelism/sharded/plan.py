@@ -12,8 +12,15 @@ from .attends import sequence_order
 from .manual import trim
 
 BATCH_AXES = ("data", "fsdp", "seq")  # the axes that cut the tokens
-COPY_AXES = (*BATCH_AXES, "pipe")  # along these a weight that is not cut is copied, and its gradients are summed
-CUTS = {"d_model": "fsdp", "n_kv_heads": "model", "d_ff": "model", "vocab_size": "model", "n_layers": "pipe"}
+# along these a weight that is not cut is copied, and its gradients are summed
+COPY_AXES = (*BATCH_AXES, "pipe")
+CUTS = {
+    "d_model": "fsdp",
+    "n_kv_heads": "model",
+    "d_ff": "model",
+    "vocab_size": "model",
+    "n_layers": "pipe",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +54,9 @@ class Plan:
         shape = MeshShape.parse(self.shape) if isinstance(self.shape, str) else self.shape
         remat = (shape.fsdp > 1 or shape.pipe > 1) if self.remat is None else self.remat
         microbatches = shape.pipe if self.microbatches is None else self.microbatches
-        for field, value in dict(shape=shape, remat=remat, microbatches=microbatches).items():
+        for field, value in dict(
+            shape=shape, remat=remat, microbatches=microbatches
+        ).items():
             object.__setattr__(self, field, value)
         for problem in _problems(self):
             raise ValueError(problem)
@@ -82,8 +91,9 @@ def _problems(plan):
     for field, axis in CUTS.items():
         value, n = getattr(plan.cfg, field), getattr(shape, axis)
         if value % n:
-            yield f"{field} {value} cannot be cut over {axis}={n}: choose {axis} among the divisors of {value}, or " + (
-                f"change {field}"
+            yield (
+                f"{field} {value} cannot be cut over {axis}={n}: choose {axis} among the divisors of {value}, or "
+                + (f"change {field}")
             )
     if plan.sequence not in (None, "norm", "gather", "ring"):
         yield f'sequence is {plan.sequence!r}: give None, "norm", "gather" or "ring"'

@@ -19,7 +19,17 @@ from ...weights import Params, shaped
 from .attends import GatheredKeys, Local, Ring
 from .manual import psum, trim, vary
 from .pipelining import Pipeline, is_last
-from .placements import GATHERED, Column, Gathered, NormEnter, NormGather, Row, VocabParallel, is_placed, specs
+from .placements import (
+    GATHERED,
+    Column,
+    Gathered,
+    NormEnter,
+    NormGather,
+    Row,
+    VocabParallel,
+    is_placed,
+    specs,
+)
 from .plan import BATCH_AXES, COPY_AXES, Plan
 
 
@@ -44,7 +54,9 @@ def place(params: Params, plan: Plan) -> Params:
     Equal layers are stacked. `unplace` undoes it bit for bit.
     """
     wrapped = wrap(params, plan)
-    return jax.tree.map(lambda leaf, spec: _put(leaf, plan.sharding(spec)), wrapped, specs(wrapped))
+    return jax.tree.map(
+        lambda leaf, spec: _put(leaf, plan.sharding(spec)), wrapped, specs(wrapped)
+    )
 
 
 def unplace(params: Params) -> Params:
@@ -56,7 +68,9 @@ def unplace(params: Params) -> Params:
 
 def placed_shapes(plan: Plan, dtype=jnp.float32) -> Params:
     """Return what `place` returns as shapes with shardings: enough to compile a step."""
-    shapes = jax.eval_shape(lambda: wrap(shaped(plan.cfg, lambda *shape: jnp.zeros(shape, dtype)), plan))
+    shapes = jax.eval_shape(
+        lambda: wrap(shaped(plan.cfg, lambda *shape: jnp.zeros(shape, dtype)), plan)
+    )
 
     def placed(leaf, spec):
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=plan.sharding(spec))
@@ -86,7 +100,12 @@ def place_batch(batch: losses.Batch, plan: Plan) -> PlacedBatch:
     order = plan.order(*batch.tokens.shape)
     ordered = (None if array is None else np.asarray(array)[:, order] for array in batch)
     arrays = zip((*ordered, order[None]), BATCH_SPECS)
-    return PlacedBatch(*(None if array is None else _put(array, plan.sharding(spec)) for array, spec in arrays))
+    return PlacedBatch(
+        *(
+            None if array is None else _put(array, plan.sharding(spec))
+            for array, spec in arrays
+        )
+    )
 
 
 def placed_batch_shapes(plan: Plan, B: int, T: int, documents: bool = False) -> PlacedBatch:
@@ -110,15 +129,20 @@ def wrap(params: Params, plan: Plan) -> Params:
     """
     scatter = plan.sequence == "norm"
     norm = NormGather if scatter else NormEnter
-    layers = _grouped(tuple(_wrap_layer(layer, norm, scatter) for layer in ungroup(params.layers)))
+    layers = _grouped(
+        tuple(_wrap_layer(layer, norm, scatter) for layer in ungroup(params.layers))
+    )
     if plan.shape.pipe > 1 and len(layers) > 1:
-        raise ValueError("a pipeline cuts one stack of equal layers, but these differ: leave the axis pipe at 1")
+        raise ValueError(
+            "a pipeline cuts one stack of equal layers, but these differ: leave the axis pipe at 1"
+        )
     if plan.remat:
         layers = KeepGathered(layers) if plan.zero == 2 else Remat(layers)
     if plan.shape.pipe > 1:
         layers = Pipeline(layers, plan.microbatches)
     embed, unembed = (
-        None if w is None else VocabParallel(Gathered(w), scatter=scatter) for w in (params.embed, params.unembed)
+        None if w is None else VocabParallel(Gathered(w), scatter=scatter)
+        for w in (params.embed, params.unembed)
     )
     return Params(embed, layers, norm(params.final_norm), unembed)
 
@@ -126,9 +150,15 @@ def wrap(params: Params, plan: Plan) -> Params:
 def _wrap_layer(layer, norm, scatter):
     """Return a layer of weights: D of each matrix cut over fsdp, the other over model."""
     gains = {name: norm(getattr(layer, name)) for name in ("attention_norm", "ffn_norm")}
-    inward = {name: getattr(layer, name) for name in ("wq", "wk", "wv", "w_gate", "w_up")}  # D is their input
-    columns = {name: Column(Gathered(w, dim="in")) for name, w in inward.items() if w is not None}
-    rows = {name: Row(Gathered(getattr(layer, name), dim="out"), scatter=scatter) for name in ("wo", "w_down")}
+    # D is their input
+    inward = {name: getattr(layer, name) for name in ("wq", "wk", "wv", "w_gate", "w_up")}
+    columns = {
+        name: Column(Gathered(w, dim="in")) for name, w in inward.items() if w is not None
+    }
+    rows = {
+        name: Row(Gathered(getattr(layer, name), dim="out"), scatter=scatter)
+        for name in ("wo", "w_down")
+    }
     return layer._replace(**gains, **columns, **rows)
 
 
@@ -180,13 +210,21 @@ class NextToken:
     def __call__(self, params: Params, batch):
         """Return (sum, count), the same on every device."""
         if not isinstance(batch, PlacedBatch):
-            raise TypeError(f"this loss takes what place_batch(batch, plan) returns, got a {type(batch).__name__}")
-        cuts = BATCH_SPECS if batch.documents is not None else BATCH_SPECS._replace(documents=None)
-        in_specs = jax.tree.map(lambda spec: trim(spec, self.plan.mesh), (specs(params), cuts))
-        whole = PartitionSpec()
-        return jax.shard_map(self.local, mesh=self.plan.mesh, in_specs=in_specs, out_specs=(whole, whole))(
-            params, batch
+            raise TypeError(
+                f"this loss takes what place_batch(batch, plan) returns, got a {type(batch).__name__}"
+            )
+        cuts = (
+            BATCH_SPECS
+            if batch.documents is not None
+            else BATCH_SPECS._replace(documents=None)
         )
+        in_specs = jax.tree.map(
+            lambda spec: trim(spec, self.plan.mesh), (specs(params), cuts)
+        )
+        whole = PartitionSpec()
+        return jax.shard_map(
+            self.local, mesh=self.plan.mesh, in_specs=in_specs, out_specs=(whole, whole)
+        )(params, batch)
 
     def local(self, params: Params, batch: PlacedBatch):
         """Return (sum, count) of one device's slices and part of the batch."""
@@ -195,7 +233,8 @@ class NextToken:
         attend = attend_of(self.plan, documents, positions)
         plain = losses.Batch(tokens, targets, weights, documents)
         total, count = losses.next_token(params, plain, self.plan.cfg, positions, attend)
-        total = jnp.where(is_last(), total, 0)  # elsewhere in a pipeline it is made of zeros
+        # elsewhere in a pipeline it is made of zeros
+        total = jnp.where(is_last(), total, 0)
         return psum(total, COPY_AXES), psum(count, BATCH_AXES)
 
 
@@ -218,7 +257,9 @@ def ready(params: Params, plan: Plan) -> Params:
 def gathered(tree):
     """Return a tree of weights with every `Gathered` made whole."""
     is_gathered = lambda node: isinstance(node, Gathered)  # noqa: E731
-    return jax.tree.map(lambda node: node.whole() if is_gathered(node) else node, tree, is_leaf=is_gathered)
+    return jax.tree.map(
+        lambda node: node.whole() if is_gathered(node) else node, tree, is_leaf=is_gathered
+    )
 
 
 def attend_of(plan: Plan, documents, positions):

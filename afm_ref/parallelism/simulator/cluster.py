@@ -53,7 +53,9 @@ class Cluster:
     def __init__(self, **mesh: int):
         for name, size in mesh.items():
             if size < 1:
-                raise ValueError(f"mesh axis {name!r} needs at least one device, got {size}")
+                raise ValueError(
+                    f"mesh axis {name!r} needs at least one device, got {size}"
+                )
         self.mesh = dict(mesh)
         self.coordinates = list(itertools.product(*(range(size) for size in mesh.values())))
         self.log: list[Transfer] = []
@@ -81,29 +83,41 @@ class Cluster:
         """
         x = np.asarray(x)
         if x.ndim != len(axes) or len(set(axes)) != len(axes):
-            raise ValueError(f"{axes!r} must name each of the {x.ndim} axes of shape {x.shape} by its own letter")
+            raise ValueError(
+                f"{axes!r} must name each of the {x.ndim} axes of shape {x.shape} by its own letter"
+            )
         whole = {name: layout.get(name, REPLICATED) for name in self.mesh}
         for name, kind in layout.items():
             self.check_axis(name)
             if kind not in (*axes, REPLICATED):
-                raise ValueError(f"{name}={kind!r}: name one of the axes {axes!r} to cut, or leave {name} out to copy")
+                raise ValueError(
+                    f"{name}={kind!r}: name one of the axes {axes!r} to cut, or leave {name} out to copy"
+                )
         pieces = dict.fromkeys(self.coordinates, x)
         for position, (name, size) in enumerate(self.mesh.items()):
             if whole[name] != REPLICATED:
                 at, what = axes.index(whole[name]), f"mesh axis {name!r}"
-                pieces = {c: rings.cut(piece, size, at, what)[c[position]] for c, piece in pieces.items()}
+                pieces = {
+                    c: rings.cut(piece, size, at, what)[c[position]]
+                    for c, piece in pieces.items()
+                }
         return Tensor(self, axes, whole, pieces)
 
     def check_axis(self, name: str) -> None:
         """Raise ValueError unless the mesh has this axis."""
         if name not in self.mesh:
-            raise ValueError(f"the mesh has no axis {name!r}; it has {list(self.mesh)}: {self!r}")
+            raise ValueError(
+                f"the mesh has no axis {name!r}; it has {list(self.mesh)}: {self!r}"
+            )
 
     def lines(self, name: str) -> list[list[tuple]]:
         """Return the rings along a mesh axis, as coordinates that differ in it alone."""
         position = list(self.mesh).index(name)
         starts = [c for c in self.coordinates if c[position] == 0]
-        return [[(*c[:position], i, *c[position + 1 :]) for i in range(self.mesh[name])] for c in starts]
+        return [
+            [(*c[:position], i, *c[position + 1 :]) for i in range(self.mesh[name])]
+            for c in starts
+        ]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -118,7 +132,10 @@ class Tensor:
     @property
     def type(self) -> str:
         """Return the layout in words, as "[T, D/model] partial over data"."""
-        cuts = {a: "".join(f"/{name}" for name, kind in self.layout.items() if kind == a) for a in self.axes}
+        cuts = {
+            a: "".join(f"/{name}" for name, kind in self.layout.items() if kind == a)
+            for a in self.axes
+        }
         partial = [name for name, kind in self.layout.items() if kind == PARTIAL]
         text = "[" + ", ".join(a + cuts[a] for a in self.axes) + "]"
         return text + (f" partial over {', '.join(partial)}" if partial else "")
@@ -130,7 +147,9 @@ class Tensor:
         """Return the piece in the memory of one device, by its number."""
         if device in self.cluster.devices:
             return self.pieces[self.cluster.coordinates[device]]
-        raise ValueError(f"device {device} holds nothing of this: it lives on devices {self.cluster.devices}")
+        raise ValueError(
+            f"device {device} holds nothing of this: it lives on devices {self.cluster.devices}"
+        )
 
     def value(self) -> np.ndarray:
         """Return the whole value, put together by an observer at no cost: for checks."""
@@ -149,10 +168,14 @@ class Tensor:
             return NotImplemented
         _same_devices("add", self, other)
         if self.axes != other.axes:
-            raise ValueError(f"add: the axes must agree, got {self.axes!r} and {other.axes!r}")
+            raise ValueError(
+                f"add: the axes must agree, got {self.axes!r} and {other.axes!r}"
+            )
         for name in self.cluster.mesh:
             _addable(name, self, other)
-        return dataclasses.replace(self, pieces={c: piece + other.pieces[c] for c, piece in self.pieces.items()})
+        return dataclasses.replace(
+            self, pieces={c: piece + other.pieces[c] for c, piece in self.pieces.items()}
+        )
 
     def apply(self, fn: Callable) -> "Tensor":
         """Return fn, which acts entry by entry, of every piece; LayoutError on summands."""
@@ -160,8 +183,14 @@ class Tensor:
             if kind == PARTIAL:
                 why = "each device holds a summand, and f(a) + f(b) is not f(a + b)"
                 mend = f'all_reduce(x, "{name}") first, or reduce_scatter to keep it cut'
-                raise LayoutError(f"apply {getattr(fn, '__name__', 'a function')} to {self.type}", why, mend)
-        return dataclasses.replace(self, pieces={c: fn(piece) for c, piece in self.pieces.items()})
+                raise LayoutError(
+                    f"apply {getattr(fn, '__name__', 'a function')} to {self.type}",
+                    why,
+                    mend,
+                )
+        return dataclasses.replace(
+            self, pieces={c: fn(piece) for c, piece in self.pieces.items()}
+        )
 
 
 def einsum(spec: str, a: Tensor, b: Tensor) -> Tensor:
@@ -178,7 +207,9 @@ def einsum(spec: str, a: Tensor, b: Tensor) -> Tensor:
     """
     inputs, out = spec.replace(" ", "").split("->")
     if inputs.split(",") != [a.axes, b.axes]:
-        raise ValueError(f"einsum {spec!r} does not fit the axes of its tensors, {a.axes!r} and {b.axes!r}")
+        raise ValueError(
+            f"einsum {spec!r} does not fit the axes of its tensors, {a.axes!r} and {b.axes!r}"
+        )
     _same_devices("multiply", a, b)
     layout = {name: product_layout(name, spec, a, b) for name in a.cluster.mesh}
     pieces = {c: _product(spec, piece, b.pieces[c]) for c, piece in a.pieces.items()}
@@ -214,7 +245,9 @@ def product_layout(axis: str, spec: str, a: Tensor, b: Tensor) -> str:
 
 
 def _unfit(spec, a, b, axis, why, mend):
-    return LayoutError(f"multiply {a.type} by {b.type} ({spec})", f"along {axis!r} {why}", mend)
+    return LayoutError(
+        f"multiply {a.type} by {b.type} ({spec})", f"along {axis!r} {why}", mend
+    )
 
 
 def _addable(name: str, a: Tensor, b: Tensor) -> None:
@@ -229,7 +262,9 @@ def _addable(name: str, a: Tensor, b: Tensor) -> None:
     if PARTIAL in kinds:
         why = f"along {name!r} one array is cut into parts, of the other each device holds a summand of the whole"
         letter = next(kind for kind in kinds if kind != PARTIAL)
-        raise LayoutError(what, why, f'reduce_scatter(the partial one, "{name}", "{letter}")')
+        raise LayoutError(
+            what, why, f'reduce_scatter(the partial one, "{name}", "{letter}")'
+        )
     why = f"along {name!r} the pieces of a device are different parts of the two arrays"
     mend = f'all_gather(the cut one, "{name}"), or split the whole one (free)'
     if REPLICATED not in kinds:

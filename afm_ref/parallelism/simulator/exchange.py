@@ -21,7 +21,9 @@ def all_reduce(x: Tensor, axis: str) -> Tensor:
         raise _refused("all_reduce", x, axis, why, "nothing: it is complete already")
     if kind != PARTIAL:
         why = f"the devices along {axis!r} hold different parts of {kind}; their sum means nothing"
-        raise _refused("all_reduce", x, axis, why, f'all_gather(x, "{axis}") puts the parts together')
+        raise _refused(
+            "all_reduce", x, axis, why, f'all_gather(x, "{axis}") puts the parts together'
+        )
     return _exchange(x, "all-reduce", axis, REPLICATED, rings.all_reduce)
 
 
@@ -29,7 +31,9 @@ def all_gather(x: Tensor, axis: str) -> Tensor:
     """Return x with its parts put together; LayoutError unless x is cut there."""
     kind = _cut_kind(x, axis, "all_gather", f'all_reduce(x, "{axis}") adds the summands')
     at = x.axes.index(kind)
-    return _exchange(x, "all-gather", axis, REPLICATED, lambda parts: rings.all_gather(parts, at))
+    return _exchange(
+        x, "all-gather", axis, REPLICATED, lambda parts: rings.all_gather(parts, at)
+    )
 
 
 def reduce_scatter(x: Tensor, axis: str, letter: str) -> Tensor:
@@ -40,10 +44,16 @@ def reduce_scatter(x: Tensor, axis: str, letter: str) -> Tensor:
     kind = _kind(x, axis)
     if kind != PARTIAL:
         why = f"along {axis!r} it is {_words(kind)}: there is nothing to add"
-        mend = f'split(x, "{axis}", "{letter}"), which is free' if kind == REPLICATED else "leave it as it is"
+        mend = (
+            f'split(x, "{axis}", "{letter}"), which is free'
+            if kind == REPLICATED
+            else "leave it as it is"
+        )
         raise _refused("reduce_scatter", x, axis, why, mend)
     at = _free_letter(x, axis, letter, "reduce_scatter")
-    return _exchange(x, "reduce-scatter", axis, letter, lambda parts: rings.reduce_scatter(parts, at))
+    return _exchange(
+        x, "reduce-scatter", axis, letter, lambda parts: rings.reduce_scatter(parts, at)
+    )
 
 
 def all_to_all(x: Tensor, axis: str, letter: str) -> Tensor:
@@ -51,12 +61,21 @@ def all_to_all(x: Tensor, axis: str, letter: str) -> Tensor:
 
     LayoutError unless x is cut there, ValueError if `letter` does not divide.
     """
-    kind = _cut_kind(x, axis, "all_to_all", f'reduce_scatter(x, "{axis}", "{letter}") adds the summands and cuts')
+    kind = _cut_kind(
+        x,
+        axis,
+        "all_to_all",
+        f'reduce_scatter(x, "{axis}", "{letter}") adds the summands and cuts',
+    )
     if kind == letter:
         why = f"{letter} is the axis that is cut already"
-        raise _refused("all_to_all", x, axis, why, "nothing, or name another axis to cut instead")
+        raise _refused(
+            "all_to_all", x, axis, why, "nothing, or name another axis to cut instead"
+        )
     to, origin = _free_letter(x, axis, letter, "all_to_all"), x.axes.index(kind)
-    return _exchange(x, "all-to-all", axis, letter, lambda parts: rings.all_to_all(parts, to, origin))
+    return _exchange(
+        x, "all-to-all", axis, letter, lambda parts: rings.all_to_all(parts, to, origin)
+    )
 
 
 def split(x: Tensor, axis: str, letter: str) -> Tensor:
@@ -66,7 +85,11 @@ def split(x: Tensor, axis: str, letter: str) -> Tensor:
     """
     kind = _kind(x, axis)
     if kind != REPLICATED:
-        mend = f'reduce_scatter(x, "{axis}", "{letter}")' if kind == PARTIAL else f'all_to_all(x, "{axis}", "{letter}")'
+        mend = (
+            f'reduce_scatter(x, "{axis}", "{letter}")'
+            if kind == PARTIAL
+            else f'all_to_all(x, "{axis}", "{letter}")'
+        )
         why = f"along {axis!r} it is {_words(kind)}; only where all hold the same can each keep its part"
         raise _refused("split", x, axis, why, mend)
     at = _free_letter(x, axis, letter, "split")
@@ -98,7 +121,9 @@ def _kind(x: Tensor, axis: str) -> str:
 
 
 def _words(kind: str) -> str:
-    return {REPLICATED: "replicated", PARTIAL: "a sum over the devices"}.get(kind, f"cut along {kind}")
+    return {REPLICATED: "replicated", PARTIAL: "a sum over the devices"}.get(
+        kind, f"cut along {kind}"
+    )
 
 
 def _cut_kind(x: Tensor, axis: str, name: str, mend_partial: str) -> str:
@@ -118,10 +143,14 @@ def _cut_kind(x: Tensor, axis: str, name: str, mend_partial: str) -> str:
 def _free_letter(x: Tensor, axis: str, letter: str, name: str) -> int:
     """Return the place of an axis that can be cut over the mesh axis, finer than all."""
     if letter not in x.axes:
-        raise ValueError(f"{name}: the tensor has no axis {letter!r}; its axes are {x.axes!r}")
+        raise ValueError(
+            f"{name}: the tensor has no axis {letter!r}; its axes are {x.axes!r}"
+        )
     names = list(x.layout)
     finer = [other for other in names[names.index(axis) + 1 :] if x.layout[other] == letter]
     if finer:
         why = f"{letter} is cut over {finer[0]!r} already, which comes later in the mesh and so must be the finer cut"
-        raise _refused(name, x, axis, why, f'all_gather(x, "{finer[0]}") first, or cut another axis')
+        raise _refused(
+            name, x, axis, why, f'all_gather(x, "{finer[0]}") first, or cut another axis'
+        )
     return x.axes.index(letter)

@@ -92,7 +92,11 @@ class Trace:
         Source: Thakur et al. 2005, "Optimization of collective communication" [standard].
         Test: tests/parallelism/test_rings.py::test_time_is_the_alpha_beta_closed_form
         """
-        return sum(self.link.time_s(max(_per_link(step.messages).values())) for step in self.steps if step.messages)
+        return sum(
+            self.link.time_s(max(_per_link(step.messages).values()))
+            for step in self.steps
+            if step.messages
+        )
 
 
 def _per_link(messages):
@@ -110,9 +114,12 @@ class _Ring:
         self.steps = [Hop((), self._picture())]
 
     def _picture(self):
-        return tuple(dict(memory) for memory in self.memories)  # the values are never changed in place
+        # the values are never changed in place
+        return tuple(dict(memory) for memory in self.memories)
 
-    def step(self, sends, direction: int = 1, add: bool = False, keep: bool = False) -> None:
+    def step(
+        self, sends, direction: int = 1, add: bool = False, keep: bool = False
+    ) -> None:
         """Send chunks to the neighbours at once: sends[device]; keep or drop them there."""
         flying = []
         for device, chunks in enumerate(sends):
@@ -139,7 +146,9 @@ def _same(parts: list) -> list[np.ndarray]:
         raise ValueError("a ring needs at least one device: give one array per device")
     kinds = sorted({(a.shape, str(a.dtype)) for a in arrays})
     if len(kinds) > 1:
-        raise ValueError(f"the devices of a ring must hold arrays of one shape and dtype, got {kinds}")
+        raise ValueError(
+            f"the devices of a ring must hold arrays of one shape and dtype, got {kinds}"
+        )
     return arrays
 
 
@@ -177,7 +186,10 @@ def all_gather(parts: list, axis: int = 0, link: Link = LINK) -> Trace:
     n = len(arrays)
     ring = _Ring([{i: Held(a, frozenset({i}))} for i, a in enumerate(arrays)])
     _all_gather_steps(ring, n)
-    result = [np.concatenate([memory[c].value for c in range(n)], axis=axis) for memory in ring.memories]
+    result = [
+        np.concatenate([memory[c].value for c in range(n)], axis=axis)
+        for memory in ring.memories
+    ]
     return ring.trace("all-gather", result, link)
 
 
@@ -192,9 +204,16 @@ def reduce_scatter(parts: list, axis: int = 0, link: Link = LINK) -> Trace:
     arrays = _same(parts)
     n = len(arrays)
     chunks = [cut(a, n, axis, "reduce-scatter") for a in arrays]
-    ring = _Ring([{c: Held(x, frozenset({i})) for c, x in enumerate(mine)} for i, mine in enumerate(chunks)])
+    ring = _Ring(
+        [
+            {c: Held(x, frozenset({i})) for c, x in enumerate(mine)}
+            for i, mine in enumerate(chunks)
+        ]
+    )
     _reduce_scatter_steps(ring, n)
-    return ring.trace("reduce-scatter", [memory[i].value for i, memory in enumerate(ring.memories)], link)
+    return ring.trace(
+        "reduce-scatter", [memory[i].value for i, memory in enumerate(ring.memories)], link
+    )
 
 
 def all_reduce(parts: list, link: Link = LINK) -> Trace:
@@ -208,14 +227,24 @@ def all_reduce(parts: list, link: Link = LINK) -> Trace:
     arrays = _same(parts)
     n, shape = len(arrays), arrays[0].shape
     chunks = [np.array_split(a.reshape(-1), n) for a in arrays]
-    ring = _Ring([{c: Held(x, frozenset({i})) for c, x in enumerate(mine)} for i, mine in enumerate(chunks)])
+    ring = _Ring(
+        [
+            {c: Held(x, frozenset({i})) for c, x in enumerate(mine)}
+            for i, mine in enumerate(chunks)
+        ]
+    )
     _reduce_scatter_steps(ring, n)
     _all_gather_steps(ring, n)
-    result = [np.concatenate([memory[c].value for c in range(n)]).reshape(shape) for memory in ring.memories]
+    result = [
+        np.concatenate([memory[c].value for c in range(n)]).reshape(shape)
+        for memory in ring.memories
+    ]
     return ring.trace("all-reduce", result, link)
 
 
-def all_to_all(parts: list, split_axis: int = 0, concat_axis: int = 0, link: Link = LINK) -> Trace:
+def all_to_all(
+    parts: list, split_axis: int = 0, concat_axis: int = 0, link: Link = LINK
+) -> Trace:
     """Return a trace after which device i has chunk i of every part, in their order.
 
         every device's own bytes that leave it = (n - 1) / n w        w: bytes of one part
@@ -226,10 +255,21 @@ def all_to_all(parts: list, split_axis: int = 0, concat_axis: int = 0, link: Lin
     """
     arrays = _same(parts)
     n = len(arrays)
-    chunks = [cut(a, n, split_axis, "all-to-all") for a in arrays]  # chunk (i, j) is on its way from i to j
-    ring = _Ring([{(i, j): Held(x, frozenset({i})) for j, x in enumerate(mine)} for i, mine in enumerate(chunks)])
+    # chunk (i, j) is on its way from i to j
+    chunks = [cut(a, n, split_axis, "all-to-all") for a in arrays]
+    ring = _Ring(
+        [
+            {(i, j): Held(x, frozenset({i})) for j, x in enumerate(mine)}
+            for i, mine in enumerate(chunks)
+        ]
+    )
     for _ in range(n - 1):
-        ring.step([sorted(chunk for chunk in ring.memories[device] if chunk[1] != device) for device in range(n)])
+        ring.step(
+            [
+                sorted(chunk for chunk in ring.memories[device] if chunk[1] != device)
+                for device in range(n)
+            ]
+        )
     result = [
         np.concatenate([memory[i, j].value for i in range(n)], axis=concat_axis)
         for j, memory in enumerate(ring.memories)
@@ -248,8 +288,14 @@ def permute(parts: list, shift: int = 1, link: Link = LINK) -> Trace:
     arrays = _same(parts)
     n = len(arrays)
     if abs(shift) >= n > 1:
-        raise ValueError(f"a shift of {shift} goes around a ring of {n} devices: use shift % {n} = {shift % n}")
+        raise ValueError(
+            f"a shift of {shift} goes around a ring of {n} devices: use shift % {n} = {shift % n}"
+        )
     ring = _Ring([{i: Held(a, frozenset({i}))} for i, a in enumerate(arrays)])
     for _ in range(abs(shift) if n > 1 else 0):
-        ring.step([list(memory) for memory in ring.memories], direction=1 if shift > 0 else -1)
-    return ring.trace("permute", [next(iter(memory.values())).value for memory in ring.memories], link)
+        ring.step(
+            [list(memory) for memory in ring.memories], direction=1 if shift > 0 else -1
+        )
+    return ring.trace(
+        "permute", [next(iter(memory.values())).value for memory in ring.memories], link
+    )

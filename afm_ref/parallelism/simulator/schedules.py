@@ -59,7 +59,8 @@ class Timeline:
         for job in self.jobs:
             if job.stage == stage:
                 forward = job.kind == "forward"
-                events.append((job.start_s, 1, 1) if forward else (job.end_s, 0, -1))  # freed before the next begins
+                # freed before the next begins
+                events.append((job.start_s, 1, 1) if forward else (job.end_s, 0, -1))
         live = peak = 0
         for _, _, change in sorted(events):
             live += change
@@ -67,7 +68,9 @@ class Timeline:
         return peak
 
 
-def gpipe(n_stages: int, n_microbatches: int, forward_s: float = 1.0, backward_s: float = 2.0) -> Timeline:
+def gpipe(
+    n_stages: int, n_microbatches: int, forward_s: float = 1.0, backward_s: float = 2.0
+) -> Timeline:
     """Return GPipe's timeline: all microbatches forward, then all backward, last first.
 
     Source: Huang et al. 2019, GPipe [standard].
@@ -76,12 +79,16 @@ def gpipe(n_stages: int, n_microbatches: int, forward_s: float = 1.0, backward_s
 
     def order(stage):
         microbatches = range(n_microbatches)
-        return [("forward", stage, i) for i in microbatches] + [("backward", stage, i) for i in reversed(microbatches)]
+        return [("forward", stage, i) for i in microbatches] + [
+            ("backward", stage, i) for i in reversed(microbatches)
+        ]
 
     return _timeline("GPipe", n_stages, n_microbatches, forward_s, backward_s, order)
 
 
-def one_f_one_b(n_stages: int, n_microbatches: int, forward_s: float = 1.0, backward_s: float = 2.0) -> Timeline:
+def one_f_one_b(
+    n_stages: int, n_microbatches: int, forward_s: float = 1.0, backward_s: float = 2.0
+) -> Timeline:
     """Return the 1F1B timeline: after a warm-up, one forward and one backward in turn.
 
     Stage s begins with min(p - s - 1, m) forwards.
@@ -110,13 +117,24 @@ def _needs(job: JobName, n_stages: int) -> JobName | None:
     return ("backward", stage + 1, i) if stage < n_stages - 1 else ("forward", stage, i)
 
 
-def _timeline(name: str, n_stages: int, n_microbatches: int, forward_s: float, backward_s: float, order: Callable):
+def _timeline(
+    name: str,
+    n_stages: int,
+    n_microbatches: int,
+    forward_s: float,
+    backward_s: float,
+    order: Callable,
+):
     """Return the timeline of jobs in the given order, each as early as its input allows."""
     for what, number in (("n_stages", n_stages), ("n_microbatches", n_microbatches)):
         if number < 1:
-            raise ValueError(f"{what} must be at least 1, got {number}: a pipeline needs stages and work for them")
+            raise ValueError(
+                f"{what} must be at least 1, got {number}: a pipeline needs stages and work for them"
+            )
     if forward_s <= 0 or backward_s <= 0:
-        raise ValueError(f"forward_s and backward_s must be positive, got {forward_s} and {backward_s}")
+        raise ValueError(
+            f"forward_s and backward_s must be positive, got {forward_s} and {backward_s}"
+        )
     queues = [list(order(stage)) for stage in range(n_stages)]
     free, done, jobs = [0.0] * n_stages, {}, []
     while any(queues):
@@ -124,6 +142,13 @@ def _timeline(name: str, n_stages: int, n_microbatches: int, forward_s: float, b
             while queue and ((need := _needs(queue[0], n_stages)) is None or need in done):
                 kind, _, i = queue.pop(0)
                 start = max(free[stage], done.get(need, 0.0))
-                free[stage] = done[kind, stage, i] = start + (forward_s if kind == "forward" else backward_s)
+                free[stage] = done[kind, stage, i] = start + (
+                    forward_s if kind == "forward" else backward_s
+                )
                 jobs.append(Job(kind, stage, i, start, free[stage]))
-    return Timeline(name, n_stages, n_microbatches, tuple(sorted(jobs, key=lambda j: (j.stage, j.start_s))))
+    return Timeline(
+        name,
+        n_stages,
+        n_microbatches,
+        tuple(sorted(jobs, key=lambda j: (j.stage, j.start_s))),
+    )

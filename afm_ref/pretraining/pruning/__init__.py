@@ -1,4 +1,5 @@
-"""Structural pruning of the feed-forward width: learn which channels stay, then cut the others out.
+"""Structural pruning of the feed-forward width: learn which channels stay, then cut the
+others out.
 
     masked = with_masks(params, k)                          # a mask of F weights on the input of every w_down
     result = learn_masks(masked, cfg, batches, optimizer, steps, annealing)     # masks and weights together
@@ -7,6 +8,24 @@
 The operator is in `top_k`, scores that need no learning in `criteria`.
 """
 
-from .ffn import Annealed, Annealing, Masked, learn_masks, mask_values, slice_ffn, undecided, with_masks
+from .ffn import (
+    Annealed,
+    Annealing,
+    Masked,
+    learn_masks,
+    mask_values,
+    slice_ffn,
+    undecided,
+    with_masks,
+)
 
-__all__ = ["Annealed", "Annealing", "Masked", "learn_masks", "mask_values", "slice_ffn", "undecided", "with_masks"]
+__all__ = [
+    "Annealed",
+    "Annealing",
+    "Masked",
+    "learn_masks",
+    "mask_values",
+    "slice_ffn",
+    "undecided",
+    "with_masks",
+]

@@ -1,1 +1,3 @@
-"""How many bits each matrix gets: what few bits cost, how they are spent best, and what the model then takes."""
+"""How many bits each matrix gets: what few bits cost, how they are spent best, and what the
+model then takes.
+"""

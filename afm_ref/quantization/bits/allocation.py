@@ -5,12 +5,12 @@ lagrangian   the best at one price for a bit, the same for all matrices; `lower_
 greedy       from the fewest bits up, always the step that saves the most loss for its bits
 
 costs {(matrix, layer): {bits: loss}} are those of `sensitivity`, taken to add up: what a
-matrix costs is assumed not to depend on the others. weights {(matrix, layer): count} are those
-of `weight_counts`, or the sizes of the arrays. fixed {(matrix, layer): bits} are set by hand.
-Averages count code bits per projection weight, `projection_bits` of `sizes`.
+matrix costs is assumed not to depend on the others. weights {(matrix, layer): count} are
+those of `weight_counts`, or the sizes of the arrays. fixed {(matrix, layer): bits} are set
+by hand. Averages count code bits per projection weight, `projection_bits` of `sizes`.
 
-All raise ValueError for an average below what the fewest bits take, and for costs, weights or
-fixed that do not fit together. More bits than the most are no error.
+All raise ValueError for an average below what the fewest bits take, and for costs, weights
+or fixed that do not fit together. More bits than the most are no error.
 """
 
 import math
@@ -25,7 +25,9 @@ BISECTIONS = 100
 
 
 class Point(NamedTuple):
-    """One point of the frontier: the average that its bits have, their summed loss, and the bits."""
+    """One point of the frontier: the average that its bits have, their summed loss, and the
+    bits.
+    """
 
     average_bits: float
     loss: float
@@ -43,9 +45,14 @@ def weight_counts(cfg: AFMConfig) -> dict:
 
 
 def allocate(
-    costs: Mapping, weights: Mapping, average_bits: float, fixed: Mapping | None = None, within: float | None = None
+    costs: Mapping,
+    weights: Mapping,
+    average_bits: float,
+    fixed: Mapping | None = None,
+    within: float | None = None,
 ) -> dict:
-    """Return the bits of every matrix, {(matrix, layer): bits}, of least summed loss within the average.
+    """Return the bits of every matrix, {(matrix, layer): bits}, of least summed loss within
+    the average.
 
         minimise sum_k cost_k(b_k)   with   sum_k b_k n_k <= average_bits sum_k n_k
 
@@ -60,19 +67,31 @@ def allocate(
     """
     problem = _Problem(costs, weights, fixed)
     budget = problem.budget(average_bits)
-    least = 0 if within is None else min((average_bits - within) * problem.total * (1 - 1e-12), problem.most)
+    least = (
+        0
+        if within is None
+        else min((average_bits - within) * problem.total * (1 - 1e-12), problem.most)
+    )
     return _Knapsack(problem).best(budget, least)
 
 
-def frontier(costs: Mapping, weights: Mapping, averages: Iterable[float], fixed: Mapping | None = None) -> list[Point]:
+def frontier(
+    costs: Mapping,
+    weights: Mapping,
+    averages: Iterable[float],
+    fixed: Mapping | None = None,
+) -> list[Point]:
     """Return the optimum for each average, from one run of the dynamic programming."""
     problem = _Problem(costs, weights, fixed)
     knapsack = _Knapsack(problem)
     return [problem.point(knapsack.best(problem.budget(average))) for average in averages]
 
 
-def greedy(costs: Mapping, weights: Mapping, average_bits: float, fixed: Mapping | None = None) -> dict:
-    """Return bits found from the fewest up: take the step of the most loss saved per bit that still fits, repeat.
+def greedy(
+    costs: Mapping, weights: Mapping, average_bits: float, fixed: Mapping | None = None
+) -> dict:
+    """Return bits found from the fewest up: take the step of the most loss saved per bit
+    that still fits, repeat.
 
     A step too large for what is left is passed over for one that fits; no step is ever
     taken back.
@@ -89,7 +108,12 @@ def greedy(costs: Mapping, weights: Mapping, average_bits: float, fixed: Mapping
         return (cost - lower) / (larger - size)
 
     while True:
-        up = [(key, new) for key, old in at.items() for new in problem.options[key] if 0 < new[1] - old[1] <= left]
+        up = [
+            (key, new)
+            for key, old in at.items()
+            for new in problem.options[key]
+            if 0 < new[1] - old[1] <= left
+        ]
         key, new = max(up, key=rate, default=(None, None))
         if key is None or rate((key, new)) <= 0:
             return {key: bits for key, (bits, _, _) in at.items()}
@@ -97,8 +121,11 @@ def greedy(costs: Mapping, weights: Mapping, average_bits: float, fixed: Mapping
         at[key] = new
 
 
-def lagrangian(costs: Mapping, weights: Mapping, average_bits: float, fixed: Mapping | None = None) -> dict:
-    """Return the bits that each matrix chooses by itself at the lowest price for a bit that keeps the average.
+def lagrangian(
+    costs: Mapping, weights: Mapping, average_bits: float, fixed: Mapping | None = None
+) -> dict:
+    """Return the bits that each matrix chooses by itself at the lowest price for a bit that
+    keeps the average.
 
         b_k = argmin_b cost_k(b) + price b n_k
 
@@ -112,8 +139,11 @@ def lagrangian(costs: Mapping, weights: Mapping, average_bits: float, fixed: Map
     return problem.chosen(problem.price(problem.budget(average_bits)))
 
 
-def lower_bound(costs: Mapping, weights: Mapping, average_bits: float, fixed: Mapping | None = None) -> float:
-    """Return a loss that no assignment within the average can go below: the Lagrangian's dual at its best price.
+def lower_bound(
+    costs: Mapping, weights: Mapping, average_bits: float, fixed: Mapping | None = None
+) -> float:
+    """Return a loss that no assignment within the average can go below: the Lagrangian's
+    dual at its best price.
 
         max over price >= 0 of   sum_k min_b (cost_k(b) + price b n_k) - price budget
 
@@ -123,7 +153,10 @@ def lower_bound(costs: Mapping, weights: Mapping, average_bits: float, fixed: Ma
     problem = _Problem(costs, weights, fixed)
     budget = problem.budget(average_bits)
     price = problem.price(budget)
-    cheapest = sum(min(cost + price * size for _, size, cost in options) for options in problem.options.values())
+    cheapest = sum(
+        min(cost + price * size for _, size, cost in options)
+        for options in problem.options.values()
+    )
     return cheapest - price * budget
 
 
@@ -141,19 +174,25 @@ class _Problem:
             raise ValueError(f"fixed names {unknown[:4]}, which costs do not have")
         self.counts = {key: int(n) for key, n in weights.items()}
         self.total = sum(self.counts.values())
-        self.options = {key: _options(key, costs[key], self.counts[key], fixed.get(key)) for key in costs}
+        self.options = {
+            key: _options(key, costs[key], self.counts[key], fixed.get(key))
+            for key in costs
+        }
         self.least = sum(options[0][1] for options in self.options.values())
         self.most = sum(options[-1][1] for options in self.options.values())
 
     def budget(self, average_bits):
         """Return the code bits of an average, or say that they do not suffice."""
         least = self.least / self.total
-        if not average_bits >= least * (1 - 1e-12):  # averages such as 3.7 are not exact in binary
+        # averages such as 3.7 are not exact in binary
+        if not average_bits >= least * (1 - 1e-12):
             raise ValueError(
                 f"an average of {average_bits} bits is impossible: the fewest bits of all matrices take {least:.4g} on "
                 "average. Ask for that or more, offer fewer bits in costs, or fix fewer matrices"
             )
-        return max(self.least, math.floor(min(average_bits * self.total * (1 + 1e-12), self.most)))
+        return max(
+            self.least, math.floor(min(average_bits * self.total * (1 + 1e-12), self.most))
+        )
 
     def size(self, bits):
         """Return the code bits that an assignment takes."""
@@ -161,26 +200,44 @@ class _Problem:
 
     def point(self, bits):
         """Return the average and the loss of an assignment with it."""
-        loss = sum(cost for key, options in self.options.items() for b, _, cost in options if b == bits[key])
+        loss = sum(
+            cost
+            for key, options in self.options.items()
+            for b, _, cost in options
+            if b == bits[key]
+        )
         return Point(self.size(bits) / self.total, loss, bits)
 
     def chosen(self, price):
-        """Return every matrix's own choice at a price for a bit; a tie goes to the fewer bits."""
+        """Return every matrix's own choice at a price for a bit; a tie goes to the fewer
+        bits.
+        """
         return {
-            key: min(options, key=lambda option: (option[2] + price * option[1], option[1]))[0]
+            key: min(
+                options, key=lambda option: (option[2] + price * option[1], option[1])
+            )[0]
             for key, options in self.options.items()
         }
 
     def price(self, budget):
-        """Return the lowest price, to 30 digits of the highest, at which the choices fit the budget."""
+        """Return the lowest price, to 30 digits of the highest, at which the choices fit
+        the budget.
+        """
 
         def fits(price):
             return self.size(self.chosen(price)) <= budget
 
         if fits(0.0):
             return 0.0
-        pairs = [(a, b) for options in self.options.values() for a in options for b in options if a[1] < b[1]]
-        low, high = 0.0, 2 * max((a[2] - b[2]) / (b[1] - a[1]) for a, b in pairs)  # at which no step up pays
+        pairs = [
+            (a, b)
+            for options in self.options.values()
+            for a in options
+            for b in options
+            if a[1] < b[1]
+        ]
+        # at which no step up pays
+        low, high = 0.0, 2 * max((a[2] - b[2]) / (b[1] - a[1]) for a, b in pairs)
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
             low, high = (low, middle) if fits(middle) else (middle, high)
@@ -189,14 +246,19 @@ class _Problem:
 
 def _options(key, costs, n, fixed):
     if n < 1 or not costs or not all(math.isfinite(cost) for cost in costs.values()):
-        raise ValueError(f"{key} needs a weight and a finite cost for at least one width, got {n} and {dict(costs)}")
+        raise ValueError(
+            f"{key} needs a weight and a finite cost for at least one width, got {n} and {dict(costs)}"
+        )
     if fixed is not None and fixed not in costs:
-        raise ValueError(f"{key} is fixed at {fixed} bits, but costs know {sorted(costs)} for it")
+        raise ValueError(
+            f"{key} is fixed at {fixed} bits, but costs know {sorted(costs)} for it"
+        )
     return [(b, b * n, float(costs[b])) for b in sorted(costs) if fixed in (None, b)]
 
 
 class _Knapsack:
-    """The least loss at every size that all matrices together can have, and the choices that lead to it.
+    """The least loss at every size that all matrices together can have, and the choices
+    that lead to it.
 
         D_k(s) = min over b of D_{k-1}(s - b n_k) + cost_k(b)
 
@@ -207,7 +269,12 @@ class _Knapsack:
 
     def __init__(self, problem):
         self.options, self.first = problem.options, problem.least
-        self.unit = math.gcd(*(size - row[0][1] for row in self.options.values() for _, size, _ in row)) or 1
+        self.unit = (
+            math.gcd(
+                *(size - row[0][1] for row in self.options.values() for _, size, _ in row)
+            )
+            or 1
+        )
         self.loss, self.choices = np.zeros(1), []
         for options in self.options.values():
             steps = [(size - options[0][1]) // self.unit for _, size, _ in options]
@@ -219,9 +286,14 @@ class _Knapsack:
 
     def best(self, budget, least=0):
         """Return the bits of the least loss with least <= size <= budget."""
-        start, end = math.ceil(max(0, least - self.first) / self.unit), (budget - self.first) // self.unit + 1
+        start, end = (
+            math.ceil(max(0, least - self.first) / self.unit),
+            (budget - self.first) // self.unit + 1,
+        )
         if not np.isfinite(self.loss[start:end]).any():
-            raise ValueError("no assignment comes so near below the average: allow more with `within`")
+            raise ValueError(
+                "no assignment comes so near below the average: allow more with `within`"
+            )
         at, bits = start + int(np.argmin(self.loss[start:end])), {}
         for (key, options), choice in reversed([*zip(self.options.items(), self.choices)]):
             bits[key], size, _ = options[choice[at]]

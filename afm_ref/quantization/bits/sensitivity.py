@@ -1,11 +1,12 @@
-"""How much each matrix matters: the loss that few bits in it cost, measured or predicted, and what flows into it.
+"""How much each matrix matters: the loss that few bits in it cost, measured or predicted,
+and what flows into it.
 
 measured_costs    the loss itself, once for each matrix and width: the truth, for as many evaluations
 predicted_costs   1/2 sum F (W - Q)^2 with F from `fisher`, one pass over the batches for all widths
 input_moments     E x^2 or E x x^T of each matrix's inputs, for `palettize(importance=...)` and GPTQ
 
-Keys are those of `quantize`: ("wq", 0) is the query matrix of the first layer. Raise ValueError
-for weights that are not plain finite matrices, and for batches without a target.
+Keys are those of `quantize`: ("wq", 0) is the query matrix of the first layer. Raise
+ValueError for weights that are not plain finite matrices, and for batches without a target.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,8 +24,11 @@ from ...weights import Params
 from ..palette.quantizers import checked_matrix, palettize
 
 
-def measured_costs(params: Params, cfg: AFMConfig, batches: Iterable, bits=(2, 4), progress: bool = True) -> dict:
-    """Return the loss that each matrix alone costs at each width, in nats per token: {(matrix, layer): {bits: nats}}.
+def measured_costs(
+    params: Params, cfg: AFMConfig, batches: Iterable, bits=(2, 4), progress: bool = True
+) -> dict:
+    """Return the loss that each matrix alone costs at each width, in nats per token:
+    {(matrix, layer): {bits: nats}}.
 
         loss(W replaced by its palette) - loss(W)          all other matrices plain
 
@@ -48,14 +52,20 @@ def measured_costs(params: Params, cfg: AFMConfig, batches: Iterable, bits=(2, 4
 
     before, costs = nats(on_device), {key: {} for key in plain}
     pairs = [(key, b) for key in plain for b in bits]
-    for key, b in tqdm(pairs, desc="sensitivity", unit="loss", disable=not progress, leave=False):
-        dense = jax.device_put(palettize(plain[key], b).dense())  # as an array: the loss is compiled once
+    for key, b in tqdm(
+        pairs, desc="sensitivity", unit="loss", disable=not progress, leave=False
+    ):
+        # as an array: the loss is compiled once
+        dense = jax.device_put(palettize(plain[key], b).dense())
         costs[key][b] = nats(replaced(on_device, {key: dense})) - before
     return costs
 
 
-def fisher(params: Params, cfg: AFMConfig, batches: Iterable, progress: bool = True) -> dict:
-    """Return the diagonal of the empirical Fisher matrix, per token: {(matrix, layer): F [out, in]}.
+def fisher(
+    params: Params, cfg: AFMConfig, batches: Iterable, progress: bool = True
+) -> dict:
+    """Return the diagonal of the empirical Fisher matrix, per token: {(matrix, layer): F
+    [out, in]}.
 
         F_oi = 1/n sum_rows (d nats(row) / d W_oi)^2
 
@@ -75,7 +85,9 @@ def fisher(params: Params, cfg: AFMConfig, batches: Iterable, progress: bool = T
     plain = _plain(params)
 
     def row_nats(chosen, params, row):
-        return next_token(replaced(params, chosen), jax.tree.map(lambda x: x[None], row), cfg)[0]
+        return next_token(
+            replaced(params, chosen), jax.tree.map(lambda x: x[None], row), cfg
+        )[0]
 
     @jax.jit
     def squares(chosen, params, batch):
@@ -83,13 +95,21 @@ def fisher(params: Params, cfg: AFMConfig, batches: Iterable, progress: bool = T
             gradient = jax.grad(row_nats)(chosen, params, row)
             return jax.tree.map(lambda t, g: t + ops.wide(g) ** 2, total, gradient), None
 
-        return jax.lax.scan(add, jax.tree.map(lambda w: jax.numpy.zeros_like(ops.wide(w)), chosen), batch)[0]
+        return jax.lax.scan(
+            add, jax.tree.map(lambda w: jax.numpy.zeros_like(ops.wide(w)), chosen), batch
+        )[0]
 
-    return _mean(partial(squares, *jax.device_put((plain, replaced(params, plain)))), batches, "Fisher", progress)
+    return _mean(
+        partial(squares, *jax.device_put((plain, replaced(params, plain)))),
+        batches,
+        "Fisher",
+        progress,
+    )
 
 
 def predicted_costs(params: Params, fisher: Mapping, bits=(2, 4)) -> dict:
-    """Return the loss that each matrix should cost at each width, in nats per token, as `measured_costs` has it.
+    """Return the loss that each matrix should cost at each width, in nats per token, as
+    `measured_costs` has it.
 
         1/2 sum_oi F_oi (W_oi - Q_oi)^2          Q: the palette
 
@@ -102,7 +122,9 @@ def predicted_costs(params: Params, fisher: Mapping, bits=(2, 4)) -> dict:
     """
     plain = _plain(ungrouped(params))
     if set(fisher) != set(plain):
-        raise ValueError(f"fisher must have every matrix once; different: {sorted(set(fisher) ^ set(plain))[:4]}")
+        raise ValueError(
+            f"fisher must have every matrix once; different: {sorted(set(fisher) ^ set(plain))[:4]}"
+        )
 
     def loss(key, b):
         error = plain[key].astype(np.float64) - palettize(plain[key], b).dense()
@@ -111,8 +133,15 @@ def predicted_costs(params: Params, fisher: Mapping, bits=(2, 4)) -> dict:
     return {key: {b: loss(key, b) for b in bits} for key in plain}
 
 
-def input_moments(params: Params, cfg: AFMConfig, batches: Iterable, full: bool = False, progress: bool = True) -> dict:
-    """Return the second moments of each matrix's inputs: {(matrix, layer): E x^2 [in], or E x x^T [in, in] if full}.
+def input_moments(
+    params: Params,
+    cfg: AFMConfig,
+    batches: Iterable,
+    full: bool = False,
+    progress: bool = True,
+) -> dict:
+    """Return the second moments of each matrix's inputs: {(matrix, layer): E x^2 [in], or E
+    x x^T [in, in] if full}.
 
     The mean is over the positions whose next token is a target (weight above 0), so padding
     does not count.
@@ -132,13 +161,22 @@ def input_moments(params: Params, cfg: AFMConfig, batches: Iterable, full: bool 
         def note(key, x, _):  # x: [B, T, in]
             wide = ops.wide(x)
             weighted = wide * ops.wide(batch.weights)[..., None]
-            seen[key] = jax.numpy.einsum("bti,btj->ij" if full else "bti,bti->i", weighted, wide)
+            seen[key] = jax.numpy.einsum(
+                "bti,btj->ij" if full else "bti,bti->i", weighted, wide
+            )
 
-        tapped = replaced(params, {key: Tap(w, partial(note, key)) for key, w in matrices(params).items()})
+        tapped = replaced(
+            params, {key: Tap(w, partial(note, key)) for key, w in matrices(params).items()}
+        )
         hidden(tapped, batch.tokens, cfg, attend=Causal(batch.documents))
         return seen  # filled while the forward pass was traced
 
-    return _mean(partial(moments, jax.device_put(replaced(params, plain))), batches, "inputs", progress)
+    return _mean(
+        partial(moments, jax.device_put(replaced(params, plain))),
+        batches,
+        "inputs",
+        progress,
+    )
 
 
 def _plain(params):
@@ -146,7 +184,9 @@ def _plain(params):
 
 
 def _mean(sums, batches, what, progress):
-    """Return {key: sums(batch)[key] added up over the batches, in float64, over the number of targets}."""
+    """Return {key: sums(batch)[key] added up over the batches, in float64, over the number
+    of targets}.
+    """
     from tqdm.auto import tqdm
 
     total, count = {}, 0.0

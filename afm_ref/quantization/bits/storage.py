@@ -23,8 +23,8 @@ class StoredSizes(NamedTuple):
 
 
 def sizes(params: Params) -> StoredSizes:
-    """Return the sizes of a model, quantized or not, without adapters (`lora.detach`); a plain
-    array counts the bits of its dtype.
+    """Return the sizes of a model, quantized or not, without adapters (`lora.detach`); a
+    plain array counts the bits of its dtype.
 
         projection_bits = sum over matrices of bits * weights / sum of weights
         model_bits      = 8 stored_bytes / parameters
@@ -40,7 +40,10 @@ def sizes(params: Params) -> StoredSizes:
     ends = [w for w in (params.embed, params.unembed, params.final_norm) if w is not None]
     everything = [*projections, *gains, *ends]
     code_bits = sum(_code_bits(w) * math.prod(w.shape) for w in projections)
-    stored_bits = sum(w.stored_bits if isinstance(w, Palettized | Int8) else 8 * w.nbytes for w in everything)
+    stored_bits = sum(
+        w.stored_bits if isinstance(w, Palettized | Int8) else 8 * w.nbytes
+        for w in everything
+    )
     return StoredSizes(
         code_bits / sum(math.prod(w.shape) for w in projections),
         stored_bits / sum(math.prod(w.shape) for w in everything),
@@ -50,11 +53,20 @@ def sizes(params: Params) -> StoredSizes:
 
 def _code_bits(w) -> int:
     """Return the bits that one weight's code takes; tables and scales are not in it."""
-    return w.bits if isinstance(w, Palettized) else 8 if isinstance(w, Int8) else 8 * w.dtype.itemsize
+    return (
+        w.bits
+        if isinstance(w, Palettized)
+        else 8
+        if isinstance(w, Int8)
+        else 8 * w.dtype.itemsize
+    )
 
 
-def weight_bytes_per_token(cfg: AFMConfig, projection_bits: float, embedding_bits: float = 8) -> float:
-    """Return the bytes of weights that one decoded token reads: all of them, for a sequence alone.
+def weight_bytes_per_token(
+    cfg: AFMConfig, projection_bits: float, embedding_bits: float = 8
+) -> float:
+    """Return the bytes of weights that one decoded token reads: all of them, for a sequence
+    alone.
 
         weight_bytes - [head not tied] V D embedding_bits / 8
 
@@ -65,23 +77,32 @@ def weight_bytes_per_token(cfg: AFMConfig, projection_bits: float, embedding_bit
     Source: TR24 section 5 (decoding is bound by memory bandwidth) [inferred].
     Test: tests/quantization/test_storage.py::test_an_untied_head_reads_one_of_two_matrices
     """
-    unread = 0 if cfg.tie_embeddings else parameters(cfg)["embedding"] / 2 * embedding_bits / 8
+    unread = (
+        0 if cfg.tie_embeddings else parameters(cfg)["embedding"] / 2 * embedding_bits / 8
+    )
     return weight_bytes(cfg, projection_bits, embedding_bits) - unread
 
 
 def tokens_per_s(
-    cfg: AFMConfig, projection_bits: float, bandwidth_bytes_per_s: float, embedding_bits: float = 8
+    cfg: AFMConfig,
+    projection_bits: float,
+    bandwidth_bytes_per_s: float,
+    embedding_bits: float = 8,
 ) -> float:
-    """Return how many tokens a second a memory bandwidth allows at most: bandwidth over bytes a token.
+    """Return how many tokens a second a memory bandwidth allows at most: bandwidth over
+    bytes a token.
 
     Source: roofline of a memory-bound program [standard].
     Test: tests/quantization/test_storage.py::test_on_device_numbers
     """
-    return bandwidth_bytes_per_s / weight_bytes_per_token(cfg, projection_bits, embedding_bits)
+    return bandwidth_bytes_per_s / weight_bytes_per_token(
+        cfg, projection_bits, embedding_bits
+    )
 
 
 def true_scale(cfg: AFMConfig = AFM_ON_DEVICE, rate: float = 30.0) -> list[dict]:
-    """Return a row for 16 bits, 3.7 and 3.5 with an 8-bit embedding: GB, and the GB/s that `rate` tokens/s need.
+    """Return a row for 16 bits, 3.7 and 3.5 with an 8-bit embedding: GB, and the GB/s that
+    `rate` tokens/s need.
 
     AFM-on-device: 5.48, 1.35 and 1.28 GB; 40 GB/s for 30 tokens/s at 3.7 bits.
 

@@ -1,4 +1,5 @@
-"""Small integers packed into bytes, row by row, so that a row or a range of whole bytes can be cut out of a matrix.
+"""Small integers packed into bytes, row by row, so that a row or a range of whole bytes can
+be cut out of a matrix.
 
     bits 1, 2, 4, 8   8 / bits codes a byte, the first in the lowest bits
     bits 3, 5, 6, 7   8 codes in `bits` bytes, the same way: one little-endian number of 8 * bits bits
@@ -14,7 +15,9 @@ WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8)
 
 
 def group_size(bits: int) -> tuple[int, int]:
-    """Return (codes, bytes) of the smallest group that fills whole bytes: 8 codes in 3 bytes for 3 bits."""
+    """Return (codes, bytes) of the smallest group that fills whole bytes: 8 codes in 3
+    bytes for 3 bits.
+    """
     if bits not in WIDTHS:
         raise ValueError(f"codes take 1 to 8 bits, got {bits!r}")
     common = math.gcd(8, bits)
@@ -28,34 +31,47 @@ def packed_bytes(n_codes: int, bits: int) -> int:
 
 
 def pack(codes: np.ndarray, bits: int) -> np.ndarray:
-    """Return codes [..., n] of 0 .. 2^bits - 1 as bytes [..., packed_bytes(n)]; the last group is filled with zeros.
+    """Return codes [..., n] of 0 .. 2^bits - 1 as bytes [..., packed_bytes(n)]; the last
+    group is filled with zeros.
 
     Raises ValueError for a code that does not fit.
     """
     n_codes, _ = group_size(bits)
     codes = np.asarray(codes)
     if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < 2**bits:
-        raise ValueError(f"codes run from {codes.min()} to {codes.max()}; {bits} bits hold 0 to {2**bits - 1}")
+        raise ValueError(
+            f"codes run from {codes.min()} to {codes.max()}; {bits} bits hold 0 to {2**bits - 1}"
+        )
     pad = -codes.shape[-1] % n_codes
     codes = np.pad(codes.astype(np.uint8), [(0, 0)] * (codes.ndim - 1) + [(0, pad)])
     if 8 % bits == 0:  # by far the most common, 6 times as fast by shifts of bytes
-        groups = codes.reshape(*codes.shape[:-1], -1, n_codes)  # [..., bytes, codes of a byte]
+        # [..., bytes, codes of a byte]
+        groups = codes.reshape(*codes.shape[:-1], -1, n_codes)
         out = groups[..., 0].copy()
         for i in range(1, n_codes):
             out |= groups[..., i] << np.uint8(i * bits)
         return out
-    one_bit_each = (codes[..., None] >> np.arange(bits, dtype=np.uint8)) & 1  # [..., n, bits]
-    return np.packbits(one_bit_each.reshape(*codes.shape[:-1], -1), axis=-1, bitorder="little")
+    # [..., n, bits]
+    one_bit_each = (codes[..., None] >> np.arange(bits, dtype=np.uint8)) & 1
+    return np.packbits(
+        one_bit_each.reshape(*codes.shape[:-1], -1), axis=-1, bitorder="little"
+    )
 
 
 def unpack(packed, bits: int, n: int | None = None):
-    """Return the first n codes of every row, [..., n] uint8; by default all that the bytes hold."""
+    """Return the first n codes of every row, [..., n] uint8; by default all that the bytes
+    hold.
+    """
     xp = packed.__array_namespace__()
     if 8 % bits == 0:  # by far the most common
         shifts = xp.arange(0, 8, bits, dtype=xp.uint8)
         codes = (packed[..., None] >> shifts) & xp.uint8(2**bits - 1)
     else:
-        one_bit_each = xp.unpackbits(packed, axis=-1, bitorder="little").reshape(*packed.shape[:-1], -1, bits)
-        codes = (one_bit_each << xp.arange(bits, dtype=xp.uint8)).sum(axis=-1, dtype=xp.uint8)
+        one_bit_each = xp.unpackbits(packed, axis=-1, bitorder="little").reshape(
+            *packed.shape[:-1], -1, bits
+        )
+        codes = (one_bit_each << xp.arange(bits, dtype=xp.uint8)).sum(
+            axis=-1, dtype=xp.uint8
+        )
     codes = codes.reshape(*packed.shape[:-1], -1)
     return codes if n is None else codes[..., :n]

@@ -1,4 +1,5 @@
-"""K-means in one dimension, where the optimum can be found: clusters of sorted numbers are runs of neighbours.
+"""K-means in one dimension, where the optimum can be found: clusters of sorted numbers are
+runs of neighbours.
 
     exact    the optimum, by dynamic programming over all positions of the cuts
     fast     the optimum among 127 places to cut at, then among ever closer ones
@@ -7,14 +8,16 @@ Both minimise the weighted squared error
 
     sum_i w_i (v_i - c(i))^2          c(i): the centre of v_i's cluster, the weighted mean of its members
 
-and work on prefix sums: with W, V and S the sums of w, w v and w v^2 over a run, it costs S - V^2 / W. The S of all
-runs add up to the same however they are cut, so that -V^2 / W is what is minimised.
+and work on prefix sums: with W, V and S the sums of w, w v and w v^2 over a run, it costs S
+- V^2 / W. The S of all runs add up to the same however they are cut, so that -V^2 / W is
+what is minimised.
 """
 
 import numpy as np
 
 PARTS = 128  # the fast mode may first cut between this many parts: at 127 places
-FAR, NEAR = np.arange(-10, 11), np.arange(-6, 7)  # how many places a cut may move, among those and later
+# how many places a cut may move, among those and later
+FAR, NEAR = np.arange(-10, 11), np.arange(-6, 7)
 MOST_ROUNDS = 12
 
 
@@ -78,7 +81,8 @@ def _least(sums, D, ends, low, high):
 
 
 def fast(values, k: int, weights=None) -> np.ndarray:
-    """Return k centres near the optimum, ascending, in float64: [k]. Within 1e-4 of its error for 16 centres.
+    """Return k centres near the optimum, ascending, in float64: [k]. Within 1e-4 of its
+    error for 16 centres.
 
     Dynamic programming over few places to cut at finds the right basin, which Lloyd's
     iteration from quantiles or random centres often misses. Then all cuts move together,
@@ -95,7 +99,8 @@ def fast(values, k: int, weights=None) -> np.ndarray:
     else:
         order = np.argsort(values, kind="stable")
         v, w = values[order], weights[order]
-    starts = np.flatnonzero(v[1:] != v[:-1]) + 1  # where a new value begins: the only places that may be cut
+    # where a new value begins: the only places that may be cut
+    starts = np.flatnonzero(v[1:] != v[:-1]) + 1
     if len(starts) < k:
         return _padded(v[np.append(0, starts)].astype(np.float64), k)
     if k == 1 or len(starts) < 8 * max(PARTS, k):
@@ -109,7 +114,8 @@ def fast(values, k: int, weights=None) -> np.ndarray:
 
 
 def _places(v, parts):
-    """Return (places to cut sorted values at, between `parts` parts; those and three times as many between them).
+    """Return (places to cut sorted values at, between `parts` parts; those and three times
+    as many between them).
 
     Every gap between neighbours weighs its length to the power 2/3, and parts weigh the
     same. Where values have the density f, gaps are as 1/f, and so places have the density
@@ -129,12 +135,18 @@ def _places(v, parts):
 def _cuts_among(sums, places, k):
     """Return the k+1 ends of the k best runs that are cut at ascending places alone."""
     n = len(sums.v)
-    path = _cheapest_path(sums.cost(0, places), [sums.cost(places[:, None], places)] * (k - 2), sums.cost(places, n))
+    path = _cheapest_path(
+        sums.cost(0, places),
+        [sums.cost(places[:, None], places)] * (k - 2),
+        sums.cost(places, n),
+    )
     return np.array([0, *places[path], n])
 
 
 def _moved(sums, cuts, places, offsets, most_rounds=2):
-    """Return the cuts after each has moved by one of the offsets, counted in places, until none moves."""
+    """Return the cuts after each has moved by one of the offsets, counted in places, until
+    none moves.
+    """
     n = len(sums.v)
     for _ in range(most_rounds):
         near = np.searchsorted(places, cuts[1:-1])[:, None] + offsets
@@ -148,7 +160,9 @@ def _moved(sums, cuts, places, offsets, most_rounds=2):
 
 
 def _cheapest_path(first, steps, last):
-    """Return the place taken at each stage: i at the first costs first[i], going on to j step[i, j], ending last[i]."""
+    """Return the place taken at each stage: i at the first costs first[i], going on to j
+    step[i, j], ending last[i].
+    """
     costs = [first]  # of the cheapest way to every place of a stage
     for step in steps:
         costs.append((costs[-1][:, None] + step).min(axis=0))
@@ -159,20 +173,23 @@ def _cheapest_path(first, steps, last):
 
 
 def nearest(values, centres) -> np.ndarray:
-    """Return the index of the nearest of ascending centres for every value, as uint8; a tie goes to the lower one.
+    """Return the index of the nearest of ascending centres for every value, as uint8; a tie
+    goes to the lower one.
 
     Source: textbook [standard].
     Test: tests/quantization/test_kmeans.py::test_nearest_is_the_argmin
     """
     bounds = ((centres[1:] + centres[:-1]) / 2).astype(values.dtype)
     codes = np.zeros(values.shape, np.uint8)
-    for bound in bounds:  # 15 comparisons at full vector width are faster than a binary search each
+    # 15 comparisons at full vector width are faster than a binary search each
+    for bound in bounds:
         codes += values > bound
     return codes
 
 
 class PrefixSums:
-    """Costs and means of the runs [start, end) of sorted values, from prefix sums in float64.
+    """Costs and means of the runs [start, end) of sorted values, from prefix sums in
+    float64.
 
     The values are shifted to mean zero, for differences lose the digits that a common
     offset takes.
@@ -182,34 +199,53 @@ class PrefixSums:
         self.v = v
         self.shift = float(np.mean(v, dtype=np.float64))
         centred = np.subtract(v, self.shift, dtype=np.float64)
-        self.count = np.arange(len(v) + 1, dtype=np.float64) if w is None else np.append(0.0, np.cumsum(w))
+        self.count = (
+            np.arange(len(v) + 1, dtype=np.float64)
+            if w is None
+            else np.append(0.0, np.cumsum(w))
+        )
         self.first = np.append(0.0, np.cumsum(centred if w is None else centred * w))
 
     def cost(self, start, end):
-        """Return the squared error of the runs [start, end) less their sum of squares; infinite for an empty one."""
+        """Return the squared error of the runs [start, end) less their sum of squares;
+        infinite for an empty one.
+        """
         count = self.count[end] - self.count[start]
         total = self.first[end] - self.first[start]
         return np.where(count > 0, -total * total / np.where(count > 0, count, 1), np.inf)
 
     def means(self, cuts):
-        """Return the mean of every run between neighbouring cuts; of an empty one, its first value."""
+        """Return the mean of every run between neighbouring cuts; of an empty one, its
+        first value.
+        """
         count, total = np.diff(self.count[cuts]), np.diff(self.first[cuts])
         alone = self.v[np.minimum(cuts[:-1], len(self.v) - 1)].astype(np.float64)
-        return np.where(count > 0, total / np.where(count > 0, count, 1) + self.shift, alone)
+        return np.where(
+            count > 0, total / np.where(count > 0, count, 1) + self.shift, alone
+        )
 
 
 def _checked(values, k, weights):
     """Return flat floats and their weights, or say what is wrong with them."""
     values = np.asarray(values)
-    values = values.astype(np.float64 if values.dtype == np.float64 else np.float32, copy=False).ravel()
+    values = values.astype(
+        np.float64 if values.dtype == np.float64 else np.float32, copy=False
+    ).ravel()
     if isinstance(k, bool) or k < 1:
         raise ValueError(f"k-means needs at least one centre, got k={k!r}")
     if not len(values) or not np.isfinite(values).all():
-        raise ValueError(f"{len(values)} values, all of which must be finite, at least one: k-means cannot use them")
+        raise ValueError(
+            f"{len(values)} values, all of which must be finite, at least one: k-means cannot use them"
+        )
     if weights is None:
         return values, None
     weights = np.asarray(weights, np.float64).ravel()
-    if len(weights) != len(values) or not np.isfinite(weights).all() or weights.min() < 0 or not weights.any():
+    if (
+        len(weights) != len(values)
+        or not np.isfinite(weights).all()
+        or weights.min() < 0
+        or not weights.any()
+    ):
         raise ValueError(
             f"weights must be {len(values)} finite numbers of at least 0, one for each value, not all zero"
         )

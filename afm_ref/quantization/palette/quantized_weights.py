@@ -1,6 +1,8 @@
-"""Weights in few bits, that know how to be applied: a palette for the projections, 8-bit integers for the embedding.
+"""Weights in few bits, that know how to be applied: a palette for the projections, 8-bit
+integers for the embedding.
 
-Both are weights like any other: NumPy or JAX arrays inside, under jit, stacked, below an adapter, cut over devices.
+Both are weights like any other: NumPy or JAX arrays inside, under jit, stacked, below an
+adapter, cut over devices.
 """
 
 import dataclasses
@@ -38,7 +40,10 @@ class Palettized:
     def shape(self):
         """Return the shape of the whole matrix, [out, in]."""
         n_codes, n_bytes = bit_packing.group_size(self.bits)
-        return (*self.codes.shape[:-1], self.codes.shape[-1] // n_bytes * n_codes - self.pad)
+        return (
+            *self.codes.shape[:-1],
+            self.codes.shape[-1] // n_bytes * n_codes - self.pad,
+        )
 
     @property
     def stored_bits(self) -> int:
@@ -60,27 +65,36 @@ class Palettized:
         return self.normalized(dtype) * power_of_two(self.exponent, dtype)
 
     def apply(self, x):
-        """Return W x, the power of two applied to the result, where it costs nothing and loses nothing.
+        """Return W x, the power of two applied to the result, where it costs nothing and
+        loses nothing.
 
         In float32 at least, for W / 2^exponent is about 1: in float16 its products would
         overflow where those of W fit.
         """
         wide = ops.wide(x)
-        y = ops.linear(wide, self.normalized(wide.dtype)) * power_of_two(self.exponent, wide.dtype)
+        y = ops.linear(wide, self.normalized(wide.dtype)) * power_of_two(
+            self.exponent, wide.dtype
+        )
         return ops.narrow(y, x.dtype)
 
     def spec(self):
-        """Return the names of the leaves' dimensions, for the placements of `afm_ref.parallelism`."""
+        """Return the names of the leaves' dimensions, for the placements of
+        `afm_ref.parallelism`.
+        """
         from jax.sharding import PartitionSpec
 
         return dataclasses.replace(
-            self, codes=PartitionSpec("out", "in"), tables=PartitionSpec("out", None), exponent=PartitionSpec()
+            self,
+            codes=PartitionSpec("out", "in"),
+            tables=PartitionSpec("out", None),
+            exponent=PartitionSpec(),
         )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Int8:
-    """An embedding of 8-bit integers with one scale for every row (token), used on both ends of the model.
+    """An embedding of 8-bit integers with one scale for every row (token), used on both
+    ends of the model.
 
         E_vd = 2^exponent scale_v code_vd,   code in -127 .. 127
 
@@ -116,22 +130,31 @@ class Int8:
 
     def lookup(self, tokens):
         """Return the rows that the tokens name, float32 [..., D]."""
-        return self.codes[tokens].astype(np.float32) * self.row_scale(np.float32)[tokens][..., None]
+        return (
+            self.codes[tokens].astype(np.float32)
+            * self.row_scale(np.float32)[tokens][..., None]
+        )
 
     def apply(self, x):
         """Return E x: the integers first, in float32 at least, then one factor a row."""
         wide = ops.wide(x)
-        return ops.narrow(ops.linear(wide, self.codes.astype(wide.dtype)) * self.row_scale(wide.dtype), x.dtype)
+        return ops.narrow(
+            ops.linear(wide, self.codes.astype(wide.dtype)) * self.row_scale(wide.dtype),
+            x.dtype,
+        )
 
     def spec(self):
-        """Return the names of the leaves' dimensions, for the placements of `afm_ref.parallelism`."""
+        """Return the names of the leaves' dimensions, for the placements of
+        `afm_ref.parallelism`.
+        """
         from jax.sharding import PartitionSpec
 
         return Int8(PartitionSpec("out", "in"), PartitionSpec("out"), PartitionSpec())
 
 
 def look_up(tables, codes, rows_per_table: int):
-    """Return table[row // rows_per_table, code] for every code [out, in]; tables [tables, entries].
+    """Return table[row // rows_per_table, code] for every code [out, in]; tables [tables,
+    entries].
 
     For JAX a tree of selections instead of a gather: the bits of the code halve the entries
     from 2^bits to one. On a CPU that is 15 vector operations for 4 bits, where a gather
@@ -154,7 +177,11 @@ def look_up(tables, codes, rows_per_table: int):
 
 def power_of_two(exponent, dtype):
     """Return 2^exponent, exact in every float dtype that reaches so far."""
-    xp = np if isinstance(exponent, np.ndarray | np.generic) else exponent.__array_namespace__()
+    xp = (
+        np
+        if isinstance(exponent, np.ndarray | np.generic)
+        else exponent.__array_namespace__()
+    )
     return xp.ldexp(xp.ones((), dtype), exponent.astype(np.int32))
 
 
@@ -164,5 +191,9 @@ except ImportError:  # NumPy alone runs the model; see ops
     pass
 else:
     _settings = ["bits", "rows_per_table", "pad"]
-    jax.tree_util.register_dataclass(Palettized, data_fields=["codes", "tables", "exponent"], meta_fields=_settings)
-    jax.tree_util.register_dataclass(Int8, data_fields=["codes", "scale", "exponent"], meta_fields=[])
+    jax.tree_util.register_dataclass(
+        Palettized, data_fields=["codes", "tables", "exponent"], meta_fields=_settings
+    )
+    jax.tree_util.register_dataclass(
+        Int8, data_fields=["codes", "scale", "exponent"], meta_fields=[]
+    )

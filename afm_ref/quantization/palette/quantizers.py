@@ -1,4 +1,6 @@
-"""From a matrix of floats to a palette or to 8-bit integers, and the same for the tree of a model's parameters."""
+"""From a matrix of floats to a palette or to 8-bit integers, and the same for the tree of a
+model's parameters.
+"""
 
 import math
 import os
@@ -14,13 +16,19 @@ from .quantized_weights import Int8, Palettized
 
 ROWS_PER_TABLE = 16
 METHODS = {"fast": kmeans.fast, "exact": kmeans.exact}
-LARGEST_FLOAT16_EXPONENT = 14  # a table's largest entry stays below 2^15; float16 ends at 65504
+# a table's largest entry stays below 2^15; float16 ends at 65504
+LARGEST_FLOAT16_EXPONENT = 14
 
 
 def palettize(
-    matrix, bits: int, rows_per_table: int = ROWS_PER_TABLE, importance=None, method: str = "fast"
+    matrix,
+    bits: int,
+    rows_per_table: int = ROWS_PER_TABLE,
+    importance=None,
+    method: str = "fast",
 ) -> Palettized:
-    """Return the palette of least squared error for every `rows_per_table` rows of a matrix [out, in].
+    """Return the palette of least squared error for every `rows_per_table` rows of a matrix
+    [out, in].
 
         minimise sum_i h_i (W_i - table[code_i])^2          i: the elements of those rows
 
@@ -42,7 +50,9 @@ def palettize(
         raise ValueError(f"method must be one of {sorted(METHODS)}, got {method!r}")
     if importance is not None:
         if np.shape(importance) not in (w.shape, w.shape[1:]):
-            raise ValueError(f"importance must be of shape {w.shape} or {w.shape[1:]}, got {np.shape(importance)}")
+            raise ValueError(
+                f"importance must be of shape {w.shape} or {w.shape[1:]}, got {np.shape(importance)}"
+            )
         importance = np.broadcast_to(np.asarray(importance, np.float64), w.shape)
     exponent = exponent_of(w)
 
@@ -52,14 +62,23 @@ def palettize(
         h = None if importance is None else importance[start : start + rows_per_table]
         if h is not None and not h.any():  # nothing reads these weights: any table will do
             h = None
-        table = METHODS[method](values, 2**bits, h).astype(np.float16)  # first rounded, then coded
-        return bit_packing.pack(kmeans.nearest(values, table.astype(values.dtype)), bits), table
+        # first rounded, then coded
+        table = METHODS[method](values, 2**bits, h).astype(np.float16)
+        return bit_packing.pack(
+            kmeans.nearest(values, table.astype(values.dtype)), bits
+        ), table
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy's sorts and loops let go of the GIL
+    # NumPy's sorts and loops let go of the GIL
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         codes, tables = zip(*pool.map(encoded, range(0, len(w), rows_per_table)))
     pad = -w.shape[1] % bit_packing.group_size(bits)[0]
     return Palettized(
-        np.concatenate(codes), np.stack(tables), np.asarray(exponent, np.int16), bits, int(rows_per_table), pad
+        np.concatenate(codes),
+        np.stack(tables),
+        np.asarray(exponent, np.int16),
+        bits,
+        int(rows_per_table),
+        pad,
     )
 
 
@@ -76,7 +95,8 @@ def int8(matrix) -> Int8:
     """
     w = checked_matrix(matrix)
     largest = _largest(w)
-    # The largest scale just below float16's end: rows may be smaller than it by 9 orders of magnitude.
+    # The largest scale just below float16's end: rows may be smaller than it by 9 orders of
+    # magnitude.
     exponent = math.frexp(largest / 127)[1] - 1 - LARGEST_FLOAT16_EXPONENT if largest else 0
     codes, scale = np.empty(w.shape, np.int8), np.empty(len(w), np.float16)
     for rows in _row_blocks(w):
@@ -93,7 +113,8 @@ def quantize(
     rows_per_table: int = ROWS_PER_TABLE,
     progress: bool = False,
 ) -> Params:
-    """Return the params with a palette for every matrix of every layer and 8-bit integers for the embedding.
+    """Return the params with a palette for every matrix of every layer and 8-bit integers
+    for the embedding.
 
     bits: one number, or {(matrix, layer): bits} as `allocate` returns it. Layers come back
     as a tuple, gains as they were.
@@ -107,16 +128,22 @@ def quantize(
     plain = matrices(params)
     bits = bits if isinstance(bits, Mapping) else dict.fromkeys(plain, bits)
     if set(bits) != set(plain):
-        raise ValueError(f"bits must name every matrix once; missing or unknown: {sorted(set(bits) ^ set(plain))[:4]}")
+        raise ValueError(
+            f"bits must name every matrix once; missing or unknown: {sorted(set(bits) ^ set(plain))[:4]}"
+        )
     done = {}
-    for key in tqdm(plain, desc="palettize", unit="matrix", disable=not progress, leave=False):
+    for key in tqdm(
+        plain, desc="palettize", unit="matrix", disable=not progress, leave=False
+    ):
         done[key] = palettize(plain[key], bits[key], rows_per_table)
     unembed = None if params.unembed is None else int8(params.unembed)
     return replaced(params, done)._replace(embed=int8(params.embed), unembed=unembed)
 
 
 def dequantize(params: Params, dtype=np.float32) -> Params:
-    """Return plain params that compute the same, every quantized weight as a matrix of floats."""
+    """Return plain params that compute the same, every quantized weight as a matrix of
+    floats.
+    """
 
     def dense(w):
         return w.dense(dtype) if isinstance(w, Palettized | Int8) else w
@@ -126,12 +153,18 @@ def dequantize(params: Params, dtype=np.float32) -> Params:
 
 
 def checked_matrix(matrix) -> np.ndarray:
-    """Return a matrix as float32 or float64; ValueError for anything else, for NaN and infinity."""
+    """Return a matrix as float32 or float64; ValueError for anything else, for NaN and
+    infinity.
+    """
     if not hasattr(matrix, "__array_namespace__"):
-        raise ValueError(f"a {type(matrix).__name__} cannot be quantized: merge or dequantize it into an array first")
+        raise ValueError(
+            f"a {type(matrix).__name__} cannot be quantized: merge or dequantize it into an array first"
+        )
     w = np.asarray(matrix)
     if w.ndim != 2 or 0 in w.shape:
-        raise ValueError(f"expected a matrix [out, in], got shape {w.shape}; unstack the layers first")
+        raise ValueError(
+            f"expected a matrix [out, in], got shape {w.shape}; unstack the layers first"
+        )
     w = w.astype(np.float64 if w.dtype == np.float64 else np.float32, copy=False)
     if not np.isfinite(w).all():
         raise ValueError(
@@ -141,13 +174,20 @@ def checked_matrix(matrix) -> np.ndarray:
 
 
 def exponent_of(w: np.ndarray) -> int:
-    """Return e such that w / 2^e has a root mean square in [1, 2), or less where its largest would not fit float16."""
+    """Return e such that w / 2^e has a root mean square in [1, 2), or less where its
+    largest would not fit float16.
+    """
     largest = _largest(w)
     if largest == 0:
         return 0
-    squares = sum(float(np.square(w[rows] / w.dtype.type(largest), dtype=np.float64).sum()) for rows in _row_blocks(w))
+    squares = sum(
+        float(np.square(w[rows] / w.dtype.type(largest), dtype=np.float64).sum())
+        for rows in _row_blocks(w)
+    )
     rms = largest * math.sqrt(squares / w.size)
-    return max(math.frexp(rms)[1] - 1, math.frexp(largest)[1] - 1 - LARGEST_FLOAT16_EXPONENT)
+    return max(
+        math.frexp(rms)[1] - 1, math.frexp(largest)[1] - 1 - LARGEST_FLOAT16_EXPONENT
+    )
 
 
 def _largest(w):
@@ -155,6 +195,8 @@ def _largest(w):
 
 
 def _row_blocks(w):
-    """Return slices of rows, some 0.5 MB each: temporary arrays stay small whatever the matrix is."""
+    """Return slices of rows, some 0.5 MB each: temporary arrays stay small whatever the
+    matrix is.
+    """
     step = max(1, 2**17 // w.shape[1])
     return [slice(start, start + step) for start in range(0, len(w), step)]

@@ -8,7 +8,9 @@ from ...parallelism.predicted import chooser, roofline
 from .. import figures, widgets
 
 SEQUENCE = 4096
-AXIS_COLORS = dict(zip(AXES, (figures.BLUE, figures.SKY, figures.PINK, figures.YELLOW, figures.ORANGE)))
+AXIS_COLORS = dict(
+    zip(AXES, (figures.BLUE, figures.SKY, figures.PINK, figures.YELLOW, figures.ORANGE))
+)
 
 
 @functools.lru_cache(maxsize=64)
@@ -30,22 +32,42 @@ def landscape(chip: str, chips: int, batch: int, fsdp: int, model: int):
     picked = next(choice for choice in found if choice.shape == shape)
     if picked.estimate is None:
         raise ValueError("; ".join(picked.reasons))
-    fig, (left, time, memory) = figures.subplots(1, 3, figsize=(9.6, 3.6), width_ratios=[3, 1, 1])
+    fig, (left, time, memory) = figures.subplots(
+        1, 3, figsize=(9.6, 3.6), width_ratios=[3, 1, 1]
+    )
     _points(left, found, picked, roofline.CHIPS[chip])
     _time(time, picked.estimate)
     _memory(memory, picked.estimate, roofline.CHIPS[chip])
     fits = "fits" if picked.fits else "does NOT fit"
-    left.set_title(f"{shape}: {picked.estimate.step_s:.2g} s, {picked.estimate.mfu:.0%} MFU, {fits}")
+    left.set_title(
+        f"{shape}: {picked.estimate.step_s:.2g} s, {picked.estimate.mfu:.0%} MFU, {fits}"
+    )
     return fig
 
 
 def _points(ax, found, picked, chip):
     with_estimate = [choice for choice in found if choice.estimate]
-    for fits, color, label in ((True, figures.BLUE, "fits"), (False, figures.RED, "too large")):
-        points = [(c.estimate.memory_bytes / 2**30, c.estimate.step_s) for c in with_estimate if c.fits == fits]
+    for fits, color, label in (
+        (True, figures.BLUE, "fits"),
+        (False, figures.RED, "too large"),
+    ):
+        points = [
+            (c.estimate.memory_bytes / 2**30, c.estimate.step_s)
+            for c in with_estimate
+            if c.fits == fits
+        ]
         if points:
-            ax.scatter(*zip(*points), s=14, color=color, alpha=0.5, label=label, linewidths=0)
-    ax.plot(picked.estimate.memory_bytes / 2**30, picked.estimate.step_s, "*", ms=17, color=figures.ORANGE, mec="black")
+            ax.scatter(
+                *zip(*points), s=14, color=color, alpha=0.5, label=label, linewidths=0
+            )
+    ax.plot(
+        picked.estimate.memory_bytes / 2**30,
+        picked.estimate.step_s,
+        "*",
+        ms=17,
+        color=figures.ORANGE,
+        mec="black",
+    )
     ax.axvline(chip.hbm_bytes / 2**30, color=figures.GREY, ls="--", lw=1.2)
     ax.set(xscale="log", yscale="log", xlabel="memory of a chip, GiB", ylabel="one step, s")
     for axis in (ax.xaxis, ax.yaxis):
@@ -57,18 +79,30 @@ def _points(ax, found, picked, chip):
 def _time(ax, estimate):
     ax.bar(0, estimate.compute_s, color=figures.GREY, label="compute")
     colors = [AXIS_COLORS[axis] for axis in estimate.communication_s]
-    traffic_s = figures.stack(ax, estimate.communication_s, at=1, vertical=True, colors=colors)
+    traffic_s = figures.stack(
+        ax, estimate.communication_s, at=1, vertical=True, colors=colors
+    )
     top = 1.45 * max(traffic_s, estimate.compute_s)
-    ax.set(xticks=[0, 1], xticklabels=["compute", "traffic"], ylabel="s", xlim=(-0.6, 1.6), ylim=(0, top))
+    ax.set(
+        xticks=[0, 1],
+        xticklabels=["compute", "traffic"],
+        ylabel="s",
+        xlim=(-0.6, 1.6),
+        ylim=(0, top),
+    )
     ax.tick_params(axis="x", labelsize=9)
     ax.legend(fontsize=8)
 
 
 def _memory(ax, estimate, chip):
     room = chip.hbm_bytes / 2**30
-    held = figures.stack(ax, {part: size / 2**30 for part, size in estimate.memory.items()}, vertical=True)
+    held = figures.stack(
+        ax, {part: size / 2**30 for part, size in estimate.memory.items()}, vertical=True
+    )
     ax.axhline(room, color=figures.GREY, ls="--", lw=1.2)
-    ax.set(xticks=[], ylabel="memory, GiB", xlim=(-0.6, 0.6), ylim=(0, 1.55 * max(held, room)))
+    ax.set(
+        xticks=[], ylabel="memory, GiB", xlim=(-0.6, 0.6), ylim=(0, 1.55 * max(held, room))
+    )
     ax.legend(fontsize=8, loc="upper center")
 
 

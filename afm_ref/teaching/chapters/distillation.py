@@ -37,14 +37,29 @@ def masks_by_rank(scores, k: int, eps_values: Sequence[float]):
     for eps, (color, marker) in zip(eps_values, figures.styles(eps_values), strict=True):
         weights = soft_top_k(ordered, k, float(eps))
         every = max(1, len(rank) // 12)
-        ax.plot(rank, weights, f"{marker}-", color=color, ms=5, lw=1.6, markevery=every, label=f"eps = {eps:g}")
-    ax.set(xlabel="channel, largest score first", ylabel="mask $\\lambda$", ylim=(-0.03, 1.05))
+        ax.plot(
+            rank,
+            weights,
+            f"{marker}-",
+            color=color,
+            ms=5,
+            lw=1.6,
+            markevery=every,
+            label=f"eps = {eps:g}",
+        )
+    ax.set(
+        xlabel="channel, largest score first", ylabel="mask $\\lambda$", ylim=(-0.03, 1.05)
+    )
     ax.set_title(f"k = {k} of {len(ordered)}: each line sums to {k}")
     ax.legend(fontsize=9)
     return fig
 
 
-def arms(curves: Mapping[str, Sequence[Mapping]], levels: Mapping[str, float] | None = None, measure: str = "all"):
+def arms(
+    curves: Mapping[str, Sequence[Mapping]],
+    levels: Mapping[str, float] | None = None,
+    measure: str = "all",
+):
     """Draw one of MEASURES against the student's steps, 95% t-intervals over seeds.
 
     curves: {arm: [curve of each seed]}, all at the same steps. levels: {name: value},
@@ -52,17 +67,25 @@ def arms(curves: Mapping[str, Sequence[Mapping]], levels: Mapping[str, float] | 
     """
     levels = levels or {}
     fig, ax = figures.subplots(figsize=(8.4, 4.2))
-    for (arm, runs), (color, marker) in zip(curves.items(), figures.styles(curves), strict=True):
+    for (arm, runs), (color, marker) in zip(
+        curves.items(), figures.styles(curves), strict=True
+    ):
         steps = runs[0]["steps"]
         if any(run["steps"] != steps for run in runs):
-            raise ValueError(f"{arm}: seeds were measured at different steps: {[run['steps'] for run in runs]}")
+            raise ValueError(
+                f"{arm}: seeds were measured at different steps: {[run['steps'] for run in runs]}"
+            )
         values = [run[measure] for run in runs]
-        figures.mean_line(ax, steps, values, color=color, marker=marker, label=NAMES.get(arm, arm))
+        figures.mean_line(
+            ax, steps, values, color=color, marker=marker, label=NAMES.get(arm, arm)
+        )
     for (name, level), style in zip(levels.items(), ("--", ":", "-."), strict=False):
         ax.axhline(level, color=figures.GREY, ls=style, lw=1.4, label=name)
     ax.set(xlabel="student's steps", ylabel=MEASURES[measure])
     if measure != "accuracy":  # the start from scratch is far above all else
-        shown = [value for runs in curves.values() for run in runs for value in run[measure][1:]]
+        shown = [
+            value for runs in curves.values() for run in runs for value in run[measure][1:]
+        ]
         ax.set_ylim(min([*shown, *levels.values()]) - 0.1, max(shown) + 0.2)
     figures.legend_beside(ax)
     return fig
@@ -76,10 +99,23 @@ def paired(pairs: Mapping[str, Sequence[float]], measure: str = "all"):
     fig, ax = figures.subplots(figsize=(8.4, 1.2 + 0.5 * len(pairs)))
     ax.axvline(0, color=figures.GREY, ls=":", lw=1.4)
     intervals = [mean_interval(values) for values in pairs.values()]
-    figures.error_bars(ax, range(len(pairs)), intervals, "o", across=True, color=figures.BLUE, ms=7, capsize=0)
+    figures.error_bars(
+        ax,
+        range(len(pairs)),
+        intervals,
+        "o",
+        across=True,
+        color=figures.BLUE,
+        ms=7,
+        capsize=0,
+    )
     for row, values in enumerate(pairs.values()):
         ax.plot(list(values), [row] * len(values), "|", color=figures.ORANGE, ms=11, mew=2)
-    ax.set(yticks=range(len(pairs)), ylim=(len(pairs) - 0.5, -0.5), xlabel=f"difference: {MEASURES[measure]}")
+    ax.set(
+        yticks=range(len(pairs)),
+        ylim=(len(pairs) - 0.5, -0.5),
+        xlabel=f"difference: {MEASURES[measure]}",
+    )
     ax.set_yticklabels(list(pairs))
     return fig
 

@@ -5,7 +5,9 @@ import numpy as np
 from .. import figures, widgets
 
 GAP = 0.35
-CORNER = 28  # rows and columns that are drawn of a matrix: more would be noise to the eye, and large files
+# rows and columns that are drawn of a matrix: more would be noise to the eye, and large
+# files
+CORNER = 28
 
 
 def low_rank_sum(out_dim: int, in_dim: int, rank: int):
@@ -15,12 +17,29 @@ def low_rank_sum(out_dim: int, in_dim: int, rank: int):
     unit = 4.0 / max(out_dim, in_dim)
     tall, wide, thin = out_dim * unit, in_dim * unit, max(rank * unit, 0.12)
     fig, ax = figures.subplots(figsize=(9.0, 3.4))
-    x = _matrix(ax, 0.0, 0.0, wide, tall, figures.GREY, f"$W_0$: frozen\n{out_dim} x {in_dim}\n{out_dim * in_dim:,}")
+    x = _matrix(
+        ax,
+        0.0,
+        0.0,
+        wide,
+        tall,
+        figures.GREY,
+        f"$W_0$: frozen\n{out_dim} x {in_dim}\n{out_dim * in_dim:,}",
+    )
     x = _sign(ax, x, tall, r"$+\ \frac{\alpha}{R}\,\cdot$")
     x = _matrix(ax, x, 0.0, thin, tall, figures.ORANGE, "")
-    ax.text(x - thin / 2, -0.22, f"$B$: {out_dim} x {rank}", ha="center", va="top", fontsize=11)
+    ax.text(
+        x - thin / 2, -0.22, f"$B$: {out_dim} x {rank}", ha="center", va="top", fontsize=11
+    )
     x = _matrix(ax, x + GAP, tall - thin, wide, thin, figures.BLUE, "")
-    ax.text(x - wide / 2, tall - thin - 0.22, f"$A$: {rank} x {in_dim}", ha="center", va="top", fontsize=11)
+    ax.text(
+        x - wide / 2,
+        tall - thin - 0.22,
+        f"$A$: {rank} x {in_dim}",
+        ha="center",
+        va="top",
+        fontsize=11,
+    )
     count, whole = rank * (out_dim + in_dim), out_dim * in_dim
     text = f"trained:\n{count:,} numbers,\n{100 * count / whole:.2g}% of $W_0$"
     ax.text(x + GAP, tall / 2, text, ha="left", va="center", fontsize=12)
@@ -32,8 +51,26 @@ def low_rank_sum(out_dim: int, in_dim: int, rank: int):
 def _matrix(ax, x, y, width, height, color, text):
     from matplotlib.patches import Rectangle
 
-    ax.add_patch(Rectangle((x, y), width, height, facecolor=color, edgecolor=figures.BLACK, alpha=0.85, lw=1.2))
-    ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=12, color="white")
+    ax.add_patch(
+        Rectangle(
+            (x, y),
+            width,
+            height,
+            facecolor=color,
+            edgecolor=figures.BLACK,
+            alpha=0.85,
+            lw=1.2,
+        )
+    )
+    ax.text(
+        x + width / 2,
+        y + height / 2,
+        text,
+        ha="center",
+        va="center",
+        fontsize=12,
+        color="white",
+    )
     return x + width
 
 
@@ -55,9 +92,21 @@ def adapters_over_base(tasks, active: int, n_layers: int = 4):
         for i in range(n_layers):
             style = dict(alpha=0.25 if t == active else 1.0)
             _plate(ax, 7.0 + i * 0.62, y + 0.2, 0.52, 0.4, color, "", **style)
-        ax.text(9.65, y + 0.4, task, va="center", fontsize=12, fontweight="bold" if t == active else "normal")
+        ax.text(
+            9.65,
+            y + 0.4,
+            task,
+            va="center",
+            fontsize=12,
+            fontweight="bold" if t == active else "normal",
+        )
     start = (6.9, (len(tasks) - 1 - active) * 1.08 + 0.4)
-    arrow = {"arrowstyle": "-|>", "color": figures.CYCLE[active], "lw": 2, "mutation_scale": 16}
+    arrow = {
+        "arrowstyle": "-|>",
+        "color": figures.CYCLE[active],
+        "lw": 2,
+        "mutation_scale": 16,
+    }
     ax.annotate("", (5.1, n_layers * 0.4 - 0.1), start, arrowprops=arrow)
     ax.text(2.1, -0.35, "one base in memory", ha="center", fontsize=11)
     ax.text(8.2, -0.35, "small adapters, on disk or cached", ha="center", fontsize=11)
@@ -72,7 +121,15 @@ def _plate(ax, x, y, width, height, color, text, **style):
     box = FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=0.08", facecolor=color,
                          edgecolor=figures.BLACK, lw=1.0, **style)  # fmt: skip
     ax.add_patch(box)
-    ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=10, color="white")
+    ax.text(
+        x + width / 2,
+        y + height / 2,
+        text,
+        ha="center",
+        va="center",
+        fontsize=10,
+        color="white",
+    )
 
 
 def cut_to_rank(change: np.ndarray, rank: int, singular=None):
@@ -83,14 +140,26 @@ def cut_to_rank(change: np.ndarray, rank: int, singular=None):
     near = (u[:, :rank] * s[:rank]) @ vt[:rank]
     limit = np.quantile(np.abs(change), 0.995)
     fig, axes = figures.subplots(1, 4, figsize=(9.6, 2.9), width_ratios=[1, 1, 1, 1.5])
-    for ax, m, title in zip(axes, (change, near, change - near), ("change", f"rank {rank}", "left over"), strict=False):
+    for ax, m, title in zip(
+        axes,
+        (change, near, change - near),
+        ("change", f"rank {rank}", "left over"),
+        strict=False,
+    ):
         corner = m[:CORNER, :CORNER]
-        ax.imshow(corner, cmap=figures.DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
+        ax.imshow(
+            corner, cmap=figures.DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest"
+        )
         figures.bare(ax).set(title=title)
     error = relative_errors(s)
     axes[3].plot(np.arange(len(error)), 100 * error, color=figures.BLUE)
     axes[3].plot([rank], [100 * error[rank]], "o", color=figures.RED, ms=9)
-    axes[3].set(xlabel="rank", ylabel="error, % of the change", ylim=(0, 103), title=f"{100 * error[rank]:.0f}%")
+    axes[3].set(
+        xlabel="rank",
+        ylabel="error, % of the change",
+        ylim=(0, 103),
+        title=f"{100 * error[rank]:.0f}%",
+    )
     return fig
 
 
@@ -102,14 +171,15 @@ def relative_errors(s: np.ndarray) -> np.ndarray:
 
 def explore_rank(changes: dict[str, np.ndarray], name: str, rank: int) -> None:
     """Display controls for the matrix and the rank above the figure of `cut_to_rank`."""
-    singular = {key: np.linalg.svd(change, full_matrices=False) for key, change in changes.items()}
+    singular = {
+        key: np.linalg.svd(change, full_matrices=False) for key, change in changes.items()
+    }
     least = min(len(s) for _, s, _ in singular.values())
 
     def draw(matrix, rank):
         return cut_to_rank(changes[matrix], rank, singular[matrix])
 
-    alt = (
-        "A matrix's change in fine-tuning, its best approximation of the chosen rank, what is left over, and the error."
-    )
+    alt = "A matrix's change in fine-tuning, its best approximation of the chosen rank, "
+    alt += "what is left over, and the error."
     widgets.explore(draw, alt, matrix=widgets.choice("matrix", list(changes), name),
                     rank=widgets.slider("rank", 0, least, rank))  # fmt: skip

@@ -48,9 +48,12 @@ def mesh_figure(data: int, fsdp: int, model: int, seq: int, pipe: int, batch: in
     from ...parallelism.predicted import chooser, roofline
 
     shape = MeshShape(data=data, fsdp=fsdp, pipe=pipe, seq=seq, model=model)
-    estimate = roofline.step(chooser.plan_for(AFM_ON_DEVICE, shape, batch), batch, SEQUENCE, roofline.V5P)
+    estimate = roofline.step(
+        chooser.plan_for(AFM_ON_DEVICE, shape, batch), batch, SEQUENCE, roofline.V5P
+    )
     fig, (top, bottom) = figures.subplots(2, 1, figsize=(8.6, 4.2))
-    idle_s = max(0.0, round(estimate.step_s - estimate.compute_s - estimate.exposed_s, 12))  # 0 up to rounding
+    # 0 up to rounding
+    idle_s = max(0.0, round(estimate.step_s - estimate.compute_s - estimate.exposed_s, 12))
     seconds = (estimate.compute_s, estimate.exposed_s, idle_s)
     _one_bar(top, dict(zip(PARTS, seconds, strict=True)), "s")
     used = f"{shape.size} chips, {estimate.mfu:.0%} of their peak FLOP/s used for the model"
@@ -59,9 +62,13 @@ def mesh_figure(data: int, fsdp: int, model: int, seq: int, pipe: int, batch: in
     _one_bar(bottom, {name: size / 2**30 for name, size in estimate.memory.items()}, "GiB")
     room = roofline.V5P.hbm_bytes / 2**30
     bottom.axvline(room, color=figures.BLACK, ls="--", lw=1.4)
-    bottom.text(room, 0.52, f"a v5p chip has {room:.0f} GiB", ha="right", va="bottom", fontsize=9)
+    bottom.text(
+        room, 0.52, f"a v5p chip has {room:.0f} GiB", ha="right", va="bottom", fontsize=9
+    )
     largest = max(room, estimate.memory_bytes / 2**30)
-    bottom.set(xlabel="memory of one chip at the worst moment, GiB", xlim=(0, 1.03 * largest))
+    bottom.set(
+        xlabel="memory of one chip at the worst moment, GiB", xlim=(0, 1.03 * largest)
+    )
     return fig
 
 

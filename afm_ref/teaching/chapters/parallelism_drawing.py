@@ -24,18 +24,46 @@ def tensor(ax, x: Tensor, title: str | None = None) -> None:
     columns = sizes[-1]
     width, height = _extent(x)
     for device, coordinate in enumerate(x.cluster.coordinates):
-        left, top = (device % columns) * (width + 0.35), (device // columns) * (height + 0.55)
-        ax.add_patch(Rectangle((left, top), width, height, facecolor=PALE, edgecolor="#AEB6C0", lw=1.0))
-        (row, down), (column, across) = (_span(x, coordinate, axis, size) for axis, size in ((0, height), (1, width)))
+        left, top = (
+            (device % columns) * (width + 0.35),
+            (device // columns) * (height + 0.55),
+        )
+        ax.add_patch(
+            Rectangle(
+                (left, top), width, height, facecolor=PALE, edgecolor="#AEB6C0", lw=1.0
+            )
+        )
+        (row, down), (column, across) = (
+            _span(x, coordinate, axis, size) for axis, size in ((0, height), (1, width))
+        )
         hatch = "////" if PARTIAL in x.layout.values() else None
         color = COLORS[device % len(COLORS)]
         ax.add_patch(
-            Rectangle((left + column, top + row), across, down, facecolor=color, edgecolor="white", hatch=hatch)
+            Rectangle(
+                (left + column, top + row),
+                across,
+                down,
+                facecolor=color,
+                edgecolor="white",
+                hatch=hatch,
+            )
         )
-        ax.text(left + width / 2, top - 0.07, f"{device}", ha="center", va="bottom", fontsize=9, color=BLACK)
+        ax.text(
+            left + width / 2,
+            top - 0.07,
+            f"{device}",
+            ha="center",
+            va="bottom",
+            fontsize=9,
+            color=BLACK,
+        )
     rows = -(-len(x.cluster.coordinates) // columns)
     _row_labels(ax, x, columns, height)
-    ax.set(xlim=(-0.1, columns * (width + 0.35) - 0.25), ylim=(rows * (height + 0.55) - 0.45, -0.35), aspect="equal")
+    ax.set(
+        xlim=(-0.1, columns * (width + 0.35) - 0.25),
+        ylim=(rows * (height + 0.55) - 0.45, -0.35),
+        aspect="equal",
+    )
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     ax.set_title(x.type if title is None else title, fontsize=11)
@@ -48,7 +76,15 @@ def _row_labels(ax, x, columns, height):
     for row in range(len(x.cluster.coordinates) // columns if names else 0):
         coordinate = x.cluster.coordinates[row * columns]
         label = "\n".join(f"{name} {i}" for name, i in zip(names, coordinate))
-        ax.text(-0.12, row * (height + 0.55) + height / 2, label, ha="right", va="center", fontsize=8.5, color=BLACK)
+        ax.text(
+            -0.12,
+            row * (height + 0.55) + height / 2,
+            label,
+            ha="right",
+            va="center",
+            fontsize=8.5,
+            color=BLACK,
+        )
 
 
 def _extent(x):
@@ -87,20 +123,36 @@ def ring_step(ax, trace: rings.Trace, step: int) -> None:
         raise ValueError(f"step {step} is not between 0 and {len(trace.steps) - 1}")
     now = trace.steps[step]
     chunks = sorted({chunk for s in trace.steps for memory in s.held for chunk in memory})
-    most = max(len(held.sources) for s in trace.steps for memory in s.held for held in memory.values())
+    most = max(
+        len(held.sources)
+        for s in trace.steps
+        for memory in s.held
+        for held in memory.values()
+    )
     arrived = {(m.target, m.chunk): m.source for m in now.messages}
     for device, memory in enumerate(now.held):
         for column, chunk in enumerate(chunks):
             held = memory.get(chunk)
             share = len(held.sources) / most if held else 0.0
             edge = (
-                dict(ec=ORANGE, lw=3.0, zorder=3) if (device, chunk) in arrived else dict(ec="white", lw=1.0, zorder=2)
+                dict(ec=ORANGE, lw=3.0, zorder=3)
+                if (device, chunk) in arrived
+                else dict(ec="white", lw=1.0, zorder=2)
             )
             corner, face = (column - 0.46, device - 0.38), _shade(share) if held else PALE
             ax.add_patch(Rectangle(corner, 0.92, 0.76, fc=face, **edge))
             if held:
                 ink = "white" if share > 0.45 else BLACK
-                ax.text(column, device, _sources(held), ha="center", va="center", fontsize=10, color=ink, zorder=4)
+                ax.text(
+                    column,
+                    device,
+                    _sources(held),
+                    ha="center",
+                    va="center",
+                    fontsize=10,
+                    color=ink,
+                    zorder=4,
+                )
     _arrows(ax, arrived, chunks, trace.n)
     _ring_labels(ax, trace, step, chunks)
 
@@ -109,19 +161,30 @@ def _arrows(ax, arrived, chunks, n):
     """Draw where chunks came from; round the ring's end from the picture's edge."""
     style = {"arrowstyle": "-|>", "color": ORANGE, "lw": 1.8}
     for (target, chunk), source in arrived.items():
-        start = source if abs(target - source) == 1 else (-0.72 if target == 0 else n - 0.28)
+        start = (
+            source if abs(target - source) == 1 else (-0.72 if target == 0 else n - 0.28)
+        )
         x = chunks.index(chunk) + 0.42
-        ax.annotate("", (x, target), (x, start), arrowprops=style, zorder=5, annotation_clip=False)
+        ax.annotate(
+            "", (x, target), (x, start), arrowprops=style, zorder=5, annotation_clip=False
+        )
 
 
 def _ring_labels(ax, trace, step, chunks):
     names = [f"{c[0]}→{c[1]}" if isinstance(c, tuple) else f"{c}" for c in chunks]
-    ax.set(xlim=(-0.6, len(chunks) - 0.4), ylim=(trace.n - 0.45, -0.55), xlabel="chunk", ylabel="device")
+    ax.set(
+        xlim=(-0.6, len(chunks) - 0.4),
+        ylim=(trace.n - 0.45, -0.55),
+        xlabel="chunk",
+        ylabel="device",
+    )
     ax.set(xticks=range(len(chunks)), yticks=range(trace.n))
     ax.set_xticklabels(names, fontsize=9)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    ax.set_title(f"{trace.name}, after step {step} of {len(trace.steps) - 1}", fontsize=11, pad=14)
+    ax.set_title(
+        f"{trace.name}, after step {step} of {len(trace.steps) - 1}", fontsize=11, pad=14
+    )
 
 
 def _shade(share):
@@ -130,7 +193,11 @@ def _shade(share):
 
 
 def _sources(held):
-    return "+".join(str(s) for s in sorted(held.sources)) if len(held.sources) < 5 else f"{len(held.sources)} added"
+    return (
+        "+".join(str(s) for s in sorted(held.sources))
+        if len(held.sources) < 5
+        else f"{len(held.sources)} added"
+    )
 
 
 def timeline(ax, schedule: Timeline) -> None:
@@ -141,12 +208,38 @@ def timeline(ax, schedule: Timeline) -> None:
         ax.barh(stage, schedule.end_s, height=0.8, color=PALE, zorder=1)
     for job in schedule.jobs:
         length, color = job.end_s - job.start_s, BLUE if job.kind == "forward" else ORANGE
-        ax.barh(job.stage, length, left=job.start_s, height=0.8, color=color, edgecolor="white", zorder=2)
-        text = dict(ha="center", va="center", fontsize=9, color="white" if color == BLUE else BLACK, zorder=3)
+        ax.barh(
+            job.stage,
+            length,
+            left=job.start_s,
+            height=0.8,
+            color=color,
+            edgecolor="white",
+            zorder=2,
+        )
+        text = dict(
+            ha="center",
+            va="center",
+            fontsize=9,
+            color="white" if color == BLUE else BLACK,
+            zorder=3,
+        )
         ax.text(job.start_s + length / 2, job.stage, f"{job.microbatch}", **text)
-    ax.set(xlim=(0, schedule.end_s), ylim=(schedule.n_stages - 0.5, -0.5), yticks=range(schedule.n_stages))
+    ax.set(
+        xlim=(0, schedule.end_s),
+        ylim=(schedule.n_stages - 0.5, -0.5),
+        yticks=range(schedule.n_stages),
+    )
     ax.set(xlabel="time, s", ylabel="stage")
-    ax.set_title(f"{schedule.name}: {100 * schedule.bubble_fraction:.0f}% idle", fontsize=11)
+    ax.set_title(
+        f"{schedule.name}: {100 * schedule.bubble_fraction:.0f}% idle", fontsize=11
+    )
     labels = {"forward": BLUE, "backward": ORANGE, "idle": PALE}
     handles = [Patch(color=color, label=label) for label, color in labels.items()]
-    ax.legend(handles=handles, ncols=3, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.22))
+    ax.legend(
+        handles=handles,
+        ncols=3,
+        fontsize=9,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.22),
+    )

@@ -18,7 +18,8 @@ from .. import figures, widgets
 
 NOISES = [0.0, 0.25, 0.5, 1.0, 2.0, 4.0]  # of the reward, in its own standard deviations
 GAPS = np.linspace(-0.5, 0.5, 101)  # of utilities, which run from 0 to 1
-WORDS = (7, 3)  # of the first response and the second: eight to four, when one is added to both
+# of the first response and the second: eight to four, when one is added to both
+WORDS = (7, 3)
 SIDES = (("first", figures.BLUE), ("second", figures.ORANGE))
 
 
@@ -27,10 +28,16 @@ def win_rates(rates: Mapping[str, list]):
     fig, ax = figures.subplots(figsize=(7.6, 3.8))
     ax.axhline(0.5, color=figures.GREY, ls=":", lw=1.4)
     shifts = figures.side_by_side(len(rates), 0.12)
-    for (name, rows), shift, (color, marker) in zip(rates.items(), shifts, figures.styles(rates), strict=True):
+    for (name, rows), shift, (color, marker) in zip(
+        rates.items(), shifts, figures.styles(rates), strict=True
+    ):
         rounds = np.arange(1, len(rows) + 1)
         figures.error_bars(ax, rounds + shift, rows, f"{marker}-", color=color, label=name)
-    ax.set(xticks=rounds, xlabel="round", ylabel="win rate against\nthe student before the first round")
+    ax.set(
+        xticks=rounds,
+        xlabel="round",
+        ylabel="win rate against\nthe student before the first round",
+    )
     figures.legend_beside(ax)
     return fig
 
@@ -42,17 +49,33 @@ def who_teaches(shares: Mapping[str, Mapping[str, float]]):
     add up to 1.
     """
     members = list(dict.fromkeys(name for row in shares.values() for name in row))
-    table = np.array([[row.get(name, 0.0) for name in members] for row in shares.values()])  # [tasks, members]
-    assert np.allclose(table.sum(axis=1), 1, atol=1e-3), "the shares of a task must add up to 1"
+    # [tasks, members]
+    table = np.array([[row.get(name, 0.0) for name in members] for row in shares.values()])
+    assert np.allclose(table.sum(axis=1), 1, atol=1e-3), (
+        "the shares of a task must add up to 1"
+    )
     fig, ax = figures.subplots(figsize=(8.4, 0.9 + 0.5 * len(shares)))
     left = np.zeros(len(shares))
-    for name, share, (color, _) in zip(members, table.T, figures.styles(members), strict=True):
-        ax.barh(range(len(shares)), share, left=left, color=color, edgecolor="white", label=name)
+    for name, share, (color, _) in zip(
+        members, table.T, figures.styles(members), strict=True
+    ):
+        ax.barh(
+            range(len(shares)), share, left=left, color=color, edgecolor="white", label=name
+        )
         for y, (width, start) in enumerate(zip(share, left, strict=True)):
             if width >= 0.07:  # there is room for its number
-                ax.text(start + width / 2, y, f"{100 * width:.0f}", ha="center", va="center", color=_ink(color))
+                ax.text(
+                    start + width / 2,
+                    y,
+                    f"{100 * width:.0f}",
+                    ha="center",
+                    va="center",
+                    color=_ink(color),
+                )
         left += share
-    ax.set(yticks=range(len(shares)), xlim=(0, 1), xlabel="share of prompts won (numbers: %)")
+    ax.set(
+        yticks=range(len(shares)), xlim=(0, 1), xlabel="share of prompts won (numbers: %)"
+    )
     ax.set_yticklabels(shares)
     ax.invert_yaxis()
     figures.legend_beside(ax)
@@ -67,12 +90,21 @@ def reliability(found: Mapping[str, Calibration]):
     """
     fig, ax = figures.subplots(figsize=(5.6, 4.6))
     ax.plot([0, 1], [0, 1], color=figures.GREY, ls=":", lw=1.4, label="calibrated")
-    for (name, bins), (color, marker) in zip(found.items(), figures.styles(found), strict=True):
+    for (name, bins), (color, marker) in zip(
+        found.items(), figures.styles(found), strict=True
+    ):
         ax.plot(bins.predicted, bins.observed, color=color, lw=1.4)
         size = 15 + 150 * bins.count / bins.count.max()
         label = f"{name}: off by {bins.error:.3f}"
-        ax.scatter(bins.predicted, bins.observed, size, color=color, marker=marker, label=label)
-    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability of a preference", ylabel="its share in the long run")
+        ax.scatter(
+            bins.predicted, bins.observed, size, color=color, marker=marker, label=label
+        )
+    ax.set(
+        xlim=(0, 1),
+        ylim=(0, 1),
+        xlabel="predicted probability of a preference",
+        ylabel="its share in the long run",
+    )
     legend = ax.legend(fontsize=9, loc="upper left")
     for handle in legend.legend_handles[1:]:
         handle.set_sizes([40])
@@ -87,23 +119,42 @@ def reward_against_utility(rewards, judged, bins: int = 10):
     cross marks, where the reward is over-optimised.
 
     Source: over-optimisation against n as Gao et al. 2022 draw it [standard]; on these axes
-    [ours].
+        [ours].
     Test: tests/teaching/chapters/test_post_training.py::test_the_path_of_best_of_n
     """
     rewards, judged = np.asarray(rewards, np.float64), np.asarray(judged, np.float64)
     sizes = _powers(rewards.shape[1])
     fig, ax = figures.subplots(figsize=(7.6, 4.2))
     order = np.argsort(rewards, axis=None, kind="stable")
-    parts = [np.array_split(of.ravel()[order], min(bins, of.size)) for of in (rewards, judged)]
+    parts = [
+        np.array_split(of.ravel()[order], min(bins, of.size)) for of in (rewards, judged)
+    ]
     means = [[part.mean() for part in of] for of in parts]
     ax.plot(*means, "s--", color=figures.GREY, ms=5, label="all samples, in bins")
     best = [[_mean_best(rewards, n, of) for n in sizes] for of in (rewards, judged)]
     ax.plot(*best, "o-", color=figures.BLUE, label="best of n by reward")
     peak = int(np.argmax(best[1]))
     label = f"highest utility, n = {sizes[peak]}"
-    ax.plot([best[0][peak]], [best[1][peak]], "x", color=figures.RED, ms=12, mew=3, zorder=3, label=label)
+    ax.plot(
+        [best[0][peak]],
+        [best[1][peak]],
+        "x",
+        color=figures.RED,
+        ms=12,
+        mew=3,
+        zorder=3,
+        label=label,
+    )
     for n, x, y in zip(sizes, *best, strict=True):
-        ax.annotate(str(n), (x, y), (0, 8), textcoords="offset points", fontsize=9, ha="center", color=figures.BLUE)
+        ax.annotate(
+            str(n),
+            (x, y),
+            (0, 8),
+            textcoords="offset points",
+            fontsize=9,
+            ha="center",
+            color=figures.BLUE,
+        )
     ax.set(xlabel="reward", ylabel="true utility")
     figures.legend_beside(ax)
     return fig
@@ -118,15 +169,36 @@ def margins_by_level(found: Mapping[str, tuple]):
     """
     fig, ax = figures.subplots(figsize=(7.6, 3.9))
     optimal, places = optimal_margin(np.array(SOFT_LABELS)), np.arange(4)
-    ax.hlines(optimal, places - 0.4, places + 0.4, color=figures.BLACK, lw=1.6, label="optimal margin")
+    ax.hlines(
+        optimal,
+        places - 0.4,
+        places + 0.4,
+        color=figures.BLACK,
+        lw=1.6,
+        label="optimal margin",
+    )
     cuts, shifts = [50, 10, 90], figures.side_by_side(len(found), 0.25)
-    for (name, (margins, levels)), shift, (color, marker) in zip(found.items(), shifts, figures.styles(found)):
+    for (name, (margins, levels)), shift, (color, marker) in zip(
+        found.items(), shifts, figures.styles(found)
+    ):
         full = np.unique(levels)
-        spreads = [np.percentile(np.asarray(margins)[np.asarray(levels) == level], cuts) for level in full]
+        spreads = [
+            np.percentile(np.asarray(margins)[np.asarray(levels) == level], cuts)
+            for level in full
+        ]
         figures.error_bars(ax, full + shift, spreads, marker, color=color, label=name)
     ax.axhline(0, color=figures.GREY, ls=":", lw=1.4)
-    ax.set(xticks=places, xlabel="level of preference and its label", ylabel="margin $r_c - r_r$")
-    ax.set_xticklabels([f"{n.replace(' ', chr(10))}\n{p:.2f}" for n, p in zip(LEVELS, SOFT_LABELS, strict=True)])
+    ax.set(
+        xticks=places,
+        xlabel="level of preference and its label",
+        ylabel="margin $r_c - r_r$",
+    )
+    ax.set_xticklabels(
+        [
+            f"{n.replace(' ', chr(10))}\n{p:.2f}"
+            for n, p in zip(LEVELS, SOFT_LABELS, strict=True)
+        ]
+    )
     figures.legend_beside(ax)
     return fig
 
@@ -156,17 +228,27 @@ def worth_of_best_of_n(rewards, judged, n: int, noise: float = 0.0, seed: int = 
     """
     rewards, judged = np.asarray(rewards, np.float64), np.asarray(judged, np.float64)
     m = rewards.shape[1]
-    seen = rewards + noise * rewards.std() * np.random.default_rng(seed).standard_normal(rewards.shape)
+    seen = rewards + noise * rewards.std() * np.random.default_rng(seed).standard_normal(
+        rewards.shape
+    )
     sizes = sorted({*_powers(m), n, m})
     fig, (left, right) = figures.subplots(1, 2, figsize=(9.4, 3.9))
-    _curve(left, sizes, n, judged, judged, figures.GREEN, "s--", "picked by the utility itself")
-    picked = _curve(left, sizes, n, seen, judged, figures.BLUE, "o-", "picked by the reward")
+    _curve(
+        left, sizes, n, judged, judged, figures.GREEN, "s--", "picked by the utility itself"
+    )
+    picked = _curve(
+        left, sizes, n, seen, judged, figures.BLUE, "o-", "picked by the reward"
+    )
     left.axhline(judged.mean(), color=figures.GREY, ls=":", label="one sample")
     best = _curve(right, sizes, n, seen, seen, figures.BLUE, "o-", "the best reward")
-    left.set(ylabel="true utility, mean over prompts", title=f"best of {n}: utility {picked:.3g}")
+    left.set(
+        ylabel="true utility, mean over prompts", title=f"best of {n}: utility {picked:.3g}"
+    )
     left.legend(loc="best", fontsize=9)
     right.set(ylabel="best reward, noise included")
-    right.set_title(f"reward {best:.3g}; at most {kl_of_best_of_n(n):.2f} nats from the policy")
+    right.set_title(
+        f"reward {best:.3g}; at most {kl_of_best_of_n(n):.2f} nats from the policy"
+    )
     for ax in (left, right):
         ax.set_xscale("log", base=2)
         ax.set(xlabel="n, samples a prompt")
@@ -194,7 +276,9 @@ def best_of_n_explorer(rewards, judged, alt: str, n: int = 4, noise: float = 0.0
     )
 
 
-def verdicts(noise: float, length_bias: float = 0.0, position_bias: float = 0.0, lapse: float = 0.0):
+def verdicts(
+    noise: float, length_bias: float = 0.0, position_bias: float = 0.0, lapse: float = 0.0
+):
     """Draw the probability of each verdict against the gap of utilities; what they teach.
 
     The response shown first is twice as long as the second (when a word is added to both).
@@ -203,7 +287,9 @@ def verdicts(noise: float, length_bias: float = 0.0, position_bias: float = 0.0,
     noise that is not above 0 and a lapse outside [0, 1].
     """
     if not noise > 0 or not 0 <= lapse <= 1:
-        raise ValueError(f"noise must be above 0 and lapse in [0, 1], got {noise} and {lapse}")
+        raise ValueError(
+            f"noise must be above 0 and lapse in [0, 1], got {noise} and {lapse}"
+        )
     annotator = Annotator(noise, length_bias, position_bias, lapse)
     seen = [seen_difference(annotator, gap, *WORDS) for gap in GAPS]
     odds = np.stack([level_probabilities(d, noise, lapse) for d in seen])  # [gaps, 2, 4]
@@ -211,13 +297,27 @@ def verdicts(noise: float, length_bias: float = 0.0, position_bias: float = 0.0,
     _bands(left, odds)
     first = odds[:, 0].sum(axis=1)
     right.plot(GAPS, first, color=figures.BLUE, label="first is preferred")
-    right.plot(GAPS, [mean_label(o) for o in odds], "--", color=figures.RED, label="mean soft label")
+    right.plot(
+        GAPS,
+        [mean_label(o) for o in odds],
+        "--",
+        color=figures.RED,
+        label="mean soft label",
+    )
     right.axhline(0.5, color=figures.GREY, lw=1)
     right.axvline(0, color=figures.GREY, lw=1)
-    right.set(xlabel="U(first) - U(second)", ylabel="probability", ylim=(0, 1), xlim=(GAPS[0], GAPS[-1]))
+    right.set(
+        xlabel="U(first) - U(second)",
+        ylabel="probability",
+        ylim=(0, 1),
+        xlim=(GAPS[0], GAPS[-1]),
+    )
     right.legend(loc="lower right", fontsize=9)
-    agreement = np.where(GAPS > 0, first, 1 - first)[GAPS != 0].mean()  # the better one is preferred
-    right.set_title(f"agrees with the utility on {100 * agreement:.0f}%\nof pairs, if all gaps are as frequent")
+    # the better one is preferred
+    agreement = np.where(GAPS > 0, first, 1 - first)[GAPS != 0].mean()
+    right.set_title(
+        f"agrees with the utility on {100 * agreement:.0f}%\nof pairs, if all gaps are as frequent"
+    )
     return fig
 
 
@@ -228,15 +328,25 @@ def _bands(ax, odds):
     floor = np.zeros(len(odds))
     for side, (name, color) in enumerate(SIDES):
         for level in range(4) if side == 0 else reversed(range(4)):
-            shade = 1 - (1 - np.array(to_rgb(color))) * (1 - 0.24 * level)  # paler where the preference is weaker
-            text = f"{name} {LEVELS[level].removesuffix(' better')}, {SOFT_LABELS[level]:.2f}"
+            # paler where the preference is weaker
+            shade = 1 - (1 - np.array(to_rgb(color))) * (1 - 0.24 * level)
+            text = (
+                f"{name} {LEVELS[level].removesuffix(' better')}, {SOFT_LABELS[level]:.2f}"
+            )
             top = floor + odds[:, side, level]
             ax.fill_between(GAPS, floor, top, color=shade, label=text, lw=0)
             floor = top
-    ax.set(xlabel="U(first) - U(second)", ylabel="probability of a verdict", ylim=(0, 1), xlim=(GAPS[0], GAPS[-1]))
+    ax.set(
+        xlabel="U(first) - U(second)",
+        ylabel="probability of a verdict",
+        ylim=(0, 1),
+        xlim=(GAPS[0], GAPS[-1]),
+    )
     ax.set_title("verdicts and their labels; the first is twice as long")
     handles, texts = ax.get_legend_handles_labels()
-    ax.legend(handles[::-1], texts[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+    ax.legend(
+        handles[::-1], texts[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8
+    )
 
 
 def annotator_explorer(alt: str, annotator: Annotator | None = None) -> None:

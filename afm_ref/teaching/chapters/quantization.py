@@ -22,12 +22,12 @@ def talaria(
     """Draw every matrix's bits at an average, and the loss, size and time they should give.
 
     costs: {(matrix, layer): {bits: nats per token}}, as `measured_costs` and
-    `predicted_costs` return them. fixed: bits set by hand, framed in the figure. Size and time
-    count codes, an 8-bit embedding and gains. ValueError: a budget that the fewest bits
-    exceed.
+    `predicted_costs` return them. fixed: bits set by hand, framed in the figure. Size and
+    time count codes, an 8-bit embedding and gains. ValueError: a budget that the fewest
+    bits exceed.
 
     Source: BLOG24 (Talaria: latency and power guide the choice of bits) [confirmed]; the
-    figure is ours [ours].
+        figure is ours [ours].
     Test: tests/teaching/chapters/test_quantization.py::test_talaria_shows_the_allocation
     """
     weights, fixed = weight_counts(cfg), fixed or {}
@@ -42,7 +42,14 @@ def talaria(
         loc="left",
     )
     _frontier(right, costs, weights)
-    right.plot([point.average_bits], [point.loss], "o", color=figures.RED, ms=9, label="on the left")
+    right.plot(
+        [point.average_bits],
+        [point.loss],
+        "o",
+        color=figures.RED,
+        ms=9,
+        label="on the left",
+    )
     right.set_title(f"predicted loss: {point.loss:+.3g} nats\nfor every token", loc="left")
     right.legend(loc="upper right")
     return fig
@@ -56,23 +63,46 @@ def _bits_map(ax, bits, n_layers, fixed, widths):
     """Draw the bits as a map of layers by matrices, those fixed by hand in a frame."""
     from matplotlib.patches import Rectangle
 
-    table = np.array([[bits[name, layer] for name in MATRICES] for layer in range(n_layers)])
-    ax.imshow(table, cmap=figures.SEQUENTIAL, vmin=widths[0], vmax=widths[-1], aspect="auto")
+    table = np.array(
+        [[bits[name, layer] for name in MATRICES] for layer in range(n_layers)]
+    )
+    ax.imshow(
+        table, cmap=figures.SEQUENTIAL, vmin=widths[0], vmax=widths[-1], aspect="auto"
+    )
     for (layer, column), b in np.ndenumerate(table):
         dark = b < (widths[0] + widths[-1]) / 2
-        ax.text(column, layer, b, ha="center", va="center", color="white" if dark else figures.BLACK)
+        ax.text(
+            column,
+            layer,
+            b,
+            ha="center",
+            va="center",
+            color="white" if dark else figures.BLACK,
+        )
     for name, layer in fixed:
         corner = (MATRICES.index(name) - 0.44, layer - 0.44)
         ax.add_patch(Rectangle(corner, 0.88, 0.88, fill=False, edgecolor=figures.RED, lw=3))
-    ax.set(xticks=range(len(MATRICES)), yticks=range(n_layers), xlabel="matrix", ylabel="layer")
+    ax.set(
+        xticks=range(len(MATRICES)), yticks=range(n_layers), xlabel="matrix", ylabel="layer"
+    )
     ax.set_xticklabels(MATRICES, fontsize=10)
 
 
 def _frontier(ax, costs, weights):
-    averages = np.linspace(max(min(cost) for cost in costs.values()), _widths(costs)[-1], 41)
+    averages = np.linspace(
+        max(min(cost) for cost in costs.values()), _widths(costs)[-1], 41
+    )
     points = frontier(costs, weights, averages)
-    ax.plot([p.average_bits for p in points], [p.loss for p in points], color=figures.BLUE, label="the least possible")
-    ax.set(xlabel="bits a projection weight", ylabel="predicted loss over the plain\nmodel's, nats per token")
+    ax.plot(
+        [p.average_bits for p in points],
+        [p.loss for p in points],
+        color=figures.BLUE,
+        label="the least possible",
+    )
+    ax.set(
+        xlabel="bits a projection weight",
+        ylabel="predicted loss over the plain\nmodel's, nats per token",
+    )
 
 
 def _size(n_bytes):
@@ -85,21 +115,28 @@ def explore_bits(costs: dict, cfg: AFMConfig, alt: str, average_bits: float = 3.
     The matrix by hand is at first the one that costs most at the fewest bits, at its most
     bits: the optimum's choice.
     """
-    widths, names = _widths(costs), {f"{name}, layer {layer}": (name, layer) for name, layer in costs}
+    widths, names = (
+        _widths(costs),
+        {f"{name}, layer {layer}": (name, layer) for name, layer in costs},
+    )
     dearest = max(names, key=lambda name: costs[names[name]][widths[0]])
 
     def draw(average_bits, matrix, bits, gigabytes_per_s):
         fixed = {} if matrix == NONE else {names[matrix]: bits}
         return talaria(costs, cfg, average_bits, fixed, gigabytes_per_s)
 
-    averages = [round(float(b), 1) for b in np.arange(10 * widths[0], 10 * widths[-1] + 1) / 10]
+    averages = [
+        round(float(b), 1) for b in np.arange(10 * widths[0], 10 * widths[-1] + 1) / 10
+    ]
     widgets.explore(
         draw,
         alt,
         average_bits=widgets.stops("average bits", averages, average_bits),
         matrix=widgets.choice("by hand", [NONE, *names], dearest),
         bits=widgets.stops("its bits", widths, widths[-1]),
-        gigabytes_per_s=widgets.stops("memory, GB/s", [10.0, 20.0, 40.0, 50.0, 100.0, 400.0], GIGABYTES_PER_S),
+        gigabytes_per_s=widgets.stops(
+            "memory, GB/s", [10.0, 20.0, 40.0, 50.0, 100.0, 400.0], GIGABYTES_PER_S
+        ),
     )
 
 
@@ -114,14 +151,24 @@ def table_and_error(matrix, bits: int, rows_per_table: int):
     entries = np.unique(chosen.dense()[:rows_per_table])
     fig, (left, right) = figures.subplots(1, 2, figsize=(9.4, 3.6), width_ratios=[1.6, 1])
     left.hist(first.ravel(), bins=60, color=figures.SKY)
-    left.vlines(entries, 0, 1, transform=left.get_xaxis_transform(), color=figures.RED, lw=1.4)
+    left.vlines(
+        entries, 0, 1, transform=left.get_xaxis_transform(), color=figures.RED, lw=1.4
+    )
     left.set(xlabel="weight", ylabel="count")
-    left.set_title(f"{len(entries)} entries (lines) for the {first.size:,} weights of {len(first)} rows")
+    left.set_title(
+        f"{len(entries)} entries (lines) for the {first.size:,} weights of {len(first)} rows"
+    )
     sizes = [p.bits_per_weight for p in found.values()]
     errors = {b: relative_error(w, p.dense()) for b, p in found.items()}
     right.plot(sizes, [100 * e for e in errors.values()], "o-", color=figures.BLUE)
-    right.plot([chosen.bits_per_weight], [100 * errors[bits]], "o", color=figures.RED, ms=10)
-    right.set(xlabel="bits a weight, tables included", ylabel="error $|W - Q|$ / $|W|$, %", ylim=(0, None))
+    right.plot(
+        [chosen.bits_per_weight], [100 * errors[bits]], "o", color=figures.RED, ms=10
+    )
+    right.set(
+        xlabel="bits a weight, tables included",
+        ylabel="error $|W - Q|$ / $|W|$, %",
+        ylim=(0, None),
+    )
     right.set_title(f"{chosen.bits_per_weight:.2f} bits, error {100 * errors[bits]:.2g}%")
     return fig
 
@@ -132,7 +179,9 @@ def relative_error(w: np.ndarray, q: np.ndarray) -> float:
     return float(error / size) if size else float(error)
 
 
-def explore_palette(matrices: dict[str, np.ndarray], name: str, alt: str, bits: int = 4, rows: int = 16) -> None:
+def explore_palette(
+    matrices: dict[str, np.ndarray], name: str, alt: str, bits: int = 4, rows: int = 16
+) -> None:
     """Display controls for matrix, bits and rows a table above `table_and_error`."""
 
     def draw(matrix, bits, rows):

@@ -40,11 +40,16 @@ def recorded_curves(runs: Mapping[str, Mapping], judge: str) -> dict[str, list]:
 
     runs: those of the recording "rlhf", by "<judge>_<algorithm>_<seed>".
     """
-    found = {name: [runs[key] for key in sorted(runs) if key.startswith(f"{judge}_{name}_")] for name in ALGORITHMS}
+    found = {
+        name: [runs[key] for key in sorted(runs) if key.startswith(f"{judge}_{name}_")]
+        for name in ALGORITHMS
+    }
     return {name: of_seeds for name, of_seeds in found.items() if of_seeds}
 
 
-def against_samples(curves: Mapping[str, Sequence[Mapping]], extra: Mapping[str, Mapping] | None = None):
+def against_samples(
+    curves: Mapping[str, Sequence[Mapping]], extra: Mapping[str, Mapping] | None = None
+):
     """Draw four panels: what is gained since the start in MEASURES, against samples.
 
     curves: {algorithm: [run of each seed]}, seeds at the same samples. Each run is drawn
@@ -90,14 +95,18 @@ def utility_against_kl(groups: Mapping[str, Sequence[Mapping]]):
     Test: tests/teaching/chapters/test_rlhf.py::test_utility_and_proxy_share_their_kl
     """
     fig, (above, below) = figures.subplots(2, 1, figsize=(7.6, 5.4), sharex=True)
-    for (name, runs), (color, marker) in zip(groups.items(), figures.styles(groups), strict=True):
+    for (name, runs), (color, marker) in zip(
+        groups.items(), figures.styles(groups), strict=True
+    ):
         _, utility, proxy, kl, _ = _table(name, runs).mean(axis=0)
         line = dict(color=color, ms=5, lw=1.6, markevery=_every(kl), label=name)
         above.plot(kl, proxy, f"{marker}:", mfc="white", **line)
         below.plot(kl, utility, f"{marker}-", **line)
         peak = utility.argmax()
         for ax, values in ((above, proxy), (below, utility)):
-            ax.plot(kl[peak], values[peak], "x", color=figures.BLACK, ms=11, mew=2, zorder=3)
+            ax.plot(
+                kl[peak], values[peak], "x", color=figures.BLACK, ms=11, mew=2, zorder=3
+            )
     above.set(ylabel=MEASURES["proxy"])
     below.set(ylabel=MEASURES["utility"], xlabel=MEASURES["kl"])
     above.plot([], [], "x", color=figures.BLACK, ms=11, mew=2, label="highest utility")
@@ -111,9 +120,13 @@ def _table(name, runs):
     try:
         table = np.array([[run[column] for column in columns] for run in runs], np.float64)
     except (KeyError, ValueError) as error:
-        raise ValueError(f"{name}: every run needs the lists {list(columns)}, of one length: {error}") from error
+        raise ValueError(
+            f"{name}: every run needs the lists {list(columns)}, of one length: {error}"
+        ) from error
     if table.ndim != 3 or not table.size or (table[:, 0] != table[0, 0]).any():
-        raise ValueError(f"{name}: expected at least one run, and every run at the same samples")
+        raise ValueError(
+            f"{name}: expected at least one run, and every run at the same samples"
+        )
     return table
 
 
@@ -126,7 +139,9 @@ def surrogates(gamma: float, epsilon: float):
     """
     for name, value in (("gamma", gamma), ("epsilon", epsilon)):
         if not value > 0:
-            raise ValueError(f"{name} must be above 0, got {value}: at 0 nothing limits the step, or all steps")
+            raise ValueError(
+                f"{name} must be above 0, got {value}: at 0 nothing limits the step, or all steps"
+            )
     rho = np.linspace(0.01, 3, 300)
     fig, axes = figures.subplots(1, 2, figsize=(9.6, 3.7), sharex=True)
     for ax, sign in zip(axes, (1.0, -1.0), strict=True):
@@ -134,13 +149,17 @@ def surrogates(gamma: float, epsilon: float):
         ax.axvline(1, color=figures.GREY, ls=":", lw=1.2)
         ax.plot(rho, rho * A, "--", color=figures.GREY, label="$\\rho A$")
         clip = clipped(np.log(rho), A, epsilon)
-        ax.plot(rho, clip, "-.", color=figures.ORANGE, label=f"PPO, $\\epsilon$ = {epsilon:g}")
+        ax.plot(
+            rho, clip, "-.", color=figures.ORANGE, label=f"PPO, $\\epsilon$ = {epsilon:g}"
+        )
         ours = mdloo(np.log(rho), np.zeros_like(rho), A, gamma)
         ax.plot(rho, ours, "-", color=figures.BLUE, label=f"MDLOO, $\\gamma$ = {gamma:g}")
         best = np.exp(sign / gamma)
         if rho[0] <= best <= rho[-1]:
             top, label = gamma * (best - 1), "maximum, $\\rho = e^{A / \\gamma}$"
-            ax.plot(best, top, "o", color=figures.BLUE, ms=8, mfc="white", mew=2, label=label)
+            ax.plot(
+                best, top, "o", color=figures.BLUE, ms=8, mfc="white", mew=2, label=label
+            )
         ax.set(xlabel="$\\rho = \\pi(y|x)\\, /\\, \\pi_k(y|x)$", title=f"A = {sign:+g}")
         ax.set(ylabel="objective, units of reward")
         ax.legend(fontsize=9)
@@ -160,11 +179,17 @@ def course_of_run(evaluations: Sequence[Mapping]):
         (right, "kl_previous", "to the previous iterate", figures.GREEN, "^--"),
     )
     for ax, name, label, color, style in lines:
-        rows = [(row["samples"], row[name]) for row in evaluations if "samples" in row and name in row]
+        rows = [
+            (row["samples"], row[name])
+            for row in evaluations
+            if "samples" in row and name in row
+        ]
         if rows:
             ax.plot(*zip(*rows, strict=True), style, color=color, ms=5, label=label)
         elif name != "utility":
-            raise ValueError(f"no evaluation has samples and {name}: give history.evaluations of rlhf.run")
+            raise ValueError(
+                f"no evaluation has samples and {name}: give history.evaluations of rlhf.run"
+            )
     left.set(xlabel=DRAWN, ylabel="mean of the iteration's responses")
     right.set(xlabel=DRAWN, ylabel="KL, nats")
     for ax in (left, right):
@@ -195,7 +220,12 @@ def _distances(ax, found, factor):
     power = np.maximum(found[0] * abs(factor) ** k, least)
     ax.plot(k, np.maximum(found, least), "o-", color=figures.BLUE, label="exact iteration")
     ax.plot(k, power, "--", color=figures.ORANGE, label="factor to the power k")
-    ax.set(yscale="log", xlabel="iteration k", ylabel="distance to the fixed point, nats", xticks=k[::2])
+    ax.set(
+        yscale="log",
+        xlabel="iteration k",
+        ylabel="distance to the fixed point, nats",
+        xticks=k[::2],
+    )
     ax.set_title(f"factor 1 - beta/gamma = {factor:.2f}: {_course(factor)}")
     ax.legend(fontsize=9)
 
@@ -211,8 +241,12 @@ def _course(factor):
 def _policies(ax, policies):
     places, width = np.arange(len(REWARDS)), 0.8 / len(policies)
     colors = (figures.GREY, figures.ORANGE, figures.BLUE, figures.GREEN)
-    for i, ((name, log_policy), color) in enumerate(zip(policies.items(), colors, strict=True)):
-        ax.bar(places + (i - 1.5) * width, np.exp(log_policy), width, color=color, label=name)
+    for i, ((name, log_policy), color) in enumerate(
+        zip(policies.items(), colors, strict=True)
+    ):
+        ax.bar(
+            places + (i - 1.5) * width, np.exp(log_policy), width, color=color, label=name
+        )
     ax.set(xticks=places, xlabel="arm, by its reward", ylabel="probability", ylim=(0, 1))
     ax.set_xticklabels([f"{r:g}" for r in REWARDS])
     ax.legend(fontsize=9)
@@ -221,18 +255,27 @@ def _policies(ax, policies):
 def _variances(ax, K):
     # at the reference itself the penalty is 0, whatever beta is: R = r
     for name, (color, style) in BASELINES.items():
-        values = [bandit.gradient_variance(REFERENCE, REWARDS, k, name) for k in GROUP_SIZES]
+        values = [
+            bandit.gradient_variance(REFERENCE, REWARDS, k, name) for k in GROUP_SIZES
+        ]
         ax.plot(GROUP_SIZES, values, style, color=color, ms=5, label=name)
     here = bandit.gradient_variance(REFERENCE, REWARDS, K)
     ax.plot([K], [here], "o", color=figures.RED, ms=10, zorder=3)
-    ax.set(xscale="log", yscale="log", xlabel="K, responses a prompt", ylabel="variance of the gradient")
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlabel="K, responses a prompt",
+        ylabel="variance of the gradient",
+    )
     ax.set_xticks(GROUP_SIZES, GROUP_SIZES)
     ax.minorticks_off()
     ax.set_title(f"K = {K}, leave one out: {here:.3g}")
     ax.legend(fontsize=9, title="baseline")
 
 
-def mirror_descent_explorer(alt: str, beta: float = 0.2, gamma: float = 0.4, K: int = 4) -> None:
+def mirror_descent_explorer(
+    alt: str, beta: float = 0.2, gamma: float = 0.4, K: int = 4
+) -> None:
     """Display controls for beta, gamma and K above the figure of `mirror_descent`."""
     widgets.explore(
         mirror_descent,

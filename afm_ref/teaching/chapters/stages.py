@@ -19,7 +19,9 @@ def losses_by_stage(histories: Mapping[str, object]):
     """
     fig, ax = figures.subplots(figsize=(8.0, 3.4))
     start = 0
-    for (name, history), (color, _) in zip(histories.items(), figures.styles(histories), strict=True):
+    for (name, history), (color, _) in zip(
+        histories.items(), figures.styles(histories), strict=True
+    ):
         steps = start + np.arange(1, len(history) + 1)
         ax.plot(steps, history.loss, color=color, lw=1.3, label=name)
         start += len(history)
@@ -35,10 +37,14 @@ def rates_and_windows(stages: Sequence):
     Between two points of the curve lies 1/400 of a stage; warm-up is drawn at its true
     width, a hair's.
     """
-    fig, (above, below) = figures.subplots(2, 1, figsize=(8.6, 4.4), sharex=True, height_ratios=[2, 1])
+    fig, (above, below) = figures.subplots(
+        2, 1, figsize=(8.6, 4.4), sharex=True, height_ratios=[2, 1]
+    )
     start = 0.0
     for stage, (color, _) in zip(stages, figures.styles(stages), strict=True):
-        steps = np.unique(np.concatenate([np.linspace(1, stage.steps, 400), [max(1, stage.warmup_steps)]]))
+        steps = np.unique(
+            np.concatenate([np.linspace(1, stage.steps, 400), [max(1, stage.warmup_steps)]])
+        )
         tokens = (start + steps * stage.batch_size * stage.seq_len) / 1e12
         rate = stage.learning_rate * np.asarray(stage.schedule(steps))
         above.plot(tokens, rate, color=color, label=stage.name)
@@ -60,21 +66,34 @@ def wavelengths(head_dim: int, bases: Mapping[str, float], windows: Mapping[str,
     complete a turn.
 
     Source: TR24 section 3.2 (the bases) [confirmed]; as for `ops.rope_frequencies`
-    [standard].
+        [standard].
     Test: tests/teaching/chapters/test_stages.py::test_wavelengths_by_hand
     """
     fig, ax = figures.subplots(figsize=(8.0, 4.0))
     for (label, base), style in zip(bases.items(), _styles(bases), strict=True):
-        ax.plot(2 * math.pi / rope_frequencies(head_dim, base), ms=3.5, label=label, **style)
-    for (label, window), color in zip(windows.items(), (figures.GREY, figures.BLACK, figures.RED)):
+        ax.plot(
+            2 * math.pi / rope_frequencies(head_dim, base), ms=3.5, label=label, **style
+        )
+    for (label, window), color in zip(
+        windows.items(), (figures.GREY, figures.BLACK, figures.RED)
+    ):
         ax.axhline(window, color=color, ls="--", lw=1.2)
-        ax.annotate(label, (0, window), xytext=(2, 3), textcoords="offset points", fontsize=9, color=color)
+        ax.annotate(
+            label,
+            (0, window),
+            xytext=(2, 3),
+            textcoords="offset points",
+            fontsize=9,
+            color=color,
+        )
     ax.set(yscale="log", xlabel="pair of channels", ylabel="wavelength, tokens")
     ax.legend(fontsize=9)
     return fig
 
 
-def by_position(runs: Mapping[str, Sequence], edges: Sequence[int], window: int, baseline: str):
+def by_position(
+    runs: Mapping[str, Sequence], edges: Sequence[int], window: int, baseline: str
+):
     """Draw nats against position, and below the paired difference to `baseline`.
 
     runs: {label: [nats of each bin, of each seed]}; edges: of the bins. A line marks the
@@ -101,13 +120,23 @@ def mixture_sweep(shares: Sequence[float], bits: Mapping[str, Sequence]):
     """
     fig, ax = figures.subplots(figsize=(7.2, 3.6))
     for (part, seeds), style in zip(bits.items(), _styles(bits), strict=True):
-        figures.mean_line(ax, shares, _table(part, seeds, len(shares)), label=f"{part}, held out", **style)
-    ax.set(xlabel="share of code in the mixture", ylabel="bits per byte", xticks=list(shares))
+        figures.mean_line(
+            ax, shares, _table(part, seeds, len(shares)), label=f"{part}, held out", **style
+        )
+    ax.set(
+        xlabel="share of code in the mixture", ylabel="bits per byte", xticks=list(shares)
+    )
     ax.legend(fontsize=9)
     return fig
 
 
-def batch_of_mixture(share: float, shares: Sequence[float], bits: Mapping[str, Sequence], rows: int = 16, batches=8):
+def batch_of_mixture(
+    share: float,
+    shares: Sequence[float],
+    bits: Mapping[str, Sequence],
+    rows: int = 16,
+    batches=8,
+):
     """Draw which rows of the first batches are code, and the recorded runs beside it.
 
     Left, rows of English and code as `mixing.part_order` deals them out. Right,
@@ -132,11 +161,15 @@ def batch_of_mixture(share: float, shares: Sequence[float], bits: Mapping[str, S
     return fig
 
 
-def mixture_explorer(alt: str, shares: Sequence[float], bits: Mapping[str, Sequence], share: float = 0.25) -> None:
+def mixture_explorer(
+    alt: str, shares: Sequence[float], bits: Mapping[str, Sequence], share: float = 0.25
+) -> None:
     """Display a control for the share of code above the figure of `batch_of_mixture`."""
     tenths = sorted({x / 10 for x in range(11)} | {share})
     widgets.explore(
-        lambda share: batch_of_mixture(share, shares, bits), alt, share=widgets.stops("share of code", tenths, share)
+        lambda share: batch_of_mixture(share, shares, bits),
+        alt,
+        share=widgets.stops("share of code", tenths, share),
     )
 
 
@@ -151,5 +184,7 @@ def _styles(names):
 def _table(label, seeds, columns):
     table = np.asarray(seeds, np.float64)
     if table.ndim != 2 or table.shape[1] != columns:
-        raise ValueError(f"{label}: expected a list of {columns} numbers for each seed, got shape {table.shape}")
+        raise ValueError(
+            f"{label}: expected a list of {columns} numbers for each seed, got shape {table.shape}"
+        )
     return table

@@ -18,9 +18,13 @@ def utility_by_step(means: Mapping[str, Mapping[str, tuple]]):
     assert len(set(steps)) == 1, f"expected the same steps for each judge, got {steps}"
     fig, ax = figures.subplots(figsize=(8.8, 3.8))
     shifts = figures.side_by_side(len(means), 0.1)
-    for (judge, rows), shift, (color, marker) in zip(means.items(), shifts, figures.styles(means), strict=True):
+    for (judge, rows), shift, (color, marker) in zip(
+        means.items(), shifts, figures.styles(means), strict=True
+    ):
         x = np.arange(len(rows)) + shift
-        figures.error_bars(ax, x, list(rows.values()), f"{marker}-", color=color, label=judge)
+        figures.error_bars(
+            ax, x, list(rows.values()), f"{marker}-", color=color, label=judge
+        )
     first = next(iter(next(iter(means.values())).values()))[0]
     ax.axhline(first, color=figures.GREY, ls=":", lw=1.4)
     ax.set(xticks=range(len(steps[0])), ylabel="utility, held-out prompts")

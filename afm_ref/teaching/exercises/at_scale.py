@@ -3,7 +3,8 @@
 from ...config import AFM_ON_DEVICE, AFM_TINY
 from .registry import Case, exercise
 
-KINDS = {"all-gather": 1, "reduce-scatter": 1, "all-reduce": 2}  # rounds of n - 1 hops, each of a chunk W / n
+# rounds of n - 1 hops, each of a chunk W / n
+KINDS = {"all-gather": 1, "reduce-scatter": 1, "all-reduce": 2}
 
 
 def _hops(found, *, loops=True, rounds=True, whole=False):
@@ -22,14 +23,27 @@ def sent_bytes():
     programs = (
         [("all-gather", 1024, 4, 3)],
         [("all-gather", 4096, 8, 26), ("all-reduce", 4, 8, 1)],
-        [("all-gather", 800, 4, 5), ("reduce-scatter", 800, 4, 5), ("all-reduce", 640, 2, 1)],
+        [
+            ("all-gather", 800, 4, 5),
+            ("reduce-scatter", 800, 4, 5),
+            ("all-reduce", 640, 2, 1),
+        ],
     )
     for found in programs:
         mistakes = (
-            (_hops(found, loops=False), "the text shows a loop's body once, but it runs `times` times"),
-            (_hops(found, rounds=False), "an all-reduce is a reduce-scatter AND an all-gather"),
+            (
+                _hops(found, loops=False),
+                "the text shows a loop's body once, but it runs `times` times",
+            ),
+            (
+                _hops(found, rounds=False),
+                "an all-reduce is a reduce-scatter AND an all-gather",
+            ),
             (_hops(found, whole=True), "a hop carries a chunk of W/n bytes, not all of W"),
-            (sum(KINDS[k] * w * t for k, w, n, t in found), "a chunk makes n - 1 hops to visit n devices"),
+            (
+                sum(KINDS[k] * w * t for k, w, n, t in found),
+                "a chunk makes n - 1 hops to visit n devices",
+            ),
         )
         yield Case({"found": found}, _hops(found), mistakes)
 
@@ -54,12 +68,26 @@ def utilization():
     ):
         able = step_s * chips * peak
         mistakes = (
-            (_step_flops(cfg, tokens, T, backward=0) / able, "training is three forward passes' work, not one"),
-            (_step_flops(cfg, tokens, T, attention=False) / able, "scores and weighted values are products, too"),
-            (_step_flops(cfg, tokens, T) / (step_s * peak), "all chips together could have worked"),
-            (100 * _step_flops(cfg, tokens, T) / able, "a fraction of 1 is asked, not percent"),
+            (
+                _step_flops(cfg, tokens, T, backward=0) / able,
+                "training is three forward passes' work, not one",
+            ),
+            (
+                _step_flops(cfg, tokens, T, attention=False) / able,
+                "scores and weighted values are products, too",
+            ),
+            (
+                _step_flops(cfg, tokens, T) / (step_s * peak),
+                "all chips together could have worked",
+            ),
+            (
+                100 * _step_flops(cfg, tokens, T) / able,
+                "a fraction of 1 is asked, not percent",
+            ),
         )
-        arguments = dict(cfg=cfg, seq_len=T, tokens=tokens, step_s=step_s, chips=chips, peak_flops=peak)
+        arguments = dict(
+            cfg=cfg, seq_len=T, tokens=tokens, step_s=step_s, chips=chips, peak_flops=peak
+        )
         yield Case(arguments, _step_flops(cfg, tokens, T) / able, mistakes)
 
 
@@ -79,14 +107,30 @@ def smallest_fsdp():
         (1000, 1, 20_000, 1_000),
     ):
         held = 16 * n_parameters / model
-        right = _smallest(lambda fsdp, held=held, hbm=hbm, other=other: held / fsdp + other <= hbm)
-        mistakes = (
-            (_smallest(lambda f, h=held, b=hbm: h / f <= b), "other_bytes must fit beside the state"),
-            (_smallest(lambda f, h=held, b=hbm, o=other: h / 4 / f + o <= b), "16 bytes a parameter, not 4"),
-            (_smallest(lambda f, h=held * model, b=hbm, o=other: h / f + o <= b), "model already cuts every matrix"),
-            (_smallest(lambda f, h=held, b=hbm, o=other: (h + o) / f <= b), "fsdp does not cut other_bytes"),
+        right = _smallest(
+            lambda fsdp, held=held, hbm=hbm, other=other: held / fsdp + other <= hbm
         )
-        arguments = dict(n_parameters=n_parameters, model=model, hbm_bytes=hbm, other_bytes=other)
+        mistakes = (
+            (
+                _smallest(lambda f, h=held, b=hbm: h / f <= b),
+                "other_bytes must fit beside the state",
+            ),
+            (
+                _smallest(lambda f, h=held, b=hbm, o=other: h / 4 / f + o <= b),
+                "16 bytes a parameter, not 4",
+            ),
+            (
+                _smallest(lambda f, h=held * model, b=hbm, o=other: h / f + o <= b),
+                "model already cuts every matrix",
+            ),
+            (
+                _smallest(lambda f, h=held, b=hbm, o=other: (h + o) / f <= b),
+                "fsdp does not cut other_bytes",
+            ),
+        )
+        arguments = dict(
+            n_parameters=n_parameters, model=model, hbm_bytes=hbm, other_bytes=other
+        )
         yield Case(arguments, right, mistakes)
 
 
@@ -100,12 +144,17 @@ def tokens_to_hide():
         low, high = 0, 10**9
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if flops * P * middle / peak >= sum_s else (middle, high)
+            low, high = (
+                (low, middle) if flops * P * middle / peak >= sum_s else (middle, high)
+            )
         return high
 
     for n, peak, bandwidth in ((1024, 459e12, 600e9), (8, 275e12, 6.25e9), (2, 1e12, 1e9)):
         mistakes = (
-            (fewest(n, peak, bandwidth, flops=2), "a training step takes 6 FLOPs a parameter and token, not 2"),
+            (
+                fewest(n, peak, bandwidth, flops=2),
+                "a training step takes 6 FLOPs a parameter and token, not 2",
+            ),
             (fewest(n, peak, bandwidth, rounds=1), "an all-reduce sends 2 (n-1)/n W"),
             (fewest(n, peak, bandwidth, width=4), "bfloat16 gradients have 2 bytes"),
             (fewest(n, peak, bandwidth) - 1, "round up: the sum must hide wholly"),

@@ -10,18 +10,34 @@ from .registry import Case, exercise
 @exercise("5.1", "the size of an adapter", "easy", 5)
 def adapter_bytes():
     """Make the two matrices of every weight and count their entries."""
-    for shapes, rank, width in (([(6, 4)], 2, 4), ([(3072, 3072), (1024, 3072)], 16, 2), ([(8, 8), (24, 8)], 1, 2)):
-        numbers = sum(np.zeros((rank, i)).size + np.zeros((o, rank)).size for o, i in shapes)
+    for shapes, rank, width in (
+        ([(6, 4)], 2, 4),
+        ([(3072, 3072), (1024, 3072)], 16, 2),
+        ([(8, 8), (24, 8)], 1, 2),
+    ):
+        numbers = sum(
+            np.zeros((rank, i)).size + np.zeros((o, rank)).size for o, i in shapes
+        )
         mistakes = (
             (numbers, "this counts numbers; bytes are asked"),
-            (width * sum(o * i for o, i in shapes), "this is the size of the matrices themselves, not of A and B"),
-            (width * sum(rank * o * i for o, i in shapes), "A and B lie beside each other: R in + R out, not R in out"),
+            (
+                width * sum(o * i for o, i in shapes),
+                "this is the size of the matrices themselves, not of A and B",
+            ),
+            (
+                width * sum(rank * o * i for o, i in shapes),
+                "A and B lie beside each other: R in + R out, not R in out",
+            ),
             (
                 width * sum(rank * i for _, i in shapes),
                 "A has R rows of `in` numbers, and B has `out` rows of R",
             ),
         )
-        yield Case({"shapes": shapes, "rank": rank, "bytes_per_value": width}, width * numbers, mistakes)
+        yield Case(
+            {"shapes": shapes, "rank": rank, "bytes_per_value": width},
+            width * numbers,
+            mistakes,
+        )
 
 
 @exercise("5.2", "merge", "easy", 5)
@@ -29,23 +45,38 @@ def merge():
     """Add up outer products: column r of B with row r of A."""
     rng = np.random.default_rng((5, 2))
     for out_dim, in_dim, rank, alpha in ((3, 3, 1, 2.0), (4, 6, 2, 16.0), (7, 5, 3, 1.5)):
-        w, a, b = (rng.standard_normal(shape) for shape in ((out_dim, in_dim), (rank, in_dim), (out_dim, rank)))
+        w, a, b = (
+            rng.standard_normal(shape)
+            for shape in ((out_dim, in_dim), (rank, in_dim), (out_dim, rank))
+        )
         change = sum(np.outer(b[:, r], a[r]) for r in range(rank))
         mistakes = (
             (w + change, "the product is scaled by alpha / R"),
             (w + alpha * change, "the scale is alpha / R; R is the number of rows of A"),
-            (w + alpha / math.sqrt(rank) * change, "that is rank-stabilised LoRA; here the scale is alpha / R"),
+            (
+                w + alpha / math.sqrt(rank) * change,
+                "that is rank-stabilised LoRA; here the scale is alpha / R",
+            ),
             (alpha / rank * change, "this is only what is added: W0 is missing"),
         )
-        yield Case({"w": w, "a": a, "b": b, "alpha": alpha}, w + alpha / rank * change, mistakes)
+        yield Case(
+            {"w": w, "a": a, "b": b, "alpha": alpha}, w + alpha / rank * change, mistakes
+        )
 
 
 @exercise("5.3", "the gradient of B", "medium", 15)
 def gradient_of_b():
     """Differentiate entry by entry: y is linear in B, so a step of one gives the slope."""
     rng = np.random.default_rng((5, 3))
-    for n, out_dim, in_dim, rank, scale in ((1, 2, 3, 1, 1.0), (5, 4, 6, 2, 0.5), (7, 3, 3, 3, 2.0)):
-        a, x, g = (rng.standard_normal(shape) for shape in ((rank, in_dim), (n, in_dim), (n, out_dim)))
+    for n, out_dim, in_dim, rank, scale in (
+        (1, 2, 3, 1, 1.0),
+        (5, 4, 6, 2, 0.5),
+        (7, 3, 3, 3, 2.0),
+    ):
+        a, x, g = (
+            rng.standard_normal(shape)
+            for shape in ((rank, in_dim), (n, in_dim), (n, out_dim))
+        )
         expected = np.zeros((out_dim, rank))
         for o in range(out_dim):
             for r in range(rank):
@@ -53,9 +84,18 @@ def gradient_of_b():
                 step[o, r] = 1.0
                 expected[o, r] = (g * (scale * x @ a.T @ step.T)).sum()
         mistakes = (
-            (expected / scale, "the scale multiplies B A x, so it multiplies the gradient too"),
-            (expected.T, "this is [R, out]; a gradient has the shape of what it belongs to, B: [out, R]"),
-            (expected / n, "the loss's gradient g already says how rows are averaged: sum over them"),
+            (
+                expected / scale,
+                "the scale multiplies B A x, so it multiplies the gradient too",
+            ),
+            (
+                expected.T,
+                "this is [R, out]; a gradient has the shape of what it belongs to, B: [out, R]",
+            ),
+            (
+                expected / n,
+                "the loss's gradient g already says how rows are averaged: sum over them",
+            ),
         )
         yield Case({"a": a, "x": x, "g": g, "scale": scale}, expected, mistakes)
 
@@ -63,7 +103,11 @@ def gradient_of_b():
 @exercise("5.4", "how large a rank?", "medium", 10)
 def rank_needed():
     """Build a matrix with these singular values, cut it to each rank, see what is left."""
-    for s, tolerance in (([4.0, 3.0, 1.0, 0.5], 0.5), ([5.0, 0.1, 0.1], 0.05), ([2.0, 2.0, 2.0, 2.0, 1.0], 0.6)):
+    for s, tolerance in (
+        ([4.0, 3.0, 1.0, 0.5], 0.5),
+        ([5.0, 0.1, 0.1], 0.05),
+        ([2.0, 2.0, 2.0, 2.0, 1.0], 0.6),
+    ):
         s = np.array(s)
 
         def error(rank, s=s):
@@ -91,14 +135,23 @@ def loads():
         ("aabacabdacb", {"a": 2, "b": 1, "c": 3, "d": 2}, 5),
         ("abcdbaecbdaeabba", dict.fromkeys("abcde", 1), 3),
     ):
-        expected, first_in = (_loads(requests, sizes, budget, refresh) for refresh in (True, False))
+        expected, first_in = (
+            _loads(requests, sizes, budget, refresh) for refresh in (True, False)
+        )
         mistakes = (
-            (first_in, "a hit makes an adapter the most recently used; you throw out the one that was loaded first"),
+            (
+                first_in,
+                "a hit makes an adapter the most recently used; you throw out the one that was loaded first",
+            ),
             (len(set(requests)), "an adapter that was thrown out must be read again"),
             (len(requests), "an adapter that is still in memory is not read again"),
             (len(requests) - expected, "these are the hits; the loads are asked"),
         )
-        yield Case({"requests": list(requests), "sizes": sizes, "budget": budget}, expected, mistakes)
+        yield Case(
+            {"requests": list(requests), "sizes": sizes, "budget": budget},
+            expected,
+            mistakes,
+        )
 
 
 def _loads(requests, sizes, budget, refresh):

@@ -11,19 +11,43 @@ from .registry import Case, exercise
 @exercise("7.1", "soft labels and where they rest", "easy", 10)
 def soft_labels():
     """Cross-entropy of two coins, one in proportion to exp(reward), and bisection."""
-    for margins, labels in (([1.0], [0.75]), ([2.0, -1.0, 0.3], [0.95, 0.85, 0.65]), ([4.0, -3.0], [0.6, 0.9])):
+    for margins, labels in (
+        ([1.0], [0.75]),
+        ([2.0, -1.0, 0.3], [0.95, 0.85, 0.65]),
+        ([4.0, -3.0], [0.6, 0.9]),
+    ):
         coin = np.exp([margins, np.zeros(len(margins))])  # [2, B]
         coin = coin / coin.sum(axis=0)
         p, d = np.array(labels), np.array(margins)
         losses = -(np.stack([p, 1 - p]) * np.log(coin)).sum(axis=0)
-        rest = np.array([_bisect(lambda x, p=p: p - 1 / (1 + math.exp(-x))) for p in labels])
+        rest = np.array(
+            [_bisect(lambda x, p=p: p - 1 / (1 + math.exp(-x))) for p in labels]
+        )
         mistakes = (
-            ([-np.log(coin[0]), rest], "that is the loss of a hard label: the second order has the weight 1 - p"),
-            ([-p * np.log(coin[0]), rest], "the other order counts as well, with the weight 1 - p"),
-            ([-(p * np.log(coin[1]) + (1 - p) * np.log(coin[0])), rest], "p goes with sigmoid(margin), not -margin"),
-            ([losses, p], "at the optimum sigmoid(margin) is p; the margin itself is asked"),
-            ([losses, -rest], "the sign: a label above one half asks for a positive margin"),
-            ([losses, np.log(p)], "the other order counts as well: set the slope of the whole loss to zero"),
+            (
+                [-np.log(coin[0]), rest],
+                "that is the loss of a hard label: the second order has the weight 1 - p",
+            ),
+            (
+                [-p * np.log(coin[0]), rest],
+                "the other order counts as well, with the weight 1 - p",
+            ),
+            (
+                [-(p * np.log(coin[1]) + (1 - p) * np.log(coin[0])), rest],
+                "p goes with sigmoid(margin), not -margin",
+            ),
+            (
+                [losses, p],
+                "at the optimum sigmoid(margin) is p; the margin itself is asked",
+            ),
+            (
+                [losses, -rest],
+                "the sign: a label above one half asks for a positive margin",
+            ),
+            (
+                [losses, np.log(p)],
+                "the other order counts as well: set the slope of the whole loss to zero",
+            ),
         )
         yield Case({"margins": d, "labels": p}, np.stack([losses, rest]), mistakes)
 
@@ -51,8 +75,14 @@ def expected_best():
         replaced = np.mean([max(some) for some in itertools.product(rewards, repeat=n)])
         mistakes = (
             (r[-1], "that is the best of all m; asked is the mean best of n fresh samples"),
-            (max(rewards[:n]), "that uses n samples of m: average over all ways to choose n"),
-            (r[-n:].mean(), "that is the mean of the n highest; asked is the mean of the highest of n"),
+            (
+                max(rewards[:n]),
+                "that uses n samples of m: average over all ways to choose n",
+            ),
+            (
+                r[-n:].mean(),
+                "that is the mean of the n highest; asked is the mean of the highest of n",
+            ),
             (replaced, "a sample is not drawn twice: choose without replacement"),
             (r.mean(), "of every n only the highest counts"),
         )
@@ -67,19 +97,45 @@ def dpo():
         policy, reference = -rng.uniform(0.1, 3.0, (2, 2, B, T))
         starts = rng.integers(1, 3, (2, B))
         lengths = starts + rng.integers(1, T - 3, (2, B))
-        rows = {"policy": policy, "reference": reference, "starts": starts, "lengths": lengths}
+        rows = {
+            "policy": policy,
+            "reference": reference,
+            "starts": starts,
+            "lengths": lengths,
+        }
         loss = _dpo(*rows.values(), beta)
         whole, nothing = np.full_like(lengths, T), np.zeros_like(starts)
         swapped = [field[::-1] for field in rows.values()]
         mistakes = (
-            (_dpo(policy, reference, starts, whole, beta), "padding counts: stop at the row's length"),
-            (_dpo(policy, reference, nothing, lengths, beta), "the prompt counts: begin where the response begins"),
-            (_dpo(policy, reference, nothing, whole, beta), "prompt and padding count: only the response's tokens may"),
-            (_dpo(policy, 0 * reference, starts, lengths, beta), "the reference is missing: what counts is the ratio"),
+            (
+                _dpo(policy, reference, starts, whole, beta),
+                "padding counts: stop at the row's length",
+            ),
+            (
+                _dpo(policy, reference, nothing, lengths, beta),
+                "the prompt counts: begin where the response begins",
+            ),
+            (
+                _dpo(policy, reference, nothing, whole, beta),
+                "prompt and padding count: only the response's tokens may",
+            ),
+            (
+                _dpo(policy, 0 * reference, starts, lengths, beta),
+                "the reference is missing: what counts is the ratio",
+            ),
             (_dpo(*swapped, beta), "index 0 is the chosen response, 1 the rejected one"),
-            (_dpo(*rows.values(), beta, per_token=True), "DPO sums over the response; IPO's other form takes means"),
-            (_dpo(*rows.values(), 1.0), "beta is missing: it multiplies the difference inside the sigmoid"),
-            (beta * _dpo(*rows.values(), 1.0), "beta multiplies the difference inside the sigmoid, not the loss"),
+            (
+                _dpo(*rows.values(), beta, per_token=True),
+                "DPO sums over the response; IPO's other form takes means",
+            ),
+            (
+                _dpo(*rows.values(), 1.0),
+                "beta is missing: it multiplies the difference inside the sigmoid",
+            ),
+            (
+                beta * _dpo(*rows.values(), 1.0),
+                "beta multiplies the difference inside the sigmoid, not the loss",
+            ),
             (B * loss, "the mean over pairs is asked"),
         )
         yield Case(rows | {"beta": beta}, loss, mistakes)
@@ -103,12 +159,16 @@ def committee():
     """Go through prompts, members and samples one by one."""
     rng = np.random.default_rng((7, 4))
     for M, P, N in ((2, 1, 2), (2, 4, 6), (3, 5, 6)):
-        rewards = rng.standard_normal((M, P, N)) + 2 * rng.standard_normal((M, P, 1))  # members differ by prompt
+        # members differ by prompt
+        rewards = rng.standard_normal((M, P, N)) + 2 * rng.standard_normal((M, P, 1))
         judged = np.tanh(0.5 * rewards + rng.standard_normal((M, P, N)))
         means = [[sum(of[m].ravel()) for m in range(M)] for of in (rewards, judged)]
         best, truly_best = (scores.index(max(scores)) for scores in means)
         everyone, few = range(M), N // M
-        together, alone = _picked(rewards, judged, everyone, few), _picked(rewards, judged, [best], N)
+        together, alone = (
+            _picked(rewards, judged, everyone, few),
+            _picked(rewards, judged, [best], N),
+        )
         mistakes = (
             ([_picked(rewards, judged, everyone, N), alone], f"the budget: with {M} members each gives N / M samples"),
             ([together, _picked(rewards, judged, [best], few)], "the budget: the one teacher gives all N samples"),

@@ -17,16 +17,35 @@ CORPORA = (  # (benchmark, documents, low, high, threshold)
             "the sum of two tens",  # in three, the threshold
             "it was the sum of two",
             "is the sum of one",  # in two
-            "sum of two primes or sum of two primes or sum of two primes",  # three times, in one
+            # three times, in one
+            "sum of two primes or sum of two primes or sum of two primes",
             "a quiet day",
         ],
         4,
         6,
         3,
     ),
-    ("a b c d e", ["a b c d x", "a b c d y", "z b c d e", "y b c d e", "a b c d e", "b c d"], 4, 5, 3),
-    ("up and down the hill", ["up and down up and down", "up and down", "up and away", "down the hill"], 3, 5, 3),
-    ("one two three four", ["one two three five", "two three four", "one two", "five"], 2, 4, 1),
+    (
+        "a b c d e",
+        ["a b c d x", "a b c d y", "z b c d e", "y b c d e", "a b c d e", "b c d"],
+        4,
+        5,
+        3,
+    ),
+    (
+        "up and down the hill",
+        ["up and down up and down", "up and down", "up and away", "down the hill"],
+        3,
+        5,
+        3,
+    ),
+    (
+        "one two three four",
+        ["one two three five", "two three four", "one two", "five"],
+        2,
+        4,
+        1,
+    ),
 )
 
 
@@ -39,37 +58,64 @@ def dropped():
 def _case(benchmark, documents, low, high, threshold):
     hits = [_hits(benchmark, text, low, high) for text in documents]
     counts = {run: sum(run in found for found in hits) for found in hits for run in found}
-    occurrences = {run: sum(f" {text} ".count(f" {run} ") for text in documents) for run in counts}
+    occurrences = {
+        run: sum(f" {text} ".count(f" {run} ") for text in documents) for run in counts
+    }
 
     def by(test, of=hits, how=any):
         return [float(bool(found) and how(test(run) for run in found)) for found in of]
 
     expected = by(lambda run: counts[run] < threshold)
     mistakes = (
-        (by(lambda run: True), "a run that reaches the threshold is common usage and drops nothing"),
-        (by(lambda run: counts[run] <= threshold), "a run that REACHES the threshold is common: rare is below it"),
-        (by(lambda run: counts[run] >= threshold), "the other way round: rare runs drop, common ones do not"),
-        (by(lambda run: occurrences[run] < threshold), "count documents: a run counts once for each, however often"),
-        (by(lambda run: counts[run] < threshold and run.count(" ") == low - 1), "look at all lengths, not `low` alone"),
+        (
+            by(lambda run: True),
+            "a run that reaches the threshold is common usage and drops nothing",
+        ),
+        (
+            by(lambda run: counts[run] <= threshold),
+            "a run that REACHES the threshold is common: rare is below it",
+        ),
+        (
+            by(lambda run: counts[run] >= threshold),
+            "the other way round: rare runs drop, common ones do not",
+        ),
+        (
+            by(lambda run: occurrences[run] < threshold),
+            "count documents: a run counts once for each, however often",
+        ),
+        (
+            by(lambda run: counts[run] < threshold and run.count(" ") == low - 1),
+            "look at all lengths, not `low` alone",
+        ),
         (
             by(lambda run: counts[run] < threshold and run.count(" ") == high - 1),
             "look at all lengths, not `high` alone",
         ),
-        (by(lambda run: counts[run] < threshold, how=all), "one rare run is enough to drop a document"),
+        (
+            by(lambda run: counts[run] < threshold, how=all),
+            "one rare run is enough to drop a document",
+        ),
         ([1 - x for x in expected], "1 is for a document that is dropped"),
     )
-    given = dict(benchmark=benchmark, documents=documents, low=low, high=high, threshold=threshold)
+    given = dict(
+        benchmark=benchmark, documents=documents, low=low, high=high, threshold=threshold
+    )
     return Case(given, expected, mistakes)
 
 
 def _hits(benchmark, text, low, high):
     """Return the runs of the benchmark that the text holds, each found as a string."""
     words = benchmark.split()
-    runs = {" ".join(words[i:j]) for i in range(len(words)) for j in range(i + low, min(i + high, len(words)) + 1)}
+    runs = {
+        " ".join(words[i:j])
+        for i in range(len(words))
+        for j in range(i + low, min(i + high, len(words)) + 1)
+    }
     return {run for run in runs if f" {run} " in f" {text} "}
 
 
-PAIRS = ((0.8, 8, 0.9), (0.5, 3, 0.5), (0.9, 13, 0.99), (0.75, 8, 0.8), (1.0, 5, 0.99))  # (similarity, rows, wanted)
+# (similarity, rows, wanted)
+PAIRS = ((0.8, 8, 0.9), (0.5, 3, 0.5), (0.9, 13, 0.99), (0.75, 8, 0.8), (1.0, 5, 0.99))
 
 
 @exercise("2.2", "how many bands", "easy", 10)
@@ -78,12 +124,26 @@ def fewest_bands():
     for similarity, rows, wanted in PAIRS:
         expected = _count(similarity**rows, wanted)
         mistakes = (
-            (_count(similarity, wanted), "a band agrees if ALL its rows do: the chance is s to the power of the rows"),
-            (_count(1 - (1 - similarity) ** rows, wanted), "a band needs ALL its rows equal, not one of them"),
-            (expected - 1, "round up: with one band less the probability is below what is wanted"),
-            (_count(similarity**rows, 1 - wanted), "wanted is the chance of a candidate; (1 - s^r)^b that of a miss"),
+            (
+                _count(similarity, wanted),
+                "a band agrees if ALL its rows do: the chance is s to the power of the rows",
+            ),
+            (
+                _count(1 - (1 - similarity) ** rows, wanted),
+                "a band needs ALL its rows equal, not one of them",
+            ),
+            (
+                expected - 1,
+                "round up: with one band less the probability is below what is wanted",
+            ),
+            (
+                _count(similarity**rows, 1 - wanted),
+                "wanted is the chance of a candidate; (1 - s^r)^b that of a miss",
+            ),
         )
-        yield Case({"similarity": similarity, "rows": rows, "wanted": wanted}, expected, mistakes)
+        yield Case(
+            {"similarity": similarity, "rows": rows, "wanted": wanted}, expected, mistakes
+        )
 
 
 def _count(agrees, wanted):
@@ -107,15 +167,45 @@ def apple_step():
         m = 0.3 * m * (t > 1)
         g = size * rng.standard_normal(n)
         g[0] = 6 * size  # the clip has work to do in the later cases
-        given = {"w": w, "g": g, "v": v, "m": m, "t": t, "s": 0.5, "rate": 0.1, "decay": 0.02}
+        given = {
+            "w": w,
+            "g": g,
+            "v": v,
+            "m": m,
+            "t": t,
+            "s": 0.5,
+            "rate": 0.1,
+            "decay": 0.02,
+        }
         mistakes = (
-            (_step(**given, decay_times_rate=True), "the decay is not multiplied by the learning rate here"),
-            (_step(**given, scheduled_decay=False), "the schedule scales the decay as well"),
-            (_step(**given, corrected=False), "the second moment starts at 0: divide it by 1 - b2^t"),
-            (_step(**given, from_zero=True), "t counts from 1: after t steps the weight gathered is 1 - b2^t"),
-            (_step(**given, over_gradient=True), "the momentum runs over the normalised update, not over the gradient"),
-            (_step(**given, corrected_momentum=True), "Apple does not correct the momentum for its start at 0"),
-            (_step(**given, clipped=False), "the block's RMS may be 1 at most: divide by max(1, rms)"),
+            (
+                _step(**given, decay_times_rate=True),
+                "the decay is not multiplied by the learning rate here",
+            ),
+            (
+                _step(**given, scheduled_decay=False),
+                "the schedule scales the decay as well",
+            ),
+            (
+                _step(**given, corrected=False),
+                "the second moment starts at 0: divide it by 1 - b2^t",
+            ),
+            (
+                _step(**given, from_zero=True),
+                "t counts from 1: after t steps the weight gathered is 1 - b2^t",
+            ),
+            (
+                _step(**given, over_gradient=True),
+                "the momentum runs over the normalised update, not over the gradient",
+            ),
+            (
+                _step(**given, corrected_momentum=True),
+                "Apple does not correct the momentum for its start at 0",
+            ),
+            (
+                _step(**given, clipped=False),
+                "the block's RMS may be 1 at most: divide by max(1, rms)",
+            ),
             (_step(**given, by_norm=True), "clip by the RMS of the block, not by its norm"),
         )
         yield Case(given, _step(**given), mistakes)
@@ -143,7 +233,11 @@ def _step(w, g, v, m, t, s, rate, decay, *, decay_times_rate=False, scheduled_de
 @exercise("2.4", "a base for a longer window", "easy", 10, tolerance=1e-4)
 def longer_base():
     """Bisect the base at which the pair that just completed a turn does so again."""
-    for base, T_train, T in ((500_000.0, 8192, 32_768), (10_000.0, 2048, 16_384), (500_000.0, 256, 1024)):
+    for base, T_train, T in (
+        (500_000.0, 8192, 32_768),
+        (10_000.0, 2048, 16_384),
+        (500_000.0, 256, 1024),
+    ):
         expected = _bisected_base(base, T_train, T)
         mistakes = (
             (base ** (math.log(T) / math.log(T_train)), "wavelengths are 2 pi base^x: divide both windows by 2 pi"),
@@ -157,14 +251,22 @@ def longer_base():
 
 
 def _bisected_base(base, T_train, T):
-    low, high = 0.0, 1.0  # the critical pair x of the old base, as a share of the head: 2 pi base^x = T_train
+    # the critical pair x of the old base, as a share of the head: 2 pi base^x = T_train
+    low, high = 0.0, 1.0
     for _ in range(200):
         middle = (low + high) / 2
-        low, high = (middle, high) if 2 * math.pi * base**middle < T_train else (low, middle)
-    critical, (low, high) = low, (0.0, 60.0)  # the logarithm of the new base: 2 pi base'^x = T
+        low, high = (
+            (middle, high) if 2 * math.pi * base**middle < T_train else (low, middle)
+        )
+    # the logarithm of the new base: 2 pi base'^x = T
+    critical, (low, high) = low, (0.0, 60.0)
     for _ in range(200):
         middle = (low + high) / 2
-        low, high = (middle, high) if 2 * math.pi * math.exp(middle * critical) < T else (low, middle)
+        low, high = (
+            (middle, high)
+            if 2 * math.pi * math.exp(middle * critical) < T
+            else (low, middle)
+        )
     return math.exp(low)
 
 

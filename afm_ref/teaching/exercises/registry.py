@@ -69,13 +69,16 @@ def grade(id: str, answer: Callable) -> Verdict:
         raise ValueError(f"there is no exercise {id!r}; there are {sorted(EXERCISES)}")
     task = EXERCISES[id]
     for case in task.cases():
-        arguments = copy.deepcopy(case.arguments)  # an answer that writes into its input must not spoil the case
+        # an answer that writes into its input must not spoil the case
+        arguments = copy.deepcopy(case.arguments)
         try:
             got = answer(**arguments)
         except NotImplementedError:
             return Verdict("not attempted")
         except Exception as error:
-            return Verdict("wrong", f"{_call(case)}\n    raised   {type(error).__name__}: {error}")
+            return Verdict(
+                "wrong", f"{_call(case)}\n    raised   {type(error).__name__}: {error}"
+            )
         if got is None or got is ...:
             return Verdict("not attempted")
         if complaint := _complaint(got, case, task.tolerance):
@@ -98,7 +101,10 @@ def attempt(id: str, answer: Callable) -> None:
 def _complaint(got, case, tolerance):
     """Return what is wrong with this answer, or an empty text."""
     try:
-        got, expected = np.asarray(got, dtype=np.float64), np.asarray(case.expected, dtype=np.float64)
+        got, expected = (
+            np.asarray(got, dtype=np.float64),
+            np.asarray(case.expected, dtype=np.float64),
+        )
     except (TypeError, ValueError):
         return f"    returned {type(got).__name__}, where numbers are expected"
     if case.judge is not None:
@@ -119,11 +125,14 @@ def _complaint(got, case, tolerance):
 
 def _close(a, b, tolerance):
     scale = max(float(np.max(np.abs(b), initial=0.0)), 1e-12)
-    return a.shape == b.shape and bool(np.all(np.abs(a - b) <= tolerance * scale))  # NaN is never close
+    # NaN is never close
+    return a.shape == b.shape and bool(np.all(np.abs(a - b) <= tolerance * scale))
 
 
 def _call(case):
-    return "input    " + ", ".join(f"{name}={_short(value)}" for name, value in case.arguments.items())
+    return "input    " + ", ".join(
+        f"{name}={_short(value)}" for name, value in case.arguments.items()
+    )
 
 
 def _short(value):

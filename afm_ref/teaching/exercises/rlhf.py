@@ -6,7 +6,8 @@ import numpy as np
 
 from .registry import Case, exercise
 
-ONE = 1e-9  # how far from 1 probabilities may add up: rounding errors of float64 stay far below
+# how far from 1 probabilities may add up: rounding errors of float64 stay far below
+ONE = 1e-9
 TIMES = 1.5  # 8.4: the variance with leave-one-out over that without a baseline
 
 
@@ -16,17 +17,37 @@ def leave_one_out():
     rng = np.random.default_rng((8, 1))
     for P, K in ((1, 2), (2, 3), (3, 4)):
         rewards = rng.standard_normal((P, K)) + 3
-        expected = [[r - np.delete(row, i).mean() for i, r in enumerate(row)] for row in rewards]
+        expected = [
+            [r - np.delete(row, i).mean() for i, r in enumerate(row)] for row in rewards
+        ]
         centred = rewards - rewards.mean(axis=1, keepdims=True)
         others = rewards.sum(axis=1, keepdims=True) - rewards
         mistakes = (
-            (centred, "that mean has the response itself in it: take the mean of the OTHER K - 1"),
+            (
+                centred,
+                "that mean has the response itself in it: take the mean of the OTHER K - 1",
+            ),
             (rewards - others / K, "the others are K - 1, not K"),
-            (centred / rewards.std(axis=1, keepdims=True), "dividing by the std is GRPO's; no std is asked"),
-            (centred / rewards.std(axis=1, ddof=1, keepdims=True), "dividing by the std is GRPO's; no std is asked"),
-            (expected / np.std(rewards, axis=1, keepdims=True), "dividing by the std is GRPO's; no std is asked"),
-            (rewards - rewards.mean(), "each prompt has its own baseline: the mean goes over its K responses alone"),
-            (-np.array(expected), "the sign: a response better than the others has a positive advantage"),
+            (
+                centred / rewards.std(axis=1, keepdims=True),
+                "dividing by the std is GRPO's; no std is asked",
+            ),
+            (
+                centred / rewards.std(axis=1, ddof=1, keepdims=True),
+                "dividing by the std is GRPO's; no std is asked",
+            ),
+            (
+                expected / np.std(rewards, axis=1, keepdims=True),
+                "dividing by the std is GRPO's; no std is asked",
+            ),
+            (
+                rewards - rewards.mean(),
+                "each prompt has its own baseline: the mean goes over its K responses alone",
+            ),
+            (
+                -np.array(expected),
+                "the sign: a response better than the others has a positive advantage",
+            ),
             (others / (K - 1), "that is the baseline; the advantage is the reward less it"),
         )
         yield Case({"rewards": rewards}, expected, mistakes)
@@ -47,20 +68,43 @@ def objective():
         rho, log_rho = p / q, np.log(p / q)
         expected = rho * A - gamma * D
         mistakes = (
-            (rho * A - gamma * log_rho, "pi_k drew the responses: in the divergence, too, each has the weight rho"),
-            (rho * A - gamma * (rho - 1 - log_rho), "that is KL(pi_k || pi), the other way round"),
-            (rho * A - gamma * (1 / rho - 1 + log_rho), "that is k3, for samples from pi; these are from pi_k"),
-            (rho * A - gamma * rho * log_rho, "right on average, but with a slope of A - gamma at pi_k: add - rho + 1"),
+            (
+                rho * A - gamma * log_rho,
+                "pi_k drew the responses: in the divergence, too, each has the weight rho",
+            ),
+            (
+                rho * A - gamma * (rho - 1 - log_rho),
+                "that is KL(pi_k || pi), the other way round",
+            ),
+            (
+                rho * A - gamma * (1 / rho - 1 + log_rho),
+                "that is k3, for samples from pi; these are from pi_k",
+            ),
+            (
+                rho * A - gamma * rho * log_rho,
+                "right on average, but with a slope of A - gamma at pi_k: add - rho + 1",
+            ),
             (rho * A + gamma * D, "a minus is missing: the divergence is a cost"),
             (rho * A, "the divergence is missing"),
             (rho * A - D, "gamma is missing: it multiplies the divergence"),
-            (A - gamma * D, "pi_k drew the responses: the advantage, too, has the weight rho"),
+            (
+                A - gamma * D,
+                "pi_k drew the responses: the advantage, too, has the weight rho",
+            ),
             (log_rho * A - gamma * D, "the weight is rho itself, not its logarithm"),
-            (A / rho - gamma * (1 - 1 / rho - log_rho / rho), "rho is pi / pi_k, not pi_k / pi"),
+            (
+                A / rho - gamma * (1 - 1 / rho - log_rho / rho),
+                "rho is pi / pi_k, not pi_k / pi",
+            ),
             (-expected, "that is the loss; the objective is asked, which is ascended"),
             (expected.mean(), "one number for each response is asked"),
         )
-        given = {"log_probs": np.log(p), "old_log_probs": np.log(q), "advantages": A, "gamma": gamma}
+        given = {
+            "log_probs": np.log(p),
+            "old_log_probs": np.log(q),
+            "advantages": A,
+            "gamma": gamma,
+        }
         yield Case(given, expected, mistakes)
 
 
@@ -76,7 +120,10 @@ def exact_step():
             (_normalised(A / gamma), "pi_k is missing: the step starts from it"),
             (_normalised(old + gamma * A), "a large gamma makes a SHORT step: A / gamma"),
             (_normalised(old + A), "gamma is missing"),
-            (_normalised(old - A / gamma), "the sign: the step is to raise the mean advantage"),
+            (
+                _normalised(old - A / gamma),
+                "the sign: the step is to raise the mean advantage",
+            ),
             (np.exp(_normalised(old + A / gamma)), "log-probabilities are asked"),
         )
         given = {"policy_log_probs": old, "advantages": A, "gamma": gamma}
@@ -93,12 +140,15 @@ def _beaten(got, policy_log_probs, advantages, gamma):
         return f"    expected log-probabilities: their exp add up to 1\n    got      {got}: add up to {total:.6g}"
 
     def value(policy):
-        return (np.exp(policy) * (advantages - gamma * (policy - policy_log_probs))).sum(axis=-1)
+        return (np.exp(policy) * (advantages - gamma * (policy - policy_log_probs))).sum(
+            axis=-1
+        )
 
     steps = np.repeat([1e-3, 0.03, 1.0, 10.0], 500)[:, None]
     others = _normalised(got + steps * np.random.default_rng(n).standard_normal((2000, n)))
     best = value(others).max()
-    if best <= value(got) + 1e-12:  # float64 adds up to some 1e-15; a step of 1e-3 changes the value by gamma 1e-7
+    # float64 adds up to some 1e-15; a step of 1e-3 changes the value by gamma 1e-7
+    if best <= value(got) + 1e-12:
         return ""
     return f"    expected a policy that no other beats, yet one reaches {best:.6g}\n    got      {value(got):.6g}"
 
@@ -115,15 +165,22 @@ def rewards_where_leave_one_out_hurts():
 
 def _harmless(got, K):
     """Return an empty text if leave-one-out gives TIMES the variance, else the fault."""
-    if got.ndim != 2 or len(got) != 2 or not 3 <= got.shape[1] <= 8 or not np.isfinite(got).all():
-        return (
-            f"    expected two lists of numbers: probabilities and rewards of 3 to 8 arms\n    got      {got.tolist()}"
-        )
+    if (
+        got.ndim != 2
+        or len(got) != 2
+        or not 3 <= got.shape[1] <= 8
+        or not np.isfinite(got).all()
+    ):
+        wanted = "two lists of numbers: probabilities and rewards of 3 to 8 arms"
+        return f"    expected {wanted}\n    got      {got.tolist()}"
     p, rewards = got
     if p.min() <= 0 or abs(p.sum() - 1) > ONE or np.abs(rewards).max() > 10:
         return f"    expected probabilities above 0 with sum 1, rewards from -10 to 10\n    got      {got.tolist()}"
     groups = np.array([*itertools.product(range(len(p)), repeat=K)])
-    none, ours = (_variance(p, A, groups) for A in (rewards[groups], _less_the_others(rewards[groups])))
+    none, ours = (
+        _variance(p, A, groups)
+        for A in (rewards[groups], _less_the_others(rewards[groups]))
+    )
     if ours > 0 and ours >= TIMES * none:
         return ""
     return (

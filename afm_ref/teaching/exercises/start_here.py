@@ -9,14 +9,21 @@ from .registry import Case, exercise
 def loss_of_a_guesser():
     """Every token is equally likely, so each has probability 1/V."""
     return [
-        Case({"vocab_size": V}, sum(1 / V * math.log(V) for _ in range(V)), _guesser_mistakes(V))
+        Case(
+            {"vocab_size": V},
+            sum(1 / V * math.log(V) for _ in range(V)),
+            _guesser_mistakes(V),
+        )
         for V in (2, 2048, 49_152)
     ]
 
 
 def _guesser_mistakes(V):
     return (
-        (math.log2(V), "this is in bits; the loss here is in nats, so use the natural logarithm"),
+        (
+            math.log2(V),
+            "this is in bits; the loss here is in nats, so use the natural logarithm",
+        ),
         (-math.log(V), "the loss is MINUS the log-probability, so it cannot be negative"),
         (1 / V, "this is the probability; the loss is minus its logarithm"),
     )
@@ -31,7 +38,13 @@ def bits_per_byte():
         mistakes = (
             (nats / width, "this is nats per byte: one bit is ln 2 = 0.693 nats"),
             (nats / math.log(2), "this is bits per token: a token is several bytes long"),
-            (nats * math.log(2) / width, "nats were multiplied by ln 2: a bit is smaller than a nat, so divide"),
-            (nats / math.log(2) * width, "multiplied by the bytes per token: more bytes share the same bits"),
+            (
+                nats * math.log(2) / width,
+                "nats were multiplied by ln 2: a bit is smaller than a nat, so divide",
+            ),
+            (
+                nats / math.log(2) * width,
+                "multiplied by the bytes per token: more bytes share the same bits",
+            ),
         )
         yield Case({"nats_per_token": nats, "bytes_per_token": width}, expected, mistakes)

@@ -11,12 +11,25 @@ from .registry import Case, exercise
 @exercise("1.1", "the longest conversation", "easy", 5)
 def longest_context():
     """Count token by token what a cache holds, until the memory is full."""
-    for cfg, memory_bytes, width in ((AFM_TINY, 100_000, 2), (AFM_ON_DEVICE, 2**29, 2), (AFM_ON_DEVICE, 2**29, 1)):
+    for cfg, memory_bytes, width in (
+        (AFM_TINY, 100_000, 2),
+        (AFM_ON_DEVICE, 2**29, 2),
+        (AFM_ON_DEVICE, 2**29, 1),
+    ):
         one = sum(2 * cfg.n_kv_heads * cfg.head_dim * width for _ in range(cfg.n_layers))
         mistakes = (
-            (memory_bytes // (one * cfg.n_heads // cfg.n_kv_heads), "only the K key/value heads are kept, not all N"),
-            (memory_bytes // (one // 2), "keys AND values are kept: there is a factor of 2"),
-            (memory_bytes // (one // cfg.n_layers), "every one of the L layers keeps its own keys and values"),
+            (
+                memory_bytes // (one * cfg.n_heads // cfg.n_kv_heads),
+                "only the K key/value heads are kept, not all N",
+            ),
+            (
+                memory_bytes // (one // 2),
+                "keys AND values are kept: there is a factor of 2",
+            ),
+            (
+                memory_bytes // (one // cfg.n_layers),
+                "every one of the L layers keeps its own keys and values",
+            ),
             (memory_bytes / one, "a number of tokens is whole: round down"),
         )
         arguments = {"cfg": cfg, "memory_bytes": memory_bytes, "bytes_per_value": width}
@@ -40,7 +53,10 @@ def unrotate():
         positions = np.arange(T)[None]
         rotated = _rotated(x, positions, theta, +1)
         mistakes = (
-            (_rotated(rotated, positions, theta, +1), "this turned the vectors on, by the same angle once more"),
+            (
+                _rotated(rotated, positions, theta, +1),
+                "this turned the vectors on, by the same angle once more",
+            ),
             (rotated, "nothing was turned"),
         )
         yield Case({"x": rotated, "positions": positions, "theta": theta}, x, mistakes)
@@ -60,7 +76,10 @@ def pool_key_heads():
                     expected[k * H + h] += w[(k * G + g) * H + h] / G
                     strided[k * H + h] += w[(g * K + k) * H + h] / G
         mistakes = (
-            (strided, "heads k, k+K, k+2K were averaged; query head n reads key head n // G, so neighbours share"),
+            (
+                strided,
+                "heads k, k+K, k+2K were averaged; query head n reads key head n // G, so neighbours share",
+            ),
             (expected * G, "the heads were added: divide by G"),
         )
         yield Case({"w": w, "n_kv_heads": K, "head_dim": H}, expected, mistakes)
@@ -78,7 +97,8 @@ def largest_logit():
         reached = 0.0
         for i in range(H):
             q, k = np.zeros(H), np.zeros(H)
-            q[i], k[i] = math.sqrt(H) * q_gain[i], math.sqrt(H) * k_gain[i]  # unit RMS, then the gain
+            # unit RMS, then the gain
+            q[i], k[i] = math.sqrt(H) * q_gain[i], math.sqrt(H) * k_gain[i]
             reached = max(reached, abs(float(q @ k)) / math.sqrt(H))
         mistakes = (
             (
@@ -87,7 +107,13 @@ def largest_logit():
                 "cannot both use their largest gain when it sits in different channels",
             ),
             (H * np.max(np.abs(q_gain * k_gain)), "the logit is scaled by 1 / sqrt(H)"),
-            (np.max(np.abs(q_gain * k_gain)), "a vector of H channels with unit RMS has length sqrt(H), not 1"),
-            (np.max(q_gain * k_gain) * math.sqrt(H), "the largest absolute value is asked: a product may be negative"),
+            (
+                np.max(np.abs(q_gain * k_gain)),
+                "a vector of H channels with unit RMS has length sqrt(H), not 1",
+            ),
+            (
+                np.max(q_gain * k_gain) * math.sqrt(H),
+                "the largest absolute value is asked: a product may be negative",
+            ),
         )
         yield Case({"q_gain": q_gain, "k_gain": k_gain}, reached, mistakes)
