@@ -102,7 +102,7 @@ def apple_stages() -> tuple[Stage, Stage, Stage]:
     are not stated, nor are the later stages' rows and the last one's rate, warm-up, end and
     decay.
 
-    Source: TR24 section 3.2 [confirmed]; steps follow from tokens, rows and window.
+    Source: TR24 section 3.2; steps follow from tokens, rows and window [confirmed].
     Test: tests/pretraining/test_stages.py::test_apple_stages_hold_the_published_numbers
     """
     # 4096 rows in all stages, and the last one's rate, end and decay as in the second: ours
