@@ -15,7 +15,7 @@ import numpy as np
 from . import ops
 from ._typing import Array, Bool, Float, Int
 from .config import AFMConfig
-from .layers import Stream, run_layers
+from .containers import Stream, run_layers
 from .weights import Layer, Params, init
 
 __all__ = ["Causal", "block", "check_tokens", "forward", "hidden", "init", "logits", "qkv"]

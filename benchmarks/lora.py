@@ -11,7 +11,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from afm_ref import layers
+from afm_ref import containers
 
 from . import _common
 from ._qwen3 import DIMS, qwen3
@@ -101,7 +101,7 @@ def make_bank(cfg, folder):
             w.b[...] = 0.02 * rng.standard_normal(w.b.shape)
             return w
 
-        lora.files.save(folder / f"a{seed}.safetensors", layers.map_matrices(adapted, drawn), base=base)
+        lora.files.save(folder / f"a{seed}.safetensors", containers.map_matrices(adapted, drawn), base=base)
     return lora.AdapterBank(params, folder, budget_bytes=1e9, rank=RANK, slots=ADAPTERS)
 
 

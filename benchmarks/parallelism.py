@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from afm_ref import layers
+from afm_ref import containers
 
 from . import _common
 
@@ -76,8 +76,8 @@ def annotated(cfg, mesh, optimizer):
     shape = MeshShape.parse(mesh)
     devices = make_mesh(shape)
     plain = transformer.init(cfg, 0)
-    grouped = layers.group(plain.layers)
-    plain = plain._replace(layers=layers.Remat(grouped) if shape.fsdp > 1 else grouped)  # as a Plan does
+    grouped = containers.group(plain.layers)
+    plain = plain._replace(layers=containers.Remat(grouped) if shape.fsdp > 1 else grouped)  # as a Plan does
     params = annotation.shard(plain, devices)
     state = annotation.state_shapes(optimizer, params)
     step = training.make_step(partial(losses.next_token, cfg=cfg), optimizer, (params, state))

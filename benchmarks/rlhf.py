@@ -205,7 +205,7 @@ def utility_lines(runs):
 
     from afm_ref.rlhf.measures import samples_to, target_between
     from afm_ref.teaching.chapters.rlhf import recorded_curves
-    from afm_ref.whole_road.online import JUDGES
+    from afm_ref.whole_road.online_rl import JUDGES
 
     for judge in JUDGES:
         curves = recorded_curves(runs, judge)

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from afm_ref import assets
-from afm_ref.disk import pieces
+from afm_ref.disk import resumable
 from afm_ref.lora import files
 
 # name: its options that name a folder, in the order in which one builds on another (pipeline takes rlhf's models)
@@ -76,7 +76,7 @@ def run_all(names, folder: Path, run=subprocess.run):
     """Run what is not done yet, in order; the first that fails ends it, and the next call starts there."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        pieces.finished(folder / f"{name}.done", partial(_run_one, name, folder, run))
+        resumable.finished(folder / f"{name}.done", partial(_run_one, name, folder, run))
 
 
 def _run_one(name, folder, run, done):

@@ -7,14 +7,14 @@ from functools import lru_cache, partial
 import jax
 import numpy as np
 
-from afm_ref import evaluation, layers, lora, losses
+from afm_ref import containers, evaluation, lora, losses
 from afm_ref.config import kv_cache_bytes_per_token
 from afm_ref.data import packing, pretraining_text, tasks
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from afm_ref.quantization import alternatives, dequantize, int8, kv_cache, palettize, quantize, recovery, sizes
 from afm_ref.quantization.bits import allocation, sensitivity
 from afm_ref.training import fit
-from afm_ref.whole_road.made import plain
+from afm_ref.whole_road.artifacts import plain
 
 from . import _record
 from . import lora as chapter5
@@ -237,7 +237,7 @@ def alternative(bench, scheme, moments):
         weights.append(w.size)
         return dense
 
-    params = layers.map_matrices(bench.params._replace(embed=int8(bench.params.embed).dense()), anew)
+    params = containers.map_matrices(bench.params._replace(embed=int8(bench.params.embed).dense()), anew)
     return bench.bits_per_byte(params) | {"counted_bits": round(float(np.average(bits, weights=weights)), 4)}
 
 

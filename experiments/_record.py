@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from afm_ref import assets
-from afm_ref.disk import atomic, pieces
+from afm_ref.disk import atomic, resumable
 
 
 def versions() -> dict:
@@ -43,7 +43,7 @@ def kept(folder: Path, key: str, make: Callable) -> dict:
         start = time.process_time()
         return make() | {"cpu_s": round(time.process_time() - start, 1)}
 
-    return pieces.result(folder / f"{key}.json", timed)
+    return resumable.result(folder / f"{key}.json", timed)
 
 
 def keep_compiled(folder: Path) -> None:

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from afm_ref import assets, evaluation, generation, lora, losses
+from afm_ref.containers import matrices
 from afm_ref.data import packing, tasks, tokenizer
-from afm_ref.layers import matrices
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from afm_ref.training import fit
 

@@ -24,7 +24,7 @@ import jax
 import numpy as np
 import optax
 
-from afm_ref import layers, losses, transformer
+from afm_ref import containers, losses, transformer
 from afm_ref.assets import load_tiny
 from afm_ref.data import packing, pretraining_text
 from afm_ref.evaluation import total_loss
@@ -148,7 +148,7 @@ def run(a, seed, d_model, rate, make=afm_optimizer, scaled=False, corrupted=Fals
     )
     params = transformer.init(cfg, seed)
     if not published:  # optax's blocks are whole leaves, of all layers if they are stacked
-        params = params._replace(layers=layers.group(params.layers))
+        params = params._replace(layers=containers.group(params.layers))
     corrupted_step = 2 * a.steps // 3 if corrupted else None
     batches = batches_of(training_rows(a.documents), seed, corrupted_step)
     try:
@@ -171,7 +171,7 @@ def start_run(a, d_model):
     """Return the held-out loss of the first seed's weights before any step."""
     cfg = mup.width_config(d_model, 2, VOCAB, 32)
     start, held_out = transformer.init(cfg, 0), held_out_batches(a.held_out_rows)
-    params = start._replace(layers=layers.group(start.layers))
+    params = start._replace(layers=containers.group(start.layers))
     return {"loss": round(float(np.divide(*total_loss(params, losses_of(cfg)[1], held_out, progress=False))), 5)}
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from afm_ref.disk.text_files import read_json
 from afm_ref.evaluation import mean_interval
-from afm_ref.whole_road import printed
-from afm_ref.whole_road.making import FAST, STEPS, RoadSizes
+from afm_ref.whole_road import results_table
 from afm_ref.whole_road.road import COST, Road
+from afm_ref.whole_road.steps import FAST, STEPS, RoadSizes
 from afm_ref.whole_road.workshops import JUDGES
 
 from . import _record
@@ -118,7 +118,7 @@ def main():
     seeds = list(range(a.first_seed, a.first_seed + a.seeds))
     done = {(judge, seed): run_of(a, judge, seed) for judge in a.judges for seed in seeds}
     for key, run in done.items():
-        print(*key, "\n" + printed.table(run.results()))
+        print(*key, "\n" + results_table.table(run.results()))
     if a.no_ship:
         return
     if a.fast or len(seeds) < 2:

@@ -25,7 +25,7 @@ import numpy as np
 
 from afm_ref.lora import files
 from afm_ref.teaching.chapters.rlhf import ALGORITHMS as COMPARED
-from afm_ref.whole_road import online
+from afm_ref.whole_road import online_rl
 from afm_ref.whole_road.bench import TAUGHT, Bench, BenchSizes
 
 from . import _record
@@ -33,7 +33,7 @@ from . import _record
 RATES = (3e-5, 1e-4, 3e-4, 1e-3)
 SEARCH_SEED = 100
 SHOWN = ("utility", "proxy", "kl", "held_out_utility")
-BETAS, GAMMAS = (0.0, 0.2), (0.1, 2.0)  # beside those of `online.SETTINGS`
+BETAS, GAMMAS = (0.0, 0.2), (0.1, 2.0)  # beside those of `online_rl.SETTINGS`
 
 
 def arguments(line=None):
@@ -44,7 +44,7 @@ def arguments(line=None):
     add("--first-seed", type=int, default=0)
     add("--stage", choices=("search", "all"), default="all")
     add("--algorithms", nargs="+", choices=COMPARED, default=list(COMPARED))
-    add("--iterations", type=int, default=online.ITERATIONS)
+    add("--iterations", type=int, default=online_rl.ITERATIONS)
     add("--search-iterations", type=int, default=12)
     for name in ("held_out", "sft_steps", "records", "backbone_records", "backbone_steps", "preference_records"):
         add(f"--{name.replace('_', '-')}", type=int, default=getattr(BenchSizes, name))
@@ -62,18 +62,18 @@ def bench_of(a):
 
 def run(bench, seed, algorithm, judge, rate, iterations, measures=5, **changes):
     """Return the curve of one run, measured so many times after its start, and what each of its iterations saw."""
-    settings, every = dataclasses.replace(online.SETTINGS, **changes), max(1, iterations // measures)
-    outcome = online.learn(
+    settings, every = dataclasses.replace(online_rl.SETTINGS, **changes), max(1, iterations // measures)
+    outcome = online_rl.learn(
         bench, seed, algorithm, judge, rate, iterations, settings, measure_every=every, progress=False
     )
     seen = ("reward", "kl_previous", "ratio_max")
     by_iteration = {name: [round(x, 4) for x in outcome.history.evaluation(name)[1].tolist()] for name in seen}
-    return {"rate": rate} | online.curve(outcome.history) | {"iterations": by_iteration}
+    return {"rate": rate} | online_rl.curve(outcome.history) | {"iterations": by_iteration}
 
 
 def base_run(bench, seed):
     """Return the utility of the shipped model, before any of it, on the prompts of a seed and on the held-out ones."""
-    records = {"utility": bench.records(online.PROMPTS, seed=80 + seed, only=TAUGHT)}
+    records = {"utility": bench.records(online_rl.PROMPTS, seed=80 + seed, only=TAUGHT)}
     records["held_out_utility"] = [record for record in bench.held_out if record.task in TAUGHT]
     return {name: float(np.mean(bench.judged(of, bench.sample(bench.base, of, 1, 81)))) for name, of in records.items()}
 
@@ -94,7 +94,7 @@ def chosen_rates(done, algorithms=COMPARED):
 
     def objective(algorithm, rate):
         found = done[f"search_{algorithm}_{rate:g}"]
-        return found["utility"][-1] - online.SETTINGS.beta * found["kl"][-1]
+        return found["utility"][-1] - online_rl.SETTINGS.beta * found["kl"][-1]
 
     return {algorithm: max(RATES, key=partial(objective, algorithm)) for algorithm in algorithms}
 
@@ -104,7 +104,7 @@ def main_jobs(bench, a, rates):
     jobs = {}
     for seed in range(a.first_seed, a.first_seed + a.seeds):
         jobs[f"base_{seed}"] = partial(base_run, bench, seed)
-        for judge in online.JUDGES:
+        for judge in online_rl.JUDGES:
             for algorithm in a.algorithms:
                 jobs[f"{judge}_{algorithm}_{seed}"] = partial(
                     run, bench, seed, algorithm, judge, rates[algorithm], a.iterations
@@ -131,7 +131,7 @@ def main():
             ends = "  ".join(f"{name} {found[name][0]:.3f} -> {found[name][-1]:.3f}" for name in SHOWN)
             print(f"{key:32} {ends}")
     if not a.no_ship:
-        config = _record.config_of(a) | {"base": files.fingerprint(bench.base), "settings": str(online.SETTINGS)}
+        config = _record.config_of(a) | {"base": files.fingerprint(bench.base), "settings": str(online_rl.SETTINGS)}
         numbers = {"cpu_minutes": round(sum(r["cpu_s"] for r in runs.values()) / 60, 1), "chosen": rates, "runs": runs}
         seeds = list(range(a.first_seed, a.first_seed + a.seeds))
         print(_record.save("rlhf", "python -m experiments.rlhf", config, seeds, numbers))

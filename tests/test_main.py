@@ -284,7 +284,7 @@ def test_a_second_command_in_a_folder_names_the_first(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "a.txt").write_text("text")
-    monkeypatch.setattr("afm_ref.whole_road.online.learn", no_work)
+    monkeypatch.setattr("afm_ref.whole_road.online_rl.learn", no_work)
     monkeypatch.setattr("afm_ref.whole_road.road.Road.take", no_work)
     monkeypatch.setattr("afm_ref.cli.pretrain._train", no_work)
     with targets.only_writer(tmp_path / "out"):

@@ -14,8 +14,8 @@ import pytest
 
 from afm_ref import losses, ops, training, transformer
 from afm_ref.config import AFMConfig
+from afm_ref.containers import Stacked, Stream
 from afm_ref.generation import sampling
-from afm_ref.layers import Stacked, Stream
 from afm_ref.lora.adapter import LoRA
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
 from afm_ref.parallelism.sharded import manual, pipelining

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 
 from ..disk import targets
-from ..whole_road import making, printed
+from ..whole_road import results_table, steps
 from ..whole_road.road import RESULTS, Road
 from ..whole_road.workshops import JUDGES
 from . import options
@@ -65,8 +65,8 @@ def run(args):
     # The steps train by the same programs again and again: each is compiled once.
     jax.config.update("jax_compilation_cache_dir", str(folder.resolve() / "compiled"))
     with options.resumable(folder):
-        sizes = making.FAST if args.fast else making.RoadSizes()
+        sizes = steps.FAST if args.fast else steps.RoadSizes()
         results = Road(folder, args.seed, args.judge, sizes, args.bench).complete()
-    print(printed.answers(results), end="\n\n")
-    print(printed.table(results), end="\n\n")
+    print(results_table.answers(results), end="\n\n")
+    print(results_table.table(results), end="\n\n")
     print(f"models in {folder}, all numbers in {folder / RESULTS}")

@@ -15,7 +15,7 @@ from ..curation.recipe import Recipe
 from ..curation.run import curate
 from ..data import packing, pretraining_text, tokenizer
 from ..data.mixing import checked_shares
-from ..disk import atomic, pieces, targets
+from ..disk import atomic, resumable, targets
 from ..interop import config_json, hugging_face
 from ..pretraining import distillation, stage_data, stages
 from ..pretraining.losses import next_token_z
@@ -199,12 +199,12 @@ def _tokenizer(args, parts):
         _config(args).vocab_size,
     )
     digest = hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
-    pieces.claim(
+    resumable.claim(
         args.out / "tokenizer_trained_on.json",
         {"text": digest, "vocab_size": size},
         "a tokenizer",
     )
-    pieces.finished(
+    resumable.finished(
         args.out / "tokenizer.json", lambda new: tokenizer.train(texts, size).save(new)
     )
     return hugging_face.load_tokenizer(args.out)

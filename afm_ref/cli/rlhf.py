@@ -11,7 +11,7 @@ from .. import assets
 from ..disk import atomic, targets, text_files
 from ..interop import hugging_face
 from ..rlhf import ALGORITHMS
-from ..whole_road import bench, online
+from ..whole_road import bench, online_rl
 from . import options
 
 EPILOG = """\
@@ -30,7 +30,7 @@ def add_arguments(parser):
     number, place, s = (
         partial(options.number, parser),
         partial(options.place, parser),
-        online.SETTINGS,
+        online_rl.SETTINGS,
     )
     parser.add_argument(
         "--algorithm",
@@ -38,7 +38,7 @@ def add_arguments(parser):
         default="mdloo",
         help="default: %(default)s",
     )
-    parser.add_argument("--judge", choices=tuple(online.JUDGES), default="reward model",
+    parser.add_argument("--judge", choices=tuple(online_rl.JUDGES), default="reward model",
                         help="whose reward is maximised, a learned or the true one (default: %(default)s)")  # fmt: skip
     number("--iterations", 60, "which the learning rate's schedule spans")
     number(
@@ -68,7 +68,7 @@ def run(args):
     """Train the tiny model by online RL: MDLOO, or what it is compared with."""
     names = ("K", "prompts", "inner_steps", "beta", "gamma", "epsilon")
     settings = dataclasses.replace(
-        online.SETTINGS, **{name: getattr(args, name) for name in names}
+        online_rl.SETTINGS, **{name: getattr(args, name) for name in names}
     )
     _check(args)
     recorded = (
@@ -80,14 +80,14 @@ def run(args):
     print(f"{args.algorithm} at learning rate {rate:g} by the {args.judge}; models of seed {args.seed} in {args.bench}",
           file=sys.stderr)  # fmt: skip
     with options.resumable(args.folder), targets.only_writer(args.folder):
-        outcome = online.learn(
+        outcome = online_rl.learn(
             on, args.seed, args.algorithm, args.judge, rate, args.iterations, settings,
             measure_every=max(1, args.iterations // 15), checkpoint=args.folder / "checkpoints",
             checkpoint_every=2 * settings.inner_steps,
         )  # fmt: skip
         hugging_face.save(args.folder / "policy", outcome.policy, on.cfg, tokenizer=on.tok)
         outcome.history.save(args.folder / "history.json")
-        _report(online.curve(outcome.history), recorded, args)
+        _report(online_rl.curve(outcome.history), recorded, args)
 
 
 def _check(args):

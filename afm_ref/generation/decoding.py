@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import ops
 from ..config import AFMConfig
-from ..layers import ungroup
+from ..containers import ungroup
 from ..losses import token_log_probs
 from ..transformer import check_tokens, hidden, logits
 from ..weights import Params

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from afm_ref.config import AFMConfig, matrix_shapes
+from afm_ref.containers import ungroup
 from afm_ref.data import tokenizer as own_tokenizer
 from afm_ref.disk import atomic, tensor_files
 from afm_ref.disk.text_files import read_json, read_text
-from afm_ref.layers import ungroup
 from afm_ref.weights import Layer, Params
 
 from . import config_json, folder_config, foreign_tokenizer

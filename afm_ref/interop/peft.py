@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+from afm_ref.containers import map_matrices, ungroup
 from afm_ref.disk import atomic, tensor_files
 from afm_ref.disk.text_files import read_json
-from afm_ref.layers import map_matrices, ungroup
 from afm_ref.lora.adapter import TARGETS, LoRA, adapters
 from afm_ref.weights import Params
 

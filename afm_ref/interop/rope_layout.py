@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from afm_ref.config import AFMConfig
-from afm_ref.layers import Remat, Stacked
+from afm_ref.containers import Remat, Stacked
 from afm_ref.lora.adapter import LoRA
 from afm_ref.weights import Layer, Params
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import ops
 from ..config import MATRICES
-from ..layers import map_matrices, matrices
+from ..containers import map_matrices, matrices
 from ..weights import Params
 
 TARGETS = MATRICES

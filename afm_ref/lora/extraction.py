@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ..layers import map_matrices, matrices
+from ..containers import map_matrices, matrices
 from ..weights import Params
 from .adapter import TARGETS, LoRA, as_array, checked_targets
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from ..containers import map_matrices, ungrouped
 from ..disk import tensor_files
-from ..layers import map_matrices, ungrouped
 from ..weights import Params
 from .adapter import TARGETS, LoRA, adapters, detach
 

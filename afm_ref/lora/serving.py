@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import ops
-from ..layers import matrices, replaced, ungrouped
+from ..containers import matrices, replaced, ungrouped
 from ..weights import Params
 from . import files
 from .adapter import LoRA, adapters, detach, in_dtype

@@ -11,7 +11,7 @@ import optax
 
 from .. import losses, transformer
 from ..config import AFMConfig
-from ..layers import Tap, ungroup
+from ..containers import Tap, ungroup
 from .optimizer import afm_optimizer, on_matrices
 
 PARTS = ("attention out", "ffn out", "logits")

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from ..config import MATRICES, AFMConfig
-from ..layers import Stacked
+from ..containers import Stacked
 from ..ops import wide
 from ..training import global_norm
 from ..weights import leaf_name

@@ -18,7 +18,7 @@ import numpy as np
 from .. import lora, training
 from .._typing import Array, Float
 from ..config import AFMConfig
-from ..layers import map_matrices, matrices, ungrouped
+from ..containers import map_matrices, matrices, ungrouped
 from ..lora.adapter import LoRA, adapters
 from ..lora.extraction import factors
 from ..losses import Batch, token_log_probs, weighted

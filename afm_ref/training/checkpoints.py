@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..disk import atomic, pieces, targets, tensor_files
+from ..disk import atomic, resumable, targets, tensor_files
 from ..weights import leaf_name
 from . import multihost
 from .history import PER_STEP, History
@@ -37,7 +37,7 @@ def open_folder(path, keep, parts, state, frozen):
     about = identity(parts, state, frozen)
     if multihost.several():
         theirs = json.loads(multihost.broadcast(json.dumps(about).encode()))
-        if problem := pieces.difference(theirs, about):
+        if problem := resumable.difference(theirs, about):
             raise ValueError(
                 f"process {jax.process_index()} was not started like process 0: {problem}. Give every process the same "
                 "arguments, the same text and the same version of Python"
@@ -135,7 +135,7 @@ class Folder:
                 "cannot continue: give another folder, or delete it to start again"
             )
         if self._steps():
-            pieces.claim(self.path / RUN, self.about, "checkpoints")
+            resumable.claim(self.path / RUN, self.about, "checkpoints")
         else:
             (self.path / RUN).unlink(missing_ok=True)
 
@@ -146,7 +146,7 @@ class Folder:
             else f"that of step {self.newest} is whole"
         )
         try:
-            pieces.claim(self.path / RUN, self.about, "checkpoints")
+            resumable.claim(self.path / RUN, self.about, "checkpoints")
             tensor_files.save(self._file(step), arrays, about)
         except OSError as error:
             raise OSError(

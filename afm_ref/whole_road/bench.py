@@ -16,7 +16,7 @@ import optax
 
 from .. import assets
 from ..data import tasks
-from ..disk import pieces
+from ..disk import resumable
 from ..interop import hugging_face, reward_files
 from ..post_training import (
     hybrid,
@@ -184,7 +184,7 @@ class Bench:
         """Return the model that make() gives, from the folder if it is there already."""
         if self.folder is None:
             return make()
-        folder = pieces.finished(
+        folder = resumable.finished(
             self.folder / name, lambda new: files.save(new, make(), self.cfg)
         )
         return files.load(folder)[0]

@@ -13,8 +13,8 @@ from ..evaluation import total_loss
 from ..generation import generate
 from ..losses import next_token
 from ..post_training import reward_model
+from .artifacts import Made
 from .bench import NEW_TOKENS, TASKS, TAUGHT
-from .made import Made
 from .text import SEQ_LEN
 
 TEXT_BATCH = 8  # rows

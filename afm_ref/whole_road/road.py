@@ -2,8 +2,8 @@
 
 results = Road("runs/pipeline", seed=0).complete()
 
-A step is a piece (`afm_ref.disk.pieces`): its folder, with what it has made and measured.
-The next call with the same folder goes on with the steps that are not there.
+A step is a piece (`afm_ref.disk.resumable`): its folder, with what it has made and
+measured. The next call with the same folder goes on with the steps that are not there.
 """
 
 import dataclasses
@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from ..data.packing import batch_of, batches
-from ..disk import atomic, pieces, targets
+from ..disk import atomic, resumable, targets
 from ..disk.text_files import read_json
 from ..interop import hugging_face, palettized
 from ..lora import files
 from . import text
 from .bench import Bench
-from .making import STEPS, RoadSizes
 from .measuring import Measures, shown
+from .steps import STEPS, RoadSizes
 from .workshops import JUDGES
 
 CONFIG, MEASURES, RESULTS, COST = (
@@ -60,9 +60,9 @@ class Road:
         }
         self.config = fields | {"judge": judge, "seed": seed}
         with targets.only_writer(self.folder):
-            pieces.claim(self.folder / CONFIG, self.config, "steps")
+            resumable.claim(self.folder / CONFIG, self.config, "steps")
             about = {name: fields[name] for name in (*BENCH_FIELDS, "base")}
-            pieces.claim(self.bench.folder / BENCH, about, "models")
+            resumable.claim(self.bench.folder / BENCH, about, "models")
 
     def complete(self, progress=True) -> dict:
         """Return the results, after all steps that are not done yet."""
@@ -79,7 +79,7 @@ class Road:
 
     def take(self, name, step):
         """Make and measure one step, unless it is done."""
-        pieces.finished(self.step(name), partial(self._fill, step))
+        resumable.finished(self.step(name), partial(self._fill, step))
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         write(self.folder / RESULTS, self.results())
 

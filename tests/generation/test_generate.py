@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from afm_ref import ops
+from afm_ref.containers import Remat, group
 from afm_ref.data import tokenizer as data_tokenizer
 from afm_ref.generation import decoding, generate, rollouts, stream, stream_text, streaming
 from afm_ref.interop.foreign_tokenizer import ForeignTokenizer
-from afm_ref.layers import Remat, group
 from afm_ref.losses import token_log_probs
 from afm_ref.transformer import forward
 from tests.generation.test_sampling import brute_force, chi_square, chi_square_limit

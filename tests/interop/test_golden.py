@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from afm_ref.containers import group
 from afm_ref.interop import hugging_face
-from afm_ref.layers import group
 from afm_ref.transformer import forward
 from tests.interop.models import assert_close, float32_unit
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from afm_ref.containers import Remat, group
 from afm_ref.interop import hugging_face
-from afm_ref.layers import Remat, group
 from afm_ref.weights import Params
 from tests.interop.files import config_fields, named_tensors, safetensors_bytes, write_folder, write_index
 from tests.interop.models import LLAMA, QWEN3, SMALL, map_weights, random_params, same_weights

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from afm_ref import assets, lora
 from afm_ref.config import MATRICES, AFMConfig
+from afm_ref.containers import group
 from afm_ref.interop import hugging_face, palettized
-from afm_ref.layers import group
 from afm_ref.quantization import Palettized, quantize, sizes
 from afm_ref.transformer import forward, init
 from tests.interop.models import LLAMA, QWEN3, random_params, random_tokens

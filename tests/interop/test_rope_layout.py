@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from afm_ref.containers import Remat, group
 from afm_ref.interop.rope_layout import permute_rope_layout, rope_permutation
-from afm_ref.layers import Remat, group
 from afm_ref.transformer import forward
 from tests.interop.models import (
     SMALL,

@@ -7,7 +7,7 @@ import numpy as np
 
 from afm_ref import lora
 from afm_ref.config import AFMConfig
-from afm_ref.layers import Stacked, group, map_matrices
+from afm_ref.containers import Stacked, group, map_matrices
 from afm_ref.lora.adapter import LoRA
 from afm_ref.transformer import forward, init
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from afm_ref import lora, ops
-from afm_ref.layers import Remat, Stacked, group, map_matrices, ungroup
+from afm_ref.containers import Remat, Stacked, group, map_matrices, ungroup
 from afm_ref.lora.adapter import LoRA, adapters, delta
 from afm_ref.transformer import forward
 from tests.lora.models import CFG, base_params, float64, random_adapter, run, stacked, tokens

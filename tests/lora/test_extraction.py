@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from afm_ref import lora
-from afm_ref.layers import map_matrices
+from afm_ref.containers import map_matrices
 from afm_ref.lora.adapter import adapters, delta
 from afm_ref.lora.extraction import factors
 from afm_ref.transformer import forward

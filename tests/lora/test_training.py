@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from afm_ref import layers, lora, losses, training
+from afm_ref import containers, lora, losses, training
 from afm_ref.lora.adapter import LoRA, adapters
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from tests.lora.models import CFG, base_params, float64, random_adapter, stacked, tokens
@@ -92,6 +92,6 @@ def test_with_both_at_zero_nothing_moves():
 
     for w in grads(params).values():
         assert (w.a == 0).all() and np.abs(w.b).max() > 0
-    dead = layers.map_matrices(params, lambda n, w, i: LoRA(w.base, 0 * w.a, w.b, w.scale))
+    dead = containers.map_matrices(params, lambda n, w, i: LoRA(w.base, 0 * w.a, w.b, w.scale))
     for w in grads(dead).values():
         assert (w.a == 0).all() and (w.b == 0).all()

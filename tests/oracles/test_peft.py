@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from afm_ref import lora
+from afm_ref.containers import group
 from afm_ref.interop import hugging_face
 from afm_ref.interop import peft as ours
 from afm_ref.interop.rope_layout import permute_rope_layout
-from afm_ref.layers import group
 from afm_ref.lora.adapter import adapters
 from afm_ref.transformer import forward
 from tests.interop.models import LLAMA, QWEN3, assert_close, float32_unit, logits_float64, random_params, random_tokens

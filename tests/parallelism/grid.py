@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from afm_ref import layers, losses, training, transformer
+from afm_ref import containers, losses, training, transformer
 from afm_ref.config import AFMConfig
 from afm_ref.parallelism.compiled import collectives
 from afm_ref.parallelism.sharded.strategies import NextToken, Plan, place, place_batch, unplace
@@ -97,9 +97,9 @@ def plan_of(name, cfg=CFG):
 def single(cfg=CFG):
     """Return the run of the plain model on one device; its layers are stacked only to be compiled once for all."""
     stacked = params64(cfg)
-    stacked = jax.tree.map(jnp.asarray, stacked._replace(layers=layers.group(stacked.layers)[0]))
+    stacked = jax.tree.map(jnp.asarray, stacked._replace(layers=containers.group(stacked.layers)[0]))
     run = _run(stacked, lambda p, b: losses.next_token(p, b, cfg), batch, cfg)
-    grads, change = (tree._replace(layers=layers.ungroup(tree.layers)) for tree in (run.grads, run.change))
+    grads, change = (tree._replace(layers=containers.ungroup(tree.layers)) for tree in (run.grads, run.change))
     return run._replace(grads=grads, change=change)
 
 

@@ -9,7 +9,7 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from afm_ref import layers, losses, training, transformer, weights
+from afm_ref import containers, losses, training, transformer, weights
 from afm_ref.config import AFM_ON_DEVICE, AFMConfig, parameters
 from afm_ref.parallelism.annotated import annotation
 from afm_ref.parallelism.annotated.axis_rules import Rules
@@ -30,7 +30,7 @@ OPTIMIZER = optax.chain(KEEP, RECIPE)
 
 def stacked():
     params = jax.tree.map(np.float64, transformer.init(CFG, seed=0))
-    return params._replace(layers=layers.group(params.layers)[0])
+    return params._replace(layers=containers.group(params.layers)[0])
 
 
 def batches(step):
@@ -154,7 +154,7 @@ def test_cut_time_stays_cut_in_the_matrices():
 def test_abstract_has_the_shapes_of_real_weights():
     shapes = jax.tree.map(lambda w: (w.shape, str(w.dtype)), annotation.stacked_shapes(CFG, jnp.float32, remat=False))
     real = transformer.init(CFG, seed=0)
-    real = real._replace(layers=layers.group(real.layers)[0])
+    real = real._replace(layers=containers.group(real.layers)[0])
     assert shapes == jax.tree.map(lambda w: (w.shape, str(w.dtype)), real)
     on_device = annotation.stacked_shapes(AFM_ON_DEVICE, jnp.bfloat16)
     assert sum(leaf.size for leaf in jax.tree.leaves(on_device)) == parameters(AFM_ON_DEVICE)["total"]

@@ -6,7 +6,7 @@ import pytest
 
 from afm_ref import training, transformer
 from afm_ref.config import AFMConfig, layer_parameters, parameters
-from afm_ref.layers import Stacked, Stream
+from afm_ref.containers import Stacked, Stream
 from afm_ref.parallelism.annotated import annotation
 from afm_ref.parallelism.compiled import collectives
 from afm_ref.parallelism.predicted.memory import held_bytes, kept_per_token

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from afm_ref.layers import Remat, Stacked, Stream, run_layers
+from afm_ref.containers import Remat, Stacked, Stream, run_layers
 from afm_ref.parallelism.compiled import collectives
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
 from afm_ref.parallelism.sharded import manual
-from afm_ref.parallelism.sharded.attends import Local
 from afm_ref.parallelism.sharded.pipelining import Pipeline, is_last
+from afm_ref.parallelism.sharded.ring_attention import Local
 from afm_ref.weights import Layer
 
 L, B, T, D = 4, 6, 3, 2

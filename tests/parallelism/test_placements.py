@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from afm_ref import losses, ops
-from afm_ref.layers import Stacked
+from afm_ref.containers import Stacked
 from afm_ref.parallelism.compiled.collectives import QUICK
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
 from afm_ref.parallelism.sharded import manual, placements

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afm_ref.post_training.committee import (  # fmt: skip
+from afm_ref.post_training.committee import (
     Pool,
     Tools,
     best_member,

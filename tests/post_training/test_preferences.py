@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from afm_ref.data import tasks
-from afm_ref.post_training.preferences import (  # fmt: skip
+from afm_ref.post_training.preferences import (
     GRADES,
     LEVELS,
     PANEL,

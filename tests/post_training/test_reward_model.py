@@ -9,7 +9,7 @@ import pytest
 
 from afm_ref.post_training import preferences
 from afm_ref.post_training.responses import Response, written
-from afm_ref.post_training.reward_model import (  # fmt: skip
+from afm_ref.post_training.reward_model import (
     accuracy,
     calibration,
     init_reward_model,

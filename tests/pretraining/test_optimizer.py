@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 
 from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, AFMConfig
-from afm_ref.layers import group
+from afm_ref.containers import group
 from afm_ref.pretraining import afm_optimizer, mup_scales, warmup_cosine
 from afm_ref.pretraining.optimizer import block_update, on_matrices
 from afm_ref.transformer import init

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from afm_ref import assets
-from afm_ref.data import overlap
+from afm_ref.data import overlap, pretraining_text
 from afm_ref.evaluation import mean_interval
 from afm_ref.pretraining.mup import best_rate
 from afm_ref.teaching.chapters.optimizer import best_rates, recorded_sweeps

@@ -11,7 +11,7 @@ import pytest
 
 from afm_ref import losses, training
 from afm_ref.config import parameters
-from afm_ref.layers import Remat, Stacked, group
+from afm_ref.containers import Remat, Stacked, group
 from afm_ref.pretraining import pruning
 from afm_ref.pretraining.pruning import criteria, ffn
 from afm_ref.pretraining.pruning.top_k import hard_top_k, soft_top_k

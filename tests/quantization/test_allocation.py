@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, AFMConfig, layer_parameters
-from afm_ref.layers import matrices
+from afm_ref.containers import matrices
 from afm_ref.quantization import allocate, frontier, greedy, lagrangian, lower_bound, weight_counts
 from afm_ref.transformer import init
 

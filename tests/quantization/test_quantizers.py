@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from afm_ref.config import AFMConfig
-from afm_ref.layers import Remat, Stacked, group
+from afm_ref.containers import Remat, Stacked, group
 from afm_ref.quantization import dequantize, int8, palettize, quantize
 from afm_ref.quantization.palette import kmeans
 from afm_ref.transformer import forward, init

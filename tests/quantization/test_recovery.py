@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from afm_ref import lora, losses, training
-from afm_ref.layers import matrices
+from afm_ref.containers import matrices
 from afm_ref.lora.adapter import adapters
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from afm_ref.quantization import quantize, recovery

@@ -6,7 +6,7 @@ import pytest
 
 from afm_ref import losses, ops
 from afm_ref.config import AFMConfig
-from afm_ref.layers import group, matrices, replaced
+from afm_ref.containers import group, matrices, replaced
 from afm_ref.losses import Batch
 from afm_ref.quantization import fisher, input_moments, measured_costs, palettize, predicted_costs
 from afm_ref.transformer import Causal, forward, hidden, init

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, AFMConfig, weight_bytes
-from afm_ref.layers import group
+from afm_ref.containers import group
 from afm_ref.quantization import quantize, sizes
 from afm_ref.quantization.bits import storage
 from afm_ref.transformer import init

@@ -151,15 +151,15 @@ MUTATIONS = [
     ),
     Mutation(
         "whoever is asked for, the utility judges",
-        "afm_ref/whole_road/online.py",
+        "afm_ref/whole_road/online_rl.py",
         "shops(bench, on.records, judge)",
         'shops(bench, on.records, "utility")',
-        "tests/whole_road/test_online.py::test_the_judge_is_the_one_that_is_asked_for",
+        "tests/whole_road/test_online_rl.py::test_the_judge_is_the_one_that_is_asked_for",
     ),
     Mutation(
         "a step counts as done before it is measured",
         "afm_ref/whole_road/road.py",
-        "pieces.finished(self.step(name), partial(self._fill, step))",
+        "resumable.finished(self.step(name), partial(self._fill, step))",
         "self.step(name).exists() or self._fill(step, self.step(name))",
         "tests/whole_road/test_run.py::test_killed_and_called_again_it_gives_the_same_results",
     ),

@@ -6,7 +6,7 @@ import pytest
 from afm_ref import assets
 from afm_ref.assets import load_tiny
 from afm_ref.lora import files
-from afm_ref.whole_road import online
+from afm_ref.whole_road import online_rl
 from experiments import rlhf
 
 RECORDING = assets.recording("rlhf")
@@ -20,7 +20,7 @@ def of_prefix(*prefixes):
 
 
 def test_base_and_settings_are_those_of_today():
-    assert files.fingerprint(load_tiny()[0]) == CONFIG["base"] and CONFIG["settings"] == str(online.SETTINGS)
+    assert files.fingerprint(load_tiny()[0]) == CONFIG["base"] and CONFIG["settings"] == str(online_rl.SETTINGS)
 
 
 @pytest.mark.slow  # the quick one is post_training's, whose bench draws and judges in the same way
@@ -38,9 +38,9 @@ def test_runs_are_complete():
 def test_all_start_alike_and_draw_as_many_samples():
     """Of a seed, whatever the algorithm, judge, beta or gamma: the student, who has not left itself."""
     for seed in SEEDS:
-        runs = [run for key, run in of_prefix(*online.JUDGES, "beta", "gamma").items() if key.endswith(f"_{seed}")]
+        runs = [run for key, run in of_prefix(*online_rl.JUDGES, "beta", "gamma").items() if key.endswith(f"_{seed}")]
         assert len(runs) == 16 and {tuple(run["samples"]) for run in runs} == {(0, 256, 512, 768, 1024, 1280)}
-        for name in online.MEASURES:
+        for name in online_rl.MEASURES:
             assert len({run[name][0] for run in runs}) == 1
         assert all(run["kl"][0] == 0 for run in runs)
 
@@ -54,12 +54,12 @@ def test_step_sizes_are_those_that_the_search_found():
             for run in [RUNS[f"search_{algorithm}_{r:g}"]]
         }
         assert rate == max(objective, key=objective.get) and min(rlhf.RATES) < rate < max(rlhf.RATES)
-        assert {run["rate"] for run in of_prefix(*(f"{judge}_{algorithm}_" for judge in online.JUDGES)).values()} == {
-            rate
-        }
+        assert {
+            run["rate"] for run in of_prefix(*(f"{judge}_{algorithm}_" for judge in online_rl.JUDGES)).values()
+        } == {rate}
 
 
 def test_iterations_are_kept():
-    for key, run in of_prefix(*online.JUDGES).items():
+    for key, run in of_prefix(*online_rl.JUDGES).items():
         assert all(len(run["iterations"][name]) == 20 for name in ("reward", "kl_previous", "ratio_max")), key
         assert np.isfinite(run["iterations"]["reward"]).all() and min(run["iterations"]["kl_previous"]) >= 0

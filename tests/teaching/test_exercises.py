@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from afm_ref import config, ops
-from afm_ref.parallelism.sharded import attends
+from afm_ref.parallelism.sharded import ring_attention
 from afm_ref.post_training import committee, losses, responses, reward_model
 from afm_ref.teaching import attempt
 from afm_ref.teaching.exercises import EXERCISES, grade
@@ -253,7 +253,7 @@ def test_the_numbers_of_chapter_3_equal_the_closed_forms():
         assert case.expected == max(1, math.ceil((p - 1) * (1 - bubble) / bubble))
     for case in EXERCISES["3.4"].cases():
         T, n = case.arguments.values()
-        assert np.array_equal(case.expected.ravel(), attends.sequence_order(T, n, zigzag=True))
+        assert np.array_equal(case.expected.ravel(), ring_attention.sequence_order(T, n, zigzag=True))
 
 
 def test_the_numbers_of_chapter_7_equal_the_package():

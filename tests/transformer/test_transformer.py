@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from afm_ref import transformer as tf
 from afm_ref.config import AFM_TINY, AFMConfig
-from afm_ref.layers import Remat, Stacked, group, ungroup
+from afm_ref.containers import Remat, Stacked, group, ungroup
 
 CFG = AFMConfig(d_model=24, n_layers=3, n_heads=6, n_kv_heads=2, head_dim=4, d_ff=32, vocab_size=19)
 

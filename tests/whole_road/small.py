@@ -12,8 +12,8 @@ from afm_ref.data import corpora
 from afm_ref.interop import hugging_face, reward_files
 from afm_ref.post_training.reward_model import init_reward_model
 from afm_ref.transformer import init
-from afm_ref.whole_road import bench, online, text, workshops
-from afm_ref.whole_road.making import RoadSizes
+from afm_ref.whole_road import bench, online_rl, text, workshops
+from afm_ref.whole_road.steps import RoadSizes
 
 CFG = AFMConfig(d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=16, vocab_size=2048)
 SIZES = RoadSizes(
@@ -53,9 +53,9 @@ def model():
         stack.enter_context(mock.patch.object(assets, "load_tiny", return_value=shipped))
         stack.enter_context(mock.patch.object(text, "documents", documents))
         stack.enter_context(mock.patch.object(bench, "SAMPLE_ROWS", ROWS))
-        stack.enter_context(mock.patch.object(online, "SAMPLE_ROWS", ROWS))
-        settings = dataclasses.replace(online.SETTINGS, K=2, prompts=2, batch_size=ROWS)
-        stack.enter_context(mock.patch.object(online, "SETTINGS", settings))
+        stack.enter_context(mock.patch.object(online_rl, "SAMPLE_ROWS", ROWS))
+        settings = dataclasses.replace(online_rl.SETTINGS, K=2, prompts=2, batch_size=ROWS)
+        stack.enter_context(mock.patch.object(online_rl, "SETTINGS", settings))
         stack.enter_context(mock.patch.multiple(bench.Bench, student=student, reward=reward))
         stack.enter_context(mock.patch.object(workshops, "teach", teach))
         yield

@@ -8,9 +8,9 @@ import pytest
 
 from afm_ref.losses import token_log_probs
 from afm_ref.transformer import Causal, forward
-from afm_ref.whole_road import measuring, printed
+from afm_ref.whole_road import measuring, results_table
+from afm_ref.whole_road.artifacts import Made
 from afm_ref.whole_road.bench import TASKS, Bench
-from afm_ref.whole_road.made import Made
 from tests.whole_road import small
 
 
@@ -82,8 +82,16 @@ def test_the_table_by_hand():
     steps = {"0_base": row, "2_reward": {"accuracy": 0.625}, "7_features": after}
     prompts = [{"task": "answer", "prompt": "Why?", "reference": "So."}]
     results = {"task_of": ["summarise", "answer", "sums"], "steps": steps, "prompts": prompts}
-    _, base, features, accuracy = printed.table(results).splitlines()
+    _, base, features, accuracy = results_table.table(results).splitlines()
     assert base.split() == ["0_base", "0.500", "[-0.771,", "1.771]", "0.500", "1.250", "16.00"]
     assert features.split()[1:8] == ["0.700", "[-1.841,", "3.241]", "+0.200", "[-1.071,", "+1.471]", "0.500"]
     assert features.split()[8:] == ["-", "16.00"] and "62%" in accuracy
-    assert printed.answers(results).split() == ["Why?", "(reference)", "'So.'", "0_base", "'yes'", "7_features", "'no'"]
+    assert results_table.answers(results).split() == [
+        "Why?",
+        "(reference)",
+        "'So.'",
+        "0_base",
+        "'yes'",
+        "7_features",
+        "'no'",
+    ]

@@ -12,8 +12,8 @@ from afm_ref.data.tokenizer import END
 from afm_ref.lora import files
 from afm_ref.transformer import forward
 from afm_ref.whole_road.bench import NEW_TOKENS, Bench
-from afm_ref.whole_road.making import STEPS, RoadSizes
 from afm_ref.whole_road.measuring import SHOWN, shown
+from afm_ref.whole_road.steps import STEPS, RoadSizes
 from afm_ref.whole_road.workshops import JUDGES
 from experiments import pipeline
 

@@ -15,7 +15,7 @@ from afm_ref.disk.text_files import read_json
 from afm_ref.interop import palettized
 from afm_ref.rlhf.rollout import OnPolicy
 from afm_ref.transformer import init
-from afm_ref.whole_road import made, making
+from afm_ref.whole_road import artifacts, steps
 from afm_ref.whole_road.bench import Bench
 from afm_ref.whole_road.road import CONFIG, RESULTS, Road
 from tests import compiling
@@ -33,13 +33,13 @@ def whole(tmp_path_factory):
 
 def test_every_step_leaves_what_the_next_one_needs(whole):
     left = {path.name for path in whole.folder.iterdir()}
-    assert left == {*making.STEPS, "bench", CONFIG, RESULTS}  # no unfinished folder, no checkpoints
+    assert left == {*steps.STEPS, "bench", CONFIG, RESULTS}  # no unfinished folder, no checkpoints
     done = read_json(whole.folder / RESULTS)["steps"]
     assert [name for name in done if "utility" not in done[name]] == ["2_reward"]
     assert [done[name]["bits"] for name in ("0_base", "4_mdloo")] == [16, 16]
     assert small.SIZES.average_bits - small.SIZES.within <= done["5_palettized"]["projection_bits"] <= 3.5
     adapter = done["6_recovered"]["bytes"] - done["5_palettized"]["bytes"]
-    matrices = lora.files.load(whole.step("6_recovered") / made.ADAPTER).matrices
+    matrices = lora.files.load(whole.step("6_recovered") / artifacts.ADAPTER).matrices
     assert (
         adapter
         == sum(2 * m.size for pair in matrices.values() for m in pair)
@@ -60,9 +60,9 @@ def test_numbers_belong_to_their_steps(whole):
 
 def test_a_feature_answers_with_its_own_adapter(whole):
     folder, palettes = whole.step("7_features"), palettized.load(whole.step("5_palettized"))[0]
-    policies = made.of_features(whole, folder).policies
+    policies = artifacts.of_features(whole, folder).policies
     files = {task: folder / f"{task}.safetensors" for task in ("summarise", "answer")}
-    files["sums"] = whole.step("6_recovered") / made.ADAPTER
+    files["sums"] = whole.step("6_recovered") / artifacts.ADAPTER
     for task, path in files.items():
         adapter = lora.files.load(path)
         a, b = (np.asarray(m, np.float32) for m in adapter.matrices["wq", 0])
@@ -94,13 +94,13 @@ def test_killed_and_called_again_it_gives_the_same_results(whole, tmp_path, monk
         run.complete(progress=False)
     assert (run.checkpoints / "8.safetensors").exists() and not run.step("4_mdloo").exists()
     monkeypatch.setattr(OnPolicy, "__call__", act)
-    recover = making.recovery.recover
-    monkeypatch.setattr(making.recovery, "recover", lambda *_, **__: stopped(None, 9, None))
+    recover = steps.recovery.recover
+    monkeypatch.setattr(steps.recovery, "recover", lambda *_, **__: stopped(None, 9, None))
     with pytest.raises(KeyboardInterrupt):
         Road(folder, sizes=small.SIZES).complete(progress=False)
     assert run.step("5_palettized").exists() and not run.checkpoints.exists()
-    monkeypatch.setattr(making.recovery, "recover", recover)
-    monkeypatch.setattr("afm_ref.whole_road.road.STEPS", {name: making.STEPS[name] for name in [*making.STEPS][:-1]})
+    monkeypatch.setattr(steps.recovery, "recover", recover)
+    monkeypatch.setattr("afm_ref.whole_road.road.STEPS", {name: steps.STEPS[name] for name in [*steps.STEPS][:-1]})
     Road(folder, sizes=small.SIZES).complete(progress=False)
     expected = read_json(whole.folder / RESULTS)
     del expected["steps"]["7_features"]
@@ -143,7 +143,7 @@ def test_a_folder_of_other_settings_is_refused(whole, tmp_path):
 
 
 def test_the_command_says_how_to_go_on(whole, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(making, "FAST", small.SIZES)
+    monkeypatch.setattr(steps, "FAST", small.SIZES)
     before = getattr(jax.config, compiling.CACHE)
     try:
         assert command_line.main(["pipeline", "--fast", "--folder", str(whole.folder)]) == 0

@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 from ... import ops
 from ...config import AFMConfig
-from ...layers import Remat, Stacked
+from ...containers import Remat, Stacked
 from ...losses import Batch
 from ...training.layout import map_mirrors
 from ...weights import Params, leaf_name, shaped

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ...layers import Remat, Stream, run_layers
+from ...containers import Remat, Stream, run_layers
 from ...ops import wide
 from .manual import index, vary
 

@@ -25,7 +25,7 @@ from jax.sharding import PartitionSpec
 
 from ... import ops
 from ..._typing import Array, Float, Int
-from ...layers import Stacked
+from ...containers import Stacked
 from .manual import all_gather, index, pmax, psum, reduce_scatter, vary
 from .pipelining import Pipeline
 

@@ -8,8 +8,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from ...config import AFMConfig
 from ..mesh import MeshShape, make_mesh
-from .attends import sequence_order
 from .manual import trim
+from .ring_attention import sequence_order
 
 BATCH_AXES = ("data", "fsdp", "seq")  # the axes that cut the tokens
 # along these a weight that is not cut is copied, and its gradients are summed

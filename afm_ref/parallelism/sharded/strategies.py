@@ -14,9 +14,8 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from ... import losses
-from ...layers import Remat, group, run_layers, ungroup
+from ...containers import Remat, group, run_layers, ungroup
 from ...weights import Params, shaped
-from .attends import GatheredKeys, Local, Ring
 from .manual import psum, trim, vary
 from .pipelining import Pipeline, is_last
 from .placements import (
@@ -31,6 +30,7 @@ from .placements import (
     specs,
 )
 from .plan import BATCH_AXES, COPY_AXES, Plan
+from .ring_attention import GatheredKeys, Local, Ring
 
 
 class KeepGathered(NamedTuple):

@@ -20,7 +20,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ...ops import narrow, wide
-from . import rings
+from . import ring_collectives
 
 REPLICATED, PARTIAL = "replicated", "partial"
 
@@ -41,7 +41,7 @@ class Transfer:
     axis: str
     before: str
     after: str
-    trace: rings.Trace
+    trace: ring_collectives.Trace
 
 
 class Cluster:
@@ -98,7 +98,7 @@ class Cluster:
             if whole[name] != REPLICATED:
                 at, what = axes.index(whole[name]), f"mesh axis {name!r}"
                 pieces = {
-                    c: rings.cut(piece, size, at, what)[c[position]]
+                    c: ring_collectives.cut(piece, size, at, what)[c[position]]
                     for c, piece in pieces.items()
                 }
         return Tensor(self, axes, whole, pieces)

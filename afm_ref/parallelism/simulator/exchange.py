@@ -8,7 +8,7 @@ split            replicated  -> cut, for free
 import dataclasses
 from collections.abc import Callable
 
-from . import rings
+from . import ring_collectives
 from .cluster import PARTIAL, REPLICATED, LayoutError, Tensor, Transfer
 
 
@@ -24,7 +24,7 @@ def all_reduce(x: Tensor, axis: str) -> Tensor:
         raise _refused(
             "all_reduce", x, axis, why, f'all_gather(x, "{axis}") puts the parts together'
         )
-    return _exchange(x, "all-reduce", axis, REPLICATED, rings.all_reduce)
+    return _exchange(x, "all-reduce", axis, REPLICATED, ring_collectives.all_reduce)
 
 
 def all_gather(x: Tensor, axis: str) -> Tensor:
@@ -32,7 +32,11 @@ def all_gather(x: Tensor, axis: str) -> Tensor:
     kind = _cut_kind(x, axis, "all_gather", f'all_reduce(x, "{axis}") adds the summands')
     at = x.axes.index(kind)
     return _exchange(
-        x, "all-gather", axis, REPLICATED, lambda parts: rings.all_gather(parts, at)
+        x,
+        "all-gather",
+        axis,
+        REPLICATED,
+        lambda parts: ring_collectives.all_gather(parts, at),
     )
 
 
@@ -52,7 +56,11 @@ def reduce_scatter(x: Tensor, axis: str, letter: str) -> Tensor:
         raise _refused("reduce_scatter", x, axis, why, mend)
     at = _free_letter(x, axis, letter, "reduce_scatter")
     return _exchange(
-        x, "reduce-scatter", axis, letter, lambda parts: rings.reduce_scatter(parts, at)
+        x,
+        "reduce-scatter",
+        axis,
+        letter,
+        lambda parts: ring_collectives.reduce_scatter(parts, at),
     )
 
 
@@ -74,7 +82,11 @@ def all_to_all(x: Tensor, axis: str, letter: str) -> Tensor:
         )
     to, origin = _free_letter(x, axis, letter, "all_to_all"), x.axes.index(kind)
     return _exchange(
-        x, "all-to-all", axis, letter, lambda parts: rings.all_to_all(parts, to, origin)
+        x,
+        "all-to-all",
+        axis,
+        letter,
+        lambda parts: ring_collectives.all_to_all(parts, to, origin),
     )
 
 
@@ -96,7 +108,9 @@ def split(x: Tensor, axis: str, letter: str) -> Tensor:
     pieces = dict(x.pieces)
     for line in x.cluster.lines(axis):
         for i, coordinate in enumerate(line):
-            pieces[coordinate] = rings.cut(x.pieces[coordinate], len(line), at, "split")[i]
+            pieces[coordinate] = ring_collectives.cut(
+                x.pieces[coordinate], len(line), at, "split"
+            )[i]
     return dataclasses.replace(x, layout={**x.layout, axis: letter}, pieces=pieces)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ... import ops
 from ...config import AFMConfig
-from ...layers import Tap, ungroup
+from ...containers import Tap, ungroup
 from ...losses import Batch
 from ...transformer import Causal, hidden
 from ...weights import Params

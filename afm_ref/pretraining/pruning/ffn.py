@@ -13,7 +13,7 @@ import numpy as np
 from ... import ops, training
 from ..._typing import Array, Float
 from ...config import AFMConfig
-from ...layers import ungroup
+from ...containers import ungroup
 from ...losses import Batch, next_token
 from ...weights import Params
 from .top_k import check_scores, hard_top_k, soft_top_k

@@ -16,8 +16,8 @@ import numpy as np
 
 from ... import ops
 from ...config import AFMConfig
+from ...containers import Tap, matrices, replaced, ungrouped
 from ...evaluation import total_loss
-from ...layers import Tap, matrices, replaced, ungrouped
 from ...losses import next_token
 from ...transformer import Causal, hidden
 from ...weights import Params

@@ -9,7 +9,7 @@ import math
 from typing import NamedTuple
 
 from ...config import AFM_ON_DEVICE, MATRICES, AFMConfig, parameters, weight_bytes
-from ...layers import ungroup
+from ...containers import ungroup
 from ...weights import Params
 from ..palette.quantized_weights import Int8, Palettized
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ...layers import matrices, replaced, ungroup, ungrouped
+from ...containers import matrices, replaced, ungroup, ungrouped
 from ...weights import Layer, Params
 from . import bit_packing, kmeans
 from .quantized_weights import Int8, Palettized

@@ -2,16 +2,18 @@
 
 import numpy as np
 
-from ...parallelism.simulator import rings
+from ...parallelism.simulator import ring_collectives
 from .. import figures, widgets
 from . import parallelism_drawing
 
 COLLECTIVES = {
-    "all-gather": lambda n: rings.all_gather([np.full(1, i) for i in range(n)]),
-    "reduce-scatter": lambda n: rings.reduce_scatter([np.full(n, i) for i in range(n)]),
-    "all-reduce": lambda n: rings.all_reduce([np.full(n, i) for i in range(n)]),
-    "all-to-all": lambda n: rings.all_to_all([np.full(n, i) for i in range(n)]),
-    "permute": lambda n: rings.permute([np.full(1, i) for i in range(n)]),
+    "all-gather": lambda n: ring_collectives.all_gather([np.full(1, i) for i in range(n)]),
+    "reduce-scatter": lambda n: ring_collectives.reduce_scatter(
+        [np.full(n, i) for i in range(n)]
+    ),
+    "all-reduce": lambda n: ring_collectives.all_reduce([np.full(n, i) for i in range(n)]),
+    "all-to-all": lambda n: ring_collectives.all_to_all([np.full(n, i) for i in range(n)]),
+    "permute": lambda n: ring_collectives.permute([np.full(1, i) for i in range(n)]),
 }
 
 

@@ -5,7 +5,7 @@ Every function draws on the matplotlib axes that it is given.
 
 import numpy as np
 
-from ...parallelism.simulator import rings
+from ...parallelism.simulator import ring_collectives
 from ...parallelism.simulator.cluster import PARTIAL, Tensor
 from ...parallelism.simulator.schedules import Timeline
 from ..figures import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, PINK, RED, SKY, YELLOW
@@ -112,7 +112,7 @@ def _span(x, coordinate, axis, size):
     return start, length
 
 
-def ring_step(ax, trace: rings.Trace, step: int) -> None:
+def ring_step(ax, trace: ring_collectives.Trace, step: int) -> None:
     """Draw what every device holds after a step, darker where more devices are summed.
 
     A chunk that has just arrived has an orange frame, and an arrow from its sender.

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ...parallelism.simulator import rings, schedules
+from ...parallelism.simulator import ring_collectives, schedules
 from .registry import Case, exercise
 
 
@@ -16,8 +16,10 @@ def all_reduce_s():
         (4, 4096, 0.5, 1e3),
         (8, 8192, 1e-6, 1e11),
     ):
-        link = rings.Link(latency, bandwidth)
-        expected = rings.all_reduce([np.zeros(n_bytes, np.int8)] * n, link).time_s
+        link = ring_collectives.Link(latency, bandwidth)
+        expected = ring_collectives.all_reduce(
+            [np.zeros(n_bytes, np.int8)] * n, link
+        ).time_s
         hops = n - 1
         mistakes = (
             (

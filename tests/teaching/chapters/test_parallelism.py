@@ -6,7 +6,7 @@ import pytest
 from afm_ref.config import AFM_ON_DEVICE
 from afm_ref.parallelism.mesh import MeshShape
 from afm_ref.parallelism.predicted import chooser, roofline
-from afm_ref.parallelism.simulator import rings, schedules
+from afm_ref.parallelism.simulator import ring_collectives, schedules
 from afm_ref.parallelism.simulator.cluster import Cluster, einsum
 from afm_ref.teaching import figures
 from afm_ref.teaching.chapters import parallelism, parallelism_drawing
@@ -46,7 +46,7 @@ def test_summands_are_hatched():
 
 
 def test_a_ring_step_shows_what_is_held():
-    trace = rings.all_reduce([np.full(3, i) for i in range(3)])
+    trace = ring_collectives.all_reduce([np.full(3, i) for i in range(3)])
     _, ax = figures.subplots()
     parallelism_drawing.ring_step(ax, trace, 1)
     assert sorted(texts(ax)) == sorted(["0", "1", "2", "0+1", "1+2", "0+2"])

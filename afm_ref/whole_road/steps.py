@@ -23,9 +23,9 @@ from ..post_training.sft import examples_of, packed_examples
 from ..quantization import dequantize, quantize, recovery
 from ..quantization.bits import allocation, sensitivity
 from ..training import fit
-from . import made, online, workshops
+from . import artifacts, online_rl, workshops
+from .artifacts import ADAPTER, HISTORY, REWARD
 from .bench import TAUGHT, BenchSizes, adam, afm
-from .made import ADAPTER, HISTORY, REWARD
 from .text import SEQ_LEN
 
 
@@ -104,7 +104,7 @@ def make_mdloo(run, folder):
     judge, truth = (
         workshops.shops(bench, records, name).online for name in (run.judge, "utility")
     )
-    settings = dataclasses.replace(online.SETTINGS, beta=s.beta, gamma=s.gamma)
+    settings = dataclasses.replace(online_rl.SETTINGS, beta=s.beta, gamma=s.gamma)
     done = rlhf.run(
         start, bench.cfg, bench.tok, [record.prompt for record in records], partial(judge.score, reward),
         adam(s.mdloo_rate, s.mdloo_iterations * settings.inner_steps), s.mdloo_iterations,
@@ -149,7 +149,7 @@ def make_recovered(run, folder):
 def make_features(run, folder):
     """Write an adapter for each task that rewards teach, from the recovery adapter on."""
     s, bench, base = run.sizes, run.bench, lora.files.fingerprint(run.palettes())
-    start = _over_dense(made.adapted(run, run.step("6_recovered") / ADAPTER))
+    start = _over_dense(artifacts.adapted(run, run.step("6_recovered") / ADAPTER))
     for task in TAUGHT:
         examples = examples_of(
             bench.records(s.feature_records, seed=90 + run.seed, only=(task,)), bench.tok
@@ -181,12 +181,12 @@ def _over_dense(params):
 
 
 STEPS = {
-    "0_base": RoadStep(made=made.of_base),
-    "1_sft": RoadStep(make_sft, made.of_policy),
-    "2_reward": RoadStep(make_reward, more=made.reward_accuracy),
-    "3_committee": RoadStep(make_committee, made.of_policy),
-    "4_mdloo": RoadStep(make_mdloo, made.of_policy, made.iterations),
-    "5_palettized": RoadStep(make_palettized, made.of_palettes, made.bits_of),
-    "6_recovered": RoadStep(make_recovered, made.of_recovered),
-    "7_features": RoadStep(make_features, made.of_features),
+    "0_base": RoadStep(made=artifacts.of_base),
+    "1_sft": RoadStep(make_sft, artifacts.of_policy),
+    "2_reward": RoadStep(make_reward, more=artifacts.reward_accuracy),
+    "3_committee": RoadStep(make_committee, artifacts.of_policy),
+    "4_mdloo": RoadStep(make_mdloo, artifacts.of_policy, artifacts.iterations),
+    "5_palettized": RoadStep(make_palettized, artifacts.of_palettes, artifacts.bits_of),
+    "6_recovered": RoadStep(make_recovered, artifacts.of_recovered),
+    "7_features": RoadStep(make_features, artifacts.of_features),
 }

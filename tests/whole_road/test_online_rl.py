@@ -12,7 +12,7 @@ from afm_ref.losses import token_log_probs
 from afm_ref.post_training import utility
 from afm_ref.post_training.rows import conversation
 from afm_ref.transformer import forward
-from afm_ref.whole_road import online
+from afm_ref.whole_road import online_rl
 from afm_ref.whole_road.bench import Bench, BenchSizes, adam, afm, warmup
 from tests.whole_road import small
 
@@ -29,7 +29,7 @@ def test_a_run_of_one_step_moves():
 def bench():
     """A small model as its own student, two prompts, and a reward model that nobody trained."""
     with small.model(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(online, "PROMPTS", 1)
+        patch.setattr(online_rl, "PROMPTS", 1)
         patch.setattr(Bench, "student", lambda self, seed: self.base)
         yield Bench(BenchSizes(held_out=2))
 
@@ -46,8 +46,8 @@ def log_probability(params, cfg, conversation):
 
 def test_measures_by_hand(bench):
     """Those of a policy on the very responses that it gives, one at a time; of the reference itself the KL is 0."""
-    on, policy = online.course(bench, 3), other(bench)
-    found = online.measured(bench, policy, on)
+    on, policy = online_rl.course(bench, 3), other(bench)
+    found = online_rl.measured(bench, policy, on)
     groups = bench.sample(policy, on.records, 2, 81)
     said = [(record, y) for record, group in zip(on.records, groups, strict=True) for y in group]
     assert len(said) == 4 and len({record.task for record in on.records}) == 2
@@ -55,24 +55,24 @@ def test_measures_by_hand(bench):
     chats = [conversation(bench.tok, record.prompt, y) for record, y in said]
     kls = [log_probability(policy, bench.cfg, c) - log_probability(bench.base, bench.cfg, c) for c in chats]
     assert found["kl"] == pytest.approx(np.mean(kls), abs=2e-3)  # sums of float32
-    assert online.measured(bench, bench.base, on)["kl"] == 0.0
-    assert found == online.measured(bench, policy, on)  # common random numbers
+    assert online_rl.measured(bench, bench.base, on)["kl"] == 0.0
+    assert found == online_rl.measured(bench, policy, on)  # common random numbers
 
 
 def test_the_judge_is_the_one_that_is_asked_for(bench):
     """The first iteration's samples are the same: to one judge they have utilities, to the other numbers near 0."""
     rewards = {}
-    for judge in online.JUDGES:
-        done = online.learn(
-            bench, 3, judge=judge, iterations=1, settings=online.SETTINGS, measure_every=1, progress=False
+    for judge in online_rl.JUDGES:
+        done = online_rl.learn(
+            bench, 3, judge=judge, iterations=1, settings=online_rl.SETTINGS, measure_every=1, progress=False
         )
         rewards[judge] = done.history.evaluation("reward")[1][0]
-        curve = online.curve(done.history)
-        assert curve["samples"] == [0, 4] and curve["kl"][0] == 0 and set(curve) == {"samples", *online.MEASURES}
+        curve = online_rl.curve(done.history)
+        assert curve["samples"] == [0, 4] and curve["kl"][0] == 0 and set(curve) == {"samples", *online_rl.MEASURES}
     assert 0 <= rewards["utility"] <= 1 and abs(rewards["reward model"]) < 0.3
     assert rewards["utility"] != rewards["reward model"]
     with pytest.raises(ValueError, match="judge must be one of"):
-        online.learn(bench, 3, judge="nobody")
+        online_rl.learn(bench, 3, judge="nobody")
 
 
 def test_the_command_resumes_and_draws(bench, tmp_path, monkeypatch, capsys):
@@ -81,7 +81,7 @@ def test_the_command_resumes_and_draws(bench, tmp_path, monkeypatch, capsys):
     line = ["rlhf", "--judge", "utility", "--iterations", "2", "--K", "2", "--prompts", "2", "--inner-steps", "1"]
     line += ["--folder", str(tmp_path / "run"), "--bench", str(tmp_path / "bench"), "--seed", "3"]
     recorded = tmp_path / "recorded.json"
-    runs = {f"utility_ppo_{seed}": {"samples": [0, 8]} | {m: [0.0, 0.5] for m in online.MEASURES} for seed in (0, 1)}
+    runs = {f"utility_ppo_{seed}": {"samples": [0, 8]} | {m: [0.0, 0.5] for m in online_rl.MEASURES} for seed in (0, 1)}
     recorded.write_text(json.dumps({"numbers": {"chosen": {"mdloo": 0.002}, "runs": runs}}))
     assert main([*line, "--recorded", str(tmp_path / "none.json")]) == 2  # before any work
     assert "none.json" in capsys.readouterr().err and not (tmp_path / "bench").exists()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afm_ref.parallelism.simulator import rings
+from afm_ref.parallelism.simulator import ring_collectives
 
 
 def parts_of(n, shape, seed=0):
@@ -19,14 +19,14 @@ devices = st.integers(1, 7)
 @given(devices, shapes, st.integers(0, 1))
 def test_all_gather_concatenates(n, shape, axis):
     parts = parts_of(n, shape)
-    for got in rings.all_gather(parts, axis).result:
+    for got in ring_collectives.all_gather(parts, axis).result:
         np.testing.assert_array_equal(got, np.concatenate(parts, axis))
 
 
 @given(devices, shapes)
 def test_all_reduce_sums_any_shape(n, shape):
     parts = parts_of(n, shape)
-    for got in rings.all_reduce(parts).result:
+    for got in ring_collectives.all_reduce(parts).result:
         np.testing.assert_array_equal(got, np.sum(parts, axis=0))
 
 
@@ -35,7 +35,7 @@ def test_reduce_scatter_leaves_chunk_i_with_device_i(n, shape, axis):
     shape = tuple(size * n if i == axis else size for i, size in enumerate(shape))
     parts = parts_of(n, shape)
     wanted = np.split(np.sum(parts, axis=0), n, axis)
-    for got, want in zip(rings.reduce_scatter(parts, axis).result, wanted, strict=True):
+    for got, want in zip(ring_collectives.reduce_scatter(parts, axis).result, wanted, strict=True):
         np.testing.assert_array_equal(got, want)
 
 
@@ -43,9 +43,9 @@ def test_reduce_scatter_leaves_chunk_i_with_device_i(n, shape, axis):
 def test_all_to_all_is_a_transpose_of_blocks(n, shape):
     parts = parts_of(n, (shape[0] * n, shape[1]))
     blocks = np.stack(parts).reshape(n, n, *shape)  # [from, to, ...]
-    for got, want in zip(rings.all_to_all(parts).result, blocks.transpose(1, 0, 2, 3), strict=True):
+    for got, want in zip(ring_collectives.all_to_all(parts).result, blocks.transpose(1, 0, 2, 3), strict=True):
         np.testing.assert_array_equal(got, want.reshape(-1, shape[1]))
-    across = rings.all_to_all(parts, 0, 1).result
+    across = ring_collectives.all_to_all(parts, 0, 1).result
     for got, want in zip(across, blocks.transpose(1, 2, 0, 3), strict=True):
         np.testing.assert_array_equal(got, want.reshape(shape[0], -1))
 
@@ -54,7 +54,7 @@ def test_all_to_all_is_a_transpose_of_blocks(n, shape):
 def test_permute_rolls(n, data):
     shift = data.draw(st.integers(-(n - 1), n - 1))
     parts = parts_of(n, (2,))
-    np.testing.assert_array_equal(rings.permute(parts, shift).result, np.roll(parts, shift, axis=0))
+    np.testing.assert_array_equal(ring_collectives.permute(parts, shift).result, np.roll(parts, shift, axis=0))
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 8])
@@ -64,41 +64,46 @@ def test_bytes_are_the_closed_forms(n):
     whole, part = parts_of(n, (full,)), parts_of(n, (full // n,))
     W = full * 8
     for trace, wanted in (
-        (rings.all_gather(part), (n - 1) * W // n),
-        (rings.reduce_scatter(whole), (n - 1) * W // n),
-        (rings.all_reduce(whole), 2 * (n - 1) * W // n),
-        (rings.all_to_all(whole), (n - 1) * W // 2),
-        (rings.permute(whole), W),
-        (rings.permute(whole, n - 1), (n - 1) * W),
+        (ring_collectives.all_gather(part), (n - 1) * W // n),
+        (ring_collectives.reduce_scatter(whole), (n - 1) * W // n),
+        (ring_collectives.all_reduce(whole), 2 * (n - 1) * W // n),
+        (ring_collectives.all_to_all(whole), (n - 1) * W // 2),
+        (ring_collectives.permute(whole), W),
+        (ring_collectives.permute(whole, n - 1), (n - 1) * W),
     ):
         assert trace.link_bytes == {(i, (i + 1) % n): wanted for i in range(n)}, trace.name
         assert trace.bytes_per_device == wanted
-    leaves = [m.n_bytes for step in rings.all_to_all(whole).steps for m in step.messages if m.source == m.chunk[0] == 0]
+    leaves = [
+        m.n_bytes
+        for step in ring_collectives.all_to_all(whole).steps
+        for m in step.messages
+        if m.source == m.chunk[0] == 0
+    ]
     assert sum(leaves) == (n - 1) * W // n  # the chunks that leave their first owner
 
 
 def test_time_is_the_alpha_beta_closed_form():
-    link = rings.Link(latency_s=3e-6, bandwidth_bytes_per_s=5e9)
+    link = ring_collectives.Link(latency_s=3e-6, bandwidth_bytes_per_s=5e9)
     n, W = 4, 4 * 1000 * 8
     whole, part = parts_of(n, (4000,)), parts_of(n, (1000,))
     for trace, hops, n_bytes in (
-        (rings.all_gather(part, link=link), n - 1, (n - 1) / n * W),
-        (rings.reduce_scatter(whole, link=link), n - 1, (n - 1) / n * W),
-        (rings.all_reduce(whole, link=link), 2 * (n - 1), 2 * (n - 1) / n * W),
-        (rings.permute(whole, -2, link=link), 2, 2 * W),
+        (ring_collectives.all_gather(part, link=link), n - 1, (n - 1) / n * W),
+        (ring_collectives.reduce_scatter(whole, link=link), n - 1, (n - 1) / n * W),
+        (ring_collectives.all_reduce(whole, link=link), 2 * (n - 1), 2 * (n - 1) / n * W),
+        (ring_collectives.permute(whole, -2, link=link), 2, 2 * W),
     ):
         assert trace.time_s == pytest.approx(hops * 3e-6 + n_bytes / 5e9, rel=1e-12), trace.name
-    assert rings.all_reduce(whole[:1], link).time_s == 0
+    assert ring_collectives.all_reduce(whole[:1], link).time_s == 0
 
 
 def test_a_step_waits_for_its_largest_message():
     parts = parts_of(2, (3,))  # chunks of 2 and 1 numbers
-    trace = rings.all_reduce(parts, rings.Link(1.0, 8.0))
+    trace = ring_collectives.all_reduce(parts, ring_collectives.Link(1.0, 8.0))
     assert trace.time_s == 2 * (1 + 2) and trace.link_bytes == {(0, 1): 24, (1, 0): 24}
 
 
 def test_the_tape_tells_who_is_summed_where():
-    trace = rings.reduce_scatter(parts_of(3, (3,)))
+    trace = ring_collectives.reduce_scatter(parts_of(3, (3,)))
     assert [len(step.messages) for step in trace.steps] == [0, 3, 3]
     assert all(
         held.sources == {device} for device, memory in enumerate(trace.steps[0].held) for held in memory.values()
@@ -118,7 +123,11 @@ def test_the_tape_tells_who_is_summed_where():
 def test_the_input_is_left_alone():
     parts = parts_of(4, (4,))
     before = np.copy(parts)
-    for trace in (rings.all_reduce(parts), rings.reduce_scatter(parts), rings.all_to_all(parts)):
+    for trace in (
+        ring_collectives.all_reduce(parts),
+        ring_collectives.reduce_scatter(parts),
+        ring_collectives.all_to_all(parts),
+    ):
         for result in trace.result:
             result += 1
     np.testing.assert_array_equal(parts, before)
@@ -127,13 +136,13 @@ def test_the_input_is_left_alone():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: rings.all_reduce([]), "at least one device"),
-        (lambda: rings.all_gather([np.zeros(2), np.zeros(3)]), "one shape and dtype"),
-        (lambda: rings.all_gather([np.zeros(2), np.zeros(2, int)]), "one shape and dtype"),
-        (lambda: rings.reduce_scatter(parts_of(3, (4,))), "pad it to 6"),
-        (lambda: rings.all_to_all(parts_of(2, (2, 3)), 1, 0), "pad it to 4"),
-        (lambda: rings.permute(parts_of(3, (1,)), 5), "use shift % 3 = 2"),
-        (lambda: rings.Link(bandwidth_bytes_per_s=0.0), "bandwidth > 0"),
+        (lambda: ring_collectives.all_reduce([]), "at least one device"),
+        (lambda: ring_collectives.all_gather([np.zeros(2), np.zeros(3)]), "one shape and dtype"),
+        (lambda: ring_collectives.all_gather([np.zeros(2), np.zeros(2, int)]), "one shape and dtype"),
+        (lambda: ring_collectives.reduce_scatter(parts_of(3, (4,))), "pad it to 6"),
+        (lambda: ring_collectives.all_to_all(parts_of(2, (2, 3)), 1, 0), "pad it to 4"),
+        (lambda: ring_collectives.permute(parts_of(3, (1,)), 5), "use shift % 3 = 2"),
+        (lambda: ring_collectives.Link(bandwidth_bytes_per_s=0.0), "bandwidth > 0"),
     ],
 )
 def test_bad_input_is_told_what_to_do(call, words):

@@ -9,8 +9,8 @@ from jax.sharding import PartitionSpec as P
 
 from afm_ref.parallelism.compiled.collectives import QUICK
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
-from afm_ref.parallelism.sharded import attends
-from afm_ref.parallelism.sharded.attends import (
+from afm_ref.parallelism.sharded import ring_attention
+from afm_ref.parallelism.sharded.ring_attention import (
     GatheredKeys,
     Partial,
     Ring,
@@ -91,12 +91,12 @@ def test_attention_over_a_cut_sequence_equals_the_whole(name):
 
 def test_parts_combine_to_the_whole_softmax():
     q, k, v, documents = inputs()
-    mask = np.asarray(attends.visible(np.arange(T)[None], np.arange(T)[None], documents, documents))
+    mask = np.asarray(ring_attention.visible(np.arange(T)[None], np.arange(T)[None], documents, documents))
     big = 1000 * k  # scores beyond what exp can hold
     parts = [slice(0, 3), slice(3, 4), slice(4, T)]
 
     def taken_in_turn(q, big, v, mask):
-        seen = attends.nothing(q)
+        seen = ring_attention.nothing(q)
         for part in reversed(parts):
             seen = combine(seen, partial_attention(q, big[:, part], v[:, part], mask[:, :, part]))
         return seen.out / seen.total
@@ -150,14 +150,14 @@ def test_what_is_skipped_is_what_is_counted():
     # The blocks that the compiled ring takes in, counted by a callback, are those of ring_work.
     taken = []
     n = 4
-    real = attends.partial_attention
+    real = ring_attention.partial_attention
 
     def counting(q, k, v, mask):
         jax.debug.callback(lambda: taken.append(q.shape[1] * k.shape[1]))
         return real(q, k, v, mask)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attends, "partial_attention", counting)
+        patch.setattr(ring_attention, "partial_attention", counting)
         make, zigzag = WAYS["zigzag"]
         jax.block_until_ready(
             jax.jit(functools.partial(over_parts, make, n, zigzag), compiler_options=QUICK)(*inputs())

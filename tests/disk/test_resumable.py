@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from afm_ref.disk import pieces, targets
+from afm_ref.disk import resumable, targets
 
 
 def names(folder):
@@ -12,8 +12,8 @@ def names(folder):
 
 
 def test_a_result_is_made_once(tmp_path):
-    assert pieces.result(tmp_path / "run" / "a.json", lambda: {"x": [1, 0.1, "ü"]}) == {"x": [1, 0.1, "ü"]}
-    assert pieces.result(tmp_path / "run" / "a.json", lambda: pytest.fail("made again")) == {"x": [1, 0.1, "ü"]}
+    assert resumable.result(tmp_path / "run" / "a.json", lambda: {"x": [1, 0.1, "ü"]}) == {"x": [1, 0.1, "ü"]}
+    assert resumable.result(tmp_path / "run" / "a.json", lambda: pytest.fail("made again")) == {"x": [1, 0.1, "ü"]}
     assert names(tmp_path) == ["a.json", "run"]
 
 
@@ -30,27 +30,27 @@ def test_a_folder_is_there_when_all_of_it_is(tmp_path):
     left, other = tmp_path / ".piece.7.tmp", tmp_path / ".other.7.tmp"
     left.mkdir(), (left / "half").touch(), other.touch()
     with pytest.raises(ZeroDivisionError):
-        pieces.finished(tmp_path / "piece", lambda new: make(new, ZeroDivisionError()))
+        resumable.finished(tmp_path / "piece", lambda new: make(new, ZeroDivisionError()))
     assert names(tmp_path) == [other.name]
     for _ in range(2):
-        assert pieces.finished(tmp_path / "piece", make) == tmp_path / "piece"
+        assert resumable.finished(tmp_path / "piece", make) == tmp_path / "piece"
     assert names(tmp_path) == [other.name, "file", "inner", "piece"]
 
 
 def test_what_another_process_makes_is_waited_for_by_nobody(tmp_path):
     with targets.only_writer(tmp_path, ".piece.lock"):
-        pieces.result(tmp_path / "another", lambda: 1)
+        resumable.result(tmp_path / "another", lambda: 1)
         with pytest.raises(ValueError, match=f"is being written by process {os.getpid()}"):
-            pieces.result(tmp_path / "piece", lambda: 1)
+            resumable.result(tmp_path / "piece", lambda: 1)
 
 
 def test_a_folder_of_another_run_is_refused_by_name(tmp_path):
     about = {"a": 1, "b": "x", "c": None, "d": 2.5}
     for _ in range(2):
-        pieces.claim(tmp_path / "config.json", about)
+        resumable.claim(tmp_path / "config.json", about)
     with pytest.raises(
         ValueError, match=r"holds models of another run: b was x and is absent; e was absent and is 1\. "
     ):
-        pieces.claim(tmp_path / "config.json", {"a": 1, "c": None, "d": 2.5, "e": 1}, "models")
+        resumable.claim(tmp_path / "config.json", {"a": 1, "c": None, "d": 2.5, "e": 1}, "models")
     with pytest.raises(ValueError, match=r"a was 1 and is 2; b .*; c .*; and 1 more\."):
-        pieces.claim(tmp_path / "config.json", {"a": 2})
+        resumable.claim(tmp_path / "config.json", {"a": 2})

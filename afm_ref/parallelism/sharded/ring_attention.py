@@ -91,7 +91,7 @@ class GatheredKeys(Parted):
     K and V are small beside the queries' work where heads share keys (3 to 1 in AFM).
 
     Source: context parallelism with gathered keys, Llama 3 (2024) section 3.3.2 [standard].
-    Test: tests/parallelism/test_attends.py::test_attention_over_a_cut_sequence_equals_the_whole
+    Test: tests/parallelism/test_ring_attention.py::test_attention_over_a_cut_sequence_equals_the_whole
     """
 
     def keys(self, k, v, positions, cache=None):
@@ -126,7 +126,7 @@ class Ring(Parted):
     far from each other, a chunk: then every device does the same work in a step.
 
     Source: Liu et al. 2023 (ring attention) [standard]; the skip: ours [ours].
-    Test: tests/parallelism/test_attends.py::test_attention_over_a_cut_sequence_equals_the_whole
+    Test: tests/parallelism/test_ring_attention.py::test_attention_over_a_cut_sequence_equals_the_whole
     """
 
     def __init__(self, documents, positions, axis: str = "seq", zigzag: bool = False):
@@ -216,7 +216,7 @@ def partial_attention(q: Float[Array, "B T N H"], k, v, mask) -> Partial:
     key, total and out are 0.
 
     Source: Milakov and Gimelshein 2018 (online softmax) [standard].
-    Test: tests/parallelism/test_attends.py::test_parts_combine_to_the_whole_softmax
+    Test: tests/parallelism/test_ring_attention.py::test_parts_combine_to_the_whole_softmax
     """
     (B, T, N, H), K = q.shape, k.shape[2]
     q, k, v = (ops.wide(x) for x in (q, k, v))
@@ -236,7 +236,7 @@ def combine(a: Partial, b: Partial) -> Partial:
         top = max(top_a, top_b);  total = e^(top_a - top) total_a + e^(top_b - top) total_b
 
     Source: Milakov and Gimelshein 2018 (online softmax) [standard].
-    Test: tests/parallelism/test_attends.py::test_parts_combine_to_the_whole_softmax
+    Test: tests/parallelism/test_ring_attention.py::test_parts_combine_to_the_whole_softmax
     """
     top = jnp.maximum(a.top, b.top)
     scale_a, scale_b = jnp.exp(a.top - top), jnp.exp(b.top - top)
@@ -252,7 +252,7 @@ def sequence_order(T: int, n: int, zigzag: bool = False) -> np.ndarray:
         zigzag      device i holds chunks i and 2n - 1 - i of 2n: an early and a late one
 
     Source: zigzag ring attention, Llama 3 (2024) section 3.3.2 [standard].
-    Test: tests/parallelism/test_attends.py::test_zigzag_order_by_hand
+    Test: tests/parallelism/test_ring_attention.py::test_zigzag_order_by_hand
     """
     parts = 2 * n if zigzag else n
     if T % parts:

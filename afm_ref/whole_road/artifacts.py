@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from .. import lora
+from ..containers import matrices
 from ..interop import hugging_face, palettized, reward_files
-from ..layers import matrices
 from ..quantization import dequantize, sizes
 from ..training.history import History
 from .bench import TASKS, TAUGHT
