@@ -14,7 +14,7 @@ from afm_ref.disk import atomic, targets
 
 HOLD = """
 import sys
-from afm_ref import targets
+from afm_ref.disk import targets
 with targets.only_writer(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
@@ -29,7 +29,7 @@ def names(folder):
 def held_elsewhere(folder):
     """Let another process hold the folder; gives that process."""
     command = [sys.executable, "-c", HOLD, str(folder)]
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as other:
         assert other.stdout.readline() == "held\n"
         yield other
