@@ -5,9 +5,9 @@ import os
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",  # the same numbers with and without an accelerator
     "NPROC": "2",  # threads of XLA's CPU client: the stated times are for two cores
-    "OMP_NUM_THREADS": "2",
-    "OPENBLAS_NUM_THREADS": "2",
-    "MKL_NUM_THREADS": "2",
+    "OMP_NUM_THREADS": "1",  # of NumPy: with two tests at a time, two threads each wait for one another
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",  # its threads and a later fork do not mix
     "HF_HUB_OFFLINE": "1",  # nothing is fetched while testing
     "TRANSFORMERS_OFFLINE": "1",

@@ -7,7 +7,7 @@ from afm_ref.teaching import glossary
 
 
 def test_every_axis_letter_of_the_config_is_in_the_legend():
-    letters = re.findall(r"\b([A-Z])\s\(", config.AFMConfig.__doc__)
+    letters = re.findall(r"\b([A-Z])\s+\(", config.AFMConfig.__doc__)
     assert len(letters) == 7 and set(letters) <= set(glossary.AXES)
 
 
