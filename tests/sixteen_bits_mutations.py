@@ -79,7 +79,7 @@ MUTATIONS = [
         "reward heads read states of 16 bits",
         "afm_ref/post_training/reward_model.py",
         "preference, w_in, w_out = (wide(w) for w in (model.preference, model.w_in, model.w_out))",
-        "e, preference, w_in, w_out = e.astype(x.dtype), model.preference, model.w_in, model.w_out",
+        "e, preference, w_in, w_out = e.astype(model.preference.dtype), model.preference, model.w_in, model.w_out",
         f"{TESTS}reward_heads_on_states_of_size_1000",
     ),
     Mutation(
