@@ -172,7 +172,11 @@ def matrices(params: Params, keep: Callable[[Any], bool] = lambda w: True) -> di
 
 
 def replaced(params: Params, new: Mapping) -> Params:
-    """Return the params with other weights at these keys of `matrices`."""
+    """Return the params with other weights at these keys of `matrices`; ValueError for a key
+    that is none.
+    """
+    if lost := new.keys() - matrices(params).keys():
+        raise ValueError(f"there are no such matrices: {sorted(lost)[:3]}")
     return map_matrices(params, lambda name, w, numbers: new.get((name, numbers[0]), w))
 
 

@@ -118,8 +118,8 @@ def rope(
 
         (a, b) -> (a cos - b sin, a sin + b cos),   angle = position * theta^(-2 i / H)
 
-    layout "interleaved" pairs channels (0, 1), (2, 3), ...; "half_split" pairs (i, i +
-    H/2).
+    layout "interleaved" pairs channels (0, 1), (2, 3), ...;
+    "half_split" pairs (i, i + H/2).
 
     Source: TR24 section 2; neighbouring pairs from AXLearn rotate_half and mlx-lm afm7
         [inferred].

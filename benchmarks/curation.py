@@ -74,7 +74,7 @@ def crawl(folder: Path, megabytes: float):
     """Write a crawl and, as JSON lines, its texts as they come to the near-duplicates; return (documents, truth)."""
     from afm_ref.curation import pages
     from afm_ref.curation.recipe import Recipe, through
-    from tests.crawl import wild
+    from experiments.crawl import wild
 
     wild.write(folder / "crawl", megabytes, seed=1)
     steps = Recipe().before()

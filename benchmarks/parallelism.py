@@ -47,9 +47,6 @@ def batch_of(vocab_size):
 
 def explicit(cfg, mesh, optimizer):
     """Return (a call that makes one step by shard_map, the seconds it took to lower and compile)."""
-
-    import jax
-
     from afm_ref import training, transformer
     from afm_ref.parallelism.sharded import strategies
     from afm_ref.training.layout import Layout
@@ -59,8 +56,7 @@ def explicit(cfg, mesh, optimizer):
     plain = transformer.init(cfg, 0)
     state = layout.place_state(training.TrainState(0, plain, optimizer.init(plain)))
     batch = strategies.place_batch(batch_of(cfg.vocab_size), plan)
-    frozen = jax.tree.map(lambda leaf: None, state.trainable)
-    return compiled(training.make_step(layout.loss, optimizer, state[1:]), *state[1:], frozen, batch)
+    return compiled(training.make_step(layout.loss, optimizer, state[1:]), *state[1:], batch)
 
 
 def annotated(cfg, mesh, optimizer):

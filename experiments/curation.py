@@ -26,7 +26,7 @@ from afm_ref.curation.recipe import Recipe, through
 from afm_ref.curation.report import Report
 from afm_ref.curation.run import DUPLICATE
 from afm_ref.data import corpora, overlap
-from tests.crawl import planting, wild
+from experiments.crawl import planting, wild
 from tools.memory import measured
 
 from . import _record

@@ -27,7 +27,7 @@ from afm_ref.curation import html, quality
 from afm_ref.data import corpora, pretraining_text, tasks
 from afm_ref.teaching import made_up_pages
 from afm_ref.teaching.made_up_pages import GENERATED, UNSEEN
-from tests.crawl import junk, planting
+from experiments.crawl import junk, planting
 
 from . import _record
 

@@ -142,7 +142,7 @@ def summary(s):
 def full_run(bench, seed):
     """Fine-tune all weights once: its measures, its spectrum, and its measures when cut to each rank."""
     tuned = bench.tune(FEATURES, None, seed, bench.a.steps)
-    cut = {rank: bench.nats(lora.extract(bench.params, tuned, rank)) for rank in RANKS}
+    cut = {rank: bench.nats(lora.extract(bench.params, tuned, rank, rest="tuned")) for rank in RANKS}
     return bench.measure(tuned) | {"cut_to_rank": cut, "spectrum": spectrum(bench, tuned)}
 
 

@@ -277,8 +277,11 @@ MUTATIONS = [
     Mutation(
         "a damaged checkpoint is continued",
         "afm_ref/training/checkpoints.py",
-        "                tensor_files.decode(data)\n                return data\n",
-        "                return data\n",
+        """                _, about = tensor_files.decode(data)
+                if about.get("format") != FORMAT:
+                    raise ValueError(f"is of the format {about.get('format')!r}")
+""",
+        "",
         "tests/training/test_resume.py::test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it",
     ),
     Mutation(

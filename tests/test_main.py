@@ -44,11 +44,12 @@ for name in sys.argv[1:]:
         command_line.main([name, "--help"])
     except SystemExit:
         pass
+command_line.main(["info"])
 print(corpora.module_documents("textwrap", pathlib.Path(textwrap.__file__).read_text(), set()))
 """
 
 
-QUICK = ["curate"]  # the others import JAX, all of which Python -OO compiles anew
+QUICK = ["curate", "info"]  # the others import JAX, all of which Python -OO compiles anew
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,7 @@ def test_without_docstrings_help_and_corpora_are_the_same(monkeypatch, capsys, n
             main([name, "--help"])
         help_text = command_line.COMMANDS[name]
         assert len(help_text) > 30 and help_text[:30] in done.stdout
+    main(["info"])
     print(corpora.module_documents("textwrap", Path(textwrap.__file__).read_text(), set()))
     assert done.stdout == capsys.readouterr().out
 

@@ -4,7 +4,7 @@ import os
 
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",  # the same numbers with and without an accelerator
-    "NPROC": "2",  # threads of XLA's CPU client: the stated times are for two cores
+    "NPROC": "2",  # threads of XLA's CPU client: the stated times are for two cores, NumPy on one
     "OMP_NUM_THREADS": "1",  # of NumPy: with two tests at a time, two threads each wait for one another
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",

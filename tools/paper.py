@@ -70,6 +70,7 @@ def field(lines: list[str], label: str) -> str | None:
 
 def formula(lines: list[str]) -> list[str]:
     """Return the first indented block of a docstring, one formula an item (wide gaps separate formulas)."""
+    lines = list(itertools.takewhile(lambda line: not re.match(r"(Source|Test):", line), lines))
     start = next((i for i, line in enumerate(lines) if line.startswith("    ")), len(lines))
     block = []
     for line in lines[start:]:

@@ -41,11 +41,11 @@ def add_arguments(parser):
     place("--benchmarks", None, "a folder, a .jsonl with \"text\", or a .txt of one text a line: documents that share "
           f"{s.shortest_run} to {s.longest_run} words in a row are left out (default: none)", "PATH")  # fmt: skip
     number("--common-usage", s.common_usage, "unless so many documents have these words")
-    number("--processes", 1, "that clean the pages")
+    number("--processes", 1, "how many clean the pages")
     number(
         "--memory-mb",
         s.index_bytes / 1e6,
-        "for the near-duplicates' keys; more take longer",
+        "to look for the near-duplicates' keys in; with less it takes longer",
         float,
     )
     number(

@@ -15,7 +15,8 @@ EXAMPLE = "text=0.7,code=0.3"
 
 def number(group, name, default, text, kind=int):
     """Add an option for a number; its help ends with the default, if there is one."""
-    text = text if default is None else f"{text} (default: {default:g})"
+    if default is not None:
+        text += f" (default: {default:.3g})" if kind is float else f" (default: {default})"
     group.add_argument(
         name, type=kind, default=default, metavar="N" if kind is int else "X", help=text
     )
@@ -43,7 +44,7 @@ def of_training(group, steps, batch, seq_len, learning_rate="peak"):
         group,
         "--config",
         None,
-        "JSON of AFMConfig's fields, in place of AFM_TINY or a preset",
+        "JSON of AFMConfig's fields, in place of the default model",
         "FILE",
     )
 

@@ -194,20 +194,26 @@ def _parts(args):
 def _tokenizer(args, parts):
     if not args.train_tokenizer:
         return hugging_face.load_tokenizer(assets.FOLDER)
-    texts, size = (
-        [d.text for documents in parts.values() for d in documents],
-        _config(args).vocab_size,
-    )
-    digest = hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
-    resumable.claim(
-        args.out / "tokenizer_trained_on.json",
-        {"text": digest, "vocab_size": size},
-        "a tokenizer",
-    )
-    resumable.finished(
-        args.out / "tokenizer.json", lambda new: tokenizer.train(texts, size).save(new)
-    )
+    texts = [d.text for documents in parts.values() for d in documents]
+    size = _config(args).vocab_size
+    path, about = args.out / "tokenizer.json", args.out / "tokenizer_trained_on.json"
+    if not path.exists():
+        about.unlink(missing_ok=True)  # by itself it claims nothing
+    elif not about.exists():
+        raise ValueError(
+            f"{path} is there, but not {about.name}, which says what it was trained on: give another --out, or "
+            "remove it"
+        )
+    resumable.claim(about, {"text": _digest(texts), "vocab_size": size}, "a tokenizer")
+    resumable.finished(path, lambda new: tokenizer.train(texts, size).save(new))
     return hugging_face.load_tokenizer(args.out)
+
+
+def _digest(texts):
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
+    return digest.hexdigest()
 
 
 def _config(args, tok=None):

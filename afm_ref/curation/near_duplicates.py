@@ -188,8 +188,9 @@ def originals(
     batches: `entries` of documents 0, 1, ..., in order; they are gone through several
     times. A document repeats the first kept one of those with a key of its own, the first
     OWNERS of each key, whose sketch has at least `least` bytes like its own. A key that no
-    other document has concerns nobody: only those that occur twice are held, and they are
-    found with memory_bytes at a time.
+    other document has concerns nobody: those that occur twice are found with memory_bytes at
+    a time. Held beyond that: 72 bytes for each of them, the sketches of kept documents that
+    have one, and a number for each document.
 
     Source: global fuzzy deduplication by locality-sensitive hashing, TR24 section 3.1
         [confirmed]; this way [ours].
@@ -233,6 +234,8 @@ def repeated_keys(batches: Iterable[np.ndarray], memory_bytes: int) -> np.ndarra
     for part in range(parts):
         flat = (batch["keys"].reshape(-1) for batch in batches)
         keys = [np.zeros(0, np.uint64), *(some[some % parts == part] for some in flat)]
-        values, counts = np.unique(np.concatenate(keys), return_counts=True)
-        found.append(values[counts > 1])
+        keys = np.concatenate(keys)
+        keys.sort()
+        found.append(np.unique(keys[1:][keys[1:] == keys[:-1]]))
+        del keys  # before the next part is read
     return np.sort(np.concatenate(found))

@@ -8,9 +8,10 @@ pattern (names, street addresses) is not found.
 Other numbers may stand beside a card or a telephone number: an expiry date, a postcode, one
 more card. So when the longest stretch fails its test, the shorter ones that end at a space
 are tried, then those that begin later. As one number in ten passes the check digit, a card
-in a longer run of numbers must also be printed as cards are (`GROUPS`) and have the first
-digits and the length of an issuer (`ISSUED`). And a telephone number in front of more
-numbers must not look like a decimal, nor one without gaps be a term of a sum.
+in a longer run of numbers must also be printed as cards are (`GROUPS`), have the first
+digits and the length of an issuer (`ISSUED`), and not stand in a row of fours: on each side
+at most one more group of four digits, or another card. And a telephone number in front of
+more numbers must not look like a decimal, nor one without gaps be a term of a sum.
 
 Where version or address, sum or label cannot be told apart it is masked: what stays is
 somebody's.
@@ -54,6 +55,8 @@ ISSUED = re.compile(
 )
 NORTH_AMERICAN = re.compile(r"1[2-9]\d\d[2-9]\d{6}")
 # +12125550134, +1 (212) 555-0134 or +1.212.555.0134, but no +12.34567890, a decimal
+FOURS_BEFORE = re.compile(r"(?<![\w.-])\d{4} \d{4} $")
+FOURS_BEHIND = re.compile(r" \d{4} \d{4}(?![\w-]|\.\d)")
 PHONE_IN_RUN = re.compile(r"\+\d+|\+\d{1,3}[ (-][\d() /-]+|\+\d{1,3}(?:\.\d{1,4}){3,5}")
 _BRACKETS = r"(?:\([^()\n]*\)|\[[^\[\]\n]*\])"
 _NAMED = r"\$?(?:[a-z_][\w.]*|[A-Z][A-Z\d_]*\b)"  # no word with a capital: that is somebody
@@ -146,10 +149,29 @@ def _digits(piece):
     return "".join(str(int(c)) for c in piece if c.isdecimal())
 
 
+def _is_issued(piece):
+    digits = _digits(piece)
+    return bool(re.fullmatch(GROUPS, piece) and ISSUED.fullmatch(digits)) and luhn(digits)
+
+
+def _in_row_of_fours(text, match):
+    """Return whether two more fours stand on a side that has no card, next to this one or
+    one four away.
+    """
+    before = text[max(0, match.start() - 25) : match.start()]
+    behind = text[match.end() : match.end() + 25]
+    cards_before = _is_issued(before[-20:-1]) or _is_issued(before[-25:-6])
+    cards_behind = _is_issued(behind[1:20]) or _is_issued(behind[6:25])
+    return bool(
+        (FOURS_BEFORE.search(before) and not cards_before)
+        or (FOURS_BEHIND.match(behind) and not cards_behind)
+    )
+
+
 def _is_card(text, match):
-    digits = _digits(match[0])
-    issued = re.fullmatch(GROUPS, match[0]) and ISSUED.fullmatch(digits)
-    return bool(issued or not _in_run(text, match)) and luhn(digits)
+    if not _in_run(text, match):
+        return luhn(_digits(match[0]))
+    return _is_issued(match[0]) and not (" " in match[0] and _in_row_of_fours(text, match))
 
 
 def _is_address(text, match):

@@ -5,8 +5,8 @@
 
 "Good" means: like the reference texts that it was trained on, which is what such a filter
 keeps, in ours as in DCLM's; what Apple's learnt from is not stated. The shipped one learnt
-from Python's reference prose against kinds of junk (`python -m
-experiments.curation_quality`): it is an example of the method, no judge of the web.
+from Python's reference prose against kinds of junk (experiments/curation_quality.py): it is an example
+of the method, no judge of the web.
 """
 
 import re

@@ -60,7 +60,7 @@ class Recipe:
     shortest_run: int = 4  # words of a benchmark that collide
     longest_run: int = 13
     common_usage: int = 1000  # documents that hit a run before it counts as common
-    chunk_bytes: int = 2**23  # of the source that are worked on, and committed, at a time
+    chunk_bytes: int = 2**23  # of the source that are worked on, and staged, at a time
     # of memory for the near-duplicates' keys; beyond it they are read in parts
     index_bytes: int = 2**28
 
@@ -106,9 +106,9 @@ class Recipe:
 
     def before(self) -> Steps:
         """Return the steps before the near-duplicates. Personal data goes before them: no
-        index holds any.
+        signature is of any.
         """
-        # a list of its words
+        # the list of bad words is English
         safety = {"safety": heuristics.Safety(self.thresholds)} if self.is_english else {}
         return {
             "extraction": html.Extraction(self.main_content),

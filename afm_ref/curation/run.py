@@ -85,7 +85,8 @@ def curate(
                 "settings": about.get("settings_digest"),
                 "source": about.get("digest"),
             }
-            _check_identity(out, identity, found)
+            told = "a finished run with other {}: give another --out, or remove the folder"
+            _check_identity(out, identity, found, told)
         else:
             staged = Staged(out / STAGED, identity)
             _stage(staged, source, recipe, processes, inventory.size_bytes, progress)
@@ -107,7 +108,7 @@ def _check_folders(source, out):
         return
     if not out.is_dir():
         raise ValueError(f"--out {out} is a file: give a folder")
-    # a killed run's
+    # the lock may be a killed run's
     there = [path for path in sorted(out.iterdir()) if path.name != targets.LOCK]
     for path in there:
         name = atomic.intended(path.name)
@@ -125,13 +126,10 @@ def _check_folders(source, out):
         )
 
 
-def _check_identity(out, asked, found):
+def _check_identity(out, asked, found, told):
     for name, value in asked.items():
         if found.get(name) != value:
-            raise ValueError(
-                f"{out} holds a run with other {name}: give the same again to finish it, or another --out, or "
-                "remove the folder"
-            )
+            raise ValueError(f"{out} holds {told.format(name)}")
 
 
 class Staged:
@@ -144,17 +142,13 @@ class Staged:
     def __init__(self, folder: Path, identity: dict[str, str]):
         self.folder = folder
         if (folder / IDENTITY).exists():
-            _check_identity(
-                folder.parent,
-                identity,
-                json.loads((folder / IDENTITY).read_text(encoding="utf-8")),
-            )
+            found = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
+            told = "an unfinished run with other {}: give the same again to finish it, or another --out, or remove it"
+            _check_identity(folder.parent, identity, found, told)
         else:
             atomic.write(folder / IDENTITY, json.dumps(identity))
-        # what a killed run was writing
-        for path in [*folder.parent.iterdir(), *folder.iterdir()]:
-            if atomic.intended(path.name) != path.name:
-                path.unlink()
+        for each in (folder.parent, folder):  # what a killed run was writing
+            atomic.sweep(each)
 
     def __len__(self):
         return len(shards.numbers(self.folder))

@@ -1,9 +1,9 @@
 """The chat format: a user's turn, then the assistant's, between markers that are tokens of
 their own.
 
-render(prompt, response=None)                    -> as text with turn markers, for showing
-and pre-training chat_tokens(tokenizer, prompt, response=None)    -> as token ids, safe for
-text that users typed
+    render(prompt, response=None)                   text with turn markers: for showing and
+                                                    for pre-training
+    chat_tokens(tokenizer, prompt, response=None)   token ids, safe for text that users typed
 """
 
 from typing import NamedTuple

@@ -38,6 +38,8 @@ def entries(tensors: Mapping[str, tuple[np.dtype, tuple]]) -> dict[str, dict]:
     for name, (dtype, shape) in sorted(
         tensors.items(), key=lambda each: (-each[1][0].itemsize, each[0])
     ):
+        if dtype not in KIND_OF:
+            raise ValueError(f"{name} is {dtype}, which no safetensors file of ours holds")
         end = start + dtype.itemsize * math.prod(shape)
         found[name] = {
             "dtype": KIND_OF[dtype],
@@ -100,7 +102,7 @@ def load(path, format: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     try:
         tensors, about = decode(Path(path).read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path}: {error}; copy or make it again") from None
+        raise ValueError(f"{path}: {error}") from None
     if about.get("format") != format:
         raise ValueError(
             f"{path}: is of the format {about.get('format')!r}, expected {format!r}"
@@ -122,14 +124,16 @@ def decode(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         about = index.pop("__metadata__", {})
         written = about.pop("crc32", None)
     except (ValueError, RecursionError, AttributeError, TypeError):
-        raise ValueError("is cut short, or has no readable header") from None
+        raise ValueError(
+            "is cut short, or has no readable header: copy or make it again"
+        ) from None
     if written is None:
         raise ValueError(
             "has no checksum of ours; files of other projects are read by afm_ref.interop"
         )
     if written != _checksum(about, index, [memoryview(data)[8 + length :]]):
         raise ValueError(
-            "is cut short, or was changed after it was written: its checksum differs"
+            "is cut short, or was changed after it was written (its checksum differs): copy or make it again"
         )
     try:
         found = deserialize(data)

@@ -43,9 +43,8 @@ class Rollouts(NamedTuple):
     log_probs: list[np.ndarray]
 
 
-def generate(
-    params, cfg, tokens, max_new_tokens: int, temperature: float = 0.0, **settings
-) -> list[np.ndarray]:
+def generate(params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, top_p=None, seed=0, stop=None,
+             cache=Cached, samples=1, rules=None) -> list[np.ndarray]:  # fmt: skip
     """Return the new tokens of each prompt, int32 arrays; arguments are those of
     `rollouts`.
 
@@ -54,7 +53,8 @@ def generate(
     tests/generation/test_generate.py::test_samples_are_those_of_the_prompt_repeated,
     tests/oracles/test_generate.py::test_greedy_equals_transformers
     """
-    return rollouts(params, cfg, tokens, max_new_tokens, temperature, **settings).tokens
+    settings = temperature, top_k, top_p, seed, stop, cache, samples, rules
+    return rollouts(params, cfg, tokens, max_new_tokens, *settings).tokens
 
 
 def rollouts(
@@ -63,22 +63,24 @@ def rollouts(
     tokens,  # [B, T] ids, or B sequences of any lengths: each continues as if alone
     max_new_tokens: int,
     temperature: float = 0.0,  # 0: the most likely token; else logits are divided by it
-    **settings,
+    top_k: int | None = None,  # draw from so many most likely tokens,
+    top_p: float | None = None,  # of these from the nucleus
+    seed: int = 0,  # row b draws from a stream of (seed, b, position) alone
+    stop=None,  # a token id or several: a row ends with the first
+    cache: type[Cached] = Cached,  # kv_cache.QuantizedCached keeps keys, values in 8 bits
+    samples: int = 1,  # continuations of every prompt, one after the other
+    rules: LogitRules | None = None,  # before any choice
 ) -> Rollouts:
     """Return the new tokens of each prompt, and log p of each under the model, in nats.
 
-    top_k, top_p: draw from the top_k most likely tokens, of these from the nucleus top_p.
-    seed: row b draws from a random stream that depends on (seed, b, position) alone. stop:
-    a token id or several; a row ends with the first. samples: continuations of every
-    prompt, one after the other, as if it were given so often, but it is read once (not with
-    weights that differ from row to row, lora.AdapterBank.batch). rules: a LogitRules,
-    before any choice. cache: the attend that keeps keys and values;
-    quantization.kv_cache.QuantizedCached keeps them in 8 bits.
+    Of several samples each prompt is read once; not with weights that differ from row to row
+    (lora.AdapterBank.batch).
 
     Raises ValueError or TypeError for settings and prompts that make no sense,
     FloatingPointError when the model's logits are not finite.
     """
-    request = _request(params, cfg, tokens, max_new_tokens, temperature, **settings)
+    settings = temperature, top_k, top_p, seed, stop, cache, samples, rules
+    request = _request(params, cfg, tokens, max_new_tokens, *settings)
     nothing = (
         [np.zeros(0, np.int32)] * request.rows,
         [np.zeros(0, np.float32)] * request.rows,
@@ -87,9 +89,8 @@ def rollouts(
     return Rollouts(*([np.concatenate(row) for row in zip(*column)] for column in columns))
 
 
-def stream(
-    params, cfg, tokens, max_new_tokens, temperature=0.0, chunk: int = 8, **settings
-) -> Iterator[list]:
+def stream(params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, top_p=None, seed=0, stop=None,
+           chunk: int = 8, cache=Cached, rules=None) -> Iterator[list[np.ndarray]]:  # fmt: skip
     """Yield the tokens of `generate` as they come, `chunk` at a time: an array for each
     row.
 
@@ -98,7 +99,8 @@ def stream(
     """
     if not 1 <= chunk <= CHUNK:
         raise ValueError(f"chunk must lie in 1 .. {CHUNK}, got {chunk}")
-    request = _request(params, cfg, tokens, max_new_tokens, temperature, **settings)
+    settings = temperature, top_k, top_p, seed, stop, cache, 1, rules
+    request = _request(params, cfg, tokens, max_new_tokens, *settings)
     return (new.tokens for new in _pieces(request, max_new_tokens, chunk))
 
 

@@ -25,7 +25,9 @@ def checked_number(name, value, least=0, most=math.inf, whole=False, above=False
             f"{name} must be {'an int' if whole else 'a number'}, got {value!r}"
         )
     if not (least <= value <= most and math.isfinite(value)) or (above and value == least):
-        limit = "" if most == math.inf else f" and at most {most}"
+        limit = (
+            f" and at most {most}" if most < math.inf else "" if whole else " and finite"
+        )
         raise ValueError(
             f"{name} must be {'above' if above else 'at least'} {least}{limit}, got {value}"
         )

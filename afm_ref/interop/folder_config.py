@@ -77,8 +77,7 @@ def refuse_other_keys(
     for key, allowed in neutral.items():
         if (value := fields.get(key)) is not None and value not in allowed:
             raise ValueError(
-                f"{key} = {value!r} is not supported, only {[*allowed, None]} is: it would change the outputs; remove "
-                "it from the file to go without it"
+                f"{key} = {value!r} is not supported, only {[*allowed, None]} is: it would change the outputs"
             )
     unknown = sorted(
         k
@@ -86,8 +85,9 @@ def refuse_other_keys(
         if k not in known and k not in neutral and value not in unset
     )
     if unknown:
+        told = ", ".join(f"{key} = {fields[key]!r}" for key in unknown)
         raise ValueError(
-            f"{', '.join(unknown)}: not known here, and could change the outputs; remove from the file what does not"
+            f"{told}: not known here, and could change the outputs; remove from the file what does not"
         )
 
 

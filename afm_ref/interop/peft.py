@@ -176,17 +176,14 @@ def _rank_and_scale(fields):
         raise ValueError(
             f"peft_type {fields.get('peft_type')!r} is not supported; only 'LORA' is"
         )
-    refuse_other_keys(fields, READ | HARMLESS, NEUTRAL, unset=(None, False, {}, []))
     if fields.get("init_lora_weights") not in PLAIN_STARTS:
         raise ValueError(
             f"init_lora_weights = {fields['init_lora_weights']!r} changes the base as well, which is not in the "
             "folder: convert the adapter to a plain one (PEFT's path_initial_model_for_weight_conversion)"
         )
-    rank, alpha, rooted = (
-        fields.get("r"),
-        fields.get("lora_alpha"),
-        fields.get("use_rslora") or False,
-    )
+    refuse_other_keys(fields, READ | HARMLESS, NEUTRAL, unset=(None, False, {}, []))
+    rank, alpha = fields.get("r"), fields.get("lora_alpha")
+    rooted = fields.get("use_rslora") or False
     if type(rank) is not int or rank < 1:
         raise ValueError(f"r must be a positive integer, got {rank!r}")
     if type(alpha) not in (int, float) or not 0 < alpha < math.inf:

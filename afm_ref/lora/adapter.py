@@ -77,6 +77,22 @@ else:
     )
 
 
+def checked_rank(rank) -> int:
+    """Return a rank, or raise ValueError for what is no whole number of at least 1."""
+    if isinstance(rank, bool) or not isinstance(rank, int | np.integer) or rank < 1:
+        raise ValueError(f"rank must be a whole number of at least 1, got {rank!r}")
+    return int(rank)
+
+
+def checked_scale(rank, alpha) -> float:
+    """Return alpha / rank, or raise ValueError for what gives no positive scale."""
+    if not 0 < alpha < float("inf"):
+        raise ValueError(
+            f"alpha must be a positive number, got {alpha!r}; the scale is alpha / rank"
+        )
+    return float(alpha) / checked_rank(rank)
+
+
 def attach(
     params: Params,
     targets: Iterable[str] = TARGETS,
@@ -101,12 +117,7 @@ def attach(
     Test: tests/lora/test_adapter.py::test_attaching_changes_no_output
     """
     targets = checked_targets(targets)
-    if rank != int(rank) or rank < 1:
-        raise ValueError(f"rank must be a whole number of at least 1, got {rank!r}")
-    if not 0 < alpha < float("inf"):
-        raise ValueError(
-            f"alpha must be a positive number, got {alpha!r}; the scale is alpha / rank"
-        )
+    scale = checked_scale(rank, alpha)
     chosen = None if layers is None else set(layers)
     attached = set()
 
@@ -124,13 +135,13 @@ def attach(
         )
         # lead: [L] in a stack
         a, b = a.reshape(*lead, rank, in_dim), np.zeros((*lead, out_dim, rank))
-        return LoRA(w, a.astype(np.float32), b.astype(np.float32), float(alpha) / int(rank))
+        return LoRA(w, a.astype(np.float32), b.astype(np.float32), scale)
 
     adapted = map_matrices(params, beside)
     if chosen is not None and chosen - attached:
         raise ValueError(
-            f"layers {sorted(chosen - attached)} have none of {targets}, or are stacked with others (layers.ungroup "
-            "parts them); the first layer has the number 0"
+            f"layers {sorted(chosen - attached)} have none of {targets}, or are stacked with others "
+            "(containers.ungroup parts them); the first layer has the number 0"
         )
     if not attached:
         raise ValueError(f"the model has no matrix of {targets}: nothing to adapt")
@@ -262,5 +273,7 @@ def as_array(w, name, numbers, force=False):
             "beside it, or merge(force=True) into a plain matrix, which is no longer compressed"
         )
     if isinstance(numbers, range):
-        raise ValueError(f"{name} is stacked: use layers.ungroup before forcing a merge")
+        raise ValueError(
+            f"{name} is stacked: use containers.ungroup before forcing a merge"
+        )
     return ops.linear(np.eye(w.shape[-1], dtype=np.float32), w).T

@@ -2,15 +2,22 @@
 
 from collections.abc import Iterable
 
+import jax
 import numpy as np
 
 from ..containers import map_matrices, matrices
-from ..weights import Params
-from .adapter import TARGETS, LoRA, as_array, checked_targets
+from ..weights import Params, leaf_name
+from .adapter import TARGETS, LoRA, as_array, checked_rank, checked_targets
+
+RESTS = ("refuse", "base", "tuned")
 
 
 def extract(
-    base: Params, tuned: Params, rank: int | None, targets: Iterable[str] = TARGETS
+    base: Params,
+    tuned: Params,
+    rank: int | None,
+    targets: Iterable[str] = TARGETS,
+    rest: str = "refuse",
 ) -> Params:
     """Return the adapter that comes nearest to a full fine-tune, by the SVD of each
     matrix's change.
@@ -18,28 +25,51 @@ def extract(
         tuned - base = U S V^T,   B = U_R S_R^1/2,   A = S_R^1/2 V_R^T,   scale 1
         error^2 = sum_{i>R} s_i^2
 
-    rank None takes each matrix's full rank, which is exact. The targets are those of base
-    with the adapter beside them; all else (other matrices, gains, embeddings) is that of
-    tuned. Both must hold their layers in the same containers.
+    rank None takes each matrix's full rank, which is exact. What is not targeted (gains,
+    embeddings) must be equal in both ("refuse", ValueError), or is that of "base" or of
+    "tuned". Both must hold their layers in the same containers (ValueError).
 
     Source: Eckart and Young 1936 [standard].
     Test: tests/lora/test_extraction.py::test_full_rank_extraction_is_the_fine_tune,
         tests/lora/test_extraction.py::test_extraction_error_is_what_eckart_and_young_say
     """
-    targets, originals = checked_targets(targets), matrices(base)
+    targets, rank = checked_targets(targets), rank if rank is None else checked_rank(rank)
+    if rest not in RESTS:
+        raise ValueError(f"rest must be one of {RESTS}, got {rest!r}")
+    before, after = matrices(base), matrices(tuned)
+    if before.keys() != after.keys():
+        raise ValueError("base and fine-tune must hold their layers in the same containers")
+    if rest == "refuse":
+        _check_rest(base, tuned, targets)
 
     def beside(name, w, numbers):
         if name not in targets:
             return w
-        original = originals[name, numbers[0]]
-        after, before = (
-            np.asarray(as_array(m, name, numbers), np.float64) for m in (w, original)
-        )
-        dtype = np.float64 if original.dtype == np.float64 else np.float32
-        a, b = (m.astype(dtype) for m in factors(after - before, rank))
-        return LoRA(original, a, b, 1.0)
+        w0, w1 = (m[name, numbers[0]] for m in (before, after))
+        wide = [np.asarray(as_array(m, name, numbers), np.float64) for m in (w1, w0)]
+        dtype = np.float64 if w0.dtype == np.float64 else np.float32
+        a, b = (m.astype(dtype) for m in factors(wide[0] - wide[1], rank))
+        return LoRA(w0, a, b, 1.0)
 
-    return map_matrices(tuned, beside)
+    return map_matrices(base if rest == "base" else tuned, beside)
+
+
+def _check_rest(base, tuned, targets):
+    """Raise ValueError where anything but the targets differs."""
+
+    def others(params):
+        kept = map_matrices(params, lambda name, w, numbers: None if name in targets else w)
+        leaves = jax.tree_util.tree_leaves_with_path(kept)
+        return sorted(
+            ((leaf_name(path), leaf) for path, leaf in leaves), key=lambda each: each[0]
+        )
+
+    for (name, mine), (_, theirs) in zip(others(base), others(tuned), strict=True):
+        if not np.array_equal(mine, theirs):
+            raise ValueError(
+                f"{name} differs between base and fine-tune, and an adapter of these targets cannot hold "
+                "that: pass rest='base' to drop the difference or rest='tuned' to keep the fine-tune's"
+            )
 
 
 def factors(change: np.ndarray, rank: int | None):

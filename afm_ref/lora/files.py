@@ -15,6 +15,7 @@ from ..weights import Params
 from .adapter import TARGETS, LoRA, adapters, detach
 
 FORMAT = "afm_ref.lora.1"
+DTYPES = ("float16", "bfloat16", "float32")
 
 
 class Adapter(NamedTuple):
@@ -94,6 +95,8 @@ def save(
     Source: BLOG24 (adapter values in 16 bits) [confirmed].
     Test: tests/lora/test_files.py::test_what_is_saved_is_loaded
     """
+    if str(dtype) not in DTYPES:
+        raise ValueError(f"dtype must be one of {DTYPES}, got {dtype!r}")
     dtype, adapter = tensor_files.float_dtype(dtype), adapter_of(params, base)
     named = {
         f"layers.{layer}.{name}.{letter}": m
@@ -165,7 +168,11 @@ def _matrices(tensors):
 def _checked(name, m):
     if m.ndim != 2 or 0 in m.shape:
         raise ValueError(f"holds {name} of shape {m.shape}, where a matrix is expected")
-    return tensor_files.cast(m, tensor_files.float_dtype(m.dtype), name)
+    if m.dtype.name not in DTYPES:
+        raise ValueError(
+            f"holds {name} in a form that cannot be read, {m.dtype}: give one of {DTYPES}"
+        )
+    return tensor_files.cast(m, m.dtype, name)
 
 
 def _scale(text):

@@ -6,7 +6,8 @@ by reference.
     params = bank.batch(["tone", None, "tone"])    # row by row another one, None the base alone
 
 What differs between adapters are values, never shapes or settings (a bank multiplies each B
-by its adapter's scale): one compiled program serves all of them.
+by its adapter's scale): one compiled program serves all of them. Where that scale is no
+power of two, B in 16 bits is rounded once more.
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ import numpy as np
 
 from .. import ops
 from ..containers import matrices, replaced, ungrouped
+from ..disk import tensor_files
 from ..weights import Params
 from . import files
 from .adapter import LoRA, adapters, detach, in_dtype
@@ -84,12 +86,11 @@ class AdapterBank:
         slots: int = 8,
         dtype="bfloat16",
     ):
-        self.folder, self.rank, self.slots, self.dtype = (
-            Path(folder),
-            rank,
-            slots,
-            jnp.dtype(dtype),
-        )
+        for name, value in (("rank", rank), ("slots", slots)):
+            if not value >= 1:
+                raise ValueError(f"{name} must be at least 1, got {value!r}")
+        self.folder, self.rank, self.slots = Path(folder), rank, slots
+        self.dtype, self.budget_bytes = tensor_files.float_dtype(dtype), budget_bytes
         if not self.folder.is_dir():
             raise FileNotFoundError(
                 f"{self.folder} is no folder: save adapters there first, with lora.files.save"
@@ -101,8 +102,7 @@ class AdapterBank:
         self.adapter_bytes = sum(
             w.a.nbytes + w.b.nbytes for w in adapters(self._without).values()
         )
-        self.room = int(budget_bytes // self.adapter_bytes)  # all take the same bytes
-        if self.room < 1:
+        if self.adapter_bytes > budget_bytes:  # all take the same bytes
             raise ValueError(
                 f"one adapter takes {self.adapter_bytes} bytes, budget_bytes is {budget_bytes:g}"
             )
@@ -141,7 +141,7 @@ class AdapterBank:
             return self._cache[name]
         self.counts["misses"] += 1
         params = self._read(name)
-        while len(self._cache) >= self.room:
+        while self.n_bytes + self.adapter_bytes > self.budget_bytes:
             self._cache.popitem(last=False)
             self.counts["evictions"] += 1
         self._cache[name] = params

@@ -25,7 +25,8 @@ RENDEZVOUS_LIMIT = 256
 class MeshShape:
     """The number of devices along each axis; their product is the number of devices.
 
-    Raises ValueError, naming the axis, for less than 1.
+    Raises ValueError or TypeError, naming the axis, for what is no whole number of at least
+    1.
     """
 
     data: int = 1
@@ -37,6 +38,10 @@ class MeshShape:
     def __post_init__(self):
         for name in AXES:
             size = getattr(self, name)
+            if not isinstance(size, int) or isinstance(size, bool):
+                raise TypeError(
+                    f"axis {name} of the mesh must be a whole number of devices, got {size!r}"
+                )
             if size < 1:
                 raise ValueError(
                     f"axis {name} of the mesh needs at least 1 device, got {size}; leave it out for 1"

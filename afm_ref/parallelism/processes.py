@@ -48,7 +48,7 @@ def member() -> Member | None:
 def joined(me: Member):
     """Connect this process with its run while the block runs, before JAX does anything.
 
-    Ctrl-C and SIGTERM stop all processes after the same step (`agreement.told_to_stop`).
+    Ctrl-C and SIGTERM stop all processes after the same step (`multihost.told_to_stop`).
     When the launcher is gone, so is this process.
     """
     import jax
@@ -68,11 +68,8 @@ def joined(me: Member):
     try:
         yield
     except Exception as error:
-        if "Gloo" in str(
-            error
-            # a connection broke: another process is the cause, which the launcher or JAX
-            # will name
-        ):
+        # a connection broke: another process is the cause, which the launcher or JAX will name
+        if "Gloo" in str(error):
             time.sleep(2 * HEARTBEAT_S)
         # At its exit JAX waits for the others, who cannot come: they wait in a step for
         # this one.
@@ -98,8 +95,9 @@ def launch(
     """Run a command as `count` processes, or as one, `index`, of several hosts.
 
     Returns the exit status: 0, 130 after Ctrl-C, or that of the process that failed: then
-    the others are ended, and stderr says which it was, followed by `advice`. Only the first
-    one started here is heard. coordinator: host:port of process 0; None takes a free port.
+    the others are ended, and stderr says which of those started here it was, followed by
+    `advice`; of another host's JAX says it. Only the first one started here is heard.
+    coordinator: host:port of process 0; None takes a free port.
     """
     _check(count, coordinator, index)
     address = coordinator or f"127.0.0.1:{free_port()}"
@@ -147,9 +145,13 @@ class _Worker:
 
     def __init__(self, command, member, shown):
         self.member, self.log = member, None if shown else tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
+        # Unbuffered: what it said is there however it ends.
+        env = (
+            {"PYTHONUNBUFFERED": "1"} | os.environ | {VARIABLE: " ".join(map(str, member))}
+        )
         # In a session of its own: a Ctrl-C reaches the launcher alone.
         self.process = subprocess.Popen(
-            command, env=os.environ | {VARIABLE: " ".join(map(str, member))}, stdin=subprocess.PIPE, stdout=self.log,
+            command, env=env, stdin=subprocess.PIPE, stdout=self.log,
             stderr=self.log, start_new_session=True,
         )  # fmt: skip
 
@@ -202,7 +204,11 @@ def _report(workers, advice):
     """Say on stderr which process failed first, and return its exit status."""
     # it may have ended by itself: let the others say the same
     deadline = time.monotonic() + 2 * AFTER_ERROR_S
-    while time.monotonic() < deadline and not any(worker.killed_by() for worker in workers):
+    while (
+        time.monotonic() < deadline
+        and any(worker.process.poll() is None for worker in workers)
+        and not any(worker.killed_by() for worker in workers)
+    ):
         time.sleep(POLL_S)
     # One that a signal ended is the cause; of those that ended by themselves, the one that
     # was heard has said why.

@@ -140,16 +140,10 @@ def run(
     committee, earlier, preferences, done = {"student": student}, {}, list(preferences), []
     for number in range(rounds):
         seeds = [_seed(seed, number, i) for i in range(5 + len(members))]
-        said = (
-            groups
-            for _, groups in _answers(
-                committee | {"student": student}, tools, prompts, n, seeds[0]
-            )
-        )
+        everyone = committee | {"student": student}
+        said = [groups for _, groups in _answers(everyone, tools, prompts, n, seeds[0])]
         # [M][P][n] -> [P][M n]
-        groups = [
-            list(itertools.chain(*of_prompt)) for of_prompt in zip(*said, strict=True)
-        ]
+        groups = [list(itertools.chain(*each)) for each in zip(*said, strict=True)]
         preferences = preferences + tools.annotate(prompts, groups, seeds[1])
         reward = tools.refresh(reward, preferences, seeds[2])
         trained = {
@@ -173,9 +167,9 @@ def equal_budget(
 ) -> dict[str, Float[Array, " P"]]:
     """Return the judged value of what each way of teaching picks, from N samples a prompt.
 
-        committee          N / M samples of each of the M members, the best by reward best
-        teacher       N samples of the member of highest mean reward, the best by reward
-        <name of member>   N samples of that member, the best by reward
+        committee          the best by reward of N / M samples of each of the M members
+        best teacher       of N samples of the member of highest mean reward
+        <name of member>   of N samples of that member
 
     judged: another measure of the same responses, [M, P, N]. Raises ValueError unless M
     divides N.

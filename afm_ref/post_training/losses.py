@@ -60,7 +60,10 @@ class Pairs(NamedTuple):
 
 
 def pairs_of(
-    preferences: Sequence[Preference], tokenizer, length: int | None = None
+    preferences: Sequence[Preference],
+    tokenizer,
+    length: int | None = None,
+    multiple: int = ROW_MULTIPLE,
 ) -> Pairs:
     """Return preferences as one batch. Raises ValueError for none, and as `pad`."""
     if not preferences:
@@ -73,7 +76,7 @@ def pairs_of(
     ]
     row = _numbered(item for pair in zip(*sides) for item in pair)
     return Pairs(
-        pad([conversation(tokenizer, *item) for item in row], length),
+        pad([conversation(tokenizer, *item) for item in row], length, multiple),
         np.array([[row[item] for item in side] for side in sides]),
         np.array([SOFT_LABELS[p.level] for p in preferences], np.float32),
         np.array(
@@ -135,7 +138,7 @@ def prompt_batches(
         raise ValueError(
             f"{len(groups)} prompts with preferences do not fill a batch of {prompts}: collect more"
         )
-    pairs = pairs_of(preferences, tokenizer)
+    pairs = pairs_of(preferences, tokenizer, multiple=multiple)
     longest = np.array(
         [pairs.rows.lengths[pairs.places[:, numbers]].max() for numbers in groups]
     )
@@ -208,7 +211,10 @@ def log_ratio_difference(
     Source: Rafailov et al. 2023 [standard]; per token as TRL has it for IPO [standard].
     Test: tests/post_training/test_trl_golden.py::test_losses_equal_trl
     """
-    assert pairs.reference is not None, "pass the pairs through `with_reference` first"
+    if pairs.reference is None:
+        raise ValueError(
+            "these pairs have no reference: pass them through `with_reference`"
+        )
     ratios = sequence_log_probs(params, pairs.rows, cfg) - pairs.reference  # [R]
     if per_token:
         ratios = ratios / pairs.rows.response.sum(-1)
@@ -223,7 +229,7 @@ def preference_loss(
 
     beta is IPO's tau. With sums 1 / (2 tau) is the distance of whole responses, with means
     that of a token. TRL reports that IPO's authors used means. Raises ValueError for
-    another kind.
+    another kind, and for a beta that is not above 0.
 
     Source: TR24 section 4 names DPO and IPO [confirmed]; Azar et al. 2023, TRL [standard].
     Test: tests/post_training/test_trl_golden.py::test_losses_equal_trl,
@@ -231,6 +237,10 @@ def preference_loss(
     """
     if kind not in LOSSES:
         raise ValueError(f"kind must be one of {sorted(LOSSES)}, got {kind!r}")
+    if not beta > 0:
+        raise ValueError(
+            f"beta must be above 0, got {beta}: else the policy learns nothing or the reverse"
+        )
     loss, per_token = LOSSES[kind]
     return weighted(
         loss(log_ratio_difference(params, pairs, cfg, per_token), beta), pairs.weights

@@ -166,7 +166,10 @@ def judge(
         [confirmed].
     Test: tests/post_training/test_preferences.py::test_verdicts_follow_their_distribution
     """
-    assert not same(first, second), "there is nothing to prefer"
+    if same(first, second):
+        raise ValueError(
+            f"both responses are {first.text[:40]!r}: there is nothing to prefer; `collect` leaves such out"
+        )
     gap, odds = verdict_odds(record, first, second, annotator)
     side, level = divmod(int(rng.choice(8, p=odds.ravel() / odds.sum())), 4)
     first_grades, second_grades = (

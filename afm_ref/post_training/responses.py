@@ -67,6 +67,7 @@ def sample_tokens(
 ) -> list[list[tuple[np.ndarray, np.ndarray]]]:
     """Return n continuations of each prompt's ids, [P][n] of (tokens, log pi in nats).
 
+    log pi is the model's own, before temperature.
     A batch has as many prompts as there is room for in batch_size rows, n rows each, and
     reads each once; n above batch_size is dealt to several batches. Raises ValueError for
     numbers below 1, and for n > 1 at temperature 0, where all would be equal.
@@ -122,7 +123,8 @@ def expected_best(rewards, n: int, judged=None) -> float:
     rewards = np.asarray(rewards, np.float64)
     values = rewards if judged is None else np.asarray(judged, np.float64)
     m = len(rewards)
-    assert rewards.shape == values.shape == (m,) and np.isfinite(rewards).all()
+    if not (rewards.shape == values.shape == (m,) and np.isfinite(rewards).all()):
+        raise ValueError(f"give a finite reward and value for each of {m} samples")
     if not 1 <= n <= m:
         raise ValueError(f"n must lie in 1 .. {m}, the number of samples, got {n}")
     _, group = np.unique(rewards, return_inverse=True)
@@ -150,6 +152,11 @@ def rejection_sample(
     Source: TR24 section 4 (rejection sampling) [confirmed].
     Test: tests/post_training/test_responses.py::test_rejection_sampling_by_hand
     """
-    assert not any(np.isnan(values).any() for values in rewards), "a reward is not a number"
-    both = zip(prompts, groups, rewards, strict=True)
-    return [(prompt, group[int(np.argmax(values))]) for prompt, group, values in both]
+    best = []
+    for prompt, group, values in zip(prompts, groups, rewards, strict=True):
+        if not len(group) or len(values) != len(group) or np.isnan(values).any():
+            raise ValueError(
+                f"{prompt[:40]!r}: {len(group)} responses, rewards {values}: give one number for each"
+            )
+        best.append((prompt, group[int(np.argmax(values))]))
+    return best

@@ -211,7 +211,12 @@ def calibration(predicted, outcome, bins: int = 10) -> Calibration:
     Test: tests/post_training/test_reward_model.py::test_calibration_by_hand
     """
     predicted, outcome = np.asarray(predicted, np.float64), np.asarray(outcome, np.float64)
-    assert predicted.shape == outcome.shape and 0 <= predicted.min() <= predicted.max() <= 1
+    if (
+        not predicted.size
+        or predicted.shape != outcome.shape
+        or not (0 <= predicted.min() <= predicted.max() <= 1)
+    ):
+        raise ValueError("predictions must be probabilities, one for each outcome")
     place = np.minimum((predicted * bins).astype(int), bins - 1)
     count = np.bincount(place, minlength=bins)
     full = count > 0

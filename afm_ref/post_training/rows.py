@@ -1,7 +1,7 @@
 """Rows of one length: prompts and responses as ids, and how likely a model finds them.
 
-    Padded    [prompt, y, padding]                  a row for each response Shared
-    [padding, prompt, y_1, y_2 .. y_K]    a row for each prompt: one trunk, K branches
+    Padded    [prompt, y, padding]                 a row for each response
+    Shared    [padding, prompt, y_1, y_2 .. y_K]   a row for each prompt: a trunk, K branches
 
 `Shared` reads a prompt once for its K responses, thanks to one mask: a response sees its
 prompt and its own past, and no other response. Positions go on from the prompt's in every
@@ -172,8 +172,12 @@ def conversation(tokenizer, prompt: str, response: Response) -> Rendered:
     return Rendered(np.concatenate([head, np.array(response.tokens, np.int32)]), len(head))
 
 
-def pad(conversations: Sequence[Rendered], length: int | None = None) -> Padded:
-    """Return conversations as rows of a length, or of the longest's, rounded up.
+def pad(
+    conversations: Sequence[Rendered],
+    length: int | None = None,
+    multiple: int = ROW_MULTIPLE,
+) -> Padded:
+    """Return conversations as rows of a length, or of the longest's, rounded up to a multiple.
 
     No mask is needed: causal attention never looks to the right. Raises ValueError for a
     conversation that is longer.
@@ -182,7 +186,7 @@ def pad(conversations: Sequence[Rendered], length: int | None = None) -> Padded:
     Test: tests/post_training/test_rows.py::test_padding_leaks_nowhere
     """
     lengths = np.array([len(tokens) for tokens, _ in conversations], np.int32)
-    length = round_up(lengths.max()) if length is None else length
+    length = round_up(lengths.max(), multiple) if length is None else length
     if lengths.max() > length:
         raise ValueError(
             f"conversation {lengths.argmax()} has {lengths.max()} tokens, a row holds {length}: raise it"
@@ -243,7 +247,9 @@ def in_batches(function: Callable, params, rows, cfg, batch_size: int = 32) -> n
     import jax
 
     compiled, count = jax.jit(function, static_argnums=2), len(rows.tokens)
-    size = min(count, max(1, batch_size // rows.K))
+    size = max(
+        1, batch_size // rows.K
+    )  # also of fewer rows: no new program for their number
     params = jax.device_put(params)
     # the last batch is filled up
     batches = (

@@ -3,8 +3,8 @@ distillation, what a run costs.
 
 optimizer = afm_optimizer(0.01, warmup_cosine(5000, 375_509), update_scale=mup_scales(cfg))
 result = stages.run(params, cfg, stages.tiny_stages(mixtures), rows)                # core, continued, lengthening
-student, student_cfg = pruning.slice_ffn(pruning.learn_masks(masked, cfg, ...).params, cfg,
-k)
+learnt = pruning.learn_masks(masked, cfg, ...)
+student, student_cfg = pruning.slice_ffn(learnt.params, cfg, k)
 loss = partial(distillation.mixed_target, cfg=student_cfg)      # nine tenths of the target are the teacher's
 """
 

@@ -24,7 +24,10 @@ def momentum_over_gradient(
     Source: Kingma and Ba 2015 section 3 (both corrections) [standard].
     Test: tests/pretraining/test_ablations.py::test_equals_optax
     """
-    assert b1 == b2, "both means must have gathered the same share"
+    if b1 != b2:
+        raise ValueError(
+            f"b1 {b1} and b2 {b2} differ: both means must have gathered the same share"
+        )
     v = jnp.where(take, b2 * v + (1 - b2) * (jnp.square(g) + EPS), v)
     m = jnp.where(take, b1 * m + (1 - b1) * g, m)
     u = m / gathered * jax.lax.rsqrt(v / gathered)

@@ -123,7 +123,10 @@ def bill(flops: float, chips: int, chip: str, used: float) -> Bill:
         arithmetic [standard].
     Test: tests/pretraining/test_compute.py::test_days_by_hand
     """
-    assert 0 < used <= 1, f"used, {used}, is a share of the peak"
+    if chip not in TPU_PEAK_FLOPS or not 0 < used <= 1:
+        raise ValueError(
+            f"chip must be one of {sorted(TPU_PEAK_FLOPS)} and used a share of the peak, got {chip!r} and {used}"
+        )
     cluster = chips * TPU_PEAK_FLOPS[chip] * used
     return Bill(flops, cluster, flops / cluster / 86_400, chips * flops / cluster / 3600)
 
@@ -154,7 +157,7 @@ def measured_peak_flops(size: int = 1024, tries: int = 5) -> float:
     """Return the FLOP/s that this machine reaches in a float32 product of two [size, size]
     matrices: the best try.
 
-    2 size^3 / seconds
+        2 size^3 / seconds
     """
     import jax
 
@@ -177,5 +180,6 @@ def step_seconds(history, skip: int = 1) -> float:
     """Return the median seconds of a step of a `History`, without the first `skip` ones,
     which compile.
     """
-    assert len(history) >= skip + 2, f"a history of {len(history)} steps is too short"
+    if len(history) < skip + 2:
+        raise ValueError(f"a history of {len(history)} steps is too short: give {skip + 2}")
     return float(np.median(np.diff(np.asarray(history.seconds)[skip:])))

@@ -12,14 +12,11 @@ import optax
 from .. import losses, transformer
 from ..config import AFMConfig
 from ..containers import Tap, ungroup
+from ..training.step import QUICK
 from .optimizer import afm_optimizer, on_matrices
 
 PARTS = ("attention out", "ffn out", "logits")
 BATCH_SIZE, SEQ_LEN = 2, 16
-QUICK = {
-    "xla_backend_optimization_level": 0,
-    "xla_cpu_use_fusion_emitters": False,
-}  # compiling takes longer than running
 
 
 def part_outputs(params, tokens, cfg: AFMConfig) -> dict[str, list]:

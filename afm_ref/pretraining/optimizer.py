@@ -39,16 +39,13 @@ def block_update(
         [inferred].
     Test: tests/pretraining/test_optimizer.py::test_two_steps_by_hand
     """
-    # Each choice comes before its value is used again: placed after, XLA computes all
-    # twice.
-    # mean square of the gradient
-    v = jnp.where(take, b2 * v + (1 - b2) * (jnp.square(g) + EPS), v)
+    # Each choice comes before its value is used again: after, XLA computes all twice.
+    v = jnp.where(take, b2 * v + (1 - b2) * (jnp.square(g) + EPS), v)  # mean square of g
     u = g * jax.lax.rsqrt(v / gathered)  # of size 1, whatever the gradient's
     u = u / jnp.maximum(1.0, rms(u) / clip)  # a block moves by at most `clip`
-    # mean of the updates, not corrected for its start
-    m = jnp.where(take, b1 * m + (1 - b1) * u, m)
-    # w + -0.0 is w to the last bit
-    return jnp.where(take, -(rate * m + decay * w), -0.0), v, m
+    m = jnp.where(take, b1 * m + (1 - b1) * u, m)  # mean of u, its start not corrected
+    step = jnp.where(take, -(rate * m + decay * w), -0.0)  # w + -0.0 is w, bit for bit
+    return step, v, m
 
 
 def rms(u):
@@ -74,7 +71,7 @@ def afm_optimizer(
     clip_norm: float = 1.0,
     skip_norm: float = 100.0,
     update_clip: float = 1.0,
-    update_scale: Callable[[str], float] = lambda path: 1.0,
+    update_scale: Callable[[str], float] | None = None,
     rule: Callable = block_update,
 ) -> optax.GradientTransformation:
     """Return Apple's optimizer ("AdaStar" in AXLearn) as an `optax.GradientTransformation`.
@@ -85,7 +82,7 @@ def afm_optimizer(
     |g|: norm over all leaves. t counts from 1 the steps that were not skipped; NaN and
     infinite gradients are skipped. The schedule scales rate and decay alike. A block is one
     leaf, or one layer's slice of a leaf in a `Stacked`. update_scale: path -> factor of the
-    learning rate, such as `mup_scales(cfg)`. rule: what stands for `block_update`, to take
+    learning rate, such as `mup_scales(cfg)`; None: 1. rule: what stands for `block_update`, to take
     it apart. State and sums are float32 at least. Raises ValueError or TypeError, naming
     the setting.
 
@@ -100,10 +97,14 @@ def afm_optimizer(
         skip_norm=skip_norm,
         update_clip=update_clip,
     )
-    if not (0 <= b1 < 1 and 0 < b2 < 1 and weight_decay >= 0):
-        raise ValueError(
-            f"b1 is {b1}, b2 {b2}: give 0..1; weight_decay is {weight_decay}: give at least 0"
-        )
+    for name, value, holds in (
+        ("b1", b1, 0 <= b1 < 1),
+        ("b2", b2, 0 <= b2 < 1),
+        ("weight_decay", weight_decay, weight_decay >= 0),
+    ):
+        if not holds:
+            raise ValueError(f"{name} is {value}: give at least 0, a mean's memory below 1")
+    scale_of = update_scale or (lambda path: 1.0)
 
     def init(params):
         def zeros():
@@ -120,11 +121,11 @@ def afm_optimizer(
         take = norm < skip_norm  # False for NaN and infinity as well
         clip, t = jnp.minimum(1.0, clip_norm / norm), state.count + 1
         # 1 - b2^t, without cancellation
-        gathered = -jnp.expm1(t.astype(float) * math.log(b2))
+        gathered = -jnp.expm1(t.astype(float) * (math.log(b2) if b2 else -math.inf))
         factor = jnp.asarray(schedule(t))
 
         def leaf(path, stacked, g, v, m, w):
-            rate = update_scale(leaf_name(path)) * learning_rate
+            rate = scale_of(leaf_name(path)) * learning_rate
             of_block = partial(
                 rule, rate=rate, decay=weight_decay, b1=b1, b2=b2, clip=update_clip
             )

@@ -28,8 +28,8 @@ def rope_base(base: float, T_train: int, T: int) -> float:
 
         base' = base^( ln(T / 2 pi) / ln(T_train / 2 pi) )        500000, 8192, 32768 -> 6,315,089
 
-    Pair i of H/2 turns by base^(-2 i / H) a position, so its wavelength is 2 pi base^(2 i /
-    H). The pairs below the critical dimension, 2 i / H < ln(T_train / 2 pi) / ln(base),
+    Pair i of H/2 turns by base^(-2 i / H) a position: its wavelength is 2 pi base^(2 i / H).
+    The pairs below the critical dimension, 2 i / H < ln(T_train / 2 pi) / ln(base),
     complete a turn within the window in training; those above have not seen all of their
     angles. base' is the one at which that same share of the pairs completes a turn within
     T. Raises ValueError for a base of at most 1 or windows of at most 2 pi tokens.

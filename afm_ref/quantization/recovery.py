@@ -4,8 +4,8 @@ the model before them.
     result = recover(quantize(params, 2), params, cfg, batches, optimizer, steps=100)
     result.params                    # palettes bit for bit as before, with a trained adapter beside each
 
-Feature adapters are then trained from there on: `training.fit(result.params, ...,
-select=lora.trainable)`.
+Feature adapters are then trained from there on by `training.fit` with
+`select=lora.trainable`.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from .. import lora, training
 from .._typing import Array, Float
 from ..config import AFMConfig
 from ..containers import map_matrices, matrices, ungrouped
-from ..lora.adapter import LoRA, adapters
+from ..lora.adapter import LoRA, adapters, checked_scale
 from ..lora.extraction import factors
 from ..losses import Batch, token_log_probs, weighted
 from ..ops import stop_gradient, wide
@@ -157,7 +157,7 @@ def from_residual(
     Source: Li et al. 2023 (LoftQ), one round of it [standard].
     Test: tests/quantization/test_recovery.py::test_residual_start_is_the_nearest_of_its_rank
     """
-    scale = float(alpha) / int(rank)
+    scale = checked_scale(rank, alpha)
     originals = matrices(ungrouped(params))
 
     def beside(name, w, numbers):

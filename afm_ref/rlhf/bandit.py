@@ -71,9 +71,9 @@ def iterates(
 ) -> Float[Array, "K n"]:
     """Return pi_0 .. pi_steps of exact MDLOO: each the maximiser under the one before.
 
-        log(pi_k+1 / pi*) = (1 - beta / gamma) log(pi_k / pi*) + a constant,   pi* the fixed
-        point
+        log(pi_k+1 / pi*) = (1 - beta / gamma) log(pi_k / pi*) + a constant
 
+    pi*: the fixed point.
     They converge for gamma > beta / 2: evenly for gamma >= beta, at once for gamma = beta,
     swinging below. At beta / 2 they swing for ever, and below that they diverge.
     """
@@ -118,9 +118,9 @@ def gradient_variance(policy, rewards, K: int, baseline: str = "leave one out") 
         g_hat = 1/K sum_i (R_i - b_i) s_i,   s_i = grad log pi(y_i) = e_{y_i} - pi
         g = E[R s],   mu = E R
 
-        none            b = 0     (E[R^2 |s|^2] - |g|^2) / K true mean       b = mu    (E[(R
-        - mu)^2 |s|^2] - |g|^2) / K leave one out             that of the true mean + (Var R
-        E|s|^2 + |g|^2) / (K (K - 1))
+        none            b = 0     (E[R^2 |s|^2] - |g|^2) / K
+        true mean       b = mu    (E[(R - mu)^2 |s|^2] - |g|^2) / K
+        leave one out             true mean's + (Var R E|s|^2 + |g|^2) / (K (K - 1))
 
     Leave-one-out pays for guessing the true mean, the less the larger K; with mu = 0 there
     is nothing to gain by it. Raises ValueError for another baseline, and leave-one-out with

@@ -67,9 +67,9 @@ def mdloo(
         grad Psi = E_{y~pi_k}[rho (A - gamma log rho) grad log pi(y|x)]
 
     log_probs, old_log_probs: of whole responses under pi and pi_k, in nats. Value and
-    gradient are unbiased for every pi, also with leave-one-out advantages. Without `- rho +
-    1` the gradient would carry A - gamma - gamma log rho: a baseline of gamma, though A is
-    centred.
+    gradient are unbiased for every pi, also with leave-one-out advantages. Without
+    `- rho + 1` the gradient would carry A - gamma - gamma log rho: a baseline of gamma,
+    though A is centred.
 
     Source: TR24 section 4 (leave-one-out advantages, trust region to the previous iterate
         as in MDPO) [confirmed]; how the divergence is estimated is not stated: this

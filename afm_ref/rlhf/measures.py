@@ -10,16 +10,23 @@ def samples_to(
 ) -> float | None:
     """Return after how many samples the values first reach target, or None if never.
 
-        s = s_i-1 + (s_i - s_i-1) (target - u_i-1) / (u_i - u_i-1),   i the first u_i >=
-        target
+        s = s_i-1 + (s_i - s_i-1) (target - u_i-1) / (u_i - u_i-1)
 
-    samples: how many had been drawn at each measurement, rising. A noisy curve touches a
-    target earlier than its mean does.
+    i: the first with u_i >= target. samples: how many had been drawn at each measurement.
+    A noisy curve touches a target earlier than its mean does. Raises ValueError unless the
+    samples rise, with a finite value for each.
 
     Source: linear interpolation [standard].
     Test: tests/rlhf/test_measures.py::test_samples_to_by_hand
     """
-    assert (np.diff(samples) > 0).all() and np.isfinite([*values, target]).all()
+    if not (
+        len(samples) == len(values) > 0
+        and (np.diff(samples) > 0).all()
+        and np.isfinite([*samples, *values, target]).all()
+    ):
+        raise ValueError(
+            f"samples must rise, with a finite value for each: got samples {samples}, values {values}"
+        )
     reached = np.flatnonzero(np.asarray(values) >= target)
     if not reached.size:
         return None

@@ -147,6 +147,7 @@ class OnPolicy:
             heads,
             s.K,
             s.max_new_tokens,
+            temperature=1.0,
             seed=seed,
             batch_size=s.batch_size,
         )

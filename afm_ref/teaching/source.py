@@ -20,6 +20,7 @@ def show_source(*fns) -> None:
     from IPython.display import Markdown, display
 
     for fn in fns:
-        where = inspect.unwrap(fn).__module__.replace(".", "/") + ".py"
+        where = inspect.getsourcefile(inspect.unwrap(fn))
+        where = "afm_ref" + where.replace("\\", "/").rpartition("/afm_ref")[2]
         code = f"```python\n{source_text(fn)}\n```"
         display(Markdown(f'`{where}`\n\n<div style="{STYLE}">\n\n{code}\n\n</div>'))

@@ -55,12 +55,8 @@ class Folder:
     """
 
     def __init__(self, path, keep, about):
-        self.path, self.keep, self.about, self.newest = (
-            Path(path).absolute(),
-            keep,
-            about,
-            None,
-        )
+        self.path, self.keep, self.about = Path(path).absolute(), keep, about
+        self.newest = None
         self.lock = contextlib.ExitStack()
 
     def close(self):
@@ -110,7 +106,9 @@ class Folder:
         for step in sorted(self._steps(), reverse=True):
             data = self._file(step).read_bytes()
             try:
-                tensor_files.decode(data)
+                _, about = tensor_files.decode(data)
+                if about.get("format") != FORMAT:
+                    raise ValueError(f"is of the format {about.get('format')!r}")
                 return data
             except ValueError as error:
                 damaged = f"checkpoint {self._file(step)} is damaged (it {error})"
@@ -133,6 +131,11 @@ class Folder:
             raise ValueError(
                 f"{self.path} holds checkpoints of an older version of afm_ref, in folders of orbax, which this one "
                 "cannot continue: give another folder, or delete it to start again"
+            )
+        if self._steps() and not (self.path / RUN).exists():
+            raise ValueError(
+                f"{self.path} holds checkpoints without {RUN}, which says of what run they are: give another "
+                "folder, or delete it to start again"
             )
         if self._steps():
             resumable.claim(self.path / RUN, self.about, "checkpoints")

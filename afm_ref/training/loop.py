@@ -56,8 +56,10 @@ def fit(
 
     The same call with the same checkpoint folder continues from the newest whole checkpoint
     to the same numbers, bit for bit; one of another run is a ValueError, a damaged one is
-    passed over. Ctrl-C saves first, but for on-policy batches, whose source would be gone.
-    Checkpoints are plain weights: another layout continues them, to rounding.
+    passed over, and a second run there at the same time is refused. What the disk does not
+    take is an OSError; the checkpoint before it stays. Ctrl-C saves first, but for on-policy
+    batches, whose source would be gone. SIGTERM to one of several processes stops all after
+    the same step. Checkpoints are plain weights: another layout continues them, to rounding.
 
     FloatingPointError is raised after max_bad_steps bad steps, and before weights that are
     not finite would be saved.

@@ -74,11 +74,12 @@ class Road:
         ):
             for name, step in bar:
                 bar.set_description(name)
-                self.take(name, step)
+                if not self.step(name).exists():
+                    self.take(name, step)
         return self.results()
 
     def take(self, name, step):
-        """Make and measure one step, unless it is done."""
+        """Make and measure one step; what it kept to continue from goes when it is done."""
         resumable.finished(self.step(name), partial(self._fill, step))
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         write(self.folder / RESULTS, self.results())

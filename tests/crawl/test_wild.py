@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from afm_ref.curation import decontamination, html, pages, pii
 from afm_ref.data import corpora
 from afm_ref.teaching import made_up_pages
-from tests.crawl import planting, wild
+from experiments.crawl import planting, wild
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -117,8 +117,8 @@ MUTATIONS = [
     Mutation(
         "two copies are none, three are",
         NEAR_DUPLICATES,
-        "values[counts > 1]",
-        "values[counts > 2]",
+        "keys[1:][keys[1:] == keys[:-1]]",
+        "keys[2:][keys[2:] == keys[:-2]]",
         TESTS + "test_near_duplicates.py::test_decisions_equal_brute_force",
     ),
     Mutation(

@@ -282,6 +282,13 @@ MUTATIONS = [
         TESTS + "test_pii.py::test_lookalikes_stay",
     ),
     Mutation(
+        "rows of fours are cards",
+        PII,
+        'and not (" " in match[0] and _in_row_of_fours(text, match))',
+        "",
+        TESTS + "test_pii.py::test_rows_of_fours_are_seldom_cards",
+    ),
+    Mutation(
         "decimals in a run of numbers are telephone numbers",
         PII,
         "not PHONE_IN_RUN.fullmatch(match[0])",
@@ -339,7 +346,7 @@ MUTATIONS = [
     ),
     Mutation(
         "an edit may put the same word back",
-        "tests/crawl/planting.py",
+        "experiments/crawl/planting.py",
         "while new == pieces[i]:",
         "if new == pieces[i]:",
         "tests/crawl/test_wild.py::test_edits_replace_the_share_that_they_say",

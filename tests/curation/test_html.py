@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from afm_ref.curation import Dropped, html
 from afm_ref.data.corpora import Document
 from afm_ref.teaching import made_up_pages
-from tests.crawl import junk
+from experiments.crawl import junk
 
 TEXT = "Zoë says \u201cna\u00efve\u201d in the café \u2014 for 5 €"
 

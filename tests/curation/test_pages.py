@@ -10,7 +10,7 @@ import pytest
 from afm_ref.curation import pages
 from afm_ref.curation.pages import Position, Raw, Unreadable
 from afm_ref.data.corpora import Document
-from tests.crawl import planting
+from experiments.crawl import planting
 from tests.curation import languages
 
 PROSE = "Prose about a river and its banks."

@@ -12,7 +12,7 @@ from afm_ref.curation.quality import FEATURES, Classifier, Quality
 from afm_ref.data import corpora, tasks
 from afm_ref.data.corpora import Document
 from afm_ref.teaching import made_up_pages
-from tests.crawl import junk
+from experiments.crawl import junk
 
 TEXTS = st.text("ab 1.é\n", max_size=40)
 

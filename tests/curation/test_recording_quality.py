@@ -11,7 +11,7 @@ from afm_ref.data import corpora
 from afm_ref.data.tasks import builders
 from afm_ref.teaching import made_up_pages
 from experiments import curation_quality
-from tests.crawl import planting
+from experiments.crawl import planting
 
 RECORDING = assets.recording("curation_quality")
 CONFIG, SEEDS, RUNS = RECORDING["config"], RECORDING["seeds"], RECORDING["numbers"]["runs"]

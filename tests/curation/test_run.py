@@ -271,16 +271,16 @@ def test_another_run_is_refused(crawl, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "_settle", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         curate(crawl, out, ask(crawl), progress=False)
-    with pytest.raises(ValueError, match="a run with other settings"):
+    with pytest.raises(ValueError, match="unfinished run with other settings"):
         curate(crawl, out, ask(crawl, rows=7), progress=False)
     (crawl.parent / "benchmarks.txt").write_text("another text of at least four words")
-    with pytest.raises(ValueError, match="a run with other settings"):
+    with pytest.raises(ValueError, match="unfinished run with other settings"):
         curate(crawl, out, ask(crawl), progress=False)
     (crawl.parent / "benchmarks.txt").write_text(f"\n{BENCHMARK}\n")
     monkeypatch.undo()
     curate(crawl, out, ask(crawl, index_bytes=0), progress=False)  # the bound is no part of what is asked for
     (crawl / "z.txt").write_text(prose(9))
-    with pytest.raises(ValueError, match="a run with other source"):
+    with pytest.raises(ValueError, match="a finished run with other source"):
         curate(crawl, out, ask(crawl), progress=False)
 
 

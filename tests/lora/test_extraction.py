@@ -52,9 +52,19 @@ def test_ranks_above_the_full_one_are_filled_with_zeros():
             np.testing.assert_allclose(delta(w), change, atol=1e-12)
 
 
-def test_the_rest_is_the_fine_tunes():
+def test_the_rest_is_refused_dropped_or_kept():
     base = base_params()
     tuned = tuned_of(base)._replace(final_norm=base.final_norm + 1)
-    kept = lora.extract(base, tuned, rank=2, targets=("wq",))
+    with pytest.raises(ValueError, match="final_norm differs between base and fine-tune"):
+        lora.extract(base, tuned, rank=2)
+    assert lora.extract(base, tuned, rank=2, rest="base").final_norm is base.final_norm
+    kept = lora.extract(base, tuned, rank=2, rest="tuned", targets=("wq",))
     assert kept.final_norm is tuned.final_norm and kept.layers[1].wo is tuned.layers[1].wo
     assert kept.layers[1].wq.base is base.layers[1].wq
+    with pytest.raises(ValueError, match=r"layers.0.w_down differs"):
+        lora.extract(base, tuned_of(base), rank=2, targets=("wq",))
+    with pytest.raises(ValueError, match="rest must be"):
+        lora.extract(base, tuned, rank=2, rest="mine")
+    for rank in (0, -1):
+        with pytest.raises(ValueError, match="rank must be a whole number of at least 1"):
+            lora.extract(base, tuned, rank=rank)

@@ -57,7 +57,8 @@ def is_small(notebook, path):
 
 
 def has_a_title_and_goals(notebook, path):
-    titled = notebook.cells[:1] and notebook.cells[0].source.startswith("# ")
+    first = notebook.cells[0] if notebook.cells else None
+    titled = first and first.cell_type == "markdown" and first.source.startswith("# ")
     goals = "You will be able to" in prose(notebook) or is_solution(path)
     return [what for what, found in (("no title on top", titled), ("no goals", goals)) if not found]
 
@@ -248,3 +249,9 @@ def test_a_bad_notebook_breaks_its_rule_alone(good, rule, spoil):
     assert rule(notebook, path) != []
     others = [r for r in RULES if r is not rule and r is not has_a_check]  # an empty notebook checks nothing either
     assert [r.__name__ for r in others if r(notebook, path)] == []
+
+
+def test_missing_solutions_are_noticed(good):
+    notebook, path = good
+    (path.parent / "solutions" / path.name).unlink()
+    assert has_its_solutions(notebook, path) != []

@@ -179,6 +179,16 @@ time.sleep(1000)""")  # fmt: skip
             os.kill(int((tmp_path / f"pid{i}").read_text()), 0)
 
 
+def test_a_process_that_aborts_has_failed_in_its_own_words(tmp_path, capfd):
+    """C++ ends so when another host is lost: what it wrote is there, and the status is not that of success."""
+    command = script(tmp_path, """
+sys.stdout.write("nothing is lost\\n")
+os.abort()""")  # fmt: skip
+    assert processes.launch(command, 2, coordinator="10.0.0.1:1234", index=0, advice="Again.") == 1
+    heard = capfd.readouterr()
+    assert "nothing is lost" in heard.out and "error: process 0 of 2 failed: see above" in heard.err
+
+
 def test_ctrl_c_reaches_process_0_which_tells_the_others(tmp_path):
     """The launcher alone gets it, waits for all, and says with its status that the run was interrupted."""
     command = script(tmp_path, f"""

@@ -19,8 +19,13 @@ SMALL = AFMConfig(d_model=64, n_layers=4, n_heads=6, n_kv_heads=2, head_dim=32, 
 
 def test_without_a_memory_wall_compute_is_flops_over_peak():
     """The operations of the roofline add up to the FLOPs that config counts in closed form."""
-    for shape in ("data=1", "data=4", "model=2,data=2"):
-        plan = Plan(SMALL, shape)
+    for plan in (
+        Plan(SMALL, "data=1"),
+        Plan(SMALL, "data=4"),
+        Plan(SMALL, "model=2,data=2"),
+        Plan(SMALL, "data=4,fsdp=2", zero=2, remat=False),
+        Plan(SMALL, "model=2,seq=4", sequence="gather"),
+    ):
         seconds = roofline.compute_s(plan, 8, 256, FAST)
         flops = train_flops_per_token(SMALL, 256) * 8 * 256
         assert seconds == pytest.approx(flops / (1e15 * plan.shape.size), rel=1e-12)
@@ -98,6 +103,7 @@ def test_a_pipeline_waits_in_its_bubble():
     estimate = roofline.step(Plan(SMALL, "pipe=4", microbatches=12), 24, 256, FAST)
     assert estimate.bubble == 3 / 12
     assert estimate.step_s == pytest.approx(estimate.compute_s * 1.25 + estimate.exposed_s)
+    assert estimate.idle_s == pytest.approx(estimate.step_s - estimate.compute_s - estimate.exposed_s)
 
 
 def test_public_step_times_are_above_the_roofline_and_below_twice_it():
@@ -132,6 +138,7 @@ def test_chooser_ranks_by_time_and_refuses_with_reasons():
     heads = next(c for c in candidates if c.shape == MeshShape(model=16))
     assert heads.estimate is None and "n_kv_heads 8 cannot be cut over model=16" in heads.reasons[0]
     assert all("compute" in " ".join(c.reasons) for c in fit)
-    assert plan_for(SMALL, MeshShape(data=2, pipe=2), 12).microbatches == 2  # 4 a stage do not divide 6 rows
+    assert plan_for(SMALL, MeshShape(data=2, pipe=2), 12).microbatches == 6  # 8, 4 a stage, do not divide 6 rows
+    assert plan_for(SMALL, MeshShape(data=8, pipe=2), 4).microbatches == 1  # and is refused for its rows
     with pytest.raises(ValueError, match="give at least 1"):
         choose(AFM_ON_DEVICE, 0, V4, 64, 4096)

@@ -136,4 +136,11 @@ MUTATIONS = [
         "np.arange(K * (R - 1), dtype=np.int32)",
         "tests/post_training/test_rows.py::test_numbers_are_those_of_padded_rows[3]",
     ),
+    Mutation(
+        "a round's rows are as long as its longest, whatever was asked for",
+        "afm_ref/post_training/losses.py",
+        "pairs = pairs_of(preferences, tokenizer, multiple=multiple)",
+        "pairs = pairs_of(preferences, tokenizer)",
+        "tests/post_training/test_losses.py::test_rows_are_as_long_as_a_multiple",
+    ),
 ]

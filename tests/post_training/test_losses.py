@@ -98,8 +98,11 @@ def test_bad_requests_are_refused():
     params, pairs = params64(), random_pairs(2)
     with pytest.raises(ValueError, match="kind must be one of"):
         preference_loss(params, pairs, CFG, "slic")
-    with pytest.raises(AssertionError, match="with_reference"):
+    with pytest.raises(ValueError, match="with_reference"):
         preference_loss(params, pairs._replace(reference=None), CFG)
+    for kind, beta in (("dpo", 0.0), ("dpo", -0.1), ("ipo", 0.0)):
+        with pytest.raises(ValueError, match="beta must be above 0"):
+            preference_loss(params, pairs, CFG, kind, beta)
 
 
 TOK = tokenizer()
@@ -127,6 +130,12 @@ def test_loss_is_that_of_the_pairs(soft):
     each = [reward_loss(model, pairs_of([one], TOK), TEXT_CFG, soft, 0.3) for one in FOUND]
     total, count = (sum(map(float, column)) for column in zip(*each))
     assert found[1] == count and found[0] == pytest.approx(total, rel=1e-5)  # float32
+
+
+def test_rows_are_as_long_as_a_multiple():
+    """Whatever the longest of a round: no round compiles anew."""
+    for found in (FOUND, FOUND[:1]):
+        assert prompt_batches(found, TOK, 1, multiple=96)(0).rows.tokens.shape[1] == 96
 
 
 def test_an_epoch_has_every_prompt_once():

@@ -135,6 +135,8 @@ def test_collect_pairs_what_differs():
     assert found == collect(records, groups, PANEL, seed=5, pairs=9)
     assert found[:3] == collect(records[:1], groups[:1], PANEL, seed=5, pairs=9)
     assert len(collect(records, groups, PANEL, seed=6)) == 3  # one a prompt
+    with pytest.raises(ValueError, match="nothing to prefer"):
+        judge(RECORD, RIGHT, RIGHT, PANEL[0], np.random.default_rng(0))
 
 
 def test_qualities_by_hand():

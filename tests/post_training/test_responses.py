@@ -1,6 +1,7 @@
 """Responses and rows: what is kept, padded, refused."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -107,9 +108,14 @@ def test_rejection_sampling_by_hand():
     prompts, groups = ["x", "y", "z"], [[a, b, c], [a, a, b], [c, b, a]]
     values = [[0.1, 0.9, 0.9], [0.2, 0.2, 0.1], [-1.0, -2, -3]]
     assert rejection_sample(prompts, groups, values) == [("x", b), ("y", a), ("z", c)]
+    for groups, values in (([[]], [[]]), ([[a]], [[math.nan]]), ([[a, b]], [[1.0]])):
+        with pytest.raises(ValueError, match="one number for each"):
+            rejection_sample(["x"], groups, values)
 
 
 def test_bad_counts_are_refused():
     for n in (0, 4):
         with pytest.raises(ValueError, match=r"n must lie in 1 \.\. 3"):
             expected_best([1.0, 2.0, 3.0], n)
+    with pytest.raises(ValueError, match="finite"):
+        expected_best([1.0, math.nan], 1)

@@ -119,3 +119,6 @@ def test_calibration_by_hand():
     np.testing.assert_allclose(found.observed, [0.5, 0.5, 1])
     assert found.count.tolist() == [2, 1, 1]
     assert found.error == pytest.approx((2 * 0.445 + 0.05 + 0) / 4)
+    for predicted in ([], [0.5, 0.5], [1.2]):
+        with pytest.raises(ValueError, match=r"one for each outcome|probabilities"):
+            calibration(predicted, [1.0])

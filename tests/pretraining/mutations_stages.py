@@ -67,8 +67,15 @@ MUTATIONS = [
     Mutation(
         "a tokenizer of another text is taken again",
         COMMAND,
-        '{"text": digest, "vocab_size": size}',
+        '{"text": _digest(texts), "vocab_size": size}',
         '{"vocab_size": size}',
+        f"{TESTS}pretrain_command.py::test_a_trained_tokenizer_is_taken_again_for_the_same_text_and_size_alone",
+    ),
+    Mutation(
+        "a tokenizer that nobody trained here is taken for one",
+        COMMAND,
+        "elif not about.exists():",
+        "elif False:",
         f"{TESTS}pretrain_command.py::test_a_trained_tokenizer_is_taken_again_for_the_same_text_and_size_alone",
     ),
     Mutation(

@@ -10,9 +10,9 @@ import pytest
 
 from afm_ref.pretraining import ablations, afm_optimizer
 from afm_ref.pretraining.optimizer import block_update
+from afm_ref.training.step import QUICK
 
 OFF = dict(weight_decay=0.0, clip_norm=math.inf, skip_norm=math.inf)
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 
 def run(optimizer, rank_one=False):

@@ -218,7 +218,11 @@ def test_a_trained_tokenizer_is_taken_again_for_the_same_text_and_size_alone(fol
     for size, corpus_, what in ((490, "texts", "vocab_size was 500 and is 490"), (500, "fewer", "text was ")):
         status, said = trained(size, corpus_)
         assert status == 2 and what in said and "holds a tokenizer of another run" in said
-    assert path.read_bytes() == first and sizes == [500]
+    (folder / "trained" / "tokenizer_trained_on.json").unlink()  # as of a tokenizer that nobody trained here
+    assert trained(500)[0] == 2 and path.read_bytes() == first and sizes == [500]
+    path.unlink()
+    assert trained(490)[0] == 130 and sizes == [500, 490]
+    assert len(hugging_face.load_tokenizer(folder / "trained").token_bytes) == 490
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from afm_ref import lora
 from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, AFMConfig, weight_bytes
 from afm_ref.containers import group
 from afm_ref.quantization import quantize, sizes
@@ -41,6 +42,7 @@ def test_a_plain_model_counts_its_dtype():
     found = sizes(params._replace(layers=group(params.layers)))
     assert found.projection_bits == found.model_bits == 32
     assert found.stored_bytes == weight_bytes(CFG, 32, 32) + 2 * (2 * (2 * 32 + 2 * 16) + 32)  # gains: 32 bits, not 16
+    assert sizes(lora.attach(params)) == found
 
 
 def test_on_device_numbers():

@@ -163,4 +163,11 @@ MUTATIONS = [
         "self.step(name).exists() or self._fill(step, self.step(name))",
         "tests/whole_road/test_run.py::test_killed_and_called_again_it_gives_the_same_results",
     ),
+    Mutation(
+        "a step that is done takes away what a killed one had kept",
+        "afm_ref/whole_road/road.py",
+        "if not self.step(name).exists():",
+        "if True:",
+        "tests/whole_road/test_run.py::test_killed_and_called_again_it_gives_the_same_results",
+    ),
 ]

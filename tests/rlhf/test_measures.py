@@ -1,5 +1,6 @@
 """Samples to a target: curves by hand."""
 
+import numpy as np
 import pytest
 
 from afm_ref.rlhf.measures import samples_to, target_between
@@ -25,6 +26,14 @@ def test_target_by_hand():
     start, best = 1 / 3, 3.0  # the mean of a's second measurement
     assert target_between(curves) == pytest.approx((start + best) / 2)
     assert target_between(curves, share=0.25) == pytest.approx(start + 0.25 * (best - start))
+
+
+@pytest.mark.parametrize(
+    ("samples", "values"), [([0, 1], [0.0]), ([], []), ([0, 0], [0.0, 1.0]), ([0, 1], [0.0, np.nan])]
+)
+def test_bad_curves_are_refused(samples, values):
+    with pytest.raises(ValueError, match="samples"):
+        samples_to(samples, values, 0.5)
 
 
 def test_a_target_needs_a_gain():

@@ -149,8 +149,15 @@ def test_a_run_that_left_no_checkpoint_holds_no_other_one_out(tmp_path):
     assert len(run(tmp_path, 3, lr=0.06).history) == 3
 
 
+def test_checkpoints_that_nobody_speaks_for_are_refused(tmp_path):
+    run(tmp_path, 2)
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(ValueError, match=r"holds checkpoints without run\.json"):
+        run(tmp_path, 3, lr=0.06)
+
+
 def test_checkpoints_of_orbax_are_named(tmp_path):
-    """As versions before 1.0 wrote them."""
+    """As versions before the safetensors files wrote them."""
     (tmp_path / "5" / "arrays").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"older version of afm_ref, in folders of orbax, .*: give another folder"):
         run(tmp_path, 3)

@@ -93,12 +93,16 @@ def test_killed_and_called_again_it_gives_the_same_results(whole, tmp_path, monk
     with pytest.raises(KeyboardInterrupt):
         run.complete(progress=False)
     assert (run.checkpoints / "8.safetensors").exists() and not run.step("4_mdloo").exists()
-    monkeypatch.setattr(OnPolicy, "__call__", act)
+    seen = []
+    monkeypatch.setattr(
+        OnPolicy, "__call__", lambda source, step, params: seen.append(step) or act(source, step, params)
+    )
     recover = steps.recovery.recover
     monkeypatch.setattr(steps.recovery, "recover", lambda *_, **__: stopped(None, 9, None))
     with pytest.raises(KeyboardInterrupt):
         Road(folder, sizes=small.SIZES).complete(progress=False)
     assert run.step("5_palettized").exists() and not run.checkpoints.exists()
+    assert min(seen) == 8  # MDLOO went on from its checkpoint
     monkeypatch.setattr(steps.recovery, "recover", recover)
     monkeypatch.setattr("afm_ref.whole_road.road.STEPS", {name: steps.STEPS[name] for name in [*steps.STEPS][:-1]})
     Road(folder, sizes=small.SIZES).complete(progress=False)

@@ -1,33 +1,16 @@
 """The rules of the house: no crowded folder, no module hidden by its package; wrapping changes no count."""
 
-import collections
 from pathlib import Path
-
-import pytest
 
 from tools import size
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = 13  # at most in a folder
-# Rooms that are still to be put in order; empty when all are.
-CROWDED = set()
-SHADOWED = set()
 
 
-@pytest.fixture(scope="module")
-def files():
-    return size.read(ROOT / "afm_ref")
-
-
-def test_no_folder_is_crowded(files):
-    parents = [file.path.parent for file in files if not file.path.stem.startswith("__")]
-    crowded = {path: n for path, n in collections.Counter(parents).items() if n > MODULES}
-    assert {path: n for path, n in crowded.items() if path not in {ROOT / "afm_ref" / room for room in CROWDED}} == {}
-
-
-def test_no_module_is_shadowed_by_a_name_of_its_package(files):
-    found = {Path(path).relative_to(ROOT / "afm_ref").with_suffix("").as_posix() for path in size.shadowed(files)}
-    assert found - SHADOWED == set()
+def test_no_folder_is_crowded_and_no_module_hidden():
+    found = size.house(size.read(ROOT / "afm_ref"))
+    crowded = found[f"folders of more than {size.MODULES} modules"]
+    assert crowded == found["modules shadowed by a name of their package"] == []
 
 
 def tree(folder, **modules):

@@ -1,3 +1,1 @@
-"""The same by annotation: say where arrays lie, and the partitioner finds the
-communication.
-"""
+"""Strategies by annotation: say where arrays lie, and the partitioner communicates."""

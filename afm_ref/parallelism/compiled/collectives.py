@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...training.step import QUICK
 from . import hlo
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
@@ -76,10 +77,6 @@ def of(program) -> tuple[Collective, ...]:
     text = program if isinstance(program, str) else program.as_text()
     module = hlo.Module(text)
     return tuple(_inside(module, module.entry, 1))
-
-
-# the CPU's code, made fast
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 
 def compile_and_count(lowered, options: dict | None = None):

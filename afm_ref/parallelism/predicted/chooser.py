@@ -47,10 +47,12 @@ def choose(
 def plan_for(cfg: AFMConfig, shape: MeshShape, B: int) -> Plan:
     """Return the plan by which a mesh is judged.
 
-    Remat, keys gathered over seq, 4 microbatches a stage where they divide the rows.
+    Remat, keys gathered over seq, as many microbatches as divide the rows, at most 4 a
+    stage.
     """
-    rows = B // (shape.data * shape.fsdp)
-    microbatches = math.gcd(rows, 4 * shape.pipe) if shape.pipe > 1 else 1
+    rows = max(1, B // (shape.data * shape.fsdp))
+    most = 4 * shape.pipe if shape.pipe > 1 else 1
+    microbatches = max(m for m in range(1, most + 1) if rows % m == 0)
     sequence = "gather" if shape.seq > 1 else None
     return Plan(cfg, shape, sequence=sequence, remat=True, microbatches=microbatches)
 
@@ -88,7 +90,7 @@ def reasons(estimate: Estimate) -> list[str]:
     parts = {
         "compute": estimate.compute_s,
         "communication it waits for": estimate.exposed_s,
-        "the pipeline's bubble": estimate.compute_s * estimate.bubble,
+        "the pipeline's bubble": estimate.idle_s,
     }
     shares = {name: seconds / estimate.step_s for name, seconds in parts.items()}
     said = [

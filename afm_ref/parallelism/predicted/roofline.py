@@ -14,10 +14,10 @@ from ...config import TPU_PEAK_FLOPS, train_flops_per_token
 from ..compiled.collectives import sent
 from ..mesh import check_slices
 from ..sharded.plan import Plan
-from .memory import held_bytes, held_parameters
+from .memory import F32, held_bytes, held_parameters
 from .traffic import bytes_by_axis
 
-BF16, F32 = 2, 4
+BF16 = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +60,11 @@ class Estimate:
     memory: dict[str, float]
 
     @property
+    def idle_s(self) -> float:
+        """What a chip waits for the other stages of its pipeline."""
+        return self.compute_s * self.bubble
+
+    @property
     def memory_bytes(self) -> float:
         """All that lies on one chip at the worst moment."""
         return sum(self.memory.values())
@@ -85,10 +90,8 @@ def step(plan: Plan, B: int, T: int, chip: Chip, *, slices: int = 1) -> Estimate
     traffic = bytes_by_axis(plan, B, T, BF16)
     seconds = {axis: size / _bandwidth(shape, chip) for axis, size in traffic.items()}
     seconds["data"] += _between_slices_s(plan, chip, slices)
-    hidden, exposed = (
-        seconds["data"] + seconds["fsdp"],
-        seconds["model"] + seconds["seq"] + seconds["pipe"],
-    )
+    hidden = seconds["data"] + seconds["fsdp"]
+    exposed = seconds["model"] + seconds["seq"] + seconds["pipe"]
     bubble = (shape.pipe - 1) / plan.microbatches
     busy = compute * (1 + bubble)
     step_s = max(busy, hidden) + exposed

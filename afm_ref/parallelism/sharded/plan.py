@@ -58,7 +58,7 @@ class Plan:
             shape=shape, remat=remat, microbatches=microbatches
         ).items():
             object.__setattr__(self, field, value)
-        for problem in _problems(self):
+        if problem := next(_problems(self), None):
             raise ValueError(problem)
 
     @functools.cached_property
@@ -93,7 +93,7 @@ def _problems(plan):
         if value % n:
             yield (
                 f"{field} {value} cannot be cut over {axis}={n}: choose {axis} among the divisors of {value}, or "
-                + (f"change {field}")
+                f"change {field}"
             )
     if plan.sequence not in (None, "norm", "gather", "ring"):
         yield f'sequence is {plan.sequence!r}: give None, "norm", "gather" or "ring"'

@@ -231,7 +231,7 @@ def partial_attention(q: Float[Array, "B T N H"], k, v, mask) -> Partial:
 
 
 def combine(a: Partial, b: Partial) -> Partial:
-    """Return the average over the keys of both.
+    """Return the parts of two sets of keys as those of both.
 
         top = max(top_a, top_b);  total = e^(top_a - top) total_a + e^(top_b - top) total_b
 

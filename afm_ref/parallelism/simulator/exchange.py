@@ -31,13 +31,7 @@ def all_gather(x: Tensor, axis: str) -> Tensor:
     """Return x with its parts put together; LayoutError unless x is cut there."""
     kind = _cut_kind(x, axis, "all_gather", f'all_reduce(x, "{axis}") adds the summands')
     at = x.axes.index(kind)
-    return _exchange(
-        x,
-        "all-gather",
-        axis,
-        REPLICATED,
-        lambda parts: ring_collectives.all_gather(parts, at),
-    )
+    return _exchange(x, "all-gather", axis, REPLICATED, ring_collectives.all_gather, at)
 
 
 def reduce_scatter(x: Tensor, axis: str, letter: str) -> Tensor:
@@ -55,13 +49,7 @@ def reduce_scatter(x: Tensor, axis: str, letter: str) -> Tensor:
         )
         raise _refused("reduce_scatter", x, axis, why, mend)
     at = _free_letter(x, axis, letter, "reduce_scatter")
-    return _exchange(
-        x,
-        "reduce-scatter",
-        axis,
-        letter,
-        lambda parts: ring_collectives.reduce_scatter(parts, at),
-    )
+    return _exchange(x, "reduce-scatter", axis, letter, ring_collectives.reduce_scatter, at)
 
 
 def all_to_all(x: Tensor, axis: str, letter: str) -> Tensor:
@@ -81,13 +69,7 @@ def all_to_all(x: Tensor, axis: str, letter: str) -> Tensor:
             "all_to_all", x, axis, why, "nothing, or name another axis to cut instead"
         )
     to, origin = _free_letter(x, axis, letter, "all_to_all"), x.axes.index(kind)
-    return _exchange(
-        x,
-        "all-to-all",
-        axis,
-        letter,
-        lambda parts: ring_collectives.all_to_all(parts, to, origin),
-    )
+    return _exchange(x, "all-to-all", axis, letter, ring_collectives.all_to_all, to, origin)
 
 
 def split(x: Tensor, axis: str, letter: str) -> Tensor:
@@ -114,11 +96,13 @@ def split(x: Tensor, axis: str, letter: str) -> Tensor:
     return dataclasses.replace(x, layout={**x.layout, axis: letter}, pieces=pieces)
 
 
-def _exchange(x: Tensor, name: str, axis: str, kind: str, collective: Callable) -> Tensor:
+def _exchange(
+    x: Tensor, name: str, axis: str, kind: str, collective: Callable, *where: int
+) -> Tensor:
     """Run the collective on every ring along the mesh axis; one is logged."""
     pieces = {}
     for line in x.cluster.lines(axis):
-        trace = collective([x.pieces[c] for c in line])
+        trace = collective([x.pieces[c] for c in line], *where)
         pieces.update(zip(line, trace.result, strict=True))
     new = dataclasses.replace(x, layout={**x.layout, axis: kind}, pieces=pieces)
     x.cluster.log.append(Transfer(name, axis, x.type, new.type, trace))

@@ -193,6 +193,18 @@ def all_gather(parts: list, axis: int = 0, link: Link = LINK) -> Trace:
     return ring.trace("all-gather", result, link)
 
 
+def _summed(chunks: list) -> _Ring:
+    """Return a ring after which device i holds chunk i of the sum; chunks: [device][chunk]."""
+    ring = _Ring(
+        [
+            {c: Held(x, frozenset({i})) for c, x in enumerate(mine)}
+            for i, mine in enumerate(chunks)
+        ]
+    )
+    _reduce_scatter_steps(ring, len(chunks))
+    return ring
+
+
 def reduce_scatter(parts: list, axis: int = 0, link: Link = LINK) -> Trace:
     """Return a trace after which device i has chunk i, along `axis`, of the sum.
 
@@ -204,13 +216,7 @@ def reduce_scatter(parts: list, axis: int = 0, link: Link = LINK) -> Trace:
     arrays = _same(parts)
     n = len(arrays)
     chunks = [cut(a, n, axis, "reduce-scatter") for a in arrays]
-    ring = _Ring(
-        [
-            {c: Held(x, frozenset({i})) for c, x in enumerate(mine)}
-            for i, mine in enumerate(chunks)
-        ]
-    )
-    _reduce_scatter_steps(ring, n)
+    ring = _summed(chunks)
     return ring.trace(
         "reduce-scatter", [memory[i].value for i, memory in enumerate(ring.memories)], link
     )
@@ -227,13 +233,7 @@ def all_reduce(parts: list, link: Link = LINK) -> Trace:
     arrays = _same(parts)
     n, shape = len(arrays), arrays[0].shape
     chunks = [np.array_split(a.reshape(-1), n) for a in arrays]
-    ring = _Ring(
-        [
-            {c: Held(x, frozenset({i})) for c, x in enumerate(mine)}
-            for i, mine in enumerate(chunks)
-        ]
-    )
-    _reduce_scatter_steps(ring, n)
+    ring = _summed(chunks)
     _all_gather_steps(ring, n)
     result = [
         np.concatenate([memory[c].value for c in range(n)]).reshape(shape)

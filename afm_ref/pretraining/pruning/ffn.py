@@ -71,7 +71,7 @@ class Annealing:
     """A schedule step (from 0) -> eps, falling by a constant factor from `start` to `end`
     over `steps`, then `end`.
 
-    eps(t) = start (end / start)^min(1, t / (steps - 1))
+        eps(t) = start (end / start)^min(1, t / (steps - 1))
     """
 
     start: float

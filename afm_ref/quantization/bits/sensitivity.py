@@ -140,8 +140,9 @@ def input_moments(
     full: bool = False,
     progress: bool = True,
 ) -> dict:
-    """Return the second moments of each matrix's inputs: {(matrix, layer): E x^2 [in], or E
-    x x^T [in, in] if full}.
+    """Return the second moments of each matrix's inputs, by (matrix, layer).
+
+        E x^2: [in],   or E x x^T: [in, in] if full
 
     The mean is over the positions whose next token is a target (weight above 0), so padding
     does not count.

@@ -6,6 +6,7 @@ stored_bytes      the same in bytes; the file adds its header: see `interop.pale
 """
 
 import math
+from dataclasses import is_dataclass
 from typing import NamedTuple
 
 from ...config import AFM_ON_DEVICE, MATRICES, AFMConfig, parameters, weight_bytes
@@ -23,8 +24,8 @@ class StoredSizes(NamedTuple):
 
 
 def sizes(params: Params) -> StoredSizes:
-    """Return the sizes of a model, quantized or not, without adapters (`lora.detach`); a
-    plain array counts the bits of its dtype.
+    """Return the sizes of a model, quantized or not; a plain array counts the bits of its
+    dtype, an adapter nothing.
 
         projection_bits = sum over matrices of bits * weights / sum of weights
         model_bits      = 8 stored_bytes / parameters
@@ -35,6 +36,10 @@ def sizes(params: Params) -> StoredSizes:
     """
     layers = [layer._asdict() for layer in ungroup(params.layers)]
     named = [(name, w) for layer in layers for name, w in layer.items() if w is not None]
+    # without adapters (NumPy's arrays have a base, too)
+    named = [
+        (name, w.base if is_dataclass(w) and hasattr(w, "base") else w) for name, w in named
+    ]
     projections = [w for name, w in named if name in MATRICES]
     gains = [w for name, w in named if name not in MATRICES]
     ends = [w for w in (params.embed, params.unembed, params.final_norm) if w is not None]

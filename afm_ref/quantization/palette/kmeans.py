@@ -8,8 +8,8 @@ Both minimise the weighted squared error
 
     sum_i w_i (v_i - c(i))^2          c(i): the centre of v_i's cluster, the weighted mean of its members
 
-and work on prefix sums: with W, V and S the sums of w, w v and w v^2 over a run, it costs S
-- V^2 / W. The S of all runs add up to the same however they are cut, so that -V^2 / W is
+and work on prefix sums: with W, V and S the sums of w, w v and w v^2 over a run, it costs
+S - V^2 / W. The S of all runs add up to the same however they are cut, so that -V^2 / W is
 what is minimised.
 """
 

@@ -48,6 +48,10 @@ def low_rank_sum(out_dim: int, in_dim: int, rank: int):
     return fig
 
 
+def _centred(ax, x, y, text, size):
+    ax.text(x, y, text, ha="center", va="center", fontsize=size, color="white")
+
+
 def _matrix(ax, x, y, width, height, color, text):
     from matplotlib.patches import Rectangle
 
@@ -62,15 +66,7 @@ def _matrix(ax, x, y, width, height, color, text):
             lw=1.2,
         )
     )
-    ax.text(
-        x + width / 2,
-        y + height / 2,
-        text,
-        ha="center",
-        va="center",
-        fontsize=12,
-        color="white",
-    )
+    _centred(ax, x + width / 2, y + height / 2, text, 12)
     return x + width
 
 
@@ -121,15 +117,7 @@ def _plate(ax, x, y, width, height, color, text, **style):
     box = FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=0.08", facecolor=color,
                          edgecolor=figures.BLACK, lw=1.0, **style)  # fmt: skip
     ax.add_patch(box)
-    ax.text(
-        x + width / 2,
-        y + height / 2,
-        text,
-        ha="center",
-        va="center",
-        fontsize=10,
-        color="white",
-    )
+    _centred(ax, x + width / 2, y + height / 2, text, 10)
 
 
 def cut_to_rank(change: np.ndarray, rank: int, singular=None):

@@ -54,9 +54,7 @@ def mesh_figure(data: int, fsdp: int, model: int, seq: int, pipe: int, batch: in
         chooser.plan_for(AFM_ON_DEVICE, shape, batch), batch, SEQUENCE, roofline.V5P
     )
     fig, (top, bottom) = figures.subplots(2, 1, figsize=(8.6, 4.2))
-    # 0 up to rounding
-    idle_s = max(0.0, round(estimate.step_s - estimate.compute_s - estimate.exposed_s, 12))
-    seconds = (estimate.compute_s, estimate.exposed_s, idle_s)
+    seconds = (estimate.compute_s, estimate.exposed_s, estimate.idle_s)
     _one_bar(top, dict(zip(PARTS, seconds, strict=True)), "s")
     used = f"{shape.size} chips, {estimate.mfu:.0%} of their peak FLOP/s used for the model"
     top.set_xlabel("one training step, s")

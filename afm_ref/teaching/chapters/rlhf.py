@@ -3,7 +3,7 @@
 A run is {"samples": [...], "utility": [...], "proxy": [...], "kl": [...],
 "held_out_utility": [...]}, entries of equal number: after so many responses drawn, the mean
 true utility, the mean proxy reward and the KL to the reference in nats on the prompts that
-are learnt from, and the true utility on others. `pipeline.online.curve` makes one.
+are learnt from, and the true utility on others. `whole_road.online_rl.curve` makes one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -169,7 +169,7 @@ def surrogates(gamma: float, epsilon: float):
 def course_of_run(evaluations: Sequence[Mapping]):
     """Draw one run: reward and measured utility against samples; the two KLs beside them.
 
-    evaluations: `history.evaluations` of `iterate.run`; those without samples are left out.
+    evaluations: `history.evaluations` of `rlhf.run`; those without samples are left out.
     """
     fig, (left, right) = figures.subplots(1, 2, figsize=(9.6, 3.5))
     lines = (

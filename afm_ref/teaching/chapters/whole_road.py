@@ -15,7 +15,8 @@ def utility_by_step(means: Mapping[str, Mapping[str, tuple]]):
     judge's line starts.
     """
     steps = [tuple(rows) for rows in means.values()]
-    assert len(set(steps)) == 1, f"expected the same steps for each judge, got {steps}"
+    if len(set(steps)) != 1:
+        raise ValueError(f"expected the same steps for each judge, got {steps}")
     fig, ax = figures.subplots(figsize=(8.8, 3.8))
     shifts = figures.side_by_side(len(means), 0.1)
     for (judge, rows), shift, (color, marker) in zip(

@@ -29,7 +29,7 @@ import numpy as np
 from afm_ref.data.corpora import Document
 from afm_ref.disk import atomic
 from afm_ref.teaching import made_up_pages
-from tests.crawl import planting
+from experiments.crawl import planting
 
 FILES_PER_FOLDER = 1000
 LINES_PER_JSONL = 50

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from afm_ref.curation import pii
 from afm_ref.data import corpora, tasks
 from afm_ref.data.corpora import Document
-from tests.crawl import junk
+from experiments.crawl import junk
 
 SHORTEST_PARAGRAPH = 12  # words
 EVERYDAY = 2000  # generated messages in stock
