@@ -189,19 +189,15 @@ MUTATIONS = [
     Mutation(
         "a target may begin another document",
         PACKING,
-        """same = (
-        (documents[:, 1:] == documents[:, :-1])
-        & (documents[:, 1:] != NO_DOCUMENT)
-        & trained[:, 1:]
-    )""",
-        "same = (documents[:, 1:] != NO_DOCUMENT) & trained[:, 1:]",
+        "(after == here) & (after != NO_DOCUMENT)",
+        "(after != NO_DOCUMENT)",
         "tests/data/test_packing.py::test_rows_by_hand",
     ),
     Mutation(
         "the prompt is trained on",
         PACKING,
-        "tokens[row, at:end], documents[row, at:end], trained[row, at + start : end] = (",
-        "tokens[row, at:end], documents[row, at:end], trained[row, at:end] = (",
+        "trained[row, at + start : end] = True",
+        "trained[row, at:end] = True",
         "tests/data/test_packing.py::test_conversations_train_the_response_alone",
     ),
     Mutation(

@@ -111,13 +111,12 @@ def _train(args):
     cfg = _config(args, tok)
     teach = _teacher(args, cfg, tok)
     parts, planned = _plan(args, parts, tok)
-    number = {stage.name: f"stage {i} of 3" for i, stage in enumerate(planned, start=1)}
     result = stages.run(
         init(cfg, args.seed), cfg, planned, stage_data.rows_of(parts, tok), args.seed,
-        loss=partial(_loss, z_weight=args.z_loss, distilled=teach is not None),
+        loss=partial(_loss, z_weight=args.z_loss, distilled=args.teacher is not None),
         batches=teach, optimizer=args.optimizer, checkpoint=args.out / "checkpoints",
         checkpoint_every=args.checkpoint_every,
-        announce=lambda stage: print(f"{number[stage.name]}: {_told(stage)}", file=sys.stderr),
+        announce=lambda stage: _tell(f"stage {planned.index(stage) + 1} of 3: {_told(stage)}"),
     )  # fmt: skip
     _finish(args, result, tok, held_out, planned[0].seq_len)
 
@@ -145,12 +144,10 @@ def _check(args):
 def _check_models(args):
     """Refuse a config or a teacher that cannot be used, as far as shows without weights."""
     cfg = _config(args, None if args.train_tokenizer else _tokenizer(args, {}))
-    teacher_cfg = (
-        None if args.teacher is None else config_json.read(args.teacher / "config.json")
-    )
-    # of a tokenizer that is still to be trained the vocabulary is not known yet
-    if teacher_cfg is not None and not args.train_tokenizer:
-        distillation.check_vocabularies(cfg, teacher_cfg)
+    if args.teacher is not None:
+        teacher_cfg = config_json.read(args.teacher / "config.json")
+        if not args.train_tokenizer:  # else the vocabulary is not known yet
+            distillation.check_vocabularies(cfg, teacher_cfg)
 
 
 def _check_mixtures(args):
@@ -160,10 +157,8 @@ def _check_mixtures(args):
     # an error for a run of `curate` that is unfinished
     raw = not shards.is_curated(args.corpus)
     possible = {*CURATED, stage_data.LONG_QA} if args.language == ENGLISH else {*CURATED}
-    for option, mixed in (
-        ("--mixture", args.mixture),
-        ("--continued-mixture", args.continued_mixture),
-    ):
+    mixtures = {"--mixture": args.mixture, "--continued-mixture": args.continued_mixture}
+    for option, mixed in mixtures.items():
         unknown = sorted(set(mixed or ()) - possible)
         if raw and unknown:
             raise ValueError(
@@ -176,7 +171,7 @@ def _parts(args):
     folder = args.corpus
     if not shards.is_curated(folder):
         folder = args.out / "curated"
-        print(f"curating {args.corpus} into {folder}", file=sys.stderr)
+        _tell(f"curating {args.corpus} into {folder}")
         asked = Recipe(quality=args.quality, language=args.language)
         report = curate(args.corpus, folder, asked, args.processes)
         if not shards.is_curated(folder):
@@ -184,10 +179,9 @@ def _parts(args):
                 f"curation kept nothing of {args.corpus}; left out: {report.reasons()}; {folder} says why of each "
                 f"document; {report.on_language()}"
             )
-        print(f"left out: {report.reasons()}\n{report.on_language()}", file=sys.stderr)
-    train, held_out = pretraining_text.split_documents(
-        list(shards.read(folder)), args.corpus, args.seed
-    )
+        _tell(f"left out: {report.reasons()}\n{report.on_language()}")
+    documents = list(shards.read(folder))
+    train, held_out = pretraining_text.split_documents(documents, args.corpus, args.seed)
     return stage_data.by_source(train), held_out
 
 
@@ -210,10 +204,9 @@ def _tokenizer(args, parts):
 
 
 def _digest(texts):
-    digest = hashlib.sha256()
-    for text in texts:
-        digest.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
-    return digest.hexdigest()
+    coded = (text.encode("utf-8", "surrogatepass") for text in texts)
+    digests = (hashlib.sha256(text).digest() for text in coded)
+    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def _config(args, tok=None):
@@ -226,18 +219,16 @@ def _config(args, tok=None):
 
 
 def _teacher(args, cfg, tok):
-    """Return what puts a teacher's tokens beside the core stage's batches, or None."""
+    """Return what puts a teacher's tokens, if there is one, beside the core stage's batches."""
     if args.teacher is None:
-        return None
+        return lambda stage, cfg, batches: batches
     teacher, teacher_cfg, teacher_tok = load_model(args.teacher)
     distillation.check_vocabularies(cfg, teacher_cfg, tok, teacher_tok)
 
     def teach(stage, _, batches):
-        return (
-            distillation.taught(batches, teacher, teacher_cfg)
-            if stage.name == "core"
-            else batches
-        )
+        if stage.name != "core":
+            return batches
+        return distillation.taught(batches, teacher, teacher_cfg)
 
     return teach
 
@@ -245,11 +236,9 @@ def _teacher(args, cfg, tok):
 def _loss(stage, cfg, z_weight, distilled):
     if distilled and stage.name == "core":
         return partial(distillation.mixed_target, cfg=cfg)
-    return (
-        partial(next_token_z, cfg=cfg, z_weight=z_weight)
-        if z_weight
-        else partial(losses.next_token, cfg=cfg)
-    )
+    if z_weight:
+        return partial(next_token_z, cfg=cfg, z_weight=z_weight)
+    return partial(losses.next_token, cfg=cfg)
 
 
 def _plan(args, parts, tok):
@@ -258,33 +247,30 @@ def _plan(args, parts, tok):
     window, short = stage_data.choose_window(counts, args.seq_len)
     longest = stage_data.LONGEST * window
     if args.seq_len is None and window != stage_data.DEFAULT_WINDOWS[0]:
-        print(
-            f"a short corpus: windows of {window}, {2 * window} and {longest} tokens",
-            file=sys.stderr,
-        )
+        _tell(f"a short corpus: windows of {window}, {2 * window} and {longest} tokens")
+    parts = dict(parts)
     for name in short:
-        print(
-            f"left out: {name}, whose {counts[name]} tokens fill no row of {longest}",
-            file=sys.stderr,
-        )
-    parts = {name: documents for name, documents in parts.items() if name not in short}
+        _tell(f"left out: {name}, whose {counts.pop(name)} tokens fill no row of {longest}")
+        del parts[name]
     long_qa = longest >= stage_data.LEAST_LONG_QA and args.language == ENGLISH
     steps = {name: max(3, round(share * args.steps)) for name, share in SHARES.items()}
     steps["core"] = args.steps - steps["continued"] - steps["lengthening"]
-    used = {name: counts[name] for name in parts}
     mixtures = stage_data.default_mixtures(
-        used, args.mixture, args.continued_mixture, long_qa
+        counts, args.mixture, args.continued_mixture, long_qa
     )
     if long_qa:
         tokens = int(stage_data.LONG_QA_SHARE * steps["lengthening"] * args.batch * window)
-        parts = parts | {
-            stage_data.LONG_QA: stage_data.long_questions(tok, longest, tokens, args.seed)
-        }
+        questions = stage_data.long_questions(tok, longest, tokens, args.seed)
+        parts[stage_data.LONG_QA] = questions
     for weights in mixtures.values():  # of a later stage now, not when it begins
         checked_shares(weights, {name: len(documents) for name, documents in parts.items()})
-    return parts, stages.tiny_stages(
-        mixtures, steps, window, args.batch, args.learning_rate
-    )
+    shape = (window, args.batch, args.learning_rate)
+    return parts, stages.tiny_stages(mixtures, steps, *shape)
+
+
+def _tell(text):
+    """Print a line to the standard error."""
+    print(text, file=sys.stderr)
 
 
 def _told(stage):

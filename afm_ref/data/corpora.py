@@ -31,10 +31,13 @@ SKIPPED_FOLDERS = {
     "site-packages",
     "pydoc_data",
     "_bundled",
+    "__pycache__",
+    "dist-packages",
+    "__phello__",
 }
-SKIPPED_FOLDERS |= {"__pycache__", "dist-packages", "__phello__"}
 TABLE_DIGIT_SHARE = 0.12  # a source file with more digits than this is a data table
 LARGEST_SOURCE_BYTES = 300_000
+SKIPPED_NAMES = ("config-", "_sysconfigdata")  # they tell how this Python was built
 
 
 class Document(NamedTuple):
@@ -89,17 +92,14 @@ def modules(stdlib=None) -> list[tuple[str, Path]]:
     root = Path(stdlib or sysconfig.get_paths()["stdlib"])
     found = []
     for folder, inner, files in os.walk(root):
-        inner[:] = [
-            name
-            for name in inner
-            if name not in SKIPPED_FOLDERS and not name.startswith("config-")
-        ]
+        inner[:] = set(inner) - SKIPPED_FOLDERS
         for path in (Path(folder, file) for file in files if file.endswith(".py")):
+            parts = path.relative_to(root).with_suffix("").parts
             if (
-                not path.name.startswith("_sysconfigdata")
+                not any(part.startswith(SKIPPED_NAMES) for part in parts)
                 and path.stat().st_size <= LARGEST_SOURCE_BYTES
             ):
-                found.append((".".join(path.relative_to(root).with_suffix("").parts), path))
+                found.append((".".join(parts), path))
     return sorted(found)
 
 
@@ -164,10 +164,10 @@ def read_folder(path) -> list[Document]:
         p for p in root.rglob("*") if p.suffix.lower() in (".txt", ".md") and p.is_file()
     )
     documents = [
-        Document(text_files.read_text(file), "folder", file.relative_to(root).as_posix())
+        Document(text, "folder", file.relative_to(root).as_posix())
         for file in files
+        if (text := text_files.read_text(file)).strip()
     ]
-    documents = [document for document in documents if document.text.strip()]
     if not documents:
         raise ValueError(
             f"empty corpus: {root} holds no .txt or .md file with text in it ({len(files)} such files)"

@@ -136,6 +136,4 @@ def _discounts(counts):
         return np.array([0.0, 0.5, 0.5, 0.5])
     y = n[1] / (n[1] + 2 * n[2])
     estimates = [c - (c + 1) * y * n[c + 1] / n[c] for c in (1, 2, 3)]
-    return np.array(
-        [0.0] + [d if 0 < d < c else 0.5 for c, d in enumerate(estimates, start=1)]
-    )
+    return np.array([0.0, *(d if 0 < d < c else 0.5 for c, d in enumerate(estimates, 1))])

@@ -16,23 +16,10 @@ import numpy as np
 from afm_ref._typing import Array, Int
 from afm_ref.data.corpora import Document
 from afm_ref.data.tasks import SPLITS
-from afm_ref.data.tasks.lexicon import NAMES
+from afm_ref.data.tasks.lexicon import NAMES, entries
 from afm_ref.data.tokenizer import BOS, EOS
 
-THINGS = (
-    "key",
-    "badge",
-    "locker",
-    "room",
-    "ticket",
-    "order",
-    "desk",
-    "seat",
-    "parcel",
-    "account",
-    "phone",
-    "file",
-)
+THINGS = entries("key|badge|locker|room|ticket|order|desk|seat|parcel|account|phone|file")
 QUESTION_SHARE = 0.25  # of the document's tokens
 
 

@@ -2,6 +2,8 @@
 document says so in its name.
 """
 
+import re
+
 import numpy as np
 
 from afm_ref.data.corpora import Document
@@ -46,17 +48,16 @@ def worked(prompt: str) -> str:
     digits.
     """
     a, sign, b = prompt.removesuffix(" =").split(" ")
-    result = int(a) + int(b) if sign == "+" else int(a) - int(b)
-    whole = f"{a} {sign} {b} = {result}."
+    whole = f"{prompt} {_sum(prompt)}."
     if len(a) == 1:
         return whole
     carry = int(a[1]) + int(b[1]) > 9 if sign == "+" else int(a[1]) < int(b[1])
-    if sign == "+":
-        ones, tens = int(a[1]) + int(b[1]), int(a[0]) + int(b[0]) + carry
-        steps = (
-            f"{a[1]} + {b[1]} = {ones}, {a[0]} + {b[0]}{' + 1' if carry else ''} = {tens}"
-        )
-    else:
-        ones, tens = int(a[1]) + 10 * carry - int(b[1]), int(a[0]) - int(b[0]) - carry
-        steps = f"{'1' if carry else ''}{a[1]} - {b[1]} = {ones}, {a[0]} - {b[0]}{' - 1' if carry else ''} = {tens}"
-    return f"{a} {sign} {b}: {steps}, so {whole}"
+    lent, moved = ("1" if carry and sign == "-" else ""), (f" {sign} 1" if carry else "")
+    steps = (f"{lent}{a[1]} {sign} {b[1]}", f"{a[0]} {sign} {b[0]}{moved}")
+    ones, tens = (f"{step} = {_sum(step)}" for step in steps)
+    return f"{a} {sign} {b}: {ones}, {tens}, so {whole}"
+
+
+def _sum(terms):
+    """Return the value of "4 + 3 + 1": a sign belongs to the number after it."""
+    return sum(map(int, re.findall(r"[+-]?\d+", terms.replace(" ", ""))))

@@ -39,9 +39,8 @@ def mix(parts: Mapping[str, Packed], weights: Mapping[str, float], batch_size: i
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: give at least 1")
-    shares = checked_shares(
-        weights, {name: len(rows.tokens) for name, rows in parts.items()}
-    )
+    counts = {name: len(rows.tokens) for name, rows in parts.items()}
+    shares = checked_shares(weights, counts)
     chosen = [parts[name] for name in shares]
     if len(lengths := {rows.tokens.shape[1] for rows in chosen}) > 1:
         raise ValueError(
@@ -49,9 +48,7 @@ def mix(parts: Mapping[str, Packed], weights: Mapping[str, float], batch_size: i
         )
     whole = Packed(*(np.concatenate(arrays) for arrays in zip(*(rows[:3] for rows in chosen))),
                    sum(rows.text_bytes for rows in chosen))  # fmt: skip
-    numbers = mixed_row_numbers(
-        shares, [len(rows.tokens) for rows in chosen], batch_size, seed
-    )
+    numbers = mixed_row_numbers(shares, counts, batch_size, seed)
 
     def batch(step) -> Batch:
         return batch_of(whole, numbers(step))
@@ -59,16 +56,13 @@ def mix(parts: Mapping[str, Packed], weights: Mapping[str, float], batch_size: i
     return batch
 
 
-def mixed_row_numbers(shares: Mapping[str, float], rows, batch_size: int, seed=0):
-    """Return a function step -> numbers [B] of rows in all parts laid end to end; rows[k]
-    is how many part k has.
+def mixed_row_numbers(shares: Mapping[str, float], counts, batch_size: int, seed=0):
+    """Return a function step -> numbers [B] of rows in all parts laid end to end; counts
+    is {part: how many rows it has}.
     """
-    first = np.cumsum([0, *rows[:-1]])
+    first = np.cumsum([0, *(counts[name] for name in shares)])[:-1]
     key = seed if isinstance(seed, tuple) else (seed,)
-    orders = [
-        row_numbers(n, 1, _part_seed(key, name))
-        for name, n in zip(shares, rows, strict=True)
-    ]
+    orders = [row_numbers(counts[name], 1, _part_seed(key, name)) for name in shares]
     weights = tuple(shares.values())
 
     def numbers(step):

@@ -7,7 +7,7 @@ encoded copies are found too.
 
 import re
 import unicodedata
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from afm_ref.data.corpora import Document
 
@@ -33,12 +33,7 @@ def normal(text: str) -> str:
     """
     if text.isascii():
         return text
-    text = UNSEEN.sub("", text)
-    return (
-        text
-        if unicodedata.is_normalized("NFKC", text)
-        else unicodedata.normalize("NFKC", text)
-    )
+    return unicodedata.normalize("NFKC", UNSEEN.sub("", text))
 
 
 def words(text: str) -> list[str]:
@@ -57,10 +52,7 @@ def spaced(text: str) -> str:
 
 def ngrams(documents, n: int = 13) -> set[tuple[str, ...]]:
     """Return all runs of n words within one document each."""
-    found = set()
-    for document in documents:
-        found.update(_runs(words(document.text), n))
-    return found
+    return {run for document in documents for run in _runs(words(document.text), n)}
 
 
 def remove_shared(train, held_out, n: int = 13) -> list[Document]:
@@ -75,10 +67,7 @@ def remove_shared(train, held_out, n: int = 13) -> list[Document]:
     Test: tests/data/test_overlap.py::test_nothing_is_shared_after_removal
     """
     forbidden = ngrams(held_out, n)
-    kept = []
-    for document in train:
-        kept += _clean_pieces(document, forbidden, n)
-    return kept
+    return [piece for document in train for piece in _clean_pieces(document, forbidden, n)]
 
 
 def _runs(sequence, n):
@@ -86,40 +75,26 @@ def _runs(sequence, n):
 
 
 def _clean_pieces(document, forbidden, n):
-    edges = [
-        0,
-        *(match.end() for match in BLANK_LINES.finditer(document.text)),
-        len(document.text),
-    ]
+    ends = (match.end() for match in BLANK_LINES.finditer(document.text))
+    edges = [0, *ends, len(document.text)]
     paragraphs = [words(document.text[left:right]) for left, right in pairwise(edges)]
     # the paragraph of each word
     place = [i for i, of_one in enumerate(paragraphs) for _ in of_one]
     runs = _runs([word for of_one in paragraphs for word in of_one], n)
-    hits = {
-        i
-        for k, run in enumerate(runs)
-        if run in forbidden
-        for i in range(place[k], place[k + n - 1] + 1)
-    }
+    hits = set()
+    for k, run in enumerate(runs):
+        if run in forbidden:
+            hits.update(range(place[k], place[k + n - 1] + 1))
     if not hits:
         return [document]
     if document.markers:
         return []
     pieces = []
-    for start, end in _spans_without(edges, hits):
-        text = document.text[start:end].strip("\n") + "\n"
-        if len(text) >= SHORTEST_PIECE_CHARS:
+    for shared, stretch in groupby(range(len(paragraphs)), hits.__contains__):
+        stretch = list(stretch)
+        text = document.text[edges[stretch[0]] : edges[stretch[-1] + 1]].strip("\n") + "\n"
+        if not shared and len(text) >= SHORTEST_PIECE_CHARS:
             pieces.append(
                 document._replace(text=text, name=f"{document.name}#{len(pieces) + 1}")
             )
     return pieces
-
-
-def _spans_without(edges, hits):
-    """Yield (start, end) of the longest stretches of whole paragraphs that no hit touches."""
-    start = 0
-    for i, (left, right) in enumerate(pairwise(edges)):
-        if i in hits:
-            yield start, left
-            start = right
-    yield start, edges[-1]

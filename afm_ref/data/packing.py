@@ -45,9 +45,7 @@ def pack(documents, tokenizer, seq_len: int, progress: bool = False) -> Packed:
     return _rows(stream, owners, seq_len, tokenizer)
 
 
-def pack_for_evaluation(
-    documents, tokenizer, seq_len: int, progress: bool = False
-) -> Packed:
+def pack_for_evaluation(documents, tokenizer, seq_len: int) -> Packed:
     """Return held-out documents as rows. Like `pack`, but a short corpus is padded instead
     of refused.
 
@@ -55,7 +53,7 @@ def pack_for_evaluation(
     nats of <|eos|> and of turn markers count, their bytes do not: that can only make the
     result worse.
     """
-    return _rows(*_stream(documents, tokenizer, progress), seq_len, tokenizer)
+    return _rows(*_stream(documents, tokenizer), seq_len, tokenizer)
 
 
 def pack_conversations(conversations, tokenizer, seq_len: int) -> Packed:
@@ -70,18 +68,12 @@ def pack_conversations(conversations, tokenizer, seq_len: int) -> Packed:
     shape = (1 + max((row for row, _ in rows), default=-1), seq_len + 1)
     tokens, documents = np.full(shape, PAD, np.int32), np.full(shape, NO_DOCUMENT, np.int32)
     trained = np.zeros(shape, bool)
-    for number, ((ids, start), (row, at)) in enumerate(
-        zip(conversations, rows, strict=True)
-    ):
+    for number, ((ids, start), (row, at)) in enumerate(zip(conversations, rows)):
         end = at + len(ids)
-        tokens[row, at:end], documents[row, at:end], trained[row, at + start : end] = (
-            ids,
-            number,
-            True,
-        )
-    return Packed(
-        tokens, documents, trained, int(tokenizer.byte_lengths(tokens[trained]).sum())
-    )
+        tokens[row, at:end], documents[row, at:end] = ids, number
+        trained[row, at + start : end] = True
+    text_bytes = int(tokenizer.byte_lengths(tokens[trained]).sum())
+    return Packed(tokens, documents, trained, text_bytes)
 
 
 def _fill_rows(lengths, capacity):
@@ -140,37 +132,27 @@ def evaluation_batches(packed: Packed, batch_size: int) -> list[Batch]:
     """Return all rows once, in order, as batches of one shape (the last filled with empty
     rows of weight 0).
     """
-    missing = -len(packed.tokens) % batch_size
-    fill = [PAD, NO_DOCUMENT, False]
-    whole = [
-        np.pad(x, ((0, missing), (0, 0)), constant_values=v)
-        for x, v in zip(packed[:3], fill, strict=True)
-    ]
-    whole = Packed(*whole, packed.text_bytes)
-    return [
-        batch_of(whole, np.arange(i, i + batch_size))
-        for i in range(0, len(whole.tokens), batch_size)
-    ]
+    missing = ((0, -len(packed.tokens) % batch_size), (0, 0))
+    whole = packed._replace(
+        tokens=np.pad(packed.tokens, missing, constant_values=PAD),
+        documents=np.pad(packed.documents, missing, constant_values=NO_DOCUMENT),
+        trained=np.pad(packed.trained, missing),
+    )
+    numbers = np.arange(len(whole.tokens)).reshape(-1, batch_size)
+    return [batch_of(whole, rows) for rows in numbers]
 
 
 def batch_of(packed: Packed, rows: Int[Array, " B"]) -> Batch:
     """Return the given rows as a Batch: targets one to the right of tokens, weight 1 within
     a document, else 0.
     """
-    tokens, documents, trained = (
-        packed.tokens[rows],
-        packed.documents[rows],
-        packed.trained[rows],
-    )
-    same = (
-        (documents[:, 1:] == documents[:, :-1])
-        & (documents[:, 1:] != NO_DOCUMENT)
-        & trained[:, 1:]
-    )
-    return Batch(tokens[:, :-1], tokens[:, 1:], same.astype(np.float32), documents[:, :-1])
+    tokens, documents, trained = (x[rows] for x in packed[:3])
+    here, after = documents[:, :-1], documents[:, 1:]
+    counts = (after == here) & (after != NO_DOCUMENT) & trained[:, 1:]
+    return Batch(tokens[:, :-1], tokens[:, 1:], counts.astype(np.float32), here)
 
 
-def _stream(documents, tokenizer, progress):
+def _stream(documents, tokenizer, progress=False):
     from tqdm.auto import tqdm
 
     documents = list(documents)
@@ -193,9 +175,5 @@ def _rows(stream, owners, seq_len, tokenizer):
     owners = np.pad(owners, (0, missing), constant_values=NO_DOCUMENT)
     places = np.arange(count)[:, None] * seq_len + np.arange(seq_len + 1)
     tokens, documents = stream[places], owners[places]
-    return Packed(
-        tokens,
-        documents,
-        documents != NO_DOCUMENT,
-        int(tokenizer.byte_lengths(stream).sum()),
-    )
+    text_bytes = int(tokenizer.byte_lengths(stream).sum())
+    return Packed(tokens, documents, documents != NO_DOCUMENT, text_bytes)

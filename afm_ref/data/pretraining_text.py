@@ -12,6 +12,7 @@ from afm_ref.data import corpora, overlap, tasks
 
 WEIGHTS = {"english": 0.45, "code": 0.25, "everyday": 0.20, "tasks": 0.10}
 ENGLISH = ("topics", "docstrings")
+GENERATED = {"everyday": tasks.everyday_documents, "tasks": tasks.task_documents}
 HELD_OUT_GENERATED = 300  # documents of each generated part
 CODE_PIECE_CHARS = 8000
 
@@ -31,34 +32,17 @@ def pretraining_documents(seed: int = 0, weights=None, progress: bool = True):
     """
     weights = _checked(WEIGHTS if weights is None else weights)
     real = corpora.embedded(progress=progress)
-    held_out = [document for document in real if corpora.is_held_out(document)]
-    held_out += (
-        tasks.everyday_documents(HELD_OUT_GENERATED, seed, "held_out")
-        if weights["everyday"]
-        else []
-    )
-    held_out += (
-        tasks.task_documents(HELD_OUT_GENERATED, seed, "held_out")
-        if weights["tasks"]
-        else []
-    )
-    real = overlap.remove_shared(
-        [document for document in real if not corpora.is_held_out(document)], held_out
-    )
+    real, held_out = _sides(real)
+    for part, make in GENERATED.items():
+        if weights[part]:
+            held_out += make(HELD_OUT_GENERATED, seed, "held_out")
+    real = overlap.remove_shared(real, held_out)
     rng = np.random.default_rng((seed, 1))
     train = [document for document in real if document.source in ENGLISH]
     per_share = size_bytes(train) / weights["english"]
-    code = [
-        piece
-        for document in real
-        if document.source == "code"
-        for piece in pieces(document)
-    ]
+    code = [piece for d in real if d.source == "code" for piece in pieces(d)]
     train += _up_to(shuffled(rng, code), per_share * weights["code"])
-    for part, make in (
-        ("everyday", tasks.everyday_documents),
-        ("tasks", tasks.task_documents),
-    ):
+    for part, make in GENERATED.items():
         train += _generated(make, seed, per_share * weights[part], held_out)
     return shuffled(rng, train), held_out
 
@@ -84,13 +68,10 @@ def split_documents(documents, path, seed: int = 0):
         raise ValueError(
             f"{path} holds one document only; give at least two files, one of them is held out"
         )
-    held_out = [document for document in documents if corpora.is_held_out(document)]
-    if len(held_out) in (0, len(documents)):
-        held_out = documents[-1:]
-    outside = set(held_out)
-    train = overlap.remove_shared(
-        [document for document in documents if document not in outside], held_out
-    )
+    train, held_out = _sides(documents)
+    if not (train and held_out):
+        train, held_out = documents[:-1], documents[-1:]
+    train = overlap.remove_shared(train, held_out)
     if not train:
         raise ValueError(f"no training text left: the files of {path} repeat each other")
     return shuffled(np.random.default_rng((seed, 1)), train), held_out
@@ -120,6 +101,12 @@ def pieces(document) -> list:
     return found
 
 
+def _sides(documents):
+    """Return (documents to train on, held-out ones), by the hash of their names."""
+    held_out = [document for document in documents if corpora.is_held_out(document)]
+    return [d for d in documents if not corpora.is_held_out(d)], held_out
+
+
 def _checked(weights):
     if (
         set(weights) != set(WEIGHTS)
@@ -147,13 +134,5 @@ def _generated(make, seed, limit_bytes, held_out):
         return []
     sample = size_bytes(make(100, seed))
     documents = make(int(1.1 * 100 * limit_bytes / sample) + 100, seed)
-    return _up_to(_without_shared(documents, held_out), limit_bytes)
-
-
-def _without_shared(documents, held_out):
-    names = {
-        document.name
-        for document in overlap.remove_shared(documents, held_out)
-        if "#" not in document.name
-    }
-    return [document for document in documents if document.name in names]
+    clean = overlap.remove_shared(documents, held_out)
+    return _up_to([d for d in clean if "#" not in d.name], limit_bytes)

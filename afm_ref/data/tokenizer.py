@@ -6,6 +6,7 @@ Text goes through no Unicode normalisation, so decode(encode(text)) == text for 
 that UTF-8 can hold. Characters outside the alphabet become their UTF-8 bytes.
 """
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -74,25 +75,19 @@ class Tokenizer:
 
         Special tokens are left out, or written by name with `skip_special=False`.
         """
-        return b"".join(self._bytes_of(int(i), skip_special) for i in ids).decode(
-            "utf-8", errors="replace"
-        )
+        first = len(SPECIAL_TOKENS) if skip_special else 0
+        found = (self.token_bytes[i] for i in self._checked(ids).tolist() if i >= first)
+        return b"".join(found).decode("utf-8", errors="replace")
 
     def token(self, token_id) -> str:
         """Return how one token is written in tokenizer.json, for showing it."""
-        self._bytes_of(int(token_id), False)
-        return self._plain.id_to_token(int(token_id))
+        return self._plain.id_to_token(int(self._checked(token_id)))
 
     def byte_lengths(self, ids) -> Array:
         """Return the number of UTF-8 bytes of text that each id stands for (0 for special
         tokens).
         """
-        ids = np.asarray(ids, dtype=np.int64)
-        if ids.size and not 0 <= ids.min() <= ids.max() < self.vocab_size:
-            raise ValueError(
-                f"token ids {ids.min()}..{ids.max()} go outside this tokenizer's 0..{self.vocab_size - 1}"
-            )
-        return self._byte_lengths[ids]
+        return self._byte_lengths[self._checked(ids)]
 
     def save(self, path):
         """Write tokenizer.json, in the format of the tokenizers library, whole or not at
@@ -100,16 +95,13 @@ class Tokenizer:
         """
         atomic.write(path, self._json)
 
-    def _bytes_of(self, token_id, skip_special):
-        if not 0 <= token_id < self.vocab_size:
+    def _checked(self, ids):
+        ids = np.asarray(ids, dtype=np.int64)
+        if ids.size and not 0 <= ids.min() <= ids.max() < self.vocab_size:
             raise ValueError(
-                f"token id {token_id} is outside this tokenizer's 0..{self.vocab_size - 1}"
+                f"token ids {ids.min()}..{ids.max()} go outside this tokenizer's 0..{self.vocab_size - 1}"
             )
-        return (
-            b""
-            if skip_special and token_id < len(SPECIAL_TOKENS)
-            else self.token_bytes[token_id]
-        )
+        return ids
 
 
 def train(texts, vocab_size: int = 2048, rare: float = 2e-6) -> Tokenizer:
@@ -183,12 +175,10 @@ def backends(spec_json: str):
 
 
 def _alphabet(texts, rare):
-    counts = Counter()
-    for text in texts:
-        counts.update(text)
-    total = sum(counts.values())
-    if not total:
+    counts = Counter(itertools.chain.from_iterable(texts))
+    if not counts:
         raise ValueError("no text to train a tokenizer on: the corpus is empty")
+    total = counts.total()
     return list(ASCII) + sorted(
         c for c, n in counts.items() if n > rare * total + 1 and c not in ASCII
     )
@@ -200,12 +190,9 @@ def _with_byte_tokens(spec_json):
     """
     spec = json.loads(spec_json)
     vocab = spec["model"]["vocab"]
-    learnt = [
-        token for token in sorted(vocab, key=vocab.get) if token not in SPECIAL_TOKENS
-    ]
-    spec["model"]["vocab"] = {
-        token: i for i, token in enumerate([*SPECIAL_TOKENS, *BYTE_TOKENS, *learnt])
-    }
+    learnt = sorted(set(vocab) - set(SPECIAL_TOKENS), key=vocab.get)
+    tokens = (*SPECIAL_TOKENS, *BYTE_TOKENS, *learnt)
+    spec["model"]["vocab"] = {token: i for i, token in enumerate(tokens)}
     return json.dumps(spec, ensure_ascii=False, indent=1) + "\n"
 
 
@@ -232,9 +219,7 @@ def _checked_vocab(spec_json):
 
 def _token_bytes(vocab):
     """Return the bytes that each id stands for, in the order of ids."""
-    first_byte, first_text = len(SPECIAL_TOKENS), len(SPECIAL_TOKENS) + len(BYTE_TOKENS)
-    tokens = sorted(vocab, key=vocab.get)
-    return [
-        bytes([i - first_byte]) if first_byte <= i < first_text else t.encode()
-        for i, t in enumerate(tokens)
-    ]
+    tokens = [token.encode() for token in sorted(vocab, key=vocab.get)]
+    first = len(SPECIAL_TOKENS)
+    tokens[first : first + 256] = (bytes([byte]) for byte in range(256))
+    return tokens

@@ -11,7 +11,6 @@ import numpy as np
 from ..config import (
     AFM_ON_DEVICE,
     TPU_PEAK_FLOPS,
-    AFMConfig,
     parameters,
     train_flops_per_token,
 )
@@ -83,22 +82,11 @@ def axlearn_mfu(chips: int, attention: bool = True) -> float:
     Source: AXLearn honeycrisp (step times, batch); v5p's peak of 459 TFLOP/s [inferred].
     Test: tests/pretraining/test_compute.py::test_axlearns_step_times
     """
-    per_token = (
-        train_flops_per_token(AFM_ON_DEVICE, AXLEARN_SEQ_LEN)
-        if attention
-        else _six_n(AFM_ON_DEVICE)
-    )
-    return mfu(
-        AXLEARN_ROWS * AXLEARN_SEQ_LEN,
-        per_token,
-        AXLEARN_STEP_S[chips],
-        chips,
-        TPU_PEAK_FLOPS["v5p"],
-    )
-
-
-def _six_n(cfg: AFMConfig) -> float:
-    return training_flops(parameters(cfg)["total"], 1)
+    tokens = AXLEARN_ROWS * AXLEARN_SEQ_LEN
+    per_token = training_flops(parameters(AFM_ON_DEVICE)["total"], 1)
+    if attention:
+        per_token = train_flops_per_token(AFM_ON_DEVICE, AXLEARN_SEQ_LEN)
+    return mfu(tokens, per_token, AXLEARN_STEP_S[chips], chips, TPU_PEAK_FLOPS["v5p"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,9 +119,7 @@ def bill(flops: float, chips: int, chip: str, used: float) -> Bill:
     return Bill(flops, cluster, flops / cluster / 86_400, chips * flops / cluster / 3600)
 
 
-def on_device_core(
-    used: float, chips: int = 2048, chip: str = "v5p", teacher: float = PARENT_PARAMETERS
-) -> Bill:
+def on_device_core(used: float, teacher: float = PARENT_PARAMETERS) -> Bill:
     """Return the bill of AFM-on-device's core stage: 6 N D for it, and 2 N D for its
     teacher's forward passes.
 
@@ -146,10 +132,8 @@ def on_device_core(
     Test: tests/pretraining/test_compute.py::test_flops_of_the_on_device_core_stage
     """
     tokens = 6.3e12
-    flops = training_flops(parameters(AFM_ON_DEVICE)["total"], tokens) + forward_flops(
-        teacher, tokens
-    )
-    return bill(flops, chips, chip, used)
+    student = training_flops(parameters(AFM_ON_DEVICE)["total"], tokens)
+    return bill(student + forward_flops(teacher, tokens), 2048, "v5p", used)
 
 
 @functools.cache  # a machine has one peak: whoever asks twice is told the same
@@ -162,10 +146,7 @@ def measured_peak_flops(size: int = 1024, tries: int = 5) -> float:
     import jax
 
     rng = np.random.default_rng(0)
-    a, b = (
-        jax.device_put(rng.standard_normal((size, size), dtype=np.float32))
-        for _ in range(2)
-    )
+    a, b = jax.device_put(rng.standard_normal((2, size, size), dtype=np.float32))
     product = jax.jit(lambda a, b: a @ b)
     product(a, b).block_until_ready()
     seconds = []
@@ -176,10 +157,10 @@ def measured_peak_flops(size: int = 1024, tries: int = 5) -> float:
     return 2 * size**3 / min(seconds)
 
 
-def step_seconds(history, skip: int = 1) -> float:
-    """Return the median seconds of a step of a `History`, without the first `skip` ones,
-    which compile.
+def step_seconds(history) -> float:
+    """Return the median seconds of a step of a `History`, without the first, which
+    compiles.
     """
-    if len(history) < skip + 2:
-        raise ValueError(f"a history of {len(history)} steps is too short: give {skip + 2}")
-    return float(np.median(np.diff(np.asarray(history.seconds)[skip:])))
+    if len(history) < 3:
+        raise ValueError(f"a history of {len(history)} steps is too short: give 3")
+    return float(np.median(np.diff(history.seconds[1:])))

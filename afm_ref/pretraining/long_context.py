@@ -72,13 +72,21 @@ def token_nats(
     """Return -log p of every token of the rows but the first, a row at a time: long ones
     are large.
     """
+    return np.array([nats for nats, _ in _judged(params, cfg, rows)])
+
+
+def _judged(params, cfg, rows):
+    """Yield (nats, whether it was the most likely) of the tokens of a row, row by row."""
     import jax
 
-    def nats(params, row):
-        return -token_log_probs(forward(params, row[None, :-1], cfg), row[None, 1:])[0]
+    def judged(params, row):
+        logits, targets = forward(params, row[None, :-1], cfg), row[None, 1:]
+        right = logits.argmax(axis=-1) == targets
+        return -token_log_probs(logits, targets)[0], right[0]
 
-    compiled, params = jax.jit(nats), jax.device_put(params)
-    return np.array([compiled(params, row) for row in rows])
+    compiled, params = jax.jit(judged), jax.device_put(params)
+    for row in rows:
+        yield map(np.asarray, compiled(params, row))
 
 
 def truncated_nats(
@@ -127,20 +135,9 @@ def answer_losses(params: Params, cfg: AFMConfig, documents) -> list[AnswerLoss]
     Documents are padded to the longest. Chance, for a digit, is ln 10 = 2.303 nats and 0.1
     right.
     """
-    import jax
-
-    longest = max(len(d.tokens) for d in documents)
-
-    def judged(params, row):
-        logits = forward(params, row[None, :-1], cfg)
-        return -token_log_probs(logits, row[None, 1:])[0], logits[0].argmax(axis=-1) == row[
-            1:
-        ]
-
-    compiled, params, found = jax.jit(judged), jax.device_put(params), []
-    for document in documents:
-        row = np.pad(document.tokens, (0, longest - len(document.tokens)))
-        nats, right = map(np.asarray, compiled(params, row))
+    longest, found = max(len(d.tokens) for d in documents), []
+    rows = (np.pad(d.tokens, (0, longest - len(d.tokens))) for d in documents)
+    for document, (nats, right) in zip(documents, _judged(params, cfg, rows)):
         for answer in document.answers:
             # row[t + 1] is the target of t
             at = slice(answer.asked[0] - 1, answer.asked[1] - 1)
@@ -151,11 +148,9 @@ def answer_losses(params: Params, cfg: AFMConfig, documents) -> list[AnswerLoss]
 
 
 def _edges(bins, length):
-    edges = (
-        np.linspace(0, length, bins + 1).round().astype(int)
-        if isinstance(bins, int)
-        else np.asarray(bins)
-    )
+    if isinstance(bins, int):
+        bins = np.linspace(0, length, bins + 1).round().astype(int)
+    edges = np.asarray(bins)
     if len(edges) < 2 or edges[0] != 0 or edges[-1] != length or (np.diff(edges) < 1).any():
         raise ValueError(
             f"bins {bins} must give edges that rise from 0 to {length}, the length"

@@ -111,11 +111,11 @@ def best_rate(rates, losses_of_rates) -> float:
     """
     x = np.log2(np.asarray(rates, np.float64))
     y = np.array([np.inf if loss is None else loss for loss in losses_of_rates], np.float64)
+    rises = np.diff(x)
     if (
         len(x) < 3
         or len(x) != len(y)
-        or not np.allclose(np.diff(x), x[1] - x[0])
-        or not x[1] > x[0]
+        or not (np.allclose(rises, rises[0]) and rises[0] > 0)
     ):
         raise ValueError(
             f"give at least three rates that rise by one factor, a loss each; got {list(rates)}"
@@ -136,27 +136,20 @@ def best_rate(rates, losses_of_rates) -> float:
 
 def _changes(cfg, steps, learning_rate, base_dim, seed):
     """Return {part: [steps]} of one width."""
-    tokens = np.random.default_rng((seed, 1)).integers(
-        0, cfg.vocab_size, (BATCH_SIZE, SEQ_LEN + 1), np.int32
-    )
-    batch = losses.Batch(
-        tokens[:, :-1], tokens[:, 1:], np.ones((BATCH_SIZE, SEQ_LEN), np.float32)
-    )
+    rng, shape = np.random.default_rng((seed, 1)), (BATCH_SIZE, SEQ_LEN + 1)
+    tokens = rng.integers(0, cfg.vocab_size, shape, np.int32)
+    weights = np.ones((BATCH_SIZE, SEQ_LEN), np.float32)
+    batch = losses.Batch(tokens[:, :-1], tokens[:, 1:], weights)
     rates = (learning_rate, 1.0 if base_dim is None else min(1.0, base_dim / cfg.d_model))
     params = transformer.init(cfg, seed)
-    state, first, found = (
-        _optimizer(*rates).init(params),
-        None,
-        {part: [] for part in PARTS},
-    )
-    for step in range(steps + 1):
-        outputs = part_outputs(jax.tree.map(np.asarray, params), batch.tokens, cfg)
-        first = outputs if step == 0 else first
-        for part in PARTS if step else ():
-            found[part].append(
-                float(np.sqrt(np.mean(np.square(np.subtract(outputs[part], first[part])))))
-            )
+    state, found = _optimizer(*rates).init(params), {part: [] for part in PARTS}
+    first = part_outputs(params, batch.tokens, cfg)
+    for _ in range(steps):
         params, state = _step(cfg)(params, state, batch, rates)
+        outputs = part_outputs(jax.tree.map(np.asarray, params), batch.tokens, cfg)
+        for part in PARTS:
+            moved = np.subtract(outputs[part], first[part])
+            found[part].append(float(np.sqrt(np.mean(np.square(moved)))))
     return found
 
 

@@ -90,20 +90,16 @@ def afm_optimizer(
         adastar_learner_config [inferred].
     Test: tests/pretraining/test_optimizer.py::test_equals_the_recipe_in_numpy
     """
-    _check(
-        schedule,
-        learning_rate=learning_rate,
-        clip_norm=clip_norm,
-        skip_norm=skip_norm,
-        update_clip=update_clip,
-    )
-    for name, value, holds in (
-        ("b1", b1, 0 <= b1 < 1),
-        ("b2", b2, 0 <= b2 < 1),
-        ("weight_decay", weight_decay, weight_decay >= 0),
-    ):
-        if not holds:
-            raise ValueError(f"{name} is {value}: give at least 0, a mean's memory below 1")
+    if not callable(schedule):
+        raise TypeError(
+            f"schedule must be a function step -> 0..1 such as warmup_cosine(...), got {schedule!r}"
+        )
+    limits = dict(clip_norm=clip_norm, skip_norm=skip_norm, update_clip=update_clip)
+    if not isinstance(learning_rate, jax.core.Tracer):
+        limits["learning_rate"] = learning_rate
+    _check(limits, lambda x: x > 0, "it must be above 0 (math.inf turns a limit off)")
+    _check(dict(b1=b1, b2=b2), lambda x: 0 <= x < 1, "a mean's memory is in 0..1, below 1")
+    _check(dict(weight_decay=weight_decay), lambda x: x >= 0, "give at least 0")
     scale_of = update_scale or (lambda path: 1.0)
 
     def init(params):
@@ -220,13 +216,7 @@ def _stacked(tree):
     return jax.tree.map(leaves, tree, is_leaf=lambda node: isinstance(node, Stacked))
 
 
-def _check(schedule, **positive):
-    if not callable(schedule):
-        raise TypeError(
-            f"schedule must be a function step -> 0..1 such as warmup_cosine(...), got {schedule!r}"
-        )
-    for name, value in positive.items():
-        if not isinstance(value, jax.core.Tracer) and not value > 0:
-            raise ValueError(
-                f"{name} is {value}: it must be above 0 (math.inf turns a limit off)"
-            )
+def _check(settings, holds, told):
+    for name, value in settings.items():
+        if not holds(value):
+            raise ValueError(f"{name} is {value}: {told}")

@@ -172,12 +172,12 @@ def run(
     rows: Callable[[int], Mapping],
     seed: int = 0,
     *,
-    loss: Callable | None = None,
-    batches: Callable | None = None,
+    loss: Callable = lambda stage, cfg: partial(next_token, cfg=cfg),
+    batches: Callable = lambda stage, cfg, drawn: drawn,
     optimizer: str = "fresh",
-    evaluate: Callable | None = None,
+    evaluate: Callable = lambda stage, cfg: None,
     checkpoint=None,
-    announce: Callable | None = None,
+    announce: Callable = lambda stage: None,
     **options,
 ) -> Pretrained:
     """Return the model after all stages, each trained by `fit` on its own mixture and
@@ -196,37 +196,24 @@ def run(
         tests/pretraining/test_stages.py::test_a_stage_changes_what_it_should_and_nothing_else
     """
     _check_run(stages, optimizer)
-    loss = loss or (lambda stage, cfg: partial(next_token, cfg=cfg))
     histories, state = {}, None
     for number, stage in enumerate(stages):
-        if announce is not None:
-            announce(stage)
+        announce(stage)
         cfg = stage.config(cfg)
-        drawn = mix(
-            rows(stage.seq_len),
-            stage.weights,
-            stage.batch_size,
-            (seed, zlib.crc32(stage.name.encode())),
-        )
+        of_stage = (seed, zlib.crc32(stage.name.encode()))
+        drawn = mix(rows(stage.seq_len), stage.weights, stage.batch_size, of_stage)
         carried = state if optimizer == "carried" else None
-        result = fit(
+        params, histories[stage.name], state = fit(
             params,
             loss(stage, cfg),
-            drawn if batches is None else batches(stage, cfg, drawn),
+            batches(stage, cfg, drawn),
             _optimizer(stage, cfg, 0 if carried is None else int(carried.count)),
             stage.steps,
             optimizer_state=carried,
-            evaluate=None if evaluate is None else evaluate(stage, cfg),
-            checkpoint=None
-            if checkpoint is None
-            else Path(checkpoint) / f"{number}_{stage.name}",
+            evaluate=evaluate(stage, cfg),
+            checkpoint=checkpoint and Path(checkpoint) / f"{number}_{stage.name}",
             settings={"stage": dataclasses.asdict(stage), "rope_theta": cfg.rope_theta},
             **options,
-        )
-        params, histories[stage.name], state = (
-            result.params,
-            result.history,
-            result.optimizer_state,
         )
     return Pretrained(params, cfg, histories, state)
 

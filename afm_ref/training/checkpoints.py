@@ -30,11 +30,10 @@ FORMAT = "afm_ref.checkpoint.1"
 RUN = "run.json"
 
 
-def open_folder(path, keep, parts, state, frozen):
+def open_folder(path, keep, about):
     """Return the checkpoints of a run at path, or None without a path; several processes
     compare their settings.
     """
-    about = identity(parts, state, frozen)
     if multihost.several():
         theirs = json.loads(multihost.broadcast(json.dumps(about).encode()))
         if problem := resumable.difference(theirs, about):
@@ -86,15 +85,10 @@ class Folder:
         not take it.
         """
         if jax.process_index() == 0:
-            arrays = _flatten(state) | {
-                f"history.{name}": getattr(history, name) for name in PER_STEP
-            }
-            about = {
-                "format": FORMAT,
-                "step": str(state.step),
-                "evaluations": json.dumps(history.evaluations),
-            }
-            self._write(state.step, arrays, about)
+            arrays = {f"history.{name}": getattr(history, name) for name in PER_STEP}
+            told = json.dumps(history.evaluations)
+            about = dict(format=FORMAT, step=str(state.step), evaluations=told)
+            self._write(state.step, _flatten(state) | arrays, about)
         self.newest = state.step
 
     def _newest(self) -> bytes:
@@ -132,26 +126,25 @@ class Folder:
                 f"{self.path} holds checkpoints of an older version of afm_ref, in folders of orbax, which this one "
                 "cannot continue: give another folder, or delete it to start again"
             )
-        if self._steps() and not (self.path / RUN).exists():
+        run = self.path / RUN
+        if not self._steps():
+            run.unlink(missing_ok=True)
+            return
+        if not run.exists():
             raise ValueError(
                 f"{self.path} holds checkpoints without {RUN}, which says of what run they are: give another "
                 "folder, or delete it to start again"
             )
-        if self._steps():
-            resumable.claim(self.path / RUN, self.about, "checkpoints")
-        else:
-            (self.path / RUN).unlink(missing_ok=True)
+        resumable.claim(run, self.about, "checkpoints")
 
     def _write(self, step, arrays, about):
-        before = (
-            "there is none before it"
-            if self.newest is None
-            else f"that of step {self.newest} is whole"
-        )
         try:
             resumable.claim(self.path / RUN, self.about, "checkpoints")
             tensor_files.save(self._file(step), arrays, about)
         except OSError as error:
+            before = "there is none before it"
+            if self.newest is not None:
+                before = f"that of step {self.newest} is whole"
             raise OSError(
                 f"checkpoint {self._file(step)} ({before}) could not be written: {error.strerror or error}; the same "
                 "call goes on once it can be"
@@ -166,11 +159,8 @@ class Folder:
         return self.path / f"{step}.safetensors"
 
     def _steps(self):
-        return {
-            int(path.stem)
-            for path in self.path.glob("*.safetensors")
-            if path.stem.isdecimal()
-        }
+        names = (path.stem for path in self.path.glob("*.safetensors"))
+        return {int(name) for name in names if name.isdecimal()}
 
 
 def _flatten(state):
@@ -205,9 +195,9 @@ def identity(parts, state, frozen) -> dict:
         for at, value in parts.items()
         for name, part in describe(value, at).items()
     }
-    first = {name: f"{array.dtype}{list(array.shape)} checksum {_checksum(array)}" for name, array in
-             _flatten(state).items()}  # fmt: skip
-    return said | first | {"frozen": _tree_checksum(frozen)}
+    for name, array in _flatten(state).items():
+        said[name] = f"{array.dtype}{list(array.shape)} checksum {_checksum(array)}"
+    return said | {"frozen": _tree_checksum(frozen)}
 
 
 def describe(value, at: str, depth: int = 16) -> dict:
@@ -221,11 +211,8 @@ def describe(value, at: str, depth: int = 16) -> dict:
     if isinstance(value, (bool, int, float, type(None))):
         return {at: value}
     if isinstance(value, str):
-        return {
-            at: value
-            if len(value) < 200
-            else f"text with checksum {zlib.crc32(value.encode())}"
-        }
+        long = f"text with checksum {zlib.crc32(value.encode())}"
+        return {at: value if len(value) < 200 else long}
     leaves = jax.tree.leaves(value) if depth else []
     if leaves and all(hasattr(leaf, "dtype") for leaf in leaves):
         return {at: _tree_checksum(value)}
@@ -250,13 +237,11 @@ def _parts(value):
     if isinstance(value, dict):
         return type(value).__name__, value
     if isinstance(value, (list, tuple)):
-        return type(value).__name__, dict(
-            zip(getattr(value, "_fields", range(len(value))), value)
-        )
+        names = getattr(value, "_fields", range(len(value)))
+        return type(value).__name__, dict(zip(names, value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return type(value).__name__, {
-            field.name: getattr(value, field.name) for field in dataclasses.fields(value)
-        }
+        names = (field.name for field in dataclasses.fields(value))
+        return type(value).__name__, {name: getattr(value, name) for name in names}
     value = inspect.unwrap(value)
     try:
         parts = inspect.getclosurevars(value).nonlocals

@@ -42,34 +42,24 @@ class History:
     def evaluation(self, name: str):
         """Return (steps, values) of one number that `evaluate` returned, ready to plot."""
         rows = [row for row in self.evaluations if name in row]
-        return np.array([row["step"] for row in rows]), np.array(
-            [row[name] for row in rows]
-        )
+        return tuple(np.array([row[key] for row in rows]) for key in ("step", name))
 
     def save(self, path):
         """Write the history as JSON."""
-        content = {name: getattr(self, name).tolist() for name in PER_STEP} | {
-            "evaluations": self.evaluations
-        }
+        content = self.columns() | {"evaluations": self.evaluations}
         atomic.write(path, json.dumps(content))
 
     @classmethod
     def load(cls, path):
         """Return the history that `save` wrote."""
-        return cls._of(json.loads(Path(path).read_text(encoding="utf-8")))
+        return cls.of(**json.loads(Path(path).read_text(encoding="utf-8")))
 
     @classmethod
-    def from_records(cls, records, evaluations):
-        """Return a history from one {name: value} a step."""
-        columns = {name: [record[name] for record in records] for name in PER_STEP}
-        return cls._of(columns | {"evaluations": evaluations})
+    def of(cls, evaluations, **columns):
+        """Return the history of these lists, one of each quantity."""
+        arrays = {name: np.array(columns[name], dtype) for name, dtype in PER_STEP.items()}
+        return cls(**arrays, evaluations=list(evaluations))
 
-    @classmethod
-    def _of(cls, content):
-        columns = {name: np.array(content[name], dtype) for name, dtype in PER_STEP.items()}
-        return cls(**columns, evaluations=list(content["evaluations"]))
-
-    def records(self):
-        """Return one {name: value} a step, the other way round."""
-        columns = [getattr(self, name).tolist() for name in PER_STEP]
-        return [dict(zip(PER_STEP, row)) for row in zip(*columns)]
+    def columns(self):
+        """Return {quantity: list}, without the evaluations."""
+        return {name: getattr(self, name).tolist() for name in PER_STEP}

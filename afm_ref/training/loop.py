@@ -16,7 +16,7 @@ import optax
 from tqdm.auto import tqdm
 
 from . import checkpoints, multihost
-from .history import History
+from .history import PER_STEP, History
 from .layout import Layout
 from .step import TrainState, make_step, merge, split
 
@@ -69,16 +69,11 @@ def fit(
     run = _Loop(params, select, optimizer, optimizer_state, batches, layout, max_bad_steps)
     try:
         if checkpoint is not None or multihost.several():
-            parts = {
-                "loss": loss,
-                "batches": batches,
-                "optimizer": optimizer,
-                "settings": settings or {},
-            }
-            run.open(
-                checkpoints.open_folder(checkpoint, keep, parts, run.state, run.frozen),
-                steps,
+            parts = dict(loss=loss, batches=batches, optimizer=optimizer)
+            about = checkpoints.identity(
+                parts | {"settings": settings or {}}, run.state, run.frozen
             )
+            run.open(checkpoints.open_folder(checkpoint, keep, about), steps)
         run.prepare(loss, optimizer)
         with run.record.running(run.state.step, steps, progress):
             run.evaluate(evaluate, run.state.step % evaluate_every == 0)
@@ -97,7 +92,8 @@ def fit(
         run.save(not run.on_policy)
         raise
     finally:
-        run.close()
+        if run.folder is not None:
+            run.folder.close()
     return run.result()
 
 
@@ -129,7 +125,8 @@ class _Loop:
         if found is None:
             return
         self.state, history = found
-        self.record.steps, self.record.evaluations = history.records(), history.evaluations
+        self.record.columns = history.columns()
+        self.record.evaluations = history.evaluations
         if self.state.step > steps:
             raise ValueError(
                 f"{folder.path} is at step {self.state.step}, beyond the {steps} steps asked for: give more steps or "
@@ -201,26 +198,20 @@ class _Loop:
             merge(state.trainable, self.frozen), self.record.history(), state.optimizer
         )
 
-    def close(self):
-        """Let others write the folder."""
-        if self.folder is not None:
-            self.folder.close()
-
 
 class _Record:
     """The numbers of every step, waited for while the next one runs; and all evaluations."""
 
     def __init__(self, max_bad_steps):
         self.max_bad_steps = max_bad_steps
-        self.steps, self.evaluations, self.pending = [], [], deque()
+        self.columns = {name: [] for name in PER_STEP}
+        self.evaluations, self.pending = [], deque()
 
     @contextlib.contextmanager
     def running(self, step, steps, show):
         """Show a bar while the steps run, and start the clock where it stopped."""
         with tqdm(total=steps, initial=step, disable=not show, unit="step") as self.bar:
-            self.started = time.perf_counter() - (
-                self.steps[-1]["seconds"] if self.steps else 0.0
-            )
+            self.started = time.perf_counter() - sum(self.columns["seconds"][-1:])
             yield
             self.collect()
 
@@ -232,28 +223,28 @@ class _Record:
     def collect(self, leave=0):
         """Wait for the numbers of all steps but the last `leave`, record and judge them."""
         while len(self.pending) > leave:
-            numbers = {
-                name: value.item()
-                for name, value in jax.device_get(self.pending[0]).items()
-            }
-            self.steps.append(numbers | {"seconds": time.perf_counter() - self.started})
+            numbers = jax.device_get(self.pending[0])
+            seconds = np.float64(time.perf_counter() - self.started)
+            for name, value in {**numbers, "seconds": seconds}.items():
+                self.columns[name].append(value.item())
             self.pending.popleft()
             rate = (self.bar.format_dict["rate"] or 0) * numbers["count"]
-            self.bar.set_postfix_str(
-                f"loss {numbers['loss']:.3f}, {rate:.0f} a second", refresh=False
-            )
+            told = f"loss {numbers['loss']:.3f}, {rate:.0f} a second"
+            self.bar.set_postfix_str(told, refresh=False)
             self.bar.update()
             self._judge()
 
     def _judge(self):
         """Raise FloatingPointError when the last max_bad_steps steps were all bad."""
-        recent = self.steps[-self.max_bad_steps :]
-        if len(recent) < self.max_bad_steps or not all(map(_is_bad, recent)):
+        names = ("loss", "grad_norm", "changed")
+        loss, norm, changed = (self.columns[name][-self.max_bad_steps :] for name in names)
+        good = np.isfinite(loss) & np.isfinite(norm) & changed
+        if len(good) < self.max_bad_steps or good.any():
             return
-        last, first = recent[-1], len(self.steps) - self.max_bad_steps
+        done = len(self.columns["loss"])
         raise FloatingPointError(
-            f"steps {first} to {len(self.steps) - 1} all had a non-finite loss or gradient, or changed no weight "
-            f"(last: loss {last['loss']:.4g}, gradient norm {last['grad_norm']:.4g}). Lower the learning rate or warm "
+            f"steps {done - len(good)} to {done - 1} all had a non-finite loss or gradient, or changed no weight "
+            f"(last: loss {loss[-1]:.4g}, gradient norm {norm[-1]:.4g}). Lower the learning rate or warm "
             "up longer, look at these batches, and resume from the last checkpoint; afm_optimizer skips gradient "
             "norms from skip_norm (100) on"
         )
@@ -265,26 +256,17 @@ class _Record:
     def history(self):
         """Return all that has happened up to the present step."""
         self.collect()
-        return History.from_records(self.steps, self.evaluations)
+        return History.of(self.evaluations, **self.columns)
 
 
 def _copy(tree):
     return jax.tree.map(lambda x: jnp.array(x, copy=True), tree)
 
 
-def _is_bad(numbers):
-    return not (
-        np.isfinite(numbers["loss"])
-        and np.isfinite(numbers["grad_norm"])
-        and numbers["changed"]
-    )
-
-
 def _check_counts(**counts):
     for name, value in counts.items():
-        if not isinstance(value, (int, np.integer)) or value < (
-            0 if name == "steps" else 1
-        ):
+        least = 0 if name == "steps" else 1
+        if not isinstance(value, (int, np.integer)) or value < least:
             raise ValueError(
-                f"{name} is {value!r}: give a whole number of at least {0 if name == 'steps' else 1}"
+                f"{name} is {value!r}: give a whole number of at least {least}"
             )

@@ -32,6 +32,8 @@ def test_answers_are_what_was_told():
             assert before.endswith(f"The {thing} of {name} is ")
             assert answer.distance == answer.asked[0] - answer.told[0] > 0
         assert long.document.text.rindex("The ") < long.document.text.index("What is")  # the questions come last
+    distances = [answer.distance for long in DOCUMENTS for answer in long.answers]
+    assert min(distances) < 150 and max(distances) > 450  # spread over the document
 
 
 @cache
@@ -44,7 +46,7 @@ def sentences(digits, before="", after=""):
     return [np.array(of_form) - around for of_form in counts]
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(st.integers(110, 1200), st.integers(0, 99), st.sampled_from(["train", "held_out"]))
 @example(120, 1, "train")
 @example(4000, 0, "train")
@@ -79,11 +81,6 @@ def test_a_question_is_left_when_facts_do_not_fit():
         assert told[thing, name] == value and len(long.answers) == 1 and len(long.tokens) <= 130
         counts.append(len(told))
     assert counts[0] == 3 and set(counts) == {3, 4}
-
-
-def test_distances_spread_over_the_document():
-    distances = [answer.distance for long in DOCUMENTS for answer in long.answers]
-    assert min(distances) < 150 and max(distances) > 450
 
 
 def test_the_same_arguments_give_the_same_documents():
@@ -128,21 +125,8 @@ def test_worked_sums_are_right():
         pairs[split] = set(re.findall(r"(\d+ [+-] \d+) = \d+\.\n", text))
         assert {document.source for document in documents} == {"maths"}
     assert not pairs["train"] & pairs["held_out"]
-
-
-@pytest.mark.parametrize(
-    ("prompt", "line"),
-    [
-        ("47 + 38 =", "47 + 38: 7 + 8 = 15, 4 + 3 + 1 = 8, so 47 + 38 = 85."),
-        ("52 - 38 =", "52 - 38: 12 - 8 = 4, 5 - 3 - 1 = 1, so 52 - 38 = 14."),
-        ("58 - 32 =", "58 - 32: 8 - 2 = 6, 5 - 3 = 2, so 58 - 32 = 26."),
-        ("4 + 9 =", "4 + 9 = 13."),
-    ],
-)
-def test_working_by_hand(prompt, line):
-    assert maths.worked(prompt) == line
-
-
-def test_no_documents_are_refused():
+    assert maths.worked("58 - 32 =") == "58 - 32: 8 - 2 = 6, 5 - 3 = 2, so 58 - 32 = 26."
+    assert maths.worked("52 - 38 =") == "52 - 38: 12 - 8 = 4, 5 - 3 - 1 = 1, so 52 - 38 = 14."
+    assert maths.worked("4 + 9 =") == "4 + 9 = 13."
     with pytest.raises(ValueError, match="count is 0"):
         maths.maths_documents(0)

@@ -48,35 +48,28 @@ def test_scores_by_hand(record, response, expected):
 
 
 @pytest.mark.parametrize("task", tasks.TASKS)
-@pytest.mark.parametrize("difficulty", [0, 4])
-def test_references_are_perfect_and_nothing_is_worthless(task, difficulty):
-    for record in tasks.records(task, 100, difficulty=difficulty):
-        assert tasks.score(record, record.reference) == 1.0
-        assert tasks.score(record, "") == 0.0
-
-
-@pytest.mark.parametrize("task", tasks.TASKS)
-def test_copying_the_input_is_no_success(task):
-    for record in tasks.records(task, 200):
-        assert not tasks.success(record, record.prompt.split("\n", 1)[-1])
-        assert not tasks.success(record, record.prompt)
-
-
-@pytest.mark.parametrize("task", ["summarise", "tone", "answer", "proofread"])
-def test_another_records_reference_is_no_success(task):
-    """A fluent response about something else must fail."""
-    records = tasks.records(task, 150)
-    wrong = [tasks.success(a, b.reference) for a, b in itertools.pairwise(records) if a.reference != b.reference]
-    assert sum(wrong) <= 0.01 * len(wrong)
+def test_references_are_perfect_and_nothing_is_worthless(task):
+    """Nor is a copy of the input a success, or a fluent response about something else."""
+    for difficulty in (0, 4):
+        records = tasks.records(task, 80, difficulty=difficulty)
+        for record in records:
+            assert tasks.score(record, record.reference) == 1.0 and tasks.score(record, "") == 0.0
+            assert not tasks.success(record, record.prompt.split("\n", 1)[-1])
+            assert not tasks.success(record, record.prompt)
+        pairs = [(a, b.reference) for a, b in itertools.pairwise(records) if a.reference != b.reference]
+        assert sum(tasks.success(*pair) for pair in pairs) <= 0.01 * len(pairs)
 
 
 @pytest.fixture(scope="module")
 def some_records():
-    return [record for task in tasks.TASKS for record in tasks.records(task, 4, seed=9)]
+    return [record for task in tasks.TASKS for record in tasks.records(task, 2, seed=9)]
 
 
-@given(response=st.text(max_size=80))
-@settings(max_examples=30)
+WORDS = st.sampled_from(["Anna", "the", "dinner", "dear", "hey", "Friday", "7:00", "is", "12", ".", "é", ""])
+
+
+@given(response=st.lists(WORDS, max_size=20).map(" ".join))
+@settings(max_examples=15)
 def test_scores_stay_within_0_and_1(some_records, response):
     for record in some_records:
         assert 0.0 <= tasks.score(record, response) <= 1.0

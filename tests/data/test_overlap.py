@@ -33,14 +33,14 @@ def documents(texts):
 
 
 @given(train=TEXTS, held_out=TEXTS, n=st.integers(2, 5))
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_runs_of_words_equal_brute_force(train, held_out, n):
     train, held_out = documents(train), documents(held_out)
     assert overlap.ngrams(train, n) & overlap.ngrams(held_out, n) == brute_force(train, held_out, n)
 
 
 @given(train=TEXTS, held_out=TEXTS, n=st.integers(4, 7))
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_nothing_is_shared_after_removal(train, held_out, n):
     train, held_out = documents(train), documents(held_out)
     kept = overlap.remove_shared(train, held_out, n)
@@ -63,10 +63,16 @@ def test_only_the_paragraphs_that_share_are_removed():
 
 
 def test_a_run_across_paragraphs_takes_both():
-    left, right = " ".join(f"left{i}" for i in range(40)), " ".join(f"right{i}" for i in range(40))
-    held_out = documents([" ".join(f"left{i}" for i in range(34, 40)) + " " + " ".join(f"right{i}" for i in range(7))])
-    assert overlap.ngrams(documents([f"{left}\n\n{right}"])) & overlap.ngrams(held_out)
-    assert not overlap.remove_shared(documents([f"{left}\n\n{right}"]), held_out)
+    """Twelve words may be shared, thirteen not; a conversation is dropped whole."""
+    left, right = ([f"{side}{i}" for i in range(40)] for side in ("left", "right"))
+    text = " ".join(left) + "\n\n" + " ".join(right)
+    train, twelve, thirteen = (
+        documents([t]) for t in (text, " ".join(left[34:] + right[:6]), " ".join(left[34:] + right[:7]))
+    )
+    assert overlap.remove_shared(train, twelve) == train
+    assert overlap.remove_shared(train, thirteen) == []
+    chat = [Document("<|user|>" + "x " * 100 + "\n\n" + " ".join(left) + "<|end|>", "tasks", "t", markers=True)]
+    assert overlap.remove_shared(chat, documents([" ".join(left)])) == []
 
 
 FORMS = [  # (as it is usually written, the same text in other characters)
@@ -91,16 +97,3 @@ def test_a_copy_in_another_form_is_removed_and_what_stays_is_as_it_was():
     train = unicodedata.normalize("NFD", "\n\n".join([others[0], stolen, others[1]]))
     kept = overlap.remove_shared(documents([train]), documents([stolen]))
     assert [d.text for d in kept] == [unicodedata.normalize("NFD", text) + "\n" for text in others]
-
-
-def test_twelve_words_may_be_shared():
-    twelve = " ".join(f"w{i}" for i in range(12))
-    train = documents([f"{twelve} here"])
-    assert overlap.remove_shared(train, documents([f"{twelve} there"])) == train
-
-
-def test_conversations_are_dropped_whole():
-    shared = " ".join(f"w{i}" for i in range(13))
-    text = "<|user|>" + "x " * 100 + "\n\n" + shared + "<|end|>"
-    train = [Document(text, "tasks", "t", markers=True)]
-    assert overlap.remove_shared(train, documents([shared])) == []

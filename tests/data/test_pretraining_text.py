@@ -10,16 +10,11 @@ SHARES = {"english": 0.4, "code": 0.2, "everyday": 0.25, "tasks": 0.15}
 
 
 @pytest.fixture(scope="module")
-def modules():
-    """Some twenty modules of middle size, those of the held-out side among them."""
+def small():
+    """Some modules of middle size, of both sides, and the beginning of every topic."""
     found = [(name, path) for name, path in corpora.modules() if 4000 < path.stat().st_size < 60_000]
-    return found[::12] + [m for m in found if corpora.is_held_out(corpora.Document("", "code", m[0]))][:3]
-
-
-@pytest.fixture(scope="module")
-def small(modules):
-    """The beginning of every topic beside them: the English part sets the size of the rest."""
-    topics = [document._replace(text=document.text[:1500]) for document in corpora.topics()]
+    modules = found[::12] + [m for m in found if corpora.is_held_out(corpora.Document("", "code", m[0]))][:3]
+    topics = [document._replace(text=document.text[:1000]) for document in corpora.topics()]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpora, "modules", lambda stdlib=None: sorted(set(modules)))
         patch.setattr(corpora, "topics", lambda: list(topics))
@@ -40,6 +35,17 @@ def test_shares_are_as_stated(mixed):
         size = pretraining_text.size_bytes([document for document in train if document.source in sources])
         assert size / total == pytest.approx(share, abs=0.02), part
     assert {document.source for document in held_out} == {"topics", "docstrings", "code", "everyday", "tasks"}
+    real = ("topics", "docstrings", "code")
+    ours, other = ({re.split("[#@]", d.name)[0] for d in side if d.source in real} for side in mixed)
+    assert ours and other and not ours & other  # no document is on both sides
+
+
+def test_a_share_of_zero_leaves_a_part_out_and_the_seed_decides_all(small):
+    weights = {"english": 1, "code": 1, "everyday": 0, "tasks": 0}
+    train, held_out = found = pretraining_text.pretraining_documents(weights=weights, progress=False)
+    assert {document.source for document in train} == {"topics", "docstrings", "code"}
+    assert not {document.source for document in held_out} & {"everyday", "tasks"}
+    assert pretraining_text.pretraining_documents(weights=weights, progress=False) == found
 
 
 def test_mixture_shares_no_13_gram(mixed):
@@ -56,27 +62,7 @@ def test_mixture_shares_no_13_gram(mixed):
     assert not overlap.ngrams(train) & overlap.ngrams(held_out)
 
 
-def test_no_document_is_on_both_sides(mixed):
-    train, held_out = mixed
-    real = ("topics", "docstrings", "code")
-    units = [{re.split("[#@]", d.name)[0] for d in side if d.source in real} for side in (train, held_out)]
-    assert units[0]
-    assert units[1]
-    assert not units[0] & units[1]
-
-
-def test_mixture_is_a_function_of_the_seed(small, mixed):
-    assert pretraining_text.pretraining_documents(seed=1, weights=SHARES, progress=False) == mixed
-
-
-def test_a_share_of_zero_leaves_a_part_out(small):
-    weights = {"english": 1, "code": 0, "everyday": 0, "tasks": 0}
-    train, held_out = pretraining_text.pretraining_documents(weights=weights, progress=False)
-    assert {document.source for document in train} == {"topics", "docstrings"}
-    assert not {document.source for document in held_out} & {"everyday", "tasks"}
-
-
-@pytest.mark.parametrize("weights", [{}, {"english": 1}, {**SHARES, "code": -1}, {**SHARES, "english": 0}])
+@pytest.mark.parametrize("weights", [{"english": 1}, {**SHARES, "code": -1}, {**SHARES, "english": 0}])
 def test_bad_weights_are_refused(weights):
     with pytest.raises(ValueError, match="weights need a share"):
         pretraining_text.pretraining_documents(weights=weights)

@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-import unicodedata
 
 import numpy as np
 import pytest
@@ -19,25 +18,29 @@ CODE_TEXT = st.text(st.sampled_from(" \t\n\rab_.(1é\u00a0\u2003\u200d😀中'<|
 NASTY = " lead\n\n\tdef f():\r\n\n        return  '\U0001f468\u200d\U0001f469' <0x41> \x00\x0b\x85\u2028 end  \n"
 
 
+@pytest.fixture(scope="module")
+def library(tok, tmp_path_factory):
+    """What the tokenizers library itself makes of the saved file."""
+    from tokenizers import Tokenizer as Backend
+
+    path = tmp_path_factory.mktemp("saved") / "tokenizer.json"
+    tok.save(path)
+    assert tk.Tokenizer(path.read_text(encoding="utf-8")).encode(NASTY).tolist() == tok.encode(NASTY).tolist()
+    return Backend.from_file(str(path))
+
+
 @given(text=st.one_of(ANY_TEXT, CODE_TEXT))
 @example(text=NASTY)
-@example(text="e\u0301 vs \u00e9, \ufb01 vs fi")
-@settings(max_examples=150)
-def test_round_trip_of_any_text(tok, text):
+@example(text="e\u0301 vs \u00e9, \ufb01 vs fi, <0x41>")
+@settings(max_examples=100)
+def test_round_trip_of_any_text(tok, library, text):
+    """Characters put together otherwise stay so; the library decodes what was saved to the same text."""
     ids = tok.encode(text)
+    assert library.decode(ids.tolist()) == text
     assert ids.dtype == np.int32
     assert tok.decode(ids) == text
     assert tok.byte_lengths(ids).sum() == len(text.encode())
     assert not len(ids) or ids.min() >= len(tk.SPECIAL_TOKENS)
-
-
-def test_decode_agrees_with_the_library(tok, documents, tmp_path):
-    from tokenizers import Tokenizer as Backend
-
-    tok.save(tmp_path / "tokenizer.json")
-    library = Backend.from_file(str(tmp_path / "tokenizer.json"))
-    for text in [NASTY, *(document.text[:3000] for document in documents)]:
-        assert library.decode(tok.encode(text).tolist()) == text
 
 
 def plain_bpe(word, ranks):
@@ -51,14 +54,13 @@ def plain_bpe(word, ranks):
         parts[i : i + 2] = [parts[i] + parts[i + 1]]
 
 
-def test_bpe_matches_a_plain_python_bpe(tok, documents, tmp_path):
+def test_bpe_matches_a_plain_python_bpe(tok, documents):
     """On ASCII text, where Python's own re can split as the library does."""
-    tok.save(tmp_path / "tokenizer.json")
-    model = json.loads((tmp_path / "tokenizer.json").read_text())["model"]
+    model = json.loads(tok._json)["model"]
     ranks = {tuple(pair): rank for rank, pair in enumerate(model["merges"])}
     split = re.compile(tk.SPLIT.replace(r"[^\s\p{L}\p{N}]", r"[^\sA-Za-z0-9]").replace(r"[^\s\p{N}]", r"[^\s0-9]")
                        .replace(r"\p{L}", "[A-Za-z]").replace(r"\p{N}", "[0-9]"))  # fmt: skip
-    text = "".join(c for document in documents[::4] for c in document.text if c.isascii())[:60_000]
+    text = "".join(c for document in documents[::4] for c in document.text if c.isascii())[:20_000]
     expected = [model["vocab"][part] for word in split.findall(text) for part in plain_bpe(word, ranks)]
     assert tok.encode(text).tolist() == expected
 
@@ -76,27 +78,15 @@ def test_unknown_characters_become_their_bytes(tok, text):
     assert tok.encode(text).tolist() == [len(tk.SPECIAL_TOKENS) + byte for byte in text.encode()]
 
 
-def test_no_normalisation(tok):
-    composed, decomposed = "\u00e9", "e\u0301"
-    assert unicodedata.normalize("NFC", decomposed) == composed
-    assert tok.encode(composed).tolist() != tok.encode(decomposed).tolist()
-
-
 @pytest.mark.parametrize("marker", tk.SPECIAL_TOKENS)
 def test_typed_markers_stay_text(tok, marker):
     text = f"ignore this{marker}{marker} and that"
-    assert tok.encode(text).min() >= len(tk.SPECIAL_TOKENS)
-    assert tok.decode(tok.encode(text)) == text
     marked = tok.encode(text, markers=True)
     assert (marked == tk.SPECIAL_TOKENS.index(marker)).sum() == 2
     assert tok.decode(marked) == "ignore this and that"
     assert tok.decode(marked, skip_special=False) == text
-    assert tok.encode(text).min() >= len(tk.SPECIAL_TOKENS)  # also after a call with markers
-
-
-def test_typed_byte_tokens_stay_text(tok):
-    assert len(tok.encode("<0x41>")) > 1
-    assert tok.decode(tok.encode("<0x41>")) == "<0x41>"
+    plain = tok.encode(text)  # also after a call with markers
+    assert plain.min() >= len(tk.SPECIAL_TOKENS) and tok.decode(plain) == text
 
 
 def test_indentation_is_cheap(tok):
@@ -105,72 +95,15 @@ def test_indentation_is_cheap(tok):
 
 
 def test_training_is_deterministic(tok, documents, tmp_path):
-    """Another process (other hash seeds, in Python and in the library) writes the same file."""
-    (tmp_path / "texts.json").write_text(json.dumps([document.text for document in documents]))
+    """Another process (other hash seeds, in Python and in the library) writes the same file; markers teach nothing."""
+    texts = [f"<|user|>{document.text}<|end|><|assistant|><|end|>" for document in documents]
+    (tmp_path / "texts.json").write_text(json.dumps(texts))
     code = (
         "import json, sys; from afm_ref.data import tokenizer as t\n"
         "t.train(json.load(open(sys.argv[1])), vocab_size=800).save(sys.argv[2])"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "texts.json", tmp_path / "a.json"], check=True)
-    tok.save(tmp_path / "b.json")
-    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
-
-
-def test_markers_in_the_texts_teach_nothing(tok, documents):
-    texts = [f"<|user|>{document.text}<|end|><|assistant|><|end|>" for document in documents]
-    assert tk.train(texts, vocab_size=800)._json == tok._json
-
-
-def test_what_is_saved_makes_the_same_tokenizer(tok, tmp_path):
-    tok.save(tmp_path / "tokenizer.json")
-    loaded = tk.Tokenizer((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
-    assert loaded.encode(NASTY).tolist() == tok.encode(NASTY).tolist()
-    assert loaded.encode("<|eos|>").min() >= len(tk.SPECIAL_TOKENS)
-
-
-def test_interrupted_save_leaves_the_old_file(tok, tmp_path, monkeypatch):
-    path = tmp_path / "tokenizer.json"
-    path.write_text("old")
-
-    def fail(*_):
-        raise OSError("no space left")
-
-    monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="no space"):
-        tok.save(path)
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def damaged(tok, change):
-    spec = json.loads(tok._json)
-    change(spec)
-    return json.dumps(spec)
-
-
-def test_corrupt_files_are_refused(tok):
-    broken = {
-        "cut short": tok._json[: len(tok._json) // 2],
-        "another format": '{"model": {"type": "WordPiece"}}',
-        "not a byte-fallback": damaged(tok, lambda s: s["model"].update(byte_fallback=False)),
-        "ids 0..V-1": damaged(tok, lambda s: s["model"]["vocab"].update(extra=5000)),
-        "no token": damaged(tok, lambda s: s["model"]["vocab"].update({"<0x00>": 7, "<0x01>": 6})),
-        "cannot|not a tokenizer": damaged(tok, lambda s: s["model"].update(merges=[["zz", "qq"]])),
-    }
-    for message, text in broken.items():
-        with pytest.raises(ValueError, match=message):
-            tk.Tokenizer(text)
-
-
-def test_bad_training_input_is_refused():
-    with pytest.raises(ValueError, match="empty"):
-        tk.train([])
-    with pytest.raises(ValueError, match="empty"):
-        tk.train(["", ""])
-    with pytest.raises(ValueError, match="too small"):
-        tk.train(["some text"], vocab_size=300)
-    with pytest.raises(ValueError, match="give only"):
-        tk.train(["some text"], vocab_size=2000)
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == tok._json
 
 
 def test_bad_text_and_ids_are_refused(tok):
@@ -183,3 +116,31 @@ def test_bad_text_and_ids_are_refused(tok):
             tok.decode([bad])
         with pytest.raises(ValueError, match="outside"):
             tok.byte_lengths([bad])
+
+
+@pytest.mark.parametrize(
+    ("message", "change"),
+    [
+        ("another format", lambda spec: spec.pop("model")),
+        ("not a byte-fallback", lambda spec: spec["model"].update(byte_fallback=False)),
+        ("ids 0..V-1", lambda spec: spec["model"]["vocab"].update(extra=5000)),
+        ("no token", lambda spec: spec["model"]["vocab"].update({"<0x00>": 7, "<0x01>": 6})),
+        ("tokenizers library can read", lambda spec: spec["model"].update(merges=[["zz", "qq"]])),
+    ],
+)
+def test_corrupt_files_are_refused(tok, message, change):
+    spec = json.loads(tok._json)
+    change(spec)
+    with pytest.raises(ValueError, match=message):
+        tk.Tokenizer(json.dumps(spec))
+    with pytest.raises(ValueError, match="cut short"):
+        tk.Tokenizer(tok._json[: len(tok._json) // 2])
+
+
+@pytest.mark.parametrize(
+    ("texts", "size", "message"),
+    [(["", ""], 2048, "empty"), (["some text"], 300, "too small"), (["some text"], 2000, "give only")],
+)
+def test_bad_training_input_is_refused(texts, size, message):
+    with pytest.raises(ValueError, match=message):
+        tk.train(texts, vocab_size=size)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from afm_ref.data.tasks import grammar, lexicon
 from afm_ref.data.tasks.grammar import pick
+from afm_ref.data.tasks.metrics import holds
 
 
 class Record(NamedTuple):
@@ -67,19 +68,15 @@ def tone(rng, split, difficulty):
     small talk before it.
     """
     news, wording = grammar.draw(rng, split), int(rng.integers(grammar.WORDINGS))
-    styles = {
-        "casual": grammar.casual(news, wording),
-        "formal": grammar.formal(news, wording),
-    }
+    source, reference = grammar.formal(news, wording), grammar.casual(news, wording)
     target = pick(rng, ("casual", "formal"))
-    source = styles["formal" if target == "casual" else "casual"]
-    shown = ("name", "friend", "event", "thing", "day", "time", "place", "reason")
-    facts = [
-        news.slots[s]
-        for s in shown
-        if all(_holds(text, news.slots[s]) for text in styles.values())
+    if target == "formal":
+        source, reference = reference, source
+    said = [
+        news.slots[slot]
+        for slot in ("name", "friend", "event", "thing", "day", "time", "place", "reason")
     ]
-    reference = styles[target]
+    facts = [fact for fact in said if holds(source, fact) and holds(reference, fact)]
     if difficulty >= 2 and rng.random() < 0.5:
         extra = grammar.small_talk(rng)
         source, reference = f"{source} PS: {extra}", f"{reference} PS: {extra}"
@@ -106,11 +103,8 @@ def answer(rng, split, difficulty):
         usable = [(q, a) for q, a in news.intent.questions if _answerable(news, a, text)]
         if usable:
             break
-    lines = [text] + [
-        _news_line(rng, other)
-        for other in several[1:]
-        if other.slots["name"] != news.slots["name"]
-    ]
+    name = news.slots["name"]
+    lines = [text, *(_news_line(rng, n) for n in several[1:] if n.slots["name"] != name)]
     lines += [_chatter(rng, news) for _ in range(int(rng.integers(difficulty + 1)) // 2)]
     question, reply = pick(rng, usable)
     rng.shuffle(lines)
@@ -177,12 +171,8 @@ def _chatter(rng, news):
     return f"{news.slots[pick(rng, ('name', 'friend'))]}: {grammar.small_talk(rng)}"
 
 
-def _holds(text, value):
-    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.IGNORECASE) is not None
-
-
 def _answerable(news, reply, text):
-    return all(_holds(text, news.slots[slot]) for slot in re.findall(r"{(\w+)}", reply))
+    return all(holds(text, news.slots[slot]) for slot in re.findall(r"{(\w+)}", reply))
 
 
 def with_an_error(rng, text):
@@ -221,14 +211,8 @@ def _doubled_word(rng, word, i):
 
 
 def _wrong_agreement(rng, word, i):
-    return {
-        "is": "are",
-        "are": "is",
-        "has": "have",
-        "have": "has",
-        "it": "them",
-        "them": "it",
-    }.get(word)
+    pairs = {"is": "are", "has": "have", "it": "them"}
+    return (pairs | {plural: single for single, plural in pairs.items()}).get(word)
 
 
 def _lost_capital(rng, word, i):

@@ -6,31 +6,15 @@ Every metric gives 1 to the record's own reference and 0 to an empty response.
 import re
 from difflib import SequenceMatcher
 
+from afm_ref.data.tasks.lexicon import entries
+
 BREVITY_FACTOR = 1.2  # a summary may be this many times as long as its reference
-FORMAL_MARKS = (
-    "dear",
-    "good morning",
-    "good evening",
-    "kind regards",
-    "best wishes",
-    "yours sincerely",
-    "with thanks",
-)
-CASUAL_MARKS = (
-    "hey",
-    "hi",
-    "yo",
-    "hiya",
-    "cheers",
-    "thx",
-    "see ya",
-    "bye",
-    "gotta",
-    "wanna",
-    "u",
-    "sry",
-    "ugh",
-)
+MARKS = {
+    "formal": entries(
+        "dear|good morning|good evening|kind regards|best wishes|yours sincerely|with thanks"
+    ),
+    "casual": entries("hey|hi|yo|hiya|cheers|thx|see ya|bye|gotta|wanna|u|sry|ugh"),
+}
 
 
 def score(record, response: str) -> float:
@@ -62,7 +46,7 @@ def summary(record, response):
     beyond the allowance.
     """
     facts = record.fields["facts"]
-    recall = sum(_holds(response, fact) for fact in facts) / len(facts)
+    recall = _held(response, facts) / len(facts)
     allowed = BREVITY_FACTOR * len(record.reference.split())
     return recall * min(1.0, allowed / max(1, len(response.split())))
 
@@ -83,13 +67,10 @@ def style(record, response):
     """The mean of the facts kept and the style hit; the style needs two marks of the target
     and none of the other.
     """
-    marks = {"formal": FORMAL_MARKS, "casual": CASUAL_MARKS}
     target = record.fields["target"]
-    other = "casual" if target == "formal" else "formal"
-    right = sum(_holds(response, mark) for mark in marks[target])
-    wrong = sum(_holds(response, mark) for mark in marks[other])
-    facts = record.fields["facts"]
-    kept = sum(_holds(response, fact) for fact in facts) / len(facts)
+    right = _held(response, MARKS[target])
+    wrong = _held(response, MARKS["casual" if target == "formal" else "formal"])
+    kept = _held(response, record.fields["facts"]) / len(record.fields["facts"])
     return kept * (min(right, 2) / 2) / (1 + wrong)
 
 
@@ -102,8 +83,13 @@ METRICS = {
 }
 
 
-def _holds(text, phrase):
+def holds(text: str, phrase: str) -> bool:
+    """Return whether a text holds a phrase, as whole words in any case."""
     return re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text, re.IGNORECASE) is not None
+
+
+def _held(text, phrases):
+    return sum(holds(text, phrase) for phrase in phrases)
 
 
 def _plain(text):

@@ -70,9 +70,8 @@ def solve(scores: Float[Array, "*batch F"], k: int, eps) -> Solution:
     z = (scores - top) / eps
     clipped, pivot = _clipped(z, k)
     rest = xp.where(clipped, 0.0, xp.exp(xp.minimum(z - pivot, 0.0))).sum(axis=-1)
-    log_mass = (
-        xp.log((k - clipped.sum(axis=-1)).astype(z.dtype)) - xp.log(rest) - pivot[..., 0]
-    )
+    left = (k - clipped.sum(axis=-1)).astype(z.dtype)
+    log_mass = xp.log(left) - xp.log(rest) - pivot[..., 0]
     return Solution(clipped, eps * log_mass - top[..., 0])
 
 
@@ -94,13 +93,11 @@ def coordinate_descent(
     k: int,
     eps: float,
     steps: int = 20,
-    start_eps: float = 4.0,
-    decay: float = 0.7,
 ) -> Float[Array, "*batch F"]:
     """Return what a fixed number of steps of coordinate descent makes of the same operator:
     its sum falls short of k.
 
-        b_0 = -s;   a = e (log k - logsumexp((s + b) / e)),   b = -relu(s + a),   e = max(eps, start_eps decay^step)
+        b_0 = -s;   a = e (log k - logsumexp((s + b) / e)),   b = -relu(s + a),   e = max(eps, 4 * 0.7^step)
         lambda = exp((s + a + b) / e) = min(1, exp((s + a) / e))
 
     Each step shares out k among ALL entries, with those above 1 cut back to 1 for the next:
@@ -115,7 +112,7 @@ def coordinate_descent(
     xp, scores = scores.__array_namespace__(), wide(scores)
     b, a = -scores, None
     for step in range(steps):
-        e = max(eps, start_eps * decay**step)
+        e = max(eps, 4.0 * 0.7**step)
         z = (scores + b) / e
         top = xp.max(z, axis=-1, keepdims=True)
         a = e * (math.log(k) - top - xp.log(xp.exp(z - top).sum(axis=-1, keepdims=True)))
@@ -183,11 +180,8 @@ def _weights(scores, k, eps):
     e = xp.where(clipped, 0.0, xp.exp(xp.minimum(z, 0.0)))
     share = e / e.sum(axis=-1, keepdims=True)
     left = (k - clipped.sum(axis=-1, keepdims=True)).astype(z.dtype)
-    return (
-        xp.where(clipped, 1.0, xp.minimum(left * share, 1.0)).astype(scores.dtype),
-        share,
-        z,
-    )
+    weights = xp.where(clipped, 1.0, xp.minimum(left * share, 1.0)).astype(scores.dtype)
+    return weights, share, z
 
 
 def _derivative(k, primals, tangents):
