@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, train_flops_per_token
+from afm_ref.config import AFM_ON_DEVICE, train_flops_per_token
 from afm_ref.pretraining import compute
 from afm_ref.pretraining.stages import APPLE_TOKENS, apple_stages
 
@@ -18,8 +18,8 @@ def test_steps_of_the_three_stages():
 
 def test_axlearns_step_times():
     """36.6% by 6 N, 41.0% with attention at 1024 chips; 39.6% and 31.2% by 6 N at 512 and 2048."""
-    found = [compute.axlearn_mfu(chips, attention) for chips, attention in ((1024, False), (1024, True), (512, False),
-                                                                        (2048, False))]  # fmt: skip
+    cases = ((1024, False), (1024, True), (512, False), (2048, False))
+    found = [compute.axlearn_mfu(chips, attention) for chips, attention in cases]
     np.testing.assert_allclose(found, [0.366, 0.410, 0.396, 0.312], atol=5e-4)
 
 
@@ -39,6 +39,8 @@ def test_days_by_hand():
     assert found.cluster_flops == pytest.approx(1.375e17) and found.days == pytest.approx(1.0)
     assert found.chip_hours == pytest.approx(24_000)
     assert compute.bill(1, 8192, "v4", compute.SERVER_MFU).cluster_flops == pytest.approx(1.17e18, rel=2e-3)
+    with pytest.raises(ValueError, match="share of the peak"):
+        compute.bill(1, 1, "v4", 50)
 
 
 def test_mfu_by_hand():
@@ -51,12 +53,7 @@ def test_the_measured_peak_counts_two_flops_a_product(monkeypatch):
     times = iter([0, 1e-3, 1, 1.0005, 2, 2.001])
     monkeypatch.setattr(compute.time, "perf_counter", lambda: next(times))
     assert compute.measured_peak_flops(64, tries=3) == pytest.approx(2 * 64**3 / 0.0005)
-
-
-def test_this_machine_reaches_more_than_a_calculator():
-    peak = compute.measured_peak_flops(128, tries=3)
-    assert 1e8 < peak < 1e15
-    assert compute.measured_peak_flops(128, tries=3) == peak  # measured once
+    assert compute.measured_peak_flops(64, tries=3) == pytest.approx(2 * 64**3 / 0.0005)  # measured once
 
 
 def test_step_seconds_leave_out_what_compiles():
@@ -67,14 +64,3 @@ def test_step_seconds_leave_out_what_compiles():
     assert compute.step_seconds(Past(seconds=[9.0, 9.5, 10.0, 10.7])) == pytest.approx(0.6)  # of 0.5 and 0.7
     with pytest.raises(ValueError, match="too short"):
         compute.step_seconds(Past(seconds=[1.0, 2.0]))
-
-
-def test_a_share_in_percent_is_refused():
-    with pytest.raises(ValueError, match="share of the peak"):
-        compute.bill(1, 1, "v4", 50)
-
-
-def test_a_step_at_the_peak_has_an_mfu_of_1():
-    """Whatever its FLOPs are: here those of a made-up step of AFM_TINY."""
-    per_token = train_flops_per_token(AFM_TINY, 256)
-    assert compute.mfu(2048, per_token, 0.25, 1, 2048 * per_token / 0.25) == 1

@@ -58,6 +58,9 @@ def test_outputs_are_those_of_the_forward_pass():
 
 def test_growth_of_a_power_is_its_exponent():
     assert mup.growth((32, 64, 256), 3 * np.array([32, 64, 256]) ** 0.7) == pytest.approx(0.7, rel=1e-12)
+    for widths, message in (((64,), "at least two widths"), ((64, 40), r"\[40\] are not whole heads")):
+        with pytest.raises(ValueError, match=message):
+            mup.coordinate_check(widths, 1, RATE)
 
 
 def test_the_best_rate_of_a_parabola_is_its_vertex():
@@ -76,18 +79,14 @@ def test_a_run_that_diverged_is_never_the_best(bad):
     assert mup.best_rate(rates, [5, 4, 3, 4, bad]) == pytest.approx(0.4)
     with pytest.raises(ValueError, match="every run diverged"):
         mup.best_rate(rates, [bad] * 5)
-
-
-@pytest.mark.parametrize("losses", [(1, 2, 3, 4), (4, 3, 2, 1), (None, None, None, 3)])
-def test_a_best_rate_at_an_end_is_refused(losses):
     with pytest.raises(ValueError, match="lies at an end"):
-        mup.best_rate((0.1, 0.2, 0.4, 0.8), losses)
+        mup.best_rate(rates, [bad] * 4 + [3])
 
 
-def test_bad_input_is_refused():
-    with pytest.raises(ValueError, match="rise by one factor"):
-        mup.best_rate((0.1, 0.2, 0.3), (1, 2, 3))
-    with pytest.raises(ValueError, match="at least two widths"):
-        mup.coordinate_check((64,), 1, RATE)
-    with pytest.raises(ValueError, match=r"\[40\] are not whole heads"):
-        mup.coordinate_check((64, 40), 1, RATE)
+@pytest.mark.parametrize(
+    ("rates", "losses", "message"),
+    [((0.1, 0.2, 0.3), (3, 2, 3), "rise by one factor"), ((0.1, 0.2, 0.4), (1, 2, 3), "lies at an end")],
+)
+def test_rows_without_a_best_rate_are_refused(rates, losses, message):
+    with pytest.raises(ValueError, match=message):
+        mup.best_rate(rates, losses)

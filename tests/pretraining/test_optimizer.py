@@ -73,8 +73,7 @@ def run(optimizer, params, grads_of_steps):
         yield params, state
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("scale", [None, {"wq": 0.25}])
+@pytest.mark.parametrize(("dtype", "scale"), [("float32", None), ("float64", {"wq": 0.25})])
 def test_equals_the_recipe_in_numpy(dtype, scale):
     """14 steps with warm-up, a skipped step, a NaN step, weight decay and gradients around the clip."""
     with jax.enable_x64(dtype == "float64"):
@@ -111,13 +110,12 @@ def test_the_rate_may_live_in_the_state():
     """One compiled program for all rates: optax.inject_hyperparams traces the rate."""
     params, grads = problem(4, "float32", steps=10)
     inside = optax.inject_hyperparams(lambda learning_rate: afm_optimizer(learning_rate, warmup_cosine(1, 10)))(0.1)
-    for (a, _), (b, _) in zip(
-        run(inside, params, grads[:2]), run(afm_optimizer(0.1, warmup_cosine(1, 10)), params, grads[:2])
-    ):
+    plain = afm_optimizer(0.1, warmup_cosine(1, 10))
+    for (a, _), (b, _) in zip(run(inside, params, grads[:2]), run(plain, params, grads[:2])):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), a, b)
 
 
-@pytest.mark.parametrize("bad", [100.0, 1e30, np.inf, np.nan])
+@pytest.mark.parametrize("bad", [100.0, np.inf, np.nan])
 def test_a_skipped_step_leaves_everything_bit_identical(bad):
     params, grads = problem(1, "float32", steps=10)
     params["gain"][:] = -0.0  # a zero's sign is a bit too
@@ -130,19 +128,13 @@ def test_a_skipped_step_leaves_everything_bit_identical(bad):
     assert int(states[-1][1].count) == 5
 
 
-def test_norm_just_below_the_limit_is_not_skipped():
-    params = {"w": np.zeros(1, np.float32)}
-    [(_, state)] = run(afm_optimizer(0.1, warmup_cosine(0, 10)), params, [{"w": np.array([99.9], np.float32)}])
-    assert int(state.count) == 1
-
-
 @functools.cache
 def clipped_at(limit):
     optimizer = afm_optimizer(0.01, lambda t: 1.0, weight_decay=0.0, update_clip=limit, skip_norm=math.inf)
     return jax.jit(optimizer.init), jax.jit(optimizer.update)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.05, 1.0]), st.sampled_from([0.02, 1.0, 90.0]))
 def test_no_block_moves_further_than_the_clip_allows(seed, limit, size):
     """Momentum is a mean of updates, each of RMS <= limit, so a block's step has RMS <= lr * limit."""
@@ -157,14 +149,6 @@ def test_no_block_moves_further_than_the_clip_allows(seed, limit, size):
             assert np.sqrt(np.mean(u * u)) <= 0.01 * limit * (1 + 1e-5)
 
 
-def test_gradients_of_zero_stay_finite_and_do_nothing():
-    params = {"w": np.ones(3, np.float32)}
-    [(got, _)] = run(
-        afm_optimizer(0.1, warmup_cosine(0, 10), weight_decay=0.0), params, [{"w": np.zeros(3, np.float32)}]
-    )
-    assert got["w"].tolist() == [1, 1, 1]
-
-
 def test_stacked_layers_train_as_separate_ones():
     """In a Stacked container a block is one layer's slice: a layer with a large gradient leaves its sisters alone."""
     rng = np.random.default_rng(0)
@@ -174,13 +158,11 @@ def test_stacked_layers_train_as_separate_ones():
         for layer in init(SMALL, seed=0).layers
     )
     optimizer = afm_optimizer(0.1, warmup_cosine(0, 10), update_scale=mup_scales(SMALL, base_dim=4))
-    grads = [
-        tuple(
-            jax.tree.map(lambda x, i=i: (rng.standard_t(2, x.shape) * 0.01 * 3**i).astype(np.float32), layer)
-            for i, layer in enumerate(layers)
-        )
-        for _ in range(3)
-    ]
+
+    def gradient(layer, size):
+        return jax.tree.map(lambda x: (rng.standard_t(2, x.shape) * size).astype(np.float32), layer)
+
+    grads = [tuple(gradient(layer, 0.01 * 3**i) for i, layer in enumerate(layers)) for _ in range(3)]
     *_, (one, _) = run(optimizer, {"layers": layers}, [{"layers": g} for g in grads])
     *_, (together, _) = run(optimizer, {"layers": group(layers)}, [{"layers": group(g)} for g in grads])
     [container] = together["layers"]
@@ -189,18 +171,13 @@ def test_stacked_layers_train_as_separate_ones():
             np.testing.assert_allclose(got[i], wanted, rtol=1e-5, atol=1e-6)  # updates are of size 0.1
 
 
-def test_none_leaves_are_left_out():
-    params = {"a": np.ones(2, np.float32), "b": None}
-    [(got, state)] = run(afm_optimizer(0.1, warmup_cosine(0, 10)), params, [{"a": np.ones(2, np.float32), "b": None}])
-    assert got["b"] is None
-    assert state.v["b"] is None
-
-
 def test_weight_decay_is_not_multiplied_by_the_learning_rate():
-    params, zero = {"w": np.ones(3, np.float32)}, [{"w": np.zeros(3, np.float32)}]
-    for lr in (1e-3, 1.0):
-        [(got, _)] = run(afm_optimizer(lr, lambda t: 0.5, weight_decay=0.1), params, zero)
-        np.testing.assert_allclose(got["w"], 1 - 0.5 * 0.1, rtol=1e-6)
+    """A gradient of zero stays finite and moves nothing else; a leaf of None is left out."""
+    params, zero = {"w": np.ones(3, np.float32), "b": None}, [{"w": np.zeros(3, np.float32), "b": None}]
+    for lr, decay in ((1e-3, 0.1), (1.0, 0.1), (1.0, 0.0)):
+        [(got, state)] = run(afm_optimizer(lr, lambda t: 0.5, weight_decay=decay), params, zero)
+        np.testing.assert_allclose(got["w"], 1 - 0.5 * decay, rtol=1e-6)
+        assert got["b"] is None and state.v["b"] is None
 
 
 def test_warmup_cosine_closed_form():
@@ -230,7 +207,6 @@ def test_mup_scales():
         (dict(b1=1.0), "b1 is 1.0"),
         (dict(weight_decay=-1.0), "weight_decay is -1.0"),
         (dict(clip_norm=math.nan), "clip_norm is nan"),
-        (dict(skip_norm=-1.0), "skip_norm is -1.0"),
         (dict(update_clip=0.0), "update_clip is 0.0"),
     ],
 )
@@ -239,13 +215,10 @@ def test_bad_settings_are_refused(arguments, message):
         afm_optimizer(**(dict(learning_rate=0.01, schedule=warmup_cosine(1, 2)) | arguments))
 
 
-def test_a_call_without_weights_is_refused():
-    optimizer = afm_optimizer(0.1, warmup_cosine(1, 2))
+def test_bad_calls_are_refused():
+    optimizer, w = afm_optimizer(0.1, warmup_cosine(1, 2)), {"w": np.ones(1)}
     with pytest.raises(ValueError, match="call update"):
-        optimizer.update({"w": np.ones(1)}, optimizer.init({"w": np.ones(1)}))
-
-
-def test_bad_schedules_are_refused():
+        optimizer.update(w, optimizer.init(w))
     with pytest.raises(ValueError, match="must be in 0"):
         warmup_cosine(11, 10)
     with pytest.raises(ValueError, match="fraction of the peak"):

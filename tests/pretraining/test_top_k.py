@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afm_ref.pretraining.pruning.top_k import coordinate_descent, hard_top_k, soft_top_k, solve
@@ -34,6 +34,7 @@ def test_by_hand():
     assert found.threshold == pytest.approx(-0.5 * np.log(4), rel=1e-14)
 
 
+@settings(max_examples=60)
 @given(
     scores=st.lists(st.integers(-40, 40), min_size=1, max_size=12),  # few values: many ties
     k=st.integers(1, 12),
@@ -54,6 +55,7 @@ def test_sum_is_exactly_k_by_bisection(scores, k, eps):
         np.testing.assert_allclose(found, 1, rtol=1e-15)
 
 
+@settings(max_examples=30)
 @given(shape=st.sampled_from([(5,), (2, 5), (1, 3, 7), (4, 1)]), seed=st.integers(0, 9))
 def test_rows_are_independent_and_constants_do_not_matter(shape, seed):
     s = np.random.default_rng(seed).normal(0, 3, shape)
@@ -71,11 +73,8 @@ def test_small_eps_is_the_hard_top_k():
         want = [[float(s in np.sort(row)[-k:]) for s in row] for row in SCORES]
         np.testing.assert_array_equal(hard, want)
         np.testing.assert_allclose(soft_top_k(SCORES, k, 1e-5), hard, atol=1e-12)
+        np.testing.assert_allclose(soft_top_k(SCORES, k, 1e9), k / 20, rtol=1e-7)  # and a large one spreads evenly
     assert hard_top_k(np.zeros(4), 2).tolist() == [1, 1, 0, 0]
-
-
-def test_large_eps_spreads_evenly():
-    np.testing.assert_allclose(soft_top_k(SCORES, 7, 1e9), 7 / 20, rtol=1e-7)
 
 
 def test_scores_large_against_eps():
@@ -114,13 +113,8 @@ def test_derivative_by_finite_differences():
     weights = np.where(clipped, 0, soft_top_k(s, k, eps))
     formula = (np.diag(weights) - np.outer(weights, weights) / weights.sum()) / eps
     np.testing.assert_allclose(by_scores, formula, atol=1e-12)
-
-
-def test_clipped_entries_have_no_derivative_and_the_sum_none_either():
-    s, k, eps = SCORES[1], 8, 0.2
-    clipped = solve(s, k, eps).clipped
-    by_scores, by_eps = jacobian(s, k, eps)
-    assert 0 < clipped.sum() < k and not by_scores[clipped].any() and not by_scores[:, clipped].any()
+    # clipped entries have no derivative, and the sum none either
+    assert not by_scores[clipped].any() and not by_scores[:, clipped].any()
     np.testing.assert_allclose(by_scores.sum(0), 0, atol=1e-14)
     assert abs(by_eps.sum()) < 1e-14
 
@@ -139,12 +133,9 @@ def test_truncated_iteration_falls_short():
     ("scores", "k", "eps", "message"),
     [
         (SCORES, 0, 1.0, "whole number 1..20, got 0"),
-        (SCORES, 21, 1.0, "whole number 1..20, got 21"),
         (SCORES, True, 1.0, "got True"),
         (SCORES, 2, 0.0, "eps must be a finite number above 0, got 0.0"),
-        (SCORES, 2, float("nan"), "eps must be"),
         (np.array([1.0, np.nan]), 1, 1.0, "scores must be finite"),
-        (np.array([1.0, np.inf]), 1, 1.0, "scores must be finite"),
         (np.zeros((2, 0)), 1, 1.0, "last axis"),
     ],
 )
