@@ -11,10 +11,11 @@ import pytest
 
 from afm_ref import losses, training
 from afm_ref.config import parameters
-from afm_ref.containers import Remat, Stacked, group
+from afm_ref.containers import Remat, Stacked, Tap, group, ungroup
 from afm_ref.pretraining import pruning
 from afm_ref.pretraining.pruning import criteria, ffn
 from afm_ref.pretraining.pruning.top_k import hard_top_k, soft_top_k
+from afm_ref.training.step import QUICK
 from afm_ref.transformer import Causal, forward
 from tests.pretraining.small_models import CFG, batch, params64
 
@@ -29,16 +30,11 @@ def run(params, one, cfg=CFG):
     return forward(params, one.tokens, cfg, None, Causal(one.documents))
 
 
-def test_apply_masks_the_hidden_channels():
-    w = pruning.Masked(np.arange(6.0).reshape(2, 3), np.log([4.0, 1.0, 1.0]), 1.0, k=1)
-    x = np.array([[3.0, 6.0, 12.0]])
-    by_hand = np.array([2.0, 1.0, 2.0])  # 3 * 4/6, 6 * 1/6, 12 * 1/6
-    np.testing.assert_allclose(w.apply(x), [w.base @ by_hand])
-    assert w.shape == (2, 3)
-
-
 def test_masking_is_scaling_the_columns():
     """The same mask, multiplied into w_down by hand, gives the same logits; all other weights are the same arrays."""
+    w = pruning.Masked(np.arange(6.0).reshape(2, 3), np.log([4.0, 1.0, 1.0]), 1.0, k=1)
+    by_hand = np.array([2.0, 1.0, 2.0])  # 3 * 4/6, 6 * 1/6, 12 * 1/6
+    np.testing.assert_allclose(w.apply(np.array([[3.0, 6.0, 12.0]])), [w.base @ by_hand])
     params, one = params64(), batch()
     masked = pruning.with_masks(params, K, scores(), eps=0.3)
     scaled = tuple(
@@ -48,25 +44,26 @@ def test_masking_is_scaling_the_columns():
     for before, after in zip(params.layers, masked.layers):
         assert all(a is b for name, a, b in zip(before._fields, before, after) if name != "w_down")
     assert masked.layers[1].w_down.base is params.layers[1].w_down
-
-
-def test_all_channels_kept_change_nothing():
-    params, one = params64(), batch()
-    np.testing.assert_allclose(run(pruning.with_masks(params, F), one), run(params, one), atol=1e-12)
-    whole, cfg = pruning.slice_ffn(pruning.with_masks(params, F), CFG, F)
-    assert cfg == CFG
-    jax.tree.map(np.testing.assert_array_equal, whole, params)
+    with jax.enable_x64(True):  # stacked layers compute the same
+        stacked = jax.tree.map(jnp.asarray, masked._replace(layers=group(masked.layers)))
+        got = jax.jit(lambda params: run(params, one), compiler_options=QUICK)(stacked)
+    assert isinstance(stacked.layers[0], Stacked)
+    np.testing.assert_allclose(got, run(masked, one), atol=1e-10)
 
 
 def test_fresh_masks_are_even_or_follow_the_scores():
     np.testing.assert_allclose(pruning.mask_values(pruning.with_masks(params64(), K)), K / F, rtol=1e-6)
     found = pruning.mask_values(pruning.with_masks(params64(), K, scores(), eps=0.2))
     np.testing.assert_allclose(found, [soft_top_k(s, K, 0.2) for s in scores()], rtol=1e-12)
+    assert pruning.undecided(np.array([[0.0, 0.04, 0.5, 1.0], [0.2, 0.96, 0.9, 1.0]])) == 3 / 8
 
 
 @pytest.mark.parametrize("container", [tuple, lambda layers: Remat(group(layers))])
 def test_sliced_equals_masked(container):
-    """A smaller model of its own config's shapes; the logits are those of the larger one, its other columns 0."""
+    """A smaller model of its own config's shapes; the logits are those of the larger one, its other columns 0.
+
+    The channels that are kept are those of the largest scores, in their old order; all of them are the model itself.
+    """
     params, one = params64(), batch()
     params = params._replace(layers=container(params.layers))
     masked = pruning.with_masks(params, K, scores())
@@ -76,26 +73,13 @@ def test_sliced_equals_masked(container):
     hard = [layer._replace(w_down=layer.w_down.base * hard_top_k(layer.w_down.scores, K)) for layer in masked.layers]
     np.testing.assert_allclose(run(student, one, cfg), run(params._replace(layers=tuple(hard)), one), atol=1e-12)
     assert np.abs(run(student, one, cfg) - run(params64(), one)).max() > 0.1
-
-
-def test_sliced_channels_are_those_of_the_largest_scores_in_their_order():
-    params = params64()
-    student, _ = pruning.slice_ffn(pruning.with_masks(params, K, scores()), CFG, K)
-    for before, after, s in zip(params.layers, student.layers, scores()):
+    for before, after, s in zip(params64().layers, ungroup(student.layers), scores(), strict=True):
         kept = sorted(np.argsort(s)[-K:])
-        for name in ("w_gate", "w_up"):
-            np.testing.assert_array_equal(getattr(after, name), getattr(before, name)[kept])
+        np.testing.assert_array_equal(after.w_gate, before.w_gate[kept])
         np.testing.assert_array_equal(after.w_down, before.w_down[:, kept])
-
-
-def test_masked_layers_can_be_stacked():
-    params, one = params64(), batch()
-    masked = pruning.with_masks(params, K, scores(), eps=0.3)
-    stacked = masked._replace(layers=group(masked.layers))
-    assert isinstance(stacked.layers[0], Stacked)
-    with jax.enable_x64(True):
-        got = run(jax.tree.map(jnp.asarray, stacked), one)
-    np.testing.assert_allclose(got, run(masked, one), atol=1e-10)
+    whole, cfg = pruning.slice_ffn(pruning.with_masks(params64(), F), CFG, F)
+    assert cfg == CFG
+    jax.tree.map(np.testing.assert_array_equal, whole, params64())
 
 
 def test_eps_comes_with_the_batch():
@@ -133,13 +117,13 @@ def test_learning_finds_the_channels_that_matter():
         found = dataclasses.replace(weight, eps=eps).apply(x)
         return jnp.square(found - goal).sum(), np.float32(len(x))
 
-    annealing = pruning.Annealing(1.0, 0.05, 60)
+    annealing = pruning.Annealing(1.0, 0.05, 40)
 
     def batches(step):
         return inputs[step % 8], np.float32(annealing(step))
 
     only_scores = training.where(lambda path: path == "scores")
-    result = training.fit(w, loss, batches, optax.adam(0.05), 60, select=only_scores, progress=False)
+    result = training.fit(w, loss, batches, optax.adam(0.075), 40, select=only_scores, progress=False)
     assert np.flatnonzero(hard_top_k(np.asarray(result.params.scores), 4)).tolist() == needed.tolist()
     final = dataclasses.replace(result.params, eps=0.05)
     assert pruning.undecided(np.asarray(final.mask())) < 0.2
@@ -156,9 +140,8 @@ def test_learn_anneals_and_leaves_the_caller_alone():
     w = result.params.layers[0].w_down
     assert float(w.eps) == 0.25 and np.asarray(w.mask()).sum() == pytest.approx(K, rel=1e-5)
     assert (np.asarray(w.scores) != before).any() and np.array_equal(masked.layers[0].w_down.scores, before)
-    assert result.history.loss[0] == pytest.approx(
-        float(losses.next_token(masked, batch(), CFG)[0]) / 10, rel=1e-5
-    )  # the first step's eps is 1
+    first = losses.next_token(masked, batch(), CFG)[0] / 10  # the first step's eps is 1
+    assert result.history.loss[0] == pytest.approx(float(first), rel=1e-5)
 
 
 def test_criteria_by_hand():
@@ -168,28 +151,17 @@ def test_criteria_by_hand():
     lengths = [np.sqrt((m**2).sum(axis)) for m, axis in ((layer.w_gate, 1), (layer.w_up, 1), (layer.w_down, 0))]
     np.testing.assert_allclose(criteria.by_magnitude(params)[0], np.prod(lengths, axis=0), rtol=1e-12)
     found = criteria.by_activation(params, one, CFG)
-    only = dataclasses.replace(CFG, n_layers=1)
-    x = _ffn_input(params, one, only)[np.asarray(one.weights) > 0]
-    gate, up = x @ layer.w_gate.T, x @ layer.w_up.T
+    seen = {}  # what the first layer's matrices compute
+    noted = {
+        name: Tap(getattr(layer, name), lambda x, y, name=name: seen.update({name: y})) for name in ("w_gate", "w_up")
+    }
+    run(params._replace(layers=(layer._replace(**noted),)), one, dataclasses.replace(CFG, n_layers=1))
+    gate, up = (seen[name][one.weights > 0] for name in ("w_gate", "w_up"))
     h = gate / (1 + np.exp(-gate)) * up
     np.testing.assert_allclose(found[0], np.abs(h).mean(0) * lengths[2], rtol=1e-10)
     assert [s.shape for s in found] == [(F,)] * CFG.n_layers
     first, again, other = (criteria.by_lot(params, seed)[1] for seed in (1, 1, 2))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
-
-
-def _ffn_input(params, one, cfg):
-    """Return what the first layer's feed-forward part reads, from a model whose w_down adds nothing to it."""
-    layer = params.layers[0]
-    seen = []
-
-    class Tap:
-        def apply(self, x):
-            seen.append(np.asarray(x))
-            return x @ layer.w_gate.T
-
-    run(params._replace(layers=(layer._replace(w_gate=Tap()),)), one, cfg)
-    return seen[0]
 
 
 def test_standardised_keeps_the_order():
@@ -200,25 +172,22 @@ def test_standardised_keeps_the_order():
     assert np.array_equal(criteria.starting_scores([np.ones(3)])[0], np.zeros(3))
 
 
-def test_undecided_counts_the_middle():
-    assert pruning.undecided(np.array([[0.0, 0.04, 0.5, 1.0], [0.2, 0.96, 0.9, 1.0]])) == 3 / 8
+def adapted(params):
+    return params._replace(layers=(params.layers[0]._replace(w_up=partial), *params.layers[1:]))
 
 
-def test_what_makes_no_sense_is_refused():
-    params = params64()
-    masked = pruning.with_masks(params, K)
-    with pytest.raises(ValueError, match=r"whole number 1\.\.12, got 13"):
-        pruning.with_masks(params, F + 1)
-    with pytest.raises(ValueError, match=r"whole number 1\.\.12, got 13"):
-        pruning.slice_ffn(masked, CFG, F + 1)
-    with pytest.raises(ValueError, match="layer 0 has a mask already"):
-        pruning.with_masks(masked, K)
-    with pytest.raises(ValueError, match="layer 0 has no mask"):
-        pruning.slice_ffn(params, CFG, K)
-    with pytest.raises(ValueError, match=r"scores of layer 1 have shape \(3,\), expected \(12,\)"):
-        pruning.with_masks(params, K, [np.zeros(F), np.zeros(3)])
-    with pytest.raises(ValueError, match="2 layers, got 1"):
-        pruning.with_masks(params, K, [np.zeros(F)])
-    adapted = masked._replace(layers=(masked.layers[0]._replace(w_up=partial), *masked.layers[1:]))
-    with pytest.raises(ValueError, match="no plain arrays"):
-        pruning.slice_ffn(adapted, CFG, K)
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda params, _: pruning.with_masks(params, F + 1), r"whole number 1\.\.12, got 13"),
+        (lambda _, masked: pruning.slice_ffn(masked, CFG, F + 1), r"whole number 1\.\.12, got 13"),
+        (lambda _, masked: pruning.with_masks(masked, K), "layer 0 has a mask already"),
+        (lambda params, _: pruning.slice_ffn(params, CFG, K), "layer 0 has no mask"),
+        (lambda params, _: pruning.with_masks(params, K, [np.zeros(F), np.zeros(3)]), r"layer 1 have shape \(3,\)"),
+        (lambda params, _: pruning.with_masks(params, K, [np.zeros(F)]), "2 layers, got 1"),
+        (lambda _, masked: pruning.slice_ffn(adapted(masked), CFG, K), "no plain arrays"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(params64(), pruning.with_masks(params64(), K))

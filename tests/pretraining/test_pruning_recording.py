@@ -6,17 +6,12 @@ import pytest
 from afm_ref import assets
 from afm_ref.config import forward_flops_per_token, train_flops_per_token
 from experiments import pruning
-from experiments._pruning import MEASURES
 
 RECORDING = assets.recording("pruning")
 CONFIG, NUMBERS, SEEDS = RECORDING["config"], RECORDING["numbers"], RECORDING["seeds"]
 RUNS = NUMBERS["runs"]
-ARGUMENTS = pruning.arguments(
-    [
-        f"--{name.replace('_', '-')}={CONFIG[name]}"
-        for name in ("seeds", "parent_steps", "mask_steps", "steps", "folder")
-    ]
-)
+GIVEN = ("seeds", "parent_steps", "mask_steps", "steps", "folder")
+ARGUMENTS = pruning.arguments([f"--{name.replace('_', '-')}={CONFIG[name]}" for name in GIVEN])
 
 
 def test_a_cell_is_recomputed():
@@ -34,9 +29,6 @@ def test_runs_are_complete():
     assert len(SEEDS) >= 3 and list(range(CONFIG["first_seed"], CONFIG["first_seed"] + CONFIG["seeds"])) == SEEDS
     wanted = pruning.search_jobs(ARGUMENTS) | pruning.main_jobs(ARGUMENTS, NUMBERS["chosen"])
     assert set(RUNS) == set(wanted)
-
-
-def test_the_student_is_a_third_as_wide():
     assert CONFIG["student"] == pruning.STUDENT.to_dict() and CONFIG["parent_d_ff"] == 3 * CONFIG["student"]["d_ff"]
 
 
@@ -51,6 +43,8 @@ def test_arms_share_starts_and_steps():
         assert runs["sliced"]["all"][0] == RUNS[f"slices_{seed}"]["activation"]["all"]
         assert all(np.isfinite(run["all"] + run["english"]).all() for run in runs.values())
         assert all(0 <= share < 1 for run in runs.values() for share in run["accuracy"])
+        for run in runs.values():  # a temperature can only help
+            assert (np.array(run["calibrated"]) <= np.array(run["all"]) + 1e-4).all()
 
 
 def test_step_sizes_are_those_that_the_search_found():
@@ -61,15 +55,6 @@ def test_step_sizes_are_those_that_the_search_found():
         assert chosen[arm] == max(ends, key=ends.get) and min(pruning.RATES) < chosen[arm] < max(pruning.RATES)
     assert chosen["sliced"] == chosen["pruned"]
     assert all(RUNS[f"{arm}_{seed}"]["rate"] == chosen[arm] for arm in pruning.ARMS for seed in SEEDS)
-
-
-def test_measures_are_consistent():
-    """A temperature can only help, and the share of tokens guessed right is one."""
-    for seed in SEEDS:
-        for arm in pruning.ARMS:
-            run = {name: np.array(RUNS[f"{arm}_{seed}"][name]) for name in MEASURES}
-            assert (run["calibrated"] <= run["all"] + 1e-4).all()
-            assert (run["accuracy"] >= 0).all() and (run["accuracy"] < 1).all()
 
 
 def test_compute_is_added_up():
