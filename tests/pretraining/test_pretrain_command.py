@@ -22,14 +22,18 @@ MICRO = dict(d_model=8, n_layers=1, n_heads=1, n_kv_heads=1, head_dim=8, d_ff=8,
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder of shards: language reference and one module, some 10,000 tokens; and a teacher that knows nothing."""
+    """A folder of shards: language reference and one module, some 10,000 tokens; a teacher; a dozen raw files."""
     root = tmp_path_factory.mktemp("pretrain")
     documents = [doc._replace(source="text") for doc in corpora.topics()[:24]]
     path = dict(corpora.modules())["textwrap"]
     documents.append(corpora.Document(path.read_text(encoding="utf-8"), "code", "textwrap.py"))
     (root / "texts").mkdir()
     shards.write(shards.path_of(root / "texts", 0), documents)
-    (root / "micro.json").write_text(json.dumps(MICRO))
+    (root / "raw").mkdir()
+    for doc in corpora.topics()[30:42]:
+        (root / "raw" / f"{doc.name}.txt").write_text(doc.text, encoding="utf-8")
+    for name, size in (("micro", 2048), ("small", 2040), ("large", 2050)):
+        (root / f"{name}.json").write_text(json.dumps(MICRO | {"vocab_size": size}))
     cfg = AFMConfig(**MICRO)
     hugging_face.save(root / "teacher", init(cfg, 1), cfg, tokenizer=hugging_face.load_tokenizer(assets.FOLDER))
     return root
@@ -39,6 +43,20 @@ def call(folder, out, *more, steps=12, corpus="texts"):
     line = ["pretrain", "--corpus", str(folder / corpus), "--out", str(folder / out), "--steps", str(steps)]
     line += ["--config", str(folder / "micro.json"), "--batch", "4", "--seq-len", "32", "--checkpoint-every", "3"]
     return main([*line, *more])
+
+
+@pytest.fixture
+def before_training(monkeypatch):
+    """Return a function that sets what is asked of stages.run's arguments, before it stops as by Ctrl-C."""
+
+    def ask(question=lambda planned, rows, **options: None):
+        def run(params, cfg, planned, rows, seed, **options):
+            question(planned, rows, **options)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(stages, "run", run)
+
+    return ask
 
 
 def distilled(folder, out):
@@ -52,17 +70,13 @@ def whole(folder):
     return folder / "whole"
 
 
-def test_it_leaves_a_model_that_loads_with_the_base_of_the_last_stage(whole):
+def test_it_leaves_a_model_that_loads_with_the_base_of_the_last_stage(whole, capsys):
     params, cfg = hugging_face.load(whole / "model")
     assert cfg.rope_theta == pytest.approx(500_000 ** (np.log(256 / 6.2832) / np.log(64 / 6.2832)), rel=1e-4)
     assert (cfg.d_model, cfg.vocab_size) == (8, 2048) and params.embed.shape == (2048, 8)
     assert (whole / "loss.png").read_bytes()[:4] == b"\x89PNG"
-    lengths = [len(json.loads((whole / f"history_{name}.json").read_text())["loss"])
-               for name in ("core", "continued", "lengthening")]  # fmt: skip
-    assert lengths == [6, 3, 3]
-
-
-def test_generate_reads_it(whole, capsys):
+    histories = [training.History.load(whole / f"history_{name}.json") for name in stages.NAMES]
+    assert [len(history) for history in histories] == [6, 3, 3]
     assert main(["generate", "--model", str(whole / "model"), "--max-new-tokens", "1", "--prompt", "The"]) == 0
     assert capsys.readouterr().out
 
@@ -87,81 +101,40 @@ def test_interrupted_and_resumed_it_is_the_same_model(folder, whole, monkeypatch
     assert distilled(folder, "stopped") == 0 and len(calls) == 12 + 2
     out = capsys.readouterr()
     assert "code: " in out.out or "text: " in out.out
-    names = ("model.safetensors", "config.json", "tokenizer.json")
-    for name in names:
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
         assert (folder / "stopped" / "model" / name).read_bytes() == (whole / "model" / name).read_bytes()
 
 
-def test_a_teacher_changes_the_core_stage_alone(folder, monkeypatch):
-    """Distilled from a model: the first loss is that of 0.9 of the teacher's token; later stages have the plain one."""
-    seen = {}
-
-    def run(*args, loss, batches, **options):
-        for stage in args[2]:
-            drawn = batches(stage, None, lambda step: "batch")
-            seen[stage.name] = (loss(stage, args[1]).func.__name__, drawn.__qualname__.split(".")[0])
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(stages, "run", run)
-    assert call(folder, "distilled", "--teacher", str(folder / "teacher")) == 130
-    assert seen["core"] == ("mixed_target", "taught")
-    assert seen["continued"][0] == seen["lengthening"][0] == "next_token" and seen["continued"][1] != "taught"
-
-
-def test_a_teacher_may_be_palettized(folder, monkeypatch):
-    """Its tokens are those of its dense weights."""
+def test_a_teacher_changes_the_core_stage_alone(folder, before_training):
+    """Distilled from a palettized model, whose tokens are those of its dense weights; later stages are plain."""
     palettizing.palettize_folder(folder / "teacher", folder / "small_teacher", 4, progress=False)
     params, cfg = palettized.load(folder / "small_teacher")
     tokens = np.random.default_rng(0).integers(0, cfg.vocab_size, (2, 9), dtype=np.int32)
     batch = Batch(tokens, tokens, np.ones(tokens.shape, np.float32), np.zeros(tokens.shape, np.int32))
     expected = forward(dequantize(params), tokens, cfg, None, Causal(batch.documents)).argmax(-1)
 
-    def run(*args, batches, **options):
-        np.testing.assert_array_equal(batches(args[2][0], None, lambda step: batch)(0).teacher, expected)
-        raise KeyboardInterrupt
+    def question(planned, rows, loss, batches, **options):
+        core, *later = planned
+        assert loss(core, cfg).func.__name__ == "mixed_target"
+        np.testing.assert_array_equal(batches(core, None, lambda step: batch)(0).teacher, expected)
+        assert {loss(stage, cfg).func.__name__ for stage in later} == {"next_token"}
+        assert {batches(stage, None, "drawn") for stage in later} == {"drawn"}
 
-    monkeypatch.setattr(stages, "run", run)
-    assert call(folder, "from_small", "--teacher", str(folder / "small_teacher")) == 130
-
-
-@pytest.fixture(scope="module")
-def raw(folder):
-    """A folder of a dozen text files."""
-    (folder / "raw").mkdir()
-    for doc in corpora.topics()[30:42]:
-        (folder / "raw" / f"{doc.name}.txt").write_text(doc.text, encoding="utf-8")
-    return "raw"
+    before_training(question)
+    assert call(folder, "distilled", "--teacher", str(folder / "small_teacher")) == 130
 
 
-def stop(*_, **__):
-    raise KeyboardInterrupt
-
-
-def test_raw_files_are_curated_first(folder, raw, monkeypatch):
-    """Without the classifier; stopped before any training."""
-
-    def run(params, cfg, planned, rows, *args, **options):
-        assert {name for stage in planned for name in stage.weights} <= {"text", "code", "maths", "long_qa"}
-        assert rows(16)["text"].tokens.shape[1] == 17
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(stages, "run", run)
-    assert call(folder, "from_raw", "--quality", "0", corpus=raw) == 130
-    assert shards.is_curated(folder / "from_raw" / "curated")
-
-
-def test_other_languages_are_kept_if_asked_for(folder, monkeypatch, capsys):
+def test_other_languages_are_kept_if_asked_for(folder, before_training, capsys):
     """Else the error says which rules they broke. No English questions are added to them."""
     (folder / "german").mkdir()
     for i, end in enumerate("abcdefghij"):  # of words of their own, or they would repeat each other
         text = " ".join(word + end for word in languages.document("german", i).split())
         (folder / "german" / f"{i}.txt").write_text(text, encoding="utf-8")
 
-    def run(params, cfg, planned, rows, *args, **options):
+    def question(planned, rows, **options):
         assert {name for stage in planned for name in stage.weights} == {"text"}
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr(stages, "run", run)
+    before_training(question)
     assert call(folder, "no_german", corpus="german") == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert "kept nothing" in error and "10 no stop words" in error and "--language any" in error
@@ -174,28 +147,34 @@ def test_other_languages_are_kept_if_asked_for(folder, monkeypatch, capsys):
     assert "there will be no rows of ['long_qa']" in capsys.readouterr().err
 
 
-def test_unfinished_curation_is_no_corpus_but_its_own_run_goes_on(folder, raw, monkeypatch, capsys):
-    """Ctrl-C when the only shard is written and not yet counted: it is there, and may yet be replaced."""
+def test_unfinished_curation_is_no_corpus_but_its_own_run_goes_on(folder, before_training, monkeypatch, capsys):
+    """Raw files are curated first. Ctrl-C when the only shard is written, not yet counted: it may yet be replaced."""
     write = shards.write
 
     def stopped(*args):
         write(*args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stages, "run", stop)
+    def question(planned, rows, **options):
+        assert {name for stage in planned for name in stage.weights} <= {"text", "code", "maths", "long_qa"}
+        assert rows(16)["text"].tokens.shape[1] == 17
+
+    before_training(question)
     with monkeypatch.context() as patch:
         patch.setattr(shards, "write", stopped)
-        assert call(folder, "half", "--quality", "0", corpus=raw) == 130
+        assert call(folder, "half", "--quality", "0", corpus="raw") == 130
     assert shards.path_of(folder / "half" / "curated", 0).exists()
     assert call(folder, "of_half", corpus="half/curated") == 2
     assert "half/curated is unfinished" in capsys.readouterr().err and not (folder / "of_half").exists()
-    assert call(folder, "half", "--quality", "0", corpus=raw) == 130
-    assert call(folder, "at_once", "--quality", "0", corpus=raw) == 130
+    assert call(folder, "half", "--quality", "0", corpus="raw") == 130
+    assert call(folder, "at_once", "--quality", "0", corpus="raw") == 130
     resumed, whole = (list(shards.read(folder / name / "curated")) for name in ("half", "at_once"))
     assert resumed == whole and len(whole) > 5
 
 
-def test_a_trained_tokenizer_is_taken_again_for_the_same_text_and_size_alone(folder, monkeypatch, capsys):
+def test_a_trained_tokenizer_is_taken_again_for_the_same_text_and_size_alone(
+    folder, before_training, monkeypatch, capsys
+):
     train, sizes = tokenizer.train, []
 
     def counted(texts, size):
@@ -207,7 +186,7 @@ def test_a_trained_tokenizer_is_taken_again_for_the_same_text_and_size_alone(fol
         more = ("--train-tokenizer", "--config", str(folder / "sized.json"))
         return call(folder, "trained", *more, corpus=corpus), capsys.readouterr().err
 
-    monkeypatch.setattr(stages, "run", stop)
+    before_training()
     monkeypatch.setattr(tokenizer, "train", counted)
     path = folder / "trained" / "tokenizer.json"
     (folder / "fewer").mkdir()
@@ -225,54 +204,37 @@ def test_a_trained_tokenizer_is_taken_again_for_the_same_text_and_size_alone(fol
     assert len(hugging_face.load_tokenizer(folder / "trained").token_bytes) == 490
 
 
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        pytest.param(more.split(), message, id=more.strip("-").replace(" ", "_"))
-        for more, message in [
-            ("--steps 5", "at least 10"),
-            ("--batch 0", "--batch is 0"),
-            ("--seq-len 3", "--seq-len is 3"),
-            ("--seed -1", "--seed is -1"),
-            ("--learning-rate -1", "--learning-rate is -1"),
-            ("--learning-rate 0", "--learning-rate is 0"),
-            ("--learning-rate nan", "--learning-rate is nan"),
-            ("--z-loss -1", "--z-loss is -1"),
-            ("--z-loss nan", "--z-loss is nan"),
-            ("--config none.json", "no file at none.json"),
-            ("--config small.json", "below the tokenizer's 2048"),
-            ("--teacher none", "none/config.json does not exist"),
-            ("--teacher teacher --config large.json", "the teacher knows 2048 tokens and the student 2050"),
-            ("--mixture code", "--mixture 'code': give parts and weights as in"),
-            ("--mixture code=-1", "--mixture: weights of a mixture must be finite and at least 0"),
-            ("--mixture code=0", "--mixture: a mixture needs a part with a weight above 0"),
-            ("--mixture text=1,text=2", "give each part once"),
-            ("--mixture poems=1", "--mixture: there will be no rows of ['poems']"),
-            ("--continued-mixture text=1=2", "--continued-mixture 'text=1=2': give parts"),
-            ("--continued-mixture poems=1", "--continued-mixture: there will be no rows of ['poems']"),
-        ]
-    ],
-)
-def test_what_is_wrong_is_said_before_curation(folder, raw, more, message, capsys, monkeypatch):
+WRONG = {
+    "--steps 5": "at least 10",
+    "--batch 0": "--batch is 0",
+    "--seq-len 3": "--seq-len is 3",
+    "--seed -1": "--seed is -1",
+    "--learning-rate nan": "--learning-rate is nan",
+    "--z-loss 1e-6 --teacher teacher": "give one of them",
+    "--config none.json": "no file at none.json",
+    "--config small.json": "below the tokenizer's 2048",
+    "--teacher none": "none/config.json does not exist",
+    "--teacher teacher --config large.json": "the teacher knows 2048 tokens and the student 2050",
+    "--mixture code": "--mixture 'code': give parts and weights as in",
+    "--mixture code=-1": "--mixture: weights of a mixture must be finite and at least 0",
+    "--mixture text=1,text=2": "give each part once",
+    "--continued-mixture poems=1": "--continued-mixture: there will be no rows of ['poems']",
+}
+
+
+@pytest.mark.parametrize("more", WRONG, ids=lambda more: more.strip("-").replace(" ", "_"))
+def test_what_is_wrong_is_said_before_curation(folder, more, capsys, monkeypatch):
     """Nothing is on disk after it."""
     monkeypatch.chdir(folder)
-    for name, size in (("small", 2040), ("large", 2050)):
-        (folder / f"{name}.json").write_text(json.dumps(MICRO | {"vocab_size": size}))
-    assert call(folder, "early", *more, corpus=raw) == 2
-    assert message in capsys.readouterr().err and not (folder / "early").exists()
+    assert call(folder, "early", *more.split(), corpus="raw") == 2
+    assert WRONG[more] in capsys.readouterr().err and not (folder / "early").exists()
 
 
 @pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        (["--mixture", "poems=1"], r"no rows of ['poems']"),
-        (["--continued-mixture", "poems=1"], r"no rows of ['poems']"),
-        (["--seq-len", "100000"], "or --seq-len below 100000"),
-    ],
-    ids=["mixture", "continued-mixture", "seq-len"],
+    "more, message",
+    [("--continued-mixture poems=1", "no rows of ['poems']"), ("--seq-len 100000", "--seq-len below 100000")],
 )
-def test_bad_settings_are_refused_in_a_line(folder, more, message, capsys, monkeypatch):
-    """What only the shards can tell: before any training."""
+def test_what_only_the_shards_can_tell_is_said_before_training(folder, more, message, capsys, monkeypatch):
     monkeypatch.setattr(stages, "run", lambda *_, **__: pytest.fail("a stage was trained before the refusal"))
-    assert call(folder, "bad", *more) == 2
+    assert call(folder, "bad", *more.split()) == 2
     assert message in capsys.readouterr().err
