@@ -32,13 +32,6 @@ def documents(texts):
     return [Document(text, "docstrings", str(i)) for i, text in enumerate(texts)]
 
 
-@given(train=TEXTS, held_out=TEXTS, n=st.integers(2, 5))
-@settings(max_examples=20)
-def test_runs_of_words_equal_brute_force(train, held_out, n):
-    train, held_out = documents(train), documents(held_out)
-    assert overlap.ngrams(train, n) & overlap.ngrams(held_out, n) == brute_force(train, held_out, n)
-
-
 @given(train=TEXTS, held_out=TEXTS, n=st.integers(4, 7))
 @settings(max_examples=20)
 def test_nothing_is_shared_after_removal(train, held_out, n):
@@ -77,7 +70,6 @@ def test_a_run_across_paragraphs_takes_both():
 
 FORMS = [  # (as it is usually written, the same text in other characters)
     ("Über größere Hügel führte die Straße né après Ñandú", "NFD"),
-    ("Dòng sông chảy chậm và trẻ em chơi bên bờ nước", "NFD"),
     ("강은 천천히 흘렀고 강가에는 나무들이 자랐다", "NFD"),
     ("the final office of Waffle", "the ﬁnal oﬃce of Waﬄe"),
     ("a soft hyphen ends no word", "a so\u00adft hy\u200bphen en\u2060ds no wo\ufeffrd"),

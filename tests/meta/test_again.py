@@ -39,40 +39,5 @@ def test_a_cell_that_fails_or_says_something_else_is_noticed(tmp_path):
     assert found["draws"] == "first 'number 0\\n', then 'number 1\\n'"
     assert found["checks"] == "other checks: ['✓ called 1'] and then ['✓ called 2']"
     assert found["wrong"] == "fails at first: ZeroDivisionError: division by zero"
-
-
-def test_what_is_said_is_text_pictures_and_errors():
-    shown = {"data": {"text/plain": "<Figure>", "image/png": "aaaa"}}
-    widget = {"data": {"text/plain": "IntSlider(value=3)", again.WIDGET: {"model_id": "5f"}, "image/png": "bbbb"}}
-    messages = [("stream", {"text": "✓ a\nb\n"}), ("display_data", shown), ("display_data", widget)]
-    first = again.said([*messages, ("status", {"execution_state": "idle"})])
-    assert first == again.Said("✓ a\nb\n<Figure>\n", ("aaaa", "bbbb"), None) and first.checks == ["✓ a"]
-    assert again.difference(first, first) == ""
-    assert again.difference(first, first._replace(pictures=("aaaa", "cccc"))) == "another picture"
-    assert again.difference(first, first._replace(text=first.text + "more")) == "first '', then 'more'"
-    failed = again.said([("error", {"ename": "ValueError", "evalue": "no\nmore"})])
-    assert failed.error == "ValueError: no"
-
-
-def test_what_a_cell_binds_and_what_it_takes_from_before():
-    source = """
-import os.path, json as j
-from a.b import c
-x, (y, *z) = x, z
-def f(g, t=u):
-    h = g + w
-    return [m for m in y if j]
-for e in f(x):
-    i = e
-k += (l := 1)
-"""
-    bound = again.bound_in(source)
-    assert sorted(bound) == ["c", "e", "f", "i", "j", "k", "l", "os", "x", "y", "z"]
-    assert (bound["os"], bound["j"], bound["c"]) == (" os.path", " json", "a.b c")
-    assert again.read_from_before(source) == {"x", "z", "u", "w", "k"}
-
-
-def test_one_name_for_two_things_is_found_where_it_is_read():
-    cells = ["import a\nx = 1", "print(x)", "def f():\n    return x", "x = 2\nprint(x)", "import a", "print(x, a)"]
-    assert again.renamed(cells) == [(1, "x"), (2, "x")]
-    assert again.renamed(["x = 1", "x = x + 1"]) == [(1, "x")]  # run again it would be 3
+    assert again.renamed([each.source for each in cells]) == [(1, "total")]  # as the rule of test_notebooks says
+    assert again.renamed(["x = 1", "x += 1", "def f(x=3):\n    y = x\n    return y"]) == [(1, "x")]

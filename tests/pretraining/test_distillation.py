@@ -118,16 +118,6 @@ def test_top_tokens_equal_the_argmax_of_all_logits():
     assert not np.asarray(distil.top_tokens(uniform, one, TEACHER_CFG)).any()
 
 
-def test_tokens_in_the_batch_are_the_teachers():
-    teacher = params64(3, TEACHER_CFG)
-    made = [batch(seed=s) for s in range(2)]
-    of_step = distil.taught(lambda step: made[step], teacher, TEACHER_CFG)
-    for step in (1, 0, 1):
-        found = of_step(step)
-        assert found.batch is made[step]
-        assert np.array_equal(found.teacher, probabilities(teacher, made[step], TEACHER_CFG).argmax(-1))
-
-
 def test_another_vocabulary_is_refused():
     with pytest.raises(ValueError, match="the teacher knows 9 tokens and the student 7"):
         distil.check_vocabularies(CFG, dataclasses.replace(CFG, vocab_size=9))

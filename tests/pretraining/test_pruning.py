@@ -30,7 +30,7 @@ def run(params, one, cfg=CFG):
     return forward(params, one.tokens, cfg, None, Causal(one.documents))
 
 
-def test_masking_is_scaling_the_columns():
+def test_apply_masks_the_hidden_channels():
     """The same mask, multiplied into w_down by hand, gives the same logits; all other weights are the same arrays."""
     w = pruning.Masked(np.arange(6.0).reshape(2, 3), np.log([4.0, 1.0, 1.0]), 1.0, k=1)
     by_hand = np.array([2.0, 1.0, 2.0])  # 3 * 4/6, 6 * 1/6, 12 * 1/6

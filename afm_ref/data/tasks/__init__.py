@@ -25,8 +25,11 @@ __all__ = [
     "Rendered",
     "chat_tokens",
     "everyday_documents",
+    "records",
+    "score",
+    "success",
+    "task_documents",
 ]
-__all__ += ["records", "score", "success", "task_documents"]
 
 SPLITS = ("train", "held_out")
 

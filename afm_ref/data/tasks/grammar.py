@@ -163,7 +163,9 @@ def draw(rng: np.random.Generator, split: str) -> News:
     """Return random news whose (sender, topic) pair belongs to the split."""
     intent = pick(rng, INTENTS)
     while True:
-        name, friend = _two_names(rng)
+        first, step = rng.integers(len(lexicon.NAMES)), rng.integers(1, len(lexicon.NAMES))
+        name = lexicon.NAMES[first]
+        friend = lexicon.NAMES[(first + step) % len(lexicon.NAMES)]
         event, thing = pick(rng, lexicon.EVENTS), pick(rng, lexicon.THINGS)
         if belongs(split, name, event if "event" in intent.facts else thing):
             break
@@ -173,14 +175,6 @@ def draw(rng: np.random.Generator, split: str) -> News:
     plural = thing in lexicon.PLURAL
     slots |= {"them": "them" if plural else "it", "is_are": "are" if plural else "is"}
     return News(intent, slots)
-
-
-def _two_names(rng):
-    first, step = (
-        int(rng.integers(len(lexicon.NAMES))),
-        int(rng.integers(1, len(lexicon.NAMES))),
-    )
-    return lexicon.NAMES[first], lexicon.NAMES[(first + step) % len(lexicon.NAMES)]
 
 
 def belongs(split: str, *parts) -> bool:
@@ -203,9 +197,8 @@ def sentence(text: str) -> str:
     """
     first, *others = text.split(". ")
     parts = [first] + [part[:1].upper() + part[1:] for part in others]
-    return ". ".join(parts) + (
-        "?" if parts[-1].lower().startswith(QUESTION_STARTS) else "."
-    )
+    asked = parts[-1].lower().startswith(QUESTION_STARTS)
+    return ". ".join(parts) + ("?" if asked else ".")
 
 
 def casual(news: News, wording: int) -> str:
@@ -214,21 +207,17 @@ def casual(news: News, wording: int) -> str:
     """
     body = news.fill(news.intent.casual[wording // 16])
     body = body if body[-1] in ".?!" else body + "."
-    return (
-        news.fill(CASUAL_OPEN[wording % 4])
-        + body
-        + news.fill(CASUAL_CLOSE[wording // 4 % 4])
-    )
+    return _letter(news, wording, CASUAL_OPEN, body, CASUAL_CLOSE)
 
 
 def formal(news: News, wording: int) -> str:
     """Return the news as one writes to a colleague."""
     body = sentence(news.fill(news.intent.formal[wording // 16]))
-    return (
-        news.fill(FORMAL_OPEN[wording % 4])
-        + body
-        + news.fill(FORMAL_CLOSE[wording // 4 % 4])
-    )
+    return _letter(news, wording, FORMAL_OPEN, body, FORMAL_CLOSE)
+
+
+def _letter(news, wording, openings, body, closings):
+    return news.fill(openings[wording % 4]) + body + news.fill(closings[wording // 4 % 4])
 
 
 def say(rng, news: News) -> str:

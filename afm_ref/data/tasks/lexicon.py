@@ -51,46 +51,20 @@ The leaves are falling already|We watched an old film|The lift is still broken|I
 The coffee machine makes odd sounds|Our holiday was too short|The windows need cleaning|Everyone liked your bread
 """)
 
-APPS = {
-    "Calendar": [
-        "{event} at {time}, {place}",
-        "Reminder: {event}, {day} {time}",
-        "{event} moved to {day} {time}",
-    ],
-    "Mail": [
-        "{name}: about {thing}",
-        "{name} replied: {small}",
-        "New mail from {name} about the {event}",
-    ],
-    "Messages": [
-        "{name}: {small}",
-        "{name}: see you on {day}",
-        "{name}: did you get {thing}?",
-    ],
-    "Parcel": [
-        "Your parcel arrives on {day} before {time}",
-        "Parcel left at {place}",
-        "Parcel delayed until {day}",
-    ],
-    "Weather": [
-        "Rain expected from {time}",
-        "Sunny on {day}, 2{digit} degrees",
-        "Storm warning until {time}",
-    ],
-    "Bank": [
-        "You paid {amount} euros to {name}",
-        "Card payment of {amount} euros",
-        "{name} sent you {amount} euros",
-    ],
-    "Transit": [
-        "Line {digit} is delayed by {amount} minutes",
-        "Line {digit} does not stop at {place} on {day}",
-    ],
-    "Health": [
-        "You walked {amount} kilometres this week",
-        "Time to stand up",
-        "Your step goal is met, well done",
-    ],
-}
+# What each app of a phone says.
+APPS = dict(
+    line.split(" = ")
+    for line in """
+Calendar = {event} at {time}, {place}|Reminder: {event}, {day} {time}|{event} moved to {day} {time}
+Mail = {name}: about {thing}|{name} replied: {small}|New mail from {name} about the {event}
+Messages = {name}: {small}|{name}: see you on {day}|{name}: did you get {thing}?
+Parcel = Your parcel arrives on {day} before {time}|Parcel left at {place}|Parcel delayed until {day}
+Weather = Rain expected from {time}|Sunny on {day}, 2{digit} degrees|Storm warning until {time}
+Bank = You paid {amount} euros to {name}|Card payment of {amount} euros|{name} sent you {amount} euros
+Transit = Line {digit} is delayed by {amount} minutes|Line {digit} does not stop at {place} on {day}
+Health = You walked {amount} kilometres this week|Time to stand up|Your step goal is met, well done
+""".strip().splitlines()
+)
+APPS = {app: entries(listing) for app, listing in APPS.items()}
 
 FREE_SLOTS = {"day": DAYS, "time": TIMES, "place": PLACES, "reason": REASONS}

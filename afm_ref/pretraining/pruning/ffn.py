@@ -30,7 +30,7 @@ class Masked:
     scores live and how eps changes is not stated: ours.
 
     Source: TR24 section 3.2 (only the FFN hidden dimension, a Soft-Top-K mask) [confirmed].
-    Test: tests/pretraining/test_pruning.py::test_masking_is_scaling_the_columns
+    Test: tests/pretraining/test_pruning.py::test_apply_masks_the_hidden_channels
     """
 
     base: Any  # [out, F]
