@@ -87,7 +87,6 @@ def test_the_rule_keeps_the_share_of_pairs_that_turn(cfg):
 
 
 def test_apple_stages_hold_the_published_numbers():
-    """And the miniature has their ratios."""
     core, continued, lengthening = apple_stages()
     assert [s.tokens for s in apple_stages()] == pytest.approx([6.3e12, 1e12, 100e9], rel=1e-4)
     assert (core.learning_rate, core.warmup_steps, core.final, core.weight_decay) == (0.01, 5000, 0.005, 3.16e-4)
@@ -97,6 +96,9 @@ def test_apple_stages_hold_the_published_numbers():
     assert [s.rope_theta for s in apple_stages()] == [5e5, 5e5, 6_315_089]
     assert round(rope_base(5e5, continued.seq_len, lengthening.seq_len)) == lengthening.rope_theta
     assert not any(s.weights for s in apple_stages())
+
+
+def test_the_miniature_has_apples_ratios():
     for small, large in zip(tiny_stages(MIXTURES), apple_stages()):
         assert small.name == large.name and small.seq_len / 128 == large.seq_len / 4096
         assert small.learning_rate / 0.006 == pytest.approx(large.learning_rate / 0.01)
