@@ -1,6 +1,7 @@
 """Chapter 8's exercises: leave-one-out, MDLOO's objective and step, a harmful baseline."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 
@@ -22,35 +23,22 @@ def leave_one_out():
         ]
         centred = rewards - rewards.mean(axis=1, keepdims=True)
         others = rewards.sum(axis=1, keepdims=True) - rewards
-        mistakes = (
-            (
-                centred,
-                "that mean has the response itself in it: take the mean of the OTHER K - 1",
+        std = rewards.std(axis=1, keepdims=True)
+        sample_std = rewards.std(axis=1, ddof=1, keepdims=True)
+        own = "each prompt has its own baseline: the mean goes over its K responses alone"
+        mistakes = {
+            "that mean has the response itself in it: take the mean of the OTHER K - 1": centred,
+            "the others are K - 1, not K": rewards - others / K,
+            "dividing by the std is GRPO's; no std is asked": centred / std,
+            "dividing by the std of K - 1 is GRPO's; no std is asked": centred / sample_std,
+            "the others are right, but dividing by the std is GRPO's": expected / std,
+            own: rewards - rewards.mean(),
+            "the sign: a response better than the others has a positive advantage": -np.array(
+                expected
             ),
-            (rewards - others / K, "the others are K - 1, not K"),
-            (
-                centred / rewards.std(axis=1, keepdims=True),
-                "dividing by the std is GRPO's; no std is asked",
-            ),
-            (
-                centred / rewards.std(axis=1, ddof=1, keepdims=True),
-                "dividing by the std is GRPO's; no std is asked",
-            ),
-            (
-                expected / np.std(rewards, axis=1, keepdims=True),
-                "dividing by the std is GRPO's; no std is asked",
-            ),
-            (
-                rewards - rewards.mean(),
-                "each prompt has its own baseline: the mean goes over its K responses alone",
-            ),
-            (
-                -np.array(expected),
-                "the sign: a response better than the others has a positive advantage",
-            ),
-            (others / (K - 1), "that is the baseline; the advantage is the reward less it"),
-        )
-        yield Case({"rewards": rewards}, expected, mistakes)
+            "that is the baseline; the advantage is the reward less it": others / (K - 1),
+        }
+        yield Case(dict(rewards=rewards), expected, mistakes)
 
 
 @exercise("8.2", "MDLOO's objective", "medium", 15)
@@ -67,44 +55,29 @@ def objective():
         D = (p * np.log(p) - q * np.log(q) - (np.log(q) + 1) * (p - q)) / q
         rho, log_rho = p / q, np.log(p / q)
         expected = rho * A - gamma * D
-        mistakes = (
-            (
-                rho * A - gamma * log_rho,
-                "pi_k drew the responses: in the divergence, too, each has the weight rho",
-            ),
-            (
-                rho * A - gamma * (rho - 1 - log_rho),
-                "that is KL(pi_k || pi), the other way round",
-            ),
-            (
-                rho * A - gamma * (1 / rho - 1 + log_rho),
-                "that is k3, for samples from pi; these are from pi_k",
-            ),
-            (
-                rho * A - gamma * rho * log_rho,
-                "right on average, but with a slope of A - gamma at pi_k: add - rho + 1",
-            ),
-            (rho * A + gamma * D, "a minus is missing: the divergence is a cost"),
-            (rho * A, "the divergence is missing"),
-            (rho * A - D, "gamma is missing: it multiplies the divergence"),
-            (
-                A - gamma * D,
-                "pi_k drew the responses: the advantage, too, has the weight rho",
-            ),
-            (log_rho * A - gamma * D, "the weight is rho itself, not its logarithm"),
-            (
-                A / rho - gamma * (1 - 1 / rho - log_rho / rho),
-                "rho is pi / pi_k, not pi_k / pi",
-            ),
-            (-expected, "that is the loss; the objective is asked, which is ascended"),
-            (expected.mean(), "one number for each response is asked"),
-        )
-        given = {
-            "log_probs": np.log(p),
-            "old_log_probs": np.log(q),
-            "advantages": A,
-            "gamma": gamma,
+        weight = "pi_k drew the responses: in the divergence, too, each has the weight rho"
+        slope = "right on average, but with a slope of A - gamma at pi_k: add - rho + 1"
+        inverse = A / rho - gamma * (1 - 1 / rho - log_rho / rho)
+        mistakes = {
+            weight: rho * A - gamma * log_rho,
+            "that is KL(pi_k || pi), the other way round": rho * A
+            - gamma * (rho - 1 - log_rho),
+            "that is k3, for samples from pi; these are from pi_k": rho * A
+            - gamma * (1 / rho - 1 + log_rho),
+            slope: rho * A - gamma * rho * log_rho,
+            "a minus is missing: the divergence is a cost": rho * A + gamma * D,
+            "the divergence is missing": rho * A,
+            "gamma is missing: it multiplies the divergence": rho * A - D,
+            "pi_k drew the responses: the advantage, too, has the weight rho": A
+            - gamma * D,
+            "the weight is rho itself, not its logarithm": log_rho * A - gamma * D,
+            "rho is pi / pi_k, not pi_k / pi": inverse,
+            "that is the loss; the objective is asked, which is ascended": -expected,
+            "one number for each response is asked": expected.mean(),
         }
+        given = dict(
+            log_probs=np.log(p), old_log_probs=np.log(q), advantages=A, gamma=gamma
+        )
         yield Case(given, expected, mistakes)
 
 
@@ -115,19 +88,19 @@ def exact_step():
     for n, gamma in ((3, 1.0), (4, 0.3), (6, 3.0), (4, 1e-3)):
         old = np.log(rng.dirichlet(np.full(n, 3.0)))
         A = rng.standard_normal(n)
-        mistakes = (
-            (old + A / gamma, "divide by Z: subtract its logarithm"),
-            (_normalised(A / gamma), "pi_k is missing: the step starts from it"),
-            (_normalised(old + gamma * A), "a large gamma makes a SHORT step: A / gamma"),
-            (_normalised(old + A), "gamma is missing"),
-            (
-                _normalised(old - A / gamma),
-                "the sign: the step is to raise the mean advantage",
+        goal = _normalised(old + A / gamma)
+        mistakes = {
+            "divide by Z: subtract its logarithm": old + A / gamma,
+            "pi_k is missing: the step starts from it": _normalised(A / gamma),
+            "a large gamma makes a SHORT step: A / gamma": _normalised(old + gamma * A),
+            "gamma is missing": _normalised(old + A),
+            "the sign: the step is to raise the mean advantage": _normalised(
+                old - A / gamma
             ),
-            (np.exp(_normalised(old + A / gamma)), "log-probabilities are asked"),
-        )
-        given = {"policy_log_probs": old, "advantages": A, "gamma": gamma}
-        yield Case(given, None, mistakes, lambda got, given=given: _beaten(got, **given))
+            "log-probabilities are asked": np.exp(goal),
+        }
+        given = dict(policy_log_probs=old, advantages=A, gamma=gamma)
+        yield Case(given, None, mistakes, partial(_beaten, **given))
 
 
 def _beaten(got, policy_log_probs, advantages, gamma):
@@ -157,10 +130,10 @@ def _normalised(scores):
     return scores - np.logaddexp.reduce(scores, axis=-1, keepdims=True)
 
 
-@exercise("8.4", "where leave-one-out harms", "hard", 20)
-def rewards_where_leave_one_out_hurts():
+@exercise("8.4", "where leave-one-out harms", "hard", 20, ((2,), (3,), (4,)))
+def rewards_where_leave_one_out_hurts(K):
     """Go through every group of K responses, with its probability."""
-    return [Case({"K": K}, judge=lambda got, K=K: _harmless(got, K)) for K in (2, 3, 4)]
+    return None, {}, partial(_harmless, K=K)
 
 
 def _harmless(got, K):
