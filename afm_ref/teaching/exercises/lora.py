@@ -4,7 +4,9 @@ import math
 
 import numpy as np
 
-from .registry import Case, exercise
+from .registry import exercise
+
+RNG = np.random.default_rng(5)
 
 ADAPTED = (
     ([(6, 4)], 2, 4),
@@ -29,52 +31,47 @@ def adapter_bytes(shapes, rank, bytes_per_value):
     }
 
 
-@exercise("5.2", "merge", "easy", 5)
-def merge():
+MERGED = [
+    (*(RNG.standard_normal(shape) for shape in ((o, i), (rank, i), (o, rank))), alpha)
+    for o, i, rank, alpha in ((3, 3, 1, 2.0), (4, 6, 2, 16.0), (7, 5, 3, 1.5))
+]
+
+
+@exercise("5.2", "merge", "easy", 5, MERGED)
+def merge(w, a, b, alpha):
     """Add up outer products: column r of B with row r of A."""
-    rng = np.random.default_rng((5, 2))
-    for out_dim, in_dim, rank, alpha in ((3, 3, 1, 2.0), (4, 6, 2, 16.0), (7, 5, 3, 1.5)):
-        w, a, b = (
-            rng.standard_normal(shape)
-            for shape in ((out_dim, in_dim), (rank, in_dim), (out_dim, rank))
-        )
-        change = sum(np.outer(b[:, r], a[r]) for r in range(rank))
-        mistakes = {
-            "the product is scaled by alpha / R": w + change,
-            "the scale is alpha / R; R is the number of rows of A": w + alpha * change,
-            "that is rank-stabilised LoRA; here the scale is alpha / R": w
-            + alpha / math.sqrt(rank) * change,
-            "this is only what is added: W0 is missing": alpha / rank * change,
-        }
-        yield Case(dict(w=w, a=a, b=b, alpha=alpha), w + alpha / rank * change, mistakes)
+    rank = len(a)
+    change = sum(np.outer(b[:, r], a[r]) for r in range(rank))
+    stabilised = "that is rank-stabilised LoRA; here the scale is alpha / R"
+    return w + alpha / rank * change, {
+        "the product is scaled by alpha / R": w + change,
+        "the scale is alpha / R; R is the number of rows of A": w + alpha * change,
+        stabilised: w + alpha / math.sqrt(rank) * change,
+        "this is only what is added: W0 is missing": alpha / rank * change,
+    }
 
 
-@exercise("5.3", "the gradient of B", "medium", 15)
-def gradient_of_b():
+BACKWARD = [
+    (*(RNG.standard_normal(shape) for shape in ((rank, i), (n, i), (n, o))), scale)
+    for n, o, i, rank, scale in ((1, 2, 3, 1, 1.0), (5, 4, 6, 2, 0.5), (7, 3, 3, 3, 2.0))
+]
+
+
+@exercise("5.3", "the gradient of B", "medium", 15, BACKWARD)
+def gradient_of_b(a, x, g, scale):
     """Differentiate entry by entry: y is linear in B, so a step of one gives the slope."""
-    rng = np.random.default_rng((5, 3))
-    for n, out_dim, in_dim, rank, scale in (
-        (1, 2, 3, 1, 1.0),
-        (5, 4, 6, 2, 0.5),
-        (7, 3, 3, 3, 2.0),
-    ):
-        a, x, g = (
-            rng.standard_normal(shape)
-            for shape in ((rank, in_dim), (n, in_dim), (n, out_dim))
-        )
-        expected = np.zeros((out_dim, rank))
-        for o, r in np.ndindex(out_dim, rank):
-            step = np.zeros((out_dim, rank))
-            step[o, r] = 1.0
-            expected[o, r] = (g * (scale * x @ a.T @ step.T)).sum()
-        mistakes = {
-            "the scale multiplies B A x, so it multiplies the gradient too": expected
-            / scale,
-            "this is [R, out]; a gradient has the shape of what it belongs to, B: [out, R]": expected.T,
-            "the loss's gradient g already says how rows are averaged: sum over them": expected
-            / n,
-        }
-        yield Case(dict(a=a, x=x, g=g, scale=scale), expected, mistakes)
+    expected = np.zeros((g.shape[1], len(a)))
+    for o, r in np.ndindex(expected.shape):
+        step = np.zeros_like(expected)
+        step[o, r] = 1.0
+        expected[o, r] = (g * (scale * x @ a.T @ step.T)).sum()
+    turned = "this is [R, out]; a gradient has the shape of what it belongs to, B: [out, R]"
+    averaged = "the loss's gradient g already says how rows are averaged: sum over them"
+    return expected, {
+        "the scale multiplies B A x, so it multiplies the gradient too": expected / scale,
+        turned: expected.T,
+        averaged: expected / len(x),
+    }
 
 
 SPECTRA = (

@@ -49,20 +49,24 @@ def unrotate():
         yield Case(dict(x=rotated, positions=positions, theta=theta), x, mistakes)
 
 
-@exercise("1.3", "from many key heads to few", "medium", 15)
-def pool_key_heads():
+RNG = np.random.default_rng((1, 3))
+PROJECTIONS = [
+    (RNG.standard_normal((N * H, D)), K, H)
+    for N, K, H, D in ((4, 2, 2, 3), (6, 2, 4, 8), (3, 3, 2, 2))
+]
+
+
+@exercise("1.3", "from many key heads to few", "medium", 15, PROJECTIONS)
+def pool_key_heads(w, n_kv_heads, head_dim):
     """Average row by row, in loops, over the heads that will share."""
-    rng = np.random.default_rng((1, 3))
-    for N, K, H, D in ((4, 2, 2, 3), (6, 2, 4, 8), (3, 3, 2, 2)):
-        w = rng.standard_normal((N * H, D))
-        G = N // K
-        expected, strided = np.zeros((2, K * H, D))
-        for k, h, g in np.ndindex(K, H, G):
-            expected[k * H + h] += w[(k * G + g) * H + h] / G
-            strided[k * H + h] += w[(g * K + k) * H + h] / G
-        others = "heads k, k+K, k+2K were averaged; query head n reads key head n // G, so neighbours share"
-        mistakes = {others: strided, "the heads were added: divide by G": expected * G}
-        yield Case(dict(w=w, n_kv_heads=K, head_dim=H), expected, mistakes)
+    K, H = n_kv_heads, head_dim
+    G = len(w) // (K * H)
+    expected, strided = np.zeros((2, K * H, w.shape[1]))
+    for k, h, g in np.ndindex(K, H, G):
+        expected[k * H + h] += w[(k * G + g) * H + h] / G
+        strided[k * H + h] += w[(g * K + k) * H + h] / G
+    others = "heads k, k+K, k+2K were averaged; query head n reads key head n // G, so neighbours share"
+    return expected, {others: strided, "the heads were added: divide by G": expected * G}
 
 
 GAINS = (
