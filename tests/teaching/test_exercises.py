@@ -126,10 +126,7 @@ WRONG = {  # id: (a plausible wrong answer, words of the hint it must get)
         ),
         "6 FLOPs a parameter",
     ),
-    "5.1": (
-        lambda shapes, rank, bytes_per_value: bytes_per_value * sum(o * i for o, i in shapes),
-        "not of A and B",
-    ),
+    "5.1": (lambda shapes, rank, bytes_per_value: bytes_per_value * sum(o * i for o, i in shapes), "not of A and B"),
     "5.2": (lambda w, a, b, alpha: w + b @ a, "alpha / R"),
     "5.3": (lambda a, x, g, scale: g.T @ (x @ a.T), "multiplies the gradient too"),
     "5.4": (
@@ -279,10 +276,7 @@ PACKAGE = {
     ),
     "3.3": lambda n_stages, largest_bubble: max(1, math.ceil((n_stages - 1) * (1 - largest_bubble) / largest_bubble)),
     "3.4": lambda T, n: np.reshape(ring_attention.sequence_order(T, n, zigzag=True), (n, -1)),
-    "7.1": lambda margins, labels: [
-        reward_model.soft_label_loss(margins, labels),
-        reward_model.optimal_margin(labels),
-    ],
+    "7.1": lambda margins, labels: [reward_model.soft_label_loss(margins, labels), reward_model.optimal_margin(labels)],
     "7.2": responses.expected_best,
     "7.3": dpo_loss,
     "7.4": of_committee,
