@@ -17,7 +17,7 @@ def base_run(bench):
 def hybrid_run(bench, part, seed):
     """Return the utility of the model fine-tuned on one part of the hybrid data, and the counts of its curation."""
     parts, counts = bench.hybrid(seed)
-    policy = bench.fine_tune(bench.base, parts[part], bench.sizes.sft_steps, seed)
+    policy = bench.fine_tune(parts[part], bench.sizes.sft_steps, seed)
     found = bench.judged(bench.held_out, bench.sample(policy, bench.held_out, 4, 77))
     return {"examples": len(parts[part]), "utility": bench.by_task(found), "counts": counts}
 

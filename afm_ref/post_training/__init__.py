@@ -35,8 +35,6 @@ __all__ = [
     "losses",
     "members",
     "preference_loss",
-]
-__all__ += [
     "preferences",
     "qualities",
     "responses",
@@ -44,5 +42,6 @@ __all__ += [
     "reward_model",
     "rows",
     "sequence_log_probs",
+    "sft",
+    "utility",
 ]
-__all__ += ["sft", "utility"]

@@ -70,11 +70,10 @@ def deeper(record: Record, rng: np.random.Generator) -> Record:
             reference=f"{record.reference} PS: {talk}",
             fields=fields,
         )
-    first, *lines = record.prompt.split("\n")
-    speaker = grammar.pick(rng, lexicon.NAMES)
-    if record.task == "answer":  # the question stays last
-        return record._replace(prompt="\n".join([f"{speaker}: {talk}", first, *lines]))
-    return record._replace(prompt="\n".join([first, f"{speaker}: {talk}", *lines]))
+    lines = record.prompt.split("\n")
+    place = 0 if record.task == "answer" else 1  # a question stays last
+    lines.insert(place, f"{grammar.pick(rng, lexicon.NAMES)}: {talk}")
+    return record._replace(prompt="\n".join(lines))
 
 
 def broader(record: Record, rng: np.random.Generator) -> Record:
@@ -116,16 +115,11 @@ def curate(
 
 def without_copies(records: list[Record]) -> list[Record]:
     """Return the first of every set of records whose prompts have the same words."""
-    seen, kept = set(), []
+    kept = {}
     for record in records:
-        key = (
-            record.task,
-            tuple(re.findall(r"\w+|[+-]", overlap.normal(record.prompt).lower())),
-        )
-        if key not in seen:
-            seen.add(key)
-            kept.append(record)
-    return kept
+        words = re.findall(r"\w+|[+-]", overlap.normal(record.prompt).lower())
+        kept.setdefault((record.task, *words), record)
+    return [*kept.values()]
 
 
 def without_held_out(held_out: Sequence[Record], n: int = 13) -> Callable:
@@ -148,7 +142,6 @@ def of_difficulty(
     Source: TR24 section 4.1, a difficulty threshold in one secondary account [inferred].
     Test: tests/post_training/test_hybrid.py::test_solutions_are_kept_by_the_verifier
     """
-
     rates = [
         np.mean([tasks.success(s.record, r.text) for r in s.responses]) for s in solved
     ]
@@ -174,13 +167,12 @@ def solutions(solved: Sequence[Solved]) -> list[tuple[str, Response]]:
 def _longer_sum(record, rng):
     number, total = int(rng.integers(10)), int(record.reference)
     plus = number > total or rng.random() < 0.5
+    sign, verb, change = ("+", "add", number) if plus else ("-", "take away", -number)
     if record.prompt.endswith(" ="):
-        prompt = f"{record.prompt.removesuffix(' =')} {'+' if plus else '-'} {number} ="
+        prompt = f"{record.prompt.removesuffix(' =')} {sign} {number} ="
     else:
-        prompt = f"{record.prompt} Then {'add' if plus else 'take away'} {number}."
-    return record._replace(
-        prompt=prompt, reference=str(total + number if plus else total - number)
-    )
+        prompt = f"{record.prompt} Then {verb} {number}."
+    return record._replace(prompt=prompt, reference=str(total + change))
 
 
 def _document(record):

@@ -70,22 +70,14 @@ def pairs_of(
         raise ValueError(
             "no preferences: every prompt's responses were equal, or none was judged; sample more"
         )
-    sides = [
-        [(p.prompt, p.chosen) for p in preferences],
-        [(p.prompt, p.rejected) for p in preferences],
-    ]
-    row = _numbered(item for pair in zip(*sides) for item in pair)
+    pairs = [((p.prompt, p.chosen), (p.prompt, p.rejected)) for p in preferences]
+    grades = [(p.chosen_grades, p.rejected_grades) for p in preferences]
+    row = _numbered(item for pair in pairs for item in pair)
     return Pairs(
         pad([conversation(tokenizer, *item) for item in row], length, multiple),
-        np.array([[row[item] for item in side] for side in sides]),
+        np.array([[row[item] for item in pair] for pair in pairs]).T,  # [B, 2] -> [2, B]
         np.array([SOFT_LABELS[p.level] for p in preferences], np.float32),
-        np.array(
-            [
-                [p.chosen_grades for p in preferences],
-                [p.rejected_grades for p in preferences],
-            ],
-            np.int32,
-        ),
+        np.array(grades, np.int32).swapaxes(0, 1),  # [B, 2, 4] -> [2, B, 4]
         np.ones(len(preferences), np.float32),
     )
 

@@ -44,10 +44,10 @@ class Workshop:
 
     def sample(self, policy, prompts, n, seed):
         """Return n responses to each prompt."""
-        settings = dict(seed=seed, batch_size=self.sample_rows)
         return sample(
-            policy, self.cfg, self.tokenizer, prompts, n, self.max_new_tokens, **settings
-        )
+            policy, self.cfg, self.tokenizer, prompts, n, self.max_new_tokens,
+            seed=seed, batch_size=self.sample_rows,
+        )  # fmt: skip
 
     def score(self, reward, prompts, groups):
         """Return the reward of each response, as groups."""

@@ -65,9 +65,7 @@ class Annotator(NamedTuple):
 
 # A careful annotator, one who likes long answers, and a hasty one.
 PANEL = (
-    Annotator(
-        noise=0.05, length_bias=0.0, position_bias=0.01, lapse=0.01, grade_lapse=0.05
-    ),
+    Annotator(noise=0.05, position_bias=0.01, lapse=0.01, grade_lapse=0.05),
     Annotator(noise=0.1, length_bias=0.05, position_bias=0.01, lapse=0.02, grade_lapse=0.1),
     Annotator(noise=0.2, length_bias=0.02, position_bias=0.05, lapse=0.08, grade_lapse=0.2),
 )
@@ -172,16 +170,11 @@ def judge(
         )
     gap, odds = verdict_odds(record, first, second, annotator)
     side, level = divmod(int(rng.choice(8, p=odds.ravel() / odds.sum())), 4)
-    first_grades, second_grades = (
-        _grades(record, response, annotator, rng) for response in (first, second)
-    )
-    if side == 0:
-        return Preference(
-            record.prompt, first, second, level, first_grades, second_grades, gap
-        )
-    return Preference(
-        record.prompt, second, first, level, second_grades, first_grades, -gap
-    )
+    graded = [(y, _grades(record, y, annotator, rng)) for y in (first, second)]
+    if side == 1:
+        graded, gap = graded[::-1], -gap
+    responses, grades = zip(*graded)
+    return Preference(record.prompt, *responses, level, *grades, gap)
 
 
 def verdict_odds(
@@ -251,16 +244,11 @@ def collect(
     found = []
     for number, (record, group) in enumerate(zip(records, groups, strict=True)):
         rng = np.random.default_rng((seed, number))
-        usable = [
-            (a, b)
-            for a in range(len(group))
-            for b in range(a)
-            if not same(group[a], group[b])
-        ]
+        usable = [(a, b) for i, a in enumerate(group) for b in group[:i] if not same(a, b)]
         for place in rng.permutation(len(usable))[:pairs]:
-            a, b = usable[place] if rng.random() < 0.5 else usable[place][::-1]
+            first, second = usable[place] if rng.random() < 0.5 else usable[place][::-1]
             annotator = panel[int(rng.integers(len(panel)))]
-            found.append(judge(record, group[a], group[b], annotator, rng))
+            found.append(judge(record, first, second, annotator, rng))
     return found
 
 

@@ -19,5 +19,7 @@ __all__ = [
     "mdloo",
     "measures",
     "member",
+    "rollout",
+    "run",
+    "train",
 ]
-__all__ += ["rollout", "run", "train"]

@@ -187,8 +187,7 @@ def dpo_loss(
     """
     log_ratios = sequence_log_probs(params, batch.rows, cfg) - wide(batch.reference).sum(-1)
     h = (batch.advantages * log_ratios).reshape(-1, K).sum(-1)
-    each = of_pairs.dpo(h, beta)
-    return each.sum(), each.shape[0]
+    return _descended(-of_pairs.dpo(h, beta))
 
 
 def grpo_loss(

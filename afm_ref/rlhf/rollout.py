@@ -47,20 +47,11 @@ class Settings:
     batch_size: int = 64  # responses sampled, or read, at a time
 
     def __post_init__(self):
-        least = dict.fromkeys(
-            ("K", "prompts", "inner_steps", "max_new_tokens", "batch_size"), 1
-        )
-        for name, low in {
-            **least,
-            "beta": 0,
-            "gamma": 0,
-            "epsilon": 0,
-            "value_weight": 0,
-        }.items():
-            if not getattr(self, name) >= low:
-                raise ValueError(
-                    f"{name} must be at least {low}, got {getattr(self, name)}"
-                )
+        counts = {"K", "prompts", "inner_steps", "max_new_tokens", "batch_size"}
+        for name, value in dataclasses.asdict(self).items():
+            low = 1 if name in counts else 0
+            if name != "row_length" and not value >= low:
+                raise ValueError(f"{name} must be at least {low}, got {value}")
 
 
 class Rollout(NamedTuple):

@@ -166,11 +166,9 @@ def save(name: str, fig, alt: str) -> bytes:
 
 def image(data: bytes, alt: str):
     """Return what a notebook displays: an image with alt text, at its size on paper."""
-    import struct
-
     from IPython.display import Image
 
-    (pixels,) = struct.unpack(">I", data[16:20])  # the width in a PNG's header
+    pixels = int.from_bytes(data[16:20])  # the width in a PNG's header
     return Image(data=data, format="png", width=round(pixels * SCREEN_DPI / DPI), alt=alt)
 
 

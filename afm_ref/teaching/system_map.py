@@ -37,6 +37,7 @@ FAMILY = (
     ("Coding model", "in Xcode", 7.55, False),
     ("Diffusion model", "images", 10.0, False),
 )
+CENTRED = {"ha": "center", "va": "center"}
 ALT = (
     "Map of the system. From left to right: data, pre-training, post-training with RLHF, optimization by "
     "palettization, adapters. Below them: the transformer, parallelism, and AXLearn on JAX and XLA at scale. Above: "
@@ -76,40 +77,20 @@ def _patch(ax, x, y, width, height, **style):
 
 
 def _box(ax, box, lit, strong):
-    face = figures.ORANGE if lit and strong else ("#DCE9F5" if lit else figures.PALE)
-    edge = figures.BLACK if lit and strong else (figures.BLUE if lit else "#C3C9D1")
-    ink = figures.BLACK if lit else "#5B626C"
-    _patch(
-        ax,
-        box.x,
-        box.y,
-        box.width,
-        box.height,
-        facecolor=face,
-        edgecolor=edge,
-        linewidth=1.4,
-    )
+    face, edge, ink = figures.PALE, "#C3C9D1", "#5B626C"
+    if lit:
+        face, edge = (
+            (figures.ORANGE, figures.BLACK) if strong else ("#DCE9F5", figures.BLUE)
+        )
+        ink = figures.BLACK
+    place = box.x, box.y, box.width, box.height
+    _patch(ax, *place, facecolor=face, edgecolor=edge, linewidth=1.4)
     middle = box.x + box.width / 2
     top = box.y + box.height - 0.27
-    ax.text(
-        middle,
-        top,
-        f"{box.chapter}  {box.title}",
-        ha="center",
-        va="center",
-        fontsize=12,
-        fontweight="bold",
-        color=ink,
-    )
-    ax.text(
-        middle,
-        (box.y + top - 0.14) / 2,
-        box.text,
-        ha="center",
-        va="center",
-        fontsize=10.5,
-        color=ink,
-    )
+    title = f"{box.chapter}  {box.title}"
+    ax.text(middle, top, title, **CENTRED, fontsize=12, fontweight="bold", color=ink)
+    below = (box.y + top - 0.14) / 2
+    ax.text(middle, below, box.text, **CENTRED, fontsize=10.5, color=ink)
 
 
 def _arrows(ax):
@@ -128,24 +109,14 @@ def _arrows(ax):
 
 
 def _family(ax):
-    ax.text(0.2, 6.6, "The family of\nmodels", fontsize=12, fontweight="bold", va="center")
+    headings = {6.6: "The family of\nmodels", 1.95: "Built from", 0.67: "Trained on"}
+    for y, heading in headings.items():
+        ax.text(0.2, y, heading, fontsize=12, fontweight="bold", va="center")
     ax.text(0.2, 6.03, "(dashed: not taught)", fontsize=9.5, va="center", color="#3A4048")
-    ax.text(0.2, 1.95, "Built from", fontsize=12, fontweight="bold", va="center")
-    ax.text(0.2, 0.67, "Trained on", fontsize=12, fontweight="bold", va="center")
     for name, text, x, taught in FAMILY:
         color = figures.BLUE if taught else figures.GREY
         _patch(ax, x, 5.9, 2.2, 1.05, facecolor="white", edgecolor=color, linewidth=1.6,
                linestyle="-" if taught else (0, (4, 2)))  # fmt: skip
-        ax.text(
-            x + 1.1,
-            6.65,
-            name,
-            ha="center",
-            va="center",
-            fontsize=11,
-            fontweight="bold",
-            color=figures.BLACK,
-        )
-        ax.text(
-            x + 1.1, 6.22, text, ha="center", va="center", fontsize=9.5, color="#3A4048"
-        )
+        strong = dict(fontsize=11, fontweight="bold", color=figures.BLACK)
+        ax.text(x + 1.1, 6.65, name, **CENTRED, **strong)
+        ax.text(x + 1.1, 6.22, text, **CENTRED, fontsize=9.5, color="#3A4048")

@@ -5,6 +5,7 @@ Its output holds the first figure as a plain PNG as well: that is what GitHub, n
 a reader without ipywidgets see.
 """
 
+import base64
 import html
 
 from . import figures
@@ -68,16 +69,15 @@ def explore(draw, alt: str, **controls) -> None:
         )
 
     first = render()
-    bundle = {
-        "image/png": first,
-        "text/plain": "(run this cell in Jupyter to move the controls)",
-    }
     if any(isinstance(control, Fixed) for control in controls.values()):
         return display(figures.image(first, alt))
     box = _box(render, first, alt, list(controls.values()))
-    bundle[VIEW] = box._repr_mimebundle_()[VIEW]
+    bundle = {
+        "image/png": base64.b64encode(first).decode() + "\n",
+        "text/plain": "(run this cell in Jupyter to move the controls)",
+        VIEW: box._repr_mimebundle_()[VIEW],
+    }
     metadata = {"image/png": {"alt": alt, "width": _screen_width(first)}}
-    bundle["image/png"] = _base64(first)
     return display(bundle, metadata=metadata, raw=True)
 
 
@@ -99,12 +99,6 @@ def _box(render, first, alt, controls):
     for control in controls:
         control.observe(redraw, names="value")
     return ipywidgets.VBox([*controls, message, picture])
-
-
-def _base64(data: bytes) -> str:
-    import base64
-
-    return base64.b64encode(data).decode() + "\n"
 
 
 def _screen_width(data: bytes) -> int:

@@ -127,6 +127,10 @@ class Bench:
             found += list({r.prompt: r for r in drawn if self.short(r)}.values())[:count]
         return found
 
+    def held_out_of(self, *only):
+        """Return the held-out records of these tasks."""
+        return [record for record in self.held_out if record.task in only]
+
     def sample(self, policy, records, n, seed, temperature=1.0):
         """Return n responses to each record's prompt."""
         prompts = [record.prompt for record in records]
@@ -156,29 +160,16 @@ class Bench:
         rewards teach, and of all.
         """
         task_of = self.task_of if task_of is None else task_of
-        groups = {t: task_of == t for t in TASKS if t in task_of} | {
-            "taught": np.isin(task_of, TAUGHT)
-        }
-        return {name: float(np.mean(values[which])) for name, which in groups.items()} | {
-            "all": float(np.mean(values))
-        }
+        groups = {t: task_of == t for t in TASKS if t in task_of}
+        groups |= {"taught": np.isin(task_of, TAUGHT), "all": slice(None)}
+        return {name: float(np.mean(values[which])) for name, which in groups.items()}
 
-    def fine_tune(self, params, examples, steps, seed):
-        """Return the weights after supervised steps from the shipped model's rate of
-        fine-tuning.
-        """
-        optimizer = afm(self.sizes.learning_rate, steps)
+    def fine_tune(self, examples, steps, seed):
+        """Return the shipped model after supervised steps on examples."""
         return sft.fine_tune(
-            params,
-            self.cfg,
-            self.tok,
-            examples,
-            optimizer,
-            steps,
-            batch_size=8,
-            seed=seed,
-            progress=False,
-        ).params
+            self.base, self.cfg, self.tok, examples, afm(self.sizes.learning_rate, steps), steps,
+            batch_size=8, seed=seed, progress=False,
+        ).params  # fmt: skip
 
     def kept(self, name, make, files=hugging_face):
         """Return the model that make() gives, from the folder if it is there already."""
@@ -199,7 +190,7 @@ class Bench:
             examples = sft.examples_of(
                 self.records(self.sizes.backbone_records, seed=1), self.tok
             )
-            return self.fine_tune(self.base, examples, self.sizes.backbone_steps, seed=99)
+            return self.fine_tune(examples, self.sizes.backbone_steps, seed=99)
 
         return self.kept("backbone", make)
 
@@ -208,9 +199,7 @@ class Bench:
         """Return the policy fine-tuned on all hybrid data."""
 
         def make():
-            return self.fine_tune(
-                self.base, self.hybrid(seed)[0]["all"], self.sizes.sft_steps, seed
-            )
+            return self.fine_tune(self.hybrid(seed)[0]["all"], self.sizes.sft_steps, seed)
 
         return self.kept(f"student_{seed}", make)
 
@@ -222,10 +211,7 @@ class Bench:
         steps = [
             ("copies", hybrid.without_copies),
             ("held-out prompts", hybrid.without_held_out(self.held_out)),
-            (
-                "too long",
-                lambda records: [record for record in records if self.short(record)],
-            ),
+            ("too long", lambda records: [*filter(self.short, records)]),
         ]
         generations = [
             record for i in range(3) for record in hybrid.evolve(written, 10 * seed + i)
@@ -242,7 +228,7 @@ class Bench:
         """Return solutions sampled from a model of these examples, kept by verifier, and
         the counts.
         """
-        policy = self.fine_tune(self.base, written, self.sizes.sft_steps, seed)
+        policy = self.fine_tune(written, self.sizes.sft_steps, seed)
         records = self.records(self.sizes.records, seed=20 + seed)
         groups = self.sample(policy, records, 4, seed)
         solved = [

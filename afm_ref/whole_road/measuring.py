@@ -78,7 +78,7 @@ class Measures:
         """
         rows = []
         for task in TASKS:
-            records = [record for record in self.bench.held_out if record.task == task]
+            records = self.bench.held_out_of(task)
             groups = self.bench.sample(
                 policies[task], records, self.bench.sizes.samples, SAMPLE_SEED
             )
@@ -107,7 +107,7 @@ class Measures:
 
         On the tasks that rewards teach; pairs of equal utility are left out.
         """
-        records = [record for record in self.bench.held_out if record.task in TAUGHT]
+        records = self.bench.held_out_of(*TAUGHT)
         groups = self.bench.sample(policy, records, self.bench.sizes.samples, REWARD_SEED)
         rewards, judged = (
             self.bench.score(reward, records, groups),
@@ -120,7 +120,4 @@ class Measures:
 
 def shown(bench):
     """Return the records whose answers are kept."""
-    of = {
-        task: [record for record in bench.held_out if record.task == task] for task in TASKS
-    }
-    return [record for task, count in SHOWN.items() for record in of[task][:count]]
+    return [r for task, count in SHOWN.items() for r in bench.held_out_of(task)[:count]]

@@ -75,16 +75,17 @@ def measured(bench, policy, on: Course, seed: int = 81) -> dict[str, float]:
         in_batches(sequence_log_probs, p, rows, bench.cfg, SAMPLE_ROWS)
         for p in (policy, on.student)
     )
-    held_out = [record for record in bench.held_out if record.task in TAUGHT]
+    held_out = bench.held_out_of(*TAUGHT)
     answers = bench.sample(policy, held_out, 1, seed)
-    return {
-        "utility": float(np.mean(bench.judged(on.records, groups))),
-        "proxy": float(np.mean(bench.score(on.reward, on.records, groups))),
-        "kl": float(np.mean(log_probs - to)),
-        "tokens": float(rows.response.sum(-1).mean()),
-        "held_out_utility": float(np.mean(bench.judged(held_out, answers))),
-        "held_out_proxy": float(np.mean(bench.score(on.reward, held_out, answers))),
-    }
+    values = (
+        bench.judged(on.records, groups),
+        bench.score(on.reward, on.records, groups),
+        log_probs - to,
+        rows.response.sum(-1),
+        bench.judged(held_out, answers),
+        bench.score(on.reward, held_out, answers),
+    )
+    return {name: float(np.mean(of)) for name, of in zip(MEASURES, values, strict=True)}
 
 
 def curve(history) -> dict[str, list]:

@@ -4,7 +4,6 @@ import numpy as np
 
 from ..data import packing, pretraining_text
 from ..post_training.sft import packed_examples
-from .bench import TASKS
 
 SEQ_LEN = 256  # tokens in a row, as in pre-training
 TEXT_SHARE = 0.2  # of the rows: both kinds then have about as many targets
@@ -24,7 +23,7 @@ def mixed_rows(bench, policy, documents, seed) -> packing.Packed:
     Source: TR24 section 5 (accuracy-recovery adapters) [confirmed]; shares [ours].
     Test: tests/whole_road/test_text.py::test_both_kinds_have_about_as_many_targets
     """
-    records = bench.records(bench.sizes.conversations, seed=70 + seed, only=tuple(TASKS))
+    records = bench.records(bench.sizes.conversations, seed=70 + seed)
     groups = bench.sample(policy, records, 1, seed)
     said = [
         (record.prompt, response)

@@ -22,16 +22,12 @@ def test_demonstrations_do_their_tasks():
     for record in DEMONSTRATIONS:
         assert tasks.success(record, record.reference), record
         assert len(tasks.chat_tokens(TOK, record.prompt, record.reference).tokens) <= 112
-
-
-def test_demonstrations_keep_off_the_held_out_pairs():
-    for record in DEMONSTRATIONS:
-        text = f"{record.prompt} {record.reference}"
-        names, topics = (
-            [w for w in words if re.search(rf"(?<!\w){re.escape(w)}(?!\w)", text)]
-            for words in (lexicon.NAMES, [*lexicon.EVENTS, *lexicon.THINGS])
-        )
-        if record.task != "proofread":
+        if record.task != "proofread":  # no name stands with a topic that it is held out with
+            text = f"{record.prompt} {record.reference}"
+            names, topics = (
+                [w for w in words if re.search(rf"(?<!\w){re.escape(w)}(?!\w)", text)]
+                for words in (lexicon.NAMES, [*lexicon.EVENTS, *lexicon.THINGS])
+            )
             assert not any(grammar.belongs("held_out", name, topic) for name in names for topic in topics)
 
 

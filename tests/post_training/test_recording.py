@@ -10,7 +10,7 @@ import pytest
 from afm_ref import assets
 from afm_ref.lora import files
 from afm_ref.post_training import hybrid
-from afm_ref.whole_road.bench import MAIN, TASKS, Bench
+from afm_ref.whole_road.bench import TASKS, Bench
 from afm_ref.whole_road.workshops import JUDGES
 from experiments import _post_training, post_training
 
@@ -45,32 +45,14 @@ def test_a_cell_is_recomputed(count, monkeypatch):
 
 def test_curation_is_recomputed():
     written = [record for record in hybrid.demonstrations() if record.task in TASKS]
-    for seed in SEEDS:
-        generations = [record for i in range(3) for record in hybrid.evolve(written, 10 * seed + i)]
-        (_, before, after), *_ = RUNS[f"hybrid_all_{seed}"]["counts"]["evolved"]
-        assert (before, after) == (len(generations), len(hybrid.without_copies(generations)))
-
-
-def test_the_best_of_n_is_that_of_the_rewards():
-    """Every pair of samples, the better by reward taken (of equal ones, half of each)."""
-    run = RUNS[f"reward_{MAIN}_{SEEDS[0]}"]
-    rewards, utilities = np.array(run["rewards"]), np.array(run["utilities"])
-    for task in TASKS:
-        rows = np.flatnonzero(bench().task_of == task)
-        better = [
-            (utilities[p, i] * (1 + s) + utilities[p, j] * (1 - s)) / 2
-            for p in rows
-            for i, j in itertools.combinations(range(rewards.shape[1]), 2)
-            for s in [np.sign(rewards[p, i] - rewards[p, j])]
-        ]
-        assert run["best_of"][task][1][0] == pytest.approx(np.mean(better), abs=2e-3)  # rewards are kept to 0.001
+    generations = [record for i in range(3) for record in hybrid.evolve(written, 10 * SEEDS[0] + i)]
+    (_, before, after), *_ = RUNS[f"hybrid_all_{SEEDS[0]}"]["counts"]["evolved"]
+    assert (before, after) == (len(generations), len(hybrid.without_copies(generations)))
 
 
 def test_runs_are_complete():
     assert len(SEEDS) >= 3 and set(RUNS) == set(post_training.jobs(SimpleNamespace(sizes=ARGUMENTS)))
-    for seed in SEEDS:
-        for judge in JUDGES:
-            rounds = RUNS[f"committee_{judge}_{seed}"]["rounds"]
-            assert len(rounds) >= 3
-            for done in rounds:
-                assert sum(done["shares"]["all"].values()) == pytest.approx(1)
+    for judge, seed in itertools.product(JUDGES, SEEDS):
+        rounds = RUNS[f"committee_{judge}_{seed}"]["rounds"]
+        assert len(rounds) >= 3
+        assert [sum(done["shares"]["all"].values()) for done in rounds] == pytest.approx([1] * len(rounds))

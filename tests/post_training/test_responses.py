@@ -65,10 +65,15 @@ def test_bad_requests_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             sample(PARAMS, TEXT_CFG, TOK, ["Where?"], max_new_tokens=4, **settings)
-    with pytest.raises(ValueError, match="a row holds 3"):
-        pad(chats(4), length=3)
-    with pytest.raises(ValueError, match="responses were equal"):
-        pairs_of([], TOK)
+    for call, message in (
+        (lambda: pad(chats(4), length=3), "a row holds 3"),
+        (lambda: pairs_of([], TOK), "responses were equal"),
+        (lambda: expected_best([1.0, 2.0, 3.0], 0), r"n must lie in 1 \.\. 3"),
+        (lambda: expected_best([1.0, 2.0, 3.0], 4), r"n must lie in 1 \.\. 3"),
+        (lambda: expected_best([1.0, math.nan], 1), "finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
 
 
 @hypothesis(max_examples=40)
@@ -111,11 +116,3 @@ def test_rejection_sampling_by_hand():
     for groups, values in (([[]], [[]]), ([[a]], [[math.nan]]), ([[a, b]], [[1.0]])):
         with pytest.raises(ValueError, match="one number for each"):
             rejection_sample(["x"], groups, values)
-
-
-def test_bad_counts_are_refused():
-    for n in (0, 4):
-        with pytest.raises(ValueError, match=r"n must lie in 1 \.\. 3"):
-            expected_best([1.0, 2.0, 3.0], n)
-    with pytest.raises(ValueError, match="finite"):
-        expected_best([1.0, math.nan], 1)

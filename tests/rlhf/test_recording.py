@@ -1,6 +1,5 @@
 """What chapter 8 shows as recorded: still that of the shipped model, whole, and fair."""
 
-import numpy as np
 import pytest
 
 from afm_ref import assets
@@ -48,18 +47,8 @@ def test_all_start_alike_and_draw_as_many_samples():
 def test_step_sizes_are_those_that_the_search_found():
     """Each is the best of the same four, by the recorded objective; none lies at the end of the row."""
     for algorithm, rate in NUMBERS["chosen"].items():
-        objective = {
-            r: run["utility"][-1] - 0.05 * run["kl"][-1]
-            for r in rlhf.RATES
-            for run in [RUNS[f"search_{algorithm}_{r:g}"]]
-        }
+        found = {r: RUNS[f"search_{algorithm}_{r:g}"] for r in rlhf.RATES}
+        objective = {r: run["utility"][-1] - 0.05 * run["kl"][-1] for r, run in found.items()}
         assert rate == max(objective, key=objective.get) and min(rlhf.RATES) < rate < max(rlhf.RATES)
-        assert {
-            run["rate"] for run in of_prefix(*(f"{judge}_{algorithm}_" for judge in online_rl.JUDGES)).values()
-        } == {rate}
-
-
-def test_iterations_are_kept():
-    for key, run in of_prefix(*online_rl.JUDGES).items():
-        assert all(len(run["iterations"][name]) == 20 for name in ("reward", "kl_previous", "ratio_max")), key
-        assert np.isfinite(run["iterations"]["reward"]).all() and min(run["iterations"]["kl_previous"]) >= 0
+        runs = of_prefix(*(f"{judge}_{algorithm}_" for judge in online_rl.JUDGES)).values()
+        assert {run["rate"] for run in runs} == {rate}

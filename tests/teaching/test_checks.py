@@ -41,12 +41,9 @@ def test_what_does_not_hold_raises_and_says_what_was_measured(ok, settings, word
     assert words in str(caught.value)
 
 
-def test_a_bare_number_is_no_verdict():
+def test_a_check_needs_a_claim_and_one_criterion():
     with pytest.raises(TypeError, match="tolerance= or between="):
         check("a difference of zero would pass as False", 0.0)
-
-
-def test_a_check_needs_a_claim_and_one_criterion():
     with pytest.raises(ValueError, match="needs a claim"):
         check("", True)
     with pytest.raises(ValueError, match="not both"):

@@ -4,12 +4,19 @@ import json
 import math
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 
 from afm_ref import config, ops
+from afm_ref.curation import Dropped, decontamination
+from afm_ref.data.corpora import Document
 from afm_ref.parallelism.sharded import ring_attention
 from afm_ref.post_training import committee, losses, responses, reward_model
+from afm_ref.pretraining.optimizer import block_update
+from afm_ref.pretraining.pruning.top_k import soft_top_k, solve
+from afm_ref.pretraining.stages import rope_base
+from afm_ref.rlhf import advantages, mdloo
 from afm_ref.teaching import attempt
 from afm_ref.teaching.exercises import EXERCISES, grade
 
@@ -119,10 +126,7 @@ WRONG = {  # id: (a plausible wrong answer, words of the hint it must get)
         ),
         "6 FLOPs a parameter",
     ),
-    "5.1": (
-        lambda shapes, rank, bytes_per_value: bytes_per_value * sum(o * i for o, i in shapes),
-        "not of A and B",
-    ),
+    "5.1": (lambda shapes, rank, bytes_per_value: bytes_per_value * sum(o * i for o, i in shapes), "not of A and B"),
     "5.2": (lambda w, a, b, alpha: w + b @ a, "alpha / R"),
     "5.3": (lambda a, x, g, scale: g.T @ (x @ a.T), "multiplies the gradient too"),
     "5.4": (
@@ -170,9 +174,20 @@ WRONG = {  # id: (a plausible wrong answer, words of the hint it must get)
 }
 
 
-@pytest.mark.parametrize("id", sorted(EXERCISES))
-def test_a_plausible_wrong_answer_fails_with_a_hint(id):
-    answer, hint = WRONG[id]
+MORE_WRONG = (
+    ("2.4", lambda base, T_train, T: base * T / T_train, "stretches"),
+    ("2.5", lambda **given: soft_top_k(**given), "the weights"),
+    ("2.5", lambda **given: -solve(**given).threshold, "the sign"),
+    ("2.5", lambda scores, k, eps: -np.sort(scores)[-k], "limit for eps"),
+)
+
+
+def test_every_exercise_has_a_plausible_wrong_answer():
+    assert set(WRONG) == set(EXERCISES)
+
+
+@pytest.mark.parametrize(("id", "answer", "hint"), [*((id, *told) for id, told in WRONG.items()), *MORE_WRONG])
+def test_a_plausible_wrong_answer_fails_with_a_hint(id, answer, hint):
     verdict = grade(id, answer)
     assert verdict.status == "wrong" and hint in verdict.message, verdict
     assert "expected" in verdict.message and "got" in verdict.message
@@ -219,14 +234,62 @@ def test_attempt_prints_the_verdict(capsys):
     assert out[2].endswith("not yet") and out[3] == "    input    vocab_size=2" and "MINUS" in out[6]
 
 
-def test_the_expected_numbers_equal_the_package():
-    """The checkers count and rotate in their own way; the real functions must agree with them."""
-    for case in EXERCISES["1.1"].cases():
-        a = case.arguments
-        assert case.expected == a["memory_bytes"] // config.kv_cache_bytes_per_token(a["cfg"], a["bytes_per_value"])
-    for case in EXERCISES["1.2"].cases():
-        a = case.arguments
-        assert np.allclose(ops.rope(case.expected, a["positions"], a["theta"], "interleaved"), a["x"])
+def dpo_loss(policy, reference, starts, lengths, beta):
+    places = np.arange(policy.shape[-1])
+    response = (places >= starts[..., None]) & (places < lengths[..., None])
+    chosen, rejected = np.where(response, policy - reference, 0).sum(-1)
+    return losses.dpo(chosen - rejected, beta).mean()
+
+
+def of_committee(rewards, judged):
+    found = committee.equal_budget(committee.Pool(tuple("abc"[: len(rewards)]), [], rewards), judged)
+    return [found["committee"].mean(), found["best teacher"].mean()]
+
+
+def apple_step(w, g, v, m, t, s, rate, decay):
+    with jax.enable_x64(True):
+        change, v, m = block_update(g, v, m, w, 1 - 0.95**t, rate=rate, decay=decay)
+        return np.stack([w + s * change, v, m])
+
+
+def dropped(benchmark, documents, low, high, threshold):
+    found = decontamination.Benchmarks([benchmark], low, high)
+    step = decontamination.Decontamination(found, decontamination.count(found, documents), threshold)
+    return [step(Document(text, "web", "n")) == Dropped("benchmark text") for text in documents]
+
+
+# The checkers count, rotate, bisect and enumerate in their own way; the package's functions must agree with them.
+PACKAGE = {
+    "1.1": lambda cfg, memory_bytes, bytes_per_value: (
+        memory_bytes // config.kv_cache_bytes_per_token(cfg, bytes_per_value)
+    ),
+    "1.2": lambda x, positions, theta: ops.rope(x, -positions, theta, "interleaved"),
+    "2.1": dropped,
+    "2.3": apple_step,  # but for the 1e-30 that the package adds to the squares
+    "2.4": rope_base,
+    "2.5": lambda scores, k, eps: solve(scores, k, eps).threshold,
+    "3.1": lambda n, n_bytes, latency_s, bandwidth_bytes_per_s: (
+        2 * (n - 1) * (latency_s + n_bytes / n / bandwidth_bytes_per_s)
+    ),
+    "3.2": lambda n_parameters, n_devices, stage: np.dot(
+        ((16, 0), (8, 8), (4, 12), (0, 16))[stage], (n_parameters, n_parameters / n_devices)
+    ),
+    "3.3": lambda n_stages, largest_bubble: max(1, math.ceil((n_stages - 1) * (1 - largest_bubble) / largest_bubble)),
+    "3.4": lambda T, n: np.reshape(ring_attention.sequence_order(T, n, zigzag=True), (n, -1)),
+    "7.1": lambda margins, labels: [reward_model.soft_label_loss(margins, labels), reward_model.optimal_margin(labels)],
+    "7.2": responses.expected_best,
+    "7.3": dpo_loss,
+    "7.4": of_committee,
+    "8.1": advantages.leave_one_out,
+    "8.2": lambda log_probs, old_log_probs, advantages, gamma: mdloo.mdloo(log_probs, old_log_probs, advantages, gamma),
+}
+
+
+@pytest.mark.parametrize("id", PACKAGE)
+def test_the_expected_numbers_are_the_packages(id):
+    for case in EXERCISES[id].cases():
+        found = PACKAGE[id](**case.arguments)
+        np.testing.assert_allclose(case.expected, found, rtol=1e-9, atol=1e-9)
 
 
 def test_no_pair_of_normalised_vectors_passes_the_bound_of_1_4():
@@ -238,38 +301,3 @@ def test_no_pair_of_normalised_vectors_passes_the_bound_of_1_4():
         q, k = (ops.rms_norm(v, g, 1e-12) for v, g in ((x, q_gain), (y, k_gain)))
         largest = np.abs((q * k).sum(-1)).max() / H**0.5
         assert 0.8 * case.expected < largest <= case.expected * (1 + 1e-9)
-
-
-def test_the_numbers_of_chapter_3_equal_the_closed_forms():
-    for case in EXERCISES["3.1"].cases():
-        n, n_bytes, latency, bandwidth = case.arguments.values()
-        assert case.expected == pytest.approx(2 * (n - 1) * (latency + n_bytes / n / bandwidth))
-    for case in EXERCISES["3.2"].cases():
-        P, n, stage = case.arguments.values()
-        whole, cut = {0: (16, 0), 1: (8, 8), 2: (4, 12), 3: (0, 16)}[stage]
-        assert case.expected == whole * P + cut * P / n
-    for case in EXERCISES["3.3"].cases():
-        p, bubble = case.arguments.values()
-        assert case.expected == max(1, math.ceil((p - 1) * (1 - bubble) / bubble))
-    for case in EXERCISES["3.4"].cases():
-        T, n = case.arguments.values()
-        assert np.array_equal(case.expected.ravel(), ring_attention.sequence_order(T, n, zigzag=True))
-
-
-def test_the_numbers_of_chapter_7_equal_the_package():
-    for case in EXERCISES["7.1"].cases():
-        d, p = case.arguments.values()
-        np.testing.assert_allclose(case.expected, [reward_model.soft_label_loss(d, p), reward_model.optimal_margin(p)])
-    for case in EXERCISES["7.2"].cases():
-        assert case.expected == pytest.approx(responses.expected_best(*case.arguments.values()))
-    for case in EXERCISES["7.3"].cases():
-        policy, reference, starts, lengths, beta = case.arguments.values()
-        places = np.arange(policy.shape[-1])
-        response = (places >= starts[..., None]) & (places < lengths[..., None])
-        ratios = np.where(response, policy - reference, 0).sum(-1)
-        assert case.expected == pytest.approx(losses.dpo(ratios[0] - ratios[1], beta).mean())
-    for case in EXERCISES["7.4"].cases():
-        rewards, judged = case.arguments.values()
-        names = tuple("abc"[: len(rewards)])
-        found = committee.equal_budget(committee.Pool(names, [], rewards), judged)
-        assert case.expected == pytest.approx([found["committee"].mean(), found["best teacher"].mean()])

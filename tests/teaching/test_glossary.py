@@ -20,7 +20,4 @@ def test_tables_have_a_row_for_each_entry_and_no_stray_columns(monkeypatch):
         lines = table.data.splitlines()
         assert len(lines) == len(entries) + 2
         assert all(line.count("|") == 3 for line in lines)
-
-
-def test_terms_are_sorted_for_looking_up():
     assert list(glossary.TERMS) == sorted(glossary.TERMS, key=str.lower)

@@ -24,15 +24,8 @@ def test_only_the_lines_that_name_tests_are_left_out():
         """
         return 2 * x  # Test: by hand
 
-    assert (
-        source_text(double)
-        == '''def double(x):
-    """Return 2 x.
-
-    Source: Euclid [standard].
-    """
-    return 2 * x  # Test: by hand'''
-    )
+    head = 'def double(x):\n    """Return 2 x.\n\n    Source: Euclid [standard].\n    """\n'
+    assert source_text(double) == head + "    return 2 * x  # Test: by hand"
     assert "Source: TR24 section 2" in source_text(ops.rms_norm)
 
 

@@ -53,7 +53,7 @@ def test_the_stored_output_holds_the_static_figure(shown):
 
 def test_without_ipywidgets_there_is_the_static_figure(shown, monkeypatch):
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    widgets.explore(slope, ALT, a=widgets.slider("slope", 0, 5, 2), )  # fmt: skip
+    widgets.explore(slope, ALT, a=widgets.slider("slope", 0, 5, 2))
     (image,), _ = shown[0]
     assert image.data == figures.png(slope(2))
 
@@ -73,6 +73,7 @@ def test_the_live_curve_draws_rarely_and_ends_whole(shown, monkeypatch):
     curve.finish("00_curve")
     assert updates[-1].data == figures.png(drawn[-1])
     assert [len(line.get_xdata()) for line in drawn[-1].axes[0].lines] == [50, 50, 2]
+    assert widgets._smooth([2.0, 2.0, 2.0]) == pytest.approx([2.0, 2.0, 2.0])  # corrected for its start
 
 
 def test_drawing_takes_a_tenth_of_the_time_where_it_is_slow(monkeypatch):
@@ -92,7 +93,3 @@ def test_drawing_takes_a_tenth_of_the_time_where_it_is_slow(monkeypatch):
         now[0] += 0.1
         curve(SimpleNamespace(loss=np.ones(step)))
     assert np.diff(drawn) == pytest.approx(20.0, abs=0.2) and 3 <= len(drawn) <= 4
-
-
-def test_the_running_mean_is_corrected_for_its_start():
-    assert widgets._smooth([2.0, 2.0, 2.0]) == pytest.approx([2.0, 2.0, 2.0])

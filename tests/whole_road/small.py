@@ -49,13 +49,15 @@ def teach(of, judge, seed):
 def model():
     """Let the pipeline find the small model where the shipped one is."""
     shipped = init(CFG, 0), CFG, hugging_face.load_tokenizer(assets.FOLDER)
+    settings = dataclasses.replace(online_rl.SETTINGS, K=2, prompts=2, batch_size=ROWS)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(assets, "load_tiny", return_value=shipped))
-        stack.enter_context(mock.patch.object(text, "documents", documents))
-        stack.enter_context(mock.patch.object(bench, "SAMPLE_ROWS", ROWS))
-        stack.enter_context(mock.patch.object(online_rl, "SAMPLE_ROWS", ROWS))
-        settings = dataclasses.replace(online_rl.SETTINGS, K=2, prompts=2, batch_size=ROWS)
-        stack.enter_context(mock.patch.object(online_rl, "SETTINGS", settings))
-        stack.enter_context(mock.patch.multiple(bench.Bench, student=student, reward=reward))
-        stack.enter_context(mock.patch.object(workshops, "teach", teach))
+        for patch in (
+            mock.patch.object(assets, "load_tiny", return_value=shipped),
+            mock.patch.object(text, "documents", documents),
+            mock.patch.object(bench, "SAMPLE_ROWS", ROWS),
+            mock.patch.multiple(online_rl, SAMPLE_ROWS=ROWS, SETTINGS=settings),
+            mock.patch.multiple(bench.Bench, student=student, reward=reward),
+            mock.patch.object(workshops, "teach", teach),
+        ):
+            stack.enter_context(patch)
         yield

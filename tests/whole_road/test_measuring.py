@@ -23,10 +23,8 @@ def measures():
 def test_bits_per_byte_are_those_of_numpy(measures):
     bench, nats, n_bytes = measures.bench, 0.0, 0
     for batch in measures.text:
-        log_probs = token_log_probs(
-            forward(bench.base, batch.tokens, bench.cfg, None, Causal(batch.documents)), batch.targets
-        )
-        nats -= (log_probs * batch.weights).sum()
+        logits = forward(bench.base, batch.tokens, bench.cfg, None, Causal(batch.documents))
+        nats -= (token_log_probs(logits, batch.targets) * batch.weights).sum()
         n_bytes += sum(len(bench.tok.decode(row[w > 0]).encode()) for row, w in zip(batch.targets, batch.weights))
     assert n_bytes == measures.text_bytes > 1000
     expected = nats / math.log(2) / n_bytes  # float32 in another order; kept to 5 digits
@@ -37,18 +35,12 @@ def test_every_task_is_answered_by_its_own_policy(measures, monkeypatch):
     """The utilities are worth what the policy's number says, and stand in the order of the held-out prompts."""
     bench = measures.bench
     monkeypatch.setattr(bench, "sample", lambda policy, records, n, seed: [[policy] * n for _ in records])
-    monkeypatch.setattr(
-        bench, "judged", lambda records, groups: np.array(groups) + [[r.task == "sums"] for r in records]
-    )
+    judged = lambda records, groups: np.array(groups) + [[r.task == "sums"] for r in records]  # noqa: E731
+    monkeypatch.setattr(bench, "judged", judged)
     monkeypatch.setattr(measures, "answers", lambda policies: [])
     found = measures.of(Made(dict(zip(TASKS, (0.25, 0.5, 1.0))), 1000, whole=False))
-    assert found["utility"] == {
-        "summarise": 0.25,
-        "answer": 0.5,
-        "sums": 2,
-        "taught": 0.375,
-        "all": pytest.approx(11 / 12, abs=1e-5),
-    }
+    want = dict(summarise=0.25, answer=0.5, sums=2, taught=0.375, all=11 / 12)
+    assert found["utility"] == pytest.approx(want, abs=1e-5)
     assert found["by_prompt"] == [0.25, 0.25, 0.5, 0.5, 2, 2] and found["bits_per_byte"] is None
     weights = sum(np.size(w) for w in (bench.base.embed, bench.base.final_norm, *bench.base.layers[0]) if w is not None)
     assert found["bits"] == round(8000 / weights, 3)
@@ -71,13 +63,7 @@ def test_accuracy_counts_pairs(measures, monkeypatch):
 
 def test_the_table_by_hand():
     """Of two prompts that differ by 0.2 the interval is 0.1 times t = 12.706 on either side."""
-    row = {
-        "utility": {"sums": 0.5},
-        "bits_per_byte": 1.25,
-        "bits": 16.0,
-        "answers": ["yes"],
-        "by_prompt": [0.4, 0.6, 0],
-    }
+    row = dict(utility={"sums": 0.5}, bits_per_byte=1.25, bits=16.0, answers=["yes"], by_prompt=[0.4, 0.6, 0])
     after = row | {"by_prompt": [0.5, 0.9, 0], "bits_per_byte": None, "answers": ["no"]}
     steps = {"0_base": row, "2_reward": {"accuracy": 0.625}, "7_features": after}
     prompts = [{"task": "answer", "prompt": "Why?", "reference": "So."}]
@@ -86,12 +72,5 @@ def test_the_table_by_hand():
     assert base.split() == ["0_base", "0.500", "[-0.771,", "1.771]", "0.500", "1.250", "16.00"]
     assert features.split()[1:8] == ["0.700", "[-1.841,", "3.241]", "+0.200", "[-1.071,", "+1.471]", "0.500"]
     assert features.split()[8:] == ["-", "16.00"] and "62%" in accuracy
-    assert results_table.answers(results).split() == [
-        "Why?",
-        "(reference)",
-        "'So.'",
-        "0_base",
-        "'yes'",
-        "7_features",
-        "'no'",
-    ]
+    said = "Why?", "(reference)", "'So.'", "0_base", "'yes'", "7_features", "'no'"
+    assert results_table.answers(results).split() == [*said]

@@ -3,7 +3,6 @@
 import functools
 
 import numpy as np
-import pytest
 
 from afm_ref import assets
 from afm_ref.config import parameters
@@ -61,31 +60,7 @@ def test_runs_are_complete():
 def test_sizes_follow_from_bits():
     """The bytes of 16 bits a weight; palettes within the average that was asked for."""
     for run in NUMBERS["runs"].values():
-        assert run["0_base"]["bytes"] == 2 * parameters(bench().cfg)["total"]
+        steps = "0_base", "5_palettized", "6_recovered", "7_features"
+        base, palettes, recovered, features = (run[name]["bytes"] for name in steps)
+        assert base == 2 * parameters(bench().cfg)["total"] and palettes < recovered == features < base
         assert 3.49 <= run["5_palettized"]["projection_bits"] <= 3.5
-        assert (
-            run["5_palettized"]["bytes"]
-            < run["6_recovered"]["bytes"]
-            == run["7_features"]["bytes"]
-            < run["0_base"]["bytes"]
-        )
-
-
-def test_intervals_are_those_of_the_runs():
-    """Half the width of an interval of three is 4.303 s / sqrt(3), from a table of t."""
-    for judge in JUDGES:
-        values = {
-            step: np.array([NUMBERS["runs"][pipeline.key_of(judge, s)][step]["utility"]["taught"] for s in SEEDS[:3]])
-            for step in pipeline.MEASURED
-        }
-        before = dict(zip(pipeline.MEASURED[1:], pipeline.MEASURED))
-        for step in pipeline.MEASURED:
-            row = NUMBERS["intervals"][judge][step]["taught"]
-            parts = {"mean": values[step], "minus_base": values[step] - values["0_base"]}
-            if step in before:
-                parts["minus_before"] = values[step] - values[before[step]]
-            assert set(row) == set(parts)
-            for name, of_seeds in parts.items():
-                half = 4.303 * of_seeds.std(ddof=1) / np.sqrt(3)
-                expected = [of_seeds.mean() + sign * half for sign in (0, -1, 1)]
-                assert row[name] == pytest.approx(expected, abs=2e-4)  # kept to 4 digits, t to 3 decimals

@@ -1,10 +1,38 @@
 """Chapter 4's exercises: a program's bytes, MFU, the smallest shard, when a sum hides."""
 
+from functools import partial
+
 from ...config import AFM_ON_DEVICE, AFM_TINY
-from .registry import Case, exercise
+from .registry import exercise
 
 # rounds of n - 1 hops, each of a chunk W / n
 KINDS = {"all-gather": 1, "reduce-scatter": 1, "all-reduce": 2}
+PROGRAMS = (  # lists of (kind, whole bytes, devices, times executed)
+    ([("all-gather", 1024, 4, 3)],),
+    ([("all-gather", 4096, 8, 26), ("all-reduce", 4, 8, 1)],),
+    (
+        [
+            ("all-gather", 800, 4, 5),
+            ("reduce-scatter", 800, 4, 5),
+            ("all-reduce", 640, 2, 1),
+        ],
+    ),
+)
+
+
+@exercise("4.1", "bytes of a program with a loop", "easy", 5, PROGRAMS)
+def sent_bytes(found):
+    """Add up what one device sends in three programs, hop by hop."""
+    return _hops(found), {
+        "the text shows a loop's body once, but it runs `times` times": _hops(
+            found, loops=False
+        ),
+        "an all-reduce is a reduce-scatter AND an all-gather": _hops(found, rounds=False),
+        "a hop carries a chunk of W/n bytes, not all of W": _hops(found, whole=True),
+        "a chunk makes n - 1 hops to visit n devices": sum(
+            KINDS[k] * w * t for k, w, n, t in found
+        ),
+    }
 
 
 def _hops(found, *, loops=True, rounds=True, whole=False):
@@ -17,35 +45,24 @@ def _hops(found, *, loops=True, rounds=True, whole=False):
     return total
 
 
-@exercise("4.1", "bytes of a program with a loop", "easy", 5)
-def sent_bytes():
-    """Three programs: lists of (kind, whole bytes, devices, times executed)."""
-    programs = (
-        [("all-gather", 1024, 4, 3)],
-        [("all-gather", 4096, 8, 26), ("all-reduce", 4, 8, 1)],
-        [
-            ("all-gather", 800, 4, 5),
-            ("reduce-scatter", 800, 4, 5),
-            ("all-reduce", 640, 2, 1),
-        ],
-    )
-    for found in programs:
-        mistakes = (
-            (
-                _hops(found, loops=False),
-                "the text shows a loop's body once, but it runs `times` times",
-            ),
-            (
-                _hops(found, rounds=False),
-                "an all-reduce is a reduce-scatter AND an all-gather",
-            ),
-            (_hops(found, whole=True), "a hop carries a chunk of W/n bytes, not all of W"),
-            (
-                sum(KINDS[k] * w * t for k, w, n, t in found),
-                "a chunk makes n - 1 hops to visit n devices",
-            ),
-        )
-        yield Case({"found": found}, _hops(found), mistakes)
+RUNS = (
+    (AFM_ON_DEVICE, 4096, 2**23, 0.80, 1024, 459e12),
+    (AFM_ON_DEVICE, 4096, 2**23, 1.48, 512, 459e12),
+    (AFM_TINY, 256, 2**12, 0.5, 1, 1e11),
+)
+
+
+@exercise("4.2", "how busy are 1024 chips?", "medium", 10, RUNS)
+def utilization(cfg, seq_len, tokens, step_s, chips, peak_flops):
+    """AXLearn's public run among the cases."""
+    flops = partial(_step_flops, cfg, tokens, seq_len)
+    able = step_s * chips * peak_flops
+    return flops() / able, {
+        "training is three forward passes' work, not one": flops(backward=0) / able,
+        "scores and weighted values are products, too": flops(attention=False) / able,
+        "all chips together could have worked": flops() / (step_s * peak_flops),
+        "a fraction of 1 is asked, not percent": 100 * flops() / able,
+    }
 
 
 def _step_flops(cfg, tokens, seq_len, *, backward=2, attention=True):
@@ -58,106 +75,52 @@ def _step_flops(cfg, tokens, seq_len, *, backward=2, attention=True):
     return 2 * total * (1 + backward) * tokens
 
 
-@exercise("4.2", "how busy are 1024 chips?", "medium", 10)
-def utilization():
-    """AXLearn's public run among the cases."""
-    for cfg, T, tokens, step_s, chips, peak in (
-        (AFM_ON_DEVICE, 4096, 2**23, 0.80, 1024, 459e12),
-        (AFM_ON_DEVICE, 4096, 2**23, 1.48, 512, 459e12),
-        (AFM_TINY, 256, 2**12, 0.5, 1, 1e11),
-    ):
-        able = step_s * chips * peak
-        mistakes = (
-            (
-                _step_flops(cfg, tokens, T, backward=0) / able,
-                "training is three forward passes' work, not one",
-            ),
-            (
-                _step_flops(cfg, tokens, T, attention=False) / able,
-                "scores and weighted values are products, too",
-            ),
-            (
-                _step_flops(cfg, tokens, T) / (step_s * peak),
-                "all chips together could have worked",
-            ),
-            (
-                100 * _step_flops(cfg, tokens, T) / able,
-                "a fraction of 1 is asked, not percent",
-            ),
-        )
-        arguments = dict(
-            cfg=cfg, seq_len=T, tokens=tokens, step_s=step_s, chips=chips, peak_flops=peak
-        )
-        yield Case(arguments, _step_flops(cfg, tokens, T) / able, mistakes)
+MODELS = (
+    (2_737_739_264, 1, 16 * 2**30, 6 * 2**30),
+    (33_437_798_400, 4, 32 * 2**30, 20 * 2**30),
+    (1000, 1, 20_000, 1_000),
+)
 
 
-def _smallest(fits):
-    fsdp = 1
-    while not fits(fsdp):
-        fsdp *= 2
-    return fsdp
-
-
-@exercise("4.3", "the smallest shard that fits", "medium", 10)
-def smallest_fsdp():
+@exercise("4.3", "the smallest shard that fits", "medium", 10, MODELS)
+def smallest_fsdp(n_parameters, model, hbm_bytes, other_bytes):
     """Double the shards until everything fits."""
-    for n_parameters, model, hbm, other in (
-        (2_737_739_264, 1, 16 * 2**30, 6 * 2**30),
-        (33_437_798_400, 4, 32 * 2**30, 20 * 2**30),
-        (1000, 1, 20_000, 1_000),
-    ):
-        held = 16 * n_parameters / model
-        right = _smallest(
-            lambda fsdp, held=held, hbm=hbm, other=other: held / fsdp + other <= hbm
-        )
-        mistakes = (
-            (
-                _smallest(lambda f, h=held, b=hbm: h / f <= b),
-                "other_bytes must fit beside the state",
-            ),
-            (
-                _smallest(lambda f, h=held, b=hbm, o=other: h / 4 / f + o <= b),
-                "16 bytes a parameter, not 4",
-            ),
-            (
-                _smallest(lambda f, h=held * model, b=hbm, o=other: h / f + o <= b),
-                "model already cuts every matrix",
-            ),
-            (
-                _smallest(lambda f, h=held, b=hbm, o=other: (h + o) / f <= b),
-                "fsdp does not cut other_bytes",
-            ),
-        )
-        arguments = dict(
-            n_parameters=n_parameters, model=model, hbm_bytes=hbm, other_bytes=other
-        )
-        yield Case(arguments, right, mistakes)
+
+    def smallest(held, other=other_bytes, cut=0):
+        fsdp = 1
+        while (held + cut) / fsdp + other > hbm_bytes:
+            fsdp *= 2
+        return fsdp
+
+    held = 16 * n_parameters / model
+    return smallest(held), {
+        "other_bytes must fit beside the state": smallest(held, other=0),
+        "16 bytes a parameter, not 4": smallest(held / 4),
+        "model already cuts every matrix": smallest(held * model),
+        "fsdp does not cut other_bytes": smallest(held, other=0, cut=other_bytes),
+    }
 
 
-@exercise("4.4", "when does the sum of gradients hide?", "hard", 15)
-def tokens_to_hide():
+CLUSTERS = ((1024, 459e12, 600e9), (8, 275e12, 6.25e9), (2, 1e12, 1e9))
+
+
+@exercise("4.4", "when does the sum of gradients hide?", "hard", 15, CLUSTERS)
+def tokens_to_hide(n, peak_flops, bandwidth_bytes_per_s):
     """Bisect the number of tokens: compute grows with it, the all-reduce does not."""
     P = 1e9
 
-    def fewest(n, peak, bandwidth, rounds=2, flops=6, width=2):
-        sum_s = rounds * (n - 1) / n * width * P / bandwidth
+    def fewest(rounds=2, flops=6, width=2):
+        sum_s = rounds * (n - 1) / n * width * P / bandwidth_bytes_per_s
         low, high = 0, 10**9
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (
-                (low, middle) if flops * P * middle / peak >= sum_s else (middle, high)
-            )
+            hides = flops * P * middle / peak_flops >= sum_s
+            low, high = (low, middle) if hides else (middle, high)
         return high
 
-    for n, peak, bandwidth in ((1024, 459e12, 600e9), (8, 275e12, 6.25e9), (2, 1e12, 1e9)):
-        mistakes = (
-            (
-                fewest(n, peak, bandwidth, flops=2),
-                "a training step takes 6 FLOPs a parameter and token, not 2",
-            ),
-            (fewest(n, peak, bandwidth, rounds=1), "an all-reduce sends 2 (n-1)/n W"),
-            (fewest(n, peak, bandwidth, width=4), "bfloat16 gradients have 2 bytes"),
-            (fewest(n, peak, bandwidth) - 1, "round up: the sum must hide wholly"),
-        )
-        arguments = dict(n=n, peak_flops=peak, bandwidth_bytes_per_s=bandwidth)
-        yield Case(arguments, fewest(n, peak, bandwidth), mistakes)
+    return fewest(), {
+        "a training step takes 6 FLOPs a parameter and token, not 2": fewest(flops=2),
+        "an all-reduce sends 2 (n-1)/n W": fewest(rounds=1),
+        "bfloat16 gradients have 2 bytes": fewest(width=4),
+        "round up: the sum must hide wholly": fewest() - 1,
+    }

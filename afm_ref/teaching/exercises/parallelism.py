@@ -7,42 +7,37 @@ import numpy as np
 from ...parallelism.simulator import ring_collectives, schedules
 from .registry import Case, exercise
 
+RINGS = ((4, 4096, 0.0, 1e3), (4, 4096, 0.5, 1e3), (8, 8192, 1e-6, 1e11))
 
-@exercise("3.1", "how long does an all-reduce take?", "easy", 5)
-def all_reduce_s():
+
+@exercise("3.1", "how long does an all-reduce take?", "easy", 5, RINGS)
+def all_reduce_s(n, n_bytes, latency_s, bandwidth_bytes_per_s):
     """Send real arrays round a simulated ring and look at its clock."""
-    for n, n_bytes, latency, bandwidth in (
-        (4, 4096, 0.0, 1e3),
-        (4, 4096, 0.5, 1e3),
-        (8, 8192, 1e-6, 1e11),
-    ):
-        link = ring_collectives.Link(latency, bandwidth)
-        expected = ring_collectives.all_reduce(
-            [np.zeros(n_bytes, np.int8)] * n, link
-        ).time_s
-        hops = n - 1
-        mistakes = (
-            (
-                hops * latency + hops / n * n_bytes / bandwidth,
-                "an all-reduce is a reduce-scatter AND an all-gather",
-            ),
-            (
-                2 * hops * (latency + n_bytes / bandwidth),
-                "a hop carries a chunk of W/n bytes, not all of W",
-            ),
-            (
-                2 * n * (latency + n_bytes / n / bandwidth),
-                "a chunk makes n - 1 hops to visit n devices",
-            ),
-            (latency + 2 * hops / n * n_bytes / bandwidth, "every hop pays the latency"),
-        )
-        arguments = {
-            "n": n,
-            "n_bytes": n_bytes,
-            "latency_s": latency,
-            "bandwidth_bytes_per_s": bandwidth,
-        }
-        yield Case(arguments, expected, mistakes)
+    latency, whole_s, hops = latency_s, n_bytes / bandwidth_bytes_per_s, n - 1
+    link = ring_collectives.Link(latency, bandwidth_bytes_per_s)
+    return ring_collectives.all_reduce([np.zeros(n_bytes, np.int8)] * n, link).time_s, {
+        "an all-reduce is a reduce-scatter AND an all-gather": hops
+        * (latency + whole_s / n),
+        "a hop carries a chunk of W/n bytes, not all of W": 2 * hops * (latency + whole_s),
+        "a chunk makes n - 1 hops to visit n devices": 2 * n * (latency + whole_s / n),
+        "every hop pays the latency": latency + 2 * hops * whole_s / n,
+    }
+
+
+SHARDED = ((1200, 4, 0), (1200, 4, 1), (1200, 4, 2), (1200, 4, 3), (1600, 8, 3))
+
+
+@exercise("3.2", "what ZeRO keeps", "easy", 5, SHARDED)
+def zero_bytes(n_parameters, n_devices, stage):
+    """Count what one device keeps of each parameter."""
+    P, n = n_parameters, n_devices
+    right = _held(P, n, stage)
+    return right, {
+        "only stage 3 cuts everything": 16 * P / n,
+        "stage 1 already cuts the optimizer's two moments": _held(P, n, max(stage - 1, 0)),
+        "the optimizer's moments are cut first, the weights last": (12 + 4 / n) * P,
+        "Adam keeps TWO moments of 4 bytes each": right - 4 * P / (n if stage == 3 else 1),
+    }
 
 
 def _held(n_parameters, n, stage):
@@ -55,80 +50,39 @@ def _held(n_parameters, n, stage):
     return total
 
 
-@exercise("3.2", "what ZeRO keeps", "easy", 5)
-def zero_bytes():
-    """Count what one device keeps of each parameter."""
-    for n_parameters, n, stage in (
-        (1200, 4, 0),
-        (1200, 4, 1),
-        (1200, 4, 2),
-        (1200, 4, 3),
-        (1600, 8, 3),
-    ):
-        right = _held(n_parameters, n, stage)
-        mistakes = (
-            (16 * n_parameters / n, "only stage 3 cuts everything"),
-            (
-                _held(n_parameters, n, max(stage - 1, 0)),
-                "stage 1 already cuts the optimizer's two moments",
-            ),
-            (
-                (12 + 4 / n) * n_parameters,
-                "the optimizer's moments are cut first, the weights last",
-            ),
-            (
-                right - 4 * n_parameters / (n if stage == 3 else 1),
-                "Adam keeps TWO moments of 4 bytes each",
-            ),
-        )
-        yield Case(
-            {"n_parameters": n_parameters, "n_devices": n, "stage": stage}, right, mistakes
-        )
-
-
-@exercise("3.3", "enough microbatches", "easy", 5)
-def fewest_microbatches():
+@exercise(
+    "3.3", "enough microbatches", "easy", 5, ((4, 0.22), (3, 0.09), (6, 0.3), (1, 0.1))
+)
+def fewest_microbatches(n_stages, largest_bubble):
     """Try one number after another on the timeline."""
-    for p, most in ((4, 0.22), (3, 0.09), (6, 0.3), (1, 0.1)):
-        m = next(
-            m for m in range(1, 10_000) if schedules.gpipe(p, m).bubble_fraction <= most
-        )
-        simple = math.ceil((p - 1) / most)
-        mistakes = (
-            (
-                simple,
-                "(p - 1) / m compares the idle time with the busy time, not with all of it",
-            ),
-            (m - 1, "one too few: the bubble must not exceed the bound, so round up"),
-            (0, "without a microbatch nothing is computed: at least 1"),
-        )
-        yield Case({"n_stages": p, "largest_bubble": most}, m, mistakes)
+    m = 1
+    while schedules.gpipe(n_stages, m).bubble_fraction > largest_bubble:
+        m += 1
+    simple = math.ceil((n_stages - 1) / largest_bubble)
+    return m, {
+        "(p - 1) / m compares the idle time with the busy time, not with all of it": simple,
+        "one too few: the bubble must not exceed the bound, so round up": m - 1,
+        "without a microbatch nothing is computed: at least 1": 0,
+    }
 
 
-@exercise("3.4", "a fair order", "medium", 10)
-def zigzag():
+@exercise("3.4", "a fair order", "medium", 10, ((8, 2), (16, 4), (24, 3)))
+def zigzag(T, n):
     """Deal chunks like cards: once round the table, then once back."""
-    for T, n in ((8, 2), (16, 4), (24, 3)):
-        size = T // (2 * n)
-        hands = [[] for _ in range(n)]
-        for chunk, device in enumerate([*range(n), *reversed(range(n))]):
-            hands[device] += range(chunk * size, (chunk + 1) * size)
-        chunks = np.arange(T).reshape(2 * n, size)
-        mistakes = (
-            (
-                np.arange(T).reshape(n, -1),
-                "these are contiguous parts: the last device has the most to look at",
-            ),
-            (
-                np.arange(T).reshape(-1, n).T,
-                "dealt token by token; deal 2n chunks of neighbouring tokens",
-            ),
-            (
-                np.array([np.concatenate([chunks[i], chunks[n + i]]) for i in range(n)]),
-                "the second round goes the same way as the first, so device n - 1 has the later chunk of both",
-            ),
-        )
-        yield Case({"T": T, "n": n}, np.array(hands), mistakes)
+    chunks = np.arange(T).reshape(2 * n, -1)  # [T] -> [2n, T / 2n]
+    hands = [[] for _ in range(n)]
+    for chunk, device in zip(chunks, [*range(n), *reversed(range(n))], strict=True):
+        hands[device] += [*chunk]
+    straight = "the second round goes the same way as the first, so device n - 1 has the later chunk of both"
+    return np.array(hands), {
+        "these are contiguous parts: the last device has the most to look at": np.arange(
+            T
+        ).reshape(n, -1),
+        "dealt token by token; deal 2n chunks of neighbouring tokens": np.arange(T)
+        .reshape(-1, n)
+        .T,
+        straight: np.hstack([chunks[:n], chunks[n:]]),
+    }
 
 
 @exercise("3.5", "two halves of a softmax", "hard", 20)
@@ -137,28 +91,23 @@ def merge():
     rng = np.random.default_rng((3, 5))
     for T, S, H, size in ((1, 4, 2, 1.0), (3, 6, 4, 1.0), (2, 8, 2, 1000.0)):
         scores, values = rng.standard_normal((T, S)) * size, rng.standard_normal((S, H))
-        weights = np.exp(scores - scores.max(-1, keepdims=True))
-        expected = weights @ values / weights.sum(-1, keepdims=True)
-        a, b = (
-            _part(scores[:, half], values[half])
-            for half in (slice(0, S // 3), slice(S // 3, S))
-        )
-        mistakes = (
-            (
-                (a["out"] / a["total"] + b["out"] / b["total"]) / 2,
-                "the two averages do not weigh the same",
-            ),
-            (
-                (a["out"] + b["out"]) / (a["total"] + b["total"]),
-                "the sums are scaled by exp(-top) with different tops: bring both to the larger one first",
-            ),
-        )
-        arguments = {
-            f"{name}_{side}": part[name]
-            for side, part in (("a", a), ("b", b))
-            for name in part
+        all_keys = _part(scores, values)
+        halves = {"a": slice(0, S // 3), "b": slice(S // 3, S)}
+        a, b = parts = [_part(scores[:, half], values[half]) for half in halves.values()]
+        tops = "the sums are scaled by exp(-top) with different tops: bring both to the larger one first"
+        mistakes = {
+            "the two averages do not weigh the same": (
+                a["out"] / a["total"] + b["out"] / b["total"]
+            )
+            / 2,
+            tops: (a["out"] + b["out"]) / (a["total"] + b["total"]),
         }
-        yield Case(arguments, expected, mistakes)
+        arguments = {
+            f"{name}_{side}": value
+            for side, part in zip(halves, parts)
+            for name, value in part.items()
+        }
+        yield Case(arguments, all_keys["out"] / all_keys["total"], mistakes)
 
 
 def _part(scores, values):

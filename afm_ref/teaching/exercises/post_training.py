@@ -7,49 +7,34 @@ import numpy as np
 
 from .registry import Case, exercise
 
-
-@exercise("7.1", "soft labels and where they rest", "easy", 10)
-def soft_labels():
-    """Cross-entropy of two coins, one in proportion to exp(reward), and bisection."""
+LABELLED = [
+    (np.array(margins), np.array(labels))
     for margins, labels in (
         ([1.0], [0.75]),
         ([2.0, -1.0, 0.3], [0.95, 0.85, 0.65]),
         ([4.0, -3.0], [0.6, 0.9]),
-    ):
-        coin = np.exp([margins, np.zeros(len(margins))])  # [2, B]
-        coin = coin / coin.sum(axis=0)
-        p, d = np.array(labels), np.array(margins)
-        losses = -(np.stack([p, 1 - p]) * np.log(coin)).sum(axis=0)
-        rest = np.array(
-            [_bisect(lambda x, p=p: p - 1 / (1 + math.exp(-x))) for p in labels]
-        )
-        mistakes = (
-            (
-                [-np.log(coin[0]), rest],
-                "that is the loss of a hard label: the second order has the weight 1 - p",
-            ),
-            (
-                [-p * np.log(coin[0]), rest],
-                "the other order counts as well, with the weight 1 - p",
-            ),
-            (
-                [-(p * np.log(coin[1]) + (1 - p) * np.log(coin[0])), rest],
-                "p goes with sigmoid(margin), not -margin",
-            ),
-            (
-                [losses, p],
-                "at the optimum sigmoid(margin) is p; the margin itself is asked",
-            ),
-            (
-                [losses, -rest],
-                "the sign: a label above one half asks for a positive margin",
-            ),
-            (
-                [losses, np.log(p)],
-                "the other order counts as well: set the slope of the whole loss to zero",
-            ),
-        )
-        yield Case({"margins": d, "labels": p}, np.stack([losses, rest]), mistakes)
+    )
+]
+
+
+@exercise("7.1", "soft labels and where they rest", "easy", 10, LABELLED)
+def soft_labels(margins, labels):
+    """Cross-entropy of two coins, one in proportion to exp(reward), and bisection."""
+    coin = np.exp([margins, np.zeros(len(margins))])  # [2, B]
+    first, second = np.log(coin / coin.sum(axis=0))
+    p = labels
+    losses = -(p * first + (1 - p) * second)
+    rest = np.array([_bisect(lambda x, p=p: p - 1 / (1 + math.exp(-x))) for p in labels])
+    hard = "that is the loss of a hard label: the second order has the weight 1 - p"
+    slope = "the other order counts as well: set the slope of the whole loss to zero"
+    return [losses, rest], {
+        hard: [-first, rest],
+        "the other order counts as well, with the weight 1 - p": [-p * first, rest],
+        "p goes with sigmoid(margin), not -margin": [-(p * second + (1 - p) * first), rest],
+        "at the optimum sigmoid(margin) is p; the margin itself is asked": [losses, p],
+        "the sign: a label above one half asks for a positive margin": [losses, -rest],
+        slope: [losses, np.log(p)],
+    }
 
 
 def _bisect(falling):
@@ -61,32 +46,30 @@ def _bisect(falling):
     return low
 
 
-@exercise("7.2", "the best of n from m samples", "medium", 15)
-def expected_best():
-    """Go through all ways to choose n of them."""
+SAMPLES = [
+    (np.array(rewards), n)
     for rewards, n in (
         ([1.0, 4.5, 2.0], 2),
         ([0.3, -1.0, 2.0, 0.7, 0.1], 3),
         ([3.0, 1.0, 3.0, 2.0], 2),
         ([5.0, 2.0], 1),
-    ):
-        r = np.sort(rewards)
-        expected = np.mean([max(some) for some in itertools.combinations(rewards, n)])
-        replaced = np.mean([max(some) for some in itertools.product(rewards, repeat=n)])
-        mistakes = (
-            (r[-1], "that is the best of all m; asked is the mean best of n fresh samples"),
-            (
-                max(rewards[:n]),
-                "that uses n samples of m: average over all ways to choose n",
-            ),
-            (
-                r[-n:].mean(),
-                "that is the mean of the n highest; asked is the mean of the highest of n",
-            ),
-            (replaced, "a sample is not drawn twice: choose without replacement"),
-            (r.mean(), "of every n only the highest counts"),
-        )
-        yield Case({"rewards": np.array(rewards), "n": n}, expected, mistakes)
+    )
+]
+
+
+@exercise("7.2", "the best of n from m samples", "medium", 15, SAMPLES)
+def expected_best(rewards, n):
+    """Go through all ways to choose n of them."""
+    r = np.sort(rewards)
+    replaced = np.mean([max(some) for some in itertools.product(rewards, repeat=n)])
+    highest = "that is the mean of the n highest; asked is the mean of the highest of n"
+    return np.mean([max(some) for some in itertools.combinations(rewards, n)]), {
+        "that is the best of all m; asked is the mean best of n fresh samples": r[-1],
+        "that uses n samples of m: average over all ways to choose n": max(rewards[:n]),
+        highest: r[-n:].mean(),
+        "a sample is not drawn twice: choose without replacement": replaced,
+        "of every n only the highest counts": r.mean(),
+    }
 
 
 @exercise("7.3", "DPO over padded rows", "medium", 15)
@@ -97,48 +80,31 @@ def dpo():
         policy, reference = -rng.uniform(0.1, 3.0, (2, 2, B, T))
         starts = rng.integers(1, 3, (2, B))
         lengths = starts + rng.integers(1, T - 3, (2, B))
-        rows = {
-            "policy": policy,
-            "reference": reference,
-            "starts": starts,
-            "lengths": lengths,
+        rows = dict(policy=policy, reference=reference, starts=starts, lengths=lengths)
+        given, whole, nothing = rows | {"beta": beta}, np.full_like(lengths, T), 0 * starts
+        loss = _dpo(**given)
+        swapped = _dpo(*(field[::-1] for field in rows.values()), beta)
+        unscaled = _dpo(**rows, beta=1.0)
+        per_token = _dpo(**given, per_token=True)
+        mistakes = {
+            "padding counts: stop at the row's length": _dpo(**given | {"lengths": whole}),
+            "the prompt counts: begin where the response begins": _dpo(
+                **given | {"starts": nothing}
+            ),
+            "prompt and padding count: only the response's tokens may": _dpo(
+                policy, reference, nothing, whole, beta
+            ),
+            "the reference is missing: what counts is the ratio": _dpo(
+                **given | {"reference": 0 * reference}
+            ),
+            "index 0 is the chosen response, 1 the rejected one": swapped,
+            "DPO sums over the response; IPO's other form takes means": per_token,
+            "beta is missing: it multiplies the difference inside the sigmoid": unscaled,
+            "beta multiplies the difference inside the sigmoid, not the loss": beta
+            * unscaled,
+            "the mean over pairs is asked": B * loss,
         }
-        loss = _dpo(*rows.values(), beta)
-        whole, nothing = np.full_like(lengths, T), np.zeros_like(starts)
-        swapped = [field[::-1] for field in rows.values()]
-        mistakes = (
-            (
-                _dpo(policy, reference, starts, whole, beta),
-                "padding counts: stop at the row's length",
-            ),
-            (
-                _dpo(policy, reference, nothing, lengths, beta),
-                "the prompt counts: begin where the response begins",
-            ),
-            (
-                _dpo(policy, reference, nothing, whole, beta),
-                "prompt and padding count: only the response's tokens may",
-            ),
-            (
-                _dpo(policy, 0 * reference, starts, lengths, beta),
-                "the reference is missing: what counts is the ratio",
-            ),
-            (_dpo(*swapped, beta), "index 0 is the chosen response, 1 the rejected one"),
-            (
-                _dpo(*rows.values(), beta, per_token=True),
-                "DPO sums over the response; IPO's other form takes means",
-            ),
-            (
-                _dpo(*rows.values(), 1.0),
-                "beta is missing: it multiplies the difference inside the sigmoid",
-            ),
-            (
-                beta * _dpo(*rows.values(), 1.0),
-                "beta multiplies the difference inside the sigmoid, not the loss",
-            ),
-            (B * loss, "the mean over pairs is asked"),
-        )
-        yield Case(rows | {"beta": beta}, loss, mistakes)
+        yield Case(given, loss, mistakes)
 
 
 def _dpo(policy, reference, starts, lengths, beta, per_token=False):
@@ -165,21 +131,31 @@ def committee():
         means = [[sum(of[m].ravel()) for m in range(M)] for of in (rewards, judged)]
         best, truly_best = (scores.index(max(scores)) for scores in means)
         everyone, few = range(M), N // M
-        together, alone = (
-            _picked(rewards, judged, everyone, few),
-            _picked(rewards, judged, [best], N),
-        )
-        mistakes = (
-            ([_picked(rewards, judged, everyone, N), alone], f"the budget: with {M} members each gives N / M samples"),
-            ([together, _picked(rewards, judged, [best], few)], "the budget: the one teacher gives all N samples"),
-            ([_picked(rewards, rewards, everyone, few), _picked(rewards, rewards, [best], N)],
-             "the reward chooses, but what was chosen is measured by `judged`"),
-            ([_picked(judged, judged, everyone, few), _picked(judged, judged, [best], N)],
-             "nobody sees `judged` while choosing: the reward chooses"),
-            ([together, _picked(rewards, judged, [truly_best], N)], "the best teacher has the highest mean REWARD"),
-            ([alone, together], "the committee comes first"),
-        )  # fmt: skip
-        yield Case({"rewards": rewards, "judged": judged}, [together, alone], mistakes)
+        every, one = (everyone, few), ([best], N)
+
+        def both(reward, value, *picks):
+            return [_picked(reward, value, *pick) for pick in picks]
+
+        right = together, alone = both(rewards, judged, every, one)
+        mistakes = {
+            f"the budget: with {M} members each gives N / M samples": both(
+                rewards, judged, (everyone, N), one
+            ),
+            "the budget: the one teacher gives all N samples": both(
+                rewards, judged, every, ([best], few)
+            ),
+            "the reward chooses, but what was chosen is measured by `judged`": both(
+                rewards, rewards, every, one
+            ),
+            "nobody sees `judged` while choosing: the reward chooses": both(
+                judged, judged, every, one
+            ),
+            "the best teacher has the highest mean REWARD": both(
+                rewards, judged, every, ([truly_best], N)
+            ),
+            "the committee comes first": [alone, together],
+        }
+        yield Case(dict(rewards=rewards, judged=judged), right, mistakes)
 
 
 def _picked(rewards, judged, members, samples):

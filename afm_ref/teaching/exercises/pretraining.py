@@ -49,58 +49,41 @@ CORPORA = (  # (benchmark, documents, low, high, threshold)
 )
 
 
-@exercise("2.1", "which documents are dropped", "medium", 15)
-def dropped():
+@exercise("2.1", "which documents are dropped", "medium", 15, CORPORA)
+def dropped(benchmark, documents, low, high, threshold):
     """Compare runs of words as strings with spaces around them, document by document."""
-    return [_case(*case) for case in CORPORA]
-
-
-def _case(benchmark, documents, low, high, threshold):
     hits = [_hits(benchmark, text, low, high) for text in documents]
     counts = {run: sum(run in found for found in hits) for found in hits for run in found}
     occurrences = {
         run: sum(f" {text} ".count(f" {run} ") for text in documents) for run in counts
     }
 
-    def by(test, of=hits, how=any):
-        return [float(bool(found) and how(test(run) for run in found)) for found in of]
+    def by(test, how=any):
+        return [float(bool(found) and how(map(test, found))) for found in hits]
 
-    expected = by(lambda run: counts[run] < threshold)
-    mistakes = (
-        (
-            by(lambda run: True),
-            "a run that reaches the threshold is common usage and drops nothing",
+    def rare(run):
+        return counts[run] < threshold
+
+    def of_length(n):
+        return by(lambda run: rare(run) and run.count(" ") == n - 1)
+
+    expected = by(rare)
+    reached = by(lambda run: counts[run] <= threshold)
+    repeated = by(lambda run: occurrences[run] < threshold)
+    return expected, {
+        "a run that reaches the threshold is common usage and drops nothing": by(
+            lambda run: True
         ),
-        (
-            by(lambda run: counts[run] <= threshold),
-            "a run that REACHES the threshold is common: rare is below it",
+        "a run that REACHES the threshold is common: rare is below it": reached,
+        "the other way round: rare runs drop, common ones do not": by(
+            lambda run: not rare(run)
         ),
-        (
-            by(lambda run: counts[run] >= threshold),
-            "the other way round: rare runs drop, common ones do not",
-        ),
-        (
-            by(lambda run: occurrences[run] < threshold),
-            "count documents: a run counts once for each, however often",
-        ),
-        (
-            by(lambda run: counts[run] < threshold and run.count(" ") == low - 1),
-            "look at all lengths, not `low` alone",
-        ),
-        (
-            by(lambda run: counts[run] < threshold and run.count(" ") == high - 1),
-            "look at all lengths, not `high` alone",
-        ),
-        (
-            by(lambda run: counts[run] < threshold, how=all),
-            "one rare run is enough to drop a document",
-        ),
-        ([1 - x for x in expected], "1 is for a document that is dropped"),
-    )
-    given = dict(
-        benchmark=benchmark, documents=documents, low=low, high=high, threshold=threshold
-    )
-    return Case(given, expected, mistakes)
+        "count documents: a run counts once for each, however often": repeated,
+        "look at all lengths, not `low` alone": of_length(low),
+        "look at all lengths, not `high` alone": of_length(high),
+        "one rare run is enough to drop a document": by(rare, how=all),
+        "1 is for a document that is dropped": [1 - x for x in expected],
+    }
 
 
 def _hits(benchmark, text, low, high):
@@ -118,32 +101,23 @@ def _hits(benchmark, text, low, high):
 PAIRS = ((0.8, 8, 0.9), (0.5, 3, 0.5), (0.9, 13, 0.99), (0.75, 8, 0.8), (1.0, 5, 0.99))
 
 
-@exercise("2.2", "how many bands", "easy", 10)
-def fewest_bands():
+@exercise("2.2", "how many bands", "easy", 10, PAIRS)
+def fewest_bands(similarity, rows, wanted):
     """Add bands one by one until the probability that all of them miss is small enough."""
-    for similarity, rows, wanted in PAIRS:
-        expected = _count(similarity**rows, wanted)
-        mistakes = (
-            (
-                _count(similarity, wanted),
-                "a band agrees if ALL its rows do: the chance is s to the power of the rows",
-            ),
-            (
-                _count(1 - (1 - similarity) ** rows, wanted),
-                "a band needs ALL its rows equal, not one of them",
-            ),
-            (
-                expected - 1,
-                "round up: with one band less the probability is below what is wanted",
-            ),
-            (
-                _count(similarity**rows, 1 - wanted),
-                "wanted is the chance of a candidate; (1 - s^r)^b that of a miss",
-            ),
-        )
-        yield Case(
-            {"similarity": similarity, "rows": rows, "wanted": wanted}, expected, mistakes
-        )
+    s, agrees = similarity, similarity**rows
+    expected = _count(agrees, wanted)
+    all_rows = "a band agrees if ALL its rows do: the chance is s to the power of the rows"
+    return expected, {
+        all_rows: _count(s, wanted),
+        "a band needs ALL its rows equal, not one of them": _count(
+            1 - (1 - s) ** rows, wanted
+        ),
+        "round up: with one band less the probability is below what is wanted": expected
+        - 1,
+        "wanted is the chance of a candidate; (1 - s^r)^b that of a miss": _count(
+            agrees, 1 - wanted
+        ),
+    }
 
 
 def _count(agrees, wanted):
@@ -167,47 +141,26 @@ def apple_step():
         m = 0.3 * m * (t > 1)
         g = size * rng.standard_normal(n)
         g[0] = 6 * size  # the clip has work to do in the later cases
-        given = {
-            "w": w,
-            "g": g,
-            "v": v,
-            "m": m,
-            "t": t,
-            "s": 0.5,
-            "rate": 0.1,
-            "decay": 0.02,
+        given = dict(w=w, g=g, v=v, m=m, t=t, s=0.5, rate=0.1, decay=0.02)
+        wrong = {
+            "the decay is not multiplied by the learning rate here": dict(
+                decay_times_rate=True
+            ),
+            "the schedule scales the decay as well": dict(scheduled_decay=False),
+            "the second moment starts at 0: divide it by 1 - b2^t": dict(corrected=False),
+            "t counts from 1: after t steps the weight gathered is 1 - b2^t": dict(
+                from_zero=True
+            ),
+            "the momentum runs over the normalised update, not over the gradient": dict(
+                over_gradient=True
+            ),
+            "Apple does not correct the momentum for its start at 0": dict(
+                corrected_momentum=True
+            ),
+            "the block's RMS may be 1 at most: divide by max(1, rms)": dict(clipped=False),
+            "clip by the RMS of the block, not by its norm": dict(by_norm=True),
         }
-        mistakes = (
-            (
-                _step(**given, decay_times_rate=True),
-                "the decay is not multiplied by the learning rate here",
-            ),
-            (
-                _step(**given, scheduled_decay=False),
-                "the schedule scales the decay as well",
-            ),
-            (
-                _step(**given, corrected=False),
-                "the second moment starts at 0: divide it by 1 - b2^t",
-            ),
-            (
-                _step(**given, from_zero=True),
-                "t counts from 1: after t steps the weight gathered is 1 - b2^t",
-            ),
-            (
-                _step(**given, over_gradient=True),
-                "the momentum runs over the normalised update, not over the gradient",
-            ),
-            (
-                _step(**given, corrected_momentum=True),
-                "Apple does not correct the momentum for its start at 0",
-            ),
-            (
-                _step(**given, clipped=False),
-                "the block's RMS may be 1 at most: divide by max(1, rms)",
-            ),
-            (_step(**given, by_norm=True), "clip by the RMS of the block, not by its norm"),
-        )
+        mistakes = {why: _step(**given, **change) for why, change in wrong.items()}
         yield Case(given, _step(**given), mistakes)
 
 
@@ -230,69 +183,65 @@ def _step(w, g, v, m, t, s, rate, decay, *, decay_times_rate=False, scheduled_de
     return np.array([[w[i] - s * rate * u[i] - shrink * w[i] for i in range(n)], v, m])
 
 
-@exercise("2.4", "a base for a longer window", "easy", 10, tolerance=1e-4)
-def longer_base():
+WINDOWS = ((500_000.0, 8192, 32_768), (10_000.0, 2048, 16_384), (500_000.0, 256, 1024))
+
+
+@exercise("2.4", "a base for a longer window", "easy", 10, WINDOWS, tolerance=1e-4)
+def longer_base(base, T_train, T):
     """Bisect the base at which the pair that just completed a turn does so again."""
-    for base, T_train, T in (
-        (500_000.0, 8192, 32_768),
-        (10_000.0, 2048, 16_384),
-        (500_000.0, 256, 1024),
-    ):
-        expected = _bisected_base(base, T_train, T)
-        mistakes = (
-            (base ** (math.log(T) / math.log(T_train)), "wavelengths are 2 pi base^x: divide both windows by 2 pi"),
-            (base * T / T_train, "that stretches all pairs alike only in the slowest; the fast ones need no change"),
-            (base ** (math.log(T_train / (2 * math.pi)) / math.log(T / (2 * math.pi))), "upside down: it should grow"),
-            (base ** (math.log(T / (2 * math.pi)) / math.log(T_train / 2 / (2 * math.pi))),
-             "that is the window before: the reference is the one that was trained LAST with the old base"),
-            (math.log(expected), "that is its logarithm"),
-        )  # fmt: skip
-        yield Case({"base": base, "T_train": T_train, "T": T}, np.array(expected), mistakes)
-
-
-def _bisected_base(base, T_train, T):
+    turn = 2 * math.pi
     # the critical pair x of the old base, as a share of the head: 2 pi base^x = T_train
-    low, high = 0.0, 1.0
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (
-            (middle, high) if 2 * math.pi * base**middle < T_train else (low, middle)
-        )
+    critical = _bisect(lambda x: turn * base**x < T_train, 0.0, 1.0)
     # the logarithm of the new base: 2 pi base'^x = T
-    critical, (low, high) = low, (0.0, 60.0)
+    logarithm = _bisect(lambda b: turn * math.exp(b * critical) < T, 0.0, 60.0)
+
+    def powered(old, new):
+        return base ** (math.log(new) / math.log(old))
+
+    stretched = (
+        "that stretches all pairs alike only in the slowest; the fast ones need no change"
+    )
+    before = "that is the window before: the reference is the one that was trained LAST with the old base"
+    return math.exp(logarithm), {
+        "wavelengths are 2 pi base^x: divide both windows by 2 pi": powered(T_train, T),
+        stretched: base * T / T_train,
+        "upside down: it should grow": powered(T / turn, T_train / turn),
+        before: powered(T_train / 2 / turn, T / turn),
+        "that is its logarithm": logarithm,
+    }
+
+
+def _bisect(below, low, high):
+    """Return where `below`, true at low and false at high, changes."""
     for _ in range(200):
         middle = (low + high) / 2
-        low, high = (
-            (middle, high)
-            if 2 * math.pi * math.exp(middle * critical) < T
-            else (low, middle)
-        )
-    return math.exp(low)
-
-
-@exercise("2.5", "the threshold of soft top-k", "medium", 15)
-def threshold():
-    """Bisect the threshold, without sorting and without a count of the clipped."""
-    rng = np.random.default_rng((2, 9))
-    for F, k, eps in ((4, 2, 0.5), (6, 1, 1.0), (9, 5, 0.2), (12, 4, 0.05)):
-        s = np.round(rng.normal(size=F), 2)
-        a, z = _bisected_threshold(s, k, eps), s / eps
-        unclipped = eps * (np.log(k) - np.logaddexp.reduce(z))
-        inside = np.exp(np.minimum((s + a) / eps, 0))
-        mistakes = (
-            (inside, "the threshold a is asked, one number; these are the weights"),
-            (-a, "the sign: a is added to the scores"),
-            (a / eps, "a is in the units of the scores: times eps"),
-            (unclipped, "that is right while nobody is clipped; here the largest weight would be above 1"),
-            (-np.sort(s)[-k], "that is minus the k-th largest score, the limit for eps -> 0"),
-        )  # fmt: skip
-        yield Case({"scores": s, "k": k, "eps": eps}, a, mistakes)
-
-
-def _bisected_threshold(s, k, eps):
-    low, high = -s.max() - 60 * eps, -s.min() + 60 * eps
-    for _ in range(200):
-        middle = (low + high) / 2
-        total = np.exp(np.minimum((s + middle) / eps, 0)).sum()
-        low, high = (middle, high) if total < k else (low, middle)
+        low, high = (middle, high) if below(middle) else (low, middle)
     return high
+
+
+SCORES = [
+    (np.round(np.random.default_rng((2, F)).normal(size=F), 2), k, eps)
+    for F, k, eps in ((4, 2, 0.5), (6, 1, 1.0), (9, 5, 0.2), (12, 4, 0.05))
+]
+
+
+@exercise("2.5", "the threshold of soft top-k", "medium", 15, SCORES)
+def threshold(scores, k, eps):
+    """Bisect the threshold, without sorting and without a count of the clipped."""
+
+    def weights(a):
+        return np.exp(np.minimum((scores + a) / eps, 0))
+
+    a = _bisect(
+        lambda a: weights(a).sum() < k, -max(scores) - 60 * eps, 60 * eps - min(scores)
+    )
+    unclipped = eps * (np.log(k) - np.logaddexp.reduce(scores / eps))
+    free = "that is right while nobody is clipped; here the largest weight would be above 1"
+    limit = "that is minus the k-th largest score, the limit for eps -> 0"
+    return a, {
+        "the threshold a is asked, one number; these are the weights": weights(a),
+        "the sign: a is added to the scores": -a,
+        "a is in the units of the scores: times eps": a / eps,
+        free: unclipped,
+        limit: -np.sort(scores)[-k],
+    }

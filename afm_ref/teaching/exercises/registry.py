@@ -1,15 +1,14 @@
 """What an exercise is, and the judge: `grade` returns a verdict, `attempt` prints it."""
 
 import copy
-import dataclasses
-from collections.abc import Callable, Iterable
-from typing import Any, Literal
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 
-@dataclasses.dataclass(frozen=True)
-class Case:
+class Case(NamedTuple):
     """One question to the student's function: arguments, the answer, and known mistakes.
 
     A mistake may give the right answer in some case. judge: for a question with many right
@@ -18,13 +17,12 @@ class Case:
     """
 
     arguments: dict[str, Any]
-    expected: Any = None
-    mistakes: tuple[tuple[Any, str], ...] = ()  # (wrong answer, what went wrong)
+    expected: Any
+    mistakes: Mapping[str, Any]  # what went wrong -> the answer that it gives
     judge: Callable[[np.ndarray], str] | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Exercise:
+class Exercise(NamedTuple):
     """A task with its checker: `cases` is called when an answer is judged."""
 
     id: str  # chapter.number, as "1.2"
@@ -32,7 +30,7 @@ class Exercise:
     difficulty: Literal["easy", "medium", "hard"]
     minutes: int
     cases: Callable[[], Iterable[Case]]
-    tolerance: float = 1e-6  # relative to the largest expected entry
+    tolerance: float  # relative to the largest expected entry
 
     @property
     def label(self) -> str:
@@ -40,8 +38,7 @@ class Exercise:
         return f"Exercise {self.id}, {self.title} ({self.difficulty}, {self.minutes} min)"
 
 
-@dataclasses.dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What `grade` found."""
 
     status: Literal["not attempted", "wrong", "right"]
@@ -51,14 +48,29 @@ class Verdict:
 EXERCISES: dict[str, Exercise] = {}
 
 
-def exercise(id: str, title: str, difficulty: str, minutes: int, tolerance: float = 1e-6):
-    """Register the decorated function, which gives the cases, as a new exercise."""
+def exercise(
+    id: str, title: str, difficulty: str, minutes: int, inputs=None, tolerance: float = 1e-6
+):
+    """Register the decorated function, the checker, as a new exercise.
 
-    def register(cases):
+    With inputs, a tuple of arguments for each case, it takes what the student's function
+    takes, and returns what stands in a Case after the arguments. Without, it gives the
+    Cases: where the answer is known from how the arguments were made.
+    """
+
+    def register(checker):
         if id in EXERCISES:
             raise ValueError(f"exercise {id} is registered twice")
-        EXERCISES[id] = Exercise(id, title, difficulty, minutes, cases, tolerance)
-        return cases
+
+        def cases():
+            names = inspect.signature(checker).parameters
+            for values in inputs:
+                arguments = dict(zip(names, values, strict=True))
+                yield Case(arguments, *checker(**arguments))
+
+        of = checker if inputs is None else cases
+        EXERCISES[id] = Exercise(id, title, difficulty, minutes, of, tolerance)
+        return checker
 
     return register
 
@@ -101,12 +113,10 @@ def attempt(id: str, answer: Callable) -> None:
 def _complaint(got, case, tolerance):
     """Return what is wrong with this answer, or an empty text."""
     try:
-        got, expected = (
-            np.asarray(got, dtype=np.float64),
-            np.asarray(case.expected, dtype=np.float64),
-        )
+        got = np.asarray(got, np.float64)
     except (TypeError, ValueError):
         return f"    returned {type(got).__name__}, where numbers are expected"
+    expected = np.asarray(case.expected, np.float64)
     if case.judge is not None:
         numbers = case.judge(got)
     elif _close(got, expected, tolerance):
@@ -115,8 +125,8 @@ def _complaint(got, case, tolerance):
         numbers = f"    expected {_short(expected)}\n    got      {_short(got)}"
     if not numbers:
         return ""
-    for wrong, why in case.mistakes:
-        if _close(got, np.asarray(wrong, dtype=np.float64), tolerance):
+    for why, wrong in case.mistakes.items():
+        if _close(got, np.asarray(wrong, np.float64), tolerance):
             return f"{numbers}\n    hint     {why}"
     if case.judge is None and got.shape != expected.shape:
         return f"    expected an array of shape {expected.shape}\n    got      one of shape {got.shape}"

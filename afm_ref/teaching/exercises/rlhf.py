@@ -1,133 +1,103 @@
 """Chapter 8's exercises: leave-one-out, MDLOO's objective and step, a harmful baseline."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 
-from .registry import Case, exercise
+from .registry import exercise
 
 # how far from 1 probabilities may add up: rounding errors of float64 stay far below
 ONE = 1e-9
 TIMES = 1.5  # 8.4: the variance with leave-one-out over that without a baseline
 
 
-@exercise("8.1", "leave one out", "easy", 5)
-def leave_one_out():
+RNG = np.random.default_rng(8)
+GROUPS = [(RNG.standard_normal(shape) + 3,) for shape in ((1, 2), (2, 3), (3, 4))]
+
+
+@exercise("8.1", "leave one out", "easy", 5, GROUPS)
+def leave_one_out(rewards):
     """Take each response out of its group and average what is left."""
-    rng = np.random.default_rng((8, 1))
-    for P, K in ((1, 2), (2, 3), (3, 4)):
-        rewards = rng.standard_normal((P, K)) + 3
-        expected = [
-            [r - np.delete(row, i).mean() for i, r in enumerate(row)] for row in rewards
-        ]
-        centred = rewards - rewards.mean(axis=1, keepdims=True)
-        others = rewards.sum(axis=1, keepdims=True) - rewards
-        mistakes = (
-            (
-                centred,
-                "that mean has the response itself in it: take the mean of the OTHER K - 1",
-            ),
-            (rewards - others / K, "the others are K - 1, not K"),
-            (
-                centred / rewards.std(axis=1, keepdims=True),
-                "dividing by the std is GRPO's; no std is asked",
-            ),
-            (
-                centred / rewards.std(axis=1, ddof=1, keepdims=True),
-                "dividing by the std is GRPO's; no std is asked",
-            ),
-            (
-                expected / np.std(rewards, axis=1, keepdims=True),
-                "dividing by the std is GRPO's; no std is asked",
-            ),
-            (
-                rewards - rewards.mean(),
-                "each prompt has its own baseline: the mean goes over its K responses alone",
-            ),
-            (
-                -np.array(expected),
-                "the sign: a response better than the others has a positive advantage",
-            ),
-            (others / (K - 1), "that is the baseline; the advantage is the reward less it"),
-        )
-        yield Case({"rewards": rewards}, expected, mistakes)
+    K = rewards.shape[1]
+    expected = np.array(
+        [[r - np.delete(row, i).mean() for i, r in enumerate(row)] for row in rewards]
+    )
+    others = rewards.sum(axis=1, keepdims=True) - rewards
+    centred = rewards - rewards.mean(axis=1, keepdims=True)
+    std, sample_std = (rewards.std(axis=1, ddof=n, keepdims=True) for n in (0, 1))
+    own = "each prompt has its own baseline: the mean goes over its K responses alone"
+    return expected, {
+        "that mean has the response itself in it: take the mean of the OTHER K - 1": centred,
+        "the others are K - 1, not K": rewards - others / K,
+        "dividing by the std is GRPO's; no std is asked": centred / std,
+        "dividing by the std of K - 1 is GRPO's; no std is asked": centred / sample_std,
+        "the others are right, but dividing by the std is GRPO's": expected / std,
+        own: rewards - rewards.mean(),
+        "the sign: a response better than the others has a positive advantage": -expected,
+        "that is the baseline; the advantage is the reward less it": others / (K - 1),
+    }
 
 
-@exercise("8.2", "MDLOO's objective", "medium", 15)
-def objective():
-    """Take the divergence from its definition, Bregman's for h(p) = p log p.
-
-    Each case lists all responses of two policies, so that the mean over pi_k can be
-    compared with the objective.
-    """
-    rng = np.random.default_rng((8, 2))
-    for n, gamma in ((2, 1.0), (4, 0.5), (5, 2.0)):
-        q, p = rng.dirichlet(np.full(n, 2.0), 2)
-        A = rng.standard_normal(n)
-        D = (p * np.log(p) - q * np.log(q) - (np.log(q) + 1) * (p - q)) / q
-        rho, log_rho = p / q, np.log(p / q)
-        expected = rho * A - gamma * D
-        mistakes = (
-            (
-                rho * A - gamma * log_rho,
-                "pi_k drew the responses: in the divergence, too, each has the weight rho",
-            ),
-            (
-                rho * A - gamma * (rho - 1 - log_rho),
-                "that is KL(pi_k || pi), the other way round",
-            ),
-            (
-                rho * A - gamma * (1 / rho - 1 + log_rho),
-                "that is k3, for samples from pi; these are from pi_k",
-            ),
-            (
-                rho * A - gamma * rho * log_rho,
-                "right on average, but with a slope of A - gamma at pi_k: add - rho + 1",
-            ),
-            (rho * A + gamma * D, "a minus is missing: the divergence is a cost"),
-            (rho * A, "the divergence is missing"),
-            (rho * A - D, "gamma is missing: it multiplies the divergence"),
-            (
-                A - gamma * D,
-                "pi_k drew the responses: the advantage, too, has the weight rho",
-            ),
-            (log_rho * A - gamma * D, "the weight is rho itself, not its logarithm"),
-            (
-                A / rho - gamma * (1 - 1 / rho - log_rho / rho),
-                "rho is pi / pi_k, not pi_k / pi",
-            ),
-            (-expected, "that is the loss; the objective is asked, which is ascended"),
-            (expected.mean(), "one number for each response is asked"),
-        )
-        given = {
-            "log_probs": np.log(p),
-            "old_log_probs": np.log(q),
-            "advantages": A,
-            "gamma": gamma,
-        }
-        yield Case(given, expected, mistakes)
+# each lists all responses of two policies: the mean over pi_k is the objective
+LISTED = [
+    (*np.log(RNG.dirichlet(np.full(n, 2.0), 2)), RNG.standard_normal(n), gamma)
+    for n, gamma in ((2, 1.0), (4, 0.5), (5, 2.0))
+]
 
 
-@exercise("8.3", "one exact step", "medium", 15)
-def exact_step():
+@exercise("8.2", "MDLOO's objective", "medium", 15, LISTED)
+def objective(log_probs, old_log_probs, advantages, gamma):
+    """Take the divergence from its definition, Bregman's for h(p) = p log p."""
+    A, p, q = advantages, np.exp(log_probs), np.exp(old_log_probs)
+    D = (p * log_probs - q * old_log_probs - (old_log_probs + 1) * (p - q)) / q
+    rho, log_rho = p / q, log_probs - old_log_probs
+    expected = rho * A - gamma * D
+    weight = "pi_k drew the responses: in the divergence, too, each has the weight rho"
+    slope = "right on average, but with a slope of A - gamma at pi_k: add - rho + 1"
+    return expected, {
+        weight: rho * A - gamma * log_rho,
+        "that is KL(pi_k || pi), the other way round": rho * A
+        - gamma * (rho - 1 - log_rho),
+        "that is k3, for samples from pi; these are from pi_k": rho * A
+        - gamma * (1 / rho - 1 + log_rho),
+        slope: rho * A - gamma * rho * log_rho,
+        "a minus is missing: the divergence is a cost": rho * A + gamma * D,
+        "the divergence is missing": rho * A,
+        "gamma is missing: it multiplies the divergence": rho * A - D,
+        "pi_k drew the responses: the advantage, too, has the weight rho": A - gamma * D,
+        "the weight is rho itself, not its logarithm": log_rho * A - gamma * D,
+        "rho is pi / pi_k, not pi_k / pi": A / rho - gamma * (1 - 1 / rho - log_rho / rho),
+        "that is the loss; the objective is asked, which is ascended": -expected,
+        "one number for each response is asked": expected.mean(),
+    }
+
+
+STARTS = [
+    (np.log(RNG.dirichlet(np.full(n, 3.0))), RNG.standard_normal(n), gamma)
+    for n, gamma in ((3, 1.0), (4, 0.3), (6, 3.0), (4, 1e-3))
+]
+
+
+@exercise("8.3", "one exact step", "medium", 15, STARTS)
+def exact_step(policy_log_probs, advantages, gamma):
     """Let other policies, near and far, compete with the answer: none may be better."""
-    rng = np.random.default_rng((8, 3))
-    for n, gamma in ((3, 1.0), (4, 0.3), (6, 3.0), (4, 1e-3)):
-        old = np.log(rng.dirichlet(np.full(n, 3.0)))
-        A = rng.standard_normal(n)
-        mistakes = (
-            (old + A / gamma, "divide by Z: subtract its logarithm"),
-            (_normalised(A / gamma), "pi_k is missing: the step starts from it"),
-            (_normalised(old + gamma * A), "a large gamma makes a SHORT step: A / gamma"),
-            (_normalised(old + A), "gamma is missing"),
-            (
-                _normalised(old - A / gamma),
-                "the sign: the step is to raise the mean advantage",
+    old, A = policy_log_probs, advantages
+    judge = partial(_beaten, policy_log_probs=old, advantages=A, gamma=gamma)
+    return (
+        None,
+        {
+            "divide by Z: subtract its logarithm": old + A / gamma,
+            "pi_k is missing: the step starts from it": _normalised(A / gamma),
+            "a large gamma makes a SHORT step: A / gamma": _normalised(old + gamma * A),
+            "gamma is missing": _normalised(old + A),
+            "the sign: the step is to raise the mean advantage": _normalised(
+                old - A / gamma
             ),
-            (np.exp(_normalised(old + A / gamma)), "log-probabilities are asked"),
-        )
-        given = {"policy_log_probs": old, "advantages": A, "gamma": gamma}
-        yield Case(given, None, mistakes, lambda got, given=given: _beaten(got, **given))
+            "log-probabilities are asked": np.exp(_normalised(old + A / gamma)),
+        },
+        judge,
+    )
 
 
 def _beaten(got, policy_log_probs, advantages, gamma):
@@ -157,10 +127,10 @@ def _normalised(scores):
     return scores - np.logaddexp.reduce(scores, axis=-1, keepdims=True)
 
 
-@exercise("8.4", "where leave-one-out harms", "hard", 20)
-def rewards_where_leave_one_out_hurts():
+@exercise("8.4", "where leave-one-out harms", "hard", 20, ((2,), (3,), (4,)))
+def rewards_where_leave_one_out_hurts(K):
     """Go through every group of K responses, with its probability."""
-    return [Case({"K": K}, judge=lambda got, K=K: _harmless(got, K)) for K in (2, 3, 4)]
+    return None, {}, partial(_harmless, K=K)
 
 
 def _harmless(got, K):

@@ -7,33 +7,22 @@ import numpy as np
 from ...config import AFM_ON_DEVICE, AFM_TINY
 from .registry import Case, exercise
 
+CACHES = ((AFM_TINY, 100_000, 2), (AFM_ON_DEVICE, 2**29, 2), (AFM_ON_DEVICE, 2**29, 1))
 
-@exercise("1.1", "the longest conversation", "easy", 5)
-def longest_context():
+
+@exercise("1.1", "the longest conversation", "easy", 5, CACHES)
+def longest_context(cfg, memory_bytes, bytes_per_value):
     """Count token by token what a cache holds, until the memory is full."""
-    for cfg, memory_bytes, width in (
-        (AFM_TINY, 100_000, 2),
-        (AFM_ON_DEVICE, 2**29, 2),
-        (AFM_ON_DEVICE, 2**29, 1),
-    ):
-        one = sum(2 * cfg.n_kv_heads * cfg.head_dim * width for _ in range(cfg.n_layers))
-        mistakes = (
-            (
-                memory_bytes // (one * cfg.n_heads // cfg.n_kv_heads),
-                "only the K key/value heads are kept, not all N",
-            ),
-            (
-                memory_bytes // (one // 2),
-                "keys AND values are kept: there is a factor of 2",
-            ),
-            (
-                memory_bytes // (one // cfg.n_layers),
-                "every one of the L layers keeps its own keys and values",
-            ),
-            (memory_bytes / one, "a number of tokens is whole: round down"),
-        )
-        arguments = {"cfg": cfg, "memory_bytes": memory_bytes, "bytes_per_value": width}
-        yield Case(arguments, memory_bytes // one, mistakes)
+    width = bytes_per_value
+    one = sum(2 * cfg.n_kv_heads * cfg.head_dim * width for _ in range(cfg.n_layers))
+    of_all_heads = one * cfg.n_heads // cfg.n_kv_heads
+    return memory_bytes // one, {
+        "only the K key/value heads are kept, not all N": memory_bytes // of_all_heads,
+        "keys AND values are kept: there is a factor of 2": memory_bytes // (one // 2),
+        "every one of the L layers keeps its own keys and values": memory_bytes
+        // (one // cfg.n_layers),
+        "a number of tokens is whole: round down": memory_bytes / one,
+    }
 
 
 def _rotated(x, positions, theta, sign):
@@ -41,7 +30,7 @@ def _rotated(x, positions, theta, sign):
     z = x[..., 0::2] + 1j * x[..., 1::2]
     omega = np.array([theta ** (-2 * i / x.shape[-1]) for i in range(x.shape[-1] // 2)])
     z = z * np.exp(sign * 1j * positions[:, :, None, None] * omega)
-    return np.stack([z.real, z.imag], axis=-1).reshape(x.shape)
+    return np.stack([z.real, z.imag], axis=-1).reshape(x.shape)  # [.., H/2, 2] -> [.., H]
 
 
 @exercise("1.2", "turn it back", "medium", 10)
@@ -52,68 +41,58 @@ def unrotate():
         x = rng.standard_normal((1, T, 2, H))
         positions = np.arange(T)[None]
         rotated = _rotated(x, positions, theta, +1)
-        mistakes = (
-            (
-                _rotated(rotated, positions, theta, +1),
-                "this turned the vectors on, by the same angle once more",
-            ),
-            (rotated, "nothing was turned"),
-        )
-        yield Case({"x": rotated, "positions": positions, "theta": theta}, x, mistakes)
+        twice = _rotated(rotated, positions, theta, +1)
+        mistakes = {
+            "this turned the vectors on, by the same angle once more": twice,
+            "nothing was turned": rotated,
+        }
+        yield Case(dict(x=rotated, positions=positions, theta=theta), x, mistakes)
 
 
-@exercise("1.3", "from many key heads to few", "medium", 15)
-def pool_key_heads():
+RNG = np.random.default_rng((1, 3))
+PROJECTIONS = [
+    (RNG.standard_normal((N * H, D)), K, H)
+    for N, K, H, D in ((4, 2, 2, 3), (6, 2, 4, 8), (3, 3, 2, 2))
+]
+
+
+@exercise("1.3", "from many key heads to few", "medium", 15, PROJECTIONS)
+def pool_key_heads(w, n_kv_heads, head_dim):
     """Average row by row, in loops, over the heads that will share."""
-    rng = np.random.default_rng((1, 3))
-    for N, K, H, D in ((4, 2, 2, 3), (6, 2, 4, 8), (3, 3, 2, 2)):
-        w = rng.standard_normal((N * H, D))
-        G = N // K
-        expected, strided = np.zeros((K * H, D)), np.zeros((K * H, D))
-        for k in range(K):
-            for h in range(H):
-                for g in range(G):
-                    expected[k * H + h] += w[(k * G + g) * H + h] / G
-                    strided[k * H + h] += w[(g * K + k) * H + h] / G
-        mistakes = (
-            (
-                strided,
-                "heads k, k+K, k+2K were averaged; query head n reads key head n // G, so neighbours share",
-            ),
-            (expected * G, "the heads were added: divide by G"),
-        )
-        yield Case({"w": w, "n_kv_heads": K, "head_dim": H}, expected, mistakes)
+    K, H = n_kv_heads, head_dim
+    G = len(w) // (K * H)
+    expected, strided = np.zeros((2, K * H, w.shape[1]))
+    for k, h, g in np.ndindex(K, H, G):
+        expected[k * H + h] += w[(k * G + g) * H + h] / G
+        strided[k * H + h] += w[(g * K + k) * H + h] / G
+    others = "heads k, k+K, k+2K were averaged; query head n reads key head n // G, so neighbours share"
+    return expected, {others: strided, "the heads were added: divide by G": expected * G}
 
 
-@exercise("1.4", "how large can a logit get?", "hard", 20)
-def largest_logit():
+GAINS = (
+    (np.ones(4), np.ones(4)),
+    (np.array([1.0, 3.0]), np.array([2.0, 1.0])),
+    (np.array([1.0, -2.0, 0.5, 1.0]), np.array([3.0, 2.0, 1.0, 0.0])),
+)
+
+
+@exercise("1.4", "how large can a logit get?", "hard", 20, GAINS)
+def largest_logit(q_gain, k_gain):
     """The bound is reached in the channel of the largest product of gains."""
-    for q_gain, k_gain in (
-        (np.ones(4), np.ones(4)),
-        (np.array([1.0, 3.0]), np.array([2.0, 1.0])),
-        (np.array([1.0, -2.0, 0.5, 1.0]), np.array([3.0, 2.0, 1.0, 0.0])),
-    ):
-        H = len(q_gain)
-        reached = 0.0
-        for i in range(H):
-            q, k = np.zeros(H), np.zeros(H)
-            # unit RMS, then the gain
-            q[i], k[i] = math.sqrt(H) * q_gain[i], math.sqrt(H) * k_gain[i]
-            reached = max(reached, abs(float(q @ k)) / math.sqrt(H))
-        mistakes = (
-            (
-                math.sqrt(H) * np.max(np.abs(q_gain)) * np.max(np.abs(k_gain)),
-                "a bound, but not a tight one: q and k "
-                "cannot both use their largest gain when it sits in different channels",
-            ),
-            (H * np.max(np.abs(q_gain * k_gain)), "the logit is scaled by 1 / sqrt(H)"),
-            (
-                np.max(np.abs(q_gain * k_gain)),
-                "a vector of H channels with unit RMS has length sqrt(H), not 1",
-            ),
-            (
-                np.max(q_gain * k_gain) * math.sqrt(H),
-                "the largest absolute value is asked: a product may be negative",
-            ),
-        )
-        yield Case({"q_gain": q_gain, "k_gain": k_gain}, reached, mistakes)
+    H, products = len(q_gain), q_gain * k_gain
+    root, reached = math.sqrt(H), 0.0
+    for one in np.eye(H):
+        q, k = (root * one * gain for gain in (q_gain, k_gain))  # unit RMS, then the gain
+        reached = max(reached, abs(float(q @ k)) / root)
+    largest = np.max(np.abs(products))
+    loose = (
+        "a bound, but not a tight one: q and k "
+        "cannot both use their largest gain when it sits in different channels"
+    )
+    return reached, {
+        loose: root * np.max(np.abs(q_gain)) * np.max(np.abs(k_gain)),
+        "the logit is scaled by 1 / sqrt(H)": H * largest,
+        "a vector of H channels with unit RMS has length sqrt(H), not 1": largest,
+        "the largest absolute value is asked: a product may be negative": root
+        * np.max(products),
+    }
