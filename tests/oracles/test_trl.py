@@ -1,7 +1,5 @@
 """Losses on pairs and the reward model against TRL's trainers, on transformers' Qwen3 in float64."""
 
-import warnings
-
 import numpy as np
 import pytest
 
@@ -12,14 +10,6 @@ from afm_ref.post_training.rows import sequence_log_probs
 from tests.interop.models import QWEN3, random_params
 from tests.oracles import peers, trl_peer
 from tests.post_training.models import float64, random_pairs
-
-
-@pytest.fixture(scope="module")
-def trl(transformers):
-    """TRL, or a skip."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("trl", reason="pip install -e .[oracles]")
 
 
 def both(tmp_path, seed):

@@ -38,6 +38,8 @@ def test_outputs_that_vary_are_not_stored():
     assert stored(text) == [text]
     assert stored(text, "nbval-ignore-output", "volatile") == []
     assert stored(new_output("stream", name="stderr", text="50%"), "nbval-ignore-output") == []
+    with pytest.raises(ValueError, match="writes to stderr"):  # no warning is swept under the carpet
+        stored(new_output("stream", name="stderr", text="DeprecationWarning"))
     widget = new_output("display_data", data={regenerate.WIDGET: {"model_id": "a"}, "text/plain": "IntSlider()"})
     assert stored(widget) == []
     png = base64.b64encode(HEADER + chunk(b"tEXt", b"x") + END).decode()
@@ -45,11 +47,6 @@ def test_outputs_that_vary_are_not_stored():
     assert set(figure.data) == {"image/png"}  # what GitHub shows in the widget's place
     (figure,) = stored(new_output("display_data", data={"image/png": png}), "nbval-ignore-output", "volatile")
     assert base64.b64decode(figure.data["image/png"]) == HEADER + END
-
-
-def test_a_warning_is_not_swept_under_the_carpet():
-    with pytest.raises(ValueError, match="writes to stderr"):
-        stored(new_output("stream", name="stderr", text="DeprecationWarning"))
 
 
 def test_cell_ids_follow_the_source_and_metadata_is_reduced():

@@ -199,12 +199,10 @@ class PrefixSums:
         self.v = v
         self.shift = float(np.mean(v, dtype=np.float64))
         centred = np.subtract(v, self.shift, dtype=np.float64)
-        self.count = (
-            np.arange(len(v) + 1, dtype=np.float64)
-            if w is None
-            else np.append(0.0, np.cumsum(w))
+        w = np.ones(len(v)) if w is None else w
+        self.count, self.first = (
+            np.append(0.0, np.cumsum(each)) for each in (w, centred * w)
         )
-        self.first = np.append(0.0, np.cumsum(centred if w is None else centred * w))
 
     def cost(self, start, end):
         """Return the squared error of the runs [start, end) less their sum of squares;
@@ -227,11 +225,8 @@ class PrefixSums:
 
 def _checked(values, k, weights):
     """Return flat floats and their weights, or say what is wrong with them."""
-    values = np.asarray(values)
-    values = values.astype(
-        np.float64 if values.dtype == np.float64 else np.float32, copy=False
-    ).ravel()
-    if isinstance(k, bool) or k < 1:
+    values = floats(values).ravel()
+    if k < 1:
         raise ValueError(f"k-means needs at least one centre, got k={k!r}")
     if not len(values) or not np.isfinite(values).all():
         raise ValueError(
@@ -240,17 +235,20 @@ def _checked(values, k, weights):
     if weights is None:
         return values, None
     weights = np.asarray(weights, np.float64).ravel()
-    if (
-        len(weights) != len(values)
-        or not np.isfinite(weights).all()
-        or weights.min() < 0
-        or not weights.any()
-    ):
+    fits = len(weights) == len(values)
+    if not (fits and weights.min() >= 0 and 0 < weights.max() < np.inf):
         raise ValueError(
             f"weights must be {len(values)} finite numbers of at least 0, one for each value, not all zero"
         )
     keep = weights > 0  # a value without weight moves no centre
     return values[keep], weights[keep]
+
+
+def floats(values) -> np.ndarray:
+    """Return an array in float64 if it is in that, else in float32."""
+    values = np.asarray(values)
+    kept = np.float64 if values.dtype == np.float64 else np.float32
+    return values.astype(kept, copy=False)
 
 
 def _distinct(values, weights):
@@ -259,4 +257,4 @@ def _distinct(values, weights):
 
 
 def _padded(centres, k):
-    return np.concatenate([centres, np.full(k - len(centres), centres[-1])])
+    return np.pad(centres, (0, k - len(centres)), "edge")
