@@ -74,7 +74,7 @@ def test_what_is_passed_over_changes_no_logit_in_transformers_either(transformer
     tokens, theirs = random_tokens(cfg, (2, 21)), []
     for uncommon in ({}, UNCOMMON):
         path.write_text(json.dumps(json.loads(path.read_text()) | uncommon))
-        model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager")
+        model = peers.read(tmp_path)
         theirs.append(peers.torch_logits(model, tokens))
     assert model.config.max_sequence_length == 2048 and model.config.is_llama_config  # it did read them
     np.testing.assert_array_equal(*theirs)

@@ -23,17 +23,11 @@ def adapted(peft, folder, cfg, **settings):
     """Return (PEFT's model with random A and B, in float64, our base params) on one base; both saved in folder."""
     params = random_params(cfg)
     hugging_face.save(folder / "base", params, cfg)
-    model = peers_model(folder / "base")
+    model = peers.read(folder / "base")
     model = peft.get_peft_model(model, peft.LoraConfig(task_type="CAUSAL_LM", **settings))
     peers.randomise(model, "lora_", seed=3)
     model.save_pretrained(folder / "adapter")
     return model.double().eval(), params
-
-
-def peers_model(folder):
-    import transformers
-
-    return transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
 
 
 CASES = [
@@ -70,7 +64,7 @@ def test_peft_reads_what_we_save(peft, tmp_path, layers, targets, rank, alpha):
     with peers.exact_torch(), warnings.catch_warnings():
         warnings.simplefilter("error")  # PEFT warns of keys it misses
         warnings.filterwarnings("ignore", THEIRS, FutureWarning)
-        model = peft.PeftModel.from_pretrained(peers_model(tmp_path / "base"), tmp_path / "adapter")
+        model = peft.PeftModel.from_pretrained(peers.read(tmp_path / "base"), tmp_path / "adapter")
         theirs = peers.torch_logits(model.double().eval(), tokens)
     count = sum("lora_" in name for name, _ in model.named_parameters())
     assert count == 2 * len(adapters(params))

@@ -14,11 +14,8 @@ from tests.post_training.models import float64, random_pairs
 
 def both(tmp_path, seed):
     """Return (transformers' random Qwen3 in float64, our params)."""
-    import transformers
-
     hugging_face.save(tmp_path, random_params(QWEN3, seed), QWEN3)
-    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager").double().eval()
-    return model, float64(hugging_face.load(tmp_path)[0])
+    return peers.read(tmp_path).double().eval(), float64(hugging_face.load(tmp_path)[0])
 
 
 @pytest.mark.parametrize("beta", [0.03, 0.4])
