@@ -80,7 +80,7 @@ def group(layers: tuple) -> tuple:
 
     def kind(layer):
         leaves, tree = jax.tree.flatten(layer)
-        return tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+        return tree, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
     def stack(*leaves):
         return leaves[0].__array_namespace__().stack(leaves)

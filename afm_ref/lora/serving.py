@@ -106,9 +106,7 @@ class AdapterBank:
 
     def names(self) -> list[str]:
         """Return the names of all adapters in the folder."""
-        return sorted(
-            path.name.removesuffix(SUFFIX) for path in self.folder.glob(f"[!.]*{SUFFIX}")
-        )
+        return sorted(path.stem for path in self.folder.glob(f"[!.]*{SUFFIX}"))
 
     def cached(self) -> list[str]:
         """Return the names of those in memory, the least recently used first."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from .palette import bit_packing
 from .palette.quantized_weights import Palettized
-from .palette.quantizers import ROWS_PER_TABLE, checked_matrix, palettize
+from .palette.quantizers import checked_matrix, palettize
 
 DAMPING = 0.01  # of the Hessian's mean diagonal, as in Frantar et al.
 FLOAT16_BITS = 16
@@ -81,7 +81,6 @@ def gptq_palette(
     matrix,
     bits: int,
     hessian,
-    rows_per_table: int = ROWS_PER_TABLE,
     damping: float = DAMPING,
 ) -> Palettized:
     """Return a palette whose codes are chosen column by column, each column's error made up
@@ -100,10 +99,12 @@ def gptq_palette(
         [ours].
     Test: tests/quantization/test_alternatives.py::test_three_columns_follow_the_conditional_optimum
     """
-    start = palettize(matrix, bits, rows_per_table)
+    start = palettize(matrix, bits)
     w = np.ldexp(checked_matrix(matrix).astype(np.float64), -int(start.exponent))
     # [out, entries]
-    tables = np.repeat(start.tables.astype(np.float64), rows_per_table, axis=0)[: len(w)]
+    tables = np.repeat(start.tables.astype(np.float64), start.rows_per_table, axis=0)[
+        : len(w)
+    ]
     codes, _ = _compensated(w, hessian, damping, lambda w, column: tables, w.shape[1])
     return dataclasses.replace(start, codes=bit_packing.pack(codes, bits))
 

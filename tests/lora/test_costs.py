@@ -1,11 +1,9 @@
 """Counts against Apple's published sizes and against real arrays."""
 
 import jax
-import pytest
 
 from afm_ref import lora, training
 from afm_ref.config import AFM_ON_DEVICE
-from afm_ref.lora.adapter import adapters
 from afm_ref.lora.costs import adapter_parameters, training_bytes
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from tests.lora.models import CFG, base_params
@@ -15,12 +13,6 @@ def test_on_device_counts():
     """Per layer R (2 x 6144 + 2 x 4096 + 3 x 11136) = R 53,888, worked out by hand."""
     assert adapter_parameters(AFM_ON_DEVICE, 16) == 26 * 16 * 53_888 == 22_417_408
     assert adapter_parameters(AFM_ON_DEVICE, 16, lora.ATTENTION) * 2 == 17_039_360  # bytes in 16 bits
-
-
-@pytest.mark.parametrize("rank, targets", [(1, lora.TARGETS), (5, lora.FFN), (3, ("wk", "w_up"))])
-def test_counts_are_those_of_the_arrays(rank, targets):
-    params = lora.attach(base_params(), rank=rank, targets=targets)
-    assert adapter_parameters(CFG, rank, targets) == sum(w.a.size + w.b.size for w in adapters(params).values())
 
 
 def test_training_bytes_are_those_of_the_arrays():

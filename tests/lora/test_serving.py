@@ -173,11 +173,3 @@ def test_a_file_that_is_written_over_while_it_is_read_is_refused(folder, monkeyp
     path(folder, "tone").write_bytes(old)
     replaced = [bank.params("tone"), bank.drop("tone"), bank.params("tone")]
     assert np.any(replaced[0].layers[0].wq.a != replaced[2].layers[0].wq.a)
-
-
-def test_what_a_caller_holds_survives_its_eviction(folder):
-    bank = bank_of(folder, budget_bytes=bank_of(folder).adapter_bytes)
-    held = bank.params("long")
-    bank.params("tone")
-    assert bank.cached() == ["tone"] and bank.counts["evictions"] == 1
-    np.testing.assert_allclose(run(held, tokens(), CFG), forward(alone(folder, "long"), tokens(), CFG), atol=1e-5)

@@ -166,11 +166,9 @@ class _Problem:
             )
         if unknown := sorted(set(fixed) - set(costs)):
             raise ValueError(f"fixed names {unknown[:4]}, which costs do not have")
-        self.counts = {key: int(n) for key, n in weights.items()}
-        self.total = sum(self.counts.values())
+        self.counts, self.total = weights, sum(weights.values())
         self.options = {
-            key: _options(key, costs[key], self.counts[key], fixed.get(key))
-            for key in costs
+            key: _options(key, costs[key], weights[key], fixed.get(key)) for key in costs
         }
         self.least = sum(options[0][1] for options in self.options.values())
         self.most = sum(options[-1][1] for options in self.options.values())

@@ -33,10 +33,11 @@ def exact(values, k: int, weights=None) -> np.ndarray:
     Test: tests/quantization/test_kmeans.py::test_exact_is_the_best_of_all_partitions
     """
     values, weights = _checked(values, k, weights)
-    v, w = _distinct(values, weights)
+    v, which = np.unique(values.astype(np.float64), return_inverse=True)
     if len(v) <= k:
         return _padded(v, k)
-    sums, ends = PrefixSums(v, w), np.arange(1, len(v) + 1)
+    sums = PrefixSums(v, np.bincount(which, weights))
+    ends = np.arange(1, len(v) + 1)
     D = np.append(0.0, sums.cost(0, ends))
     choices = []
     for _ in range(k - 1):
@@ -249,11 +250,6 @@ def floats(values) -> np.ndarray:
     values = np.asarray(values)
     kept = np.float64 if values.dtype == np.float64 else np.float32
     return values.astype(kept, copy=False)
-
-
-def _distinct(values, weights):
-    v, inverse = np.unique(values, return_inverse=True)
-    return v.astype(np.float64), np.bincount(inverse, weights, len(v)).astype(np.float64)
 
 
 def _padded(centres, k):
