@@ -214,4 +214,9 @@ def test_a_layer_without_keys_reuses_the_newest_ones():
 )
 def test_bad_tokens_are_refused_in_words(bad, error, match):
     with pytest.raises(error, match=match):
-        tf.forward(tf.init(CFG, 0), bad, CFG)
+        tf.check_tokens(bad, CFG)
+
+
+def test_forward_checks_its_tokens():
+    with pytest.raises(ValueError, match="token ids run from 0 to 500"):
+        tf.forward(tf.init(CFG, 0), np.array([[0, 500]]), CFG)
