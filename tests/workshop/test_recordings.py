@@ -22,7 +22,7 @@ def test_readme_prints_the_recording():
     )
 
 
-@pytest.mark.parametrize("path", assets.RECORDED.glob("*.json"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(assets.RECORDED.glob("*.json")), ids=lambda path: path.stem)
 def test_no_recording_names_a_folder_of_the_machine_that_made_it(path):
     text = path.read_text(encoding="utf-8")
     assert "/tmp" not in text and not Path(json.loads(text)["config"].get("folder", "")).is_absolute()
