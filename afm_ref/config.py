@@ -57,7 +57,7 @@ class AFMConfig:
             "vocab_size",
         ):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool):
+            if type(value) is not int:
                 raise TypeError(f"AFMConfig.{name} must be an int, got {value!r}")
             if value < 1:
                 raise ValueError(f"AFMConfig.{name} must be at least 1, got {value}")

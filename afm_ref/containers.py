@@ -80,7 +80,7 @@ def group(layers: tuple) -> tuple:
 
     def kind(layer):
         leaves, tree = jax.tree.flatten(layer)
-        return tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+        return tree, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
     def stack(*leaves):
         return leaves[0].__array_namespace__().stack(leaves)
@@ -102,12 +102,16 @@ def ungroup(layers) -> tuple:
         return tuple(
             jax.tree.map(lambda leaf, i=i: leaf[i], layers.layer) for i in range(L)
         )
-    inner = getattr(layers, "layers", layers)
-    if not isinstance(inner, tuple | list):
+    items = _items(getattr(layers, "layers", layers))
+    return tuple(one for item in items for one in ungroup(item))
+
+
+def _items(layers):
+    if not isinstance(layers, tuple | list):
         raise ValueError(
-            f"cannot take the layers out of a {type(layers).__name__}: use the model before it was wrapped"
+            f"cannot walk layers in a {type(layers).__name__}: use the model before it was wrapped"
         )
-    return tuple(one for item in inner for one in ungroup(item))
+    return layers
 
 
 def ungrouped(params: Params) -> Params:
@@ -119,55 +123,34 @@ def map_matrices(params: Params, change: Callable) -> Params:
     """Return the params with change(name, weight, numbers of its layers) in place of every
     matrix of every layer.
 
-    In a `Stacked` the weight has an axis of layers in front, and numbers is a range; else
-    it is a tuple of one.
+    In a `Stacked` the weight has an axis of layers in front, and there are as many numbers;
+    else there is one.
     """
+    number = itertools.count()
 
-    def matrices(layer, numbers):
-        there = {
-            name: getattr(layer, name)
-            for name in MATRICES
-            if getattr(layer, name) is not None
-        }
+    def matrices(layer, L):
+        numbers = tuple(itertools.islice(number, L))
+        there = {name: getattr(layer, name) for name in MATRICES}
         return layer._replace(
-            **{name: change(name, w, numbers) for name, w in there.items()}
+            **{name: change(name, w, numbers) for name, w in there.items() if w is not None}
         )
 
-    def each(layers, first):
-        """Return (changed layers, number of the next layer)."""
+    def each(layers):
         if isinstance(layers, Layer):
-            return matrices(layers, (first,)), first + 1
+            return matrices(layers, 1)
         if isinstance(layers, Stacked):
-            end = first + len(layers.layer.attention_norm)
-            return Stacked(matrices(layers.layer, range(first, end))), end
+            return Stacked(matrices(layers.layer, len(layers.layer.attention_norm)))
         if isinstance(layers, Remat):
-            inner, end = each(layers.layers, first)
-            return Remat(inner), end
-        if not isinstance(layers, tuple | list):
-            raise ValueError(
-                f"cannot walk layers in a {type(layers).__name__}: use the model before it was wrapped"
-            )
-        out = []
-        for item in layers:
-            item, first = each(item, first)
-            out.append(item)
-        return tuple(out), first
+            return Remat(each(layers.layers))
+        return tuple(map(each, _items(layers)))
 
-    return params._replace(layers=each(params.layers, 0)[0])
+    return params._replace(layers=each(params.layers))
 
 
-def matrices(params: Params, keep: Callable[[Any], bool] = lambda w: True) -> dict:
-    """Return {(matrix, number of its layer, or of the first of a stack): weight} of those
-    that `keep` accepts.
-    """
+def matrices(params: Params) -> dict:
+    """Return {(matrix, number of its layer, or of the first of a stack): weight}."""
     found = {}
-
-    def look(name, w, numbers):
-        if keep(w):
-            found[name, numbers[0]] = w
-        return w
-
-    map_matrices(params, look)
+    map_matrices(params, lambda name, w, numbers: found.setdefault((name, numbers[0]), w))
     return found
 
 

@@ -20,17 +20,20 @@ def total_loss(
     shape.
     """
     import jax
-    from tqdm.auto import tqdm
 
     compiled = jax.jit(loss)
-    sums = [
-        compiled(params, batch)
-        for batch in tqdm(batches, desc="evaluate", disable=not progress, leave=False)
-    ]
+    sums = [compiled(params, batch) for batch in bar(batches, "evaluate", progress)]
     if not sums:
         raise ValueError("nothing to evaluate: no batches were given")
     total, count = np.sum(sums, axis=0, dtype=np.float64)
     return float(total), float(count)
+
+
+def bar(items: Iterable, what: str, show: bool = True) -> Iterable:
+    """Return the items, with a progress bar as they are taken, which goes at their end."""
+    from tqdm.auto import tqdm
+
+    return tqdm(items, what, disable=not show, leave=False)
 
 
 def bits_per_byte(
@@ -83,11 +86,6 @@ def mean_interval(values, confidence: float = 0.95) -> Interval:
         )
     from scipy.stats import t  # comes with jax
 
-    half = (
-        t.ppf((1 + confidence) / 2, len(values) - 1)
-        * values.std(ddof=1)
-        / math.sqrt(len(values))
-    )
-    return Interval(
-        float(values.mean()), float(values.mean() - half), float(values.mean() + half)
-    )
+    n, mean, s = len(values), float(values.mean()), float(values.std(ddof=1))
+    half = float(t.ppf((1 + confidence) / 2, n - 1)) * s / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half)

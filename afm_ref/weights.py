@@ -2,6 +2,7 @@
 from.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -38,6 +39,21 @@ class Params(NamedTuple):
     unembed: Any = None  # [V, D] when the output head is not tied to the embedding
 
 
+def weight(cls):
+    """Make a class a frozen dataclass and, where JAX is installed, a tree of its fields of
+    type Any; the others are settings.
+    """
+    cls = dataclasses.dataclass(frozen=True, eq=False)(cls)
+    try:
+        import jax
+    except ImportError:  # NumPy alone runs the model
+        return cls
+    leaves, settings = [], []
+    for field in dataclasses.fields(cls):
+        (leaves if field.type is Any else settings).append(field.name)
+    return jax.tree_util.register_dataclass(cls, leaves, settings)
+
+
 def leaf_name(path) -> str:
     """Return the key path of a leaf, as JAX has it, as text: "layers.3.wq"."""
     import jax
@@ -57,14 +73,11 @@ def shaped(cfg: AFMConfig, array: Callable, lead: tuple = ()) -> Params:
     D, H = cfg.d_model, cfg.head_dim
 
     def layer():
-        matrices = {
-            name: array(*lead, *shape) for name, shape in matrix_shapes(cfg).items()
-        }
-        gains = {name: array(*lead, D) for name in ("attention_norm", "ffn_norm")}
-        gains |= {
-            name: array(*lead, H) if cfg.qk_norm else None for name in ("q_norm", "k_norm")
-        }
-        return Layer(**matrices, **gains)
+        shapes = matrix_shapes(cfg) | {"attention_norm": (D,), "ffn_norm": (D,)}
+        if cfg.qk_norm:
+            shapes |= {"q_norm": (H,), "k_norm": (H,)}
+        made = {name: array(*lead, *shape) for name, shape in shapes.items()}
+        return Layer(**{"q_norm": None, "k_norm": None} | made)
 
     embed = array(cfg.vocab_size, D)
     layers = (layer(),) if lead else tuple(layer() for _ in range(cfg.n_layers))

@@ -210,8 +210,8 @@ def alternatives_run(bench):
             "palette": lambda w, h: quantized(w, bits),  # noqa: B023
             "palette_weighted": lambda w, h: quantized(w, bits, np.diag(h)),  # noqa: B023
             "gptq_palette": lambda w, h: counted(alternatives.gptq_palette(w, bits, h)),  # noqa: B023
-            "grid": lambda w, h: alternatives.round_to_nearest(w, bits, rows, w.shape[1] // blocks),  # noqa: B023
-            "gptq_grid": lambda w, h: alternatives.gptq_grid(w, bits, h, rows, w.shape[1] // blocks),  # noqa: B023
+            "grid": lambda w, h: alternatives.uniform_grid(w, bits, None, rows, w.shape[1] // blocks),  # noqa: B023
+            "gptq_grid": lambda w, h: alternatives.uniform_grid(w, bits, h, rows, w.shape[1] // blocks),  # noqa: B023
         }
         table[str(bits)] = {name: alternative(bench, scheme, moments) for name, scheme in schemes.items()}
     return table

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
-import optax
 import pytest
 
 from afm_ref import losses, ops, training, transformer
@@ -31,7 +30,7 @@ from afm_ref.quantization import palettize
 from afm_ref.quantization.bits.sensitivity import input_moments
 from afm_ref.quantization.palette.quantizers import int8
 from afm_ref.quantization.recovery import kl_divergence
-from afm_ref.rlhf import advantages, bandit
+from afm_ref.rlhf import advantages
 from afm_ref.rlhf import mdloo as rl_losses
 from afm_ref.weights import Layer
 
@@ -166,33 +165,12 @@ def test_losses_of_600_positions(xp, dtype):
 
 
 @BOTH
-def test_log_probability_of_600_tokens_and_its_ratio(dtype):
-    tokens = np.random.default_rng(0).integers(0, 50, (2, 640)).astype(np.int32)
-    rows = Padded(tokens, np.broadcast_to(np.arange(640) >= 40, (2, 640)), np.array([640, 640]))
-    params = model(dtype)
-    z = exact(transformer.forward(params, tokens, CFG))[:, 39:-1]
-    log_p = z - np.log(np.exp(z).sum(-1, keepdims=True))
-    want = np.take_along_axis(log_p, tokens[:, 40:, None], -1)[..., 0].sum(-1)
-    got = sequence_log_probs(params, rows, CFG)
-    assert got.dtype == np.float32
-    np.testing.assert_allclose(exact(got), want, rtol=1e-6)
-    A, near = np.array([1.0, -2.0]), (want - 0.3).astype(np.float32)
-    rho = np.exp(want - near)
-    psi = rho * A - 0.5 * (rho * np.log(rho) - rho + 1)
-    # float32 near -2500 has steps of 2.4e-4, and a difference of logarithms is a ratio
-    np.testing.assert_allclose(rl_losses.mdloo(got, near, A.astype(np.float32), 0.5), psi, rtol=2e-3)
-    uniform = jax.device_put(params._replace(embed=np.zeros_like(params.embed)))
-    got = jax.jit(sequence_log_probs, static_argnums=2)(uniform, rows, CFG)
+def test_log_probability_of_600_tokens(dtype):
+    uniform = model(dtype)._replace(embed=np.zeros((50, 16), dtype))
+    rows = Padded(np.zeros((2, 640), np.int32), np.broadcast_to(np.arange(640) >= 40, (2, 640)), np.array([640, 640]))
+    got = sequence_log_probs(uniform, rows, CFG)
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, -600 * math.log(50), rtol=1e-6)
-
-
-@XPS
-@BOTH
-def test_ratio_of_600_stored_log_probabilities(xp, dtype):
-    kept = np.full((1, 600), -0.01, dtype)
-    ratio = rl_losses.mdloo_per_token(xp.asarray(kept), xp.asarray(0 * kept), xp.asarray(np.ones(1, np.float32)), 0.0)
-    np.testing.assert_allclose(exact(ratio), np.exp(exact(kept).sum(-1)), rtol=1e-4)
 
 
 @BOTH
@@ -205,6 +183,9 @@ def test_scores_of_preferences_and_returns(dtype):
     np.testing.assert_allclose(rl_losses.bregman(log_rho), np.exp(x) * x - np.exp(x) + 1, rtol=1e-2)
     np.testing.assert_allclose(rl_losses.k3(log_rho), np.exp(-x) - 1 + x, rtol=1e-2)
     ones = np.ones((1, 600), dtype)
+    kept = -0.01 * ones
+    ratio = rl_losses.mdloo_per_token(kept, 0 * kept, np.ones(1, np.float32), 0.0)
+    np.testing.assert_allclose(ratio, np.exp(exact(kept).sum(-1)), rtol=1e-4)
     assert advantages.returns_to_go(np.zeros(1), ones, 1.0)[0, 0] == -600
     rewards = np.array([[60000.0, 60000.0, 59968.0]]).astype(dtype)
     np.testing.assert_allclose(
@@ -247,17 +228,6 @@ def test_optimizers_take_gradients_of_size_300(dtype):
     assert_rounded(change["w"], -0.5 * 0.05 * sign, dtype)
     scale = 300 / (300 * math.sqrt(3072 * 4))  # what clipping the norm to 1 leaves
     np.testing.assert_allclose(state.v["w"], 0.05 * scale**2, rtol=1e-5)
-
-
-@BOTH
-def test_fit_measures_its_gradient_in_float32(dtype):
-    params = {"w": jnp.zeros(3072, dtype)}
-
-    def loss(params, batch):
-        return (300 * params["w"].astype(np.float32)).sum() + batch, jnp.float32(1)
-
-    result = training.fit(params, loss, lambda step: jnp.float32(0), optax.sgd(1e-3), 1, progress=False)
-    assert math.isclose(result.history.grad_norm[0], 300 * math.sqrt(3072), rel_tol=1e-5)
 
 
 @BOTH
@@ -315,15 +285,6 @@ def test_products_of_fake_devices(dtype):
     assert product.dtype == dtype and exact(product).tolist() == [[3072] * 2] * 4
 
 
-@BOTH
-def test_bandits_of_2000_arms(dtype):
-    policy, rewards = np.full(2000, -math.log(2000)).astype(dtype), np.arange(2000).astype(dtype)
-    p, R = np.exp(exact(policy)), exact(rewards)
-    assert math.isclose(bandit.advantage_variance(policy, rewards, 2), 2 * p @ (R - p @ R) ** 2, rel_tol=1e-9)
-    np.testing.assert_allclose(bandit.policy_gradient(policy, rewards), p * (R - p @ R), rtol=1e-9)
-    np.testing.assert_allclose(bandit.advantage(policy, policy, rewards, 0.1), R - p @ R, rtol=1e-9)
-
-
 @XPS
 @BOTH
 def test_weights_in_few_bits_do_not_overflow(xp, dtype):
@@ -364,9 +325,7 @@ def test_criteria_and_sensitivities(dtype):
     many, one = (by_activation(params, batch(T), cfg)[0] for T in (600, 1))
     assert many.dtype == np.float32
     np.testing.assert_allclose(many, one, rtol=4 * ULP[dtype])
-    in_dtype = [
-        batch(T)._replace(weights=np.ones((2, T), dtype)) for T in (600, 1)
-    ]  # 1200 is more than bfloat16 counts
-    many, one = (input_moments(params, cfg, [each], progress=False) for each in in_dtype)
+    ones = [batch(T)._replace(weights=np.ones((2, T), dtype)) for T in (600, 1)]  # bfloat16 counts to 256
+    many, one = (input_moments(params, cfg, [each], progress=False) for each in ones)
     for key in many:
         np.testing.assert_allclose(many[key], one[key], rtol=4 * ULP[dtype], atol=1e-6)

@@ -105,7 +105,7 @@ def house(files: list[File]) -> dict[str, list[str]]:
         "module names used twice": twice((file.path.stem, file.path) for file in modules),
         "public names in two modules": twice((n.name, file.path) for n, file in names if n.name not in VERBS),
         f"files over {LINES} lines": [
-            f"{file.path}: {lines}" for file in files if (lines := count(file)["lines"]) > LINES
+            f"{file.path}: {lines}" for file in files if (lines := len(file.source.splitlines())) > LINES
         ],
         f"bodies over {BODY} lines": [
             f"{file.path}: {name}, {lines}" for file in files for lines, name in bodies(file.tree) if lines > BODY

@@ -16,12 +16,12 @@ import numpy as np
 from .. import ops
 from ..config import MATRICES
 from ..containers import map_matrices, matrices
-from ..weights import Params
+from ..weights import Params, weight
 
 TARGETS = MATRICES
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@weight
 class LoRA:
     """A weight W0 that stays as it is, plus a product of two thin matrices.
 
@@ -67,19 +67,9 @@ class LoRA:
         return LoRA(base, PartitionSpec(None, "in"), PartitionSpec("out", None), self.scale)
 
 
-try:
-    import jax
-except ImportError:  # NumPy alone runs the model; see ops
-    pass
-else:
-    jax.tree_util.register_dataclass(
-        LoRA, data_fields=["base", "a", "b"], meta_fields=["scale"]
-    )
-
-
 def checked_rank(rank) -> int:
     """Return a rank, or raise ValueError for what is no whole number of at least 1."""
-    if isinstance(rank, bool) or not isinstance(rank, int | np.integer) or rank < 1:
+    if not isinstance(rank, int | np.integer) or rank < 1:
         raise ValueError(f"rank must be a whole number of at least 1, got {rank!r}")
     return int(rank)
 
@@ -130,12 +120,14 @@ def attach(
             )
         attached.update(numbers)
         *lead, out_dim, in_dim = w.shape
-        a = np.stack(
-            [_normal((seed, i, TARGETS.index(name)), (rank, in_dim)) for i in numbers]
-        )
-        # lead: [L] in a stack
-        a, b = a.reshape(*lead, rank, in_dim), np.zeros((*lead, out_dim, rank))
-        return LoRA(w, a.astype(np.float32), b.astype(np.float32), scale)
+        which = TARGETS.index(name)
+        drawn = [
+            np.random.default_rng((seed, i, which)).standard_normal((rank, in_dim))
+            for i in numbers
+        ]
+        a = np.reshape(drawn, (*lead, rank, in_dim)) * in_dim**-0.5  # lead: [L] in a stack
+        b = np.zeros((*lead, out_dim, rank), np.float32)
+        return LoRA(w, a.astype(np.float32), b, scale)
 
     adapted = map_matrices(params, beside)
     if chosen is not None and chosen - attached:
@@ -146,10 +138,6 @@ def attach(
     if not attached:
         raise ValueError(f"the model has no matrix of {targets}: nothing to adapt")
     return adapted
-
-
-def _normal(key, shape):
-    return np.random.default_rng(key).standard_normal(shape) * shape[-1] ** -0.5
 
 
 def checked_targets(targets: str | Iterable[str]) -> tuple[str, ...]:
@@ -225,15 +213,10 @@ def trainable(params: Params):
     """
     import jax
 
-    def nothing(tree):
-        return jax.tree.map(lambda _: None, tree)
-
     def choose(node):
-        return (
-            dataclasses.replace(node, base=nothing(node.base))
-            if isinstance(node, LoRA)
-            else None
-        )
+        if not isinstance(node, LoRA):
+            return None
+        return dataclasses.replace(node, base=jax.tree.map(lambda _: None, node.base))
 
     return jax.tree.map(choose, params, is_leaf=lambda node: isinstance(node, LoRA))
 
@@ -251,7 +234,7 @@ def _added(w, change):
 
 def adapters(params: Params) -> dict:
     """Return {(matrix, number of the layer, or of the first of a stack): adapter}."""
-    return matrices(params, lambda w: isinstance(w, LoRA))
+    return {key: w for key, w in matrices(params).items() if isinstance(w, LoRA)}
 
 
 def in_dtype(m, dtype):
@@ -272,7 +255,7 @@ def as_array(w, name, numbers, force=False):
             f"{name} of layer {numbers[0]} is a {type(w).__name__}, which cannot hold a sum: keep the adapter "
             "beside it, or merge(force=True) into a plain matrix, which is no longer compressed"
         )
-    if isinstance(numbers, range):
+    if len(w.shape) > 2:
         raise ValueError(
             f"{name} is stacked: use containers.ungroup before forcing a merge"
         )

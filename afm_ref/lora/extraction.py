@@ -45,11 +45,10 @@ def extract(
     def beside(name, w, numbers):
         if name not in targets:
             return w
-        w0, w1 = (m[name, numbers[0]] for m in (before, after))
-        wide = [np.asarray(as_array(m, name, numbers), np.float64) for m in (w1, w0)]
+        w1, w0 = (as_array(m[name, numbers[0]], name, numbers) for m in (after, before))
         dtype = np.float64 if w0.dtype == np.float64 else np.float32
-        a, b = (m.astype(dtype) for m in factors(wide[0] - wide[1], rank))
-        return LoRA(w0, a, b, 1.0)
+        change = np.subtract(w1, w0, dtype=np.float64)
+        return LoRA(w0, *(m.astype(dtype) for m in factors(change, rank)), 1.0)
 
     return map_matrices(base if rest == "base" else tuned, beside)
 
@@ -59,15 +58,12 @@ def _check_rest(base, tuned, targets):
 
     def others(params):
         kept = map_matrices(params, lambda name, w, numbers: None if name in targets else w)
-        leaves = jax.tree_util.tree_leaves_with_path(kept)
-        return sorted(
-            ((leaf_name(path), leaf) for path, leaf in leaves), key=lambda each: each[0]
-        )
+        return jax.tree_util.tree_leaves_with_path(kept)
 
-    for (name, mine), (_, theirs) in zip(others(base), others(tuned), strict=True):
+    for (path, mine), (_, theirs) in zip(others(base), others(tuned), strict=True):
         if not np.array_equal(mine, theirs):
             raise ValueError(
-                f"{name} differs between base and fine-tune, and an adapter of these targets cannot hold "
+                f"{leaf_name(path)} differs between base and fine-tune, and an adapter of these targets cannot hold "
                 "that: pass rest='base' to drop the difference or rest='tuned' to keep the fine-tune's"
             )
 

@@ -49,34 +49,11 @@ def fingerprint(params: Params) -> str:
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(base):
         array = np.asarray(leaf)
-        array = (
-            array if np.issubdtype(array.dtype, np.integer) else array.astype(np.float32)
-        )
+        if not np.issubdtype(array.dtype, np.integer):
+            array = array.astype(np.float32)
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:32]
-
-
-def adapter_of(params: Params, base: str | None = None) -> Adapter:
-    """Return the adapters of params as one `Adapter`; base is the fingerprint if it is
-    known already.
-
-    Raises ValueError if there is none, or if ranks or scales differ.
-    """
-    loras = adapters(ungrouped(params))
-    if not loras:
-        raise ValueError("these params have no adapter: lora.attach makes one")
-    kinds = {(w.rank, w.scale) for w in loras.values()}
-    if len(kinds) > 1:
-        raise ValueError(
-            f"all matrices must share one rank and one scale, found (rank, scale) {sorted(kinds)}"
-        )
-    matrices = {key: (np.asarray(w.a), np.asarray(w.b)) for key, w in loras.items()}
-    return Adapter(
-        matrices,
-        next(iter(loras.values())).scale,
-        fingerprint(params) if base is None else base,
-    )
 
 
 def save(
@@ -88,23 +65,36 @@ def save(
     """Write the adapters of params into one file, in 16 bits by default; the base is not
     written, only its fingerprint.
 
-    Values that are not finite, or too large for the dtype, raise ValueError and nothing is
-    written. An older file of that name is replaced in one step. base: the fingerprint of
-    the base, where it is known already.
+    No adapter, several ranks or scales, and values that are not finite, or too large for
+    the dtype, raise ValueError and nothing is written. An older file of that name is
+    replaced in one step. base: the fingerprint of the base, where it is known already.
 
     Source: BLOG24 (adapter values in 16 bits) [confirmed].
     Test: tests/lora/test_files.py::test_what_is_saved_is_loaded
     """
     if str(dtype) not in DTYPES:
         raise ValueError(f"dtype must be one of {DTYPES}, got {dtype!r}")
-    dtype, adapter = tensor_files.float_dtype(dtype), adapter_of(params, base)
+    loras = adapters(ungrouped(params))
+    if not loras:
+        raise ValueError("these params have no adapter: lora.attach makes one")
+    kinds = {(w.rank, w.scale) for w in loras.values()}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"all matrices must share one rank and one scale, found (rank, scale) {sorted(kinds)}"
+        )
+    [(_, scale)] = kinds
     named = {
-        f"layers.{layer}.{name}.{letter}": m
-        for (name, layer), pair in adapter.matrices.items()
-        for letter, m in zip("ab", pair)
+        f"layers.{layer}.{name}.{letter}": np.asarray(m)
+        for (name, layer), w in loras.items()
+        for letter, m in (("a", w.a), ("b", w.b))
     }
+    dtype = tensor_files.float_dtype(dtype)
     tensors = {name: tensor_files.cast(m, dtype, name) for name, m in named.items()}
-    about = {"format": FORMAT, "scale": repr(float(adapter.scale)), "base": adapter.base}
+    about = {
+        "format": FORMAT,
+        "scale": repr(float(scale)),
+        "base": base or fingerprint(params),
+    }
     tensor_files.save(path, tensors, about)
 
 

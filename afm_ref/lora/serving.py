@@ -10,7 +10,6 @@ by its adapter's scale): one compiled program serves all of them. Where that sca
 power of two, B in 16 bits is rounded once more.
 """
 
-import dataclasses
 from collections import Counter, OrderedDict
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import ops
-from ..containers import matrices, replaced, ungrouped
+from ..containers import map_matrices, replaced, ungrouped
 from ..disk import tensor_files
-from ..weights import Params
+from ..weights import Params, weight
 from . import files
 from .adapter import LoRA, adapters, detach, in_dtype
 
 SUFFIX = ".safetensors"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@weight
 class Mixed:
     """A weight with several adapters, of which each row of the batch uses the one that its
     index names.
@@ -56,11 +55,6 @@ class Mixed:
         rows = x.reshape(x.shape[0], -1, x.shape[-1])  # [B, T, in]
         y = jnp.einsum("btr,bor->bto", jnp.einsum("bti,bri->btr", rows, a), b)
         return ops.linear(x, self.base) + y.reshape(*x.shape[:-1], b.shape[1])
-
-
-jax.tree_util.register_dataclass(
-    Mixed, data_fields=["base", "a", "b", "index"], meta_fields=[]
-)
 
 
 class AdapterBank:
@@ -112,9 +106,7 @@ class AdapterBank:
 
     def names(self) -> list[str]:
         """Return the names of all adapters in the folder."""
-        return sorted(
-            path.name.removesuffix(SUFFIX) for path in self.folder.glob(f"[!.]*{SUFFIX}")
-        )
+        return sorted(path.stem for path in self.folder.glob(f"[!.]*{SUFFIX}"))
 
     def cached(self) -> list[str]:
         """Return the names of those in memory, the least recently used first."""
@@ -195,18 +187,17 @@ class AdapterBank:
         """Return the base with these {key: (A, B)} in the bank's rank, zeros where there
         are none.
         """
-        there = {}
-        for key, w in matrices(self.base).items():
-            a = np.zeros((self.rank, w.shape[1]), self.dtype)
-            b = np.zeros((w.shape[0], self.rank), self.dtype)
-            if key in pairs:
-                R = len(pairs[key][0])
-                a[:R], b[:, :R] = (
-                    pairs[key][0],
-                    scale * np.asarray(pairs[key][1], np.float32),
-                )
-            there[key] = LoRA(w, jnp.asarray(a), jnp.asarray(b), 1.0)
-        return replaced(self.base, there)
+
+        def beside(name, w, numbers):
+            out_dim, in_dim = w.shape
+            nothing = np.zeros((0, in_dim)), np.zeros((out_dim, 0))
+            a, b = pairs.get((name, numbers[0]), nothing)
+            more = 0, self.rank - len(a)
+            a = np.pad(a, (more, (0, 0)))
+            b = np.pad(scale * np.asarray(b, np.float32), ((0, 0), more))
+            return LoRA(w, jnp.asarray(a, self.dtype), jnp.asarray(b, self.dtype), 1.0)
+
+        return map_matrices(self.base, beside)
 
 
 @jax.jit

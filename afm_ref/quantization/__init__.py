@@ -7,7 +7,7 @@ costs = measured_costs(params, cfg, batches)     # the loss that each matrix cos
 bits = allocate(costs, weight_counts(cfg), 3.5)  # the best that an average of 3.5 bits allows
 """
 
-from .alternatives import gptq_grid, gptq_palette, round_to_nearest
+from .alternatives import gptq_palette, uniform_grid
 from .bits.allocation import (
     allocate,
     frontier,
@@ -29,7 +29,6 @@ __all__ = [
     "dequantize",
     "fisher",
     "frontier",
-    "gptq_grid",
     "gptq_palette",
     "greedy",
     "input_moments",
@@ -40,7 +39,7 @@ __all__ = [
     "palettize",
     "predicted_costs",
     "quantize",
-    "round_to_nearest",
     "sizes",
+    "uniform_grid",
     "weight_counts",
 ]

@@ -3,7 +3,7 @@ errors (GPTQ).
 
                  nearest code               errors compensated
     palette      palettize                  gptq_palette
-    grid         round_to_nearest           gptq_grid
+    grid         uniform_grid               uniform_grid, given a hessian
 
 Every one says how many bits a weight it takes with all that it stores, so that equals are
 compared with equals.
@@ -17,7 +17,7 @@ import numpy as np
 
 from .palette import bit_packing
 from .palette.quantized_weights import Palettized
-from .palette.quantizers import ROWS_PER_TABLE, checked_matrix, palettize
+from .palette.quantizers import checked_matrix, palettize
 
 DAMPING = 0.01  # of the Hessian's mean diagonal, as in Frantar et al.
 FLOAT16_BITS = 16
@@ -31,42 +31,25 @@ class UniformGrid(NamedTuple):
     bits_per_weight: float
 
 
-def round_to_nearest(
-    matrix, bits: int, rows: int = 1, inputs: int | None = 32
+def uniform_grid(
+    matrix, bits: int, hessian=None, rows: int = 1, inputs: int | None = 32
 ) -> UniformGrid:
     """Return a matrix [out, in] with every weight at the nearest point of its block's
-    uniform grid.
+    uniform grid, errors compensated as in `gptq_palette` if there is a hessian.
 
         points: minimum + scale k,   k = 0 .. 2^bits - 1
         scale = (maximum - minimum) / (2^bits - 1)
 
     A block is `rows` rows by `inputs` inputs (None: all); scale and minimum are float16 and
     count. 1 by 32 is the usual 4-bit format; 16 by all has the blocks of Apple's palettes.
-    Raises ValueError for NaN, for blocks that make no sense, and for weights that float16
-    cannot hold.
+    A grid is set when its first column is reached, from the weights as they have become by
+    then. Raises ValueError for NaN, for blocks that make no sense, and for weights that
+    float16 cannot hold.
 
-    Source: asymmetric round-to-nearest, as in Frantar et al. 2022's baseline [standard].
-    Test: tests/quantization/test_alternatives.py::test_grid_by_hand
-    """
-    return gptq_grid(matrix, bits, None, rows, inputs)
-
-
-def gptq_grid(
-    matrix,
-    bits: int,
-    hessian,
-    rows: int = 1,
-    inputs: int | None = 32,
-    damping: float = DAMPING,
-) -> UniformGrid:
-    """Return a matrix on the grids of `round_to_nearest`, its errors compensated as in
-    `gptq_palette`.
-
-    A block's grid is set when its first column is reached, from the weights as they have
-    become by then.
-
-    Source: Frantar et al. 2022, GPTQ, with groups [standard].
-    Test: tests/quantization/test_alternatives.py::test_compensation_lowers_the_error_of_the_outputs
+    Source: asymmetric round-to-nearest and GPTQ with groups, Frantar et al. 2022
+        [standard].
+    Test: tests/quantization/test_alternatives.py::test_grid_by_hand,
+        tests/quantization/test_alternatives.py::test_compensation_lowers_the_error_of_the_outputs
     """
     w = checked_matrix(matrix).astype(np.float64)
     bit_packing.group_size(bits)
@@ -81,20 +64,15 @@ def gptq_grid(
         low = np.minimum.reduceat(block.min(axis=1), starts)
         high = np.maximum.reduceat(block.max(axis=1), starts)
         with np.errstate(over="ignore"):  # said below
-            low, scale = (
-                low.astype(np.float16),
-                ((high - low) / (2**bits - 1)).astype(np.float16),
-            )
-        if not (np.isfinite(low).all() and np.isfinite(scale).all()):
+            stored = np.stack([low, (high - low) / (2**bits - 1)]).astype(np.float16)
+        if not np.isfinite(stored).all():
             raise ValueError(
                 f"weights up to {np.abs(block).max():.3g} do not fit a float16 minimum and scale"
             )
-        points = low[:, None].astype(np.float64) + scale[:, None].astype(
-            np.float64
-        ) * np.arange(2**bits)
-        return np.repeat(points, rows, axis=0)[:out]
+        low, scale = stored.astype(np.float64)[..., None]
+        return np.repeat(low + scale * np.arange(2**bits), rows, axis=0)[:out]
 
-    _, dense = _compensated(w, hessian, damping, entries, inputs)
+    _, dense = _compensated(w, hessian, DAMPING, entries, inputs)
     blocks = len(starts) * -(-n // inputs)
     return UniformGrid(dense.astype(np.float32), bits + 2 * FLOAT16_BITS * blocks / w.size)
 
@@ -103,7 +81,6 @@ def gptq_palette(
     matrix,
     bits: int,
     hessian,
-    rows_per_table: int = ROWS_PER_TABLE,
     damping: float = DAMPING,
 ) -> Palettized:
     """Return a palette whose codes are chosen column by column, each column's error made up
@@ -120,12 +97,14 @@ def gptq_palette(
 
     Source: Frantar et al. 2022, GPTQ, algorithm 1 without its blocks; on k-means tables
         [ours].
-    Test: tests/quantization/test_alternatives.py::test_two_columns_by_brute_force
+    Test: tests/quantization/test_alternatives.py::test_three_columns_follow_the_conditional_optimum
     """
-    start = palettize(matrix, bits, rows_per_table)
+    start = palettize(matrix, bits)
     w = np.ldexp(checked_matrix(matrix).astype(np.float64), -int(start.exponent))
     # [out, entries]
-    tables = np.repeat(start.tables.astype(np.float64), rows_per_table, axis=0)[: len(w)]
+    tables = np.repeat(start.tables.astype(np.float64), start.rows_per_table, axis=0)[
+        : len(w)
+    ]
     codes, _ = _compensated(w, hessian, damping, lambda w, column: tables, w.shape[1])
     return dataclasses.replace(start, codes=bit_packing.pack(codes, bits))
 

@@ -7,12 +7,13 @@ losses.next_token(params, batch, cfg, attend=QuantizedKeys(batch.documents))    
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .._typing import Array, Float
 from ..config import AFMConfig, kv_cache_bytes_per_token
-from ..generation.cache import FAR, Cached
+from ..generation.cache import Cached, LayerCache
 from ..transformer import Causal
 
 LARGEST = 127
@@ -24,16 +25,6 @@ class Int8Vectors(NamedTuple):
 
     codes: Any  # [..., H] int8
     scale: Any  # [...] float32
-
-
-class QuantizedLayerCache(NamedTuple):
-    """What a layer remembers of each sequence, in 8 bits; see `cache.LayerCache` for the
-    slots.
-    """
-
-    k: Int8Vectors  # codes [B, S, K, H], scale [B, S, K]
-    v: Int8Vectors
-    positions: Any  # [B, S] int32: s, or FAR while the slot is empty
 
 
 class QuantizedCached(Cached):
@@ -48,20 +39,14 @@ class QuantizedCached(Cached):
 
     @staticmethod
     def empty(cfg: AFMConfig, B: int, S: int, dtype=np.float32):
-        """Return an empty cache, a QuantizedLayerCache for each layer; dtype is that of
-        what is written to it.
+        """Return an empty cache: `cache.Cached`'s, with Int8Vectors [B, S, K, H] for the
+        keys and values of each layer.
         """
-        if B < 1 or S < 1:
-            raise ValueError(
-                f"a cache needs at least one sequence and one slot, got B={B}, S={S}"
-            )
-        shape = (B, S, cfg.n_kv_heads, cfg.head_dim)
-        nothing = Int8Vectors(jnp.zeros(shape, jnp.int8), jnp.zeros(shape[:-1], SCALE))
-        return (
-            QuantizedLayerCache(nothing, nothing, jnp.full((B, S), FAR, jnp.int32)),
-        ) * cfg.n_layers
+        slots = Cached.empty(cfg, B, S, dtype)[0].positions
+        nothing = rounded(jnp.zeros((B, S, cfg.n_kv_heads, cfg.head_dim)))
+        return (LayerCache(nothing, nothing, slots),) * cfg.n_layers
 
-    def keys(self, k, v, positions, cache: QuantizedLayerCache):
+    def keys(self, k, v, positions, cache: LayerCache):
         """Return ((k, v, positions) of the whole cache, cache) after writing k, v [B, T, K,
         H] at positions [B, T].
         """
@@ -71,11 +56,8 @@ class QuantizedCached(Cached):
         def write(slots, new):
             return slots.at[rows, positions].set(new, mode="drop")
 
-        def write_rounded(slots, new):
-            return Int8Vectors(*map(write, slots, rounded(new)))
-
-        cache = QuantizedLayerCache(write_rounded(cache.k, k), write_rounded(cache.v, v),
-                                    write(cache.positions, positions))  # fmt: skip
+        new = LayerCache(rounded(k), rounded(v), positions)
+        cache = jax.tree.map(write, cache, new)
         return (
             restored(cache.k, k.dtype),
             restored(cache.v, v.dtype),

@@ -80,10 +80,8 @@ def recover(
         student = lora.attach(quantized, rank=rank, alpha=alpha, seed=seed)
     else:
         student = from_residual(quantized, teacher, rank, alpha)
-    pair, loss = (
-        StudentAndTeacher(student, teacher),
-        partial(recovery_loss, cfg=cfg, weight=float(weight)),
-    )
+    pair = StudentAndTeacher(student, teacher)
+    loss = partial(recovery_loss, cfg=cfg, weight=weight)
     result = training.fit(
         pair, loss, batches, optimizer, steps, select=adapters_of, **settings
     )

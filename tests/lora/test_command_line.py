@@ -49,6 +49,8 @@ def test_an_adapter_is_trained_saved_and_used(model, task, tmp_path, capsys):
     assert len(adapters(params)) == 7 and all(np.abs(w.b).max() > 0 for w in adapters(params).values())
     assert run("generate", "--model", model, "--adapter", file, "--prompt", "Echo: set", "--max-new-tokens", 4) == 0
     assert capsys.readouterr().out.strip()
+    assert run("generate", "--adapter", file, "--prompt", "a") == 2
+    assert "trained on the base" in capsys.readouterr().err  # and not on the shipped model
     # Finished: it says the same once more, from its checkpoint, and saves it in the other format.
     folder, checkpoint = tmp_path / "peft", file.with_name("mine.checkpoints")
     assert run("adapt", *options, "--save", folder, "--peft", "--checkpoint", checkpoint) == 0
@@ -59,26 +61,19 @@ def test_an_adapter_is_trained_saved_and_used(model, task, tmp_path, capsys):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-2 * np.abs(theirs).max())  # 16 bits each
 
 
-def test_an_adapter_of_another_base_is_one_line_and_status_2(model, tmp_path, capsys):
-    params = lora.attach(transformer.init(SMALL, 1), rank=1)
-    lora.files.save(tmp_path / "other", params)
-    assert run("generate", "--model", model, "--adapter", tmp_path / "other", "--prompt", "a") == 2
-    assert "trained on the base" in capsys.readouterr().err
+ONE = json.dumps({"prompt": "a", "completion": "b"})
 
 
 @pytest.mark.parametrize(
     "text, why",
     [
-        ('{"prompt": "a", "completion": "b"}\nnot json\n', "line 2: no JSON"),
-        (
-            '{"prompt": "a", "completion": "b"}\n{"prompt": "a \\ud83d b", "completion": "c"}\n',
-            "task.jsonl, line 2: no",
-        ),
+        (f"{ONE}\nnot json\n", "line 2: no JSON"),
+        (f"{ONE}\n" + ONE.replace("a", "\\ud83d") + "\n", "task.jsonl, line 2: no"),
         ('{"prompt": "a"}\n', "line 1: expected"),
-        ('{"prompt": "a", "completion": 3}\n', "line 1: expected"),
-        ('{"prompt": "a", "completion": " "}\n', "line 1: expected"),
+        (ONE.replace('"b"', "3"), "line 1: expected"),
+        (ONE.replace("b", " "), "line 1: expected"),
         ("[1]\n", "line 1: expected"),
-        ('\n{"prompt": "a", "completion": "b"}\n\n', "holds 1 pairs: give at least 2"),
+        (f"\n{ONE}\n\n", "holds 1 pairs: give at least 2"),
         ("", "holds 0 pairs"),
     ],
 )

@@ -1,12 +1,11 @@
 """Counts against Apple's published sizes and against real arrays."""
 
 import jax
-import pytest
 
 from afm_ref import lora, training
 from afm_ref.config import AFM_ON_DEVICE
-from afm_ref.lora.adapter import adapters
 from afm_ref.lora.costs import adapter_parameters, training_bytes
+from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from tests.lora.models import CFG, base_params
 
 
@@ -16,21 +15,13 @@ def test_on_device_counts():
     assert adapter_parameters(AFM_ON_DEVICE, 16, lora.ATTENTION) * 2 == 17_039_360  # bytes in 16 bits
 
 
-@pytest.mark.parametrize("rank, targets", [(1, lora.TARGETS), (5, lora.FFN), (3, ("wk", "w_up"))])
-def test_counts_are_those_of_the_arrays(rank, targets):
-    params = lora.attach(base_params(), rank=rank, targets=targets)
-    assert adapter_parameters(CFG, rank, targets) == sum(w.a.size + w.b.size for w in adapters(params).values())
-
-
 def test_training_bytes_are_those_of_the_arrays():
-    from afm_ref.pretraining import afm_optimizer, warmup_cosine
-
     for rank in (None, 3):
         params = base_params() if rank is None else lora.attach(base_params(), rank=rank)
         weights, _ = training.split(params, None if rank is None else lora.trainable)
-        state = afm_optimizer(0.01, warmup_cosine(0, 10)).init(weights)
+        state = jax.eval_shape(afm_optimizer(0.01, warmup_cosine(0, 10)).init, weights)
         predicted = training_bytes(CFG, rank)
-        count = lambda tree: sum(leaf.nbytes for leaf in jax.tree.leaves(tree))  # noqa: E731
+        count = lambda tree: sum(4 * leaf.size for leaf in jax.tree.leaves(tree))  # noqa: E731
         assert predicted["base"] + predicted["adapter"] == count(params)
         assert predicted["gradients"] == count(weights)
         assert predicted["moments"] == count((state.v, state.m))

@@ -6,11 +6,9 @@ import pytest
 
 from afm_ref import lora
 from afm_ref.containers import map_matrices
-from afm_ref.lora.adapter import adapters, delta
 from afm_ref.lora.extraction import factors
-from afm_ref.transformer import forward
 from afm_ref.weights import Params
-from tests.lora.models import CFG, base_params, float64, stacked, tokens
+from tests.lora.models import base_params, float64, stacked
 
 
 def tuned_of(base: Params, seed=0, size=0.1):
@@ -26,30 +24,18 @@ def test_full_rank_extraction_is_the_fine_tune(container):
     extracted = lora.extract(base, tuned, rank=None)
     for mine, theirs in zip(jax.tree.leaves(lora.merge(extracted)), jax.tree.leaves(tuned), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-11, atol=1e-12)
-    if container is not stacked:
-        np.testing.assert_allclose(forward(extracted, tokens(), CFG), forward(tuned, tokens(), CFG), rtol=1e-9)
 
 
 def test_extraction_error_is_what_eckart_and_young_say():
     rng = np.random.default_rng(0)
     change = rng.standard_normal((9, 13))
     singular = np.sqrt(np.linalg.eigvalsh(change @ change.T)[::-1])  # not by the SVD that is under test
-    for rank in range(1, 10):
+    for rank in range(1, 12):  # those above the full one are filled with zeros
         a, b = factors(change, rank)
+        assert (a.shape, b.shape) == ((rank, 13), (9, rank))
         error = np.linalg.norm(change - b @ a)
         assert error == pytest.approx(np.sqrt((singular[rank:] ** 2).sum()), rel=1e-9, abs=1e-12)
-        assert np.linalg.matrix_rank(b @ a) == rank
-
-
-def test_ranks_above_the_full_one_are_filled_with_zeros():
-    base = float64(base_params())
-    tuned = tuned_of(base)
-    extracted = lora.extract(base, tuned, rank=11)  # wk is 8 x 12, the FFN 10 x 12
-    for (name, i), w in adapters(extracted).items():
-        assert w.a.shape[0] == w.b.shape[1] == 11
-        change = getattr(tuned.layers[i], name) - w.base
-        if min(change.shape) <= 11:
-            np.testing.assert_allclose(delta(w), change, atol=1e-12)
+        assert np.linalg.matrix_rank(b @ a) == min(rank, 9)
 
 
 def test_the_rest_is_refused_dropped_or_kept():
@@ -61,10 +47,11 @@ def test_the_rest_is_refused_dropped_or_kept():
     kept = lora.extract(base, tuned, rank=2, rest="tuned", targets=("wq",))
     assert kept.final_norm is tuned.final_norm and kept.layers[1].wo is tuned.layers[1].wo
     assert kept.layers[1].wq.base is base.layers[1].wq
-    with pytest.raises(ValueError, match=r"layers.0.w_down differs"):
+    with pytest.raises(ValueError, match=r"layers.0.wk differs"):
         lora.extract(base, tuned_of(base), rank=2, targets=("wq",))
     with pytest.raises(ValueError, match="rest must be"):
         lora.extract(base, tuned, rank=2, rest="mine")
-    for rank in (0, -1):
-        with pytest.raises(ValueError, match="rank must be a whole number of at least 1"):
-            lora.extract(base, tuned, rank=rank)
+    with pytest.raises(ValueError, match="rank must be a whole number of at least 1"):
+        lora.extract(base, tuned, rank=0)
+    with pytest.raises(ValueError, match="in the same containers"):
+        lora.extract(base, stacked(tuned), rank=2)

@@ -6,41 +6,43 @@ import warnings
 import pytest
 
 
-@pytest.fixture(scope="session")
-def transformers():
-    """transformers with torch, or a skip. Warnings of their own imports are theirs."""
+def found(*names):
+    """Return the last of these modules, or skip. Warnings of their own imports are theirs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name in ("torch", "transformers"):
-            pytest.importorskip(name, reason="pip install -e .[oracles]")
-        import transformers
-    transformers.utils.logging.disable_progress_bar()
-    return transformers
+        return [pytest.importorskip(name, reason="pip install -e .[oracles]") for name in names][-1]
+
+
+@pytest.fixture(scope="session")
+def transformers():
+    module = found("torch", "transformers")
+    module.utils.logging.disable_progress_bar()
+    return module
+
+
+@pytest.fixture(scope="session")
+def peft(transformers):
+    return found("peft")
+
+
+@pytest.fixture(scope="session")
+def trl(transformers):
+    return found("trl")
 
 
 @pytest.fixture(scope="session")
 def mlx_lm():
-    """mlx-lm's afm7, or a skip."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name in ("mlx.core", "mlx_lm.models.afm7"):
-            pytest.importorskip(name, reason="pip install -e .[oracles]")
+    return found("mlx.core", "mlx_lm.models.afm7")
 
 
 @pytest.fixture(scope="session")
 def kmeans1d():
-    """kmeans1d, or a skip."""
-    return pytest.importorskip("kmeans1d", reason="pip install -e .[oracles]")
+    return found("kmeans1d")
 
 
 @pytest.fixture(scope="session")
 def coremltools():
-    """coremltools with torch, or a skip. It logs that it does not know this torch, and every block of a matrix."""
+    """It logs that it does not know this torch, and every block of a matrix."""
     logging.disable(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name in ("torch", "coremltools"):
-            pytest.importorskip(name, reason="pip install -e .[oracles]")
-        import coremltools.optimize.torch.palettization
-    yield coremltools
+    yield found("torch", "coremltools", "coremltools.optimize.torch.palettization")
     logging.disable(logging.NOTSET)

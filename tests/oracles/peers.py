@@ -31,6 +31,13 @@ def random_model(kind: str, seed: int = 0, **fields):
     return model
 
 
+def read(folder):
+    """Return the model in a folder as transformers reads it."""
+    import transformers
+
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+
+
 def randomise(model, part: str, seed: int = 0):
     """Draw anew, in place, every parameter whose name has `part` in it."""
     import torch
@@ -121,30 +128,13 @@ def afm7_params(model) -> tuple[Params, AFMConfig]:
             k_norm = array(attention.k_norm.weight)
         else:
             wq, wk, wv, k_norm = array(attention.q_proj.weight), None, None, None
-        return Layer(
-            attention_norm=array(block.input_layernorm.weight),
-            wq=wq,
-            wk=wk,
-            wv=wv,
-            wo=array(attention.out_proj.weight),
-            q_norm=array(attention.q_norm.weight),
-            k_norm=k_norm,
-            ffn_norm=array(block.post_attention_layernorm.weight),
-            w_gate=array(mlp.gate_proj.weight),
-            w_up=array(mlp.up_proj.weight),
-            w_down=array(mlp.down_proj.weight),
-        )
+        norms = array(block.input_layernorm.weight), array(block.post_attention_layernorm.weight)
+        ffn = [array(part.weight) for part in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)]
+        of_heads = array(attention.out_proj.weight), array(attention.q_norm.weight), k_norm
+        return Layer(norms[0], wq, wk, wv, *of_heads, norms[1], *ffn)
 
-    cfg = AFMConfig(
-        d_model=args.hidden_dim,
-        n_layers=args.num_layers,
-        n_heads=args.num_heads,
-        n_kv_heads=args.num_kv_heads,
-        head_dim=H,
-        d_ff=int(args.hidden_dim * args.hidden_dim_scale_factor),
-        vocab_size=args.vocab_size,
-        rope_theta=args.rope_theta,
-        norm_eps=args.rms_norm_eps,
-    )
+    d_ff = int(args.hidden_dim * args.hidden_dim_scale_factor)
+    sizes = args.hidden_dim, args.num_layers, args.num_heads, args.num_kv_heads, H, d_ff, args.vocab_size
+    cfg = AFMConfig(*sizes, rope_theta=args.rope_theta, norm_eps=args.rms_norm_eps)
     layers = tuple(layer(block) for block in model.layers)
     return Params(array(model.model.embedding.weight), layers, array(model.model.output_norm.weight)), cfg

@@ -116,23 +116,6 @@ def _with_ids(fields, said):
     return {key: ids(key, value) for key, value in fields.items()}
 
 
-def test_rules_of_the_folder_equal_transformers(folder):
-    """Rows of several lengths: each is treated as alone, whatever stands before it."""
-    folder, _, free = folder
-    settings = {
-        "repetition_penalty": 1.2,
-        "min_length": 12,
-        "eos_token_id": free[2:5],
-        "begin_suppress_tokens": free[:2],
-    }
-    prompts = [[5, 6, 7, 5], [9], [3, 1, 4, 1, 5, 9, 2, 6]]
-    theirs = [their_tokens(folder, {}, settings, prompt) for prompt in prompts]
-    params, cfg = hugging_face.load(folder)
-    stop, rules, *_ = generation_config.read(folder)
-    together = generate(params, cfg, prompts, NEW, stop=stop, rules=rules)
-    assert [row.tolist() for row in together] == theirs
-
-
 def test_every_field_of_theirs_is_known_here(transformers):
     fields = {name for name in vars(transformers.GenerationConfig()) if not name.startswith("_")}
     ours = [generation_config.READ, generation_config.HARMLESS, generation_config.NEUTRAL.keys()]

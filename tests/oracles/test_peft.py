@@ -2,15 +2,12 @@
 
 import warnings
 
-import jax
 import numpy as np
 import pytest
 
 from afm_ref import lora
-from afm_ref.containers import group
 from afm_ref.interop import hugging_face
 from afm_ref.interop import peft as ours
-from afm_ref.interop.rope_layout import permute_rope_layout
 from afm_ref.lora.adapter import adapters
 from afm_ref.transformer import forward
 from tests.interop.models import LLAMA, QWEN3, assert_close, float32_unit, logits_float64, random_params, random_tokens
@@ -22,29 +19,15 @@ pytestmark = pytest.mark.filterwarnings(f"ignore:{THEIRS}:FutureWarning")
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-@pytest.fixture(scope="module")
-def peft(transformers):
-    """PEFT, or a skip."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("peft", reason="pip install -e .[oracles]")
-
-
 def adapted(peft, folder, cfg, **settings):
     """Return (PEFT's model with random A and B, in float64, our base params) on one base; both saved in folder."""
     params = random_params(cfg)
     hugging_face.save(folder / "base", params, cfg)
-    model = peers_model(folder / "base")
+    model = peers.read(folder / "base")
     model = peft.get_peft_model(model, peft.LoraConfig(task_type="CAUSAL_LM", **settings))
     peers.randomise(model, "lora_", seed=3)
     model.save_pretrained(folder / "adapter")
     return model.double().eval(), params
-
-
-def peers_model(folder):
-    import transformers
-
-    return transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
 
 
 CASES = [
@@ -81,30 +64,11 @@ def test_peft_reads_what_we_save(peft, tmp_path, layers, targets, rank, alpha):
     with peers.exact_torch(), warnings.catch_warnings():
         warnings.simplefilter("error")  # PEFT warns of keys it misses
         warnings.filterwarnings("ignore", THEIRS, FutureWarning)
-        model = peft.PeftModel.from_pretrained(peers_model(tmp_path / "base"), tmp_path / "adapter")
+        model = peft.PeftModel.from_pretrained(peers.read(tmp_path / "base"), tmp_path / "adapter")
         theirs = peers.torch_logits(model.double().eval(), tokens)
     count = sum("lora_" in name for name, _ in model.named_parameters())
     assert count == 2 * len(adapters(params))
     assert_close(forward(float64(params), tokens, QWEN3), theirs, float32_unit(base, tokens, QWEN3), "float64")
-
-
-def test_an_adapter_follows_its_base_to_the_other_layout_and_back(peft, tmp_path):
-    with peers.exact_torch():
-        model, base = adapted(peft, tmp_path, QWEN3, r=4, lora_alpha=6, target_modules=ALL)
-        tokens = random_tokens(QWEN3)
-        theirs = peers.torch_logits(model, tokens)
-    params = ours.load(tmp_path / "adapter", base)
-    moved, cfg = permute_rope_layout(float64(params), QWEN3, "interleaved")
-    unit = float32_unit(base, tokens, QWEN3)
-    assert_close(forward(moved, tokens, cfg), theirs, unit, "float64")
-    with jax.enable_x64(True):  # a scan is JAX's
-        grouped = moved._replace(layers=group(moved.layers))
-        assert_close(forward(grouped, tokens, cfg), theirs, unit, "float64")
-    back, _ = permute_rope_layout(moved, cfg, "half_split")
-    ours.save(tmp_path / "again", back, dtype="float32")
-    with peers.exact_torch():
-        again = peft.PeftModel.from_pretrained(peers_model(tmp_path / "base"), tmp_path / "again")
-        assert_close(peers.torch_logits(again.double().eval(), tokens), theirs, unit, "float64")
 
 
 @pytest.mark.parametrize(
@@ -126,18 +90,3 @@ def test_what_changes_the_maths_is_refused_by_name(peft, tmp_path, settings, fie
         _, base = adapted(peft, tmp_path, QWEN3, r=4, target_modules=["q_proj"], **settings)
     with pytest.raises(ValueError, match=field):
         ours.load(tmp_path / "adapter", base)
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_sixteen_bits_arrive_as_written(peft, tmp_path, dtype):
-    import torch
-
-    base = random_params(QWEN3)
-    hugging_face.save(tmp_path / "base", base, QWEN3)
-    ours.save(tmp_path / "adapter", random_adapter(base, rank=4), dtype=dtype)
-    model = peft.PeftModel.from_pretrained(
-        peers_model(tmp_path / "base").to(getattr(torch, dtype)), tmp_path / "adapter", autocast_adapter_dtype=False
-    )
-    theirs = dict(model.named_parameters())["base_model.model.model.layers.1.mlp.up_proj.lora_B.default.weight"]
-    mine = adapters(ours.load(tmp_path / "adapter", base))["w_up", 1].b
-    assert theirs.dtype == getattr(torch, dtype) and np.array_equal(theirs.detach().float().numpy(), mine)

@@ -1,7 +1,5 @@
 """Losses on pairs and the reward model against TRL's trainers, on transformers' Qwen3 in float64."""
 
-import warnings
-
 import numpy as np
 import pytest
 
@@ -14,21 +12,10 @@ from tests.oracles import peers, trl_peer
 from tests.post_training.models import float64, random_pairs
 
 
-@pytest.fixture(scope="module")
-def trl(transformers):
-    """TRL, or a skip."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("trl", reason="pip install -e .[oracles]")
-
-
 def both(tmp_path, seed):
     """Return (transformers' random Qwen3 in float64, our params)."""
-    import transformers
-
     hugging_face.save(tmp_path, random_params(QWEN3, seed), QWEN3)
-    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager").double().eval()
-    return model, float64(hugging_face.load(tmp_path)[0])
+    return peers.read(tmp_path).double().eval(), float64(hugging_face.load(tmp_path)[0])
 
 
 @pytest.mark.parametrize("beta", [0.03, 0.4])

@@ -1,7 +1,5 @@
 """RLOO and GRPO against TRL's trainers, on transformers' Qwen3 in float64."""
 
-import warnings
-
 import numpy as np
 import pytest
 
@@ -15,14 +13,6 @@ from tests.rlhf.golden import BETA, EPSILON, K, P, nearby, transformers_model
 
 ROWS = pad(chats(P * K, 3, QWEN3))
 REWARDS = np.random.default_rng(4).standard_normal((P, K))
-
-
-@pytest.fixture(scope="module")
-def trl(transformers):
-    """TRL, or a skip."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("trl", reason="pip install -e .[oracles]")
 
 
 def ours(params):

@@ -60,7 +60,7 @@ MUTATIONS = [
         "afm_ref/quantization/alternatives.py",
         "if upper is not None:",
         "if False:",
-        "tests/quantization/test_alternatives.py::test_two_columns_by_brute_force",
+        "tests/quantization/test_alternatives.py::test_three_columns_follow_the_conditional_optimum",
     ),
     Mutation(
         "GPTQ takes the Cholesky factor of H and not of its inverse",
@@ -79,8 +79,8 @@ MUTATIONS = [
     Mutation(
         "codes are chosen before the table is rounded to float16",
         "afm_ref/quantization/palette/quantizers.py",
-        "kmeans.nearest(values, table.astype(values.dtype)), bits",
-        "kmeans.nearest(values, METHODS[method](values, 2**bits, h)), bits",
+        "kmeans.nearest(values, table.astype(values.dtype))",
+        "kmeans.nearest(values, kmeans.fast(values, 2**bits, h))",
         "tests/quantization/test_quantizers.py::test_codes_point_to_the_nearest_entry_as_stored",
     ),
     Mutation(

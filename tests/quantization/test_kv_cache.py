@@ -55,6 +55,8 @@ def test_bytes_are_those_of_the_arrays():
     assert sum(leaf.nbytes for leaf in arrays) == 3 * 5 * kv_cache.cache_bytes_per_token(AFM_TINY) == 3 * 5 * 576
     assert kv_cache.cache_bytes_per_token(AFM_ON_DEVICE) == 54_912
     assert kv_cache_bytes_per_token(AFM_ON_DEVICE) == 106_496
+    with pytest.raises(ValueError, match="at least one sequence"):
+        QuantizedCached.empty(SMALL, 0, 4)
 
 
 def test_generation_runs_with_it():
@@ -74,8 +76,3 @@ def test_generation_runs_with_it():
     *given, program = decoding._request(params, ONE, prompts, n, cache=QuantizedCached)
     state, _ = jax.eval_shape(functools.partial(decoding._prefill, program=program), *given)
     assert {layer.k.codes.dtype for layer in state.cache} == {np.dtype(np.int8)}
-
-
-def test_bad_input():
-    with pytest.raises(ValueError, match="at least one sequence"):
-        QuantizedCached.empty(SMALL, 0, 4)

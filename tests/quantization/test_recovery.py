@@ -14,7 +14,7 @@ from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from afm_ref.quantization import quantize, recovery
 from afm_ref.quantization.recovery import StudentAndTeacher
 from afm_ref.transformer import Causal, forward
-from tests.lora.models import CFG, base_params, random_adapter, tokens
+from tests.lora.models import CFG, base_params, float64, random_adapter, tokens
 
 ONE = dataclasses.replace(CFG, n_layers=1)
 
@@ -26,10 +26,6 @@ def batch():
     weights[1, 6:] = 0
     documents = np.array([[0, 0, 0, 1, 1, 1, 1, 1], [2, 2, 2, 2, 2, 2, -1, -1]])
     return losses.Batch(row[:, :-1], row[:, 1:], weights, documents)
-
-
-def float64(tree):
-    return jax.tree.map(lambda m: np.asarray(m, np.float64) if m.dtype == np.float32 else m, tree)
 
 
 def test_divergence_and_its_gradient_in_closed_form():
@@ -44,49 +40,32 @@ def test_divergence_and_its_gradient_in_closed_form():
     p, q = (np.exp(z) / np.exp(z).sum(-1, keepdims=True) for z in map(np.asarray, (teacher, student)))
     np.testing.assert_allclose(gradients[1], q - p, atol=1e-14)
     assert not np.any(gradients[0])  # the teacher is a constant
-
-
-def test_divergence_survives_large_logits():
-    wide = np.array([900.0, -900.0, 0.0])
-    assert recovery.kl_divergence(wide, wide) == 0
     assert recovery.kl_divergence(np.zeros(2), np.array([1000.0, 0.0])) == pytest.approx(500 - np.log(2))
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
-def test_the_loss_by_hand(weight):
+def test_the_loss_by_hand():
     """Position by position, from probabilities; a target of weight 0 (padding) is in neither sum nor count."""
     student, teacher = (jax.tree.map(np.float64, base_params(seed=s)) for s in (1, 2))
     one = batch()
     with jax.enable_x64(True):
-        got = recovery.recovery_loss(StudentAndTeacher(student, teacher), one, CFG, weight)
+        got = recovery.recovery_loss(StudentAndTeacher(student, teacher), one, CFG, 0.3)
     logits = [forward(params, one.tokens, CFG, None, Causal(one.documents)) for params in (student, teacher)]
     q, p = (np.exp(z) / np.exp(z).sum(-1, keepdims=True) for z in logits)
     total = 0.0
     for b, t in np.argwhere(one.weights):
-        total -= (1 - weight) * np.log(q[b, t, one.targets[b, t]])
-        total += weight * sum(p[b, t, v] * np.log(p[b, t, v] / q[b, t, v]) for v in range(CFG.vocab_size))
+        total -= 0.7 * np.log(q[b, t, one.targets[b, t]])
+        total += 0.3 * sum(p[b, t, v] * np.log(p[b, t, v] / q[b, t, v]) for v in range(CFG.vocab_size))
     assert got[0] == pytest.approx(total, rel=1e-12)
     assert got[1] == 14
-
-
-def test_a_student_equal_to_its_teacher_has_nothing_to_learn():
-    params = base_params(ONE)
-    pair = StudentAndTeacher(lora.attach(params, rank=2), params)
-
-    def loss(weights, frozen):
-        return recovery.recovery_loss(training.merge(weights, frozen), batch(), ONE, 1.0)[0]
-
-    value, gradient = jax.jit(jax.value_and_grad(loss))(*training.split(pair, recovery.adapters_of))
-    assert abs(value) < 1e-5  # 14 terms of float32
-    assert max(np.abs(g).max() for g in jax.tree.leaves(gradient)) < 1e-5
 
 
 def test_gradients_by_finite_differences():
     """Through the model over palettes, along a random direction of all A and B."""
     with jax.enable_x64(True):
-        teacher = base_params(ONE)
+        teacher = float64(base_params(ONE))
         student = random_adapter(quantize(teacher, 2), rank=2)
-        weights, frozen = training.split(StudentAndTeacher(float64(student), float64(teacher)), recovery.adapters_of)
+        weights, frozen = training.split(StudentAndTeacher(student, teacher), recovery.adapters_of)
+        weights = float64(weights)
         value = lambda w: recovery.recovery_loss(training.merge(w, frozen), batch(), ONE, 0.7)[0]  # noqa: E731
         gradient = jax.tree.map(np.asarray, jax.jit(jax.grad(value))(weights))
         rng = np.random.default_rng(0)
@@ -132,16 +111,12 @@ def test_residual_start_is_the_nearest_of_its_rank():
 
 def test_bad_input():
     teacher, optimizer = base_params(ONE), afm_optimizer(0.01, warmup_cosine(0, 2))
-    base = quantize(teacher, 4)
-
-    def recover(params=base, teacher=teacher, **settings):
-        return recovery.recover(params, teacher, ONE, lambda step: batch(), optimizer, 1, **settings)
-
-    with pytest.raises(ValueError, match="start must be 'zero' or 'residual'"):
-        recover(start="random")
-    with pytest.raises(ValueError, match="teacher has adapters"):
-        recover(teacher=lora.attach(teacher))
-    with pytest.raises(ValueError, match=r"0 to 1; got 1\.5"):
-        recover(weight=1.5)
-    with pytest.raises(ValueError, match="no original of shape"):
-        recovery.from_residual(base, base_params(dataclasses.replace(ONE, d_ff=12)))
+    base, narrow = quantize(teacher, 4), base_params(dataclasses.replace(ONE, d_ff=12))
+    for wrong, settings, why in (
+        (teacher, dict(start="random"), "start must be 'zero' or 'residual'"),
+        (lora.attach(teacher), {}, "teacher has adapters"),
+        (teacher, dict(weight=1.5), r"0 to 1; got 1\.5"),
+        (narrow, dict(start="residual"), "no original of shape"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            recovery.recover(base, wrong, ONE, lambda step: batch(), optimizer, 1, **settings)

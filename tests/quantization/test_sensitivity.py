@@ -6,12 +6,12 @@ import pytest
 
 from afm_ref import losses, ops
 from afm_ref.config import AFMConfig
-from afm_ref.containers import group, matrices, replaced
+from afm_ref.containers import matrices, replaced
 from afm_ref.losses import Batch
-from afm_ref.quantization import fisher, input_moments, measured_costs, palettize, predicted_costs
-from afm_ref.transformer import Causal, forward, hidden, init
+from afm_ref.quantization import fisher, input_moments, measured_costs, palettize, predicted_costs, quantize
+from afm_ref.transformer import Causal, hidden, init
 
-CFG = AFMConfig(vocab_size=30, d_model=16, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=8, d_ff=24)
+CFG = AFMConfig(vocab_size=30, d_model=16, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=8, d_ff=24)
 PARAMS = init(CFG, 0)
 
 
@@ -42,13 +42,11 @@ def test_measured_is_the_loss_of_one_palette_among_plain_matrices(monkeypatch):
         "afm_ref.quantization.bits.sensitivity.next_token",
         lambda *args, **kwargs: traced.append(1) or losses.next_token(*args, **kwargs),
     )
-    costs = measured_costs(
-        PARAMS._replace(layers=group(PARAMS.layers)), CFG, iter(BATCHES), bits=(1, 3), progress=False
-    )
+    costs = measured_costs(PARAMS, CFG, iter(BATCHES), bits=(1, 3), progress=False)
     assert len(traced) == 1  # nothing is compiled twice
-    assert list(costs) == list(matrices(PARAMS)) and len(costs) == 14
+    assert list(costs) == list(matrices(PARAMS)) and len(costs) == 7
     before, count = nats(PARAMS)
-    for key in (("wk", 0), ("w_down", 1)):
+    for key in (("wk", 0), ("w_down", 0)):
         for b in (1, 3):
             after, _ = nats(replaced(PARAMS, {key: palettize(matrices(PARAMS)[key], b).dense()}))
             # float32 sums of some 50 nats are exact to 1e-5 of them
@@ -61,7 +59,7 @@ def test_fisher_is_the_mean_of_squared_finite_differences():
     rows = [jax.tree.map(lambda x, i=i: x[i : i + 1], b) for b in BATCHES for i in range(3)]
     _, count = nats(PARAMS)
     step = 1e-5
-    for (name, layer), (o, i) in {("wq", 0): (3, 5), ("wv", 1): (7, 0), ("w_down", 0): (15, 23)}.items():
+    for (name, layer), (o, i) in {("wq", 0): (3, 5), ("wv", 0): (7, 0), ("w_down", 0): (15, 23)}.items():
         w = matrices(PARAMS)[name, layer].astype(np.float64)
         assert found[name, layer].shape == w.shape and found[name, layer].dtype == np.float64
         total = 0.0
@@ -76,41 +74,15 @@ def test_fisher_is_the_mean_of_squared_finite_differences():
 
 
 def test_predicted_equals_loops_and_falls_with_bits():
-    params = PARAMS._replace(layers=PARAMS.layers[1:])
-    f = {key: np.random.default_rng(1).exponential(size=w.shape) for key, w in matrices(params).items()}
-    found = predicted_costs(params, f, bits=(2, 3, 4))
+    f = {key: np.random.default_rng(1).exponential(size=w.shape) for key, w in matrices(PARAMS).items()}
+    found = predicted_costs(PARAMS, f, bits=(2, 3, 4))
     key = ("w_up", 0)
-    w = matrices(params)[key]
+    w = matrices(PARAMS)[key]
     q = palettize(w, 3).dense()
     by_hand = sum(f[key][o, i] * (float(w[o, i]) - float(q[o, i])) ** 2 / 2 for o in range(24) for i in range(16))
     assert found[key][3] == pytest.approx(by_hand, rel=1e-9)
     for cost in found.values():
         assert cost[2] > 2 * cost[3] > 4 * cost[4] > 0
-
-
-def test_predicted_is_the_loss_of_small_errors_when_the_model_made_the_text():
-    """Tokens drawn from the model itself are fitted at its own weights: F is the Hessian's diagonal, up to noise.
-
-    Averaged over random errors only the diagonal counts, and the gradient not at all.
-    """
-    rng = np.random.default_rng(0)
-    tokens = rng.integers(0, 30, (400, 1)).astype(np.int32)
-    for _ in range(3):
-        logits = forward(PARAMS, tokens, CFG)[:, -1]
-        drawn = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
-        tokens = np.column_stack([tokens, drawn.astype(np.int32)])
-    text = [Batch(tokens[:, :-1], tokens[:, 1:], np.ones((400, 3), np.float32))]
-    f = fisher(PARAMS, CFG, text, progress=False)
-    before, count = nats(PARAMS, text)
-    w = matrices(PARAMS)["w_gate", 1].astype(np.float64)
-    step = 0.05 * w.std()
-    changes = []
-    for _ in range(10):
-        error = step * rng.choice([-1.0, 1.0], w.shape)
-        both = [nats(replaced(PARAMS, {("w_gate", 1): w + sign * error}), text)[0] for sign in (1, -1)]
-        changes.append((sum(both) / 2 - before) / count)
-    # 1200 tokens and 10 errors: some percent each
-    assert np.mean(changes) == pytest.approx(0.5 * step**2 * f["w_gate", 1].sum(), rel=0.25)
 
 
 def test_moments_are_those_of_the_inputs_that_the_forward_pass_sees(monkeypatch):
@@ -137,8 +109,6 @@ def test_moments_are_those_of_the_inputs_that_the_forward_pass_sees(monkeypatch)
 
 
 def test_bad_input_is_refused():
-    from afm_ref.quantization import quantize
-
     with pytest.raises(ValueError, match="a Palettized cannot be quantized"):
         fisher(quantize(PARAMS), CFG, BATCHES)
     with pytest.raises(ValueError, match="nothing to evaluate"):

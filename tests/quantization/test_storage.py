@@ -15,15 +15,7 @@ CFG = AFMConfig(vocab_size=50, d_model=32, n_layers=2, n_heads=2, n_kv_heads=1, 
 
 
 def test_sizes_of_a_small_model_by_hand():
-    matrices = {
-        "wq": (32, 32),
-        "wk": (16, 32),
-        "wv": (16, 32),
-        "wo": (32, 32),
-        "w_gate": (48, 32),
-        "w_up": (48, 32),
-        "w_down": (32, 48),
-    }
+    matrices = dict(wq=(32, 32), wk=(16, 32), wv=(16, 32), wo=(32, 32), w_gate=(48, 32), w_up=(48, 32), w_down=(32, 48))
     bits = {(name, i): 2 if (name, i) == ("w_up", 1) else 4 for name in matrices for i in range(2)}
     found = sizes(quantize(init(CFG, 0), bits))
     weights = 2 * sum(out * n for out, n in matrices.values())

@@ -4,6 +4,7 @@ import numpy as np
 
 from afm_ref.interop import hugging_face
 from tests.interop.models import map_weights, random_params
+from tests.oracles import peers
 
 P, K = 3, 4  # prompts, responses to each
 BETA, EPSILON = 0.15, 0.2
@@ -22,7 +23,5 @@ def nearby(cfg, params=None, size: float = 0.03):
 
 def transformers_model(params, cfg, folder):
     """Return transformers' model with these weights in float64; call it within peers.exact_torch."""
-    import transformers
-
     hugging_face.save(folder, params, cfg)
-    return transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").double().eval()
+    return peers.read(folder).double().eval()

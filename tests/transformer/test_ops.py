@@ -46,13 +46,6 @@ def test_rms_norm_closed_form():
     np.testing.assert_allclose(ops.rms_norm(np.array([3.0, 4.0]), np.array([10.0, 1.0]), 12.5), [6.0, 0.8], rtol=F64)
 
 
-@settings(max_examples=20)
-@given(st.integers(1, 9), st.floats(1e-3, 1e3))
-def test_rms_norm_has_unit_rms_at_any_scale(dim, scale):
-    y = ops.rms_norm(scale * (normal(dim) + 0.1), np.ones(dim), 1e-12)
-    assert math.isclose(np.mean(y * y), 1, rel_tol=1e-4)
-
-
 @pytest.mark.parametrize("layout", ["interleaved", "half_split"])
 def test_rope_is_complex_multiplication(layout):
     H, theta, positions = 6, 100.0, np.array([[0, 3, 50]])
@@ -63,19 +56,6 @@ def test_rope_is_complex_multiplication(layout):
         turn = np.exp(1j * positions * theta ** (-2 * i / H))[:, :, None]
         want = (x[..., a] + 1j * x[..., b]) * turn
         np.testing.assert_allclose(y[..., a] + 1j * y[..., b], want, rtol=F64)
-
-
-@settings(max_examples=20)
-@given(st.integers(0, 1000), st.integers(0, 1000), st.integers(-500, 500))
-def test_rope_scores_depend_on_distance_alone(t, s, shift):
-    shift = max(shift, -min(t, s))
-    q, k = normal(1, 1, 1, 8), normal(1, 1, 1, 8, seed=1)
-
-    def score(t, s):
-        turned = (ops.rope(x, np.array([[p]]), 500_000.0, "interleaved") for x, p in ((q, t), (k, s)))
-        return float(np.sum(np.multiply(*turned)))
-
-    assert math.isclose(score(t, s), score(t + shift, s + shift), abs_tol=1e-11)
 
 
 def loops(q, k, v, mask):

@@ -83,13 +83,6 @@ def test_numpy_64_and_jax_agree_on_any_config(cfg, B, T, seed):
     agrees_with_float64(jax.jit(tf.forward, static_argnums=2), cfg, B, T, seed)
 
 
-def test_jax_in_float64_agrees_to_float64():
-    params, t = as64(tf.init(CFG, 0)), tokens()
-    with jax.enable_x64(True):
-        got = jax.jit(lambda p, t: tf.forward(p, t, CFG))(params, t)
-        np.testing.assert_allclose(np.asarray(got), tf.forward(params, t, CFG), rtol=1e-10, atol=1e-12)
-
-
 @settings(max_examples=10)
 @given(configs, st.integers(1, 6), st.integers(0, 5))
 def test_the_future_does_not_reach_the_past(cfg, t, seed):
@@ -173,7 +166,7 @@ def test_ungroup_undoes_every_container():
     for wrapped in (layers, group(layers), Remat(group(layers)), (layers[0], Remat(group(layers[1:])))):
         same = jax.tree.map(np.array_equal, ungroup(wrapped), layers)
         assert all(jax.tree.leaves(same))
-    with pytest.raises(ValueError, match="take the layers out of a str"):
+    with pytest.raises(ValueError, match="cannot walk layers in a str"):
         ungroup("layers")
 
 

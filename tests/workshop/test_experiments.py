@@ -9,23 +9,13 @@ from afm_ref import assets
 from experiments import __main__ as again
 
 
-def test_every_recording_has_its_place():
-    recorded = {path.stem for path in assets.RECORDED.glob("*.json")} - {"train_tiny"}
-    assert recorded <= set(again.EXPERIMENTS)
-    assert all((Path(again.__file__).parent / f"{name}.py").exists() for name in recorded)
-
-
-def test_options_are_those_of_the_experiments():
-    """Each experiment knows the options that it is given, and finds its folder under the model's."""
+def test_every_recording_has_its_experiment_which_knows_the_options_that_it_is_given():
+    assert {path.stem for path in assets.RECORDED.glob("*.json")} - {"train_tiny"} <= set(again.EXPERIMENTS)
     for name, options in again.EXPERIMENTS.items():
         source = (Path(again.__file__).parent / f"{name}.py").read_text()
         assert all(f'"{option}"' in source for option in options), name
-    assert again.command("pipeline", Path("runs/x"))[-4:] == [
-        "--folder",
-        "runs/x/pipeline",
-        "--bench",
-        "runs/x/rlhf/bench",
-    ]
+    line = " ".join(again.command("pipeline", Path("runs/x")))
+    assert line.endswith("--folder runs/x/pipeline --bench runs/x/rlhf/bench")
 
 
 def test_goes_on_with_the_one_that_failed(tmp_path):

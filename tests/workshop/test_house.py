@@ -23,12 +23,8 @@ def tree(folder, **modules):
 def test_breaches_are_found(tmp_path):
     packed = "def pack():\n    pass\n\n\ndef unpack():\n    pass\n"
     found = size.house(tree(tmp_path, __init__="from .pack import pack\n", pack=packed, other="class pack: ...\n"))
-    broken = {rule: len(where) for rule, where in found.items() if where}
-    assert broken == {
-        "modules shadowed by a name of their package": 1,
-        "public names in two modules": 1,
-        "public names without docstring": 3,
-    }
+    broken = {rule.split(" ")[-1]: len(where) for rule, where in found.items() if where}
+    assert broken == {"package": 1, "modules": 1, "docstring": 3}
     assert found["modules shadowed by a name of their package"] == [str(tmp_path / "pack.py")]
     assert size.shadowed(tree(tmp_path, __init__="from . import pack\nfrom .pack import unpack\n")) == []
 

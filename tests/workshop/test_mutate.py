@@ -39,9 +39,13 @@ def mutation(old, new, test="test_two", name="fault"):
     return mutate.Mutation(name, "afm_ref/code.py", old, new, f"tests/test_code.py::{test}")
 
 
-def test_a_fault_is_caught_by_the_test_that_sees_it(tree, capsys):
-    assert mutate.main([mutation("2 * x", "3 * x")], [], tree) == 0
-    assert "1 faults caught, 0 not" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("tests", "status", "said"), [("== 4", 0, "1 faults caught, 0 not"), ("== 5", 1, "without any fault")]
+)
+def test_a_fault_is_caught_by_a_test_that_sees_it_and_passes_without(tree, capsys, tests, status, said):
+    (tree / "tests/test_code.py").write_text(TESTS.replace("== 4", tests))
+    assert mutate.main([mutation("2 * x", "3 * x")], [], tree) == status
+    assert said in capsys.readouterr().out
     assert (tree / "afm_ref/code.py").read_text() == CODE
 
 
@@ -70,12 +74,6 @@ def test_a_run_that_does_not_come_to_its_tests_is_no_catch(tree):
         assert not mutate.judge(*place.pytest(["tests/test_code.py"], "not slow"))[0]
         copied = mutate.copy_tree(tree, place.tree)
         assert place.pytest(["tests/test_code.py"], "not slow")[0] == 0 and copied == place.tree  # it goes on
-
-
-def test_the_tests_must_pass_without_a_fault(tree, capsys):
-    (tree / "tests/test_code.py").write_text(TESTS.replace("== 4", "== 5"))
-    assert mutate.main([mutation("2 * x", "3 * x")], [], tree) == 1
-    assert "without any fault" in capsys.readouterr().out
 
 
 def test_every_listed_fault_can_be_applied():

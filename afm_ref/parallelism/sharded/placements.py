@@ -26,18 +26,12 @@ from jax.sharding import PartitionSpec
 from ... import ops
 from ..._typing import Array, Float, Int
 from ...containers import Stacked
+from ...weights import weight
 from .manual import all_gather, index, pmax, psum, reduce_scatter, vary
 from .pipelining import Pipeline
 
 GATHERED = "gathered"  # the name under which rematerialisation knows a gathered weight
 SEQUENCE = 1  # the axis of T in [B, T, D]
-
-
-def weight(cls):
-    """Make a class a frozen dataclass and a JAX tree of its first field."""
-    cls = dataclasses.dataclass(frozen=True, eq=False)(cls)
-    first, *settings = (field.name for field in dataclasses.fields(cls))
-    return jax.tree_util.register_dataclass(cls, data_fields=[first], meta_fields=settings)
 
 
 @weight

@@ -87,9 +87,7 @@ def frontier(
     return [problem.point(knapsack.best(problem.budget(average))) for average in averages]
 
 
-def greedy(
-    costs: Mapping, weights: Mapping, average_bits: float, fixed: Mapping | None = None
-) -> dict:
+def greedy(costs: Mapping, weights: Mapping, average_bits: float) -> dict:
     """Return bits found from the fewest up: take the step of the most loss saved per bit
     that still fits, repeat.
 
@@ -99,7 +97,7 @@ def greedy(
     Source: Dantzig 1957 (greedy for the knapsack) [standard].
     Test: tests/quantization/test_allocation.py::test_no_assignment_is_better
     """
-    problem = _Problem(costs, weights, fixed)
+    problem = _Problem(costs, weights)
     at = {key: options[0] for key, options in problem.options.items()}
     left = problem.budget(average_bits) - problem.least
 
@@ -121,9 +119,7 @@ def greedy(
         at[key] = new
 
 
-def lagrangian(
-    costs: Mapping, weights: Mapping, average_bits: float, fixed: Mapping | None = None
-) -> dict:
+def lagrangian(costs: Mapping, weights: Mapping, average_bits: float) -> dict:
     """Return the bits that each matrix chooses by itself at the lowest price for a bit that
     keeps the average.
 
@@ -135,13 +131,11 @@ def lagrangian(
     Source: Everett 1963; Shoham and Gersho 1988 (rate allocation) [standard].
     Test: tests/quantization/test_allocation.py::test_no_assignment_is_better
     """
-    problem = _Problem(costs, weights, fixed)
+    problem = _Problem(costs, weights)
     return problem.chosen(problem.price(problem.budget(average_bits)))
 
 
-def lower_bound(
-    costs: Mapping, weights: Mapping, average_bits: float, fixed: Mapping | None = None
-) -> float:
+def lower_bound(costs: Mapping, weights: Mapping, average_bits: float) -> float:
     """Return a loss that no assignment within the average can go below: the Lagrangian's
     dual at its best price.
 
@@ -150,7 +144,7 @@ def lower_bound(
     Source: Everett 1963 (weak duality) [standard].
     Test: tests/quantization/test_allocation.py::test_no_assignment_is_better
     """
-    problem = _Problem(costs, weights, fixed)
+    problem = _Problem(costs, weights)
     budget = problem.budget(average_bits)
     price = problem.price(budget)
     cheapest = sum(
@@ -163,7 +157,7 @@ def lower_bound(
 class _Problem:
     """Checked options, {key: [(bits, size in bits, cost), ...] with ascending bits}."""
 
-    def __init__(self, costs, weights, fixed):
+    def __init__(self, costs, weights, fixed=None):
         fixed = fixed or {}
         if not costs or set(costs) != set(weights):
             raise ValueError(
@@ -172,11 +166,9 @@ class _Problem:
             )
         if unknown := sorted(set(fixed) - set(costs)):
             raise ValueError(f"fixed names {unknown[:4]}, which costs do not have")
-        self.counts = {key: int(n) for key, n in weights.items()}
-        self.total = sum(self.counts.values())
+        self.counts, self.total = weights, sum(weights.values())
         self.options = {
-            key: _options(key, costs[key], self.counts[key], fixed.get(key))
-            for key in costs
+            key: _options(key, costs[key], weights[key], fixed.get(key)) for key in costs
         }
         self.least = sum(options[0][1] for options in self.options.values())
         self.most = sum(options[-1][1] for options in self.options.values())
@@ -220,24 +212,16 @@ class _Problem:
         }
 
     def price(self, budget):
-        """Return the lowest price, to 30 digits of the highest, at which the choices fit
-        the budget.
-        """
+        """Return the lowest price at which the choices fit the budget, to 30 digits."""
 
         def fits(price):
             return self.size(self.chosen(price)) <= budget
 
         if fits(0.0):
             return 0.0
-        pairs = [
-            (a, b)
-            for options in self.options.values()
-            for a in options
-            for b in options
-            if a[1] < b[1]
-        ]
-        # at which no step up pays
-        low, high = 0.0, 2 * max((a[2] - b[2]) / (b[1] - a[1]) for a, b in pairs)
+        low, high = 0.0, 1.0
+        while not fits(high):
+            high *= 2
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
             low, high = (low, middle) if fits(middle) else (middle, high)

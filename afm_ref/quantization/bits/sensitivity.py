@@ -17,7 +17,7 @@ import numpy as np
 from ... import ops
 from ...config import AFMConfig
 from ...containers import Tap, matrices, replaced, ungrouped
-from ...evaluation import total_loss
+from ...evaluation import bar, total_loss
 from ...losses import next_token
 from ...transformer import Causal, hidden
 from ...weights import Params
@@ -39,7 +39,6 @@ def measured_costs(
     Test: tests/quantization/test_sensitivity.py::test_measured_is_the_loss_of_one_palette_among_plain_matrices
     """
     import jax
-    from tqdm.auto import tqdm
 
     params, batches = ungrouped(params), list(batches)
     plain = _plain(params)
@@ -52,9 +51,7 @@ def measured_costs(
 
     before, costs = nats(on_device), {key: {} for key in plain}
     pairs = [(key, b) for key in plain for b in bits]
-    for key, b in tqdm(
-        pairs, desc="sensitivity", unit="loss", disable=not progress, leave=False
-    ):
+    for key, b in bar(pairs, "sensitivity", progress):
         # as an array: the loss is compiled once
         dense = jax.device_put(palettize(plain[key], b).dense())
         costs[key][b] = nats(replaced(on_device, {key: dense})) - before
@@ -188,10 +185,8 @@ def _mean(sums, batches, what, progress):
     """Return {key: sums(batch)[key] added up over the batches, in float64, over the number
     of targets}.
     """
-    from tqdm.auto import tqdm
-
     total, count = {}, 0.0
-    for batch in tqdm(batches, desc=what, unit="batch", disable=not progress, leave=False):
+    for batch in bar(batches, what, progress):
         for key, value in sums(batch).items():
             total[key] = total.get(key, 0.0) + np.asarray(value, np.float64)
         count += float(np.sum(batch.weights, dtype=np.float64))

@@ -9,10 +9,10 @@ import math
 from dataclasses import is_dataclass
 from typing import NamedTuple
 
-from ...config import AFM_ON_DEVICE, MATRICES, AFMConfig, parameters, weight_bytes
-from ...containers import ungroup
+from ...config import AFM_ON_DEVICE, AFMConfig, parameters, weight_bytes
+from ...containers import map_matrices, matrices, ungrouped
 from ...weights import Params
-from ..palette.quantized_weights import Int8, Palettized
+from ..palette.quantized_weights import QUANTIZED, Palettized
 
 
 class StoredSizes(NamedTuple):
@@ -34,20 +34,17 @@ def sizes(params: Params) -> StoredSizes:
         projections [inferred].
     Test: tests/quantization/test_storage.py::test_sizes_of_a_small_model_by_hand
     """
-    layers = [layer._asdict() for layer in ungroup(params.layers)]
-    named = [(name, w) for layer in layers for name, w in layer.items() if w is not None]
-    # without adapters (NumPy's arrays have a base, too)
-    named = [
-        (name, w.base if is_dataclass(w) and hasattr(w, "base") else w) for name, w in named
-    ]
-    projections = [w for name, w in named if name in MATRICES]
-    gains = [w for name, w in named if name not in MATRICES]
-    ends = [w for w in (params.embed, params.unembed, params.final_norm) if w is not None]
-    everything = [*projections, *gains, *ends]
+    import jax
+
+    def of_base(name, w, numbers):  # without adapters (NumPy's arrays have a base, too)
+        return w.base if is_dataclass(w) and hasattr(w, "base") else w
+
+    params = map_matrices(ungrouped(params), of_base)
+    projections = matrices(params).values()
+    everything = jax.tree.leaves(params, is_leaf=lambda w: isinstance(w, QUANTIZED))
     code_bits = sum(_code_bits(w) * math.prod(w.shape) for w in projections)
     stored_bits = sum(
-        w.stored_bits if isinstance(w, Palettized | Int8) else 8 * w.nbytes
-        for w in everything
+        w.stored_bits if isinstance(w, QUANTIZED) else 8 * w.nbytes for w in everything
     )
     return StoredSizes(
         code_bits / sum(math.prod(w.shape) for w in projections),
@@ -58,13 +55,7 @@ def sizes(params: Params) -> StoredSizes:
 
 def _code_bits(w) -> int:
     """Return the bits that one weight's code takes; tables and scales are not in it."""
-    return (
-        w.bits
-        if isinstance(w, Palettized)
-        else 8
-        if isinstance(w, Int8)
-        else 8 * w.dtype.itemsize
-    )
+    return w.bits if isinstance(w, Palettized) else 8 * w.dtype.itemsize
 
 
 def weight_bytes_per_token(

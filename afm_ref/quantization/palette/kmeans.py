@@ -33,10 +33,11 @@ def exact(values, k: int, weights=None) -> np.ndarray:
     Test: tests/quantization/test_kmeans.py::test_exact_is_the_best_of_all_partitions
     """
     values, weights = _checked(values, k, weights)
-    v, w = _distinct(values, weights)
+    v, which = np.unique(values.astype(np.float64), return_inverse=True)
     if len(v) <= k:
         return _padded(v, k)
-    sums, ends = PrefixSums(v, w), np.arange(1, len(v) + 1)
+    sums = PrefixSums(v, np.bincount(which, weights))
+    ends = np.arange(1, len(v) + 1)
     D = np.append(0.0, sums.cost(0, ends))
     choices = []
     for _ in range(k - 1):
@@ -199,12 +200,10 @@ class PrefixSums:
         self.v = v
         self.shift = float(np.mean(v, dtype=np.float64))
         centred = np.subtract(v, self.shift, dtype=np.float64)
-        self.count = (
-            np.arange(len(v) + 1, dtype=np.float64)
-            if w is None
-            else np.append(0.0, np.cumsum(w))
+        w = np.ones(len(v)) if w is None else w
+        self.count, self.first = (
+            np.append(0.0, np.cumsum(each)) for each in (w, centred * w)
         )
-        self.first = np.append(0.0, np.cumsum(centred if w is None else centred * w))
 
     def cost(self, start, end):
         """Return the squared error of the runs [start, end) less their sum of squares;
@@ -227,11 +226,8 @@ class PrefixSums:
 
 def _checked(values, k, weights):
     """Return flat floats and their weights, or say what is wrong with them."""
-    values = np.asarray(values)
-    values = values.astype(
-        np.float64 if values.dtype == np.float64 else np.float32, copy=False
-    ).ravel()
-    if isinstance(k, bool) or k < 1:
+    values = floats(values).ravel()
+    if k < 1:
         raise ValueError(f"k-means needs at least one centre, got k={k!r}")
     if not len(values) or not np.isfinite(values).all():
         raise ValueError(
@@ -240,12 +236,8 @@ def _checked(values, k, weights):
     if weights is None:
         return values, None
     weights = np.asarray(weights, np.float64).ravel()
-    if (
-        len(weights) != len(values)
-        or not np.isfinite(weights).all()
-        or weights.min() < 0
-        or not weights.any()
-    ):
+    fits = len(weights) == len(values)
+    if not (fits and weights.min() >= 0 and 0 < weights.max() < np.inf):
         raise ValueError(
             f"weights must be {len(values)} finite numbers of at least 0, one for each value, not all zero"
         )
@@ -253,10 +245,12 @@ def _checked(values, k, weights):
     return values[keep], weights[keep]
 
 
-def _distinct(values, weights):
-    v, inverse = np.unique(values, return_inverse=True)
-    return v.astype(np.float64), np.bincount(inverse, weights, len(v)).astype(np.float64)
+def floats(values) -> np.ndarray:
+    """Return an array in float64 if it is in that, else in float32."""
+    values = np.asarray(values)
+    kept = np.float64 if values.dtype == np.float64 else np.float32
+    return values.astype(kept, copy=False)
 
 
 def _padded(centres, k):
-    return np.concatenate([centres, np.full(k - len(centres), centres[-1])])
+    return np.pad(centres, (0, k - len(centres)), "edge")

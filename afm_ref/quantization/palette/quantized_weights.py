@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from ... import ops
+from ...weights import weight
 from . import bit_packing
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@weight
 class Palettized:
     """A matrix of codes into look-up tables, one table for every `rows_per_table` rows.
 
@@ -39,11 +40,8 @@ class Palettized:
     @property
     def shape(self):
         """Return the shape of the whole matrix, [out, in]."""
-        n_codes, n_bytes = bit_packing.group_size(self.bits)
-        return (
-            *self.codes.shape[:-1],
-            self.codes.shape[-1] // n_bytes * n_codes - self.pad,
-        )
+        *rows, n_bytes = self.codes.shape
+        return *rows, 8 * n_bytes // self.bits - self.pad
 
     @property
     def stored_bits(self) -> int:
@@ -91,7 +89,7 @@ class Palettized:
         )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@weight
 class Int8:
     """An embedding of 8-bit integers with one scale for every row (token), used on both
     ends of the model.
@@ -152,6 +150,9 @@ class Int8:
         return Int8(PartitionSpec("out", "in"), PartitionSpec("out"), PartitionSpec())
 
 
+QUANTIZED = Palettized | Int8
+
+
 def look_up(tables, codes, rows_per_table: int):
     """Return table[row // rows_per_table, code] for every code [out, in]; tables [tables,
     entries].
@@ -183,17 +184,3 @@ def power_of_two(exponent, dtype):
         else exponent.__array_namespace__()
     )
     return xp.ldexp(xp.ones((), dtype), exponent.astype(np.int32))
-
-
-try:
-    import jax
-except ImportError:  # NumPy alone runs the model; see ops
-    pass
-else:
-    _settings = ["bits", "rows_per_table", "pad"]
-    jax.tree_util.register_dataclass(
-        Palettized, data_fields=["codes", "tables", "exponent"], meta_fields=_settings
-    )
-    jax.tree_util.register_dataclass(
-        Int8, data_fields=["codes", "scale", "exponent"], meta_fields=[]
-    )

@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ...containers import matrices, replaced, ungroup, ungrouped
+from ...evaluation import bar
 from ...weights import Layer, Params
 from . import bit_packing, kmeans
-from .quantized_weights import Int8, Palettized
+from .quantized_weights import QUANTIZED, Int8, Palettized
 
 ROWS_PER_TABLE = 16
-METHODS = {"fast": kmeans.fast, "exact": kmeans.exact}
 # a table's largest entry stays below 2^15; float16 ends at 65504
 LARGEST_FLOAT16_EXPONENT = 14
 
@@ -25,7 +25,6 @@ def palettize(
     bits: int,
     rows_per_table: int = ROWS_PER_TABLE,
     importance=None,
-    method: str = "fast",
 ) -> Palettized:
     """Return the palette of least squared error for every `rows_per_table` rows of a matrix
     [out, in].
@@ -33,10 +32,9 @@ def palettize(
         minimise sum_i h_i (W_i - table[code_i])^2          i: the elements of those rows
 
     bits: 1 to 8. importance: h, [out, in] (a diagonal of the Fisher matrix) or [in] (second
-    moments of the inputs), at least 0; 1 by default. method: "fast" or "exact", see
-    `kmeans`. The last table serves fewer rows where rows_per_table does not divide `out`.
-    Tables are in float16. Raises ValueError for weights that are not finite and settings
-    that make no sense.
+    moments of the inputs), at least 0; 1 by default. The last table serves fewer rows where
+    rows_per_table does not divide `out`. Tables are in float16. Raises ValueError
+    for weights that are not finite and settings that make no sense.
 
     Source: TR24 section 5 (K-means, one table for 16 rows) [confirmed]; float16 tables
         [ours].
@@ -44,10 +42,8 @@ def palettize(
     """
     w = checked_matrix(matrix)
     bit_packing.group_size(bits)
-    if isinstance(rows_per_table, bool) or not 1 <= rows_per_table <= 2**30:
+    if not 1 <= rows_per_table <= 2**30:
         raise ValueError(f"rows_per_table must be at least 1, got {rows_per_table!r}")
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {sorted(METHODS)}, got {method!r}")
     if importance is not None:
         if np.shape(importance) not in (w.shape, w.shape[1:]):
             raise ValueError(
@@ -58,15 +54,15 @@ def palettize(
 
     def encoded(start):
         """Return (codes, table) of the rows from `start` on."""
-        values = np.ldexp(w[start : start + rows_per_table], -exponent)
-        h = None if importance is None else importance[start : start + rows_per_table]
+        rows = slice(start, start + rows_per_table)
+        values = np.ldexp(w[rows], -exponent)
+        h = None if importance is None else importance[rows]
         if h is not None and not h.any():  # nothing reads these weights: any table will do
             h = None
         # first rounded, then coded
-        table = METHODS[method](values, 2**bits, h).astype(np.float16)
-        return bit_packing.pack(
-            kmeans.nearest(values, table.astype(values.dtype)), bits
-        ), table
+        table = kmeans.fast(values, 2**bits, h).astype(np.float16)
+        codes = kmeans.nearest(values, table.astype(values.dtype))
+        return bit_packing.pack(codes, bits), table
 
     # NumPy's sorts and loops let go of the GIL
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -97,7 +93,7 @@ def int8(matrix) -> Int8:
     largest = _largest(w)
     # The largest scale just below float16's end: rows may be smaller than it by 9 orders of
     # magnitude.
-    exponent = math.frexp(largest / 127)[1] - 1 - LARGEST_FLOAT16_EXPONENT if largest else 0
+    exponent = _exponent(largest / 127) - LARGEST_FLOAT16_EXPONENT if largest else 0
     codes, scale = np.empty(w.shape, np.int8), np.empty(len(w), np.float16)
     for rows in _row_blocks(w):
         block = np.ldexp(w[rows], -exponent)
@@ -122,8 +118,6 @@ def quantize(
     Source: TR24 section 5 [confirmed].
     Test: tests/quantization/test_quantizers.py::test_a_quantized_model_runs_under_numpy_and_jax
     """
-    from tqdm.auto import tqdm
-
     params = ungrouped(params)
     plain = matrices(params)
     bits = bits if isinstance(bits, Mapping) else dict.fromkeys(plain, bits)
@@ -131,11 +125,10 @@ def quantize(
         raise ValueError(
             f"bits must name every matrix once; missing or unknown: {sorted(set(bits) ^ set(plain))[:4]}"
         )
-    done = {}
-    for key in tqdm(
-        plain, desc="palettize", unit="matrix", disable=not progress, leave=False
-    ):
-        done[key] = palettize(plain[key], bits[key], rows_per_table)
+    done = {
+        key: palettize(w, bits[key], rows_per_table)
+        for key, w in bar(plain.items(), "palettize", progress)
+    }
     unembed = None if params.unembed is None else int8(params.unembed)
     return replaced(params, done)._replace(embed=int8(params.embed), unembed=unembed)
 
@@ -146,10 +139,10 @@ def dequantize(params: Params, dtype=np.float32) -> Params:
     """
 
     def dense(w):
-        return w.dense(dtype) if isinstance(w, Palettized | Int8) else w
+        return w.dense(dtype) if isinstance(w, QUANTIZED) else w
 
     layers = tuple(Layer(*map(dense, layer)) for layer in ungroup(params.layers))
-    return Params(dense(params.embed), layers, params.final_norm, dense(params.unembed))
+    return Params(*map(dense, params._replace(layers=layers)))
 
 
 def checked_matrix(matrix) -> np.ndarray:
@@ -160,12 +153,11 @@ def checked_matrix(matrix) -> np.ndarray:
         raise ValueError(
             f"a {type(matrix).__name__} cannot be quantized: merge or dequantize it into an array first"
         )
-    w = np.asarray(matrix)
+    w = kmeans.floats(matrix)
     if w.ndim != 2 or 0 in w.shape:
         raise ValueError(
             f"expected a matrix [out, in], got shape {w.shape}; unstack the layers first"
         )
-    w = w.astype(np.float64 if w.dtype == np.float64 else np.float32, copy=False)
     if not np.isfinite(w).all():
         raise ValueError(
             f"{int((~np.isfinite(w)).sum())} of {w.size} weights are NaN or infinite: train or load it again"
@@ -185,9 +177,11 @@ def exponent_of(w: np.ndarray) -> int:
         for rows in _row_blocks(w)
     )
     rms = largest * math.sqrt(squares / w.size)
-    return max(
-        math.frexp(rms)[1] - 1, math.frexp(largest)[1] - 1 - LARGEST_FLOAT16_EXPONENT
-    )
+    return max(_exponent(rms), _exponent(largest) - LARGEST_FLOAT16_EXPONENT)
+
+
+def _exponent(x):
+    return math.frexp(x)[1] - 1
 
 
 def _largest(w):
