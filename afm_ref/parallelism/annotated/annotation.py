@@ -38,7 +38,7 @@ def shardings(tree, specs, mesh: Mesh):
                 raise ValueError(
                     f"the rules name the mesh axis {missing[0]!r}, but the mesh has {mesh.axis_names}"
                 )
-            parts = math.prod(mesh.shape[name] for name in names)
+            parts = _parts(mesh, names)
             if leaf.shape[axis] % parts:
                 raise ValueError(
                     f"{leaf_name(path)} {list(leaf.shape)} cannot be cut into {parts} along axis {axis} "
@@ -47,6 +47,10 @@ def shardings(tree, specs, mesh: Mesh):
         return NamedSharding(mesh, spec)
 
     return jax.tree_util.tree_map_with_path(one, tree, specs)
+
+
+def _parts(mesh, names):
+    return math.prod(mesh.shape[name] for name in names)
 
 
 def shard(
@@ -110,11 +114,9 @@ class Pinned:
 
     def apply(self, x):
         """Return W x, cut like the batch."""
-        time_is_cut = (
-            math.prod(self.out.mesh.shape[name] for name in axes_of(self.out.spec[1])) > 1
-        )
         # ops.linear lays the batch axes in one, and a cut T inside it becomes whole on
         # every device
+        time_is_cut = _parts(self.out.mesh, axes_of(self.out.spec[1])) > 1
         y = x @ self._whole().T if time_is_cut else ops.linear(x, self._whole())
         return jax.lax.with_sharding_constraint(y, self.out)
 

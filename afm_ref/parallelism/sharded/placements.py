@@ -105,10 +105,6 @@ class Gathered(Slice):
         """Return W x."""
         return ops.linear(x, self.whole())
 
-    def lookup(self, tokens):
-        """Return the rows that the tokens name."""
-        return ops.lookup(tokens, self.whole())
-
 
 @weight
 class Column(Slice):
@@ -191,11 +187,9 @@ class VocabParallel(Slice):
 
     def lookup(self, tokens: Int[Array, "B T"]):
         """Return the tokens' rows: [B, T, D], or with scatter this device's part of T."""
-        table = self.shard.whole() if hasattr(self.shard, "whole") else self.shard
-        rows, mine = _local_rows(tokens, table.shape[0], self.axis)
-        return _sum(
-            jnp.where(mine[..., None], ops.lookup(rows, table), 0), self.axis, self.scatter
-        )
+        rows, mine = _local_rows(tokens, len(self.shard), self.axis)
+        found = jnp.where(mine[..., None], ops.lookup(rows, self.shard), 0)
+        return _sum(found, self.axis, self.scatter)
 
     def apply(self, x):
         """Return the logits of the whole vocabulary, in slices."""

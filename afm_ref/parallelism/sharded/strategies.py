@@ -206,11 +206,12 @@ class NextToken:
 
     def local(self, params: Params, batch: PlacedBatch):
         """Return (sum, count) of one device's slices and part of the batch."""
-        tokens, targets, weights, documents, positions = batch
+        *plain, positions = batch
         params = ready(params, self.plan)
-        attend = attend_of(self.plan, documents, positions)
-        plain = losses.Batch(tokens, targets, weights, documents)
-        total, count = losses.next_token(params, plain, self.plan.cfg, positions, attend)
+        attend = attend_of(self.plan, batch.documents, positions)
+        total, count = losses.next_token(
+            params, losses.Batch(*plain), self.plan.cfg, positions, attend
+        )
         # elsewhere in a pipeline it is made of zeros
         total = jnp.where(is_last(), total, 0)
         return psum(total, COPY_AXES), psum(count, BATCH_AXES)
@@ -246,4 +247,4 @@ def attend_of(plan: Plan, documents, positions):
         return GatheredKeys(documents, positions)
     if plan.sequence == "ring":
         return Ring(documents, positions, zigzag=plan.zigzag)
-    return Local(documents)
+    return Local(documents, positions)

@@ -30,24 +30,12 @@ class LayoutError(ValueError):
 
     def __init__(self, what: str, why: str, mend: str):
         super().__init__(f"{what}\n    why:  {why}\n    mend: {mend}")
-        self.what, self.why, self.mend = what, why, mend
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Transfer:
-    """A collective that took place: mesh axis, types before and after, a ring's trace."""
-
-    name: str
-    axis: str
-    before: str
-    after: str
-    trace: ring_collectives.Trace
 
 
 class Cluster:
     """Fake devices on a mesh: `Cluster(data=2, model=4)` has eight, `Cluster()` one.
 
-    `log` lists every Transfer in order. Raises ValueError for an axis of size less than 1.
+    `log` lists the traces of all collectives in order. Raises ValueError for an axis of size less than 1.
     """
 
     def __init__(self, **mesh: int):
@@ -58,7 +46,7 @@ class Cluster:
                 )
         self.mesh = dict(mesh)
         self.coordinates = list(itertools.product(*(range(size) for size in mesh.values())))
-        self.log: list[Transfer] = []
+        self.log: list[ring_collectives.Trace] = []
 
     def __repr__(self):
         sizes = ", ".join(f"{name}={size}" for name, size in self.mesh.items())
@@ -72,7 +60,7 @@ class Cluster:
     @property
     def sent_bytes(self) -> int:
         """Return what a device has sent in all collectives so far."""
-        return sum(transfer.trace.bytes_per_device for transfer in self.log)
+        return sum(trace.bytes_per_device for trace in self.log)
 
     def place(self, x, axes: str, **layout: str) -> "Tensor":
         """Return x on the devices: `place(w, "FD", model="F")` cuts F over model.
@@ -94,13 +82,9 @@ class Cluster:
                     f"{name}={kind!r}: name one of the axes {axes!r} to cut, or leave {name} out to copy"
                 )
         pieces = dict.fromkeys(self.coordinates, x)
-        for position, (name, size) in enumerate(self.mesh.items()):
-            if whole[name] != REPLICATED:
-                at, what = axes.index(whole[name]), f"mesh axis {name!r}"
-                pieces = {
-                    c: ring_collectives.cut(piece, size, at, what)[c[position]]
-                    for c, piece in pieces.items()
-                }
+        for name, kind in whole.items():
+            if kind != REPLICATED:
+                pieces = self.parts(pieces, name, axes.index(kind), f"mesh axis {name!r}")
         return Tensor(self, axes, whole, pieces)
 
     def check_axis(self, name: str) -> None:
@@ -109,6 +93,14 @@ class Cluster:
             raise ValueError(
                 f"the mesh has no axis {name!r}; it has {list(self.mesh)}: {self!r}"
             )
+
+    def parts(self, pieces: dict, name: str, at: int, what: str) -> dict:
+        """Return of each device's piece, cut along a mesh axis, the part that it keeps."""
+        position, n = list(self.mesh).index(name), self.mesh[name]
+        return {
+            c: ring_collectives.cut(piece, n, at, what)[c[position]]
+            for c, piece in pieces.items()
+        }
 
     def lines(self, name: str) -> list[list[tuple]]:
         """Return the rings along a mesh axis, as coordinates that differ in it alone."""
@@ -183,11 +175,7 @@ class Tensor:
             if kind == PARTIAL:
                 why = "each device holds a summand, and f(a) + f(b) is not f(a + b)"
                 mend = f'all_reduce(x, "{name}") first, or reduce_scatter to keep it cut'
-                raise LayoutError(
-                    f"apply {getattr(fn, '__name__', 'a function')} to {self.type}",
-                    why,
-                    mend,
-                )
+                raise LayoutError(f"apply {fn.__name__} to {self.type}", why, mend)
         return dataclasses.replace(
             self, pieces={c: fn(piece) for c, piece in self.pieces.items()}
         )
@@ -212,12 +200,12 @@ def einsum(spec: str, a: Tensor, b: Tensor) -> Tensor:
         )
     _same_devices("multiply", a, b)
     layout = {name: product_layout(name, spec, a, b) for name in a.cluster.mesh}
-    pieces = {c: _product(spec, piece, b.pieces[c]) for c, piece in a.pieces.items()}
+    dtype = np.result_type(a.on(0), b.on(0))
+    pieces = {
+        c: narrow(np.einsum(spec, wide(piece), wide(b.pieces[c])), dtype)
+        for c, piece in a.pieces.items()
+    }
     return Tensor(a.cluster, out, layout, pieces)
-
-
-def _product(spec, a, b):
-    return narrow(np.einsum(spec, wide(a), wide(b)), np.result_type(a, b))
 
 
 def product_layout(axis: str, spec: str, a: Tensor, b: Tensor) -> str:

@@ -66,7 +66,7 @@ class Trace:
 
     name: str
     result: list  # one array per device
-    steps: tuple[Hop, ...]
+    steps: list[Hop]
     link: Link
 
     @property
@@ -147,9 +147,6 @@ class _Ring:
         names = range(len(self.memories))
         return [np.concatenate([m[c].value for c in names], axis) for m in self.memories]
 
-    def trace(self, name: str, result: list, link: Link) -> Trace:
-        return Trace(name, result, tuple(self.steps), link)
-
 
 def _same(parts: list) -> list[np.ndarray]:
     arrays = [np.asarray(part) for part in parts]
@@ -196,7 +193,7 @@ def all_gather(parts: list, axis: int = 0, link: Link = LINK) -> Trace:
     arrays = _same(parts)
     ring = _Ring([{i: a} for i, a in enumerate(arrays)])
     _all_gather_steps(ring, len(arrays))
-    return ring.trace("all-gather", ring.joined(axis), link)
+    return Trace("all-gather", ring.joined(axis), ring.steps, link)
 
 
 def reduce_scatter(parts: list, axis: int = 0, link: Link = LINK) -> Trace:
@@ -212,7 +209,7 @@ def reduce_scatter(parts: list, axis: int = 0, link: Link = LINK) -> Trace:
     ring = _Ring([dict(enumerate(cut(a, n, axis, "reduce-scatter"))) for a in arrays])
     _reduce_scatter_steps(ring, n)
     result = [memory[i].value for i, memory in enumerate(ring.memories)]
-    return ring.trace("reduce-scatter", result, link)
+    return Trace("reduce-scatter", result, ring.steps, link)
 
 
 def all_reduce(parts: list, link: Link = LINK) -> Trace:
@@ -228,7 +225,7 @@ def all_reduce(parts: list, link: Link = LINK) -> Trace:
     ring = _Ring([dict(enumerate(np.array_split(a.reshape(-1), n))) for a in arrays])
     _reduce_scatter_steps(ring, n)
     _all_gather_steps(ring, n)
-    return ring.trace("all-reduce", [x.reshape(shape) for x in ring.joined(0)], link)
+    return Trace("all-reduce", [x.reshape(shape) for x in ring.joined(0)], ring.steps, link)
 
 
 def all_to_all(
@@ -258,7 +255,7 @@ def all_to_all(
         np.concatenate([memory[i, j].value for i in range(n)], axis=concat_axis)
         for j, memory in enumerate(ring.memories)
     ]
-    return ring.trace("all-to-all", result, link)
+    return Trace("all-to-all", result, ring.steps, link)
 
 
 def permute(parts: list, shift: int = 1, link: Link = LINK) -> Trace:
@@ -279,4 +276,4 @@ def permute(parts: list, shift: int = 1, link: Link = LINK) -> Trace:
     for _ in range(abs(shift) if n > 1 else 0):
         ring.step(ring.memories, direction=1 if shift > 0 else -1)
     result = [held.value for memory in ring.memories for held in memory.values()]
-    return ring.trace("permute", result, link)
+    return Trace("permute", result, ring.steps, link)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Literal
 
 Kind = Literal["forward", "backward"]
@@ -55,17 +56,8 @@ class Timeline:
         Source: Narayanan et al. 2021, Megatron-LM section 2.2 [standard].
         Test: tests/parallelism/test_schedules.py::test_live_activations_are_the_closed_forms
         """
-        events = []
-        for job in self.jobs:
-            if job.stage == stage:
-                forward = job.kind == "forward"
-                # freed before the next begins
-                events.append((job.start_s, 1, 1) if forward else (job.end_s, 0, -1))
-        live = peak = 0
-        for _, _, change in sorted(events):
-            live += change
-            peak = max(peak, live)
-        return peak
+        mine = [job for job in self.jobs if job.stage == stage]  # one after the other
+        return max(accumulate(1 if job.kind == "forward" else -1 for job in mine))
 
 
 def gpipe(
