@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afm_ref.parallelism.simulator import ring_collectives
@@ -14,8 +14,10 @@ def parts_of(n, shape, seed=0):
 
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 4))
 devices = st.integers(1, 7)
+few = settings(max_examples=20)  # each a ring of its own size
 
 
+@few
 @given(devices, shapes, st.integers(0, 1))
 def test_all_gather_concatenates(n, shape, axis):
     parts = parts_of(n, shape)
@@ -23,6 +25,7 @@ def test_all_gather_concatenates(n, shape, axis):
         np.testing.assert_array_equal(got, np.concatenate(parts, axis))
 
 
+@few
 @given(devices, shapes)
 def test_all_reduce_sums_any_shape(n, shape):
     parts = parts_of(n, shape)
@@ -30,6 +33,7 @@ def test_all_reduce_sums_any_shape(n, shape):
         np.testing.assert_array_equal(got, np.sum(parts, axis=0))
 
 
+@few
 @given(devices, shapes, st.integers(0, 1))
 def test_reduce_scatter_leaves_chunk_i_with_device_i(n, shape, axis):
     shape = tuple(size * n if i == axis else size for i, size in enumerate(shape))
@@ -39,6 +43,7 @@ def test_reduce_scatter_leaves_chunk_i_with_device_i(n, shape, axis):
         np.testing.assert_array_equal(got, want)
 
 
+@few
 @given(devices, shapes)
 def test_all_to_all_is_a_transpose_of_blocks(n, shape):
     parts = parts_of(n, (shape[0] * n, shape[1]))
@@ -50,6 +55,7 @@ def test_all_to_all_is_a_transpose_of_blocks(n, shape):
         np.testing.assert_array_equal(got, want.reshape(shape[0], -1))
 
 
+@few
 @given(devices, st.data())
 def test_permute_rolls(n, data):
     shift = data.draw(st.integers(-(n - 1), n - 1))
