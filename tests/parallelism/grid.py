@@ -38,9 +38,8 @@ CASES = {
     "pipe-fsdp-seq": ("pipe=2,fsdp=2,seq=2", {"sequence": "gather"}),
     "pipe-fsdp-gather": ("pipe=2,fsdp=2,seq=2", {"sequence": "gather", "zero": 1}),
 }
-# With UNTIED every axis, every way to cut the sequence and every stage of ZeRO in three programs; the rest is slow.
+# With the untied model every axis, every way to cut the sequence and every stage of ZeRO; the rest is slow.
 QUICK = ("fsdp-zigzag-model", "pipe-fsdp-gather")
-UNTIED = {"untied": ("data=2,fsdp=2,model=2", {"sequence": "norm", "zero": 2})}
 
 # JAX's names of the collectives that we write, as XLA's metadata keeps them; the rest the compiler made.
 OURS = ("psum", "pmax", "all_gather", "reduce_scatter", "ppermute")
@@ -55,7 +54,6 @@ class Run(NamedTuple):
     ours: tuple  # collectives that the strategies wrote
     compilers: tuple  # collectives that the compiler added for the optimizer
     moved: list  # paths of arrays that did not stay where they lay
-    compiled: Any
 
 
 def remember(optimizer):
@@ -68,9 +66,10 @@ def remember(optimizer):
     return optax.GradientTransformation(lambda params: (optimizer.init(params), params), update)
 
 
-def optimizer(cfg=CFG):
-    """Return Apple's, with scales that differ between leaves and a limit that some blocks reach."""
-    return remember(afm_optimizer(0.3, warmup_cosine(2, 10), update_clip=0.5, update_scale=mup_scales(cfg, base_dim=8)))
+# Apple's, with scales that differ between leaves and a limit that some blocks reach.
+OPTIMIZER = remember(
+    afm_optimizer(0.3, warmup_cosine(2, 10), update_clip=0.5, update_scale=mup_scales(CFG, base_dim=8))
+)
 
 
 def params64(cfg=CFG):
@@ -87,34 +86,42 @@ def batch(step):
     return losses.Batch(tokens[:, :-1], tokens[:, 1:], (rng.random((B, T)) < 0.7).astype(np.float64), documents)
 
 
-def plan_of(name, cfg=CFG):
+def plan_of(name):
     """Return the plan of a case."""
-    mesh, options = (CASES | UNTIED)[name]
-    return Plan(cfg, mesh, **options)
+    mesh, options = CASES[name]
+    return Plan(CFG, mesh, **options)
+
+
+def stacked(cfg=CFG):
+    """Return the weights with layers stacked, only to be compiled once for all."""
+    params = params64(cfg)
+    return jax.tree.map(jnp.asarray, params._replace(layers=containers.group(params.layers)[0]))
 
 
 @functools.cache
-def single(cfg=CFG):
-    """Return the run of the plain model on one device; its layers are stacked only to be compiled once for all."""
-    stacked = params64(cfg)
-    stacked = jax.tree.map(jnp.asarray, stacked._replace(layers=containers.group(stacked.layers)[0]))
-    run = _run(stacked, lambda p, b: losses.next_token(p, b, cfg), batch, cfg)
-    grads, change = (tree._replace(layers=containers.ungroup(tree.layers)) for tree in (run.grads, run.change))
-    return run._replace(grads=grads, change=change)
+def single():
+    """Return the run of the plain model on one device."""
+    run = _run(stacked(), lambda p, b: losses.next_token(p, b, CFG), batch)
+    return run._replace(grads=containers.ungrouped(run.grads), change=containers.ungrouped(run.change))
 
 
 @functools.cache
-def sharded(name, cfg=CFG):
+def sharded(name):
     """Return the run of a case."""
-    plan = plan_of(name, cfg)
-    run = _run(place(params64(cfg), plan), NextToken(plan), lambda step: place_batch(batch(step), plan), cfg)
+    plan = plan_of(name)
+    run = _run(place(params64(), plan), NextToken(plan), lambda step: place_batch(batch(step), plan))
     return run._replace(grads=unplace(run.grads), change=unplace(run.change))
 
 
-def _run(params, loss, batches, cfg):
-    step, before = training.make_step(loss, optimizer(cfg)), jax.tree.map(np.asarray, params)
+def ours(found):
+    """Return the collectives that the strategies wrote."""
+    return tuple(c for c in found if c.op_name.split("/")[-1].startswith(OURS))
+
+
+def _run(params, loss, batches):
+    step, before = training.make_step(loss, OPTIMIZER), jax.tree.map(np.asarray, params)
     trainable, frozen = training.split(params)
-    state = optimizer(cfg).init(jax.tree.map(jnp.copy, trainable))
+    state = OPTIMIZER.init(jax.tree.map(jnp.copy, trainable))
     lowered = step.lower(trainable, state, frozen, batches(0))
     compiled, found = collectives.compile_and_count(lowered, collectives.QUICK)
     values, grads, places = [], None, _places(trainable)
@@ -124,8 +131,8 @@ def _run(params, loss, batches, cfg):
         grads = jax.tree.map(np.asarray, state[1]) if grads is None else grads
     moved = [path for path, where in _places(trainable).items() if where != places[path]]
     change = jax.tree.map(lambda new, old: np.asarray(new) - old, trainable, before)
-    ours = tuple(c for c in found if c.op_name.split("/")[-1].startswith(OURS))
-    return Run(values, grads, change, ours, tuple(c for c in found if c not in ours), moved, compiled)
+    others = tuple(c for c in found if c not in ours(found))
+    return Run(values, grads, change, ours(found), others, moved)
 
 
 def _places(tree):

@@ -6,8 +6,10 @@ import jax
 import numpy as np
 import pytest
 
+from afm_ref import containers, losses
 from afm_ref.parallelism.compiled import collectives
 from afm_ref.parallelism.predicted import traffic
+from afm_ref.parallelism.sharded.strategies import NextToken, Plan, place, place_batch, unplace
 from tests.parallelism import grid
 
 # The strategies add the same numbers in another order. The longest chain of additions: the B T tokens, in each of L
@@ -41,6 +43,10 @@ def check(got, want):
         assert difference <= grid.STEPS * ROUNDING * worst, path
 
 
+def sent(found):
+    return {kind: row["bytes_sent"] for kind, row in collectives.by_kind(found).items()}
+
+
 every_case = pytest.mark.parametrize(
     "name", [name if name in grid.QUICK else pytest.param(name, marks=pytest.mark.slow) for name in grid.CASES]
 )
@@ -56,8 +62,7 @@ def test_strategy_equals_the_single_device(name):
 @every_case
 def test_bytes_sent_equal_the_formula(name):
     want = traffic.bytes_sent(grid.plan_of(name), grid.B, grid.T, width=8, documents=True)
-    got = {kind: row["bytes_sent"] for kind, row in collectives.by_kind(grid.sharded(name).ours).items()}
-    assert got == want
+    assert sent(grid.sharded(name).ours) == want
 
 
 @every_case
@@ -68,11 +73,21 @@ def test_the_optimizer_moves_single_numbers(name):
 
 
 def test_an_untied_model_with_the_other_layouts():
-    """And with stage 2 of ZeRO and the norms' regions cut, what no other quick case has."""
+    """And with stage 2 of ZeRO and the norms' regions cut, what no other quick case has: loss, gradients and bytes."""
     cfg = dataclasses.replace(
         grid.CFG, n_layers=2, tie_embeddings=False, qk_norm="before_rope", rope_layout="half_split"
     )
-    run = grid.sharded("untied", cfg)
-    check(run, grid.single(cfg))
-    want = traffic.bytes_sent(grid.plan_of("untied", cfg), grid.B, grid.T, width=8, documents=True)
-    assert {kind: row["bytes_sent"] for kind, row in collectives.by_kind(run.ours).items()} == want
+    plan = Plan(cfg, "data=2,fsdp=2,model=2", sequence="norm", zero=2)
+
+    def run(loss, *arguments):
+        gradient = jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(*arguments)
+        compiled, found = collectives.compile_and_count(gradient, collectives.QUICK)
+        (total, count), grads = compiled(*arguments)
+        return total / count, grads, found
+
+    loss, grads, found = run(NextToken(plan), place(grid.params64(cfg), plan), place_batch(grid.batch(0), plan))
+    want, plain, _ = run(lambda p, b: losses.next_token(p, b, cfg), grid.stacked(cfg), grid.batch(0))
+    np.testing.assert_allclose(loss, want, rtol=ROUNDING)
+    for g, got in zip(jax.tree.leaves(containers.ungrouped(plain)), jax.tree.leaves(unplace(grads)), strict=True):
+        assert np.abs(got - g).max() <= ROUNDING * np.abs(g).max()
+    assert sent(grid.ours(found)) == traffic.bytes_sent(plan, grid.B, grid.T, width=8, documents=True)

@@ -45,6 +45,7 @@ def test_bubble_is_the_closed_form(schedule, size, time):
         assert all(b.start_s >= a.end_s for a, b in zip(one, one[1:]))  # a device does one thing at a time
 
 
+@settings(max_examples=30)
 @given(sizes, times)
 def test_live_activations_are_the_closed_forms(size, time):
     p, m = size
