@@ -19,6 +19,11 @@ from afm_ref.weights import leaf_name
 CFG = AFMConfig(d_model=16, n_layers=4, n_heads=6, n_kv_heads=2, head_dim=4, d_ff=24, vocab_size=32)
 B, T, STEPS = 8, 16, 3
 
+# The strategies add the same numbers in another order. The longest chain of additions: the B T tokens, in each of L
+# layers, there and back, D + N H + F + T numbers, and the vocabulary. Each addition rounds by half an eps.
+CHAIN = B * T + 2 * CFG.n_layers * (16 + 24 + 24 + 16) + 32
+ROUNDING = CHAIN * np.finfo(np.float64).eps / 2  # 1e-13; up to 5e-15 was seen
+
 CASES = {
     "data": ("data=8", {}),
     "fsdp": ("fsdp=8", {}),
@@ -98,19 +103,20 @@ def stacked(cfg=CFG):
     return jax.tree.map(jnp.asarray, params._replace(layers=containers.group(params.layers)[0]))
 
 
+LOSS = functools.partial(losses.next_token, cfg=CFG)
+
+
 @functools.cache
 def single():
     """Return the run of the plain model on one device."""
-    run = _run(stacked(), lambda p, b: losses.next_token(p, b, CFG), batch)
-    return run._replace(grads=containers.ungrouped(run.grads), change=containers.ungrouped(run.change))
+    return run(stacked(), LOSS, batch)
 
 
 @functools.cache
 def sharded(name):
     """Return the run of a case."""
     plan = plan_of(name)
-    run = _run(place(params64(), plan), NextToken(plan), lambda step: place_batch(batch(step), plan))
-    return run._replace(grads=unplace(run.grads), change=unplace(run.change))
+    return run(place(params64(), plan), NextToken(plan), lambda step: place_batch(batch(step), plan), unplace)
 
 
 def ours(found):
@@ -118,10 +124,11 @@ def ours(found):
     return tuple(c for c in found if c.op_name.split("/")[-1].startswith(OURS))
 
 
-def _run(params, loss, batches):
-    step, before = training.make_step(loss, OPTIMIZER), jax.tree.map(np.asarray, params)
+def run(params, loss, batches, plain=containers.ungrouped, optimizer=OPTIMIZER, like=None):
+    """Return what STEPS steps give; plain makes weights those of transformer.init."""
+    step, before = training.make_step(loss, optimizer, like), jax.tree.map(np.asarray, params)
     trainable, frozen = training.split(params)
-    state = OPTIMIZER.init(jax.tree.map(jnp.copy, trainable))
+    state = optimizer.init(jax.tree.map(jnp.copy, trainable))
     lowered = step.lower(trainable, state, frozen, batches(0))
     compiled, found = collectives.compile_and_count(lowered, collectives.QUICK)
     values, grads, places = [], None, _places(trainable)
@@ -132,7 +139,20 @@ def _run(params, loss, batches):
     moved = [path for path, where in _places(trainable).items() if where != places[path]]
     change = jax.tree.map(lambda new, old: np.asarray(new) - old, trainable, before)
     others = tuple(c for c in found if c not in ours(found))
-    return Run(values, grads, change, ours(found), others, moved)
+    return Run(values, plain(grads), plain(change), ours(found), others, moved)
+
+
+def check(got, want):
+    """Losses, every gradient and every change of a weight, each within rounding of the leaf's largest entry."""
+    np.testing.assert_allclose(got.losses, want.losses, rtol=ROUNDING)
+    assert jax.tree.structure(got.grads) == jax.tree.structure(want.grads)
+    of_all = zip(*(jax.tree.leaves(tree) for tree in (want.grads, got.grads, want.change, got.change)))
+    for g, got_g, change, got_change in of_all:
+        largest = np.abs(g).max()
+        assert got_g.dtype == np.float64 and np.abs(got_g - g).max() <= ROUNDING * largest
+        # RMSProp divides each entry by its own size: what rounds off the largest weighs more in the smallest.
+        worst = largest / np.abs(g[g != 0]).min()
+        assert np.abs(got_change - change).max() / np.abs(change).max() <= STEPS * ROUNDING * worst
 
 
 def _places(tree):

@@ -12,35 +12,11 @@ from afm_ref.parallelism.predicted import traffic
 from afm_ref.parallelism.sharded.strategies import NextToken, Plan, place, place_batch, unplace
 from tests.parallelism import grid
 
-# The strategies add the same numbers in another order. The longest chain of additions: the B T tokens, in each of L
-# layers, there and back, D + N H + F + T numbers, and the vocabulary. Each addition rounds by half an eps.
-CHAIN = grid.B * grid.T + 2 * grid.CFG.n_layers * (16 + 24 + 24 + 16) + 32
-ROUNDING = CHAIN * np.finfo(np.float64).eps / 2  # 1e-13; up to 5e-15 was seen
-
 
 @pytest.fixture(autouse=True)
 def _float64():
     with jax.enable_x64(True):
         yield
-
-
-def leaves(tree):
-    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def check(got, want):
-    """Losses, every gradient and every change of a weight, each within rounding of the leaf's largest entry."""
-    np.testing.assert_allclose(got.losses, want.losses, rtol=ROUNDING)
-    assert leaves(got.grads).keys() == leaves(want.grads).keys()
-    for path, g in leaves(want.grads).items():
-        largest = np.abs(g).max()
-        assert leaves(got.grads)[path].dtype == np.float64
-        assert np.abs(leaves(got.grads)[path] - g).max() <= ROUNDING * largest, path
-        # RMSProp divides each entry by its own size: what rounds off the largest weighs more in the smallest.
-        worst = largest / np.abs(g[g != 0]).min()
-        change = leaves(want.change)[path]
-        difference = np.abs(leaves(got.change)[path] - change).max() / np.abs(change).max()
-        assert difference <= grid.STEPS * ROUNDING * worst, path
 
 
 def sent(found):
@@ -55,7 +31,7 @@ every_case = pytest.mark.parametrize(
 @every_case
 def test_strategy_equals_the_single_device(name):
     run = grid.sharded(name)
-    check(run, grid.single())
+    grid.check(run, grid.single())
     assert run.moved == []  # what a step returns lies where it lay: the next step compiles nothing new
 
 
@@ -87,7 +63,7 @@ def test_an_untied_model_with_the_other_layouts():
 
     loss, grads, found = run(NextToken(plan), place(grid.params64(cfg), plan), place_batch(grid.batch(0), plan))
     want, plain, _ = run(lambda p, b: losses.next_token(p, b, cfg), grid.stacked(cfg), grid.batch(0))
-    np.testing.assert_allclose(loss, want, rtol=ROUNDING)
+    np.testing.assert_allclose(loss, want, rtol=grid.ROUNDING)
     for g, got in zip(jax.tree.leaves(containers.ungrouped(plain)), jax.tree.leaves(unplace(grads)), strict=True):
-        assert np.abs(got - g).max() <= ROUNDING * np.abs(g).max()
+        assert np.abs(got - g).max() <= grid.ROUNDING * np.abs(g).max()
     assert sent(grid.ours(found)) == traffic.bytes_sent(plan, grid.B, grid.T, width=8, documents=True)
