@@ -113,7 +113,7 @@ def put(leaf, where: jax.sharding.Sharding):
     Every process gives the whole array.
     """
     if isinstance(leaf, jax.ShapeDtypeStruct):
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
+        return leaf.update(sharding=where)
     array = np.asarray(leaf)
     array = array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
     return jax.make_array_from_callback(array.shape, where, lambda index: array[index])

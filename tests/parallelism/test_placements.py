@@ -9,7 +9,6 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from afm_ref import losses, ops
-from afm_ref.containers import Stacked
 from afm_ref.lora import LoRA
 from afm_ref.parallelism.compiled.collectives import QUICK
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
@@ -144,16 +143,6 @@ def test_vary_adds_what_is_missing_and_sums_in_reverse():
 
     x = normal(8)
     np.testing.assert_allclose(jit(jax.grad(total))(jnp.float32(2.0), x), x.sum(), rtol=1e-5)
-
-
-def test_specs_come_from_the_classes():
-    nested = Column(Gathered(UP))
-    assert specs(nested).shard.shard == P("model", "fsdp")
-    assert specs(Row(Gathered(DOWN, dim="out"))).shard.shard == P("fsdp", "model")
-    assert specs(VocabParallel(Gathered(UP))).shard.shard == P("model", "fsdp")
-    assert specs(NormEnter(GAIN)).gain == specs(GAIN) == P()
-    assert specs(Stacked({"w": nested, "g": GAIN})).layer["w"].shard.shard == P(None, "model", "fsdp")
-    assert specs(Stacked({"w": nested, "g": GAIN})).layer["g"] == P(None)
 
 
 def test_a_weight_of_several_leaves_is_cut_leaf_by_leaf():

@@ -61,10 +61,9 @@ def lower_step(
         annotation.stacked_shapes(cfg, jnp.float32), mesh, pinned=pinned
     )
     state = annotation.state_shapes(optimizer, params)
-    ids, floats = (
-        jax.ShapeDtypeStruct((batch, seq_len), dtype) for dtype in (jnp.int32, jnp.bfloat16)
-    )
-    rows = annotation.shard_batch(losses.Batch(ids, ids, floats), mesh)
+    ids = jax.ShapeDtypeStruct((batch, seq_len), jnp.int32)
+    rows = losses.Batch(ids, ids, ids.update(dtype=jnp.bfloat16))
+    rows = annotation.shard_batch(rows, mesh)
     step = training.make_step(step_loss(cfg), optimizer, (params, state))
     return step.lower(params, state, training.split(params)[1], rows)
 

@@ -5,6 +5,7 @@ which the compiler makes: a number for each block of weights.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -39,11 +40,10 @@ def bytes_sent(
 
     It is the sum of `terms`, comparable with collectives.by_kind of the compiled program.
     """
-    table = {}
+    table = Counter()
     for term in terms(plan, B, T, width, documents):
-        if term.bytes_sent:
-            table[term.kind] = table.get(term.kind, 0) + term.bytes_sent
-    return table
+        table[term.kind] += term.bytes_sent
+    return {kind: size for kind, size in table.items() if size}
 
 
 def bytes_by_axis(plan: Plan, B: int, T: int, width: int = 2) -> dict[str, float]:

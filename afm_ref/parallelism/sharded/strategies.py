@@ -101,9 +101,9 @@ def place_batch(batch: losses.Batch, plan: Plan) -> PlacedBatch:
 def placed_batch_shapes(plan: Plan, B: int, T: int, documents: bool = False) -> PlacedBatch:
     """Return the shapes and shardings of a placed batch of B sequences of T tokens."""
     plan.order(B, T)
-    ids, floats = (jax.ShapeDtypeStruct((B, T), of) for of in (jnp.int32, jnp.float32))
-    positions = jax.ShapeDtypeStruct((1, T), jnp.int32)
-    made = PlacedBatch(ids, ids, floats, ids if documents else None, positions)
+    ids = jax.ShapeDtypeStruct((B, T), jnp.int32)
+    weights, positions = ids.update(dtype=jnp.float32), ids.update(shape=(1, T))
+    made = PlacedBatch(ids, ids, weights, ids if documents else None, positions)
     return _lay(made, _batch_specs(made), plan)
 
 

@@ -13,6 +13,7 @@ raise LayoutError. Collectives change the layout, one mesh axis at a time, and w
 they sent into `cluster.log`.
 """
 
+import collections
 import dataclasses
 import itertools
 from collections.abc import Callable
@@ -124,13 +125,13 @@ class Tensor:
     @property
     def type(self) -> str:
         """Return the layout in words, as "[T, D/model] partial over data"."""
-        cuts = {
-            a: "".join(f"/{name}" for name, kind in self.layout.items() if kind == a)
-            for a in self.axes
-        }
-        partial = [name for name, kind in self.layout.items() if kind == PARTIAL]
-        text = "[" + ", ".join(a + cuts[a] for a in self.axes) + "]"
-        return text + (f" partial over {', '.join(partial)}" if partial else "")
+
+        def over(wanted):
+            return [name for name, kind in self.layout.items() if kind == wanted]
+
+        text = ", ".join("/".join([a, *over(a)]) for a in self.axes)
+        summed = ", ".join(over(PARTIAL))
+        return f"[{text}]" + (f" partial over {summed}" if summed else "")
 
     def __repr__(self):
         return f"{self.type} on {self.cluster!r}"
@@ -146,11 +147,10 @@ class Tensor:
     def value(self) -> np.ndarray:
         """Return the whole value, put together by an observer at no cost: for checks."""
         pieces = self.pieces
-        for position in reversed(range(len(self.cluster.mesh))):
-            kind = list(self.layout.values())[position]
-            groups: dict[tuple, list] = {}
+        for kind in reversed(self.layout.values()):
+            groups = collections.defaultdict(list)
             for c, piece in pieces.items():
-                groups.setdefault(c[:position], []).append(piece)
+                groups[c[:-1]].append(piece)
             pieces = {c: _join(group, kind, self.axes) for c, group in groups.items()}
         return pieces[()]
 
@@ -242,22 +242,20 @@ def _addable(name: str, a: Tensor, b: Tensor) -> None:
     kinds = (a.layout[name], b.layout[name])
     if kinds[0] == kinds[1]:
         return
-    what = f"add {a.type} and {b.type}"
-    if set(kinds) == {PARTIAL, REPLICATED}:
+    first, second = sorted(kinds, key=(PARTIAL, REPLICATED, *a.axes).index)
+    if (first, second) == (PARTIAL, REPLICATED):
         n = a.cluster.mesh[name]
         why = f"each of the {n} devices along {name!r} would add the full array, so that the sum holds it {n} times"
-        raise LayoutError(what, why, f'all_reduce(the partial one, "{name}") first')
-    if PARTIAL in kinds:
+        mend = f'all_reduce(the partial one, "{name}") first'
+    elif first == PARTIAL:
         why = f"along {name!r} one array is cut into parts, of the other each device holds a summand of the whole"
-        letter = next(kind for kind in kinds if kind != PARTIAL)
-        raise LayoutError(
-            what, why, f'reduce_scatter(the partial one, "{name}", "{letter}")'
-        )
-    why = f"along {name!r} the pieces of a device are different parts of the two arrays"
-    mend = f'all_gather(the cut one, "{name}"), or split the whole one (free)'
-    if REPLICATED not in kinds:
-        mend = f'all_to_all(x, "{name}", "{kinds[0]}") the second, so that both are cut along {kinds[0]}'
-    raise LayoutError(what, why, mend)
+        mend = f'reduce_scatter(the partial one, "{name}", "{second}")'
+    else:
+        why = f"along {name!r} the pieces of a device are different parts of the two arrays"
+        mend = f'all_gather(the cut one, "{name}"), or split the whole one (free)'
+        if first != REPLICATED:
+            mend = f'all_to_all(x, "{name}", "{kinds[0]}") the second, so that both are cut along {kinds[0]}'
+    raise LayoutError(f"add {a.type} and {b.type}", why, mend)
 
 
 def _same_devices(verb: str, a: Tensor, b: Tensor) -> None:
