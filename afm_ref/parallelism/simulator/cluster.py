@@ -175,7 +175,8 @@ class Tensor:
             if kind == PARTIAL:
                 why = "each device holds a summand, and f(a) + f(b) is not f(a + b)"
                 mend = f'all_reduce(x, "{name}") first, or reduce_scatter to keep it cut'
-                raise LayoutError(f"apply {fn.__name__} to {self.type}", why, mend)
+                what = getattr(fn, "__name__", "a function")
+                raise LayoutError(f"apply {what} to {self.type}", why, mend)
         return dataclasses.replace(
             self, pieces={c: fn(piece) for c, piece in self.pieces.items()}
         )
