@@ -419,13 +419,10 @@ MUTATIONS = [
     Mutation(
         "process 1's part of the batch is process 0's",
         "afm_ref/parallelism/sharded/strategies.py",
-        "None if array is None else _put(array, plan.sharding(spec))",
-        """None
-            if array is None
-            else _put(
-                np.roll(array, len(array) // 2 * jax.process_index(), 0),
-                plan.sharding(spec),
-            )""",
+        "return _lay(made, _batch_specs(made), plan)\n\n\ndef placed_batch_shapes",
+        """rolled = (np.roll(x, len(x) // 2 * jax.process_index(), 0) for x in made if x is not None)
+    made = jax.tree.unflatten(jax.tree.structure(made), rolled)
+    return _lay(made, _batch_specs(made), plan)\n\n\ndef placed_batch_shapes""",
         "tests/parallelism/test_train_command.py::test_one_process_begins_and_two_continue",
     ),
     Mutation(

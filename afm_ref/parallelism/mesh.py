@@ -19,6 +19,7 @@ import numpy as np
 AXES = ("data", "fsdp", "pipe", "seq", "model")
 # above about this many devices the CPU's collectives abort the process
 RENDEZVOUS_LIMIT = 256
+MeshAxes = str | tuple[str, ...] | None  # what cuts one axis of an array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +100,23 @@ def make_mesh(shape: MeshShape, devices=None) -> jax.sharding.Mesh:
     return jax.sharding.Mesh(
         np.array(found[: shape.size]).reshape(shape.sizes), AXES, axis_types=types
     )
+
+
+def axes_of(names: MeshAxes) -> tuple[str, ...]:
+    """Return the axes as a tuple, of one name, several or none."""
+    return (names,) if isinstance(names, str) else tuple(names or ())
+
+
+def put(leaf, where: jax.sharding.Sharding):
+    """Return an array on the mesh, of which no device need have all; of a shape its shape.
+
+    Every process gives the whole array.
+    """
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return leaf.update(sharding=where)
+    array = np.asarray(leaf)
+    array = array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+    return jax.make_array_from_callback(array.shape, where, lambda index: array[index])
 
 
 def check_slices(shape: MeshShape, slices: int) -> None:

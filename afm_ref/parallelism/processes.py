@@ -157,12 +157,10 @@ class _Worker:
 
     def killed_by(self):
         """Return the name of the signal that ended it, or None for C++'s own abort."""
-        status = self.process.poll()
-        return (
-            signal.Signals(-status).name
-            if (status or 0) < 0 and status != -signal.SIGABRT
-            else None
-        )
+        status = self.process.poll() or 0
+        if status < 0 and status != -signal.SIGABRT:
+            return signal.Signals(-status).name
+        return None
 
     def failed(self):
         """Return whether it has ended but neither finished nor stopped with all."""

@@ -19,6 +19,11 @@ from afm_ref.weights import leaf_name
 CFG = AFMConfig(d_model=16, n_layers=4, n_heads=6, n_kv_heads=2, head_dim=4, d_ff=24, vocab_size=32)
 B, T, STEPS = 8, 16, 3
 
+# The strategies add the same numbers in another order. The longest chain of additions: the B T tokens, in each of L
+# layers, there and back, D + N H + F + T numbers, and the vocabulary. Each addition rounds by half an eps.
+CHAIN = B * T + 2 * CFG.n_layers * (16 + 24 + 24 + 16) + 32
+ROUNDING = CHAIN * np.finfo(np.float64).eps / 2  # 1e-13; up to 5e-15 was seen
+
 CASES = {
     "data": ("data=8", {}),
     "fsdp": ("fsdp=8", {}),
@@ -38,9 +43,8 @@ CASES = {
     "pipe-fsdp-seq": ("pipe=2,fsdp=2,seq=2", {"sequence": "gather"}),
     "pipe-fsdp-gather": ("pipe=2,fsdp=2,seq=2", {"sequence": "gather", "zero": 1}),
 }
-# With UNTIED every axis, every way to cut the sequence and every stage of ZeRO in three programs; the rest is slow.
+# With the untied model every axis, every way to cut the sequence and every stage of ZeRO; the rest is slow.
 QUICK = ("fsdp-zigzag-model", "pipe-fsdp-gather")
-UNTIED = {"untied": ("data=2,fsdp=2,model=2", {"sequence": "norm", "zero": 2})}
 
 # JAX's names of the collectives that we write, as XLA's metadata keeps them; the rest the compiler made.
 OURS = ("psum", "pmax", "all_gather", "reduce_scatter", "ppermute")
@@ -55,7 +59,6 @@ class Run(NamedTuple):
     ours: tuple  # collectives that the strategies wrote
     compilers: tuple  # collectives that the compiler added for the optimizer
     moved: list  # paths of arrays that did not stay where they lay
-    compiled: Any
 
 
 def remember(optimizer):
@@ -68,9 +71,10 @@ def remember(optimizer):
     return optax.GradientTransformation(lambda params: (optimizer.init(params), params), update)
 
 
-def optimizer(cfg=CFG):
-    """Return Apple's, with scales that differ between leaves and a limit that some blocks reach."""
-    return remember(afm_optimizer(0.3, warmup_cosine(2, 10), update_clip=0.5, update_scale=mup_scales(cfg, base_dim=8)))
+# Apple's, with scales that differ between leaves and a limit that some blocks reach.
+OPTIMIZER = remember(
+    afm_optimizer(0.3, warmup_cosine(2, 10), update_clip=0.5, update_scale=mup_scales(CFG, base_dim=8))
+)
 
 
 def params64(cfg=CFG):
@@ -87,34 +91,44 @@ def batch(step):
     return losses.Batch(tokens[:, :-1], tokens[:, 1:], (rng.random((B, T)) < 0.7).astype(np.float64), documents)
 
 
-def plan_of(name, cfg=CFG):
+def plan_of(name):
     """Return the plan of a case."""
-    mesh, options = (CASES | UNTIED)[name]
-    return Plan(cfg, mesh, **options)
+    mesh, options = CASES[name]
+    return Plan(CFG, mesh, **options)
+
+
+def stacked(cfg=CFG):
+    """Return the weights with layers stacked, only to be compiled once for all."""
+    params = params64(cfg)
+    return jax.tree.map(jnp.asarray, params._replace(layers=containers.group(params.layers)[0]))
+
+
+LOSS = functools.partial(losses.next_token, cfg=CFG)
 
 
 @functools.cache
-def single(cfg=CFG):
-    """Return the run of the plain model on one device; its layers are stacked only to be compiled once for all."""
-    stacked = params64(cfg)
-    stacked = jax.tree.map(jnp.asarray, stacked._replace(layers=containers.group(stacked.layers)[0]))
-    run = _run(stacked, lambda p, b: losses.next_token(p, b, cfg), batch, cfg)
-    grads, change = (tree._replace(layers=containers.ungroup(tree.layers)) for tree in (run.grads, run.change))
-    return run._replace(grads=grads, change=change)
+def single():
+    """Return the run of the plain model on one device."""
+    return run(stacked(), LOSS, batch)
 
 
 @functools.cache
-def sharded(name, cfg=CFG):
+def sharded(name):
     """Return the run of a case."""
-    plan = plan_of(name, cfg)
-    run = _run(place(params64(cfg), plan), NextToken(plan), lambda step: place_batch(batch(step), plan), cfg)
-    return run._replace(grads=unplace(run.grads), change=unplace(run.change))
+    plan = plan_of(name)
+    return run(place(params64(), plan), NextToken(plan), lambda step: place_batch(batch(step), plan), unplace)
 
 
-def _run(params, loss, batches, cfg):
-    step, before = training.make_step(loss, optimizer(cfg)), jax.tree.map(np.asarray, params)
+def ours(found):
+    """Return the collectives that the strategies wrote."""
+    return tuple(c for c in found if c.op_name.split("/")[-1].startswith(OURS))
+
+
+def run(params, loss, batches, plain=containers.ungrouped, optimizer=OPTIMIZER, like=None):
+    """Return what STEPS steps give; plain makes weights those of transformer.init."""
+    step, before = training.make_step(loss, optimizer, like), jax.tree.map(np.asarray, params)
     trainable, frozen = training.split(params)
-    state = optimizer(cfg).init(jax.tree.map(jnp.copy, trainable))
+    state = optimizer.init(jax.tree.map(jnp.copy, trainable))
     lowered = step.lower(trainable, state, frozen, batches(0))
     compiled, found = collectives.compile_and_count(lowered, collectives.QUICK)
     values, grads, places = [], None, _places(trainable)
@@ -124,8 +138,21 @@ def _run(params, loss, batches, cfg):
         grads = jax.tree.map(np.asarray, state[1]) if grads is None else grads
     moved = [path for path, where in _places(trainable).items() if where != places[path]]
     change = jax.tree.map(lambda new, old: np.asarray(new) - old, trainable, before)
-    ours = tuple(c for c in found if c.op_name.split("/")[-1].startswith(OURS))
-    return Run(values, grads, change, ours, tuple(c for c in found if c not in ours), moved, compiled)
+    others = tuple(c for c in found if c not in ours(found))
+    return Run(values, plain(grads), plain(change), ours(found), others, moved)
+
+
+def check(got, want):
+    """Losses, every gradient and every change of a weight, each within rounding of the leaf's largest entry."""
+    np.testing.assert_allclose(got.losses, want.losses, rtol=ROUNDING)
+    assert jax.tree.structure(got.grads) == jax.tree.structure(want.grads)
+    of_all = zip(*(jax.tree.leaves(tree) for tree in (want.grads, got.grads, want.change, got.change)))
+    for g, got_g, change, got_change in of_all:
+        largest = np.abs(g).max()
+        assert got_g.dtype == np.float64 and np.abs(got_g - g).max() <= ROUNDING * largest
+        # RMSProp divides each entry by its own size: what rounds off the largest weighs more in the smallest.
+        worst = largest / np.abs(g[g != 0]).min()
+        assert np.abs(got_change - change).max() / np.abs(change).max() <= STEPS * ROUNDING * worst
 
 
 def _places(tree):

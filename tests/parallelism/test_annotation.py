@@ -9,82 +9,47 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from afm_ref import containers, losses, training, transformer, weights
-from afm_ref.config import AFM_ON_DEVICE, AFMConfig, parameters
+from afm_ref import containers, losses, transformer, weights
+from afm_ref.config import parameters
 from afm_ref.parallelism.annotated import annotation
 from afm_ref.parallelism.annotated.axis_rules import Rules
 from afm_ref.parallelism.compiled import collectives
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
-from afm_ref.pretraining import afm_optimizer, mup_scales, warmup_cosine
+from tests.parallelism import grid
 
-# Three queries per key head; every cut dimension divides by 8.
-CFG = AFMConfig(d_model=32, n_layers=2, n_heads=24, n_kv_heads=8, head_dim=4, d_ff=64, vocab_size=64)
-B, T = 8, 16
-LOSS = functools.partial(losses.next_token, cfg=CFG)
-RECIPE = afm_optimizer(0.01, warmup_cosine(1, 10), update_scale=mup_scales(CFG, base_dim=16))
-KEEP = optax.GradientTransformation(  # its state is the last gradient, so that one compiled step shows everything
-    lambda params: jax.tree.map(jnp.zeros_like, params), lambda grads, state, params=None: (grads, grads)
-)
-OPTIMIZER = optax.chain(KEEP, RECIPE)
+CFG, B, T = grid.CFG, grid.B, grid.T
+MOMENTUM = grid.remember(optax.sgd(0.1, momentum=0.9))  # with a state that mirrors the weights
 
 
-def stacked():
-    params = jax.tree.map(np.float64, transformer.init(CFG, seed=0))
-    return params._replace(layers=containers.group(params.layers)[0])
-
-
-def batches(step):
-    rng = np.random.default_rng(step)
-    tokens = rng.integers(CFG.vocab_size, size=(B, T + 1))
-    weights = (rng.random((B, T)) < 0.8).astype(np.float64)
-    documents = np.cumsum(rng.random((B, T)) < 0.1, axis=1)
-    return losses.Batch(tokens[:, :-1], tokens[:, 1:], weights, documents)
-
-
-def three_steps(step, params, place):
-    """Return [(loss, gradients)] of three steps, and the weights after them."""
-    state, none, seen = OPTIMIZER.init(params), training.split(params)[1], []
-    step = step.lower(params, state, none, place(batches(0))).compile(compiler_options=collectives.QUICK)
-    for i in range(3):
-        params, state, metrics = step(params, state, none, place(batches(i)))
-        seen.append((metrics["loss"], jax.tree.map(np.asarray, annotation.unpin(state[0]))))
-    return seen, params
+def plain(tree):
+    return containers.ungrouped(annotation.unpin(tree))
 
 
 @functools.cache
 def single():
-    with jax.enable_x64(True):
-        params = jax.tree.map(jnp.array, stacked())
-        return three_steps(training.make_step(LOSS, OPTIMIZER), params, lambda batch: batch)
+    return grid.run(grid.stacked(), grid.LOSS, grid.batch, optimizer=MOMENTUM)
 
 
 @pytest.mark.parametrize(
     "shape, pinned",
     [
         ("fsdp=2,seq=2,model=2", True),  # the axes one by one, and without pins: slow
-        pytest.param("data=2,seq=4", True, marks=pytest.mark.slow),
-        pytest.param("data=2,fsdp=2,model=2", True, marks=pytest.mark.slow),
-        pytest.param("data=8", True, marks=pytest.mark.slow),
-        pytest.param("fsdp=8", True, marks=pytest.mark.slow),
-        pytest.param("model=8", True, marks=pytest.mark.slow),
+        *(
+            pytest.param(shape, True, marks=pytest.mark.slow)
+            for shape in ("data=2,seq=4", "data=8", "fsdp=8", "model=8")
+        ),
         pytest.param("data=2,fsdp=2,model=2", False, marks=pytest.mark.slow),
     ],
 )
 def test_equals_one_device(shape, pinned):
-    """Float64 within 1e-10: sums of up to 1e4 terms, each rounded by 1e-16, through three steps of the optimizer."""
     mesh = make_mesh(MeshShape.parse(shape))
-    expected, trained = single()
     with jax.enable_x64(True):
-        params = annotation.shard(stacked(), mesh, pinned=pinned)
-        before = [w.sharding for w in jax.tree.leaves(params)]
-        step = training.make_step(LOSS, OPTIMIZER, (params, annotation.state_shapes(OPTIMIZER, params)))
-        seen, params = three_steps(step, params, lambda batch: annotation.shard_batch(batch, mesh))
-    assert [w.sharding for w in jax.tree.leaves(params)] == before
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12),
-        (seen, annotation.unpin(params)),
-        (expected, trained),
-    )
+        params = annotation.shard(grid.stacked(), mesh, pinned=pinned)
+        like = (params, annotation.state_shapes(MOMENTUM, params))
+        batches = lambda step: annotation.shard_batch(grid.batch(step), mesh)  # noqa: E731
+        run = grid.run(params, grid.LOSS, batches, plain, MOMENTUM, like)
+        grid.check(run, single())
+    assert run.moved == []
 
 
 def test_specs_of_every_weight():
@@ -95,7 +60,7 @@ def test_specs_of_every_weight():
         wo=P("fsdp", "model"), q_norm=P(None), k_norm=P(None), ffn_norm=P(None),
         w_gate=P("model", "fsdp"), w_up=P("model", "fsdp"), w_down=P("fsdp", "model"),
     )  # fmt: skip
-    deep = Rules(layers="pipe", embed=None).specs(stacked())
+    deep = Rules(layers="pipe", embed=None).specs(grid.stacked())
     assert deep.layers.layer.w_down == P("pipe", None, "model")
     assert deep.layers.layer.q_norm == P("pipe", None) and deep.unembed is None
 
@@ -119,7 +84,7 @@ def gradient_traffic(shape, pinned):
     params = annotation.shard(annotation.stacked_shapes(CFG, jnp.float32, remat=False), mesh, pinned=pinned)
     ids, floats = (jax.ShapeDtypeStruct((B, T), dtype) for dtype in (jnp.int32, jnp.float32))
     places = jax.tree.map(lambda leaf: leaf.sharding, params)
-    grad = jax.jit(jax.grad(LOSS, has_aux=True), out_shardings=(places, None))
+    grad = jax.jit(jax.grad(grid.LOSS, has_aux=True), out_shardings=(places, None))
     return collectives.of(grad.lower(params, annotation.shard_batch(losses.Batch(ids, ids, floats), mesh)))
 
 
@@ -151,26 +116,18 @@ def test_cut_time_stays_cut_in_the_matrices():
     assert {c.result_bytes for c in gathers} == {q}
 
 
-def test_abstract_has_the_shapes_of_real_weights():
-    shapes = jax.tree.map(lambda w: (w.shape, str(w.dtype)), annotation.stacked_shapes(CFG, jnp.float32, remat=False))
-    real = transformer.init(CFG, seed=0)
-    real = real._replace(layers=containers.group(real.layers)[0])
-    assert shapes == jax.tree.map(lambda w: (w.shape, str(w.dtype)), real)
-    on_device = annotation.stacked_shapes(AFM_ON_DEVICE, jnp.bfloat16)
-    assert sum(leaf.size for leaf in jax.tree.leaves(on_device)) == parameters(AFM_ON_DEVICE)["total"]
-
-
 def test_bad_input_says_what_to_do():
-    params = transformer.init(CFG, seed=0)
-    mesh = make_mesh(MeshShape(model=3))
-    with pytest.raises(ValueError, match=r"embed \[64, 32\] cannot be cut into 3 along axis 0 \(model\)"):
-        annotation.shard(params, mesh)
-    with pytest.raises(ValueError, match="mesh axis 'tensor'"):
-        annotation.shard(params, mesh, Rules(vocab="tensor"))
-    with pytest.raises(TypeError, match=r"cannot annotate layers\.0\.wq, a str"):
-        Rules().specs(params._replace(layers=(params.layers[0]._replace(wq="a palette"),)))
-    with pytest.raises(TypeError, match=r"cannot annotate layers\.0\.wq"):
-        Rules().specs(params._replace(layers=({"wq": params.embed},)))
-    batch = batches(0)
-    with pytest.raises(ValueError, match=r"tokens \[8, 16\] cannot be cut into 3"):
-        annotation.shard_batch(batch, make_mesh(MeshShape(data=3)))
+    params, mesh = transformer.init(CFG, seed=0), make_mesh(MeshShape(model=3))
+    layer = params.layers[0]
+    for error, told, call in (
+        (ValueError, r"embed \[32, 16\] .* into 3 along axis 0 \(model\)", lambda: annotation.shard(params, mesh)),
+        (ValueError, "mesh axis 'tensor'", lambda: annotation.shard(params, mesh, Rules(vocab="tensor"))),
+        (TypeError, r"cannot annotate layers\.0\.wq, a str",
+         lambda: Rules().specs(params._replace(layers=(layer._replace(wq="a palette"),)))),
+        (TypeError, r"cannot annotate layers\.0\.wq",
+         lambda: Rules().specs(params._replace(layers=({"wq": params.embed},)))),
+        (ValueError, r"tokens \[8, 16\] cannot be cut into 3",
+         lambda: annotation.shard_batch(grid.batch(0), make_mesh(MeshShape(data=3)))),
+    ):  # fmt: skip
+        with pytest.raises(error, match=told):
+            call()

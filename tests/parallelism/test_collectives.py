@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 from afm_ref.parallelism.compiled import collectives
 from afm_ref.parallelism.compiled.collectives import Collective
+from afm_ref.parallelism.simulator import ring_collectives
 
 HEADER = "HloModule test, entry_computation_layout={()->f32[]}, replica_count=1, num_partitions=8\n\n"
 SUM = "%sum (a: f32[], b: f32[]) -> f32[] {\n  %a = f32[] parameter(0)\n  %b = f32[] parameter(1)\n" + (
@@ -67,25 +68,10 @@ def test_every_kind(line, kind, operand, result, sent):
     assert found.bytes_sent == sent
 
 
-@pytest.mark.parametrize(
-    "start, done, kind, operand",
-    [
-        ("f32[16,4]{1,0} all-reduce-start(%x), replica_groups=[2,4]<=[8], to_apply=%sum",
-         "all-reduce-done", "all-reduce", 256),
-        ("(f32[16,4]{1,0}, f32[64,4]{1,0}) all-gather-start(%x), replica_groups=[2,4]<=[8], dimensions={0}",
-         "all-gather-done", "all-gather", 256),
-        ("(f32[16,4], f32[16,4], u32[], u32[]) collective-permute-start(%x), source_target_pairs={{0,1},{1,2},{2,3}}",
-         "collective-permute-done", "collective-permute", 256),
-        ("((f32[16,4]), f32[4,4], s32[]) reduce-scatter-start(%x), replica_groups=[2,4]<=[8], to_apply=%sum",
-         "reduce-scatter-done", "reduce-scatter", 256),
-    ],
-)  # fmt: skip
-def test_a_start_and_its_done_count_once(start, done, kind, operand):
-    found = one(f"%s = {start}", f"ROOT %d = f32[] {done}(%s)")
-    assert (found.kind, found.operand_bytes, found.group_size, found.count) == (kind, operand, 4, 1)
-
-
-def test_wrapped_asynchronous_operation_counts_once():
+def test_what_is_asynchronous_counts_once_at_its_start():
+    started = "f32[64,4]{1,0}) all-gather-start(%x), replica_groups=[2,4]<=[8], dimensions={0}"
+    found = one(f"%s = (f32[16,4]{{1,0}}, {started}", "ROOT %d = f32[] all-gather-done(%s)")
+    assert found == Collective("all-gather", 256, 1024, 4, 1)
     wrapped = "%wrapped (p: f32[16,4]) -> f32[4,4] {\n  %p = f32[16,4]{1,0} parameter(0)\n" + (
         "  ROOT %rs = f32[4,4]{1,0} reduce-scatter(%p), replica_groups=[2,4]<=[8], to_apply=%sum\n}\n\n"
     )
@@ -95,20 +81,16 @@ def test_wrapped_asynchronous_operation_counts_once():
         "ROOT %d = f32[4,4] async-done(%u), calls=%wrapped",
         others=wrapped,
     )
-    assert (found.kind, found.count) == ("reduce-scatter", 1)
+    assert found == Collective("reduce-scatter", 256, 64, 4, 1)
 
 
-def test_a_tuple_is_the_sum_of_its_arrays():
+def test_a_tuple_is_the_sum_of_its_arrays_and_a_copy_of_its_own_is_not_sent():
     found = one(
         "%h = bf16[10]{0} constant({...})",
         "ROOT %r = (f32[16,4]{1,0}, /*index=1*/bf16[10]{0}) all-reduce(%x, %h), replica_groups={}, to_apply=%sum",
     )
     assert (found.operand_bytes, found.bytes_sent) == (276, 2 * 7 * 276 / 8)
-
-
-def test_a_devices_own_copy_is_not_sent():
-    found = one("ROOT %r = f32[16,4] collective-permute(%x), source_target_pairs={{0,0},{1,1}}")
-    assert found.bytes_sent == 0
+    assert one("ROOT %r = f32[16,4] collective-permute(%x), source_target_pairs={{0,0},{1,1}}").bytes_sent == 0
 
 
 LOOPS = """
@@ -210,25 +192,16 @@ def test_a_text_that_is_not_a_module_and_a_wrong_size_are_refused():
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 8])
 def test_bytes_of_a_ring_counted_hop_by_hop(n):
-    """Every device passes chunks to its neighbour until the result is there; count what device 0 sends."""
-    chunk = 12  # bytes
-    own = [{d} for d in range(n)]  # all-gather: who holds whose chunk
-    gathered = 0
-    while len(own[0]) < n:
-        gathered += chunk
-        own = [own[d] | {(d - len(own[0])) % n} for d in range(n)]
-    values = np.arange(n * n).reshape(n, n)  # reduce-scatter: device, chunk; partial sums travel
-    parts, scattered = values.copy(), 0
-    for hop in range(n - 1):
-        moving = [parts[d, (d - hop) % n] for d in range(n)]
-        for d in range(n):
-            parts[d, (d - 1 - hop) % n] += moving[d - 1]
-        scattered += chunk
-    assert [parts[d, (d + 1) % n] for d in range(n)] == [values[:, (d + 1) % n].sum() for d in range(n)]
-    assert collectives.sent("all-gather", n * chunk, n) == gathered
-    assert collectives.sent("reduce-scatter", n * chunk, n) == scattered
-    assert collectives.sent("all-reduce", n * chunk, n) == gathered + scattered
-    assert collectives.sent("all-to-all", n * chunk, n) == (n - 1) * chunk  # one chunk to each of the others
+    """The simulator's rings hand chunks of 8 bytes on, one by one."""
+    part, whole = [np.zeros(1)] * n, [np.zeros(n)] * n
+    for kind, trace in (
+        ("all-gather", ring_collectives.all_gather(part)),
+        ("reduce-scatter", ring_collectives.reduce_scatter(whole)),
+        ("all-reduce", ring_collectives.all_reduce(whole)),
+        ("collective-permute", ring_collectives.permute(whole)),
+    ):
+        assert collectives.sent(kind, 8 * n, n) == trace.bytes_per_device
+    assert collectives.sent("all-to-all", 8 * n, n) == 8 * (n - 1)  # a chunk for each of the others
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +210,7 @@ def mesh():
     return jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Auto,) * 2, devices=jax.devices()[:8])
 
 
-def program(mesh, dtype):
+def program(mesh):
     """Five kinds of collective, three of them in nested loops of 3 and 2 rounds."""
 
     def outer(x, w):  # x: [8, 32], w: [8, 32] on each device
@@ -255,28 +228,22 @@ def program(mesh, dtype):
         return jax.lax.psum(x, ("data", "model"))  # once [2, 128] among 8
 
     sharded = jax.shard_map(outer, mesh=mesh, in_specs=(P("data"), P("model")), out_specs=P())
-    return jax.jit(sharded).lower(jax.ShapeDtypeStruct((16, 32), dtype), jax.ShapeDtypeStruct((32, 32), dtype))
+    x, w = (jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in ((16, 32), (32, 32)))
+    return jax.jit(sharded).lower(x, w)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_compiled_program_of_known_traffic(mesh, dtype):
-    size = jnp.dtype(dtype).itemsize
-    expected = {
-        "all-gather": {"count": 12, "bytes_sent": 6 * 3 * 8 * 32 * size + 6 * 3 * 8 * 8 * size},
-        "reduce-scatter": {"count": 6, "bytes_sent": 6 * 3 * 8 * 8 * size},
-        "collective-permute": {"count": 6, "bytes_sent": 6 * 8 * 32 * size},
-        "all-to-all": {"count": 1, "bytes_sent": 3 * 8 * 32 * size // 4},
-        "all-reduce": {"count": 1, "bytes_sent": 2 * 7 * 8 * 32 * size // 8},
+def test_compiled_program_of_known_traffic(mesh):
+    """Two bytes a number after partitioning; at the end this compiler has made float32 of some."""
+    compiled, found = collectives.compile_and_count(program(mesh))
+    assert collectives.by_kind(found) == {
+        "all-gather": {"count": 12, "bytes_sent": 2 * (6 * 3 * 8 * 32 + 6 * 3 * 8 * 8)},
+        "reduce-scatter": {"count": 6, "bytes_sent": 2 * 6 * 3 * 8 * 8},
+        "collective-permute": {"count": 6, "bytes_sent": 2 * 6 * 8 * 32},
+        "all-to-all": {"count": 1, "bytes_sent": 2 * 3 * 8 * 32 / 4},
+        "all-reduce": {"count": 1, "bytes_sent": 2 * 2 * 7 * 8 * 32 / 8},
     }
-    assert collectives.by_kind(collectives.of(program(mesh, dtype))) == expected
-
-
-def test_bf16_is_counted_as_two_bytes_on_a_cpu(mesh):
-    """The same program read after partitioning and at the end, where this compiler has made f32 of its collectives."""
-    compiled, early = collectives.compile_and_count(program(mesh, jnp.bfloat16))
-    late = collectives.of(compiled)
-    assert collectives.total_bytes(early) == 9088 * 2
-    assert 9088 * 2 < collectives.total_bytes(late) <= 9088 * 4
+    assert collectives.total_bytes(found) == 9088 * 2
+    assert 9088 * 2 < collectives.total_bytes(collectives.of(compiled)) <= 9088 * 4
 
 
 def test_what_the_partitioner_adds_is_read(mesh):
@@ -285,10 +252,7 @@ def test_what_the_partitioner_adds_is_read(mesh):
     lowered = jax.jit(lambda x: x.sum(0), in_shardings=rows).lower(jax.ShapeDtypeStruct((16, 32), jnp.float32))
     (found,) = collectives.of(lowered)
     assert (found.kind, found.operand_bytes, found.group_size, found.bytes_sent) == ("all-reduce", 128, 2, 128)
-
-
-def test_one_device_sends_nothing():
-    assert collectives.of(jax.jit(lambda x: x + 1).lower(jnp.ones(3))) == ()
+    assert collectives.of(jax.jit(lambda x: x + 1).lower(jnp.ones(3))) == ()  # on one device
 
 
 def test_a_loop_whose_counter_is_copied_on_the_way():

@@ -9,10 +9,10 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from afm_ref import losses, ops
-from afm_ref.containers import Stacked
+from afm_ref.lora import LoRA
 from afm_ref.parallelism.compiled.collectives import QUICK
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
-from afm_ref.parallelism.sharded import manual, placements
+from afm_ref.parallelism.sharded import manual
 from afm_ref.parallelism.sharded.placements import Column, Gathered, NormEnter, NormGather, Row, VocabParallel, specs
 
 B, T, D, F, V = 2, 4, 8, 12, 16
@@ -65,13 +65,17 @@ def half_block(gain, down, out=WHOLE):
     return total, weights
 
 
-def test_column_then_row_is_the_whole_product():
-    total, weights = half_block(NormEnter(GAIN), Row(DOWN))
+def check_gradients(total, weights):
+    """Value and gradients of half a block against those of whole matrices."""
     value, grads = jit(jax.value_and_grad(total, (0, 1)))(X, weights)
     want = jit(jax.value_and_grad(lambda x, w: (ffn(x, *w) ** 2).sum(), (0, 1)))(X, (GAIN, UP, DOWN))
     np.testing.assert_allclose(value, want[0], rtol=1e-5)
     for got, leaf in zip(jax.tree.leaves(grads), jax.tree.leaves(want[1])):
         np.testing.assert_allclose(got, leaf, rtol=1e-4, atol=1e-5 * np.abs(leaf).max())
+
+
+def test_column_then_row_is_the_whole_product():
+    check_gradients(*half_block(NormEnter(GAIN), Row(DOWN)))
 
 
 def test_a_half_block_sums_once_each_way():
@@ -82,17 +86,11 @@ def test_a_half_block_sums_once_each_way():
 
 def test_a_half_block_gathers_once_each_way():
     total, weights = half_block(NormGather(GAIN), Row(DOWN, scatter=True), P(None, "model"))
-    assert count(total, X, weights) == {
-        "all_gather": 1,
-        "reduce_scatter": 1,
-        "psum_invariant": 1,
-    }  # the last: our total
+    once = {"all_gather": 1, "reduce_scatter": 1, "psum_invariant": 1}  # the last: our total
+    assert count(total, X, weights) == once
     both = count(jax.grad(lambda x: total(x, weights)), X)
-    assert both == {"all_gather": 2, "reduce_scatter": 2, "psum_invariant": 1}
-    grads = jit(jax.grad(total, (0, 1)))(X, weights)
-    want = jit(jax.grad(lambda x, w: (ffn(x, *w) ** 2).sum(), (0, 1)))(X, (GAIN, UP, DOWN))
-    for got, leaf in zip(jax.tree.leaves(grads), jax.tree.leaves(want)):
-        np.testing.assert_allclose(got, leaf, rtol=1e-4, atol=1e-5 * np.abs(leaf).max())
+    assert both == once | {"all_gather": 2, "reduce_scatter": 2}
+    check_gradients(total, weights)
 
 
 def test_gathered_gradient_is_the_scattered_sum():
@@ -147,55 +145,16 @@ def test_vary_adds_what_is_missing_and_sums_in_reverse():
     np.testing.assert_allclose(jit(jax.grad(total))(jnp.float32(2.0), x), x.sum(), rtol=1e-5)
 
 
-def test_a_missing_sum_is_refused():
-    def local(x, up, down):
-        return ops.linear(ops.linear(x, up), down.shard)  # Row's matrix without its sum
-
-    weights = (Column(UP), Row(DOWN))
-    with pytest.raises(ValueError, match="out_specs"):
-        mapped(local, P(), *specs(weights))(X, *weights)
-
-
-def test_specs_come_from_the_classes():
-    nested = Column(Gathered(UP))
-    assert specs(nested).shard.shard == P("model", "fsdp")
-    assert specs(Row(Gathered(DOWN, dim="out"))).shard.shard == P("fsdp", "model")
-    assert specs(VocabParallel(Gathered(UP))).shard.shard == P("model", "fsdp")
-    assert specs(NormEnter(GAIN)).gain == specs(GAIN) == P()
-    assert specs(Stacked({"w": nested, "g": GAIN})).layer["w"].shard.shard == P(None, "model", "fsdp")
-    assert specs(Stacked({"w": nested, "g": GAIN})).layer["g"] == P(None)
-
-
 def test_a_weight_of_several_leaves_is_cut_leaf_by_leaf():
-    # As an adapter is: it says what its leaves are, and Column and Gathered cut those that have the dimension.
-    @jax.tree_util.register_pytree_node_class
-    class LowRank:
-        def __init__(self, a, b):
-            self.a, self.b = a, b
-
-        def spec(self):
-            return LowRank(P(None, "in"), P("out", None))
-
-        def apply(self, x):
-            return ops.linear(ops.linear(x, self.a), self.b)
-
-        def tree_flatten(self):
-            return (self.a, self.b), None
-
-        @classmethod
-        def tree_unflatten(cls, _, leaves):
-            return cls(*leaves)
-
+    # An adapter says what its leaves are, and Column and Gathered cut those that have the dimension.
     a, b = normal(4, D), normal(F, 4)
     mesh = make_mesh(MeshShape(fsdp=2, model=2))
-    w = Column(Gathered(LowRank(a, b)))
+    w = Column(Gathered(LoRA(UP, a, b, 1.0)))
     cut = specs(w).shard.shard
-    assert (cut.a, cut.b) == (P(None, "fsdp"), P("model", None))
+    assert (cut.base, cut.a, cut.b) == (P("model", "fsdp"), P(None, "fsdp"), P("model", None))
     y = mapped(
         lambda x, w: w.apply(manual.vary(x, ("fsdp", "model"))), P(), specs(w), out=P(("fsdp", "model")), mesh=mesh
     )
     y = np.asarray(y(X, w)).reshape(2, 2, B, T, F // 2)  # the devices' parts of F, twice for the two of fsdp
-    whole = X @ a.T @ b.T
     for copy in y:
-        np.testing.assert_allclose(np.concatenate(list(copy), -1), whole, rtol=1e-4, atol=1e-4)
-    assert placements.is_placed(w) and not placements.is_placed(a)
+        np.testing.assert_allclose(np.concatenate(list(copy), -1), X @ (UP + b @ a).T, rtol=1e-4, atol=1e-4)

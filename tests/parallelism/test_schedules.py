@@ -1,7 +1,7 @@
 """Timelines: legal, by hand, and with the published bubble and memory."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afm_ref.parallelism.simulator.schedules import gpipe, one_f_one_b
@@ -29,29 +29,23 @@ def test_one_f_one_b_by_hand():
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@given(sizes, times)
-def test_every_dependency_holds(schedule, size, time):
-    p, m = size
-    timeline = schedule(p, m, *time)
-    jobs = {(job.kind, job.stage, job.microbatch): job for job in timeline.jobs}
-    assert len(jobs) == len(timeline.jobs) == 2 * p * m
-    for i in range(m):
-        path = [jobs["forward", s, i] for s in range(p)] + [jobs["backward", s, i] for s in reversed(range(p))]
-        assert all(b.start_s >= a.end_s for a, b in zip(path, path[1:]))
-    for s in range(p):
-        mine = [job for job in timeline.jobs if job.stage == s]
-        assert all(b.start_s >= a.end_s for a, b in zip(mine, mine[1:]))  # one thing at a time
-
-
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@settings(max_examples=30)
 @given(sizes, times)
 def test_bubble_is_the_closed_form(schedule, size, time):
+    """And every job waits for those that it needs."""
     p, m = size
     timeline = schedule(p, m, *time)
     assert timeline.bubble_fraction == pytest.approx((p - 1) / (m + p - 1), abs=1e-12)
     assert timeline.end_s == pytest.approx((m + p - 1) * sum(time))
+    jobs = {(job.kind, job.stage, job.microbatch): job for job in timeline.jobs}
+    assert len(jobs) == len(timeline.jobs) == 2 * p * m
+    paths = [[jobs["forward", s, i] for s in range(p)] + [jobs["backward", s, i] for s in reversed(range(p))]
+             for i in range(m)]  # fmt: skip
+    for one in paths + [[job for job in timeline.jobs if job.stage == s] for s in range(p)]:
+        assert all(b.start_s >= a.end_s for a, b in zip(one, one[1:]))  # a device does one thing at a time
 
 
+@settings(max_examples=30)
 @given(sizes, times)
 def test_live_activations_are_the_closed_forms(size, time):
     p, m = size
@@ -64,7 +58,7 @@ def test_live_activations_are_the_closed_forms(size, time):
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [((0, 2), "n_stages must be at least 1"), ((2, 0), "n_microbatches"), ((2, 2, 0.0), "must be positive")],
+    [((0, 2), "at least 1, got 0 and 2"), ((2, 0), "at least 1, got 2 and 0"), ((2, 2, 0.0), "must be positive")],
 )
 def test_bad_input_is_told(schedule, arguments, words):
     with pytest.raises(ValueError, match=words):

@@ -1,15 +1,14 @@
 """python -m afm_ref train: over a mesh, in processes, interrupted and continued, with errors one can act on."""
 
-import contextlib
+import io
 import json
 import os
 import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import threading
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from afm_ref.config import AFMConfig
 from afm_ref.interop import hugging_face
 from afm_ref.parallelism import processes
 from afm_ref.training.history import History
+from tests import compiling
 
 ROOT = Path(__file__).parents[2]
 CFG = AFMConfig(d_model=16, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=4, d_ff=32, vocab_size=2048)
@@ -53,41 +53,30 @@ def arguments(texts, checkpoint, *more):
             str(checkpoint), "--history", str(checkpoint) + ".json", *more]  # fmt: skip
 
 
-def start(*arguments):
-    """Start the command as a user does."""
-    env = os.environ | {"XLA_FLAGS": QUICK_COMPILE}
-    command = [sys.executable, "-m", "afm_ref", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-@contextlib.contextmanager
-def at_most(command, seconds):
-    """End a command after so many seconds at the latest, and at the end of the block."""
-    timer = threading.Timer(seconds, command.kill)
-    timer.start()
-    try:
-        yield []
-    finally:
-        timer.cancel()
-        command.kill()
-        command.wait()
-
-
-def finish(command):
-    """Return (status, stdout, stderr) of a command that was started."""
-    with at_most(command, 240):
-        out, err = command.communicate()
-    return command.returncode, out, err
-
-
 @pytest.fixture(scope="module")
 def alone(texts, tmp_path_factory):
     """The run on one device that nothing interrupts: (its history, the folder of the model it saved, its output)."""
-    folder = tmp_path_factory.mktemp("alone")
-    command = start(*arguments(texts, folder / "run", "--save", str(folder / "model"), "--evaluate-every", str(STEPS)))
-    status, out, err = finish(command)
-    assert status == 0, err
-    return History.load(f"{folder}/run.json"), folder / "model", (out, err)
+    folder, out, err = tmp_path_factory.mktemp("alone"), io.StringIO(), io.StringIO()
+    more = ("--mesh", "data=1", "--save", str(folder / "model"), "--evaluate-every", str(STEPS))
+    with compiling.quickly(folder / "compiled"), redirect_stdout(out), redirect_stderr(err):
+        assert not command_line.main(arguments(texts, folder / "run", *more))
+    return History.load(f"{folder}/run.json"), folder / "model", (out.getvalue(), err.getvalue())
+
+
+def test_one_process_begins_and_two_continue(texts, alone, tmp_path):
+    """From step 6 of the run on one device, two of two devices each, as a user starts them, to the same losses."""
+    shutil.copytree(alone[1].parent / "run", tmp_path / "run")
+    (tmp_path / "run" / f"{STEPS}.safetensors").unlink()
+    devices = ["--mesh", "fsdp=2,model=2", "--fake-devices", "4", "--processes", "2"]
+    command = [sys.executable, "-m", "afm_ref", *arguments(texts, tmp_path / "run", *devices)]
+    env = os.environ | {"XLA_FLAGS": QUICK_COMPILE}
+    done = subprocess.run(command, cwd=ROOT, env=env, text=True, capture_output=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert "on 4 devices, fsdp=2,model=2, in 2 processes" in done.stderr
+    assert f"6/{STEPS}" in done.stderr  # the bar begins where it ended
+    history = History.load(f"{tmp_path}/run.json")
+    np.testing.assert_allclose(history.loss, alone[0].loss, rtol=ROUNDING)
+    np.testing.assert_array_equal(history.count, alone[0].count)
 
 
 def test_a_bar_the_losses_and_a_model_to_use(alone):
@@ -100,25 +89,6 @@ def test_a_bar_the_losses_and_a_model_to_use(alone):
     assert cfg.to_dict() == CFG.to_dict()
 
 
-def continued(texts, folder, mesh, wanted, begin):
-    """Continue the run in two processes of two devices, to the losses of one; the bar begins where it ended."""
-    devices = ("--mesh", mesh, "--fake-devices", "4", "--processes", "2")
-    status, _, err = finish(start(*arguments(texts, folder, *devices)))
-    assert status == 0, err
-    assert f"on 4 devices, {mesh}, in 2 processes" in err
-    assert f"{begin}/{STEPS}" in err
-    history = History.load(f"{folder}.json")
-    np.testing.assert_allclose(history.loss, wanted.loss, rtol=ROUNDING)
-    np.testing.assert_array_equal(history.count, wanted.count)
-
-
-def test_one_process_begins_and_two_continue(texts, alone, tmp_path):
-    """From step 6 of the run on one device."""
-    shutil.copytree(alone[1].parent / "run", tmp_path / "run")
-    (tmp_path / "run" / f"{STEPS}.safetensors").unlink()
-    continued(texts, tmp_path / "run", "fsdp=2,model=2", alone[0], begin=6)
-
-
 def test_ctrl_c_says_how_to_continue(texts, tmp_path, capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -126,23 +96,6 @@ def test_ctrl_c_says_how_to_continue(texts, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(training, "fit", interrupted)
     assert command_line.main(arguments(texts, tmp_path / "run", "--mesh", "data=1")) == processes.INTERRUPTED
     assert f"interrupted; the same command continues from {tmp_path / 'run'}\n" in capsys.readouterr().err
-
-
-@pytest.mark.slow  # quick: the two above, and Ctrl-C in test_processes.py
-def test_interrupted_in_two_processes_and_continued_on_another_mesh(texts, alone, tmp_path):
-    """Ctrl-C while 2 x 2 devices compile their first step, then the rest on another mesh: the losses of one."""
-    devices = ("--mesh", "data=2,fsdp=2", "--fake-devices", "4", "--processes", "2")
-    command = start(*arguments(texts, tmp_path / "run", *devices))
-    with at_most(command, 240) as seen:
-        while f"0/{STEPS} " not in "".join(seen) and command.poll() is None:
-            seen.append(command.stderr.read(1))
-        command.send_signal(signal.SIGINT)
-        _, err = command.communicate()
-    assert "on 4 devices, data=2,fsdp=2, in 2 processes" in "".join(seen)
-    assert (command.returncode, "interrupted; the same command continues" in err) == (130, True), err
-    saved = max(int(path.stem) for path in (tmp_path / "run").glob("*.safetensors"))
-    assert 1 <= saved < STEPS
-    continued(texts, tmp_path / "run", "fsdp=2,model=2", alone[0], begin=saved)
 
 
 @pytest.mark.parametrize(
@@ -167,22 +120,19 @@ def test_what_is_wrong_is_one_line_that_says_what_to_do(texts, tmp_path, capsys,
     assert re.search(told, err), err
 
 
-def test_a_config_with_a_byte_order_mark(tmp_path):
-    """As Windows' editors save it."""
-    (tmp_path / "cfg.json").write_text("\ufeff" + json.dumps(CFG.to_dict()), encoding="utf-8")
-    assert options.read_config(tmp_path / "cfg.json") == CFG
-    (tmp_path / "cfg.json").write_text("{}", encoding="utf-16")
-    with pytest.raises(ValueError, match=r"cfg.json is a binary file or UTF-16 \(line 1"):
-        options.read_config(tmp_path / "cfg.json")
-
-
-@pytest.mark.parametrize(
-    "content, told", [("{", "not readable JSON"), ("[1]", "a JSON object"), ('{"d_model": 4}', "missing")]
-)
-def test_a_config_that_is_none(texts, tmp_path, capsys, content, told):
-    (tmp_path / "cfg.json").write_text(content)
-    assert command_line.main([*arguments(texts, tmp_path / "run"), "--config", str(tmp_path / "cfg.json")]) == 2
-    assert told in capsys.readouterr().err
+def test_a_config_is_read_with_a_byte_order_mark_or_refused(tmp_path):
+    file = tmp_path / "cfg.json"
+    file.write_text("\ufeff" + json.dumps(CFG.to_dict()), encoding="utf-8")  # as Windows' editors save it
+    assert options.read_config(file) == CFG
+    for content, encoding, told in (
+        ("{}", "utf-16", r"cfg.json is a binary file or UTF-16 \(line 1"),
+        ("{", "utf-8", "not readable JSON"),
+        ("[1]", "utf-8", "a JSON object"),
+        ('{"d_model": 4}', "utf-8", "missing"),
+    ):
+        file.write_text(content, encoding=encoding)
+        with pytest.raises(ValueError, match=told):
+            options.read_config(file)
 
 
 def test_another_run_in_the_folder_is_refused(texts, alone, capsys):

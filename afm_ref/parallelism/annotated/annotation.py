@@ -21,7 +21,8 @@ from ...containers import Remat, Stacked
 from ...losses import Batch
 from ...training.layout import map_mirrors
 from ...weights import Params, leaf_name, shaped
-from .axis_rules import DEFAULT, Rules, axes_of, logical_axes
+from ..mesh import axes_of, put
+from .axis_rules import DEFAULT, Rules, logical_axes
 
 
 def shardings(tree, specs, mesh: Mesh):
@@ -37,7 +38,7 @@ def shardings(tree, specs, mesh: Mesh):
                 raise ValueError(
                     f"the rules name the mesh axis {missing[0]!r}, but the mesh has {mesh.axis_names}"
                 )
-            parts = math.prod(mesh.shape[name] for name in names)
+            parts = _parts(mesh, names)
             if leaf.shape[axis] % parts:
                 raise ValueError(
                     f"{leaf_name(path)} {list(leaf.shape)} cannot be cut into {parts} along axis {axis} "
@@ -48,16 +49,8 @@ def shardings(tree, specs, mesh: Mesh):
     return jax.tree_util.tree_map_with_path(one, tree, specs)
 
 
-def _put(tree, places):
-    def put(leaf, where):
-        is_shape = isinstance(leaf, jax.ShapeDtypeStruct)
-        return (
-            jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
-            if is_shape
-            else jax.device_put(leaf, where)
-        )
-
-    return jax.tree.map(put, tree, places)
+def _parts(mesh, names):
+    return math.prod(mesh.shape[name] for name in names)
 
 
 def shard(
@@ -67,15 +60,14 @@ def shard(
 
     pinned wraps every matrix in `Pinned`; without it only the weights' own places are said.
     """
-    placed = _put(params, shardings(params, rules.specs(params), mesh))
+    placed = jax.tree.map(put, params, shardings(params, rules.specs(params), mesh))
     return pin(placed, mesh, rules) if pinned else placed
 
 
 def shard_batch(batch: Batch, mesh: Mesh, rules: Rules = DEFAULT) -> Batch:
     """Return a Batch that lies on the mesh as the rules say."""
-    return _put(
-        batch, shardings(batch, rules.batch_specs(batch.documents is not None), mesh)
-    )
+    places = shardings(batch, rules.batch_specs(batch.documents is not None), mesh)
+    return jax.tree.map(put, batch, places)
 
 
 def state_shapes(optimizer, params):
@@ -89,8 +81,8 @@ def state_shapes(optimizer, params):
     everywhere = NamedSharding(jax.tree.leaves(params)[0].sharding.mesh, P())
     places = jax.tree.map(lambda leaf: leaf.sharding, params)
     return map_mirrors(
-        lambda mirror: _put(mirror, places),
-        lambda leaf: _put(leaf, everywhere),
+        lambda mirror: jax.tree.map(put, mirror, places),
+        lambda leaf: put(leaf, everywhere),
         jax.eval_shape(optimizer.init, params),
         params,
     )
@@ -122,11 +114,9 @@ class Pinned:
 
     def apply(self, x):
         """Return W x, cut like the batch."""
-        time_is_cut = (
-            math.prod(self.out.mesh.shape[name] for name in axes_of(self.out.spec[1])) > 1
-        )
         # ops.linear lays the batch axes in one, and a cut T inside it becomes whole on
         # every device
+        time_is_cut = _parts(self.out.mesh, axes_of(self.out.spec[1])) > 1
         y = x @ self._whole().T if time_is_cut else ops.linear(x, self._whole())
         return jax.lax.with_sharding_constraint(y, self.out)
 

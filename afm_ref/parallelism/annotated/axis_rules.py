@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from ...losses import Batch
 from ...weights import Params, leaf_name
+from ..mesh import MeshAxes
 
 LOGICAL = {
     "embed": ("vocab", "embed"),
@@ -29,7 +30,6 @@ LOGICAL = {
     "w_up": ("ffn", "embed"),
     "w_down": ("embed", "ffn"),
 }
-MeshAxes = str | tuple[str, ...] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +94,3 @@ def logical_axes(params: Params) -> Params:
         return axes
 
     return jax.tree_util.tree_map_with_path(names, params)
-
-
-def axes_of(names: MeshAxes) -> tuple[str, ...]:
-    """Return the mesh axes of a rule as a tuple."""
-    return (names,) if isinstance(names, str) else tuple(names or ())

@@ -57,12 +57,10 @@ def sent(kind: str, whole_bytes: float, group_size: int) -> float:
         raise ValueError(f"unknown collective {kind!r}: give one of {KINDS}")
     if group_size < 1:
         raise ValueError(f"a group of {group_size} devices: give at least 1")
-    if group_size == 1:
-        return 0
     if kind == "collective-permute":
-        return whole_bytes
-    total = whole_bytes * (group_size - 1) * (2 if kind == "all-reduce" else 1)
-    return total // group_size if total % group_size == 0 else total / group_size
+        return whole_bytes if group_size > 1 else 0
+    rounds = 2 if kind == "all-reduce" else 1
+    return rounds * (group_size - 1) * whole_bytes / group_size
 
 
 def of(program) -> tuple[Collective, ...]:

@@ -63,17 +63,14 @@ def trips(computations, loop: Instruction, computation: str, body: str) -> int:
         counter, stop = (_source(condition, name) for name in test.operands)
         start = _source(outer, init[_index(counter)])
         add = _source(inner, _root(inner).operands[_index(counter)])
-        step = next(
-            found
-            for name in add.operands
-            if (found := _source(inner, name)).opcode == "constant"
-        )
+        steps = (_source(inner, name) for name in add.operands)
+        (step,) = (found for found in steps if found.opcode == "constant")
         if stop.opcode == "get-tuple-element":
             stop = _source(outer, init[_index(stop)])
         if "direction=LT" not in test.attributes or add.opcode != "add":
             raise ValueError("not a counted loop")
-        return len(range(_value(start), _value(stop), _value(step)))
-    except (KeyError, ValueError, IndexError, StopIteration, TypeError) as error:
+        return len(range(*(int(found.attributes) for found in (start, stop, step))))
+    except (KeyError, ValueError, IndexError, TypeError) as error:
         raise ValueError(
             f"the loop {loop.name} holds collectives, but its text does not say how often it runs: count only "
             "programs whose loops have a fixed length (scan, or fori_loop with integer bounds)"
@@ -83,9 +80,9 @@ def trips(computations, loop: Instruction, computation: str, body: str) -> int:
 def _instruction(name, rest, root):
     """Split `TYPE opcode(operands), attributes`, whose parentheses may nest."""
     end = _balanced(rest) if rest.startswith("(") else rest.index(" ")
-    opcode, rest_of_line = rest[end:].strip().split("(", 1)
-    close = _balanced("(" + rest_of_line) - 1
-    inside, attributes = rest_of_line[: close - 1], rest_of_line[close:]
+    opcode, paren, tail = rest[end:].strip().partition("(")
+    close = _balanced(paren + tail) - 1
+    inside, attributes = tail[: close - 1], tail[close:]
     if opcode == "constant":
         return Instruction(name, rest[:end], opcode, (), inside, root)
     # "%x", "f32[8]{0} %x", or "x" where names bear no mark
@@ -138,7 +135,3 @@ def _source(computation, name):
 
 def _index(instruction):
     return int(re.search(r"index=(\d+)", instruction.attributes)[1])
-
-
-def _value(constant):
-    return int(constant.attributes)

@@ -7,6 +7,7 @@ before JAX starts, so one process compiles for one number of devices. TPU topolo
 the extra `tpu` (libtpu, 0.7 GB, proprietary).
 """
 
+import dataclasses
 import importlib.util
 import os
 
@@ -60,10 +61,9 @@ def lower_step(
         annotation.stacked_shapes(cfg, jnp.float32), mesh, pinned=pinned
     )
     state = annotation.state_shapes(optimizer, params)
-    ids, floats = (
-        jax.ShapeDtypeStruct((batch, seq_len), dtype) for dtype in (jnp.int32, jnp.bfloat16)
-    )
-    rows = annotation.shard_batch(losses.Batch(ids, ids, floats), mesh)
+    ids = jax.ShapeDtypeStruct((batch, seq_len), jnp.int32)
+    rows = losses.Batch(ids, ids, ids.update(dtype=jnp.bfloat16))
+    rows = annotation.shard_batch(rows, mesh)
     step = training.make_step(step_loss(cfg), optimizer, (params, state))
     return step.lower(params, state, training.split(params)[1], rows)
 
@@ -83,19 +83,15 @@ def mesh_of(topology: str, shape: MeshShape, slices: int = 1) -> jax.sharding.Me
         )
     check_slices(shape, slices)
     if slices == 1:
-        return make_mesh(
-            shape,
-            mesh_utils.create_device_mesh(
-                shape.sizes, devices, allow_split_physical_axes=True
-            ).flat,
+        arranged = mesh_utils.create_device_mesh(
+            shape.sizes, devices, allow_split_physical_axes=True
         )
-    inside, across = (
-        (shape.data // slices, *shape.sizes[1:]),
-        (slices, *(1 for _ in shape.sizes[1:])),
-    )
-    arranged = mesh_utils.create_hybrid_device_mesh(
-        inside, across, devices, allow_split_physical_axes=True
-    )
+    else:
+        across = MeshShape(data=slices)
+        inside = dataclasses.replace(shape, data=shape.data // slices)
+        arranged = mesh_utils.create_hybrid_device_mesh(
+            inside.sizes, across.sizes, devices, allow_split_physical_axes=True
+        )
     return make_mesh(shape, arranged.flat)
 
 

@@ -1,7 +1,9 @@
 """Every mesh of a number of chips, estimated and ranked, or refused with the reason."""
 
 import dataclasses
+import itertools
 import math
+from collections import Counter
 
 from ...config import AFMConfig
 from ..mesh import AXES, MeshShape
@@ -59,16 +61,13 @@ def plan_for(cfg: AFMConfig, shape: MeshShape, B: int) -> Plan:
 
 def shapes(chips: int) -> list[MeshShape]:
     """Return every way to write the number of chips as a product of the five axes."""
-
-    def factors(n, axes):
-        if axes == 1:
-            yield (n,)
-            return
-        for size in (d for d in range(1, n + 1) if n % d == 0):
-            for rest in factors(n // size, axes - 1):
-                yield (size, *rest)
-
-    return [MeshShape(*sizes) for sizes in factors(chips, len(AXES))]
+    divisors = [size for size in range(1, chips + 1) if chips % size == 0]
+    first = itertools.product(divisors, repeat=len(AXES) - 1)  # the last has what is left
+    return [
+        MeshShape(*sizes, chips // n)
+        for sizes in first
+        if chips % (n := math.prod(sizes)) == 0
+    ]
 
 
 def _judge(cfg, shape, B, T, chip, slices):
@@ -79,7 +78,7 @@ def _judge(cfg, shape, B, T, chip, slices):
     room = (1 - RESERVED) * chip.hbm_bytes
     if estimate.memory_bytes <= room:
         return Candidate(shape, estimate, True, tuple(reasons(estimate)))
-    largest = sorted(estimate.memory.items(), key=lambda item: -item[1])[:2]
+    largest = Counter(estimate.memory).most_common(2)
     parts = " and ".join(f"{name} {size / 2**30:.3g} GiB" for name, size in largest)
     text = f"needs {estimate.memory_bytes / 2**30:.3g} GiB of {room / 2**30:.3g}: {parts}"
     return Candidate(shape, estimate, False, (text,))
@@ -92,14 +91,13 @@ def reasons(estimate: Estimate) -> list[str]:
         "communication it waits for": estimate.exposed_s,
         "the pipeline's bubble": estimate.idle_s,
     }
-    shares = {name: seconds / estimate.step_s for name, seconds in parts.items()}
     said = [
-        f"{share:.0%} {name}"
-        for name, share in sorted(shares.items(), key=lambda item: -item[1])
-        if share > 0.005
+        f"{seconds / estimate.step_s:.0%} {name}"
+        for name, seconds in Counter(parts).most_common()
+        if seconds > 0.005 * estimate.step_s
     ]
-    busiest = max(estimate.communication_s, key=estimate.communication_s.get)
-    if estimate.communication_s[busiest] > 0:
+    ((busiest, seconds),) = Counter(estimate.communication_s).most_common(1)
+    if seconds > 0:
         said.append(
             f"most of the traffic is {busiest}'s, {estimate.sent_bytes[busiest] / 1e9:.2g} GB a chip"
         )

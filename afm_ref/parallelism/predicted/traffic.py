@@ -5,6 +5,7 @@ which the compiler makes: a number for each block of weights.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -39,11 +40,10 @@ def bytes_sent(
 
     It is the sum of `terms`, comparable with collectives.by_kind of the compiled program.
     """
-    table = {}
+    table = Counter()
     for term in terms(plan, B, T, width, documents):
-        if term.bytes_sent:
-            table[term.kind] = table.get(term.kind, 0) + term.bytes_sent
-    return table
+        table[term.kind] += term.bytes_sent
+    return {kind: size for kind, size in table.items() if size}
 
 
 def bytes_by_axis(plan: Plan, B: int, T: int, width: int = 2) -> dict[str, float]:
@@ -88,135 +88,77 @@ def terms(
     Test: tests/parallelism/test_grid.py::test_bytes_sent_equal_the_formula
     """
     plan.order(B, T)
-    step = _Counts(plan, B, T, width)
+    shape, M = plan.shape, plan.microbatches
+    ticks = M + shape.pipe - 1  # the bubble's as well
+    rows = B // (shape.data * shape.fsdp)  # of one device
+    tokens = rows * T // shape.seq
+    A = tokens // M * plan.cfg.d_model  # numbers of a microbatch
+
+    def term(what, kind, axes, numbers, count=1, width=width):
+        groups = {axis: getattr(shape, axis) for axis in axes.split()}
+        return Term(what, kind, groups, numbers * width, count)
+
+    runs = plan.cfg.n_layers // shape.pipe * ticks  # of layers, each on a microbatch
+    scalar, labels = max(width, 4), T + (rows * T if documents else 0)
     return [
-        *step.copies(),
-        *step.fsdp(),
-        *step.model(),
-        *step.sequence(documents),
-        *step.pipe(),
-        *step.loss(),
+        *_of_weights(plan, runs, term),
+        *_of_activations(plan, A, runs, term),
+        term("three numbers a token for the loss", "all-reduce", "model", tokens, 3),
+        *_of_sequences(plan, tokens // M, labels, runs, term),
+        # forward, and the gradients back
+        term("activations between stages", "collective-permute", "pipe", A, 2 * ticks),
+        term("sum of the loss", "all-reduce", "data fsdp seq pipe", 1, width=scalar),
+        term("count", "all-reduce", "data fsdp seq", 1, width=scalar),
     ]
 
 
-class _Counts:
-    """The terms, and the sizes that they are made of."""
+def _of_weights(plan, runs, term) -> list[Term]:
+    """Gradients of what the devices hold in copies; slices gathered, gradients scattered."""
+    held, layer, m = held_parameters(plan), layer_parameters(plan.cfg), plan.shape.model
+    matrices, embedding = (layer["attention"] + layer["ffn"]) // m, tables(plan) // m
+    uses = plan.cfg.n_layers // plan.shape.pipe if plan.zero == 1 else runs
+    gathers = uses * (2 if plan.zero == 3 else 1)
+    return [
+        term("gradients, matrices", "all-reduce", "data seq", held["matrices"]),
+        term("gradients, embedding", "all-reduce", "data seq pipe", held["embedding"]),
+        term("gradients, gains", "all-reduce", "data fsdp seq", held["gains"]),
+        term("gradients, last gain", "all-reduce", "data fsdp seq pipe", held["last gain"]),
+        term("weights, layers", "all-gather", "fsdp", matrices, gathers),
+        term("weights, embedding", "all-gather", "fsdp", embedding),
+        term("gradients, layers", "reduce-scatter", "fsdp", matrices, uses),
+        term("gradients, embedding", "reduce-scatter", "fsdp", embedding),
+    ]
 
-    def __init__(self, plan, B, T, width):
-        self.plan, self.shape, self.width, self.T = plan, plan.shape, width, T
-        self.rows = B // (plan.shape.data * plan.shape.fsdp)  # of one device
-        self.tokens = self.rows * T // plan.shape.seq
-        # numbers of a microbatch
-        self.stream = self.tokens // plan.microbatches * plan.cfg.d_model
-        self.ticks = plan.microbatches + plan.shape.pipe - 1
-        self.layers = plan.cfg.n_layers // plan.shape.pipe
-        self.runs = self.layers * self.ticks  # a layer runs so often, on a microbatch
-        self.remat = int(plan.remat)
 
-    def term(self, what, kind, axes, numbers, count=1, width=None):
-        groups = {axis: getattr(self.shape, axis) for axis in axes.split()}
-        return Term(what, kind, groups, numbers * (width or self.width), count)
-
-    def copies(self) -> Iterator[Term]:
-        """Gradients of the weights that several devices hold in copies."""
-        axes = {
-            "matrices": "data seq",
-            "embedding": "data seq pipe",
-            "gains": "data fsdp seq",
-        }
-        for part, numbers in held_parameters(self.plan).items():
-            yield self.term(
-                f"gradients, {part}",
-                "all-reduce",
-                axes.get(part, "data fsdp seq pipe"),
-                numbers,
-            )
-
-    def fsdp(self) -> Iterator[Term]:
-        """Weights gathered, their gradients scattered."""
-        of_layer, zero, model = (
-            layer_parameters(self.plan.cfg),
-            self.plan.zero,
-            self.shape.model,
-        )
-        matrices, embedding = (
-            (of_layer["attention"] + of_layer["ffn"]) // model,
-            tables(self.plan) // model,
-        )
-        uses = self.layers if zero == 1 else self.runs
-        yield self.term(
-            "weights, layers",
-            "all-gather",
-            "fsdp",
-            matrices,
-            uses * (2 if zero == 3 else 1),
-        )
-        yield self.term("weights, embedding", "all-gather", "fsdp", embedding)
-        yield self.term("gradients, layers", "reduce-scatter", "fsdp", matrices, uses)
-        yield self.term("gradients, embedding", "reduce-scatter", "fsdp", embedding)
-
-    def model(self) -> Iterator[Term]:
-        """Activations of tensor parallelism, and gradients of gains used differently."""
-        ends, D, r = self.stream * self.plan.microbatches, self.plan.cfg.d_model, self.remat
-        head_gains = layer_parameters(self.plan.cfg)["norms"] - 2 * D
-        yield self.term(
-            "gradients, gains of the heads", "all-reduce", "model", head_gains, self.runs
-        )
-        kinds = {"all-reduce": 4 + r}
-        if self.plan.sequence == "norm":
-            kinds = {"all-gather": 4 + 2 * r, "reduce-scatter": 4 + r}
-            yield self.term("gradients, gains", "all-reduce", "model", 2 * D, self.runs)
-            yield self.term("gradients, last gain", "all-reduce", "model", D)
-        for kind, count in kinds.items():
-            yield self.term(
-                "activations, layers", kind, "model", self.stream, count * self.runs
-            )
-            yield self.term("activations, embedding and head", kind, "model", ends, 2)
-        yield self.term(
-            "three numbers a token for the loss", "all-reduce", "model", self.tokens, 3
+def _of_activations(plan, A, runs, term) -> Iterator[Term]:
+    """Tensor parallelism's, and gradients of gains that the devices use differently."""
+    D, r = plan.cfg.d_model, int(plan.remat)
+    heads = layer_parameters(plan.cfg)["norms"] - 2 * D
+    yield term("gradients, gains of the heads", "all-reduce", "model", heads, runs)
+    kinds = {"all-reduce": 4 + r}
+    if plan.sequence == "norm":
+        kinds = {"all-gather": 4 + 2 * r, "reduce-scatter": 4 + r}
+        yield term("gradients, gains", "all-reduce", "model", 2 * D, runs)
+        yield term("gradients, last gain", "all-reduce", "model", D)
+    for kind, count in kinds.items():
+        yield term("activations, layers", kind, "model", A, count * runs)
+        yield term(
+            "activations, embedding and head", kind, "model", A * plan.microbatches, 2
         )
 
-    def sequence(self, documents) -> Iterator[Term]:
-        """Keys and values over the parts of the sequence, and which of them may be seen."""
-        cfg, n, r = self.plan.cfg, self.shape.seq, self.remat
-        # numbers of k and v
-        part = (
-            2
-            * self.stream
-            // cfg.d_model
-            * cfg.n_kv_heads
-            * cfg.head_dim
-            // self.shape.model
-        )
-        if self.plan.sequence == "gather":
-            yield self.term(
-                "keys and values", "all-gather", "seq", part * n, (1 + r) * self.runs
-            )
-            yield self.term("their gradients", "reduce-scatter", "seq", part * n, self.runs)
-        elif self.plan.sequence == "ring":
-            hops = (n - 1) * (2 + r) * self.runs
-            yield self.term(
-                "keys, values, their gradients", "collective-permute", "seq", part, hops
-            )
-        else:
-            return
-        labels = self.T + (self.rows * self.T if documents else 0)
-        yield self.term("positions and documents", "all-gather", "seq", labels, width=4)
 
-    def pipe(self) -> Iterator[Term]:
-        """Activations between stages, and their gradients back; in the bubble too."""
-        yield self.term(
-            "activations between stages",
-            "collective-permute",
-            "pipe",
-            self.stream,
-            2 * self.ticks,
-        )
-
-    def loss(self) -> Iterator[Term]:
-        """The sum, over the stages too, and the count."""
-        width = max(self.width, 4)
-        yield self.term(
-            "sum of the loss", "all-reduce", "data fsdp seq pipe", 1, width=width
-        )
-        yield self.term("count", "all-reduce", "data fsdp seq", 1, width=width)
+def _of_sequences(plan, tokens, labels, runs, term) -> list[Term]:
+    """Keys and values over the parts of the sequence, and which of them may be seen."""
+    if plan.sequence not in ("gather", "ring"):
+        return []
+    cfg, n, r = plan.cfg, plan.shape.seq, int(plan.remat)
+    part = 2 * tokens * cfg.n_kv_heads * cfg.head_dim // plan.shape.model  # of k and v
+    seen = term("positions and documents", "all-gather", "seq", labels, width=4)
+    if plan.sequence == "gather":
+        return [
+            term("keys and values", "all-gather", "seq", part * n, (1 + r) * runs),
+            term("their gradients", "reduce-scatter", "seq", part * n, runs),
+            seen,
+        ]
+    hops, what = (n - 1) * (2 + r) * runs, "keys, values, their gradients"
+    return [term(what, "collective-permute", "seq", part, hops), seen]

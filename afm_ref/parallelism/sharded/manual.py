@@ -9,19 +9,19 @@ the collectives.
 import jax
 from jax.sharding import PartitionSpec
 
+from ..mesh import axes_of
+
 
 def live(axes) -> tuple[str, ...]:
     """Return those of the axes along which there is more than one device."""
-    axes = (axes,) if isinstance(axes, str) else axes
-    return tuple(axis for axis in axes if jax.lax.axis_size(axis) > 1)
+    return tuple(axis for axis in axes_of(axes) if jax.lax.axis_size(axis) > 1)
 
 
 def trim(spec: PartitionSpec, mesh: jax.sharding.Mesh) -> PartitionSpec:
     """Return the spec without the axes along which the mesh has one device."""
 
     def entry(axes):
-        names = (axes,) if isinstance(axes, str) else axes or ()
-        kept = tuple(name for name in names if mesh.shape[name] > 1)
+        kept = tuple(name for name in axes_of(axes) if mesh.shape[name] > 1)
         return kept[0] if len(kept) == 1 else kept or None
 
     entries = [entry(axes) for axes in spec]
@@ -58,14 +58,12 @@ def pmax(x, axis: str):
 
 
 def all_gather(x, axis: str, dim: int):
-    """Return the slices of x along dim put together; its transpose is `reduce_scatter`."""
+    """Return the slices of x along dim put together; its transpose is `psum_scatter`."""
     return jax.lax.all_gather(x, axis, axis=dim, tiled=True) if live(axis) else x
 
 
-def reduce_scatter(x, axis: str, dim: int):
+def psum_scatter(x, axis: str, dim: int):
     """Return this device's slice of the sum of x; its transpose is `all_gather`."""
-    return (
-        jax.lax.psum_scatter(x, axis, scatter_dimension=dim, tiled=True)
-        if live(axis)
-        else x
-    )
+    if not live(axis):
+        return x
+    return jax.lax.psum_scatter(x, axis, scatter_dimension=dim, tiled=True)

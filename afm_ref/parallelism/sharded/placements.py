@@ -27,15 +27,44 @@ from ... import ops
 from ..._typing import Array, Float, Int
 from ...containers import Stacked
 from ...weights import weight
-from .manual import all_gather, index, pmax, psum, reduce_scatter, vary
+from .manual import all_gather, index, pmax, psum, psum_scatter, vary
 from .pipelining import Pipeline
 
 GATHERED = "gathered"  # the name under which rematerialisation knows a gathered weight
 SEQUENCE = 1  # the axis of T in [B, T, D]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Slice:
+    """A matrix of which each device of `axis` holds a slice along its dimension `dim`."""
+
+    shard: Any
+    axis: str = "model"
+    dim = "out"
+
+    def spec(self):
+        """Return the axes of the leaves: the dimension that is cut bears the mesh axis."""
+
+        def cut(names):
+            return PartitionSpec(*(self.axis if n == self.dim else n for n in names))
+
+        return dataclasses.replace(self, shard=jax.tree.map(cut, spec(self.shard)))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Gain:
+    """The gain of a norm, the same on all devices of `axis`."""
+
+    gain: Any
+    axis: str = "model"
+
+    def spec(self):
+        """Return the axes of the leaves: nothing is cut."""
+        return dataclasses.replace(self, gain=PartitionSpec())
+
+
 @weight
-class Gathered:
+class Gathered(Slice):
     """A matrix of which each device of `axis` stores a slice along `dim` (FSDP).
 
         W = all-gather(slices),   dL/dslice = reduce-scatter(dL/dW)
@@ -50,10 +79,6 @@ class Gathered:
     shard: Any
     axis: str = "fsdp"
     dim: str = "in"
-
-    def spec(self):
-        """Return the axes of the leaves: the dimension that is cut bears the mesh axis."""
-        return _cut(self, {self.dim: self.axis})
 
     def whole(self):
         """Return the whole weight, the sum of its gradients cut again by AD."""
@@ -74,13 +99,9 @@ class Gathered:
         """Return W x."""
         return ops.linear(x, self.whole())
 
-    def lookup(self, tokens):
-        """Return the rows that the tokens name."""
-        return ops.lookup(tokens, self.whole())
-
 
 @weight
-class Column:
+class Column(Slice):
     """A matrix with its outputs cut over `axis`: y_local = W_local x, x whole everywhere.
 
     The gradient of x is a sum over the devices. It is taken once, where x entered
@@ -90,20 +111,13 @@ class Column:
     Test: tests/parallelism/test_placements.py::test_column_then_row_is_the_whole_product
     """
 
-    shard: Any
-    axis: str = "model"
-
-    def spec(self):
-        """Return the axes of the leaves."""
-        return _cut(self, {"out": self.axis})
-
     def apply(self, x):
         """Return this device's outputs."""
         return ops.linear(x, self.shard)
 
 
 @weight
-class Row:
+class Row(Slice):
     """A matrix whose inputs are cut over `axis`: y = sum over devices of W_local x_local.
 
     scatter cuts the sum along T at once (reduce-scatter): Megatron's sequence parallelism.
@@ -112,13 +126,8 @@ class Row:
     Test: tests/parallelism/test_placements.py::test_column_then_row_is_the_whole_product
     """
 
-    shard: Any
-    axis: str = "model"
     scatter: bool = False
-
-    def spec(self):
-        """Return the axes of the leaves."""
-        return _cut(self, {"in": self.axis})
+    dim = "in"
 
     def apply(self, x):
         """Return the sum, whole or this device's part of T."""
@@ -126,7 +135,7 @@ class Row:
 
 
 @weight
-class NormEnter:
+class NormEnter(Gain):
     """A gain whose norm is computed alike everywhere, after which devices differ.
 
         y = norm(x),   dL/dy = psum of the devices' gradients, once in a half block
@@ -135,20 +144,13 @@ class NormEnter:
     Test: tests/parallelism/test_placements.py::test_a_half_block_sums_once_each_way
     """
 
-    gain: Any
-    axis: str = "model"
-
-    def spec(self):
-        """Return the axes of the leaves: nothing is cut."""
-        return dataclasses.replace(self, gain=PartitionSpec())
-
     def rms_norm(self, x, eps):
         """Return the norm of x, from here on a value of each device's own."""
         return vary(ops.rms_norm(x, self.gain, eps), (self.axis,))
 
 
 @weight
-class NormGather:
+class NormGather(Gain):
     """A gain whose norm sees a part of T, after which the parts are gathered.
 
         y = all-gather over T of norm(x_local),   dL/dx_local through a reduce-scatter
@@ -159,20 +161,13 @@ class NormGather:
     Test: tests/parallelism/test_placements.py::test_a_half_block_gathers_once_each_way
     """
 
-    gain: Any
-    axis: str = "model"
-
-    def spec(self):
-        """Return the axes of the leaves: nothing is cut."""
-        return dataclasses.replace(self, gain=PartitionSpec())
-
     def rms_norm(self, x: Float[Array, "B part D"], eps) -> Float[Array, "B T D"]:
         """Return the norm of the whole sequence."""
         return all_gather(ops.rms_norm(x, self.gain, eps), self.axis, SEQUENCE)
 
 
 @weight
-class VocabParallel:
+class VocabParallel(Slice):
     """The embedding cut over `axis`: each device has its own part of the vocabulary.
 
         lookup(t) = psum over devices of (row t where this device holds it, else 0)
@@ -182,21 +177,13 @@ class VocabParallel:
     Test: tests/parallelism/test_placements.py::test_vocab_parallel_equals_whole
     """
 
-    shard: Any
-    axis: str = "model"
     scatter: bool = False
-
-    def spec(self):
-        """Return the axes of the leaves."""
-        return _cut(self, {"out": self.axis})
 
     def lookup(self, tokens: Int[Array, "B T"]):
         """Return the tokens' rows: [B, T, D], or with scatter this device's part of T."""
-        table = self.shard.whole() if hasattr(self.shard, "whole") else self.shard
-        rows, mine = _local_rows(tokens, table.shape[0], self.axis)
-        return _sum(
-            jnp.where(mine[..., None], ops.lookup(rows, table), 0), self.axis, self.scatter
-        )
+        rows, mine = _local_rows(tokens, len(self.shard), self.axis)
+        found = jnp.where(mine[..., None], ops.lookup(rows, self.shard), 0)
+        return _sum(found, self.axis, self.scatter)
 
     def apply(self, x):
         """Return the logits of the whole vocabulary, in slices."""
@@ -250,7 +237,7 @@ def spec(node):
 
 def is_placed(node) -> bool:
     """Return whether a node of a tree is one of the weights of this file."""
-    return isinstance(node, (Gathered, Column, Row, NormEnter, NormGather, VocabParallel))
+    return isinstance(node, Slice | Gain)
 
 
 def specs(tree, leading=()):
@@ -269,30 +256,16 @@ def specs(tree, leading=()):
             return dataclasses.replace(node, layers=specs(node.layers, (node.axis,)))
         if isinstance(node, Stacked):
             return Stacked(specs(node.layer, leading or (None,)))
-        return (
-            jax.tree.map(without_names, node.spec())
-            if is_placed(node)
-            else PartitionSpec(*leading)
-        )
+        if is_placed(node):
+            return jax.tree.map(without_names, node.spec())
+        return PartitionSpec(*leading)
 
-    return jax.tree.map(
-        of,
-        tree,
-        is_leaf=lambda node: is_placed(node) or isinstance(node, (Pipeline, Stacked)),
-    )
-
-
-def _cut(node, axes):
-    """Return the spec of a weight that cuts these dimensions of what it holds."""
-
-    def cut(names):
-        return PartitionSpec(*(axes.get(name, name) for name in names))
-
-    return dataclasses.replace(node, shard=jax.tree.map(cut, spec(node.shard)))
+    ours = Slice | Gain | Pipeline | Stacked
+    return jax.tree.map(of, tree, is_leaf=lambda node: isinstance(node, ours))
 
 
 def _sum(x, axis, scatter):
-    return reduce_scatter(x, axis, SEQUENCE) if scatter else psum(x, axis)
+    return psum_scatter(x, axis, SEQUENCE) if scatter else psum(x, axis)
 
 
 def _local_rows(ids, n_rows, axis):

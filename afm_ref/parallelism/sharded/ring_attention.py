@@ -16,35 +16,35 @@ import numpy as np
 
 from ... import ops
 from ..._typing import Array, Float, Int
-from ...transformer import Causal
 from .manual import all_gather, index
 
 SEQUENCE = 1  # the axis of T in [B, T, ...]
 
 
-class Local(Causal):
+class Local:
     """Causal attention over whole sequences, which a pipeline gives a few rows at a time.
 
     In the place of a cache the pipeline gives the first row of its microbatch.
     """
 
+    def __init__(
+        self, documents: Int[Array, "B part"] | None, positions: Int[Array, "#B part"]
+    ):
+        self.documents = self.all_documents = documents
+        self.all_positions = positions
+
     def keys(self, k, v, positions, cache=None):
-        """Return ((k, v, key positions, documents of queries and keys or None), cache)."""
-        return (k, v, positions, self.rows(self.documents, k.shape[0], cache)), cache
+        """Return ((k, v, documents of the queries, documents of all keys), cache)."""
+        rows = (self.documents, self.all_documents)
+        if cache is not None:
+            rows = (_part(documents, cache, len(k), axis=0) for documents in rows)
+        return (k, v, *rows), cache
 
     def __call__(self, q, kv, positions):
         """Return each query's average of the values it may see."""
-        k, v, key_positions, documents = kv
-        return ops.attention(
-            q, k, v, visible(positions, key_positions, documents, documents)
-        )
-
-    @staticmethod
-    def rows(documents, B, first):
-        """Return the B rows of documents from `first` on; all where no pipeline asks."""
-        if documents is None or first is None:
-            return documents
-        return jax.lax.dynamic_slice_in_dim(documents, first, B)
+        k, v, documents, all_documents = kv
+        mask = visible(positions, self.all_positions, documents, all_documents)
+        return ops.attention(q, k, v, mask)
 
 
 def visible(positions, key_positions, documents=None, key_documents=None):
@@ -61,26 +61,12 @@ class Parted(Local):
     They are gathered once, not in every layer: small integers.
     """
 
-    def __init__(
-        self,
-        documents: Int[Array, "B part"] | None,
-        positions: Int[Array, "#B part"],
-        axis: str = "seq",
-    ):
-        super().__init__(documents)
+    def __init__(self, documents, positions, axis: str = "seq"):
+        super().__init__(documents, positions)
         self.axis = axis
         self.all_positions = all_gather(positions, axis, SEQUENCE)
-        self.all_documents = (
-            None if documents is None else all_gather(documents, axis, SEQUENCE)
-        )
-
-    def keys(self, k, v, positions, cache=None):
-        """Return ((k, v, documents of the queries, documents of all keys), cache)."""
-        documents = (
-            self.rows(each, k.shape[0], cache)
-            for each in (self.documents, self.all_documents)
-        )
-        return (k, v, *documents), cache
+        if documents is not None:
+            self.all_documents = all_gather(documents, axis, SEQUENCE)
 
 
 class GatheredKeys(Parted):
@@ -98,13 +84,6 @@ class GatheredKeys(Parted):
         """Return ((k, v of all, documents of the queries, of the keys), cache)."""
         k, v = (all_gather(part, self.axis, SEQUENCE) for part in (k, v))
         return super().keys(k, v, positions, cache)
-
-    def __call__(self, q, kv, positions):
-        """Return each query's average of the values it may see."""
-        k, v, documents, all_documents = kv
-        return ops.attention(
-            q, k, v, visible(positions, self.all_positions, documents, all_documents)
-        )
 
 
 class Partial(NamedTuple):
@@ -193,12 +172,10 @@ def _cut(tree, n):
     ]
 
 
-def _part(array, start, size):
-    return (
-        None
-        if array is None
-        else jax.lax.dynamic_slice_in_dim(array, start, size, axis=SEQUENCE)
-    )
+def _part(array, start, size, axis=SEQUENCE):
+    if array is None:
+        return None
+    return jax.lax.dynamic_slice_in_dim(array, start, size, axis)
 
 
 def nothing(q) -> Partial:

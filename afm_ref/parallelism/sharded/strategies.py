@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import PartitionSpec
 
 from ... import losses
-from ...containers import Remat, group, run_layers, ungroup
+from ...containers import Remat, group, run_layers, ungroup, ungrouped
 from ...weights import Params, shaped
+from ..mesh import put
 from .manual import psum, trim, vary
 from .pipelining import Pipeline, is_last
 from .placements import (
@@ -54,16 +56,13 @@ def place(params: Params, plan: Plan) -> Params:
     Equal layers are stacked. `unplace` undoes it bit for bit.
     """
     wrapped = wrap(params, plan)
-    return jax.tree.map(
-        lambda leaf, spec: _put(leaf, plan.sharding(spec)), wrapped, specs(wrapped)
-    )
+    return _lay(wrapped, specs(wrapped), plan)
 
 
 def unplace(params: Params) -> Params:
     """Return plain weights on the host, NumPy arrays as `transformer.init` gives them."""
     bare = jax.tree.map(_bare, params, is_leaf=is_placed)
-    whole = jax.tree.map(_to_host, bare)
-    return whole._replace(layers=ungroup(whole.layers))
+    return ungrouped(process_allgather(bare, tiled=True))
 
 
 def placed_shapes(plan: Plan, dtype=jnp.float32) -> Params:
@@ -71,11 +70,7 @@ def placed_shapes(plan: Plan, dtype=jnp.float32) -> Params:
     shapes = jax.eval_shape(
         lambda: wrap(shaped(plan.cfg, lambda *shape: jnp.zeros(shape, dtype)), plan)
     )
-
-    def placed(leaf, spec):
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=plan.sharding(spec))
-
-    return jax.tree.map(placed, shapes, specs(shapes))
+    return _lay(shapes, specs(shapes), plan)
 
 
 class PlacedBatch(NamedTuple):
@@ -98,28 +93,29 @@ def place_batch(batch: losses.Batch, plan: Plan) -> PlacedBatch:
     Targets were shifted before: neighbours in time need not be neighbours any more.
     """
     order = plan.order(*batch.tokens.shape)
-    ordered = (None if array is None else np.asarray(array)[:, order] for array in batch)
-    arrays = zip((*ordered, order[None]), BATCH_SPECS)
-    return PlacedBatch(
-        *(
-            None if array is None else _put(array, plan.sharding(spec))
-            for array, spec in arrays
-        )
-    )
+    ordered = jax.tree.map(lambda array: np.asarray(array)[:, order], batch)
+    made = PlacedBatch(*ordered, order[None])
+    return _lay(made, _batch_specs(made), plan)
 
 
 def placed_batch_shapes(plan: Plan, B: int, T: int, documents: bool = False) -> PlacedBatch:
     """Return the shapes and shardings of a placed batch of B sequences of T tokens."""
     plan.order(B, T)
-    dtypes = (jnp.int32, jnp.int32, jnp.float32, jnp.int32, jnp.int32)
-    rows = PlacedBatch(B, B, B, B, 1)
-    made = PlacedBatch(
-        *(
-            jax.ShapeDtypeStruct((n, T), dtype, sharding=plan.sharding(spec))
-            for n, dtype, spec in zip(rows, dtypes, BATCH_SPECS)
-        )
+    ids = jax.ShapeDtypeStruct((B, T), jnp.int32)
+    weights, positions = ids.update(dtype=jnp.float32), ids.update(shape=(1, T))
+    made = PlacedBatch(ids, ids, weights, ids if documents else None, positions)
+    return _lay(made, _batch_specs(made), plan)
+
+
+def _batch_specs(batch: PlacedBatch) -> PlacedBatch:
+    return (
+        BATCH_SPECS if batch.documents is not None else BATCH_SPECS._replace(documents=None)
     )
-    return made if documents else made._replace(documents=None)
+
+
+def _lay(tree, tree_specs, plan):
+    """Return the arrays, or shapes, where the specs say."""
+    return jax.tree.map(lambda x, spec: put(x, plan.sharding(spec)), tree, tree_specs)
 
 
 def wrap(params: Params, plan: Plan) -> Params:
@@ -149,17 +145,19 @@ def wrap(params: Params, plan: Plan) -> Params:
 
 def _wrap_layer(layer, norm, scatter):
     """Return a layer of weights: D of each matrix cut over fsdp, the other over model."""
-    gains = {name: norm(getattr(layer, name)) for name in ("attention_norm", "ffn_norm")}
-    # D is their input
-    inward = {name: getattr(layer, name) for name in ("wq", "wk", "wv", "w_gate", "w_up")}
-    columns = {
-        name: Column(Gathered(w, dim="in")) for name, w in inward.items() if w is not None
-    }
-    rows = {
-        name: Row(Gathered(getattr(layer, name), dim="out"), scatter=scatter)
-        for name in ("wo", "w_down")
-    }
-    return layer._replace(**gains, **columns, **rows)
+    makers = (
+        (norm, ("attention_norm", "ffn_norm")),
+        (lambda w: Column(Gathered(w, dim="in")), ("wq", "wk", "wv", "w_gate", "w_up")),
+        (lambda w: Row(Gathered(w, dim="out"), scatter=scatter), ("wo", "w_down")),
+    )
+    return layer._replace(
+        **{
+            name: wrapped(w)
+            for wrapped, names in makers
+            for name in names
+            if (w := getattr(layer, name)) is not None
+        }
+    )
 
 
 def _grouped(layers):
@@ -170,26 +168,11 @@ def _grouped(layers):
     return group(layers[: reuse - 1]) + (layers[reuse - 1],) + group(layers[reuse:])
 
 
-def _put(array, sharding):
-    """Return an array on the mesh: no device, and no process, need have all of it."""
-    array = np.asarray(array)
-    array = array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
-
-
 def _bare(node):
     """Return the array inside nested weights."""
     while is_placed(node):
         node = node.gain if hasattr(node, "gain") else node.shard
     return node
-
-
-def _to_host(leaf):
-    if not getattr(leaf, "is_fully_addressable", True):
-        from jax.experimental.multihost_utils import process_allgather
-
-        leaf = process_allgather(leaf, tiled=True)
-    return np.asarray(leaf)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,13 +196,8 @@ class NextToken:
             raise TypeError(
                 f"this loss takes what place_batch(batch, plan) returns, got a {type(batch).__name__}"
             )
-        cuts = (
-            BATCH_SPECS
-            if batch.documents is not None
-            else BATCH_SPECS._replace(documents=None)
-        )
         in_specs = jax.tree.map(
-            lambda spec: trim(spec, self.plan.mesh), (specs(params), cuts)
+            lambda spec: trim(spec, self.plan.mesh), (specs(params), _batch_specs(batch))
         )
         whole = PartitionSpec()
         return jax.shard_map(
@@ -228,11 +206,12 @@ class NextToken:
 
     def local(self, params: Params, batch: PlacedBatch):
         """Return (sum, count) of one device's slices and part of the batch."""
-        tokens, targets, weights, documents, positions = batch
+        *plain, positions = batch
         params = ready(params, self.plan)
-        attend = attend_of(self.plan, documents, positions)
-        plain = losses.Batch(tokens, targets, weights, documents)
-        total, count = losses.next_token(params, plain, self.plan.cfg, positions, attend)
+        attend = attend_of(self.plan, batch.documents, positions)
+        total, count = losses.next_token(
+            params, losses.Batch(*plain), self.plan.cfg, positions, attend
+        )
         # elsewhere in a pipeline it is made of zeros
         total = jnp.where(is_last(), total, 0)
         return psum(total, COPY_AXES), psum(count, BATCH_AXES)
@@ -268,4 +247,4 @@ def attend_of(plan: Plan, documents, positions):
         return GatheredKeys(documents, positions)
     if plan.sequence == "ring":
         return Ring(documents, positions, zigzag=plan.zigzag)
-    return Local(documents)
+    return Local(documents, positions)

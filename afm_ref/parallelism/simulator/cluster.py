@@ -13,6 +13,7 @@ raise LayoutError. Collectives change the layout, one mesh axis at a time, and w
 they sent into `cluster.log`.
 """
 
+import collections
 import dataclasses
 import itertools
 from collections.abc import Callable
@@ -30,24 +31,12 @@ class LayoutError(ValueError):
 
     def __init__(self, what: str, why: str, mend: str):
         super().__init__(f"{what}\n    why:  {why}\n    mend: {mend}")
-        self.what, self.why, self.mend = what, why, mend
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Transfer:
-    """A collective that took place: mesh axis, types before and after, a ring's trace."""
-
-    name: str
-    axis: str
-    before: str
-    after: str
-    trace: ring_collectives.Trace
 
 
 class Cluster:
     """Fake devices on a mesh: `Cluster(data=2, model=4)` has eight, `Cluster()` one.
 
-    `log` lists every Transfer in order. Raises ValueError for an axis of size less than 1.
+    `log` lists the traces of all collectives in order. Raises ValueError for an axis of size less than 1.
     """
 
     def __init__(self, **mesh: int):
@@ -58,7 +47,7 @@ class Cluster:
                 )
         self.mesh = dict(mesh)
         self.coordinates = list(itertools.product(*(range(size) for size in mesh.values())))
-        self.log: list[Transfer] = []
+        self.log: list[ring_collectives.Trace] = []
 
     def __repr__(self):
         sizes = ", ".join(f"{name}={size}" for name, size in self.mesh.items())
@@ -72,7 +61,7 @@ class Cluster:
     @property
     def sent_bytes(self) -> int:
         """Return what a device has sent in all collectives so far."""
-        return sum(transfer.trace.bytes_per_device for transfer in self.log)
+        return sum(trace.bytes_per_device for trace in self.log)
 
     def place(self, x, axes: str, **layout: str) -> "Tensor":
         """Return x on the devices: `place(w, "FD", model="F")` cuts F over model.
@@ -94,13 +83,9 @@ class Cluster:
                     f"{name}={kind!r}: name one of the axes {axes!r} to cut, or leave {name} out to copy"
                 )
         pieces = dict.fromkeys(self.coordinates, x)
-        for position, (name, size) in enumerate(self.mesh.items()):
-            if whole[name] != REPLICATED:
-                at, what = axes.index(whole[name]), f"mesh axis {name!r}"
-                pieces = {
-                    c: ring_collectives.cut(piece, size, at, what)[c[position]]
-                    for c, piece in pieces.items()
-                }
+        for name, kind in whole.items():
+            if kind != REPLICATED:
+                pieces = self.parts(pieces, name, axes.index(kind), f"mesh axis {name!r}")
         return Tensor(self, axes, whole, pieces)
 
     def check_axis(self, name: str) -> None:
@@ -109,6 +94,14 @@ class Cluster:
             raise ValueError(
                 f"the mesh has no axis {name!r}; it has {list(self.mesh)}: {self!r}"
             )
+
+    def parts(self, pieces: dict, name: str, at: int, what: str) -> dict:
+        """Return of each device's piece, cut along a mesh axis, the part that it keeps."""
+        position, n = list(self.mesh).index(name), self.mesh[name]
+        return {
+            c: ring_collectives.cut(piece, n, at, what)[c[position]]
+            for c, piece in pieces.items()
+        }
 
     def lines(self, name: str) -> list[list[tuple]]:
         """Return the rings along a mesh axis, as coordinates that differ in it alone."""
@@ -132,13 +125,13 @@ class Tensor:
     @property
     def type(self) -> str:
         """Return the layout in words, as "[T, D/model] partial over data"."""
-        cuts = {
-            a: "".join(f"/{name}" for name, kind in self.layout.items() if kind == a)
-            for a in self.axes
-        }
-        partial = [name for name, kind in self.layout.items() if kind == PARTIAL]
-        text = "[" + ", ".join(a + cuts[a] for a in self.axes) + "]"
-        return text + (f" partial over {', '.join(partial)}" if partial else "")
+
+        def over(wanted):
+            return [name for name, kind in self.layout.items() if kind == wanted]
+
+        text = ", ".join("/".join([a, *over(a)]) for a in self.axes)
+        summed = ", ".join(over(PARTIAL))
+        return f"[{text}]" + (f" partial over {summed}" if summed else "")
 
     def __repr__(self):
         return f"{self.type} on {self.cluster!r}"
@@ -154,11 +147,10 @@ class Tensor:
     def value(self) -> np.ndarray:
         """Return the whole value, put together by an observer at no cost: for checks."""
         pieces = self.pieces
-        for position in reversed(range(len(self.cluster.mesh))):
-            kind = list(self.layout.values())[position]
-            groups: dict[tuple, list] = {}
+        for kind in reversed(self.layout.values()):
+            groups = collections.defaultdict(list)
             for c, piece in pieces.items():
-                groups.setdefault(c[:position], []).append(piece)
+                groups[c[:-1]].append(piece)
             pieces = {c: _join(group, kind, self.axes) for c, group in groups.items()}
         return pieces[()]
 
@@ -183,11 +175,8 @@ class Tensor:
             if kind == PARTIAL:
                 why = "each device holds a summand, and f(a) + f(b) is not f(a + b)"
                 mend = f'all_reduce(x, "{name}") first, or reduce_scatter to keep it cut'
-                raise LayoutError(
-                    f"apply {getattr(fn, '__name__', 'a function')} to {self.type}",
-                    why,
-                    mend,
-                )
+                what = getattr(fn, "__name__", "a function")
+                raise LayoutError(f"apply {what} to {self.type}", why, mend)
         return dataclasses.replace(
             self, pieces={c: fn(piece) for c, piece in self.pieces.items()}
         )
@@ -212,12 +201,12 @@ def einsum(spec: str, a: Tensor, b: Tensor) -> Tensor:
         )
     _same_devices("multiply", a, b)
     layout = {name: product_layout(name, spec, a, b) for name in a.cluster.mesh}
-    pieces = {c: _product(spec, piece, b.pieces[c]) for c, piece in a.pieces.items()}
+    dtype = np.result_type(a.on(0), b.on(0))
+    pieces = {
+        c: narrow(np.einsum(spec, wide(piece), wide(b.pieces[c])), dtype)
+        for c, piece in a.pieces.items()
+    }
     return Tensor(a.cluster, out, layout, pieces)
-
-
-def _product(spec, a, b):
-    return narrow(np.einsum(spec, wide(a), wide(b)), np.result_type(a, b))
 
 
 def product_layout(axis: str, spec: str, a: Tensor, b: Tensor) -> str:
@@ -254,22 +243,20 @@ def _addable(name: str, a: Tensor, b: Tensor) -> None:
     kinds = (a.layout[name], b.layout[name])
     if kinds[0] == kinds[1]:
         return
-    what = f"add {a.type} and {b.type}"
-    if set(kinds) == {PARTIAL, REPLICATED}:
+    first, second = sorted(kinds, key=(PARTIAL, REPLICATED, *a.axes).index)
+    if (first, second) == (PARTIAL, REPLICATED):
         n = a.cluster.mesh[name]
         why = f"each of the {n} devices along {name!r} would add the full array, so that the sum holds it {n} times"
-        raise LayoutError(what, why, f'all_reduce(the partial one, "{name}") first')
-    if PARTIAL in kinds:
+        mend = f'all_reduce(the partial one, "{name}") first'
+    elif first == PARTIAL:
         why = f"along {name!r} one array is cut into parts, of the other each device holds a summand of the whole"
-        letter = next(kind for kind in kinds if kind != PARTIAL)
-        raise LayoutError(
-            what, why, f'reduce_scatter(the partial one, "{name}", "{letter}")'
-        )
-    why = f"along {name!r} the pieces of a device are different parts of the two arrays"
-    mend = f'all_gather(the cut one, "{name}"), or split the whole one (free)'
-    if REPLICATED not in kinds:
-        mend = f'all_to_all(x, "{name}", "{kinds[0]}") the second, so that both are cut along {kinds[0]}'
-    raise LayoutError(what, why, mend)
+        mend = f'reduce_scatter(the partial one, "{name}", "{second}")'
+    else:
+        why = f"along {name!r} the pieces of a device are different parts of the two arrays"
+        mend = f'all_gather(the cut one, "{name}"), or split the whole one (free)'
+        if first != REPLICATED:
+            mend = f'all_to_all(x, "{name}", "{kinds[0]}") the second, so that both are cut along {kinds[0]}'
+    raise LayoutError(f"add {a.type} and {b.type}", why, mend)
 
 
 def _same_devices(verb: str, a: Tensor, b: Tensor) -> None:

@@ -5,6 +5,7 @@ array per device and returns a `Trace`: the arrays afterwards, and each step on 
 what every device held and what went over which link.
 """
 
+import collections
 import dataclasses
 from collections.abc import Hashable
 
@@ -65,7 +66,7 @@ class Trace:
 
     name: str
     result: list  # one array per device
-    steps: tuple[Hop, ...]
+    steps: list[Hop]
     link: Link
 
     @property
@@ -100,22 +101,27 @@ class Trace:
 
 
 def _per_link(messages):
-    total: dict[tuple[int, int], int] = {}
+    total = collections.Counter()
     for m in messages:
-        total[m.source, m.target] = total.get((m.source, m.target), 0) + m.n_bytes
-    return total
+        total[m.source, m.target] += m.n_bytes
+    return dict(total)
 
 
 class _Ring:
     """The memories of the devices, and the tape on which every step is written."""
 
-    def __init__(self, memories: list[dict]):
-        self.memories = memories
-        self.steps = [Hop((), self._picture())]
+    def __init__(self, chunks: list[dict]):
+        """chunks: [device] {name: array}."""
+        self.memories = [
+            {name: Held(x, frozenset({device})) for name, x in mine.items()}
+            for device, mine in enumerate(chunks)
+        ]
+        self.steps = []
+        self._record()
 
-    def _picture(self):
+    def _record(self, messages=()):
         # the values are never changed in place
-        return tuple(dict(memory) for memory in self.memories)
+        self.steps.append(Hop(tuple(messages), tuple(map(dict, self.memories))))
 
     def step(
         self, sends, direction: int = 1, add: bool = False, keep: bool = False
@@ -124,8 +130,8 @@ class _Ring:
         flying = []
         for device, chunks in enumerate(sends):
             target = (device + direction) % len(self.memories)
-            for chunk in chunks:
-                memory = self.memories[device]
+            memory = self.memories[device]
+            for chunk in list(chunks):
                 held = memory[chunk] if keep else memory.pop(chunk)
                 flying.append((Message(device, target, chunk, held.value.nbytes), held))
         for message, held in flying:
@@ -134,10 +140,12 @@ class _Ring:
                 mine = memory[message.chunk]
                 held = Held(mine.value + held.value, mine.sources | held.sources)
             memory[message.chunk] = held
-        self.steps.append(Hop(tuple(message for message, _ in flying), self._picture()))
+        self._record(message for message, _ in flying)
 
-    def trace(self, name: str, result: list, link: Link) -> Trace:
-        return Trace(name, result, tuple(self.steps), link)
+    def joined(self, axis: int) -> list[np.ndarray]:
+        """Return the chunks of each device put together."""
+        names = range(len(self.memories))
+        return [np.concatenate([m[c].value for c in names], axis) for m in self.memories]
 
 
 def _same(parts: list) -> list[np.ndarray]:
@@ -183,26 +191,9 @@ def all_gather(parts: list, axis: int = 0, link: Link = LINK) -> Trace:
     Test: tests/parallelism/test_ring_collectives.py::test_bytes_are_the_closed_forms
     """
     arrays = _same(parts)
-    n = len(arrays)
-    ring = _Ring([{i: Held(a, frozenset({i}))} for i, a in enumerate(arrays)])
-    _all_gather_steps(ring, n)
-    result = [
-        np.concatenate([memory[c].value for c in range(n)], axis=axis)
-        for memory in ring.memories
-    ]
-    return ring.trace("all-gather", result, link)
-
-
-def _summed(chunks: list) -> _Ring:
-    """Return a ring after which device i holds chunk i of the sum; chunks: [device][chunk]."""
-    ring = _Ring(
-        [
-            {c: Held(x, frozenset({i})) for c, x in enumerate(mine)}
-            for i, mine in enumerate(chunks)
-        ]
-    )
-    _reduce_scatter_steps(ring, len(chunks))
-    return ring
+    ring = _Ring([{i: a} for i, a in enumerate(arrays)])
+    _all_gather_steps(ring, len(arrays))
+    return Trace("all-gather", ring.joined(axis), ring.steps, link)
 
 
 def reduce_scatter(parts: list, axis: int = 0, link: Link = LINK) -> Trace:
@@ -215,11 +206,10 @@ def reduce_scatter(parts: list, axis: int = 0, link: Link = LINK) -> Trace:
     """
     arrays = _same(parts)
     n = len(arrays)
-    chunks = [cut(a, n, axis, "reduce-scatter") for a in arrays]
-    ring = _summed(chunks)
-    return ring.trace(
-        "reduce-scatter", [memory[i].value for i, memory in enumerate(ring.memories)], link
-    )
+    ring = _Ring([dict(enumerate(cut(a, n, axis, "reduce-scatter"))) for a in arrays])
+    _reduce_scatter_steps(ring, n)
+    result = [memory[i].value for i, memory in enumerate(ring.memories)]
+    return Trace("reduce-scatter", result, ring.steps, link)
 
 
 def all_reduce(parts: list, link: Link = LINK) -> Trace:
@@ -232,14 +222,10 @@ def all_reduce(parts: list, link: Link = LINK) -> Trace:
     """
     arrays = _same(parts)
     n, shape = len(arrays), arrays[0].shape
-    chunks = [np.array_split(a.reshape(-1), n) for a in arrays]
-    ring = _summed(chunks)
+    ring = _Ring([dict(enumerate(np.array_split(a.reshape(-1), n))) for a in arrays])
+    _reduce_scatter_steps(ring, n)
     _all_gather_steps(ring, n)
-    result = [
-        np.concatenate([memory[c].value for c in range(n)]).reshape(shape)
-        for memory in ring.memories
-    ]
-    return ring.trace("all-reduce", result, link)
+    return Trace("all-reduce", [x.reshape(shape) for x in ring.joined(0)], ring.steps, link)
 
 
 def all_to_all(
@@ -255,26 +241,21 @@ def all_to_all(
     """
     arrays = _same(parts)
     n = len(arrays)
-    # chunk (i, j) is on its way from i to j
     chunks = [cut(a, n, split_axis, "all-to-all") for a in arrays]
-    ring = _Ring(
-        [
-            {(i, j): Held(x, frozenset({i})) for j, x in enumerate(mine)}
-            for i, mine in enumerate(chunks)
-        ]
-    )
+    # chunk (i, j) is on its way from i to j
+    ring = _Ring([{(i, j): x for j, x in enumerate(mine)} for i, mine in enumerate(chunks)])
     for _ in range(n - 1):
         ring.step(
             [
-                sorted(chunk for chunk in ring.memories[device] if chunk[1] != device)
-                for device in range(n)
+                sorted((i, j) for i, j in memory if j != device)
+                for device, memory in enumerate(ring.memories)
             ]
         )
     result = [
         np.concatenate([memory[i, j].value for i in range(n)], axis=concat_axis)
         for j, memory in enumerate(ring.memories)
     ]
-    return ring.trace("all-to-all", result, link)
+    return Trace("all-to-all", result, ring.steps, link)
 
 
 def permute(parts: list, shift: int = 1, link: Link = LINK) -> Trace:
@@ -291,11 +272,8 @@ def permute(parts: list, shift: int = 1, link: Link = LINK) -> Trace:
         raise ValueError(
             f"a shift of {shift} goes around a ring of {n} devices: use shift % {n} = {shift % n}"
         )
-    ring = _Ring([{i: Held(a, frozenset({i}))} for i, a in enumerate(arrays)])
+    ring = _Ring([{i: a} for i, a in enumerate(arrays)])
     for _ in range(abs(shift) if n > 1 else 0):
-        ring.step(
-            [list(memory) for memory in ring.memories], direction=1 if shift > 0 else -1
-        )
-    return ring.trace(
-        "permute", [next(iter(memory.values())).value for memory in ring.memories], link
-    )
+        ring.step(ring.memories, direction=1 if shift > 0 else -1)
+    result = [held.value for memory in ring.memories for held in memory.values()]
+    return Trace("permute", result, ring.steps, link)

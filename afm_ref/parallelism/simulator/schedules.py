@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Literal
 
 Kind = Literal["forward", "backward"]
@@ -55,17 +56,8 @@ class Timeline:
         Source: Narayanan et al. 2021, Megatron-LM section 2.2 [standard].
         Test: tests/parallelism/test_schedules.py::test_live_activations_are_the_closed_forms
         """
-        events = []
-        for job in self.jobs:
-            if job.stage == stage:
-                forward = job.kind == "forward"
-                # freed before the next begins
-                events.append((job.start_s, 1, 1) if forward else (job.end_s, 0, -1))
-        live = peak = 0
-        for _, _, change in sorted(events):
-            live += change
-            peak = max(peak, live)
-        return peak
+        mine = [job for job in self.jobs if job.stage == stage]  # one after the other
+        return max(accumulate(1 if job.kind == "forward" else -1 for job in mine))
 
 
 def gpipe(
@@ -78,10 +70,8 @@ def gpipe(
     """
 
     def order(stage):
-        microbatches = range(n_microbatches)
-        return [("forward", stage, i) for i in microbatches] + [
-            ("backward", stage, i) for i in reversed(microbatches)
-        ]
+        forward = [("forward", stage, i) for i in range(n_microbatches)]
+        return forward + [("backward", stage, i) for _, _, i in reversed(forward)]
 
     return _timeline("GPipe", n_stages, n_microbatches, forward_s, backward_s, order)
 
@@ -126,29 +116,24 @@ def _timeline(
     order: Callable,
 ):
     """Return the timeline of jobs in the given order, each as early as its input allows."""
-    for what, number in (("n_stages", n_stages), ("n_microbatches", n_microbatches)):
-        if number < 1:
-            raise ValueError(
-                f"{what} must be at least 1, got {number}: a pipeline needs stages and work for them"
-            )
+    if min(n_stages, n_microbatches) < 1:
+        raise ValueError(
+            f"n_stages and n_microbatches must be at least 1, got {n_stages} and {n_microbatches}: a pipeline needs "
+            "stages and work for them"
+        )
     if forward_s <= 0 or backward_s <= 0:
         raise ValueError(
             f"forward_s and backward_s must be positive, got {forward_s} and {backward_s}"
         )
+    seconds = {"forward": forward_s, "backward": backward_s}
     queues = [list(order(stage)) for stage in range(n_stages)]
     free, done, jobs = [0.0] * n_stages, {}, []
     while any(queues):
         for stage, queue in enumerate(queues):
             while queue and ((need := _needs(queue[0], n_stages)) is None or need in done):
-                kind, _, i = queue.pop(0)
+                job = queue.pop(0)
                 start = max(free[stage], done.get(need, 0.0))
-                free[stage] = done[kind, stage, i] = start + (
-                    forward_s if kind == "forward" else backward_s
-                )
-                jobs.append(Job(kind, stage, i, start, free[stage]))
-    return Timeline(
-        name,
-        n_stages,
-        n_microbatches,
-        tuple(sorted(jobs, key=lambda j: (j.stage, j.start_s))),
-    )
+                free[stage] = done[job] = start + seconds[job[0]]
+                jobs.append(Job(*job, start, free[stage]))
+    jobs.sort(key=lambda job: (job.stage, job.start_s))
+    return Timeline(name, n_stages, n_microbatches, tuple(jobs))
