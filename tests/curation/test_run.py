@@ -1,10 +1,12 @@
 """A run through all steps: by hand, interrupted anywhere, in two processes; and what it refuses."""
 
+import contextlib
 import gzip
 import itertools
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -60,12 +62,9 @@ def crawl(tmp_path):
     return tmp_path / "in"
 
 
-def ask(crawl, **changes):
-    return replace(Recipe(benchmarks=crawl.parent / "benchmarks.txt", quality=0, chunk_bytes=1500), **changes)
-
-
 def go(crawl, out, processes=1, **changes):
-    return curate(crawl, out, ask(crawl, **changes), processes, progress=False)
+    asked = Recipe(benchmarks=crawl.parent / "benchmarks.txt", quality=0, chunk_bytes=1500)
+    return curate(crawl, out, replace(asked, **changes), processes, progress=False)
 
 
 def stop(crawl, out, where, name, at=0):
@@ -149,28 +148,25 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(crawl, tmp_path, monkeypat
     go(crawl, tmp_path / "whole", chunk_bytes=4000)
 
     def stopping(name, real):
-        def call(*args, **kwargs):
+        def call(*args, **more):
             called.append(name)
-            if len(called) == stop:
+            if len(called) == stop_at:
                 raise KeyboardInterrupt
-            return real(*args, **kwargs)
+            return real(*args, **more)
 
         return call
 
-    for stop in range(1, 100):
-        out = tmp_path / f"out{stop}"
+    for stop_at in itertools.count(1):
+        out = tmp_path / f"out{stop_at}"
         called.clear()
-        with monkeypatch.context() as patch:
+        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
             for where, name in STAGES:
                 patch.setattr(where, name, stopping(name, getattr(where, name)))
-            try:
-                go(crawl, out, chunk_bytes=4000)
-                break
-            except KeyboardInterrupt:
-                pass
+            go(crawl, out, chunk_bytes=4000)
+            break
         go(crawl, out, chunk_bytes=4000)
         assert contents(out) == contents(tmp_path / "whole"), called
-    assert set(called) == {name for _, name in STAGES} and stop == len(called) + 1 > 12
+    assert set(called) == {name for _, name in STAGES} and stop_at == len(called) + 1 > 12
 
 
 @pytest.mark.parametrize(("name", "at"), [("write_lines", 2), ("write", 1)])
@@ -311,30 +307,28 @@ def test_benchmarks_of_any_form(tmp_path):
 QUESTION = "Wie führte die Straße über größere Hügel, vorbei an Häusern und Gärten bis zum Fluß? " * 2
 
 
-@pytest.mark.parametrize(
-    ("name", "raw", "line"),
-    [
-        ("a.jsonl", json.dumps({"text": QUESTION}, ensure_ascii=False).encode("latin-1"), ", line 3"),
-        ("a.jsonl", b'{"text": "a \\ud83d b"}', ", line 3"),
-        ("a.jsonl", b'{"text": "who"}'.replace(b"o", b"o\0"), ", line 3"),
-        ("a.html", f"<p>{QUESTION}".encode() + b"\xff", ""),
-        ("a.txt", QUESTION.encode() + b"\xff", ""),
-    ],
-)
-def test_benchmarks_are_read_to_the_letter(tmp_path, name, raw, line):
+def test_benchmarks_are_read_to_the_letter(tmp_path):
     """One byte lost would be a question that is not found; U+FFFD that the file itself has is a character."""
-    good = (json.dumps({"text": QUESTION + "\ufffd"}, ensure_ascii=False) + "\n\n").encode() if line else b""
     (tmp_path / "in").mkdir()
-    for file in (tmp_path / "in" / name, *([tmp_path / name, tmp_path / f"{name}.gz"] if line else [])):
-        asked = file.parent if file.parent.name == "in" else file
-        as_it_is = gzip.compress if file.suffix == ".gz" else bytes
-        file.write_bytes(as_it_is(good + raw))
-        with pytest.raises(ValueError, match="bad encoding, expected UTF-8") as caught:
-            list(recipe.benchmark_texts(asked))
-        assert f"{file}{line}:" in str(caught.value)
-        file.write_bytes(as_it_is(good or QUESTION.encode()))
-        found = [text.strip() for text in recipe.benchmark_texts(asked)]
-        assert found == [(QUESTION + "\ufffd") if line else QUESTION.strip()]
+    good = (json.dumps({"text": QUESTION + "\ufffd"}, ensure_ascii=False) + "\n\n").encode()
+    latin = json.dumps({"text": QUESTION}, ensure_ascii=False).encode("latin-1")
+    bad_lines = [good + raw for raw in (latin, b'{"text": "a \\ud83d b"}', b'{"text": "wh\0"}')]
+    html, text = f"<p>{QUESTION}".encode(), QUESTION.encode()
+    for asked, file, whole, bad in (
+        ("in", "in/a.jsonl", good, bad_lines), ("a.jsonl", "a.jsonl", good, bad_lines),
+        ("a.jsonl.gz", "a.jsonl.gz", good, bad_lines), ("in", "in/a.html", html, [html + b"\xff"]),
+        ("in", "in/a.txt", text, [text + b"\xff"]),
+    ):  # fmt: skip
+        is_line, as_it_is = whole is good, gzip.compress if file.endswith(".gz") else bytes
+        for raw in bad:
+            (tmp_path / file).write_bytes(as_it_is(raw))
+            place = f"{tmp_path / file}{', line 3' if is_line else ''}: bad encoding, expected UTF-8"
+            with pytest.raises(ValueError, match=re.escape(place)):
+                list(recipe.benchmark_texts(tmp_path / asked))
+        (tmp_path / file).write_bytes(as_it_is(whole))
+        found = [text.strip() for text in recipe.benchmark_texts(tmp_path / asked)]
+        assert found == [QUESTION + "\ufffd" if is_line else QUESTION.strip()]
+        (tmp_path / file).unlink()
 
 
 def test_benchmarks_that_are_too_short_are_refused_before_anything_is_made(crawl, tmp_path):
