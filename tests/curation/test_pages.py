@@ -32,23 +32,18 @@ def fill(folder, files):
 
 def test_each_kind_of_file_is_read(tmp_path):
     rows = lines({"text": PROSE}, {"text": "y = 2", "name": "z.py"}) + b"\n" + lines({"text": PROSE, "url": "q.html"})
-    fill(
-        tmp_path,
-        {
-            "a.html": "<p>Caf\u00e9</p>".encode("latin-1"), "b/c.py": "x = 1\n", "b/d.txt": PROSE, "b.md": "# " + PROSE,
-            "e.jsonl": rows, "f.JSONL.gz": gzip.compress(lines({"text": PROSE})),
-        },
-    )  # fmt: skip
+    files = {
+        "a.html": "<p>Caf\u00e9</p>".encode("latin-1"), "b/c.py": "x = 1\n", "b/d.txt": PROSE, "b.md": "# " + PROSE,
+        "e.jsonl": rows, "f.JSONL.gz": gzip.compress(lines({"text": PROSE})),
+    }  # fmt: skip
+    fill(tmp_path, files)
     assert list(read(tmp_path)) == [
-        Document("<p>Caf\u00e9</p>", "web", "a.html"),
-        Document("x = 1\n", "code", "b/c.py"),
-        Document(PROSE, "text", "b/d.txt"),
-        Document("# " + PROSE, "text", "b.md"),
-        Document(PROSE, "text", "e.jsonl#0"),
-        Document("y = 2", "code", "e.jsonl#1"),
-        Document(PROSE, "text", "e.jsonl#3"),  # a line's text is text, whatever the page was called
-        Document(PROSE, "text", "f.JSONL.gz#0"),
-    ]
+        ("<p>Caf\u00e9</p>", "web", "a.html", False), ("x = 1\n", "code", "b/c.py", False),
+        (PROSE, "text", "b/d.txt", False), ("# " + PROSE, "text", "b.md", False),
+        (PROSE, "text", "e.jsonl#0", False), ("y = 2", "code", "e.jsonl#1", False),
+        (PROSE, "text", "e.jsonl#3", False),  # a line's text is text, whatever the page was called
+        (PROSE, "text", "f.JSONL.gz#0", False),
+    ]  # fmt: skip
 
 
 def test_files_make_a_line_code_and_addresses_do_not():
@@ -73,14 +68,12 @@ def test_a_bad_byte_in_a_line_is_one_character(tmp_path):
     good = "Die Straße führt über große Hügel. " * 6
     row = json.dumps({"text": good}, ensure_ascii=False)
     encoded = row.encode()
-    fill(
-        tmp_path,
-        {
-            "a.jsonl": "\ufeff".encode() + encoded + b"\n" + encoded.replace(b"gel. ", b"gel\xa9 ", 1),
-            "b.jsonl": row.encode("latin-1") + b"\n" + encoded, "c.jsonl": (row + "\n" + row).encode("utf-16"),
-            "d.jsonl": json.dumps({"text": "a\u2028b\x85c"}, ensure_ascii=False),
-        },
-    )  # fmt: skip
+    files = {
+        "a.jsonl": "\ufeff".encode() + encoded + b"\n" + encoded.replace(b"gel. ", b"gel\xa9 ", 1),
+        "b.jsonl": row.encode("latin-1") + b"\n" + encoded, "c.jsonl": (row + "\n" + row).encode("utf-16"),
+        "d.jsonl": json.dumps({"text": "a\u2028b\x85c"}, ensure_ascii=False),
+    }  # fmt: skip
+    fill(tmp_path, files)
     found = {one.name: one[0 if isinstance(one, Document) else 1] for one in read(tmp_path)}
     assert found == {
         "a.jsonl#0": good, "a.jsonl#1": good.replace("Hügel. ", "Hügel\ufffd ", 1),
@@ -92,14 +85,12 @@ def test_a_bad_byte_in_a_line_is_one_character(tmp_path):
 def test_what_cannot_be_used_is_named_with_its_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "LARGEST_BYTES", 200)
     whole = gzip.compress(lines(*({"text": f"{PROSE} {i * i}"} for i in range(50))))
-    fill(
-        tmp_path,
-        {
-            "a.png": b"\x89PNG", "b.txt": b"a" * 201, "c.html": b"<p>x\0\0\x01 y</p>", "d.txt": b" \n",
-            "e.md": "\ufffd" * 9 + " a b", "g.jsonl.gz": whole[:-30], "h.jsonl.gz": b"plain",
-            "f.jsonl": b"{\n[1]\n" + lines({"no": 1}, {"text": "\ud800 x"}, {"text": "x" * 300}, {"text": PROSE}),
-        },
-    )  # fmt: skip
+    files = {
+        "a.png": b"\x89PNG", "b.txt": b"a" * 201, "c.html": b"<p>x\0\0\x01 y</p>", "d.txt": b" \n",
+        "e.md": "\ufffd" * 9 + " a b", "g.jsonl.gz": whole[:-30], "h.jsonl.gz": b"plain",
+        "f.jsonl": b"{\n[1]\n" + lines({"no": 1}, {"text": "\ud800 x"}, {"text": "x" * 300}, {"text": PROSE}),
+    }  # fmt: skip
+    fill(tmp_path, files)
     (tmp_path / "i.txt").symlink_to("nowhere")
     os.mkfifo(tmp_path / "j.txt")
     found = list(read(tmp_path))
@@ -119,10 +110,8 @@ def test_it_goes_on_behind_any_place(tmp_path):
     """Also where names sort otherwise than paths do: a-b, a/b, a.txt."""
     names = ("a/b.txt", "a/c/d.txt", "a.txt", "a-b/x.txt", b"b\xff.txt", "d.txt")
     packed = gzip.compress(lines(*[{"text": PROSE}] * 2))
-    fill(
-        tmp_path,
-        dict.fromkeys(names, PROSE) | {"b.jsonl": lines(*[{"text": PROSE}] * 3), "c.bin": b"", "z.jsonl.gz": packed},
-    )
+    fill(tmp_path, dict.fromkeys(names, PROSE) | {"c.bin": b"", "z.jsonl.gz": packed})
+    fill(tmp_path, {"b.jsonl": lines(*[{"text": PROSE}] * 3)})
     os.mkfifo(tmp_path / "y.jsonl")
     whole = list(pages.walk(tmp_path))
     assert len(whole) == 13 and whole[0][0] == Position("a/b.txt")
