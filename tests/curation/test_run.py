@@ -205,7 +205,7 @@ if __name__ == "__main__":
 
 
 def test_workers_end_with_their_parent(crawl, tmp_path):
-    """Killed by SIGKILL in the middle: nothing is left running; two more processes end with the bytes of one alone."""
+    """Killed by SIGKILL in the middle: nothing is left running; one more ends with the bytes of two from the start."""
     (tmp_path / "program.py").write_text(PROGRAM)
     command = [sys.executable, str(tmp_path / "program.py"), str(crawl), str(tmp_path / "out")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -217,8 +217,8 @@ def test_workers_end_with_their_parent(crawl, tmp_path):
     while alive := [pid for pid in children if _is_alive(pid)]:
         assert time.monotonic() < end, alive
         time.sleep(0.05)
-    go(crawl, tmp_path / "out", processes=2)
-    go(crawl, tmp_path / "whole")
+    go(crawl, tmp_path / "out")
+    go(crawl, tmp_path / "whole", processes=2)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole") and len(contents(tmp_path / "out")) > 4
 
 
