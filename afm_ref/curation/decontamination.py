@@ -27,7 +27,7 @@ from ..data.corpora import Document
 from . import Dropped
 
 COPIED = "benchmark text"  # the reason of dropping a document
-MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by it loses nothing
+MULTIPLIER = 0x9E3779B97F4A7C15  # odd, so that multiplying by it loses nothing
 
 
 class Benchmarks:
@@ -49,9 +49,9 @@ class Benchmarks:
             raise ValueError(f"expected 1 <= low <= high, got {low} and {high}")
         self.low, self.high = low, high
         runs = [_by_length(word_hashes(text), low, high) for text in texts]
-        # of n = low, low + 1, ...
-        self.runs = [np.unique(np.concatenate(of_n)) for of_n in zip(*runs, strict=True)]
-        if not self.runs or not len(self.runs[0]):
+        found = [np.unique(np.concatenate(of_n)) for of_n in zip(*runs, strict=True)]
+        self.runs = [of_n for of_n in found if len(of_n)]  # of n = low, low + 1, ...
+        if not self.runs:
             raise ValueError(
                 f"no benchmark text has {low} words: nothing would ever be dropped"
             )
@@ -69,13 +69,12 @@ class Benchmarks:
         """
         words = word_hashes(text)
         at = np.arange(max(0, len(words) - self.low + 1))
-        state, hits = _start(words, at, self.low), []
+        state, hits = _start(words, at, self.low - 1), []
         for n, of_n in enumerate(self.runs, start=self.low):
-            if n > self.low:
-                inside = at + n <= len(words)
-                at, state = at[inside], state[inside]
-                state = _extend(state, words[at + n - 1])
-            shared = _contains(of_n, state)
+            inside = at + n <= len(words)
+            at, state = at[inside], state[inside]
+            state = _extend(state, words[at + n - 1])
+            shared = of_n.take(np.searchsorted(of_n, state), mode="clip") == state
             at, state = at[shared], state[shared]
             hits.append(state)
         return np.unique(np.concatenate(hits))
@@ -90,10 +89,8 @@ def word_hashes(text: str) -> UInt[Array, " words"]:
 
 @lru_cache(maxsize=200_000)
 def _word_hash(word):
-    return int.from_bytes(
-        hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(),
-        "little",
-    )
+    raw = word.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little")
 
 
 def _extend(state, words):
@@ -116,13 +113,6 @@ def _by_length(words, low, high):
         _start(words, np.arange(max(0, len(words) - n + 1)), n)
         for n in range(low, high + 1)
     ]
-
-
-def _contains(ordered, values):
-    """Return whether each value is in an array that is in order."""
-    if not len(ordered):
-        return np.zeros(len(values), bool)
-    return ordered[np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)] == values
 
 
 def count(benchmarks: Benchmarks, texts: Iterable[str]) -> Counter:
@@ -166,11 +156,8 @@ class Decontamination:
             )
 
     def __call__(self, document: Document) -> Document | Dropped:
-        return (
-            Dropped(COPIED)
-            if self.is_copied(self.benchmarks.collisions(document.text).tolist())
-            else document
-        )
+        hits = self.benchmarks.collisions(document.text).tolist()
+        return Dropped(COPIED) if self.is_copied(hits) else document
 
     def is_copied(self, hits: Iterable[int]) -> bool:
         """Return whether a document with these hits is dropped: one is not common usage."""

@@ -94,8 +94,7 @@ def share_of_lines(text: str, test: Callable[[str], bool]) -> float:
     Source: Gopher, Rae et al. 2021 [standard].
     Test: tests/curation/test_heuristics.py::test_each_rule_has_two_sides
     """
-    lines = _lines(text)
-    return sum(map(test, lines)) / max(1, len(lines))
+    return _share(test, _lines(text))
 
 
 def alphabetic_share(text: str) -> float:
@@ -104,10 +103,7 @@ def alphabetic_share(text: str) -> float:
     Source: Gopher, Rae et al. 2021 [standard].
     Test: tests/curation/test_heuristics.py::test_measures_by_hand
     """
-    words = text.split()
-    return sum(word.isalpha() or any(map(str.isalpha, word)) for word in words) / max(
-        1, len(words)
-    )
+    return _share(lambda word: word.isalpha() or any(map(str.isalpha, word)), text.split())
 
 
 def repeated_lines(text: str) -> float:
@@ -143,7 +139,7 @@ def repeated_runs(text: str, n: int = 10) -> float:
     Test: tests/curation/test_heuristics.py::test_repeated_runs_equal_brute_force
     """
     words = _words(text)
-    runs = list(zip(*(words[i:] for i in range(n)), strict=False))
+    runs = list(zip(*(words[i:] for i in range(n))))
     counts, inside = Counter(runs), 0
     end = 0  # words before it are counted
     for i, run in enumerate(runs):
@@ -159,7 +155,11 @@ def alphanumeric_share(text: str) -> float:
     Source: StarCoder, Li et al. 2023 [standard].
     Test: tests/curation/test_heuristics.py::test_measures_by_hand
     """
-    return sum(map(str.isalnum, text)) / max(1, len(text))
+    return _share(str.isalnum, text)
+
+
+def _share(test, items):
+    return sum(map(test, items)) / max(1, len(items))
 
 
 @lru_cache(maxsize=1)  # several rules ask for the same text in turn
@@ -171,17 +171,12 @@ def _lines(text):
     return [stripped for line in text.splitlines() if (stripped := line.strip())]
 
 
-def _longest_line(text):
-    return max(map(len, text.splitlines()), default=0)
-
-
-def _mean_line(text):
-    lengths = [len(line) for line in text.splitlines()]  # without line ends
-    return sum(lengths) / max(1, len(lengths))
-
-
-def _says_generated(text):
-    return bool(GENERATED.search("\n".join(text.splitlines()[:HEAD_LINES])))
+def _has_long_lines(text, t):
+    lengths = [len(line) for line in text.splitlines()] or [0]  # without line ends
+    return (
+        max(lengths) > t.longest_code_line
+        or sum(lengths) / len(lengths) > t.longest_mean_code_line
+    )
 
 
 LENGTH = {
@@ -197,9 +192,11 @@ WORDS = {
     "short words": lambda text, t: mean_word_length(text) < t.shortest_mean_word,
     "long words": lambda text, t: mean_word_length(text) > t.longest_mean_word,
     "many symbols": lambda text, t: symbols_per_word(text) > t.most_symbols,
-    "bullet points": lambda text, t: share_of_lines(text, _is_bullet) > t.most_bullet_lines,
+    "bullet points": lambda text, t: (
+        share_of_lines(text, lambda line: line.startswith(BULLETS)) > t.most_bullet_lines
+    ),
     "cut-off lines": lambda text, t: (
-        share_of_lines(text, _is_cut_off) > t.most_ellipsis_lines
+        share_of_lines(text, lambda line: line.endswith(ELLIPSES)) > t.most_ellipsis_lines
     ),
     "few letters": lambda text, t: alphabetic_share(text) < t.fewest_alphabetic,
     "no stop words": lambda text, t: (
@@ -209,24 +206,15 @@ WORDS = {
 }
 CODE = {
     "too short": lambda text, t: word_count(text) < t.fewest_code_words,
-    "long lines": lambda text, t: (
-        _longest_line(text) > t.longest_code_line
-        or _mean_line(text) > t.longest_mean_code_line
-    ),
+    "long lines": _has_long_lines,
     "few letters": lambda text, t: alphanumeric_share(text) < t.fewest_alphanumeric,
-    "generated file": lambda text, t: _says_generated(text),
+    "generated file": lambda text, t: any(
+        map(GENERATED.search, text.splitlines()[:HEAD_LINES])
+    ),
 }
 # rules that other languages break
 OF_ENGLISH = ("short words", "long words", "no stop words")
 RULES = {"web": LENGTH | WORDS | REPETITION, "maths": LENGTH | REPETITION, "code": CODE}
-
-
-def _is_bullet(line):
-    return line.startswith(BULLETS)
-
-
-def _is_cut_off(line):
-    return line.endswith(ELLIPSES)
 
 
 def broken_rules(
@@ -269,10 +257,9 @@ class Heuristics:
     language: str = ENGLISH
 
     def __call__(self, document: Document) -> Document | Dropped:
-        reason = next(
-            _broken(document.text, document.source, self.thresholds, self.language), None
-        )
-        return document if reason is None else Dropped(reason)
+        text, source = document.text, document.source
+        reason = next(_broken(text, source, self.thresholds, self.language), None)
+        return Dropped(reason) if reason else document
 
 
 def profanity(text: str) -> float:
@@ -283,8 +270,7 @@ def profanity(text: str) -> float:
         [ours].
     Test: tests/curation/test_heuristics.py::test_profanity_is_of_whole_words
     """
-    words = overlap.words(text)
-    return sum(map(PROFANITY.__contains__, words)) / max(1, len(words))
+    return _share(PROFANITY.__contains__, overlap.words(text))
 
 
 @dataclass(frozen=True)

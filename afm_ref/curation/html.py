@@ -100,11 +100,8 @@ def decode(raw: bytes, declared: str | None = None) -> str:
         return utf8.text
     reads = [read for name in _declared(raw, declared) for read in _reads(raw, name)]
     valid = [read for read in reads if not read.bad] + [utf8] * (utf8.bad <= utf8.good)
-    return (
-        valid[0].text
-        if valid
-        else _best(raw, [read for read in reads if read.is_nearly_valid]).text
-    )
+    nearly = [read for read in reads if read.is_nearly_valid]
+    return valid[0].text if valid else _best(raw, nearly).text
 
 
 def _utf8(raw):
@@ -167,9 +164,8 @@ def _detected(raw):
     likely = [detect(prose), *(name for name, n in votes.most_common() if name)][:2]
     if votes[likely[-1]] * 2 > max(4, votes.total()):
         likely.reverse()
-    return [read for name in likely for read in _reads(raw, name)] or _reads(
-        raw, "windows-1252"
-    )
+    found = [read for name in likely if name for read in _reads(raw, name)]
+    return found or _reads(raw, "windows-1252")
 
 
 def _declared(raw, declared):
@@ -177,28 +173,23 @@ def _declared(raw, declared):
     mark = next((encoding for mark, encoding in MARKS if raw.startswith(mark)), None)
     mark = mark or ("iso-2022-jp" if _is_japanese(raw) else None)
     said = DECLARED.search(HIDDEN.sub(b"", raw[:META_BYTES]))
-    names = [declared and declared.lower(), said and said[1].decode("ascii").lower()]
+    names = [declared or "", said[1].decode("ascii") if said else ""]
     # markup in UTF-16 is half zeros: who says so without one means UTF-8, as in browsers
     if b"\0" not in raw:
-        names = [
-            "utf-8" if name and name.startswith(("utf-16", "utf-32")) else name
-            for name in names
-        ]
-    return [mark, *names]
+        names = [re.sub("(?i)^utf-(16|32).*", "utf-8", name) for name in names]
+    return [name.lower() for name in (mark, *names) if name]
 
 
 def _reads(raw, encoding):
     """Return [the reading of bytes by an encoding, or by what browsers read under its
-    name], [] for no encoding.
+    name], [] for an unknown one.
     """
     from resiliparse.parse.encoding import map_encoding_to_html5
 
     try:  # browsers read latin-1 as windows-1252, and so on
-        encoding = encoding and (
-            map_encoding_to_html5(encoding, fallback_utf8=False) or encoding
-        )
+        encoding = map_encoding_to_html5(encoding, fallback_utf8=False) or encoding
         found = [_read(raw, name) for name in (encoding, WIDER.get(encoding)) if name]
-        return sorted(found, key=lambda read: read.bad)[:1]
+        return [min(found, key=lambda read: read.bad)]
     except (UnicodeError, LookupError, ValueError):
         return []
 
@@ -207,11 +198,8 @@ def _read(raw, encoding):
     raw = HALVES.sub(b"\xff", raw) if encoding == "utf-8" else raw
     text = raw.decode(encoding, errors="replace").removeprefix("\ufeff")
     bad, good = len(BAD.findall(text)), GOOD.findall(text)
-    return Read(
-        text,
-        bad,
-        len("".join(good).encode()) - len(good) if encoding == "utf-8" else len(good),
-    )
+    weight = len("".join(good).encode()) - len(good) if encoding == "utf-8" else len(good)
+    return Read(text, bad, weight)
 
 
 def extract(html: str, main_content: bool = True) -> str:
@@ -283,11 +271,9 @@ class Extraction:
         if is_deep(document.text):
             return Dropped("nested too deep")
         text = extract(document.text, self.main_content)
-        return (
-            document._replace(text=text + "\n")
-            if overlap.words(text)
-            else Dropped("empty body")
-        )
+        if not overlap.words(text):
+            return Dropped("empty body")
+        return document._replace(text=text + "\n")
 
 
 def agreement(extracted: str, body: str) -> tuple[float, float]:

@@ -53,15 +53,18 @@ def shingles(text: str, n: int = 5) -> np.ndarray:
 def _joined_words(text):
     """Return the code points of a text's words, lower-cased and with one space between two."""
     text = overlap.normal(text)
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    codes = _codes(text)
     if any(letter in text for letter in UNEVEN) or codes.max(initial=0) >= PLANE:
-        joined = " ".join(WORD.findall(text)).lower()
-        return np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
+        return _codes(" ".join(WORD.findall(text)).lower())
     codes = _lower_table()[codes]  # what belongs to no word is a space
     kept = codes != SPACE
     kept[1:] |= kept[:-1]  # and so is the first space after each word
     codes = codes[kept]
     return codes[:-1] if len(codes) and codes[-1] == SPACE else codes
+
+
+def _codes(text):
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
 @functools.cache
@@ -84,19 +87,14 @@ def _hash_spans(codes, starts, ends):
     """
     if len(codes) <= PIECE:
         values, powers, inverses = _tables()
-        sums = np.zeros(len(codes) + 1, np.uint64)
-        terms = (
-            values[codes] if codes.dtype == np.uint16 else mixed(codes.astype(np.uint64))
-        )
-        np.cumsum(terms * powers[: len(codes)], out=sums[1:])
+        is_tabled = codes.dtype == np.uint16
+        terms = values[codes] if is_tabled else mixed(codes.astype(np.uint64))
+        sums = np.append(np.uint64(0), np.cumsum(terms * powers[: len(codes)]))
         hashes = mixed((sums[ends] - sums[starts]) * inverses[starts])
-        return (hashes >> np.uint64(32)).astype(np.uint32)
-    half = len(starts) // 2
-    if half == 0:  # a single run of enormous words: its beginning must do
-        return _hash_spans(
-            codes[starts[0] : starts[0] + PIECE], starts - starts[0], np.array([PIECE])
-        )
-    parts = ((starts[:half], ends[:half]), (starts[half:], ends[half:]))
+        return (hashes >> 32).astype(np.uint32)
+    if len(starts) == 1:  # a single run of enormous words: its beginning must do
+        return _hash_spans(codes[starts[0] :][:PIECE], starts * 0, np.array([PIECE]))
+    parts = zip(np.array_split(starts, 2), np.array_split(ends, 2), strict=True)
     return np.concatenate(
         [_hash_spans(codes[s[0] : e[-1]], s - s[0], e - s[0]) for s, e in parts]
     )
@@ -107,23 +105,18 @@ def _tables():
     """Return r of each code point of the first plane, the powers of m and of 1 / m modulo
     2^64.
     """
-    multiplier, inverse = (
-        np.full(PIECE, m, np.uint64) for m in (MULTIPLIER, pow(MULTIPLIER, -1, 2**64))
-    )
-    multiplier[0] = inverse[0] = 1
-    return (
-        mixed(np.arange(PLANE, dtype=np.uint64)),
-        np.cumprod(multiplier),
-        np.cumprod(inverse),
-    )
+    factors = np.full((2, PIECE), MULTIPLIER, np.uint64)
+    factors[1] = pow(MULTIPLIER, -1, 2**64)
+    factors[:, 0] = 1
+    return mixed(np.arange(PLANE, dtype=np.uint64)), *np.cumprod(factors, axis=1)
 
 
 def mixed(x):
     """Return numbers that look random, different for different x: splitmix64's finalizer."""
-    x = x + np.uint64(MULTIPLIER)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    x = x + MULTIPLIER
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB
+    return x ^ (x >> 31)
 
 
 def signature(hashes: np.ndarray, permutations: int = 128) -> np.ndarray:
@@ -155,7 +148,7 @@ def signature(hashes: np.ndarray, permutations: int = 128) -> np.ndarray:
 def _permutations(n):
     """Return a and b of each permutation, drawn as datasketch draws them."""
     draw = np.random.RandomState(1)  # importing datasketch takes a second, for SciPy
-    a = draw.randint(0, 2**31, n, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
+    a = draw.randint(0, 2**31, n, dtype=np.uint32) * 2 + 1
     return a, draw.randint(0, 2**32, n, dtype=np.uint32)
 
 
@@ -163,9 +156,9 @@ def _fmix32(h):
     """Return MurmurHash3's finalizer of 32-bit numbers, as datasketch has it before its
     orders.
     """
-    h = (h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B)
-    h = (h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35)
-    return h ^ (h >> np.uint32(16))
+    h = (h ^ (h >> 16)) * 0x85EBCA6B
+    h = (h ^ (h >> 13)) * 0xC2B2AE35
+    return h ^ (h >> 16)
 
 
 def jaccard(a: np.ndarray, b: np.ndarray) -> float:
@@ -175,7 +168,4 @@ def jaccard(a: np.ndarray, b: np.ndarray) -> float:
     Source: the Jaccard index [standard].
     Test: tests/curation/test_minhash.py::test_jaccard_equals_that_of_sets_of_words
     """
-    a, b = np.unique(a), np.unique(b)
-    both = len(np.intersect1d(a, b, assume_unique=True))
-    either = len(a) + len(b) - both
-    return both / either if either else 0.0
+    return len(np.intersect1d(a, b)) / max(1, len(np.union1d(a, b)))

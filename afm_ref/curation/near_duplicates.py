@@ -38,7 +38,7 @@ def band_keys(signatures: np.ndarray, bands: int, rows: int) -> np.ndarray:
         )
     # [..., b, r]
     table = signatures[..., : bands * rows].reshape(*several, bands, rows).astype(np.uint64)
-    keys = np.broadcast_to(np.arange(bands, dtype=np.uint64), (*several, bands))
+    keys = np.arange(bands, dtype=np.uint64)
     for row in range(rows):
         keys = mixed(keys ^ table[..., row])
     return keys
@@ -66,23 +66,15 @@ def removal_probability(s, bands: int, rows: int, permutations: int, least: int)
     The sum is over pairs none of whose bands agree. Exact for entries that agree
     independently.
     """
-    return np.vectorize(
-        lambda each: _removal(float(each), bands, rows, permutations, least), otypes=[float]
-    )(s)
+    return np.vectorize(_removal, otypes=[float])(s, bands, rows, permutations, least)
 
 
 def _removal(s, bands, rows, permutations, least):
-    q = s + (1 - s) / 256
-    band, entry = np.ones(1), np.array([1 - q, q])
-    for _ in range(rows):
-        band = np.convolve(band, entry)
-    without = band.copy()
-    without[-1] -= s**rows
-    every, none = np.ones(1), np.ones(1)
-    for _ in range(bands):
-        every, none = np.convolve(every, band), np.convolve(none, without)
-    for _ in range(permutations - bands * rows):
-        every, none = np.convolve(every, entry), np.convolve(none, entry)
+    power, q = np.polynomial.polynomial.polypow, s + (1 - s) / 256
+    entry = [1 - q, q]
+    band, rest = power(entry, rows), power(entry, permutations - bands * rows)
+    without = band - s**rows * (np.arange(rows + 1) == rows)
+    every, none = (np.convolve(power(each, bands), rest) for each in (band, without))
     return every[least:].sum() - none[least:].sum()
 
 
@@ -112,21 +104,17 @@ def areas(bands: int, rows: int, threshold: float) -> tuple[float, float]:
     Source: as datasketch.MinHashLSH measures them [standard].
     Test: tests/curation/test_near_duplicates.py::test_bands_are_those_of_datasketch
     """
-    nodes, weights = _gauss(bands * rows // 2 + 1)  # on [-1, 1]
-    below, above = (
-        threshold * (nodes + 1) / 2,
-        threshold + (1 - threshold) * (nodes + 1) / 2,
-    )
-    positive = threshold / 2 * weights @ candidate_probability(below, bands, rows)
-    negative = (
-        (1 - threshold) / 2 * weights @ (1 - candidate_probability(above, bands, rows))
-    )
-    return float(positive), float(negative)
+    nodes, weights = _gauss(bands * rows // 2 + 1)  # on [0, 1]
+    below, above = threshold * nodes, threshold + (1 - threshold) * nodes
+    positive = threshold * weights @ candidate_probability(below, bands, rows)
+    missed = 1 - candidate_probability(above, bands, rows)
+    return positive, (1 - threshold) * weights @ missed
 
 
 @functools.cache
 def _gauss(n):
-    return np.polynomial.legendre.leggauss(n)
+    nodes, weights = np.polynomial.legendre.leggauss(n)
+    return (nodes + 1) / 2, weights / 2
 
 
 def choose(
@@ -143,25 +131,17 @@ def choose(
     Source: datasketch.MinHashLSH at w = 0.5 [standard]; other weights [ours].
     Test: tests/curation/test_near_duplicates.py::test_bands_are_those_of_datasketch
     """
-    for name, value in (
-        ("threshold", threshold),
-        ("false_negative_weight", false_negative_weight),
-    ):
+    weight = false_negative_weight
+    for name, value in {"threshold": threshold, "false_negative_weight": weight}.items():
         if not 0 < value < 1:
             raise ValueError(f"{name} must be between 0 and 1, got {value}")
     if permutations < 1:
         raise ValueError(
             f"a signature has at least 1 entry, got permutations = {permutations}"
         )
-    fits = [
-        (b, r) for b in range(1, permutations + 1) for r in range(1, permutations // b + 1)
-    ]
-
-    def error(shape):
-        positive, negative = areas(*shape, threshold)
-        return (1 - false_negative_weight) * positive + false_negative_weight * negative
-
-    return min(fits, key=error)
+    sizes = range(1, permutations + 1)
+    fits = ((b, r) for b in sizes for r in sizes if b * r <= permutations)
+    return min(fits, key=lambda fit: np.dot(areas(*fit, threshold), (1 - weight, weight)))
 
 
 def entries(signatures: np.ndarray, bands: int, rows: int) -> np.ndarray:
@@ -172,10 +152,8 @@ def entries(signatures: np.ndarray, bands: int, rows: int) -> np.ndarray:
     """
     fields = [("keys", np.uint64, (bands,)), ("sketch", np.uint8, signatures.shape[1:])]
     kept = np.empty(len(signatures), fields)
-    kept["keys"], kept["sketch"] = (
-        band_keys(signatures, bands, rows),
-        signatures.astype(np.uint8),
-    )
+    kept["keys"] = band_keys(signatures, bands, rows)
+    kept["sketch"] = signatures.astype(np.uint8)
     return kept
 
 
@@ -198,7 +176,7 @@ def originals(
         tests/curation/test_near_duplicates.py::test_decisions_equal_brute_force
     """
     # an end to stop at
-    shared = np.append(repeated_keys(batches, memory_bytes), np.uint64(2**64 - 1))
+    shared = np.append(repeated_keys(batches, memory_bytes), 2**64 - 1)
     # kept documents with each key; -1: none yet
     owners = np.full((len(shared), OWNERS), -1)
     sketches, found = {}, []
@@ -208,10 +186,9 @@ def originals(
         for at, sketch in zip(
             map(np.compress, is_shared, places), batch["sketch"], strict=True
         ):
-            near = (int(i) for i in np.unique(owners[at]) if i >= 0)
-            original = next(
-                (i for i in near if np.count_nonzero(sketches[i] == sketch) >= least), None
-            )
+            near = (i for i in np.unique(owners[at]).tolist() if i >= 0)
+            alike = (i for i in near if np.count_nonzero(sketches[i] == sketch) >= least)
+            original = next(alike, None)
             if original is None and len(at):
                 sketches[len(found)] = sketch.copy()
                 # of these keys there is room for one more owner

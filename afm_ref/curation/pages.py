@@ -27,26 +27,22 @@ LARGEST_BYTES = 2**24  # of a file that is one document, and of a line: 16 MiB
 # the 14 languages are our choice: TR24 says 14 common ones and names none that the copies
 # show
 EXTENSIONS = {
-    "bash": (".sh", ".bash"),
-    "c": (".c", ".h"),
-    "c++": (".cc", ".cpp", ".cxx", ".hpp"),
-    "c#": (".cs",),
-    "go": (".go",),
-    "java": (".java",),
-    "javascript": (".js", ".mjs"),
-    "kotlin": (".kt",),
-    "objective-c": (".m", ".mm"),
-    "php": (".php",),
-    "python": (".py",),
-    "rust": (".rs",),
-    "swift": (".swift",),
-    "typescript": (".ts", ".tsx"),
+    "bash": ".sh .bash",
+    "c": ".c .h",
+    "c++": ".cc .cpp .cxx .hpp",
+    "c#": ".cs",
+    "go": ".go",
+    "java": ".java",
+    "javascript": ".js .mjs",
+    "kotlin": ".kt",
+    "objective-c": ".m .mm",
+    "php": ".php",
+    "python": ".py",
+    "rust": ".rs",
+    "swift": ".swift",
+    "typescript": ".ts .tsx",
 }
-CODE = {
-    extension: language
-    for language, extensions in EXTENSIONS.items()
-    for extension in extensions
-}
+CODE = {*" ".join(EXTENSIONS.values()).split()}
 WEB = {".html", ".htm", ".xhtml"}
 MATHS_TAG = re.compile(
     r"<math[\s>]|\\begin\{(?:equation|align|gather)|class=[\"'](?:MathJax|katex)",
@@ -64,18 +60,11 @@ LINES = (".jsonl", ".jsonl.gz")
 MOST_UNDECODABLE = 0.01  # share of characters that no encoding explains
 FILE_FIELDS = ("name", "path")  # where a line may say which file its text was
 
-LARGE, BINARY, ENCODING, EMPTY = (
-    f"larger than {LARGEST_BYTES >> 20} MiB",
-    "binary",
-    "bad encoding",
-    "empty",
-)
-UNKNOWN, UNREADABLE, BROKEN, NO_TEXT = (
-    "unknown extension",
-    "cannot be read",
-    "cut off or no gzip",
-    'no JSON with "text"',
-)
+# why something is unreadable
+LARGE = f"larger than {LARGEST_BYTES >> 20} MiB"
+BINARY, ENCODING, EMPTY = "binary", "bad encoding", "empty"
+UNKNOWN, UNREADABLE = "unknown extension", "cannot be read"
+BROKEN, NO_TEXT = "cut off or no gzip", 'no JSON with "text"'
 
 
 class Position(NamedTuple):
@@ -108,9 +97,9 @@ class Inventory(NamedTuple):
     digest: str
 
 
-def programming_language(name: str) -> str | None:
-    """Return the programming language of a file's extension, or None."""
-    return CODE.get(PurePosixPath(name).suffix.lower())
+def is_code(name: str) -> bool:
+    """Return whether a file's extension is of a programming language."""
+    return _extension(name) in CODE
 
 
 def maths_density(text: str) -> float:
@@ -120,9 +109,8 @@ def maths_density(text: str) -> float:
         density [ours].
     Test: tests/curation/test_pages.py::test_kinds_by_hand
     """
-    return len(MATHS_SYMBOLS.findall(text)) / max(
-        1, len(overlap.spaced(overlap.normal(text)).split())
-    )
+    words = overlap.spaced(overlap.normal(text)).split()
+    return len(MATHS_SYMBOLS.findall(text)) / max(1, len(words))
 
 
 def kind_of(name: str, text: str = "") -> str:
@@ -136,15 +124,12 @@ def kind_of(name: str, text: str = "") -> str:
         [ours].
     Test: tests/curation/test_pages.py::test_kinds_by_hand
     """
-    if programming_language(name):
+    if is_code(name):
         return "code"
-    if PurePosixPath(name).suffix.lower() in WEB:
+    if _extension(name) in WEB:
         return "web"
-    return (
-        "maths"
-        if MATHS_TAG.search(text) or maths_density(text) >= MATHS_DENSITY
-        else "text"
-    )
+    is_maths = MATHS_TAG.search(text) or maths_density(text) >= MATHS_DENSITY
+    return "maths" if is_maths else "text"
 
 
 def inventory(folder) -> Inventory:
@@ -162,8 +147,8 @@ def inventory(folder) -> Inventory:
     shards.check_finished(root)
     count, size, digest = 0, 0, hashlib.sha256()
     for name, path in _files(root):
-        about = path.stat() if _is_known(name) and path.is_file() else None
-        if about is not None:
+        if _is_known(name) and path.is_file():
+            about = path.stat()
             count, size = count + 1, size + about.st_size
             digest.update(f"{name!r} {about.st_size} {about.st_mtime_ns}\n".encode())
     if not count:
@@ -182,19 +167,14 @@ def walk(
 
     after: go on behind this place. A line that cannot be read ends its file.
     """
-    start = None if after is None else after.file.split("/")
+    start = [] if after is None else after.file.split("/")
     for name, path in _files(Path(folder)):
-        if start is None or name.split("/") > start:
-            first = 0
+        if name.split("/") > start:
+            yield from _items(name, path)
         elif name == after.file and _is_lines(name):
-            first = after.line + 1
-        else:
-            continue
-        yield from (
-            (position, item)
-            for position, item in _items(name, path)
-            if position.line >= first
-        )
+            for position, item in _items(name, path):
+                if position > after:
+                    yield position, item
 
 
 def all_of(path) -> Iterator[tuple[str, Document | Unreadable]]:
@@ -206,11 +186,11 @@ def all_of(path) -> Iterator[tuple[str, Document | Unreadable]]:
     """
     path = Path(path)
     root, found = (
-        (path, walk(path)) if path.is_dir() else (path.parent, _lines(path.name, path))
+        (path, walk(path)) if path.is_dir() else (path.parent, _items(path.name, path))
     )
-    for position, raw in found:
-        place = f", line {position.line + 1}" if _is_lines(position.file) else ""
-        yield f"{root / position.file}{place}", parse(raw, strict=True)
+    for (name, line), raw in found:
+        place = f", line {line + 1}" if _is_lines(name) else ""
+        yield f"{root / name}{place}", parse(raw, strict=True)
 
 
 def parse(raw: Raw | Unreadable, strict: bool = False) -> Document | Unreadable:
@@ -242,9 +222,8 @@ def _parse_line(raw):
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
-        return Unreadable(
-            raw.name, ENCODING if "\0" in line or "\ufffd" in line else NO_TEXT
-        )
+        is_other = "\0" in line or "\ufffd" in line
+        return Unreadable(raw.name, ENCODING if is_other else NO_TEXT)
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         return Unreadable(raw.name, NO_TEXT)
     return _checked(raw.name, row["text"], _code_file(row))
@@ -256,10 +235,8 @@ def _code_file(row):
     """
     # Addresses do not count: .rs, .cc and .sh are countries too, and a page in .php is no
     # PHP.
-    names = (row[field] for field in FILE_FIELDS if isinstance(row.get(field), str))
-    return next(
-        (name for name in names if "://" not in name and programming_language(name)), ""
-    )
+    names = [row[field] for field in FILE_FIELDS if isinstance(row.get(field), str)]
+    return next((name for name in names if "://" not in name and is_code(name)), "")
 
 
 def _checked(name, text, called):
@@ -280,69 +257,75 @@ def _is_lines(name):
     return name.lower().endswith(LINES)
 
 
+def _extension(name):
+    return PurePosixPath(name).suffix.lower()
+
+
 def _is_known(name):
-    extension = PurePosixPath(name).suffix.lower()
-    return _is_lines(name) or extension in TEXT or extension in WEB or extension in CODE
+    return _is_lines(name) or _extension(name) in TEXT | WEB | CODE
 
 
 def _files(root, prefix=""):
     """Yield (name, path) of all that is no folder, by name; names are relative, with /."""
     try:
-        entries = sorted(
-            ((_shown(entry.name), entry) for entry in os.scandir(root)),
-            key=lambda pair: pair[0],
-        )
+        entries = sorted(os.scandir(root), key=_shown)
     except OSError:
         yield prefix.rstrip("/"), Path(root)
         return
-    for name, entry in entries:
+    for entry in entries:
+        name = prefix + _shown(entry)
         if entry.is_dir(follow_symlinks=False):
-            yield from _files(entry.path, f"{prefix}{name}/")
+            yield from _files(entry.path, f"{name}/")
         else:
-            yield prefix + name, Path(entry.path)
+            yield name, Path(entry.path)
 
 
-def _shown(name):
+def _shown(entry):
     """Return a file's name as UTF-8 can hold it: that of a file may be any bytes."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    return os.fsencode(entry.name).decode("utf-8", "backslashreplace")
 
 
 def _items(name, path):
+    """Yield (place, item) of a file, or of each of its lines."""
     try:
         if not _is_known(name) and not path.is_dir():
-            yield Position(name), Unreadable(name, UNKNOWN)
+            found = UNKNOWN
         elif not stat.S_ISREG(path.stat().st_mode):
-            yield Position(name), Unreadable(name, UNREADABLE)
+            found = UNREADABLE
         elif _is_lines(name):
-            yield from _lines(name, path)
-        elif path.stat().st_size > LARGEST_BYTES:
-            yield Position(name), Unreadable(name, LARGE)
+            for number, line in _lines(path):
+                yield Position(name, number), _item(f"{name}#{number}", line, True)
+            return
         else:
-            yield Position(name), Raw(name, path.read_bytes())
+            found = LARGE if path.stat().st_size > LARGEST_BYTES else path.read_bytes()
     except OSError:
-        yield Position(name), Unreadable(name, UNREADABLE)
+        found = UNREADABLE
+    yield Position(name), _item(name, found, False)
 
 
-def _lines(name, path):
-    """Yield the lines of a file; blank ones are passed over, too long ones never held
-    whole.
+def _item(name, found, is_line):
+    return Unreadable(name, found) if isinstance(found, str) else Raw(name, found, is_line)
 
-    A failure ends the file. It has the place of the line that it hit: a run that goes on
+
+def _lines(path):
+    """Yield (number, line or what is wrong with it); blank ones are passed over, too long
+    ones never held whole.
+
+    A failure ends the file. It has the number of the line that it hit: a run that goes on
     behind it must not begin the file again.
     """
     number = 0
-    with gzip.open(path) if name.lower().endswith(".gz") else open(path, "rb") as file:
+    with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file:
         try:
             while line := file.readline(LARGEST_BYTES + 1):
-                here = f"{name}#{number}"
                 if len(line) > LARGEST_BYTES:
                     while line and not line.endswith(b"\n"):
                         line = file.readline(LARGEST_BYTES)
-                    yield Position(name, number), Unreadable(here, LARGE)
+                    yield number, LARGE
                 elif line.strip():
-                    yield Position(name, number), Raw(here, line, is_line=True)
+                    yield number, line
                 number += 1
         except (EOFError, gzip.BadGzipFile, zlib.error):
-            yield Position(name, number), Unreadable(f"{name}#{number}", BROKEN)
+            yield number, BROKEN
         except OSError:
-            yield Position(name, number), Unreadable(f"{name}#{number}", UNREADABLE)
+            yield number, UNREADABLE

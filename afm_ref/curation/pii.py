@@ -135,13 +135,16 @@ def luhn(digits: str) -> bool:
     return (sum(values[::2]) + sum(sum(divmod(2 * d, 10)) for d in values[1::2])) % 10 == 0
 
 
+def _beside(text, match, before, behind=0):
+    """Return so many characters before a match, and behind it."""
+    start, end = match.span()
+    return text[max(0, start - before) : start], text[end : end + behind]
+
+
 def _in_run(text, match):
     """Return whether more digits stand before or behind, one space away."""
-    before, behind = (
-        text[max(0, match.start() - 2) : match.start()],
-        text[match.end() : match.end() + 2],
-    )
-    return bool(re.fullmatch(r"\d ", before) or re.fullmatch(r" \d", behind))
+    before, behind = _beside(text, match, 2, 2)
+    return re.fullmatch(r"\d ", before) or re.fullmatch(r" \d", behind)
 
 
 def _digits(piece):
@@ -151,21 +154,18 @@ def _digits(piece):
 
 def _is_issued(piece):
     digits = _digits(piece)
-    return bool(re.fullmatch(GROUPS, piece) and ISSUED.fullmatch(digits)) and luhn(digits)
+    return re.fullmatch(GROUPS, piece) and ISSUED.fullmatch(digits) and luhn(digits)
 
 
 def _in_row_of_fours(text, match):
     """Return whether two more fours stand on a side that has no card, next to this one or
     one four away.
     """
-    before = text[max(0, match.start() - 25) : match.start()]
-    behind = text[match.end() : match.end() + 25]
+    before, behind = _beside(text, match, 25, 25)
     cards_before = _is_issued(before[-20:-1]) or _is_issued(before[-25:-6])
     cards_behind = _is_issued(behind[1:20]) or _is_issued(behind[6:25])
-    return bool(
-        (FOURS_BEFORE.search(before) and not cards_before)
-        or (FOURS_BEHIND.match(behind) and not cards_behind)
-    )
+    fours_before, fours_behind = FOURS_BEFORE.search(before), FOURS_BEHIND.match(behind)
+    return (fours_before and not cards_before) or (fours_behind and not cards_behind)
 
 
 def _is_card(text, match):
@@ -175,10 +175,7 @@ def _is_card(text, match):
 
 
 def _is_address(text, match):
-    before, behind = (
-        text[max(0, match.start() - 400) : match.start()],
-        text[match.end() : match.end() + 40],
-    )
+    before, behind = _beside(text, match, 400, 40)
     # only a list is long: 165 us else
     before = before if before[-2:-1] in {",", "d", "r", "o"} else before[-50:]
     if VERSION_BEHIND.match(behind) or (
@@ -196,7 +193,7 @@ def _is_address(text, match):
 def _is_phone(text, match):
     if match[0][0] == "+" and _in_run(text, match) and not PHONE_IN_RUN.fullmatch(match[0]):
         return False
-    line = text[max(0, match.start() - 80) : match.start()].rpartition("\n")[2]
+    line = _beside(text, match, 80)[0].rpartition("\n")[2]
     if match[0][1:].isdigit() and SUM_BEFORE.search(line) and not LABEL.search(line):
         return False
     digits = _digits(match[0])
@@ -231,13 +228,11 @@ def _search(pattern, test, text):
         at = match.end() if match else start + 1
 
 
-def _blank(text, found):
-    """Return the text with brackets in place of what was found: like tags to the patterns,
-    but as long as it was.
-    """
+def _replaced(text, found, by):
+    """Return the text with by(kind, piece) in place of each piece that was found."""
     pieces, at = [], 0
-    for _, start, end in found:
-        pieces += [text[at:start], "]" * (end - start)]
+    for kind, start, end in found:
+        pieces += [text[at:start], by(kind, text[start:end])]
         at = end
     return "".join([*pieces, text[at:]])
 
@@ -260,18 +255,17 @@ def find(text: str) -> list[Found]:
     """
     found, before = [], -1
     text = TAG.sub(lambda tag: "]" * len(tag[0]), text)
-    text = (
-        text
-        if text.isascii()
-        else OTHER_LETTER.sub(";", DASH.sub("-", text.translate(HALF_WIDTH)))
-    )
+    if not text.isascii():
+        text = OTHER_LETTER.sub(";", DASH.sub("-", text.translate(HALF_WIDTH)))
     while len(found) > before:  # what is taken may leave a number alone that stood in a run
         before = len(found)
         for kind, (pattern, test) in KINDS.items():
             if kind == "email" and "@" not in text:
                 continue
             new = [Found(kind, *span) for span in _search(pattern, test, text)]
-            found, text = found + new, _blank(text, new) if new else text
+            # like tags to the patterns, but as long as what they stand for
+            text = _replaced(text, new, lambda _, piece: "]" * len(piece))
+            found += new
     return sorted(found, key=lambda one: one.start)
 
 
@@ -281,11 +275,9 @@ def mask(text: str) -> tuple[str, Counter]:
 
     Masking a masked text changes nothing.
     """
-    pieces, at, found = [], 0, find(text)
-    for kind, start, end in found:
-        pieces += [text[at:start], TAGS[kind]]
-        at = end
-    return "".join([*pieces, text[at:]]), Counter(one.kind for one in found)
+    found = find(text)
+    masked = _replaced(text, found, lambda kind, _: TAGS[kind])
+    return masked, Counter(one.kind for one in found)
 
 
 def count_tags(text: str) -> Counter:

@@ -30,7 +30,7 @@ SHIPPED = Path(__file__).with_name("quality.safetensors")
 TOKEN = re.compile(r"[^\W\d_]+|\d+|[^\w\s]|_")
 LOW_QUALITY = "low quality"
 MOST_CHARS = 20_000  # a document's beginning is enough to judge it
-PAIR = np.uint32(0x9E3779B1)  # odd, so that multiplying by it loses nothing
+PAIR = 0x9E3779B1  # odd, so that multiplying by it loses nothing
 
 
 class Rows(NamedTuple):
@@ -68,19 +68,16 @@ def features(text: str) -> tuple[Int[Array, " entries"], Float[Array, " entries"
     """
     words = np.array([_hash(token) for token in tokens(text)], np.uint32)
     pairs = words[:-1] * PAIR + words[1:]
-    found, counts = np.unique(
-        np.concatenate([words, pairs]) % np.uint32(FEATURES), return_counts=True
-    )
+    all_hashes = np.concatenate([words, pairs]) % FEATURES
+    found, counts = np.unique(all_hashes, return_counts=True)
     return found.astype(np.int64), np.sqrt(counts / max(1, counts.sum()))
 
 
 def rows(texts: Sequence[str]) -> Rows:
     """Return the features of texts, one row each."""
-    found = [features(text) for text in texts]
-    starts = np.cumsum([0, *(len(f) for f, _ in found)])
-    return Rows(
-        np.concatenate([f for f, _ in found]), np.concatenate([x for _, x in found]), starts
-    )
+    found, values = zip(*map(features, texts), strict=True)
+    starts = np.cumsum([0, *map(len, found)])
+    return Rows(np.concatenate(found), np.concatenate(values), starts)
 
 
 class Classifier(NamedTuple):
@@ -144,18 +141,17 @@ def train(
     Test: tests/curation/test_quality.py::test_training_reaches_the_optimum
     """
     labels = np.asarray(labels, np.float64)
-    if len(labels) != len(texts) or set(labels.tolist()) != {0.0, 1.0}:
+    kinds = set(labels.tolist())
+    if len(labels) != len(texts) or kinds != {0, 1}:
         raise ValueError(
             f"expected a label of 0 or 1 for each of {len(texts)} texts, and both kinds, "
-            f"got {len(labels)} labels of {sorted(set(labels.tolist()))}"
+            f"got {len(labels)} labels of {sorted(kinds)}"
         )
     data, step = rows(texts), 1 / (0.5 + decay)
     now = ahead = Classifier(np.zeros(FEATURES), 0.0)
     for t in range(steps):
         _, slope = loss_and_gradient(ahead, data, labels, decay)
-        new = Classifier(
-            ahead.weights - step * slope.weights, ahead.bias - step * slope.bias
-        )
+        new = Classifier(*(a - step * s for a, s in zip(ahead, slope, strict=True)))
         momentum = t / (t + 3)
         ahead = Classifier(
             *(n + momentum * (n - old) for n, old in zip(new, now, strict=True))
@@ -187,10 +183,9 @@ def area(scores, labels) -> float:
     Source: the area under the ROC as the Mann-Whitney statistic [standard].
     Test: tests/curation/test_quality.py::test_area_is_the_chance_of_the_right_order
     """
-    if set(np.unique(labels).tolist()) != {0, 1}:
-        raise ValueError(
-            f"expected labels 0 and 1, both, got {sorted(set(np.unique(labels).tolist()))}"
-        )
+    kinds = np.unique(labels).tolist()
+    if kinds != [0, 1]:
+        raise ValueError(f"expected labels 0 and 1, both, got {kinds}")
     return float(np.trapezoid(*reversed(roc(scores, labels))))
 
 
@@ -220,11 +215,10 @@ def load(path) -> Classifier:
         tensors = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path} is no safetensors file: {error}") from None
-    if set(tensors) != {"weights", "bias"} or tensors["weights"].shape != (FEATURES,):
-        found = {name: tensor.shape for name, tensor in tensors.items()}
-        raise ValueError(
-            f"{path}: expected weights ({FEATURES},) and bias (1,), got {found}"
-        )
+    expected = {"weights": (FEATURES,), "bias": (1,)}
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    if found != expected:
+        raise ValueError(f"{path}: expected {expected}, got {found}")
     return Classifier(tensors["weights"].astype(np.float32), float(tensors["bias"][0]))
 
 
@@ -249,9 +243,6 @@ class Quality:
     def __call__(self, document: Document) -> Document | Dropped:
         if document.source in ("code", "maths"):
             return document
-        judge = shipped() if self.classifier is None else self.classifier
-        return (
-            document
-            if judge.score(document.text) >= self.threshold
-            else Dropped(LOW_QUALITY)
-        )
+        judge = self.classifier or shipped()
+        is_good = judge.score(document.text) >= self.threshold
+        return document if is_good else Dropped(LOW_QUALITY)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +23,8 @@ from . import (
     quality,
 )
 
-PERSONAL_DATA, NEAR_DUPLICATES, DECONTAMINATION = (
-    "personal data",
-    "near-duplicates",
-    "decontamination",
-)
-
+PERSONAL_DATA, NEAR_DUPLICATES = "personal data", "near-duplicates"
+DECONTAMINATION = "decontamination"
 Steps = dict[str, Callable[[Document], Document | Dropped]]  # by name, in order
 
 
@@ -73,12 +69,14 @@ class Recipe:
             "shortest_run",
             "common_usage",
             "chunk_bytes",
+            "index_bytes",
         ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            least = 0 if name == "index_bytes" else 1
+            if (value := getattr(self, name)) < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
         for name in ("threshold", "quality"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise ValueError(f"{name} must be from 0 to 1, got {value}")
         if self.language not in heuristics.LANGUAGES:
             raise ValueError(
                 f"language must be one of {', '.join(heuristics.LANGUAGES)}, got {self.language!r}"
@@ -91,8 +89,6 @@ class Recipe:
             raise ValueError(
                 f"longest_run {self.longest_run} is below shortest_run {self.shortest_run}"
             )
-        if self.index_bytes < 0:
-            raise ValueError(f"index_bytes must be at least 0, got {self.index_bytes}")
 
     @property
     def is_english(self) -> bool:
@@ -126,9 +122,8 @@ class Recipe:
         """Return the hashes of a text's runs of words; for any language a letter without
         spaces is one.
         """
-        return minhash.shingles(
-            text if self.is_english else overlap.spaced(overlap.normal(text)), self.shingle
-        )
+        text = text if self.is_english else overlap.spaced(overlap.normal(text))
+        return minhash.shingles(text, self.shingle)
 
     def benchmark_runs(self) -> decontamination.Benchmarks | None:
         """Return the runs of words of the benchmarks, None without benchmarks."""
@@ -140,16 +135,14 @@ class Recipe:
 
     def as_json(self) -> dict:
         """Return the fields as JSON can hold them."""
-        fields = asdict(self)
-        return fields | {
-            "benchmarks": None if self.benchmarks is None else str(self.benchmarks)
-        }
+        path = self.benchmarks
+        return asdict(self) | {"benchmarks": None if path is None else str(path)}
 
     def digest(self) -> str:
         """Return a hash of all that the result depends on: the benchmarks' texts, and not
         the memory's bound.
         """
-        about = replace(self, index_bytes=0, benchmarks=None).as_json()
+        about = asdict(self) | {"index_bytes": 0, "benchmarks": None}
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
         for text in () if self.benchmarks is None else benchmark_texts(self.benchmarks):
             digest.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
@@ -168,7 +161,7 @@ def through(
     RuntimeError, naming the document and the step, if a step fails: that is a fault of the
     program.
     """
-    passed, size, masked = [], len(_utf8(document)), {}
+    passed, size, masked = [], _size(document), {}
     for name, step in steps.items():
         try:
             done = step(document)
@@ -180,13 +173,13 @@ def through(
             return [*passed, (name, size, done.reason)], None, masked
         if name == PERSONAL_DATA:  # tags that the text had already are none of ours
             masked = dict(pii.count_tags(done.text) - pii.count_tags(document.text))
-        passed.append((name, size, len(_utf8(done))))
+        passed.append((name, size, _size(done)))
         size, document = passed[-1][2], done
     return passed, document, masked
 
 
-def _utf8(document):
-    return document.text.encode("utf-8", "surrogatepass")
+def _size(document):
+    return len(document.text.encode("utf-8", "surrogatepass"))
 
 
 def benchmark_texts(path) -> Iterator[str]:
@@ -216,10 +209,8 @@ def benchmark_texts(path) -> Iterator[str]:
 
 def _benchmark(place, one):
     if isinstance(one, pages.Unreadable):
-        expected = (
-            ", expected UTF-8: convert it, for example with iconv"
-            if one.reason == pages.ENCODING
-            else ""
-        )
+        expected = ", expected UTF-8: convert it, for example with iconv"
+        if one.reason != pages.ENCODING:
+            expected = ""
         raise ValueError(f"benchmark {place}: {one.reason}{expected}")
     return html.extract(one.text, main_content=False) if one.source == "web" else one.text

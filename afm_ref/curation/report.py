@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -61,8 +60,7 @@ class Report:
         flow.documents_in += 1
         flow.bytes_in += bytes_in
         if isinstance(out, str):
-            row = flow.dropped.setdefault(out, [0, 0])
-            row[0], row[1] = row[0] + 1, row[1] + bytes_in
+            _count(flow.dropped, out, bytes_in)
         else:
             flow.documents_out += 1
             flow.bytes_out += out
@@ -71,8 +69,7 @@ class Report:
         """Count what could not be read, and keep the first names."""
         row = self.unreadable.setdefault(reason, {"count": 0, "names": []})
         row["count"] += 1
-        if len(row["names"]) < NAMES_KEPT:
-            row["names"].append(name)
+        row["names"] = [*row["names"], name][:NAMES_KEPT]
 
     def measure(self, when: str, size: int) -> None:
         """Count the length of a document when it was "read", or is "left" at the end."""
@@ -82,8 +79,7 @@ class Report:
     def leave(self, kind: str, size: int) -> None:
         """Count a document that is left at the end."""
         self.measure("left", size)
-        row = self.kinds.setdefault(kind, [0, 0])
-        row[0], row[1] = row[0] + 1, row[1] + size
+        _count(self.kinds, kind, size)
 
     def save(self, path) -> None:
         """Write the report as JSON, whole or not at all."""
@@ -94,38 +90,36 @@ class Report:
         """Return the report of a file; ValueError names it if it is none."""
         try:
             fields = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-            return cls(
-                **fields
-                | {"steps": {name: Flow(**flow) for name, flow in fields["steps"].items()}}
-            )
+            steps = {name: Flow(**flow) for name, flow in fields["steps"].items()}
+            return cls(**fields | {"steps": steps})
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{path}: this is no report of curation ({error})") from None
 
     def table(self) -> str:
         """Return the report as text: a row a step, its reasons below it."""
-        rows = [("step", "documents", "MB", "left", "")]
+        rows = [("step", "documents", "MB", "left")]
         first = next(iter(self.steps.values()), Flow()).bytes_in
         for name, flow in self.steps.items():
             left = f"{flow.bytes_out / max(1, first):.1%}"
-            rows.append(
-                (name, f"{flow.documents_out:,}", f"{flow.bytes_out / 1e6:,.2f}", left, "")
-            )
-            for reason, (count, size) in sorted(
+            rows.append((name, *_amounts(flow.documents_out, flow.bytes_out), left))
+            for reason, counts in sorted(
                 flow.dropped.items(), key=lambda item: -item[1][0]
             ):
-                rows.append((f"  - {reason}", f"-{count:,}", f"-{size / 1e6:,.2f}", "", ""))
+                dropped = (f"-{amount}" for amount in _amounts(*counts))
+                rows.append((f"  - {reason}", *dropped, ""))
         return "\n".join([*_aligned(rows), "", *self._remarks()])
 
     def reasons(self, most: int = 5) -> str:
         """Return the commonest reasons for which documents were left out, with their
         numbers.
         """
-        found = Counter({reason: row["count"] for reason, row in self.unreadable.items()})
+        found = Counter(self._unread())
         for flow in self.steps.values():
             found.update({reason: count for reason, (count, _) in flow.dropped.items()})
-        return (
-            ", ".join(f"{n:,} {reason}" for reason, n in found.most_common(most)) or "none"
-        )
+        return _listed(found.most_common(most))
+
+    def _unread(self):
+        return {reason: row["count"] for reason, row in self.unreadable.items()}
 
     def on_language(self) -> str:
         """Return what the run asked of the language, and how many documents it left out for
@@ -133,10 +127,8 @@ class Report:
         """
         if self.settings.get("language", ENGLISH) != ENGLISH:
             return NOT_CHECKED
-        dropped = {name: flow.dropped for name, flow in self.steps.items()}
-        rules, judge = dropped.get("heuristics", {}), dropped.get("quality", {})
-        n = sum(rules.get(reason, (0, 0))[0] for reason in OF_ENGLISH)
-        low = judge.get(LOW_QUALITY, (0, 0))[0]
+        n = sum(self._dropped("heuristics", reason) for reason in OF_ENGLISH)
+        low = self._dropped("quality", LOW_QUALITY)
         said = f"language: English prose alone is kept; {n:,} documents broke its rules ({', '.join(OF_ENGLISH)})"
         said += f", {low:,} its classifier (--quality 0 leaves it out)" if low else ""
         return said + (
@@ -145,26 +137,18 @@ class Report:
             else ""
         )
 
+    def _dropped(self, step, reason):
+        return self.steps.get(step, Flow()).dropped.get(reason, (0, 0))[0]
+
     def _remarks(self):
-        masked = (
-            ", ".join(f"{n:,} {kind}" for kind, n in sorted(self.personal_data.items()))
-            or "none"
+        amounts = (
+            (kind, *_amounts(*counts)) for kind, counts in sorted(self.kinds.items())
         )
-        unread = (
-            ", ".join(
-                f"{row['count']:,} {reason}"
-                for reason, row in sorted(self.unreadable.items())
-            )
-            or "none"
-        )
-        kinds = ", ".join(
-            f"{kind} {n:,} ({size / 1e6:,.2f} MB)"
-            for kind, (n, size) in sorted(self.kinds.items())
-        )
+        kinds = ", ".join(f"{kind} {count} ({size} MB)" for kind, count, size in amounts)
         return [
             f"left by kind: {kinds or 'nothing'}",
-            f"personal data masked: {masked}",
-            f"not usable: {unread}",
+            f"personal data masked: {_listed(sorted(self.personal_data.items()))}",
+            f"not usable: {_listed(sorted(self._unread().items()))}",
             self.on_language(),
             f"near-duplicates: {self.index.get('documents', 0):,} documents repeat no other; "
             f"{self.index.get('bytes_a_document', 0)} bytes of keys for each that was compared",
@@ -172,15 +156,24 @@ class Report:
         ]
 
 
-def _aligned(rows: Iterable[tuple]) -> list[str]:
-    rows = list(rows)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+def _count(table, name, size):
+    """Count one more of so many bytes in {name: [documents, bytes]}."""
+    documents, before = table.get(name, (0, 0))
+    table[name] = [documents + 1, before + size]
+
+
+def _amounts(documents, size):
+    return f"{documents:,}", f"{size / 1e6:,.2f}"
+
+
+def _listed(counts):
+    return ", ".join(f"{n:,} {name}" for name, n in counts) or "none"
+
+
+def _aligned(rows):
+    """Return rows as lines, the first column to the left and the others to the right."""
+    name, *others = (max(map(len, column)) for column in zip(*rows))
     return [
-        "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:])),
-            ]
-        ).rstrip()
+        "  ".join([row[0].ljust(name), *map(str.rjust, row[1:], others)]).rstrip()
         for row in rows
     ]

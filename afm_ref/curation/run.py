@@ -19,6 +19,7 @@ has.
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import threading
@@ -40,8 +41,10 @@ from .recipe import DECONTAMINATION, NEAR_DUPLICATES, Recipe, through
 from .report import Report
 from .shards import REPORT, STAGED
 
-# what the command adds
-OURS = ("report.md", "funnel.png", "drops.png", "s_curve.png", "lengths.png")
+OURS = re.compile(  # and what the command adds
+    rf"{STAGED}|report\.(?:json|md)|(?:part|dropped)-\d{{5,}}\.jsonl\.gz"
+    r"|(?:funnel|drops|s_curve|lengths)\.png"
+)
 DUPLICATE = "near-duplicate"
 IDENTITY = "run.json"  # in the staged folder: what the run was asked for
 MOST_ITEMS = 10_000  # of a chunk, however small
@@ -80,10 +83,9 @@ def curate(
     with targets.only_writer(out):
         if (out / REPORT).exists():
             report = Report.load(out / REPORT)
-            about = report.source
             found = {
-                "settings": about.get("settings_digest"),
-                "source": about.get("digest"),
+                "settings": report.source.get("settings_digest"),
+                "source": report.source.get("digest"),
             }
             told = "a finished run with other {}: give another --out, or remove the folder"
             _check_identity(out, identity, found, told)
@@ -100,7 +102,7 @@ def curate(
 
 def _check_folders(source, out):
     inside, here = out.resolve(), source.resolve()
-    if inside == here or here in inside.parents or inside in here.parents:
+    if inside.is_relative_to(here) or here.is_relative_to(inside):
         raise ValueError(
             f"--out {out} and the source {source} must lie apart: one is in the other"
         )
@@ -111,12 +113,7 @@ def _check_folders(source, out):
     # the lock may be a killed run's
     there = [path for path in sorted(out.iterdir()) if path.name != targets.LOCK]
     for path in there:
-        name = atomic.intended(path.name)
-        if not (
-            name in (STAGED, REPORT, *OURS)
-            or shards.SHARD.fullmatch(name)
-            or shards.DROPPED.fullmatch(name)
-        ):
+        if not OURS.fullmatch(atomic.intended(path.name)):
             raise ValueError(
                 f"--out {out} holds {path.name}, which is none of ours: give an empty or a new folder"
             )
@@ -127,8 +124,8 @@ def _check_folders(source, out):
 
 
 def _check_identity(out, asked, found, told):
-    for name, value in asked.items():
-        if found.get(name) != value:
+    for name in asked:
+        if found.get(name) != asked[name]:
             raise ValueError(f"{out} holds {told.format(name)}")
 
 
@@ -153,6 +150,9 @@ class Staged:
     def __len__(self):
         return len(shards.numbers(self.folder))
 
+    def _read(self, number):
+        return [row for _, row in shards.read_lines(shards.path_of(self.folder, number))]
+
     def __iter__(self):
         return (np.load(self.folder / f"{number:05}.npy") for number in range(len(self)))
 
@@ -167,15 +167,12 @@ class Staged:
             np.save(file, signatures)
         shards.write_lines(shards.path_of(self.folder, number), [header, *rows], level=1)
 
-    def header(self) -> dict:
-        """Return the header of the last chunk: where to go on, and how many bytes were
-        read.
-        """
+    def reached(self) -> tuple[pages.Position | None, int]:
+        """Return behind which place to go on, and how many bytes were read up to there."""
         if not len(self):
-            return {"position": None, "read": 0}
-        return next(
-            row for _, row in shards.read_lines(shards.path_of(self.folder, len(self) - 1))
-        )
+            return None, 0
+        header = self._read(len(self) - 1)[0]
+        return pages.Position(*header["position"]), header["read"]
 
     def decided(self, originals: list[int | None]) -> Iterator[list[dict]]:
         """Yield each chunk's rows, those of near-duplicates with the name of the
@@ -183,9 +180,7 @@ class Staged:
         """
         names, wanted, number = {}, set(originals), 0
         for chunk in range(len(self)):
-            rows = [
-                row for _, row in shards.read_lines(shards.path_of(self.folder, chunk))
-            ][1:]
+            _, *rows = self._read(chunk)
             for row in rows:
                 if row.get("is_signed"):
                     if number in wanted:
@@ -201,11 +196,9 @@ def _stage(staged, source, recipe, processes, size_bytes, progress):
     """
     from tqdm.auto import tqdm
 
-    header = staged.header()
-    after = None if header["position"] is None else pages.Position(*header["position"])
+    after, read = staged.reached()
     chunks = chunked(pages.walk(source, after), recipe.chunk_bytes)
     work = partial(_worked, recipe, recipe.digest())
-    read = header["read"]
     with tqdm(
         total=size_bytes,
         initial=read,
@@ -305,16 +298,11 @@ def _worked(recipe: Recipe, digest: str, chunk: Chunk):
             signed.append(minhash.signature(hashes, recipe.permutations))
         row["after"], document, _ = through(after, document)
         if document is not None:
-            row |= {"source": document.source, "text": document.text, "hits": []}
-            if benchmarks is not None:
-                row["hits"] = benchmarks.collisions(document.text).tolist()
+            hits = benchmarks.collisions(document.text).tolist() if benchmarks else []
+            row |= {"source": document.source, "text": document.text, "hits": hits}
     table = np.array(signed, np.uint32).reshape(len(signed), recipe.permutations)
-    return (
-        chunk.position,
-        chunk.size_bytes,
-        rows,
-        near_duplicates.entries(table, recipe.bands, recipe.rows),
-    )
+    kept = near_duplicates.entries(table, recipe.bands, recipe.rows)
+    return chunk.position, chunk.size_bytes, rows, kept
 
 
 def _settle(staged, out, recipe, report, progress) -> Report:
@@ -340,17 +328,12 @@ def _settle(staged, out, recipe, report, progress) -> Report:
         last_step = Decontamination(recipe.benchmark_runs(), counts, recipe.common_usage)
     chunks = tqdm(staged.decided(originals), "deciding", len(staged), disable=not progress)
     for number, rows in enumerate(chunks):
-        kept, dropped = [], []
-        for row in rows:
-            line = _counted(report, row, last_step)
-            if line is None:
-                kept.append(Document(row["text"], row["source"], row["name"]))
-            else:
-                dropped.append(line)
-        if dropped:
-            shards.write_lines(shards.dropped_path(out, number), dropped)
-        if kept:
-            shards.write(shards.path_of(out, report.shards), kept)
+        lines = [_counted(report, row, last_step) for row in rows]
+        if dropped := [line for line in lines if line]:
+            shards.write_lines(shards.path_of(out, number, "dropped"), dropped)
+        if kept := [row for row, line in zip(rows, lines, strict=True) if not line]:
+            documents = (Document(row["text"], row["source"], row["name"]) for row in kept)
+            shards.write(shards.path_of(out, report.shards), documents)
             report.shards += 1
     return report
 
@@ -372,9 +355,7 @@ def _counted(report, row, last_step):
     if not isinstance(last, str):
         report.leave(row["source"], last)
         return None
-    original = (
-        {"original": row["original"]} if row.get("original") and last == DUPLICATE else {}
-    )
+    original = {"original": row["original"]} if last == DUPLICATE else {}
     return {"name": row["name"], "step": step, "reason": last} | original
 
 
@@ -383,15 +364,12 @@ def _passed(row, last_step):
     document.
     """
     passed, size = row["before"], row["before"][-1][2]
-    if isinstance(size, str):
-        return passed
     if row.get("original"):
         return [*passed, (NEAR_DUPLICATES, size, DUPLICATE)]
-    passed = [*passed, (NEAR_DUPLICATES, size, size), *row["after"]]
-    size = passed[-1][2]
-    if isinstance(size, str) or last_step is None:
-        return passed
-    return [
-        *passed,
-        (DECONTAMINATION, size, COPIED if last_step.is_copied(row["hits"]) else size),
-    ]
+    if "after" in row:
+        passed = [*passed, (NEAR_DUPLICATES, size, size), *row["after"]]
+    if last_step and "text" in row:
+        size = passed[-1][2]
+        fate = COPIED if last_step.is_copied(row["hits"]) else size
+        passed = [*passed, (DECONTAMINATION, size, fate)]
+    return passed

@@ -18,19 +18,13 @@ from ..disk import atomic
 # of a run; the second is written when it is finished
 STAGED, REPORT = "staged", "report.json"
 SHARD = re.compile(r"part-(\d{5,})\.jsonl\.gz")
-DROPPED = re.compile(r"dropped-(\d{5,})\.jsonl\.gz")
-FIELDS = ("name", "source", "text")
+FIELDS = ("text", "source", "name")  # as `Document` has them
 BUFFER_BYTES = 2**16
 
 
-def path_of(folder, number: int) -> Path:
-    """Return where a folder has its shard of this number."""
-    return Path(folder) / f"part-{number:05}.jsonl.gz"
-
-
-def dropped_path(folder, number: int) -> Path:
-    """Return where a folder has the lines on what was dropped of a chunk."""
-    return Path(folder) / f"dropped-{number:05}.jsonl.gz"
+def path_of(folder, number: int, kind: str = "part") -> Path:
+    """Return where a folder has its shard of this number, or what was "dropped" of a chunk."""
+    return Path(folder) / f"{kind}-{number:05}.jsonl.gz"
 
 
 def write(path, documents: Iterable[Document]) -> int:
@@ -40,7 +34,8 @@ def write(path, documents: Iterable[Document]) -> int:
     Raises ValueError for no documents, and for text that UTF-8 cannot hold (half of a
     surrogate pair), by the document's name.
     """
-    return write_lines(path, map(_fields, documents))
+    rows = ({"name": d.name, "source": d.source, "text": d.text} for d in documents)
+    return write_lines(path, rows)
 
 
 def write_lines(path, rows: Iterable[dict], level: int = 6) -> int:
@@ -68,29 +63,23 @@ def read(folder) -> Iterator[Document]:
     """
     check_finished(folder)
     there = numbers(folder)
-    if there != list(range(len(there))):
-        missing = min(set(range(len(there))) - set(there))
+    if missing := set(range(len(there))).difference(there):
         raise ValueError(
-            f"{path_of(folder, missing)} is missing, others after it exist: copy the whole folder again"
+            f"{path_of(folder, min(missing))} is missing, others after it exist: copy the whole folder again"
         )
     if not there:
         raise ValueError(
             f"{folder} has no part-00000.jsonl.gz: make one with `python -m afm_ref curate`"
         )
-    for number in there:
-        yield from read_shard(path_of(folder, number))
-
-
-def read_shard(path) -> Iterator[Document]:
-    """Yield the documents of one shard; see `read`."""
-    for number, row in read_lines(path):
-        if not isinstance(row, dict) or not all(
-            isinstance(row.get(field), str) for field in FIELDS
-        ):
-            raise ValueError(
-                f"{path}, line {number}: expected an object with the texts {', '.join(FIELDS)}"
-            )
-        yield Document(row["text"], row["source"], row["name"])
+    for path in (path_of(folder, number) for number in there):
+        for number, row in read_lines(path):
+            row = row if isinstance(row, dict) else {}
+            fields = [row.get(name) for name in FIELDS]
+            if not all(isinstance(text, str) for text in fields):
+                raise ValueError(
+                    f"{path}, line {number}: expected an object with the texts {', '.join(FIELDS)}"
+                )
+            yield Document(*fields)
 
 
 def read_lines(path) -> Iterator[tuple[int, object]]:
@@ -99,7 +88,9 @@ def read_lines(path) -> Iterator[tuple[int, object]]:
     try:
         with gzip.open(path, "rb") as lines:
             for number, line in enumerate(lines, start=1):
-                yield number, _value(path, number, line)
+                yield number, json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{path}, line {number}: no JSON ({error})") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(
             f"{path}, after line {number}: cut off or no gzip ({error}); copy or make it again"
@@ -120,8 +111,7 @@ def is_curated(folder) -> bool:
 def check_finished(folder) -> None:
     """Raise ValueError for a folder in which a run of `curate` was stopped before its end."""
     folder = Path(folder)
-    staged = any(SHARD.fullmatch(path.name) for path in (folder / STAGED).glob("*"))
-    if staged and not (folder / REPORT).exists():
+    if is_curated(folder / STAGED) and not (folder / REPORT).exists():
         raise ValueError(
             f"the curation in {folder} is unfinished: run the same curate again to finish it"
         )
@@ -137,10 +127,6 @@ def numbers(folder) -> list[int]:
     return sorted(int(match[1]) for match in names if match)
 
 
-def _fields(document):
-    return {"name": document.name, "source": document.source, "text": document.text}
-
-
 def _line(row):
     try:
         return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
@@ -148,10 +134,3 @@ def _line(row):
         raise ValueError(
             f"{row.get('name')!r} holds what UTF-8 cannot ({error.reason}): decode it anew"
         ) from None
-
-
-def _value(path, number, line):
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"{path}, line {number}: no JSON ({error})") from None

@@ -1,4 +1,4 @@
-"""Prose in several languages, model-written: ten sentences each, on a village, of which documents are made."""
+"""Prose in several languages, model-written: eight sentences each, on a village, of which documents are made."""
 
 import random
 
@@ -12,8 +12,6 @@ SENTENCES = {
         "Abends saßen die Männer vor dem Gasthaus und sprachen über das Wetter.",
         "Ein Wanderer kam aus dem Norden und erzählte Geschichten von fernen Städten.",
         "Die Mühle mahlte seit hundert Jahren das Korn der umliegenden Höfe.",
-        "Nach der Ernte feierte man ein Fest, bei dem viel getanzt und gesungen wurde.",
-        "Als der Zug zum ersten Mal hielt, liefen alle zum neuen Bahnhof.",
     ],
     "japanese": [
         "春になると川の水が増え、村の人々は毎朝水位を確かめに出かけた。",
@@ -24,8 +22,6 @@ SENTENCES = {
         "夜になると男たちは宿屋の前に座り、天気について話し合った。",
         "北から来た旅人は、遠い町の物語を語って聞かせた。",
         "水車小屋は百年前から周りの農家の麦を挽いてきた。",
-        "収穫のあとには祭りがあり、皆が踊り、歌を歌った。",
-        "汽車が初めて止まった日、誰もが新しい駅へ走っていった。",
     ],
     "arabic": [
         "كان النهر يحمل ماء كثيرا في الربيع وكان أهل القرية ينظرون إلى مستواه كل صباح.",
@@ -36,8 +32,6 @@ SENTENCES = {
         "جلس الرجال في المساء أمام النزل وتحدثوا عن الطقس.",
         "جاء مسافر من الشمال وروى قصصا عن مدن بعيدة.",
         "طحنت الطاحونة حبوب المزارع المجاورة منذ مئة عام.",
-        "بعد الحصاد أقيم احتفال رقص فيه الناس وغنوا.",
-        "عندما توقف القطار أول مرة ركض الجميع إلى المحطة الجديدة.",
     ],
     "thai": [
         "ในฤดูใบไม้ผลิแม่น้ำมีน้ำมากและชาวบ้านไปดูระดับน้ำทุกเช้า",
@@ -48,8 +42,6 @@ SENTENCES = {
         "ตอนเย็นผู้ชายนั่งหน้าโรงแรมและคุยกันเรื่องอากาศ",
         "นักเดินทางมาจากทางเหนือและเล่าเรื่องเมืองที่ห่างไกล",
         "โรงสีบดข้าวของฟาร์มรอบๆ มาร้อยปีแล้ว",
-        "หลังเก็บเกี่ยวมีงานฉลองที่ทุกคนเต้นรำและร้องเพลง",
-        "เมื่อรถไฟหยุดครั้งแรกทุกคนวิ่งไปที่สถานีใหม่",
     ],
     "greek": [
         "Την άνοιξη το ποτάμι είχε πολύ νερό και οι άνθρωποι του χωριού κοίταζαν κάθε πρωί τη στάθμη.",
@@ -60,25 +52,11 @@ SENTENCES = {
         "Τα βράδια οι άντρες κάθονταν μπροστά στο πανδοχείο και μιλούσαν για τον καιρό.",
         "Ένας ταξιδιώτης ήρθε από τον βορρά και έλεγε ιστορίες για μακρινές πόλεις.",
         "Ο μύλος άλεθε εδώ και εκατό χρόνια το σιτάρι των γύρω αγροκτημάτων.",
-        "Μετά τη συγκομιδή γινόταν γιορτή όπου όλοι χόρευαν και τραγουδούσαν.",
-        "Όταν το τρένο σταμάτησε για πρώτη φορά, όλοι έτρεξαν στον νέο σταθμό.",
-    ],
-    "chinese": [
-        "春天河水上涨,村里的人每天早晨都去看水位。",
-        "市场上一位老妇人卖苹果、梨和自家蜜蜂酿的蜜。",
-        "没有人确切知道这座桥是什么时候建的,但大家每天都走它。",
-        "冬天池塘结冰,孩子们在上面滑冰直到黄昏。",
-        "学校坐落在小山上,从那里可以俯瞰整个山谷。",
-        "晚上男人们坐在客栈门前谈论天气。",
-        "一位旅人从北方来,讲述远方城市的故事。",
-        "磨坊一百年来一直为周围的农家磨面。",
-        "收获之后人们举行庆典,跳舞唱歌。",
-        "火车第一次停下的那天,所有人都跑向新的车站。",
     ],
 }
 
 
-def document(language: str, seed: int = 0, count: int = 9) -> str:
+def document(language: str, seed: int = 0, count: int = 7) -> str:
     """Return so many of a language's sentences in a new order, in paragraphs of three."""
     order = random.Random(seed).sample(SENTENCES[language], count)
     return "\n\n".join(" ".join(order[i : i + 3]) for i in range(0, count, 3)) + "\n"
@@ -90,4 +68,4 @@ def write(folder, language: str, count: int = 6) -> None:
     for i in range(count):
         (folder / f"{i}.txt").write_text(document(language, i), encoding="utf-8")
     paragraphs = "".join(f"<p>{sentence}</p>" for sentence in SENTENCES[language])
-    (folder / "page.html").write_text(f"<html><body><main>{paragraphs}</main></body></html>", encoding="utf-8")
+    (folder / "page.html").write_text(f"<body><main>{paragraphs}</main></body>", encoding="utf-8")

@@ -131,8 +131,8 @@ MUTATIONS = [
     Mutation(
         "a run that goes on begins with the first page",
         RUN,
-        'after = None if header["position"] is None else pages.Position(*header["position"])',
-        "after = None",
+        "after, read = staged.reached()",
+        "after, read = None, staged.reached()[1]",
         TESTS + "test_run.py::test_killed_anywhere_it_goes_on_to_the_same_bytes",
     ),
     Mutation(
@@ -160,8 +160,8 @@ MUTATIONS = [
     Mutation(
         "a file of lines is begun again",
         PAGES,
-        "first = after.line + 1",
-        "first = 0",
+        "if position > after",
+        "if True",
         TESTS + "test_pages.py::test_it_goes_on_behind_any_place",
     ),
     Mutation(
@@ -174,15 +174,15 @@ MUTATIONS = [
     Mutation(
         "a disk that fails puts its file back to the first line",
         PAGES,
-        "        except OSError:\n            yield Position(name, number),",
-        "        except OSError:\n            yield Position(name),",
+        "yield number, UNREADABLE",
+        "yield 0, UNREADABLE",
         TESTS + "test_pages.py::test_it_goes_on_behind_a_disk_that_fails",
     ),
     Mutation(
         "a country's .rs makes a page Rust",
         PAGES,
-        'if "://" not in name and programming_language(name)',
-        "if programming_language(name)",
+        'if "://" not in name and is_code(name)',
+        "if is_code(name)",
         TESTS + "test_pages.py::test_files_make_a_line_code_and_addresses_do_not",
     ),
     Mutation(

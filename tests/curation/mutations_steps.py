@@ -312,8 +312,8 @@ MUTATIONS = [
     Mutation(
         "an address taken by one kind stays there for the next",
         PII,
-        '"]" * (end - start)',
-        '"]" + text[start + 1 : end]',
+        'piece: "]" * len(piece)',
+        'piece: "]" + piece[1:]',
         TESTS + "test_pii.py::test_planted_data_is_found",
     ),
     Mutation(

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from afm_ref.curation import Dropped, decontamination
 from afm_ref.curation.decontamination import Benchmarks, Decontamination
-from afm_ref.data import overlap
 from afm_ref.data.corpora import Document
 
 TEXTS = st.lists(st.sampled_from(["a", "B", "b,", "c", "c."]), max_size=14).map(" ".join)
@@ -63,57 +62,36 @@ def test_decisions_equal_brute_force(benchmarks, corpus, lengths, threshold):
     assert all(step(d) is d for d, dropped in zip(documents, expected, strict=True) if not dropped)
 
 
+def drops(step, texts):
+    return [isinstance(step(Document(text, "web", "n")), Dropped) for text in texts]
+
+
 def test_a_higher_threshold_drops_no_less():
     corpus = ["what is the sum of two and two"] * 3 + ["what is the sum of my taxes", "we ate fish"]
     found = Benchmarks(["What is the sum of two and two?"])
     counts = decontamination.count(found, corpus)
-    dropped = [
-        sum(
-            Decontamination(found, counts, t)(Document(text, "web", "n")) == Dropped("benchmark text")
-            for text in corpus
-        )
-        for t in (1, 3, 4, 5, 1000)
-    ]
+    dropped = [sum(drops(Decontamination(found, counts, t), corpus)) for t in (1, 3, 4, 5, 1000)]
     assert dropped == [0, 0, 3, 4, 4]  # 4 texts say "what is the sum", 3 the whole
-
-
-def test_one_page_cannot_make_a_phrase_common():
-    found = Benchmarks(["what is the sum of two and two"])
-    counts = decontamination.count(found, ["What is the sum? " * 1000])
-    assert set(counts.values()) == {1}
+    once = decontamination.count(found, ["What is the sum? " * 1000])
+    assert set(once.values()) == {1}  # one page cannot make a phrase common
 
 
 def test_thirteen_words_alone_miss_short_and_edited_items_and_four_alone_take_common_phrases():
     item = "how many of the ninety seven green bottles are left on the wall when nine of them fall"
     edited = "how many of the ninety five green bottles are left on a wall when nine of these fall"
     short, common = "who discovered penicillin in 1928", "how many of the people who voted stayed"
-    both = [item, short]
-    thirteen, four = Benchmarks(both, 13, 13), Benchmarks(both, 4, 4)
-    assert [len(thirteen.collisions(text)) > 0 for text in (item, edited, short, common)] == [True, False, False, False]
-    assert [len(four.collisions(text)) > 0 for text in (item, edited, short, common)] == [True, True, True, True]
-    full = Benchmarks(both)
-    counts = decontamination.count(full, [item, edited, short, common] + [f"how many of the x{i}" for i in range(9)])
-    step = Decontamination(full, counts, 10)
-    dropped = [isinstance(step(Document(text, "web", "n")), Dropped) for text in (item, edited, short, common)]
-    assert dropped == [True, True, True, False]
+    texts, both = (item, edited, short, common), [item, short]
+    thirteen, four, full = Benchmarks(both, 13, 13), Benchmarks(both, 4, 4), Benchmarks(both)
+    assert [len(thirteen.collisions(text)) > 0 for text in texts] == [True, False, False, False]
+    assert [len(four.collisions(text)) > 0 for text in texts] == [True, True, True, True]
+    counts = decontamination.count(full, [*texts, *(f"how many of the x{i}" for i in range(9))])
+    assert drops(Decontamination(full, counts, 10), texts) == [True, True, True, False]
 
 
 def test_a_longer_run_drops_where_all_shorter_ones_are_common():
     found = Benchmarks(["a b c d e"], 4, 5)
     corpus = ["a b c d x", "a b c d y", "z b c d e", "y b c d e", "a b c d e"]
-    step = Decontamination(found, decontamination.count(found, corpus), 3)
-    assert [isinstance(step(Document(t, "web", "n")), Dropped) for t in corpus] == [False] * 4 + [True]
-
-
-def test_thirteen_words_agree_with_the_overlap_of_the_corpus():
-    """The same words and runs as data/overlap.py has them."""
-    from afm_ref.data import corpora
-
-    topics = corpora.topics()[:30]
-    benchmark, others = topics[0], topics[1:]
-    found = Benchmarks([benchmark.text], 6, 6)
-    for other in others:
-        assert len(found.collisions(other.text)) == len(overlap.ngrams([benchmark], 6) & overlap.ngrams([other], 6))
+    assert drops(Decontamination(found, decontamination.count(found, corpus), 3), corpus) == [False] * 4 + [True]
 
 
 def test_a_copy_in_another_form_of_unicode_collides():
@@ -126,22 +104,18 @@ def test_a_copy_in_another_form_of_unicode_collides():
 def test_hashes_are_the_same_in_another_process():
     line = "from afm_ref.curation.decontamination import Benchmarks\n"
     line += "print(*Benchmarks(['a b c d e'], 4, 5).collisions('A b c d é e'))"
-    here = " ".join(map(str, Benchmarks(["a b c d e"], 4, 5).collisions("A b c d é e")))
-    assert (
-        subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True).stdout.strip() == here
-    )
-    assert here
+    there = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True).stdout
+    assert there.split() == [str(h) for h in Benchmarks(["a b c d e"], 4, 5).collisions("A b c d é e")] != []
     step = pickle.loads(pickle.dumps(Decontamination(Benchmarks(["a b c d"]), Counter())))
     assert step(Document("a b c d", "web", "n")) == Dropped("benchmark text")
 
 
 def test_bad_input():
-    for low, high in ((0, 4), (5, 4)):
-        with pytest.raises(ValueError, match="1 <= low <= high"):
-            Benchmarks(["a b c d e"], low, high)
-    with pytest.raises(ValueError, match="has 4 words"):
-        Benchmarks(["only three words"])
-    with pytest.raises(ValueError, match="has 4 words"):
-        Benchmarks([])
+    for texts, lengths, message in (
+        (["a b c d e"], (0, 4), "1 <= low <= high"), (["a b c d e"], (5, 4), "1 <= low <= high"),
+        (["only three words"], (4, 13), "has 4 words"), ([], (4, 13), "has 4 words"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            Benchmarks(texts, *lengths)
     with pytest.raises(ValueError, match="at least 1"):
         Decontamination(Benchmarks(["a b c d"]), {}, 0)

@@ -47,27 +47,25 @@ def test_hashes_spread():
     """In 64 equal bins of the range, 20,000 hashes of similar runs are as even as chance: chi^2 of 63, sd 11.2."""
     hashes = minhash.shingles(" ".join(map(str, range(20_004))))
     counts = np.bincount(hashes >> np.uint32(26), minlength=64)
-    assert len(np.unique(hashes)) >= len(hashes) - 3  # 0.05 collisions are expected
     assert 63 - 4 * 11.2 < ((counts - 312.5) ** 2 / 312.5).sum() < 63 + 4 * 11.2
 
 
-@pytest.mark.parametrize("n", [1, 511, 513, 1500])
-def test_signatures_are_datasketchs(n):
+def test_signatures_are_datasketchs():
     from datasketch import MinHash
 
-    hashes = np.random.default_rng(n).integers(0, 2**32, n, np.uint32)
-    theirs = MinHash(128, hashfunc=int, scheme="affine32")
-    theirs.update_batch(hashes.tolist())
-    ours = minhash.signature(hashes)
-    assert (ours == theirs.digest()).all() and (ours == minhash.signature(np.tile(hashes, 2)[::-1])).all()
+    for n in (1, 511, 513, 1500):
+        hashes = np.random.default_rng(n).integers(0, 2**32, n, np.uint32)
+        theirs = MinHash(128, hashfunc=int, scheme="affine32")
+        theirs.update_batch(hashes.tolist())
+        ours = minhash.signature(hashes)
+        assert (ours == theirs.digest()).all() and (ours == minhash.signature(np.tile(hashes, 2)[::-1])).all()
 
 
 @pytest.mark.parametrize(("both", "a", "b"), [(2, 2, 1), (1, 1, 1), (9, 1, 0), (40, 30, 30)])
 def test_the_chance_of_equal_minima_is_the_similarity(both, a, b):
-    """The equal entries of 400 pairs are Binomial(128, J): mean 128 J, variance 128 J (1 - J), each within 4 errors.
+    """The equal entries of 400 pairs are Binomial(128, J), as of independent orders: mean and variance within 4 errors.
 
-    The variance is that of independent orders. A variance of n draws has the relative error sqrt(2 / n), for binomial
-    draws this near to normal.
+    A variance of n draws has the relative error sqrt(2 / n), for binomial draws this near to normal.
     """
     rng, pairs, J = np.random.default_rng(0), 400, both / (both + a + b)
     equal = []
@@ -94,14 +92,13 @@ def test_a_copy_in_another_form_of_unicode_has_the_same_shingles(more):
     what is not seen at all: soft hyphens, places where a line may end, marks of joined files.
     """
     text = "Über größere Hügel führte die schöne Straße, vorbei an offenen Gärten und Häusern, bis zum Fluß" + more
-    unseen = text.replace("gr", "g\u00adr").replace("ch", "c\u200bh").replace("rt", "r\u2060t")
     for other in (
-        unicodedata.normalize("NFD", text), text.replace("ff", "\ufb00"), text.replace(" ", "\xa0"), unseen,
+        unicodedata.normalize("NFD", text), text.replace("ff", "\ufb00"), text.replace(" ", "\xa0"),
+        text.replace("gr", "g\u00adr").replace("ch", "c\u200bh").replace("rt", "r\u2060t"),
         "\ufeff" + text.replace("ö", "ö\ufeff"),
     ):  # fmt: skip
-        assert other != text
-        assert minhash.shingles(other).tolist() == minhash.shingles(text).tolist()
-    assert minhash.jaccard(minhash.shingles(text), minhash.shingles(text.replace("Ü", "U"))) < 1
+        assert other != text and minhash.shingles(other).tolist() == minhash.shingles(text).tolist()
+    assert minhash.shingles(text.replace("Ü", "U")).tolist() != minhash.shingles(text).tolist()
 
 
 def test_bad_input_is_refused():

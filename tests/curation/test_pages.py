@@ -1,16 +1,15 @@
 """Folders of files: what can be read is read in order, what cannot is named with its reason."""
 
 import gzip
+import io
 import json
 import os
 
-import numpy as np
 import pytest
 
 from afm_ref.curation import pages
 from afm_ref.curation.pages import Position, Raw, Unreadable
 from afm_ref.data.corpora import Document
-from experiments.crawl import planting
 from tests.curation import languages
 
 PROSE = "Prose about a river and its banks."
@@ -24,54 +23,38 @@ def read(folder):
     return (pages.parse(raw) for _, raw in pages.walk(folder))
 
 
-def fill(folder, **files):
+def fill(folder, files):
     for name, raw in files.items():
-        path = folder / name.replace("__", "/").replace("_DOT_", ".")
+        path = folder / os.fsdecode(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(raw if isinstance(raw, bytes) else raw.encode())
 
 
 def test_each_kind_of_file_is_read(tmp_path):
-    fill(
-        tmp_path,
-        a_DOT_html="<p>Caf\u00e9</p>".encode("latin-1"), b__c_DOT_py="x = 1\n", b__d_DOT_txt=PROSE,
-        b_DOT_md="# " + PROSE, e_DOT_jsonl=lines({"text": PROSE}, {"text": "y = 2", "name": "z.py"}) + b"\n"
-        + lines({"text": PROSE, "url": "q.html"}),
-        f_DOT_JSONL_DOT_gz=gzip.compress(lines({"text": PROSE})),
-    )  # fmt: skip
-    found = list(read(tmp_path))
-    assert found == [
-        Document("<p>Caf\u00e9</p>", "web", "a.html"),
-        Document("x = 1\n", "code", "b/c.py"),
-        Document(PROSE, "text", "b/d.txt"),
-        Document("# " + PROSE, "text", "b.md"),
-        Document(PROSE, "text", "e.jsonl#0"),
-        Document("y = 2", "code", "e.jsonl#1"),
-        Document(PROSE, "text", "e.jsonl#3"),  # a line's text is text, whatever the page was called
-        Document(PROSE, "text", "f.JSONL.gz#0"),
-    ]
+    rows = lines({"text": PROSE}, {"text": "y = 2", "name": "z.py"}) + b"\n" + lines({"text": PROSE, "url": "q.html"})
+    files = {
+        "a.html": "<p>Caf\u00e9</p>".encode("latin-1"), "b/c.py": "x = 1\n", "b/d.txt": PROSE, "b.md": "# " + PROSE,
+        "e.jsonl": rows, "f.JSONL.gz": gzip.compress(lines({"text": PROSE})),
+    }  # fmt: skip
+    fill(tmp_path, files)
+    assert list(read(tmp_path)) == [
+        ("<p>Caf\u00e9</p>", "web", "a.html", False), ("x = 1\n", "code", "b/c.py", False),
+        (PROSE, "text", "b/d.txt", False), ("# " + PROSE, "text", "b.md", False),
+        (PROSE, "text", "e.jsonl#0", False), ("y = 2", "code", "e.jsonl#1", False),
+        (PROSE, "text", "e.jsonl#3", False),  # a line's text is text, whatever the page was called
+        (PROSE, "text", "f.JSONL.gz#0", False),
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("row", "kind"),
-    [
-        ({"url": "https://forum.example.com/viewtopic.php"}, "text"),
-        ({"url": "https://bad.sh"}, "text"),
-        ({"url": "viewtopic.php"}, "text"),
-        ({"name": "https://www.politika.rs"}, "text"),
-        ({"path": "HTTP://www.example.cc"}, "text"),
-        ({"id": "1.cc"}, "text"),
-        ({"name": "a/b.CC"}, "code"),
-        ({"path": "a/b.rs"}, "code"),
-        ({"url": "https://example.com/raw/b.py", "path": "b.py"}, "code"),
-        ({"name": "https://example.com/b", "path": "b.py"}, "code"),
-        ({"name": 1, "path": "b.md"}, "text"),
-    ],
-    ids=["php", "sh", "no scheme", "rs as a name", "cc as a path", "id", "name", "path", "both", "address", "neither"],
-)
-def test_files_make_a_line_code_and_addresses_do_not(row, kind):
-    raw = Raw("c.jsonl#0", json.dumps({"text": PROSE} | row).encode(), is_line=True)
-    assert pages.parse(raw) == Document(PROSE, kind, "c.jsonl#0")
+def test_files_make_a_line_code_and_addresses_do_not():
+    for row, kind in (
+        ({"url": "https://forum.example.com/viewtopic.php"}, "text"), ({"url": "viewtopic.php"}, "text"),
+        ({"name": "https://www.politika.rs"}, "text"), ({"path": "HTTP://www.example.cc"}, "text"),
+        ({"id": "1.cc"}, "text"), ({"name": "a/b.CC"}, "code"), ({"path": "a/b.rs"}, "code"),
+        ({"name": "https://example.com/b", "path": "b.py"}, "code"), ({"name": 1, "path": "b.md"}, "text"),
+    ):  # fmt: skip
+        raw = Raw("c.jsonl#0", json.dumps({"text": PROSE} | row).encode(), is_line=True)
+        assert pages.parse(raw) == Document(PROSE, kind, "c.jsonl#0"), row
 
 
 def test_one_character_in_a_hundred_may_be_undecodable():
@@ -84,12 +67,13 @@ def test_a_bad_byte_in_a_line_is_one_character(tmp_path):
     """JSON is UTF-8, perhaps with a byte order mark: other encodings are refused by line, and not guessed."""
     good = "Die Straße führt über große Hügel. " * 6
     row = json.dumps({"text": good}, ensure_ascii=False)
-    fill(
-        tmp_path,
-        a_DOT_jsonl="\ufeff".encode() + row.encode() + b"\n" + row.encode().replace(b"gel. ", b"gel\xa9 ", 1),
-        b_DOT_jsonl=row.encode("latin-1") + b"\n" + row.encode(), c_DOT_jsonl=(row + "\n" + row).encode("utf-16"),
-        d_DOT_jsonl=json.dumps({"text": "a\u2028b\x85c"}, ensure_ascii=False),
-    )  # fmt: skip
+    encoded = row.encode()
+    files = {
+        "a.jsonl": "\ufeff".encode() + encoded + b"\n" + encoded.replace(b"gel. ", b"gel\xa9 ", 1),
+        "b.jsonl": row.encode("latin-1") + b"\n" + encoded, "c.jsonl": (row + "\n" + row).encode("utf-16"),
+        "d.jsonl": json.dumps({"text": "a\u2028b\x85c"}, ensure_ascii=False),
+    }  # fmt: skip
+    fill(tmp_path, files)
     found = {one.name: one[0 if isinstance(one, Document) else 1] for one in read(tmp_path)}
     assert found == {
         "a.jsonl#0": good, "a.jsonl#1": good.replace("Hügel. ", "Hügel\ufffd ", 1),
@@ -101,13 +85,12 @@ def test_a_bad_byte_in_a_line_is_one_character(tmp_path):
 def test_what_cannot_be_used_is_named_with_its_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "LARGEST_BYTES", 200)
     whole = gzip.compress(lines(*({"text": f"{PROSE} {i * i}"} for i in range(50))))
-    fill(
-        tmp_path,
-        a_DOT_png=b"\x89PNG", b_DOT_txt=b"a" * 201, c_DOT_html=b"<p>x\0\0\x01 y</p>", d_DOT_txt=b" \n",
-        e_DOT_md="\ufffd" * 9 + " a b",
-        f_DOT_jsonl=b"{\n[1]\n" + lines({"no": 1}, {"text": "\ud800 x"}, {"text": "x" * 300}, {"text": PROSE}),
-        g_DOT_jsonl_DOT_gz=whole[:-30], h_DOT_jsonl_DOT_gz=b"plain",
-    )  # fmt: skip
+    files = {
+        "a.png": b"\x89PNG", "b.txt": b"a" * 201, "c.html": b"<p>x\0\0\x01 y</p>", "d.txt": b" \n",
+        "e.md": "\ufffd" * 9 + " a b", "g.jsonl.gz": whole[:-30], "h.jsonl.gz": b"plain",
+        "f.jsonl": b"{\n[1]\n" + lines({"no": 1}, {"text": "\ud800 x"}, {"text": "x" * 300}, {"text": PROSE}),
+    }  # fmt: skip
+    fill(tmp_path, files)
     (tmp_path / "i.txt").symlink_to("nowhere")
     os.mkfifo(tmp_path / "j.txt")
     found = list(read(tmp_path))
@@ -125,14 +108,10 @@ def test_what_cannot_be_used_is_named_with_its_reason(tmp_path, monkeypatch):
 
 def test_it_goes_on_behind_any_place(tmp_path):
     """Also where names sort otherwise than paths do: a-b, a/b, a.txt."""
-    fill(
-        tmp_path,
-        a__b_DOT_txt=PROSE, a__c__d_DOT_txt=PROSE, a_DOT_txt=PROSE, b_DOT_jsonl=lines(*[{"text": PROSE}] * 3),
-        c_DOT_bin=b"", d_DOT_txt=PROSE, z_DOT_jsonl_DOT_gz=gzip.compress(lines(*[{"text": PROSE}] * 2)),
-    )  # fmt: skip
-    (tmp_path / "a-b").mkdir()
-    (tmp_path / "a-b" / "x.txt").write_text(PROSE)
-    (tmp_path / os.fsdecode(b"b\xff.txt")).write_text(PROSE)
+    names = ("a/b.txt", "a/c/d.txt", "a.txt", "a-b/x.txt", b"b\xff.txt", "d.txt")
+    packed = gzip.compress(lines(*[{"text": PROSE}] * 2))
+    fill(tmp_path, dict.fromkeys(names, PROSE) | {"c.bin": b"", "z.jsonl.gz": packed})
+    fill(tmp_path, {"b.jsonl": lines(*[{"text": PROSE}] * 3)})
     os.mkfifo(tmp_path / "y.jsonl")
     whole = list(pages.walk(tmp_path))
     assert len(whole) == 13 and whole[0][0] == Position("a/b.txt")
@@ -148,13 +127,13 @@ def assert_it_goes_on(folder, whole):
 
 
 def test_it_goes_on_behind_a_broken_gzip(tmp_path):
-    """Cut off after any byte, and with any byte spoilt."""
+    """Cut off after any other byte, and with it spoilt."""
     good = gzip.compress(lines(*({"text": f"{PROSE} {i**9}"} for i in range(4))), mtime=0)
-    fill(tmp_path, b_DOT_txt=PROSE)
+    fill(tmp_path, {"b.txt": PROSE})
     reached = set()
-    for i in range(len(good)):
+    for i in range(0, len(good), 2):
         for raw in (good[:i], good[:i] + bytes([good[i] ^ 255]) + good[i + 1 :]):
-            fill(tmp_path, a_DOT_jsonl_DOT_gz=raw)
+            fill(tmp_path, {"a.jsonl.gz": raw})
             whole = list(pages.walk(tmp_path))
             assert whole[-1][0] == Position("b.txt")
             assert_it_goes_on(tmp_path, whole)
@@ -162,31 +141,26 @@ def test_it_goes_on_behind_a_broken_gzip(tmp_path):
     assert reached >= {0, 1, 2, 3}
 
 
-class Failing:
+class Failing(io.BytesIO):
     """A file whose readline raises OSError after so many calls, as a disk does."""
 
-    def __init__(self, path, good_calls):
-        self.file, self.calls = path.open("rb"), iter(range(good_calls))
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.file.close()
+    good_calls = 0
 
     def readline(self, size):
-        if next(self.calls, None) is None:
+        self.good_calls -= 1
+        if self.good_calls < 0:
             raise OSError(5, "Input/output error")
-        return self.file.readline(size)
+        return super().readline(size)
 
 
 def test_it_goes_on_behind_a_disk_that_fails(tmp_path, monkeypatch):
     """In any line, and in the midst of one that is too long: the line has the failure, and those before it stay."""
     monkeypatch.setattr(pages, "LARGEST_BYTES", 100)
+    monkeypatch.setattr(pages, "open", lambda path, _: Failing(path.read_bytes()), raising=False)
     rows = lines({"text": PROSE}, {"text": PROSE}, {"text": "x" * 250}, {"text": PROSE})
-    fill(tmp_path, a_DOT_jsonl=rows, b_DOT_txt=PROSE)
+    fill(tmp_path, {"a.jsonl": rows, "b.txt": PROSE})
     for good_calls, line in enumerate((0, 1, 2, 2, 2, 3, 4)):
-        monkeypatch.setattr(pages, "open", lambda path, _, n=good_calls: Failing(path, n), raising=False)
+        monkeypatch.setattr(Failing, "good_calls", good_calls)
         whole = list(pages.walk(tmp_path))
         assert [place for place, _ in whole] == [*(Position("a.jsonl", n) for n in range(line + 1)), Position("b.txt")]
         assert whole[-2][1] == Unreadable(f"a.jsonl#{line}", pages.UNREADABLE)
@@ -194,37 +168,30 @@ def test_it_goes_on_behind_a_disk_that_fails(tmp_path, monkeypatch):
 
 
 def test_any_change_of_the_folder_changes_the_digest(tmp_path):
-    fill(tmp_path, a_DOT_txt=PROSE, b__c_DOT_py="x = 1", d_DOT_bin=b"0")
+    fill(tmp_path, {"a.txt": PROSE, "b/c.py": "x = 1", "d.bin": b"0"})
     first = pages.inventory(tmp_path)
-    assert first[:2] == (2, len(PROSE) + 5) and pages.inventory(tmp_path) == first
+    assert first[:2] == (2, len(PROSE) + 5)
     (tmp_path / "d.bin").unlink()
     assert pages.inventory(tmp_path) == first  # nothing that would be read
     digests = {first.digest}
-    fill(tmp_path, a_DOT_txt=PROSE + "!")
-    digests.add(pages.inventory(tmp_path).digest)
-    (tmp_path / "a.txt").rename(tmp_path / "e.txt")
-    digests.add(pages.inventory(tmp_path).digest)
-    os.utime(tmp_path / "e.txt", ns=(1, 1))
-    digests.add(pages.inventory(tmp_path).digest)
+    for change in (
+        lambda: fill(tmp_path, {"a.txt": PROSE + "!"}),
+        lambda: (tmp_path / "a.txt").rename(tmp_path / "e.txt"),
+        lambda: os.utime(tmp_path / "e.txt", ns=(1, 1)),
+    ):
+        change()
+        digests.add(pages.inventory(tmp_path).digest)
     assert len(digests) == 4
 
 
 def test_folders_without_anything_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder at"):
         pages.inventory(tmp_path / "none")
-    fill(tmp_path, a_DOT_png=b"x")
+    fill(tmp_path, {"a.png": b"x"})
     with pytest.raises(ValueError, match="holds no file that can be used"):
         pages.inventory(tmp_path)
-
-
-def test_an_unfinished_run_is_no_source(tmp_path):
-    """Its staged shards would be curated a second time."""
-    fill(tmp_path, a_DOT_txt=PROSE, staged__b_DOT_txt=PROSE)
-    assert pages.inventory(tmp_path).files == 2  # pages may lie in a folder of any name
-    fill(tmp_path, staged__part_DOT_txt=PROSE)
-    (tmp_path / "staged" / "part-00000.jsonl.gz").write_bytes(b"")
-    with pytest.raises(ValueError, match="is unfinished: run the same curate again to finish it"):
-        pages.inventory(tmp_path)
+    fill(tmp_path, {"staged/b.txt": PROSE})
+    assert pages.inventory(tmp_path).files == 1  # pages may lie in a folder of any name
 
 
 def test_parsing_never_raises():
@@ -233,27 +200,19 @@ def test_parsing_never_raises():
             assert isinstance(pages.parse(Raw("x.html", data, is_line)), Document | Unreadable)
 
 
-SENTENCES = "The cat sat on the mat and looked at the rain, which = sadness; it did so for 2 + 2 hours. " * 3
-
-
-@pytest.mark.parametrize(
-    "name, text, kind",
-    [
-        ("a/b.PY", SENTENCES, "code"),
-        ("x.tsx", "x² = 4", "code"),
-        ("page.html", "<p class='a' id='b'>x = 1</p>", "web"),
-        ("page.htm", "", "web"),
-        ("page.html", "<p><math>x</math></p>", "web"),  # its text is still to be extracted
-        ("notes.txt", SENTENCES + "<math>x</math>", "maths"),
-        ("notes.txt", SENTENCES, "text"),
-        ("notes.txt", "Let x = 2. Then x + 1 = 3.", "maths"),
-        ("notes.txt", SENTENCES + "\\begin{equation} a \\end{equation}", "maths"),
-        ("noextension", SENTENCES, "text"),
-        ("notes.txt", "", "text"),
-    ],
-)
-def test_kinds_by_hand(name, text, kind):
-    assert pages.kind_of(name, text) == kind
+def test_kinds_by_hand():
+    sentences = "The cat sat on the mat and looked at the rain, which = sadness; it did so for 2 + 2 hours. " * 3
+    for name, text, kind in (
+        ("a/b.PY", sentences, "code"), ("x.tsx", "x² = 4", "code"), ("page.htm", "", "web"),
+        ("page.html", "<p class='a' id='b'><math>x</math></p>", "web"),  # its text is still to be extracted
+        ("notes.txt", sentences + "<math>x</math>", "maths"), ("notes.txt", "Let x = 2. Then x + 1 = 3.", "maths"),
+        ("notes.txt", sentences + "\\begin{equation} a \\end{equation}", "maths"), ("notes.txt", sentences, "text"),
+        ("noextension", sentences, "text"), ("notes.txt", "", "text"),
+    ):  # fmt: skip
+        assert pages.kind_of(name, text) == kind
+    assert pages.maths_density("x = 1 and \\frac{1}{2} ≥ y") == 3 / 7 and pages.maths_density("") == 0
+    extensions = " ".join(pages.EXTENSIONS.values()).split()
+    assert len(pages.EXTENSIONS) == 14 and len(extensions) == len(pages.CODE)  # no extension is of two languages
 
 
 def test_prose_of_other_scripts_is_no_maths():
@@ -261,18 +220,3 @@ def test_prose_of_other_scripts_is_no_maths():
     assert pages.kind_of("a.txt", languages.document("greek")) == "text"
     assert pages.kind_of("a.txt", "Εδώ το λ είναι 3, και 2πr = θ + λ.") == "maths"
     assert pages.kind_of("a.txt", languages.SENTENCES["japanese"][0] + "5+3=8") == "text"
-
-
-def test_there_are_14_languages():
-    assert len(pages.EXTENSIONS) == 14
-    assert len(pages.CODE) == sum(map(len, pages.EXTENSIONS.values()))  # no extension is of two
-
-
-def test_density_by_hand():
-    assert pages.maths_density("x = 1 and \\frac{1}{2} ≥ y") == 3 / 7
-    assert pages.maths_density("") == 0
-
-
-def test_generated_sums_are_maths():
-    rng = np.random.default_rng(0)
-    assert all(pages.kind_of("a.txt", planting.worked_sum(rng)) == "maths" for _ in range(60))

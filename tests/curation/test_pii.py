@@ -41,16 +41,13 @@ PLANTED = [
     ("contacts[0] +4930123456", "contacts[0] [PHONE]"),
     ("phone = home +4930123456", "phone = home [PHONE]"),
     ("mobile = 0 +4930123456", "mobile = 0 [PHONE]"),
-    ("Zürich 50% +4930123456, 24/7 +4930123456", "Zürich 50% [PHONE], 24/7 [PHONE]"),
-    (
-        "(9-17 +4930123456) (mon - fri +4930123456) (24/7 +4930123456)",
-        "(9-17 [PHONE]) (mon - fri [PHONE]) (24/7 [PHONE])",
-    ),
+    ("Zürich 50% +4930123456, 24/7 +4930123456 (24/7 +4930123456)", "Zürich 50% [PHONE], 24/7 [PHONE] (24/7 [PHONE])"),
+    ("(9-17 +4930123456) (mon - fri +4930123456)", "(9-17 [PHONE]) (mon - fri [PHONE])"),
     ("Berlin = Bob +4930123456", "Berlin = Bob [PHONE]"),
     # addresses that are not versions
     (
-        "https://ipinfo.io/8.8.8.8 https://www.abuseipdb.com/check/8.8.8.8",
-        "https://ipinfo.io/[IP] https://www.abuseipdb.com/check/[IP]",
+        "https://ipinfo.io/8.8.8.8 http://abuseipdb.com/check/8.8.8.8",
+        "https://ipinfo.io/[IP] http://abuseipdb.com/check/[IP]",
     ),
     ("/dev/tcp/8.8.8.8/4444 tcp/8.8.8.8:53 ip-8.8.8.8", "/dev/tcp/[IP]/4444 tcp/[IP]:53 ip-[IP]"),
     ("ip.addr == 8.8.8.8 ip.src==8.8.8.8 src_ip!=8.8.8.8", "ip.addr == [IP] ip.src==[IP] src_ip!=[IP]"),
@@ -58,10 +55,7 @@ PLANTED = [
     ("routing table: 8.8.8.8, curl -v 8.8.8.8", "routing table: [IP], curl -v [IP]"),
     ("after version 2.0 and 9.9.9.9", "after version 2.0 and [IP]"),
     ("8.8.8.8-dev.example.com 8.8.8.8-pre 8.8.8.8-10", "[IP]-dev.example.com [IP]-pre [IP]-10"),
-    (
-        "static-8.8.8.8.isp.example.net cust-8.8.8.8.isp.example.net",
-        "static-[IP].isp.example.net cust-[IP].isp.example.net",
-    ),
+    ("static-8.8.8.8.example.net cust-8.8.8.8.isp.example.net", "static-[IP].example.net cust-[IP].isp.example.net"),
     ("deny from 2.5.4.7; 1.3.6.7 attacked", "deny from [IP]; [IP] attacked"),
     # spaces and hyphens that look like ASCII's, and other ways to write a number
     ("+49\xa030\xa01234567, 4111\u202f1111\u202f1111\u202f1111", "[PHONE], [CARD]"),
@@ -95,55 +89,33 @@ PLANTED = [
     ("+44 20 7946 0958 100 200", "[PHONE] 200"),  # a telephone number has 15 digits at most
 ]
 LOOKALIKES = [
-    "version 1.2.3.4 and v10.20.30.40, release 1.2.3.4",
-    "1.2.3.4.5 and 300.1.1.1 and 1.2.3",
+    "version 1.2.3.4 and v10.20.30.40, release 1.2.3.4\n1.2.3.4.5 and 300.1.1.1 and 1.2.3",
     'Version: 1.2.3.4, version = "1.2.3.4", AssemblyVersion("1.2.3.4"), versions 1.2.3.4, 1.2.3.5 and 1.2.4.0',
     "nginx/1.2.3.4 nginx==1.2.3.4 nginx-1.2.3.4 1.2.3.4-rc1 1.2.3.4.tar.gz build 10.0.19041.1",
     "OIDs 1.3.6.1.4.1.311 and 1.3.6.1, 2.5.29.17, 2.5.4.3 and 1.2.840.113549.1.1.11",
     "x = 5 +1234567890, y = a +4930123456, z = 3 * +4930123456, a[5] +4930123456, f(5 +4930123456)",
-    "return n +4930123456",
-    "x = 5 * 2 +4930123456",
-    "x = a + b +12345678901",
-    "x = -5 +4930123456",
-    "x = len(a) +4930123456",
-    "x = 5  +4930123456",
-    "x = 5\t+4930123456",
-    "x = 5 +4930123456 +4930123457",
-    "f(x, 5 +4930123456)",
-    "[1, 5 +4930123456]",
-    "return x * 5 +4930123456",
-    "if (x > 5 +4930123456)",
-    "5 * 2 +4930123456",
-    "$x = $y +4930123456",
+    "return n +4930123456\nx = 5 * 2 +4930123456\nx = a + b +12345678901\nx = -5 +4930123456\nx = len(a) +4930123456",
+    "x = 5  +4930123456\nx = 5\t+4930123456\nx = 5 +4930123456 +4930123457\nf(x, 5 +4930123456)\n[1, 5 +4930123456]",
+    "return x * 5 +4930123456\nif (x > 5 +4930123456)\n5 * 2 +4930123456\n$x = $y +4930123456",
     "total += 5 +4930123456",
     # versions
-    "__version__ = '4.5.6.7'",
-    "<version>4.5.6.7</version>",
-    "version_info = 4.5.6.7",
-    'versionName "4.5.6.7"',
-    "version is 4.5.6.7",
-    "Version number 4.5.6.7",
-    '"foo": "^4.5.6.7", "bar": "~4.5.6.7"',
-    "foo>=4.5.6.7,<5.0.0.1",
+    "__version__ = '4.5.6.7'\n<version>4.5.6.7</version>\nversion_info = 4.5.6.7\nversionName \"4.5.6.7\"",
+    'version is 4.5.6.7\nVersion number 4.5.6.7\n"foo": "^4.5.6.7", "bar": "~4.5.6.7"\nfoo>=4.5.6.7,<5.0.0.1',
     "4.5.6.7-SNAPSHOT 4.5.6.7-1ubuntu2 4.5.6.7.post1 4.5.6.7.dev0 4.5.6.7+dfsg-1",
     "versions " + ", ".join(f"1.2.3.{i}" for i in range(4, 30)) + " and 1.2.4.0",
-    "versions 1.2.3.4, 1.2.3.5, ..., 1.2.3.9",
-    "Chapter 1.2.3.4, Table 1.2.3.4, Figure 1.2.3.4, clause 1.2.3.4",
+    "versions 1.2.3.4, 1.2.3.5, ..., 1.2.3.9\nChapter 1.2.3.4, Table 1.2.3.4, Figure 1.2.3.4, clause 1.2.3.4",
     "224.0.0.1 and 239.255.255.250",  # of groups
-    "icon@2x.png, git@github.com:user/repo.git, q@k.transpose(-2, -1)",
-    "2024年07月29日 12時30分, 2024년 7월 29일",
+    "icon@2x.png, git@github.com:user/repo.git, q@k.transpose(-2, -1)\n2024年07月29日 12時30分, 2024년 7월 29일",
     "at 192.168.0.1, 10.0.0.1, 127.0.0.1, 0.0.0.0, 255.255.255.255",
     "000-12-3456 666-12-3456 900-12-3456 123-00-4567 123-45-0000",
     "123-45 6789 and 1123-45-6789 and 123-45-67890 and 123456789",
     "ISBN 978-3-16-148410-0, 9783161484100 and 0-306-40615-2",
     "4111 1111 1111 1112",  # the check digit is wrong
     "2024-07-29T12:30:00, 29.07.2024, 1999-2001, 12:30-14:00",
-    "123e4567-e89b-12d3-a456-426614174000 deadbeef 0x4111111111111111",
-    "4111111111111111aa and id_4111111111111111",
+    "123e4567-e89b-12d3-a456-426614174000 deadbeef 0x4111111111111111\n4111111111111111aa and id_4111111111111111",
     "3.14159265358979 and 1e-2123456789 and 2.2250738585072014e-308",
     "112-555-0123 and 212-155-0123 and 555-0123",  # no area code and no exchange begins with 0 or 1
-    "a @ b, @decorator, user@localhost, x@y",
-    "10.1109/5.771073 and arXiv 2407.21075",
+    "a @ b, @decorator, user@localhost, x@y\n10.1109/5.771073 and arXiv 2407.21075",
     # numbers that pass the check of cards, within longer runs
     "7 2000 0000 0000 0006 and 7 2000000000000006",  # of no issuer
     "7 41111 11111 111111 and 7 378 2822463 10005",  # not in the groups of a card
@@ -152,28 +124,24 @@ LOOKALIKES = [
 ]
 
 
-@pytest.mark.parametrize("text, masked", PLANTED)
-def test_planted_data_is_found(text, masked):
-    assert pii.mask(text)[0] == masked
+def test_planted_data_is_found():
+    for text, masked in PLANTED:
+        assert pii.mask(text)[0] == masked
 
 
-@pytest.mark.parametrize("text", LOOKALIKES)
-def test_lookalikes_stay(text):
-    assert pii.mask(text) == (text, {})
+def test_lookalikes_stay():
+    for text in LOOKALIKES:
+        assert pii.mask(text) == (text, {})
 
 
-def luhn_by_hand(digits):
+@given(st.text("0123456789", min_size=1, max_size=19))
+def test_luhn_equals_the_steps_by_hand(digits):
     """The check as a cashier would do it, one digit after the other."""
     total = 0
     for place, d in enumerate(digits[::-1]):
         d = int(d) * (2 if place % 2 else 1)
         total += d if d < 10 else d - 9
-    return total % 10 == 0
-
-
-@given(st.text("0123456789", min_size=1, max_size=19))
-def test_luhn_equals_the_steps_by_hand(digits):
-    assert pii.luhn(digits) == luhn_by_hand(digits)
+    assert pii.luhn(digits) == (total % 10 == 0)
 
 
 @given(st.text("0123456789", min_size=12, max_size=18), st.data())
@@ -188,16 +156,6 @@ def test_luhn_asks_for_digits():
     for wrong in ("4111 1111", "", "12a", "²²"):
         with pytest.raises(ValueError, match="digits alone"):
             pii.luhn(wrong)
-
-
-@given(st.lists(st.sampled_from(list(planting.MAKERS)), max_size=6), st.integers(0, 2**32 - 1))
-def test_all_that_is_planted_is_counted(kinds, seed):
-    rng = np.random.default_rng(seed)
-    values = [planting.MAKERS[kind](rng) for kind in kinds]
-    text = ", then ".join(f"a {value}" for value in values)
-    masked, counts = pii.mask(text)
-    assert counts == {kind: kinds.count(kind) for kind in set(kinds)}
-    assert not any(value in masked for value in values)
 
 
 def test_digits_of_other_scripts_are_digits():
@@ -216,14 +174,12 @@ def test_full_width_forms_are_what_they_stand_for():
 def mixed(seed):
     """Return a text of personal data, lookalikes, parts of them and noise, with and without something between."""
     drawn, rng = random.Random(seed), np.random.default_rng(seed)
-    makers = [lambda make=make: make(rng) for make in planting.MAKERS.values()]
-    others = [
-        lambda: drawn.choice(LOOKALIKES),
-        lambda: drawn.choice(PLANTED)[0],
-        lambda: drawn.choice(("12/27", "0827", "123", "10001 New York", "2024", "v", "section", "bob@", "+1", "(212)")),
-        lambda: "".join(drawn.choices("0123456789-.@ +()abv", k=drawn.randrange(1, 30))),
-    ]
-    pieces = [drawn.choice(drawn.choice((makers, others)))() for _ in range(drawn.randrange(1, 7))]
+    parts = ("12/27", "0827", "123", "10001 New York", "2024", "v", "section", "bob@", "+1", "(212)")
+    pieces = []
+    for _ in range(drawn.randrange(1, 7)):
+        noise = "".join(drawn.choices("0123456789-.@ +()abv", k=drawn.randrange(1, 30)))
+        other = drawn.choice((drawn.choice(LOOKALIKES), drawn.choice(PLANTED)[0], drawn.choice(parts), noise))
+        pieces.append(drawn.choice((other, drawn.choice(list(planting.MAKERS.values()))(rng))))
     return "".join(piece + drawn.choice((" ", " ", ", ", "\n", "", "-", ".", "/", "+")) for piece in pieces)
 
 
@@ -238,31 +194,25 @@ def test_mixed_texts_hold_personal_data():
 @example("(212) 555-0120+x = len(a) +4930123456")  # the tag says phone
 @example("x = 8.8.8.8 +4930123456")
 def test_masking_twice_is_masking_once(text):
+    """And what is between stays: a pattern of the masked text with anything for a tag fits the old one."""
     masked, counts = pii.mask(text)
-    assert pii.mask(masked) == (masked, {})
-    assert pii.count_tags(masked) == counts
-    document = Document(text, "web", "n")
-    assert pii.Masking()(document) == document._replace(text=masked)
-
-
-@given(st.integers(0, 2**32 - 1).map(mixed))
-def test_what_is_between_stays(text):
-    """The masked text is the old one but for the tags: a pattern made of it, with anything for a tag, fits."""
-    masked, _ = pii.mask(text)
-    pattern = "".join(
-        ".+" if piece.startswith("[") else re.escape(piece) for piece in re.split(r"(\[[A-Z]+\])", masked)
-    )
+    assert pii.mask(masked) == (masked, {}) and pii.count_tags(masked) == counts
+    assert pii.Masking()(Document(text, "web", "n")) == Document(masked, "web", "n")
+    pieces = re.split(r"(\[[A-Z]+\])", masked)
+    pattern = "".join(".+" if piece.startswith("[") else re.escape(piece) for piece in pieces)
     assert re.fullmatch(pattern, text, re.DOTALL)
 
 
 @given(st.lists(st.sampled_from(list(planting.MAKERS)), max_size=5), st.integers(0, 2**32 - 1))
 def test_numbers_beside_it_hide_nothing(kinds, seed):
-    """Values and such numbers, one space between: no value stays, though some numbers may go with them."""
+    """Values with words between are counted; with such numbers, one space between, some of these may go with them."""
     drawn, rng = random.Random(seed), np.random.default_rng(seed)
     values = [planting.MAKERS[kind](rng) for kind in kinds]
+    apart, counts = pii.mask(", then ".join(f"a {value}" for value in values))
+    assert counts == {kind: kinds.count(kind) for kind in set(kinds)}
     beside = ("12/27", "123", "0827", "10001 New York", "7")
-    masked, _ = pii.mask(" ".join(f"{value} {drawn.choice(beside)}" for value in values))
-    assert not any(value in masked for value in values)
+    close, _ = pii.mask(" ".join(f"{value} {drawn.choice(beside)}" for value in values))
+    assert not any(value in apart + close for value in values)
 
 
 def test_rows_of_fours_are_seldom_cards():
@@ -272,12 +222,12 @@ def test_rows_of_fours_are_seldom_cards():
     assert sum(bool(pii.find(row)) for row in rows) <= 5
 
 
-@pytest.mark.parametrize("unit", ["2 ", "22 ", "4111 ", "411111 ", "4111111111111112 "])
-def test_tries_grow_with_the_length(unit, monkeypatch):
-    tries = []
-    monkeypatch.setattr(pii, "luhn", lambda digits: tries.append(digits))  # None: no card
-    pii.find(unit * 2000)
-    assert len(tries) <= 4 * 2000
+def test_tries_grow_with_the_length(monkeypatch):
+    for unit in ("2 ", "22 ", "4111 ", "411111 ", "4111111111111112 "):
+        tries = []
+        monkeypatch.setattr(pii, "luhn", tries.append)  # None: no card
+        pii.find(unit * 2000)
+        assert len(tries) <= 4 * 2000
 
 
 def test_long_runs_are_nobodys():
