@@ -19,16 +19,12 @@ def model():
     return start._replace(b_out=start.b_out + np.float32(0.25))
 
 
-def test_what_is_written_is_read(tmp_path, model):
-    reward_files.save(tmp_path / "reward", model, CFG)
-    found, cfg = reward_files.load(tmp_path / "reward")
-    assert cfg == CFG
-    jax.tree.map(np.testing.assert_array_equal, found, jax.tree.map(np.asarray, model))
-
-
-def test_a_full_disk_at_the_heads_leaves_the_whole_folder_as_it_was(tmp_path, model, monkeypatch):
+def test_what_is_written_is_read_and_a_full_disk_at_the_heads_changes_nothing(tmp_path, model, monkeypatch):
     folder = tmp_path / "reward"
     reward_files.save(folder, model, CFG)
+    found, cfg = reward_files.load(folder)
+    assert cfg == CFG
+    jax.tree.map(np.testing.assert_array_equal, found, jax.tree.map(np.asarray, model))
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     whole = tensor_files.write
 
