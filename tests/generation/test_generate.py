@@ -42,7 +42,7 @@ def as_lists(rows):
 AFM = dataclasses.replace(SMALL, n_layers=1, tie_embeddings=False)
 
 
-@pytest.mark.parametrize("cfg, seed", [(AFM, 6), (QWEN3, 0)], ids=["afm", "qwen3"])
+@pytest.mark.parametrize("cfg, seed", [(AFM, 6), (ONE, 3)], ids=["afm", "qwen3"])
 def test_greedy_equals_argmax_over_the_full_forward(cfg, seed):
     """Of layers in a tuple and in containers, of prompts in a list."""
     params = random_params(cfg, seed)
