@@ -131,7 +131,7 @@ def test_chat_with_our_own_model_is_its_turn_markers(capsys, monkeypatch):
 
     monkeypatch.setattr(streaming, "stream", stream)
     assert printed(capsys, "--chat", "--prompt", "Make formal: hi Jo!") == "Dear Jo,\n"
-    assert asked == [(list(tasks.chat_tokens(tokenizer, "Make formal: hi Jo!").tokens), {END})]
+    assert asked == [(list(tasks.chat_tokens(tokenizer, "Make formal: hi Jo!").tokens), (END,))]
 
 
 def test_every_command_explains_itself(capsys):

@@ -145,7 +145,7 @@ def test_each_loader_names_the_other_and_neither_writes_over_it(tmp_path):
         palettized.load(tmp_path / "plain")
     with pytest.raises(ValueError, match=r"holds another model, palettized\.safetensors"):
         hugging_face.save(tmp_path / "packed", random_params(LLAMA), LLAMA)
-    with pytest.raises(ValueError, match=r"holds model\.safetensors"):
+    with pytest.raises(ValueError, match=r"holds another model, model\.safetensors"):
         palettized.save(tmp_path / "plain", quantized(LLAMA), LLAMA)
     (tmp_path / "packed" / palettized.FILE).unlink()
     with pytest.raises(FileNotFoundError, match=r"palettized\.safetensors"):

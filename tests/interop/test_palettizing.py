@@ -130,7 +130,7 @@ def test_bad_input_is_refused(tmp_path):
         ((source, tmp_path / "new", float("nan")), "average_bits is nan: give 2 to 4"),
         ((source, tmp_path / "new", 2, 0), "rows_per_table must be at least 1"),
         ((tmp_path / "nowhere", tmp_path / "new"), "is not a folder"),
-        ((source, source), "holds model.safetensors"),
+        ((source, source), "holds another model, model.safetensors"),
         ((source, source / "config.json"), "is a file"),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
