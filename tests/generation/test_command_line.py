@@ -14,7 +14,7 @@ from afm_ref.data import tasks
 from afm_ref.data.tokenizer import END
 from afm_ref.generation import streaming
 from afm_ref.interop import hugging_face
-from tests.generation.test_generate import ONE
+from tests.generation.test_generate import ONE, Bytes
 from tests.interop.models import random_params
 from tests.interop.tokenizer_files import BEGIN, byte_level_json, foreign_folder, sentencepiece_json
 
@@ -29,24 +29,14 @@ def test_info_of_the_true_model_as_a_user_runs_it():
         assert number in done.stdout
 
 
-class Letters:
-    """A tokenizer of the first 16 letters, for the golden model that has none."""
-
-    def encode(self, text):
-        return [ord(c) - 97 for c in text]
-
-    def decode(self, ids):
-        return "".join(chr(97 + i) for i in ids)
-
-
 def test_generate_prints_prompt_and_continuation(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(hugging_face, "load_tokenizer", lambda folder: Letters())
+    monkeypatch.setattr(hugging_face, "load_tokenizer", lambda folder: Bytes())
     hugging_face.save(tmp_path, random_params(ONE), ONE)
     options = ["--max-new-tokens", "9", "--temperature", "1", "--top-k", "7", "--top-p", "0.9", "--seed", "3"]
-    assert command_line.main(["generate", "--model", str(tmp_path), "--prompt", "abc", *options]) == 0
+    assert command_line.main(["generate", "--model", str(tmp_path), "--prompt", "\1\2\3", *options]) == 0
     params, cfg = hugging_face.load(tmp_path)
-    [new] = generation.generate(params, cfg, [[0, 1, 2]], 9, temperature=1.0, top_k=7, top_p=0.9, seed=3)
-    assert capsys.readouterr().out == "abc" + Letters().decode(new) + "\n"
+    [new] = generation.generate(params, cfg, [[1, 2, 3]], 9, temperature=1.0, top_k=7, top_p=0.9, seed=3)
+    assert capsys.readouterr().out == "\1\2\3" + Bytes().decode(new.tolist()) + "\n"
 
 
 def refused(capsys, folder, *arguments):
@@ -61,9 +51,9 @@ def test_what_makes_no_sense_is_one_line(monkeypatch, capsys, tmp_path):
     assert "no/such/folder" in refused(capsys, "no/such/folder")
     foreign_folder(tmp_path, num_beams=4)
     assert "generation_config.json: num_beams = 4" in refused(capsys, tmp_path)
-    monkeypatch.setattr(hugging_face, "load_tokenizer", lambda folder: Letters())
+    monkeypatch.setattr(hugging_face, "load_tokenizer", lambda folder: Bytes())
     for option, value, names in (("--top-k", "0", "top_k"), ("--prompt", "", "empty")):
-        assert names in refused(capsys, GOLDEN, "--prompt", "abc", option, value)
+        assert names in refused(capsys, GOLDEN, "--prompt", "\1", option, value)
 
 
 def printed(capsys, *arguments):

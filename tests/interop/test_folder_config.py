@@ -75,13 +75,13 @@ def saved_in_another_layout(source, out):
     hugging_face.save(out, *permute_rope_layout(*hugging_face.load(source), "interleaved"))
 
 
+def palettized_with_its_tokenizer(source, out):
+    params, cfg = hugging_face.load(source)
+    palettized.save(out, quantize(params, 2), cfg, tokenizer=hugging_face.load_tokenizer(source))
+
+
 def palettized_on_disk(source, out):
     palettizing.palettize_folder(source, out, 2, progress=False)
-
-
-def palettized_in_memory(source, out):
-    params, cfg = hugging_face.load(source)
-    palettized.save(out, quantize(params, 2), cfg)
     palettized.save(out, *palettized.load(out))
 
 
@@ -92,7 +92,7 @@ def as_a_reward_model(source, out):
 
 
 WRITERS = [saved_again, saved_with_its_tokenizer_but_without_the_source, saved_in_another_layout, palettized_on_disk,
-           palettized_in_memory, as_a_reward_model]  # fmt: skip
+           palettized_with_its_tokenizer, as_a_reward_model]  # fmt: skip
 
 
 @pytest.mark.parametrize("write", WRITERS)
