@@ -119,7 +119,7 @@ MUTATIONS = [
     Mutation(
         "a layout conversion forgets the keys",
         "afm_ref/interop/rope_layout.py",
-        'wk=rows("wk"),',
+        'wk=rows("wk", layer.wk),',
         "wk=layer.wk,",
         "tests/interop/test_rope_layout.py::test_logits_do_not_change",
     ),
@@ -168,7 +168,7 @@ MUTATIONS = [
     Mutation(
         "a Llama of interleaved RoPE is read as one of halves",
         "afm_ref/interop/config_json.py",
-        '"rope_interleaved": (False,),',
+        '"rope_interleaved": False,',
         '"rope_interleaved": (False, True),',
         "tests/interop/test_config_json.py::test_the_value_of_a_key_decides_and_not_its_name",
     ),
@@ -484,7 +484,7 @@ MUTATIONS = [
     Mutation(
         "an adapter's rows stay behind when the base's are permuted",
         "afm_ref/interop/rope_layout.py",
-        "b=rows_of(name, w.b)",
+        "b=rows(name, w.b)",
         "b=w.b",
         "tests/interop/test_peft.py::test_logits_equal_golden",
     ),

@@ -56,16 +56,13 @@ def run(args):
     decoding = Decoding() if args.model is None else read(args.model)
     if args.adapter is not None:
         params = _adapted(params, args.adapter)
-    prompt, end = _prompt(args, tokenizer)
+    prompt, ends = _prompt(args, tokenizer)
     new = args.max_new_tokens
     new = decoding.most_new(len(prompt), DEFAULT_NEW_TOKENS) if new is None else new
-    sampling = dict(
-        temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, seed=args.seed
-    )
-    stop = {*decoding.stop} if end is None else {*decoding.stop, end}
     pieces = generation.stream_text(
-        params, cfg, tokenizer, prompt, new, stop=stop, rules=decoding.rules, **sampling
-    )
+        params, cfg, tokenizer, prompt, new, stop=decoding.stop + ends, rules=decoding.rules,
+        temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, seed=args.seed,
+    )  # fmt: skip
     print("" if _is_request(args) else args.prompt, end="", flush=True)
     for piece in pieces:
         print(piece, end="", flush=True)
@@ -77,29 +74,19 @@ def _is_request(args):
 
 
 def _prompt(args, tokenizer):
-    """Return (the prompt's ids as the model was trained to read them, a token that ends the
-    text).
+    """Return (the prompt's ids as the model was trained to read them, the tokens that end
+    the text beside the folder's).
     """
-    if _is_request(args) and isinstance(tokenizer, Tokenizer):
-        return _as_request(tokenizer, args.prompt)
+    ours = isinstance(tokenizer, Tokenizer)
+    if ours and _is_request(args):
+        return tasks.chat_tokens(tokenizer, args.prompt).tokens, (END,)
     if args.chat:
         text = chat_template.render(args.model, [{"role": "user", "content": args.prompt}])
-        return tokenizer.encode(text, markers=True), None
-    return _as_document(tokenizer, args.prompt)
-
-
-def _as_document(tokenizer, text):
-    """Return (the prompt as a document begins, our token that ends one)."""
-    ids = generation.prompt_ids(tokenizer, text)
-    # an empty text is refused later
-    if len(ids) == 0 or not isinstance(tokenizer, Tokenizer):
-        return ids, None
-    return [BOS, *ids.tolist()], EOS
-
-
-def _as_request(tokenizer, text):
-    """Return (the prompt as a user's turn, the token that ends the answer)."""
-    return tasks.chat_tokens(tokenizer, text).tokens, END
+        return tokenizer.encode(text, markers=True), ()
+    ids = generation.prompt_ids(tokenizer, args.prompt)
+    if ours and len(ids):  # an empty text is refused later
+        return [BOS, *ids.tolist()], (EOS,)
+    return ids, ()
 
 
 def _adapted(params, path):

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from .. import config
 
+PRESETS = {"tiny": config.AFM_TINY, "on_device": config.AFM_ON_DEVICE}
+
 
 def add_arguments(parser):
     """Add the options of `info`."""
@@ -17,7 +19,7 @@ def add_arguments(parser):
     )
     which.add_argument(
         "--preset",
-        choices=("tiny", "on_device"),
+        choices=PRESETS,
         default="tiny",
         help="default: %(default)s",
     )
@@ -26,21 +28,13 @@ def add_arguments(parser):
 def run(args):
     """Show a model's configuration, parameters, FLOPs and bytes."""
     folder = args.folder or args.model
-    if folder is None:
-        cfg, stored = (
-            {"tiny": config.AFM_TINY, "on_device": config.AFM_ON_DEVICE}[args.preset],
-            (),
-        )
-    else:
-        cfg, stored = _folder(folder)
+    cfg, stored = (PRESETS[args.preset], ()) if folder is None else _folder(folder)
     for field in dataclasses.fields(config.AFMConfig):
         print(f"{field.name:<36}{getattr(cfg, field.name)}")
     print()
-    counts = [
-        (f"parameters, {name}", count) for name, count in config.parameters(cfg).items()
-    ]
+    counts = config.parameters(cfg).items()
     for name, value in (
-        *counts,
+        *((f"parameters, {name}", count) for name, count in counts),
         ("forward FLOPs per token, T = 4096", config.forward_flops_per_token(cfg, 4096)),
         ("weight bytes in 16 bits", int(config.weight_bytes(cfg))),
         ("KV cache bytes per token", config.kv_cache_bytes_per_token(cfg)),

@@ -97,11 +97,9 @@ def _check(args):
     )
     if (advantages := ALGORITHMS[args.algorithm].advantages) is not None:
         advantages(np.zeros((1, args.K)))  # refuses too few responses
-    targets.check_folder(args.folder, "--folder")
-    targets.check_folder(args.folder / "checkpoints", "--folder")
-    targets.check_folder(
-        args.folder / "policy", "--folder", without=hugging_face.OTHER_MODELS
-    )
+    for folder in (args.folder, args.folder / "checkpoints"):
+        targets.check_folder(folder, "--folder")
+    targets.check_folder(args.folder / "policy", "--folder", hugging_face.OTHER_MODELS)
     targets.check_folder(args.bench, "--bench")
 
 

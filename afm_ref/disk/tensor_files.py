@@ -17,6 +17,7 @@ import ml_dtypes  # noqa: F401 - comes with JAX, and teaches NumPy the name "bfl
 import numpy as np
 
 from . import atomic
+from .text_files import naming
 
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 OTHERS = {"BOOL": "bool"} | {
@@ -99,14 +100,12 @@ def load(path, format: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return (tensors, metadata) of a sealed file whose metadata name this format; see
     `decode`.
     """
-    try:
+    with naming(path):
         tensors, about = decode(Path(path).read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    if about.get("format") != format:
-        raise ValueError(
-            f"{path}: is of the format {about.get('format')!r}, expected {format!r}"
-        )
+        if about.get("format") != format:
+            raise ValueError(
+                f"is of the format {about.get('format')!r}, expected {format!r}"
+            )
     return tensors, about
 
 
@@ -228,7 +227,7 @@ def values(where: Mapping[str, tuple], dtype) -> dict[str, np.ndarray]:
     """Return the located tensors as finite floats of that dtype, one of them in memory
     twice at a time.
     """
-    dtype, tensors = float_dtype(dtype), {}
+    tensors = {}
     for path in sorted({path for path, _, _ in where.values()}):
         with opened(path) as file:
             for name in [name for name, (its, _, _) in where.items() if its == path]:
@@ -249,10 +248,11 @@ def float_dtype(dtype) -> np.dtype:
     return np.dtype(name)
 
 
-def cast(array: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
-    """Return the array in that dtype; ValueError if it holds a NaN or an infinity, or
-    overflows.
+def cast(array: np.ndarray, dtype, name: str) -> np.ndarray:
+    """Return the array in that float dtype, None for its own; ValueError if it holds a NaN
+    or an infinity, or overflows.
     """
+    dtype = float_dtype(array.dtype if dtype is None else dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         out = np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
     if not np.isfinite(out).all():

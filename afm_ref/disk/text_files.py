@@ -5,6 +5,7 @@ some editors add.
 import codecs
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -75,6 +76,15 @@ def read_json(path: Path) -> dict:
     if not isinstance(value, dict):
         raise ValueError(f"{path} must hold a JSON object, got {type(value).__name__}")
     return value
+
+
+@contextmanager
+def naming(path) -> Iterator[None]:
+    """Put the name of a file before what the block says is wrong with its contents."""
+    try:
+        yield
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _no_duplicates(pairs):

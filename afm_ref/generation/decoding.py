@@ -43,8 +43,7 @@ class Rollouts(NamedTuple):
     log_probs: list[np.ndarray]
 
 
-def generate(params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, top_p=None, seed=0, stop=None,
-             cache=Cached, samples=1, rules=None) -> list[np.ndarray]:  # fmt: skip
+def generate(params, cfg, tokens, max_new_tokens, **settings) -> list[np.ndarray]:
     """Return the new tokens of each prompt, int32 arrays; arguments are those of
     `rollouts`.
 
@@ -53,8 +52,7 @@ def generate(params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, t
     tests/generation/test_generate.py::test_samples_are_those_of_the_prompt_repeated,
     tests/oracles/test_generate.py::test_greedy_equals_transformers
     """
-    settings = temperature, top_k, top_p, seed, stop, cache, samples, rules
-    return rollouts(params, cfg, tokens, max_new_tokens, *settings).tokens
+    return rollouts(params, cfg, tokens, max_new_tokens, **settings).tokens
 
 
 def rollouts(
@@ -89,8 +87,9 @@ def rollouts(
     return Rollouts(*([np.concatenate(row) for row in zip(*column)] for column in columns))
 
 
-def stream(params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, top_p=None, seed=0, stop=None,
-           chunk: int = 8, cache=Cached, rules=None) -> Iterator[list[np.ndarray]]:  # fmt: skip
+def stream(
+    params, cfg, tokens, max_new_tokens, *, chunk: int = 8, **settings
+) -> Iterator[list[np.ndarray]]:
     """Yield the tokens of `generate` as they come, `chunk` at a time: an array for each
     row.
 
@@ -99,8 +98,7 @@ def stream(params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, top
     """
     if not 1 <= chunk <= CHUNK:
         raise ValueError(f"chunk must lie in 1 .. {CHUNK}, got {chunk}")
-    settings = temperature, top_k, top_p, seed, stop, cache, 1, rules
-    request = _request(params, cfg, tokens, max_new_tokens, *settings)
+    request = _request(params, cfg, tokens, max_new_tokens, **settings)
     return (new.tokens for new in _pieces(request, max_new_tokens, chunk))
 
 
@@ -256,35 +254,25 @@ def _pieces(request: Request, max_new_tokens, chunk) -> Iterator[Rollouts]:
     params, prompts, lengths, knobs, program = request
     state, log_probs = _prefill(params, prompts, lengths, knobs, program=program)
     going = np.ones(request.rows, bool)
-    yield _cut(
-        request, state, np.asarray(state.token)[:, None], np.asarray(log_probs), going
-    )
+    yield _cut(request, state, state.token[:, None], log_probs, 1, going)
     made = 1
     while made < max_new_tokens and going.any():
         steps = min(chunk, max_new_tokens - made)
         state, tokens, log_probs = _decode(params, state, knobs, steps, program=program)
-        yield _cut(
-            request,
-            state,
-            np.asarray(tokens)[:, :steps],
-            np.asarray(log_probs)[:, :steps],
-            going,
-        )
+        yield _cut(request, state, tokens, log_probs, steps, going)
         made += steps
 
 
-def _cut(request, state, tokens, log_probs, going) -> Rollouts:
-    """Return the rows cut after their stop token; `going` loses those that have met one."""
-    if not np.asarray(state.finite).all():
-        raise FloatingPointError(
-            _not_finite(request.params, np.flatnonzero(~np.asarray(state.finite)))
-        )
-    cuts = []
-    for row in range(len(tokens)):
-        stops = np.flatnonzero(np.isin(tokens[row], request.knobs.stop))
-        cuts.append(
-            0 if not going[row] else stops[0] + 1 if stops.size else tokens.shape[1]
-        )
+def _cut(request, state, tokens, log_probs, steps, going) -> Rollouts:
+    """Return the first `steps` of the rows, cut after their stop token; `going` loses those
+    that have met one.
+    """
+    if (bad := np.flatnonzero(~np.asarray(state.finite))).size:
+        raise FloatingPointError(_not_finite(request.params, bad))
+    tokens, log_probs, cuts = np.asarray(tokens)[:, :steps], np.asarray(log_probs), []
+    for row, ended in enumerate(np.isin(tokens, request.knobs.stop)):
+        stops = np.flatnonzero(ended)
+        cuts.append(0 if not going[row] else stops[0] + 1 if stops.size else steps)
         going[row] &= not stops.size
     return Rollouts(
         *([row[:n] for row, n in zip(array, cuts)] for array in (tokens, log_probs))
@@ -309,16 +297,12 @@ def _request(params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, t
     if rules is not None:
         rules = RuleArrays.of(rules, ids, np.repeat(lengths, samples), cfg.vocab_size)
     keys = row_keys(checked_number("seed", seed, whole=True), len(prompts) * samples)
-    if temperature == 0:
-        knobs, top_k = Knobs(keys, None, None, stops, rules), None
-    else:
-        knobs = Knobs(
-            keys,
-            jnp.float32(temperature),
-            None if top_p is None else jnp.float32(top_p),
-            stops,
-            rules,
-        )
+    if temperature == 0:  # nothing is drawn
+        temperature = top_k = top_p = None
+    drawn = [
+        None if value is None else jnp.float32(value) for value in (temperature, top_p)
+    ]
+    knobs = Knobs(keys, *drawn, stops, rules)
     # a scan over layers would make decoding 3x slower
     params = jax.tree.map(jnp.asarray, params._replace(layers=ungroup(params.layers)))
     return Request(
@@ -370,13 +354,9 @@ def _stop_tokens(stop, cfg) -> list[int]:
 def _not_finite(params, rows) -> str:
     leaves = jax.tree_util.tree_leaves_with_path(params)
     bad = [
-        jax.tree_util.keystr(path)
-        for path, leaf in leaves
-        if not bool(jnp.isfinite(leaf).all())
+        jax.tree_util.keystr(path) for path, leaf in leaves if not jnp.isfinite(leaf).all()
     ]
-    why = (
-        f"weights with NaN or infinity: {', '.join(bad[:3])}"
-        if bad
-        else "the weights are finite, so something overflowed"
-    )
+    why = "the weights are finite, so something overflowed"
+    if bad:
+        why = f"weights with NaN or infinity: {', '.join(bad[:3])}"
     return f"the model's logits are not finite (rows {rows.tolist()}): {why}"

@@ -40,7 +40,7 @@ def prompt_ids(tokenizer, text: str):
     return getattr(tokenizer, "prompt_ids", tokenizer.encode)(text)
 
 
-def _whole_characters(chunks, decode, prompt_ids=(), settled=list):
+def _whole_characters(chunks, decode, prompt_ids, settled):
     ids, prompt, shown = list(prompt_ids), decode(prompt_ids), 0
     for (new,) in chunks:
         ids.extend(new.tolist())

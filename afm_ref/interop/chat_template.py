@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from afm_ref.disk.text_files import read_text
+
 from . import foreign_tokenizer
 
 SANDBOX = Path(__file__).with_name("chat_sandbox.py")
@@ -41,7 +43,7 @@ def render(
     variables = foreign_tokenizer.special_tokens(settings) | {
         "messages": messages, "tools": None, "documents": None, "add_generation_prompt": add_generation_prompt,
     }  # fmt: skip
-    answer = _run(where, {"template": template, "variables": variables})
+    answer = _run({"template": template, "variables": variables})
     if "text" not in answer:
         raise ValueError(f"{where}: the chat template {_one_line(answer['error'])}")
     return answer["text"]
@@ -53,10 +55,7 @@ def find(folder: Path, settings: dict) -> tuple[str, str]:
     """
     path = folder / "chat_template.jinja"
     if path.is_file():
-        try:
-            return str(path), path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not UTF-8 ({error}): download it again") from None
+        return str(path), read_text(path)
     path, found = folder / "tokenizer_config.json", settings.get("chat_template")
     if found is None:
         raise FileNotFoundError(
@@ -78,7 +77,7 @@ def find(folder: Path, settings: dict) -> tuple[str, str]:
     return str(path), found
 
 
-def _run(where, request):
+def _run(request):
     request |= {"characters": CHARACTERS, "cpu_s": CPU_S, "memory_bytes": MEMORY_BYTES}
     # -P: no module of the folder that the script lies in stands before the library's
     command = [sys.executable, "-P", str(SANDBOX)]
@@ -87,17 +86,11 @@ def _run(where, request):
             command, input=json.dumps(request).encode(), capture_output=True, timeout=WALL_S
         )
     except subprocess.TimeoutExpired:
-        raise ValueError(
-            f"{where}: the chat template ran for more than {WALL_S} s"
-        ) from None
+        return {"error": f"ran for more than {WALL_S} s"}
     if done.returncode < 0:
-        raise ValueError(
-            f"{where}: the chat template ran for more than {CPU_S} s, or crashed ({done.returncode})"
-        )
+        return {"error": f"ran for more than {CPU_S} s, or crashed ({done.returncode})"}
     if done.returncode:
-        raise ValueError(
-            f"{where}: the chat template could not be run: {_one_line(done.stderr.decode()[-300:])}"
-        )
+        return {"error": f"could not be run: {done.stderr.decode()[-250:]}"}
     return json.loads(done.stdout)
 
 

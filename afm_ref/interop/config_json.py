@@ -12,7 +12,7 @@ import math
 from pathlib import Path
 
 from afm_ref.config import AFMConfig
-from afm_ref.disk.text_files import read_json
+from afm_ref.disk.text_files import naming, read_json
 
 from . import folder_config
 from .folder_config import FolderConfig, Source
@@ -71,32 +71,32 @@ HARMLESS |= frozenset([
 # Changes the maths at any other value. None always stands for "not set".
 NEUTRAL = {
     "activation": ("silu", "swiglu"),
-    "add_cross_attention": (False,),
-    "alibi": (False,),
-    "attention_bias": (False,),
+    "add_cross_attention": False,
+    "alibi": False,
+    "attention_bias": False,
     "cross_attention_hidden_size": (),
-    "embedding_multiplier": (1.0,),
-    "hidden_act": ("silu",),
-    "hidden_activation": ("silu",),
-    "is_causal": (True,),
-    "is_encoder_decoder": (False,),
-    "is_llama_config": (True,),
-    "logits_scaling": (1.0,),
-    "mlp_bias": (False,),
-    "mlp_only_layers": ([],),
-    "partial_rotary_factor": (1.0,),
-    "per_layer_config": ({},),
-    "pruned_heads": ({},),
-    "qk_layer_norms": (False,),
-    "qkv_bias": (False,),
+    "embedding_multiplier": 1.0,
+    "hidden_act": "silu",
+    "hidden_activation": "silu",
+    "is_causal": True,
+    "is_encoder_decoder": False,
+    "is_llama_config": True,
+    "logits_scaling": 1.0,
+    "mlp_bias": False,
+    "mlp_only_layers": [],
+    "partial_rotary_factor": 1.0,
+    "per_layer_config": {},
+    "pruned_heads": {},
+    "qk_layer_norms": False,
+    "qkv_bias": False,
     "quantization": (),
     "quantization_config": (),
-    "residual_multiplier": (1.0,),
-    "rope_interleaved": (False,),
-    "rotary_pct": (1.0,),
-    "use_bias": (False,),
-    "use_bidirectional_attention": (False,),
-    "use_sliding_window": (False,),
+    "residual_multiplier": 1.0,
+    "rope_interleaved": False,
+    "rotary_pct": 1.0,
+    "use_bias": False,
+    "use_bidirectional_attention": False,
+    "use_sliding_window": False,
 }
 
 
@@ -110,14 +110,10 @@ def read(path: Path) -> FolderConfig:
             f"{path} does not exist: a model folder holds config.json beside model.safetensors"
         )
     fields = read_json(path)
-    try:
+    with naming(path):
         cfg = from_fields(fields)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ValueError(f"{path}: {error}") from None
-    if cfg.n_layers > MOST_LAYERS:
-        raise ValueError(
-            f"{path}: {cfg.n_layers} layers; no model has more than {MOST_LAYERS}"
-        )
+        if cfg.n_layers > MOST_LAYERS:
+            raise ValueError(f"{cfg.n_layers} layers; no model has more than {MOST_LAYERS}")
     kept = {
         key: value
         for key, value in fields.items()

@@ -72,9 +72,11 @@ def refuse_other_keys(
     """Refuse by name what could change a model's outputs: unknown keys, and neutral ones at
     other values.
 
-    neutral: {key: the values at which it changes nothing}. What is `unset` is not there.
+    neutral: {key: the value at which it changes nothing, or a tuple of them}. What is
+    `unset` is not there.
     """
     for key, allowed in neutral.items():
+        allowed = allowed if isinstance(allowed, tuple) else (allowed,)
         if (value := fields.get(key)) is not None and value not in allowed:
             raise ValueError(
                 f"{key} = {value!r} is not supported, only {[*allowed, None]} is: it would change the outputs"

@@ -14,7 +14,7 @@ import numpy as np
 from afm_ref._typing import Array, Int
 from afm_ref.data.tokenizer import backends
 from afm_ref.disk import atomic
-from afm_ref.disk.text_files import read_json
+from afm_ref.disk.text_files import read_json, read_text
 
 SPECIAL_TOKENS = tuple(
     f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
@@ -120,20 +120,16 @@ def read_settings(folder: str | os.PathLike) -> dict:
     LlamaTokenizer, too, but are not read as such. ValueError names a file that is no JSON
     object.
     """
-    path, older = (
-        Path(folder) / "tokenizer_config.json",
-        Path(folder) / "special_tokens_map.json",
-    )
+    path = Path(folder) / "tokenizer_config.json"
+    older = path.with_name("special_tokens_map.json")
     fields = read_json(path) if path.is_file() else {}
     if "added_tokens_decoder" not in fields and older.is_file():
         fields |= read_json(older)
     if fields.get("tokenizer_class") in LLAMA:
-        spec = (Path(folder) / "tokenizer.json").read_text(encoding="utf-8")
-        fields = (
-            fields | {"tokenizer_class": None}
-            if BYTE_LEVEL.search(spec)
-            else LLAMA_TOKENS | fields
-        )
+        if BYTE_LEVEL.search(read_text(path.with_name("tokenizer.json"))):
+            fields["tokenizer_class"] = None
+        else:
+            fields = LLAMA_TOKENS | fields
     return fields | {
         name: _text(value) for name, value in fields.items() if name.endswith("_token")
     }
@@ -181,22 +177,20 @@ def _special(fields, known):
     """Yield the tokens that are named as special, one way or another; a list of further
     ones tells only new ones.
     """
-    yield from (
-        value
-        for name, value in fields.items()
-        if name.endswith("_token") and isinstance(value, str)
-    )
+    for name, value in fields.items():
+        if name.endswith("_token") and isinstance(value, str):
+            yield value
     further = (
         fields.get("extra_special_tokens") or fields.get("additional_special_tokens") or []
     )
-    texts = map(_text, further.values() if isinstance(further, dict) else further)
-    yield from (
-        text
-        for text in texts
-        if isinstance(text, str) and (isinstance(further, dict) or text not in known)
-    )
-    added = (fields.get("added_tokens_decoder") or {}).values()
-    yield from (token["content"] for token in added if token.get("special"))
+    if isinstance(further, dict):
+        further, known = further.values(), {}
+    for text in map(_text, further):
+        if isinstance(text, str) and text not in known:
+            yield text
+    for token in (fields.get("added_tokens_decoder") or {}).values():
+        if token.get("special"):
+            yield token["content"]
 
 
 def _read_spaces_as_llama(backend, fields):

@@ -12,8 +12,9 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from afm_ref.disk.text_files import read_json
+from afm_ref.disk.text_files import naming, read_json
 from afm_ref.generation import LogitRules
+from afm_ref.generation.sampling import checked_number
 
 from . import folder_config
 
@@ -42,25 +43,25 @@ NEUTRAL = {
     "bad_words_ids": (),
     "cache_implementation": ("dynamic", "dynamic_full", "hybrid", "offloaded", "offloaded_static", "static"),
     "constraints": (),
-    "diversity_penalty": (0.0,),
+    "diversity_penalty": 0.0,
     "dola_layers": (),
-    "encoder_no_repeat_ngram_size": (0,),
-    "encoder_repetition_penalty": (1.0,),
+    "encoder_no_repeat_ngram_size": 0,
+    "encoder_repetition_penalty": 1.0,
     "exponential_decay_length_penalty": (),
     "force_words_ids": (),
     "forced_bos_token_id": (),
     "forced_eos_token_id": (),
-    "guidance_scale": (1.0,),
-    "is_assistant": (False,),
+    "guidance_scale": 1.0,
+    "is_assistant": False,
     "max_time": (),
-    "no_repeat_ngram_size": (0,),
-    "num_beam_groups": (1,),
-    "num_beams": (1,),
-    "num_return_sequences": (1,),
-    "penalty_alpha": (0.0,),
+    "no_repeat_ngram_size": 0,
+    "num_beam_groups": 1,
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "penalty_alpha": 0.0,
     "sequence_bias": (),
     "stop_strings": (),
-    "token_healing": (False,),
+    "token_healing": False,
     "watermarking_config": (),
 }
 # fmt: on
@@ -102,24 +103,18 @@ def read(folder: str | os.PathLike) -> Decoding:
         [standard].
     Test: tests/oracles/test_generate.py::test_a_folders_settings_equal_transformers
     """
-    path, config = (
-        Path(folder) / "generation_config.json",
-        read_json(Path(folder) / "config.json"),
-    )
-    named = path.is_file()
-    path, fields = (
-        (path, read_json(path)) if named else (Path(folder) / "config.json", config)
-    )
-    try:
-        ours = {
-            key: value
-            for key, value in fields.items()
-            if not key.startswith(("_", "transformers."))
-        }
-        folder_config.refuse_other_keys(ours, READ | HARMLESS if named else ours, NEUTRAL)
+    path, known = Path(folder) / "config.json", None
+    fields = config = read_json(path)
+    if (own := path.with_name("generation_config.json")).is_file():
+        path, fields, known = own, read_json(own), READ | HARMLESS
+    ours = {
+        key: value
+        for key, value in fields.items()
+        if not key.startswith(("_", "transformers."))
+    }
+    with naming(path):
+        folder_config.refuse_other_keys(ours, known or ours, NEUTRAL)
         return _decoding(fields, config.get("vocab_size"))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
 def _decoding(fields, rows):
@@ -145,8 +140,4 @@ def _token_ids(fields, name, rows):
 
 def _count(fields, name):
     value = fields.get(name)
-    if value is not None and (
-        isinstance(value, bool) or not isinstance(value, int) or value < 0
-    ):
-        raise ValueError(f"{name} = {value!r} must be a whole number, or null")
-    return value
+    return None if value is None else checked_number(name, value, whole=True)

@@ -7,7 +7,7 @@ save(folder, params, cfg)          # transformers reads it back where it knows s
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from afm_ref.config import AFMConfig, matrix_shapes
 from afm_ref.containers import ungroup
 from afm_ref.data import tokenizer as own_tokenizer
 from afm_ref.disk import atomic, tensor_files
-from afm_ref.disk.text_files import read_json, read_text
+from afm_ref.disk.text_files import naming, read_json, read_text
 from afm_ref.weights import Layer, Params
 
 from . import config_json, folder_config, foreign_tokenizer
@@ -90,7 +90,7 @@ def load(folder: str | os.PathLike, dtype="float32") -> tuple[Params, AFMConfig]
     Source: the safetensors format; transformers' file names and keys [standard].
     Test: tests/interop/test_golden.py::test_logits_equal_golden
     """
-    folder = _existing(folder)
+    folder = existing(folder)
     cfg = config_json.read(folder / "config.json")
     if cfg.source.model_type == config_json.PALETTIZED:
         raise ValueError(
@@ -134,13 +134,7 @@ def contents(
     """Return what `save` writes, as `atomic.write_together` takes it, after refusing what
     it refuses.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; save needs the name of a folder")
-    for name in OTHER_MODELS:
-        if (folder / name).exists():
-            raise ValueError(
-                f"{folder} holds another model, {name}: choose another folder or remove that one"
-            )
+    check_target(folder, OTHER_MODELS)
     tensors = {
         name: _checked(name, w, shape, dtype)
         for name, (w, shape) in named(params, cfg).items()
@@ -151,28 +145,37 @@ def contents(
     return {SINGLE: weights} | files | {"config.json": config_json.text(fields)}
 
 
+def check_target(folder: Path, others: Collection[str]) -> None:
+    """Raise ValueError if the folder is a file, or holds one of the files of other models."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: give the name of a folder")
+    for name in others:
+        if (folder / name).exists():
+            raise ValueError(
+                f"{folder} holds another model, {name}: choose another folder or remove that one"
+            )
+
+
 def load_tokenizer(folder: str | os.PathLike):
     """Return the tokenizer of a model folder: afm_ref's own, or a ForeignTokenizer around
     any other tokenizer.json.
     """
-    path = _existing(folder) / "tokenizer.json"
+    path = existing(folder) / "tokenizer.json"
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} does not exist: only tokenizer.json is read, not tokenizer.model or vocab.json"
         )
     text = read_text(path)
-    try:
+    with naming(path):
         try:
             return own_tokenizer.Tokenizer(text)
         except ValueError:
-            return foreign_tokenizer.ForeignTokenizer(
-                text, foreign_tokenizer.read_settings(folder)
-            )
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+            settings = foreign_tokenizer.read_settings(folder)
+            return foreign_tokenizer.ForeignTokenizer(text, settings)
 
 
-def _existing(folder):
+def existing(folder: str | os.PathLike) -> Path:
+    """Return the path of a folder; FileNotFoundError if it is none."""
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(
@@ -243,11 +246,7 @@ def _located(folder):
 
 def _plain_name(index, name):
     """Return a shard's file name, refusing anything that could lead out of the folder."""
-    if (
-        not isinstance(name, str)
-        or not re.fullmatch(r"[\w.-]+\.safetensors", name)
-        or name.startswith(".")
-    ):
+    if not re.fullmatch(r"[\w-][\w.-]*\.safetensors", str(name)):
         raise ValueError(
             f"{index} names the file {name!r}; a shard must be a plain *.safetensors name in the same folder"
         )
@@ -261,10 +260,8 @@ def named(params: Params, cfg: AFMConfig) -> dict[str, tuple]:
     weights = {EMBED: params.embed, FINAL_NORM: params.final_norm, UNEMBED: params.unembed}
     for i, layer in enumerate(ungroup(params.layers)):
         weights |= {layer_tensor(i, field): w for field, w in layer._asdict().items()}
-    weights, shapes = (
-        {name: w for name, w in weights.items() if w is not None},
-        tensor_shapes(cfg),
-    )
+    weights = {name: w for name, w in weights.items() if w is not None}
+    shapes = tensor_shapes(cfg)
     for name in sorted(shapes.keys() ^ weights.keys()):
         raise ValueError(
             f"params and cfg disagree: {name} is only in the {'cfg' if name in shapes else 'params'}"
@@ -276,10 +273,9 @@ def assembled(weight_of: Callable, cfg: AFMConfig) -> Params:
     """Return the params of weight_of(name in the file), which gives None for what the model
     has not.
     """
-    layers = range(cfg.n_layers)
     layers = tuple(
         Layer(*(weight_of(layer_tensor(i, field)) for field in Layer._fields))
-        for i in layers
+        for i in range(cfg.n_layers)
     )
     return Params(weight_of(EMBED), layers, weight_of(FINAL_NORM), weight_of(UNEMBED))
 
@@ -294,6 +290,4 @@ def _checked(name, w, shape, dtype):
         )
     if w.shape != shape:
         raise ValueError(f"{name} has shape {w.shape}, but cfg asks for {shape}")
-    return tensor_files.cast(
-        np.asarray(w), tensor_files.float_dtype(w.dtype if dtype is None else dtype), name
-    )
+    return tensor_files.cast(np.asarray(w), dtype, name)

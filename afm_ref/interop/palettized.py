@@ -22,6 +22,7 @@ import numpy as np
 
 from afm_ref.config import AFMConfig
 from afm_ref.disk import atomic, tensor_files
+from afm_ref.disk.text_files import naming
 from afm_ref.quantization import Int8, Palettized
 from afm_ref.quantization.palette import bit_packing
 from afm_ref.weights import Params
@@ -29,6 +30,7 @@ from afm_ref.weights import Params
 from . import config_json, folder_config, hugging_face
 
 FILE = hugging_face.PALETTIZED
+OTHER_MODELS = (hugging_face.SINGLE, hugging_face.INDEX)
 FORMAT = "afm_ref.palettized.1"
 PARTS = {Palettized: ("codes", "tables", "exponent"), Int8: ("codes", "scale", "exponent")}
 
@@ -63,11 +65,8 @@ class Contents(NamedTuple):
 
     def file_bytes(self) -> int:
         """Return the size of the file."""
-        ends = (
-            entry["data_offsets"][1]
-            for entry in tensor_files.entries(self.tensors).values()
-        )
-        return len(self.header({})) + max(ends)
+        entries = tensor_files.entries(self.tensors).values()
+        return len(self.header({})) + max(entry["data_offsets"][1] for entry in entries)
 
 
 def save(folder: str | os.PathLike, params: Params, cfg: AFMConfig, tokenizer=None) -> None:
@@ -91,25 +90,18 @@ def load(folder: str | os.PathLike) -> tuple[Params, AFMConfig]:
     everything that was cut short, changed or is of another format.
     """
     folder = Path(folder)
-    cfg, path = _read_config(folder), folder / FILE
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} does not exist, but config.json says that the model is in it"
-        )
-    with tensor_files.opened(path) as file:
-        try:
-            contents = _contents_in(file, tensor_files.locate(path), cfg)
-            arrays = {name: file.get_tensor(name) for name in contents.tensors}
-            checksums = {
-                name: zlib.crc32(tensor_files.bytes_of(array))
-                for name, array in arrays.items()
-            }
-            if file.metadata() != contents.about(checksums):
-                raise ValueError(
-                    "was changed after it was written, or belongs to another config.json: copy both again"
-                )
-        except ValueError as error:
-            raise ValueError(f"{path} {error}") from None
+    cfg, path = _read_config(folder / "config.json"), folder / FILE
+    where = tensor_files.locate(path)
+    with tensor_files.opened(path) as file, naming(path):
+        contents = _contents_in(file, where, cfg)
+        arrays = {name: file.get_tensor(name) for name in contents.tensors}
+        checksums = {
+            name: zlib.crc32(tensor_files.bytes_of(array)) for name, array in arrays.items()
+        }
+        if file.metadata() != contents.about(checksums):
+            raise ValueError(
+                "was changed after it was written, or belongs to another config.json: copy both again"
+            )
     return _assembled(arrays, contents), cfg
 
 
@@ -203,7 +195,7 @@ def write(
     arrays: (name, array) of every tensor; only one need be in memory at a time.
     """
     folder = Path(folder)
-    check_target(folder)
+    hugging_face.check_target(folder, OTHER_MODELS)
     kept, files = folder_config.written(folder, contents.cfg, tokenizer)
     kept = {name: value for name, value in kept.items() if value is not None}
     fields = kept | {"model_type": config_json.PALETTIZED} | contents.cfg.to_dict()
@@ -211,28 +203,12 @@ def write(
     atomic.write_together(folder, first | files | {"config.json": config_json.text(fields)})
 
 
-def check_target(folder: Path) -> None:
-    """Raise ValueError if the folder is a file, or holds a model of another kind."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(
-            f"{folder} is a file; a palettized model needs the name of a folder"
-        )
-    for other in (hugging_face.SINGLE, hugging_face.INDEX):
-        if (folder / other).exists():
-            raise ValueError(
-                f"{folder} holds {other}, a model of another kind: choose another folder"
-            )
-
-
 def _write_tensors(path, contents, arrays):
     """Write the header, each tensor to its place, then the header again with their
     checksums.
     """
-    index, checksums, start = (
-        tensor_files.entries(contents.tensors),
-        {},
-        len(contents.header({})),
-    )
+    index = tensor_files.entries(contents.tensors)
+    checksums, start = {}, len(contents.header({}))
     with open(path, "wb") as file:
         for name, array in arrays:
             data = tensor_files.bytes_of(array)
@@ -243,12 +219,7 @@ def _write_tensors(path, contents, arrays):
         file.write(contents.header(checksums))
 
 
-def _read_config(folder):
-    path = folder / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} does not exist: a palettized model is a folder with config.json and {FILE}"
-        )
+def _read_config(path):
     cfg = config_json.read(path)
     if cfg.source.model_type != config_json.PALETTIZED:
         raise ValueError(

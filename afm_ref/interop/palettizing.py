@@ -5,6 +5,7 @@ palettize_folder("my_model", "my_model_small", average_bits=3.5)
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def palettize_folder(
     Test: tests/interop/test_palettizing.py::test_streaming_gives_the_file_of_quantize
     """
     source, target = Path(source), Path(target)
-    palettized.check_target(target)
+    hugging_face.check_target(target, palettized.OTHER_MODELS)
     if not FEW <= average_bits <= MANY:
         raise ValueError(f"average_bits is {average_bits}: give {FEW} to {MANY}")
     if isinstance(rows_per_table, bool) or rows_per_table < 1:
@@ -87,11 +88,7 @@ class Checkpoint:
     """A model folder of Hugging Face's, whose tensors are read one by one."""
 
     def __init__(self, folder: Path):
-        if not folder.is_dir():
-            raise FileNotFoundError(
-                f"{folder} is not a folder; nothing is downloaded here: give a local model folder"
-            )
-        self.cfg = config_json.read(folder / "config.json")
+        self.cfg = config_json.read(hugging_face.existing(folder) / "config.json")
         if self.cfg.source.model_type == config_json.PALETTIZED:
             raise ValueError(
                 f"{folder} is palettized already, and its weights of before are not in it: give the folder that it was "
@@ -151,20 +148,16 @@ def read_costs(path: str | os.PathLike) -> dict:
     """
     costs = {}
     for name, entry in read_json(path).items():
-        match name.split("."):
-            case ["layers", number, matrix] if number.isdecimal() and isinstance(
-                entry, dict
-            ):
-                try:
-                    costs[matrix, int(number)] = {
-                        int(bits): float(cost) for bits, cost in entry.items()
-                    }
-                    continue
-                except (TypeError, ValueError):
-                    pass
-        raise ValueError(
-            f'{path}: {json.dumps({name: entry})[:80]} is not of the form {{"layers.0.wq": {{"2": 0.1, "4": 0.01}}}}'
-        )
+        try:
+            layer, matrix = re.fullmatch(r"layers\.(\d+)\.(\w+)", name).groups()
+            costs[matrix, int(layer)] = {
+                int(bits): float(cost) for bits, cost in entry.items()
+            }
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(
+                f"{path}: {json.dumps({name: entry})[:80]} is not of the form "
+                '{"layers.0.wq": {"2": 0.1, "4": 0.01}}'
+            ) from None
     return costs
 
 

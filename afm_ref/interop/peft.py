@@ -19,7 +19,7 @@ import numpy as np
 
 from afm_ref.containers import map_matrices, ungroup
 from afm_ref.disk import atomic, tensor_files
-from afm_ref.disk.text_files import read_json
+from afm_ref.disk.text_files import naming, read_json
 from afm_ref.lora.adapter import TARGETS, LoRA, adapters
 from afm_ref.weights import Params
 
@@ -46,9 +46,13 @@ HARMLESS = frozenset([
 KEPT = ("auto_mapping", "base_model_name_or_path", "lora_dropout", "revision", "task_type")
 OF_THE_BASE = ("base_model_name_or_path", "revision")
 # Changes the maths at any other value. None and what is empty always stand for "not set".
-NEUTRAL = dict.fromkeys(
-    ("fan_in_fan_out", "lora_bias", "use_dora", "use_qalora"), (False,)
-) | {"bias": ("none",)}
+NEUTRAL = {
+    "bias": "none",
+    "fan_in_fan_out": False,
+    "lora_bias": False,
+    "use_dora": False,
+    "use_qalora": False,
+}
 # These starts leave W0 as it is; the others (PiSSA, OLoRA, ...) change it, and their files
 # need that other base.
 PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
@@ -77,12 +81,9 @@ def load(folder: str | os.PathLike, params: Params, dtype="float32") -> Params:
         raise ValueError(
             f"{folder} holds adapter_model.bin, a pickle: save it again with safe_serialization=True"
         )
-    try:
-        rank, scale = _rank_and_scale(read_json(path))
-    except ValueError as error:
-        raise ValueError(
-            f"{path}: {error}" if str(path) not in str(error) else str(error)
-        ) from None
+    fields = read_json(path)
+    with naming(path):
+        rank, scale = _rank_and_scale(fields)
     params = params._replace(layers=ungroup(params.layers))
     shapes = _shapes(folder / TENSORS, params, rank)
     tensors = tensor_files.read(folder / TENSORS, shapes, dtype)
@@ -125,11 +126,9 @@ def save(
     ((rank, scale),) = kinds
     tensors = {}
     for (name, i), w in loras.items():
-        for letter, m in (("A", np.asarray(w.a)), ("B", np.asarray(w.b))):
-            kind = tensor_files.float_dtype(m.dtype if dtype is None else dtype)
-            tensors[_tensor(i, name, letter)] = tensor_files.cast(
-                m, kind, _tensor(i, name, letter)
-            )
+        for letter, m in (("A", w.a), ("B", w.b)):
+            tensor = _tensor(i, name, letter)
+            tensors[tensor] = tensor_files.cast(np.asarray(m), dtype, tensor)
     alpha = scale * rank
     fields = {
         "base_model_name_or_path": base_model,

@@ -55,10 +55,8 @@ def permute_rope_layout(
 def _each(layers, order):
     if isinstance(layers, Layer):
         return _permuted(layers, order)
-    if isinstance(layers, Stacked):
-        return Stacked(_permuted(layers.layer, order))
-    if isinstance(layers, Remat):
-        return Remat(_each(layers.layers, order))
+    if isinstance(layers, Stacked | Remat):
+        return type(layers)(_each(*layers, order))
     if isinstance(layers, tuple | list):
         return tuple(_each(layer, order) for layer in layers)
     raise ValueError(
@@ -67,14 +65,11 @@ def _each(layers, order):
 
 
 def _permuted(layer, order):
-    def rows(name):
-        return rows_of(name, getattr(layer, name))
-
-    def rows_of(name, w):
+    def rows(name, w):
         if w is None:
             return None
         if isinstance(w, LoRA):  # the rows of B are those of the matrix B A
-            return dataclasses.replace(w, base=rows_of(name, w.base), b=rows_of(name, w.b))
+            return dataclasses.replace(w, base=rows(name, w.base), b=rows(name, w.b))
         if not hasattr(w, "__array_namespace__"):
             raise ValueError(
                 f"{name} is a {type(w).__name__}: merge it into a plain array before permuting"
@@ -83,9 +78,12 @@ def _permuted(layer, order):
             w.shape
         )
 
-    gains = {name: getattr(layer, name) for name in ("q_norm", "k_norm")}
+    def gains(g):
+        return None if g is None else g[..., order]
+
     return layer._replace(
-        wq=rows("wq"),
-        wk=rows("wk"),
-        **{name: None if g is None else g[..., order] for name, g in gains.items()},
+        wq=rows("wq", layer.wq),
+        wk=rows("wk", layer.wk),
+        q_norm=gains(layer.q_norm),
+        k_norm=gains(layer.k_norm),
     )

@@ -50,15 +50,17 @@ def test_the_second_writer_is_told_who_the_first_is_until_that_is_killed(tmp_pat
 
 
 def test_one_process_is_two_writers_too_and_may_come_back_after_an_error(tmp_path):
+    """A folder that was made for nothing goes again."""
     with targets.only_writer(tmp_path):
         with pytest.raises(ValueError, match=f"by process {os.getpid()} "), targets.only_writer(tmp_path):
             pass
-        with targets.only_writer(tmp_path, ".part.lock"), targets.only_writer(tmp_path / "inner"):
-            pass  # another part, another folder
+        with targets.only_writer(tmp_path, ".part.lock"), targets.only_writer(tmp_path / "a" / "inner"):
+            assert names(tmp_path / "a") == ["inner"]  # another part, another folder
     with pytest.raises(ZeroDivisionError), targets.only_writer(tmp_path):
         raise ZeroDivisionError
-    with targets.only_writer(tmp_path):
-        pass
+    with targets.only_writer(tmp_path), targets.only_writer(tmp_path / "a" / "something"):
+        (tmp_path / "a" / "something" / "file").touch()
+    assert names(tmp_path / "a") == ["something"] and names(tmp_path / "a" / "something") == ["file"]
 
 
 def test_a_lock_that_its_holder_has_removed_holds_nobody_out(tmp_path, monkeypatch):
@@ -80,14 +82,6 @@ def test_a_lock_that_its_holder_has_removed_holds_nobody_out(tmp_path, monkeypat
             pass
 
 
-def test_a_folder_that_was_made_for_nothing_goes_again(tmp_path):
-    with targets.only_writer(tmp_path / "a" / "nothing"):
-        pass
-    with targets.only_writer(tmp_path / "a" / "something"):
-        (tmp_path / "a" / "something" / "file").touch()
-    assert names(tmp_path / "a") == ["something"] and names(tmp_path / "a" / "something") == ["file"]
-
-
 def test_where_nothing_can_be_locked_it_warns_and_goes_on(tmp_path, monkeypatch):
     def none(file, how):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
@@ -97,30 +91,26 @@ def test_where_nothing_can_be_locked_it_warns_and_goes_on(tmp_path, monkeypatch)
         pass
 
 
-@pytest.mark.parametrize("check", [targets.check_file, targets.check_folder])
-@pytest.mark.parametrize("path", ["new", "a/b/new"])
-def test_what_can_be_written_is_silent_and_nothing_is_left(tmp_path, check, path):
-    check(tmp_path / path, "--out")
-    assert names(tmp_path) == []
-
-
-def test_an_older_file_or_folder_is_fine(tmp_path):
+def test_what_can_be_written_is_silent_and_nothing_is_left(tmp_path):
+    """Nor is an older file or folder in the way."""
+    for check in (targets.check_file, targets.check_folder):
+        for path in ("new", "a/b/new"):
+            check(tmp_path / path, "--out")
+            assert names(tmp_path) == []
     atomic.write(tmp_path / "folder" / "file", "old")
     targets.check_file(tmp_path / "folder" / "file", "--save")
     targets.check_folder(tmp_path / "folder", "--out", without=("model.safetensors.index.json",))
     assert names(tmp_path / "folder") == ["file"] and (tmp_path / "folder" / "file").read_text() == "old"
 
 
-def test_what_cannot_be_written_is_named(tmp_path, monkeypatch):
+def test_what_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "at all")
     for check, path, told in (
         (targets.check_folder, "file", "--out .*/file is a file: give a folder"),
-        (targets.check_folder, "file/a/b", "--out .*/file/a/b cannot be written .Not a directory.: give another"),
         (targets.check_file, "file/a", "--out .*/file/a cannot be written .Not a directory.: give another"),
         (targets.check_file, ".", "--out .* is a folder: give the name of a file"),
         (targets.check_folder, "dangling", "--out .*/dangling is a file: give a folder"),
-        (targets.check_file, "x" * 300, "--out .* cannot be written .File name too long."),
         (targets.check_file, "x" * 250, "--out .* cannot be written .File name too long."),  # with .PID.tmp
     ):
         with pytest.raises((OSError, ValueError), match=told):
@@ -129,15 +119,14 @@ def test_what_cannot_be_written_is_named(tmp_path, monkeypatch):
         targets.check_folder(tmp_path, "--save", without=("file",))
 
 
-@pytest.mark.parametrize("why", [errno.EACCES, errno.EROFS, errno.ENOSPC])
-def test_no_permission_and_no_room_are_found_by_trying(tmp_path, monkeypatch, why):
+def test_no_permission_is_found_by_trying(tmp_path, monkeypatch):
     """The superuser has every permission, so the system's answer is put in the place of the file."""
 
     def refused(**_):
-        raise OSError(why, os.strerror(why))
+        raise OSError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(targets.tempfile, "NamedTemporaryFile", refused)
-    with pytest.raises(OSError, match=rf"--save .*/new cannot be written \({os.strerror(why)}\): give another place"):
+    with pytest.raises(OSError, match=r"--save .*/new cannot be written \(Permission denied\): give another place"):
         targets.check_file(tmp_path / "new", "--save")
 
 

@@ -82,7 +82,8 @@ def test_a_header_that_contradicts_itself_is_refused(tmp_path, change):
 
 
 @settings(max_examples=60)
-@given(st.binary(max_size=300), st.booleans())
-def test_no_bytes_crash_the_reader(data, framed):
-    with pytest.raises(ValueError):
-        tensor_files.decode(len(data).to_bytes(8, "little") + data if framed else data)
+@given(st.binary(max_size=300))
+def test_no_bytes_crash_the_reader(data):
+    for damaged in (data, len(data).to_bytes(8, "little") + data):
+        with pytest.raises(ValueError):
+            tensor_files.decode(damaged)

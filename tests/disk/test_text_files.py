@@ -21,11 +21,8 @@ def test_text_arrives_as_it_was_written(tmp_path, mark):
     ("data", "why"),
     [
         ('{"a": "ü"}'.encode("utf-16"), r"UTF-16 \(line 1 holds"),
-        ('{"a": "ü"}'.encode("utf-16-le"), r"UTF-16 \(line 1 holds"),
         ('{"a":\n"ü"}'.encode("utf-16-be"), r"UTF-16 \(line 1 holds"),
-        ('{"a": "ü"}'.encode("utf-32"), r"UTF-16 \(line 1 holds"),
         ('{"a":\n "ü"}'.encode("latin-1"), "not UTF-8 at byte 8, in line 2"),
-        ('{"a":\n\n "€"}'.encode("cp1252"), "not UTF-8 at byte 9, in line 3"),
         (codecs.BOM_UTF8 + b'{"a":\n"\xff"}', "not UTF-8 at byte 7, in line 2"),
         ("日本語".encode("utf-16"), "not UTF-8 at byte 0, in line 1"),
     ],
@@ -37,11 +34,6 @@ def test_another_encoding_is_named_with_the_file(tmp_path, data, why):
         with pytest.raises(ValueError, match=why) as caught:
             read(path)
         assert str(path) in str(caught.value) and "UTF-8" in str(caught.value)
-
-
-def test_json_with_a_byte_order_mark_is_read(tmp_path):
-    (tmp_path / "a.json").write_bytes(codecs.BOM_UTF8 + '{"a": "ü"}'.encode())
-    assert read_json(tmp_path / "a.json") == {"a": "ü"}
 
 
 ENDS_FOR_STR = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\r"  # str.splitlines cuts at these too

@@ -67,8 +67,8 @@ MUTATIONS = [
     Mutation(
         "the command does not stop at the folder's EOS",
         "afm_ref/cli/generate.py",
-        "stop = {*decoding.stop} if end is None",
-        "stop = set() if end is None",
+        "stop=decoding.stop + ends",
+        "stop=ends",
         "tests/generation/test_command_line.py::test_another_models_folder_begins_ends_and_reads_as_its_files_say",
     ),
     Mutation(

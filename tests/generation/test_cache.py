@@ -14,16 +14,10 @@ from afm_ref.generation import FAR, Cached, decoding
 from afm_ref.transformer import forward, hidden, logits
 from tests.interop.models import LLAMA, QWEN3, SMALL, map_weights, random_params
 
-CONFIGS = {
-    "grouped": SMALL,
-    "qwen3": QWEN3,
-    "llama": LLAMA,
-    "one query a key": dataclasses.replace(SMALL, n_kv_heads=6),
-    "one key head": dataclasses.replace(SMALL, n_kv_heads=1),
-    # of one layer, for what differs is within it
-    "qwen3, one query a key": dataclasses.replace(QWEN3, n_layers=1, n_kv_heads=6),
-    "llama, one key head": dataclasses.replace(LLAMA, n_layers=1, n_kv_heads=1),
-}
+ALIKE, ONE_KEY = (dataclasses.replace(SMALL, n_kv_heads=n) for n in (6, 1))
+# of one layer, for what differs is within it
+QWEN3_ALIKE = dataclasses.replace(QWEN3, n_layers=1, n_kv_heads=6)
+LLAMA_ONE_KEY = dataclasses.replace(LLAMA, n_layers=1, n_kv_heads=1)
 PIECES = (5, 1, 5, 1)  # long after short, short after long, and two programs only
 HALVES = (6, 6)  # one program
 LENGTHS = (7, 1, 12)
@@ -66,23 +60,16 @@ def assert_rows_equal_alone(got, params, cfg, tokens):
 
 
 @pytest.mark.parametrize(
-    "name, pieces",
+    "cfg, pieces",
     [
-        ("grouped", PIECES),
-        ("grouped", (1,) * 12),
-        ("qwen3, one query a key", HALVES),
-        ("llama, one key head", HALVES),
-        *(
-            pytest.param(name, pieces, marks=pytest.mark.slow)
-            for name in ("grouped", "qwen3", "llama", "one query a key", "one key head")
-            for pieces in ((12,), PIECES)
-            if (name, pieces) != ("grouped", PIECES)
-        ),
+        (SMALL, PIECES),
+        (SMALL, (1,) * 12),
+        (QWEN3_ALIKE, HALVES),
+        (LLAMA_ONE_KEY, HALVES),
+        *(pytest.param(cfg, (12,), marks=pytest.mark.slow) for cfg in (QWEN3, LLAMA, ALIKE, ONE_KEY)),
     ],
-    ids=str,
 )
-def test_cached_decoding_equals_the_full_forward(name, pieces):
-    cfg = CONFIGS[name]
+def test_cached_decoding_equals_the_full_forward(cfg, pieces):
     params, tokens, positions = example(cfg)
     with jax.enable_x64(True):
         got, _ = in_pieces(params, cfg, tokens, positions, pieces, Cached.empty(cfg, 3, S, np.float64))
@@ -115,11 +102,10 @@ def test_layers_that_reuse_keys_decode_too():
     assert_rows_equal_alone(got, params, SMALL, tokens)
 
 
-@pytest.mark.parametrize("B", [pytest.param(1, marks=pytest.mark.slow), 3])
-def test_the_compiled_loop_updates_the_cache_in_place(B):
+def test_the_compiled_loop_updates_the_cache_in_place():
     """No instruction of a step copies or transposes a whole cache: that costs more than reading it, in every layer."""
     cfg = dataclasses.replace(SMALL, n_layers=1)
-    params, prompts, lengths, knobs, program = decoding._request(random_params(cfg), cfg, [[1, 2]] * B, 200)
+    params, prompts, lengths, knobs, program = decoding._request(random_params(cfg), cfg, [[1, 2]] * 3, 200)
     state, _ = jax.eval_shape(functools.partial(decoding._prefill, program=program), params, prompts, lengths, knobs)
     text = decoding._decode.lower(params, state, knobs, 5, program=program).compile().as_text()
     found = re.findall(r" = f32\[([\d,]+)\]\S* ([\w-]+)\(", text)  # (shape, instruction)

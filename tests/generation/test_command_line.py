@@ -1,6 +1,5 @@
 """python -m afm_ref, as a user runs it."""
 
-import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -15,63 +14,46 @@ from afm_ref.data import tasks
 from afm_ref.data.tokenizer import END
 from afm_ref.generation import streaming
 from afm_ref.interop import hugging_face
-from tests.generation.test_generate import ONE
+from tests.generation.test_generate import ONE, Bytes
 from tests.interop.models import random_params
 from tests.interop.tokenizer_files import BEGIN, byte_level_json, foreign_folder, sentencepiece_json
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "qwen3"
 
 
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "afm_ref", *arguments], capture_output=True, text=True, cwd=Path(__file__).parents[2]
-    )
-
-
 def test_info_of_the_true_model_as_a_user_runs_it():
-    done = run("info", "--preset", "on_device")
+    command = [sys.executable, "-m", "afm_ref", "info", "--preset", "on_device"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert (done.returncode, done.stderr) == (0, "")
     for number in ("2,586,744,320", "150,994,944", "106,496"):
         assert number in done.stdout
 
 
-def test_an_error_is_one_line_and_status_2():
-    done = run("generate", "--model", "no/such/folder", "--prompt", "a")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    assert "no/such/folder" in done.stderr
-
-
-class Letters:
-    """A tokenizer of the first 16 letters, for the golden model that has none."""
-
-    def encode(self, text):
-        return [ord(c) - 97 for c in text]
-
-    def decode(self, ids):
-        return "".join(chr(97 + i) for i in ids)
-
-
 def test_generate_prints_prompt_and_continuation(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(hugging_face, "load_tokenizer", lambda folder: Letters())
+    monkeypatch.setattr(hugging_face, "load_tokenizer", lambda folder: Bytes())
     hugging_face.save(tmp_path, random_params(ONE), ONE)
     options = ["--max-new-tokens", "9", "--temperature", "1", "--top-k", "7", "--top-p", "0.9", "--seed", "3"]
-    assert command_line.main(["generate", "--model", str(tmp_path), "--prompt", "abc", *options]) == 0
+    assert command_line.main(["generate", "--model", str(tmp_path), "--prompt", "\1\2\3", *options]) == 0
     params, cfg = hugging_face.load(tmp_path)
-    [new] = generation.generate(params, cfg, [[0, 1, 2]], 9, temperature=1.0, top_k=7, top_p=0.9, seed=3)
-    assert capsys.readouterr().out == "abc" + Letters().decode(new) + "\n"
+    [new] = generation.generate(params, cfg, [[1, 2, 3]], 9, temperature=1.0, top_k=7, top_p=0.9, seed=3)
+    assert capsys.readouterr().out == "\1\2\3" + Bytes().decode(new.tolist()) + "\n"
 
 
-@pytest.mark.parametrize(
-    "arguments, names",
-    [(["--top-k", "0"], "top_k"), (["--prompt", ""], "empty"), (["--max-new-tokens", "-1"], "max_new_tokens")],
-)
-def test_settings_without_sense_are_one_line(monkeypatch, capsys, arguments, names):
-    monkeypatch.setattr(hugging_face, "load_tokenizer", lambda folder: Letters())
-    status = command_line.main(["generate", "--model", str(GOLDEN), "--prompt", "abc", *arguments])
+def refused(capsys, folder, *arguments):
+    """Return the one line that generate writes on its error."""
+    assert command_line.main(["generate", "--model", str(folder), *arguments]) == 2
     out, err = capsys.readouterr()
-    assert (status, out) == (2, "")
-    assert names in err and err.count("\n") == 1
+    assert out == "" and err.count("\n") == 1 and err.startswith("error: ")
+    return err
+
+
+def test_what_makes_no_sense_is_one_line(monkeypatch, capsys, tmp_path):
+    assert "no/such/folder" in refused(capsys, "no/such/folder")
+    foreign_folder(tmp_path, num_beams=4)
+    assert "generation_config.json: num_beams = 4" in refused(capsys, tmp_path)
+    monkeypatch.setattr(hugging_face, "load_tokenizer", lambda folder: Bytes())
+    for option, value, names in (("--top-k", "0", "top_k"), ("--prompt", "", "empty")):
+        assert names in refused(capsys, GOLDEN, "--prompt", "\1", option, value)
 
 
 def printed(capsys, *arguments):
@@ -111,15 +93,7 @@ def test_the_folder_says_how_many_tokens_unless_the_option_does(tmp_path, capsys
     foreign_folder(tmp_path, max_length=100_000)  # a limit, and no wish
     assert printed(capsys, *prompt) == printed(capsys, *prompt, "--max-new-tokens", 100)
     foreign_folder(tmp_path, max_length=3)
-    assert command_line.main(["generate", *map(str, prompt)]) == 2
-    assert "--max-new-tokens" in capsys.readouterr().err
-
-
-def test_a_setting_that_is_not_supported_is_one_line(tmp_path, capsys):
-    foreign_folder(tmp_path, num_beams=4)
-    assert command_line.main(["generate", "--model", str(tmp_path)]) == 2
-    out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1 and "generation_config.json: num_beams = 4" in err
+    assert "--max-new-tokens" in refused(capsys, *prompt[1:])
 
 
 def test_chat_writes_the_folders_template_and_prints_the_answer(tmp_path, capsys):
@@ -130,21 +104,24 @@ def test_chat_writes_the_folders_template_and_prints_the_answer(tmp_path, capsys
     tokenizer = hugging_face.load_tokenizer(tmp_path)
     assert tokenizer.encode("<s>the cat</s> on", markers=True).tolist() == ids
     [new] = generation.generate(params, cfg, [ids], 30)
-    answer = tokenizer.decode([*ids, *(token for token in new if token < tokenizer.vocab_size)])[
-        len(tokenizer.decode(ids)) :
-    ]
+    whole = tokenizer.decode([*ids, *(token for token in new if token < tokenizer.vocab_size)])
+    answer = whole.removeprefix(tokenizer.decode(ids))
     options = ["--model", tmp_path, "--prompt", "the cat", "--max-new-tokens", 30]
     assert printed(capsys, *options, "--chat") == answer + "\n"
     assert printed(capsys, *options) != "the cat" + answer + "\n"
 
 
 def test_chat_with_our_own_model_is_its_turn_markers(capsys, monkeypatch):
-    params, cfg, tokenizer = assets.load_tiny()
-    params, cfg = params._replace(layers=params.layers[:1]), dataclasses.replace(cfg, n_layers=1)  # to compile one
-    monkeypatch.setattr(assets, "load_tiny", lambda: (params, cfg, tokenizer))
-    [new] = generation.generate(params, cfg, [tasks.chat_tokens(tokenizer, "Make formal: hi Jo!").tokens], 12, stop=END)
-    got = printed(capsys, "--chat", "--prompt", "Make formal: hi Jo!", "--max-new-tokens", 12)
-    assert got == tokenizer.decode(new) + "\n"
+    """Where an answer ends as well (no model is run here)."""
+    tokenizer, asked = hugging_face.load_tokenizer(assets.FOLDER), []
+
+    def stream(params, cfg, tokens, n, **settings):
+        asked.append((tokens[0].tolist(), settings["stop"]))
+        return iter([[tokenizer.encode("Dear Jo,")]])
+
+    monkeypatch.setattr(streaming, "stream", stream)
+    assert printed(capsys, "--chat", "--prompt", "Make formal: hi Jo!") == "Dear Jo,\n"
+    assert asked == [(list(tasks.chat_tokens(tokenizer, "Make formal: hi Jo!").tokens), (END,))]
 
 
 def test_every_command_explains_itself(capsys):

@@ -8,7 +8,6 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from afm_ref import ops
 from afm_ref.containers import Remat, group
 from afm_ref.data import tokenizer as data_tokenizer
 from afm_ref.generation import decoding, generate, rollouts, stream, stream_text, streaming
@@ -43,8 +42,9 @@ def as_lists(rows):
 AFM = dataclasses.replace(SMALL, n_layers=1, tie_embeddings=False)
 
 
-@pytest.mark.parametrize("cfg, seed", [(AFM, 6), (QWEN3, 0)], ids=["afm", "qwen3"])
+@pytest.mark.parametrize("cfg, seed", [(AFM, 6), (ONE, 3)], ids=["afm", "qwen3"])
 def test_greedy_equals_argmax_over_the_full_forward(cfg, seed):
+    """Of layers in a tuple and in containers, of prompts in a list."""
     params = random_params(cfg, seed)
     got = generate(params, cfg, PROMPTS, NEW)
     for row, prompt in zip(got, PROMPTS, strict=True):
@@ -53,35 +53,25 @@ def test_greedy_equals_argmax_over_the_full_forward(cfg, seed):
         assert row.dtype == np.int32
         assert row[:12].tolist() == expected
         assert len(row) == NEW and len(set(expected)) > 3, "choose another seed: a loop on one token shows little"
+    contained = params._replace(layers=Remat(group(params.layers)))
+    assert as_lists(generate(contained, cfg, PROMPTS, NEW)) == as_lists(got)
 
 
-def test_an_array_is_a_batch_of_rows():
-    params = random_params(QWEN3, seed=0)
+def test_an_array_is_a_batch_of_rows_and_streamed_pieces_join_to_them():
+    params, settings = random_params(ONE, seed=0), dict(temperature=1.0, seed=7, stop={4, 5})
     square = np.array([PROMPTS[0], PROMPTS[0][::-1], PROMPTS[2][:5]])
-    assert as_lists(generate(params, QWEN3, square, NEW)) == as_lists(generate(params, QWEN3, square.tolist(), NEW))
-
-
-@pytest.mark.parametrize("container", [group, lambda layers: Remat(group(layers)), list])
-def test_layers_in_any_container_generate_the_same(container):
-    params = random_params(QWEN3, seed=0)
-    contained = params._replace(layers=container(params.layers))
-    assert as_lists(generate(contained, QWEN3, PROMPTS, NEW)) == as_lists(generate(params, QWEN3, PROMPTS, NEW))
-
-
-@pytest.mark.parametrize("chunk", [1, 3, 64])
-def test_streamed_pieces_join_to_what_generate_returns(chunk):
-    params = random_params(ONE, seed=0)
-    settings = dict(temperature=1.0, seed=7, stop={4, 5})
-    pieces = list(stream(params, ONE, PROMPTS, 70, chunk=chunk, **settings))
-    assert max(len(row) for piece in pieces for row in piece) <= chunk
-    joined = [np.concatenate(row).tolist() for row in zip(*pieces, strict=True)]
-    assert joined == as_lists(generate(params, ONE, PROMPTS, 70, **settings))
+    rows = as_lists(generate(params, ONE, square, 70, **settings))
+    assert as_lists(generate(params, ONE, square.tolist(), 70, **settings)) == rows
+    for chunk in (1, 3, 64):
+        pieces = list(stream(params, ONE, square, 70, chunk=chunk, **settings))
+        assert max(len(row) for piece in pieces for row in piece) <= chunk
+        assert [np.concatenate(row).tolist() for row in zip(*pieces, strict=True)] == rows
 
 
 def test_a_row_ends_with_its_first_stop_token():
     params = random_params(ONE, seed=0)
     free = as_lists(generate(params, ONE, PROMPTS, 100, temperature=1.0))
-    for stop in (6, {6, 11}, [11, 6, 0, 1, 2]):
+    for stop in (6, [11, 6, 0, 1, 2]):
         wanted = {stop} if stop == 6 else set(stop)
         cut = [next((i + 1 for i, t in enumerate(row) if t in wanted), len(row)) for row in free]
         got = generate(params, ONE, PROMPTS, 100, temperature=1.0, stop=stop)
@@ -101,10 +91,9 @@ def test_a_row_depends_on_seed_row_and_position_alone():
     assert as_lists(generate(params, ONE, PROMPTS, NEW, temperature=1.5, seed=12)) != rows
 
 
-@pytest.mark.parametrize("top_k, top_p", [pytest.param(None, None, marks=pytest.mark.slow), (8, 0.7)])
-def test_sampled_frequencies_follow_the_model(top_k, top_p):
+def test_sampled_frequencies_follow_the_model():
     """The first and the second token of many rows with one prompt, against the full forward's probabilities."""
-    params, B, prompt = random_params(ONE, seed=0), 3000, [3, 1, 4]
+    params, B, prompt, top_k, top_p = random_params(ONE, seed=0), 3000, [3, 1, 4], 8, 0.7
     rows = generate(params, ONE, [prompt], 2, samples=B, temperature=0.8, top_k=top_k, top_p=top_p, seed=1)
     pairs = np.stack(rows)
     most_common = int(np.bincount(pairs[:, 0]).argmax())
@@ -129,18 +118,8 @@ def test_rollouts_return_the_log_probs_of_the_model_itself():
 
 @pytest.fixture
 def traced(monkeypatch):
-    """Return a list of the shapes of tokens that the model was traced with."""
-    return counted(monkeypatch, decoding.hidden)
-
-
-@pytest.fixture
-def traced_alone(monkeypatch):
-    """The same without layers, which take most of the time to compile and have no part in what is compiled again."""
-    return counted(monkeypatch, lambda params, tokens, *rest: (ops.lookup(tokens, params.embed), rest[-1]))
-
-
-def counted(monkeypatch, hidden):
-    shapes = []
+    """A list of the shapes of tokens that the model is traced with."""
+    shapes, hidden = [], decoding.hidden
 
     def counting(params, tokens, *rest):
         shapes.append(tokens.shape)
@@ -150,10 +129,16 @@ def counted(monkeypatch, hidden):
     return shapes
 
 
-def test_one_compilation_serves_all_lengths_of_a_bucket(traced_alone):
-    traced = traced_alone
-    cfg = dataclasses.replace(SMALL, rope_theta=123.0)  # a config of its own: nothing is compiled for it yet
-    params = random_params(cfg)
+def without_layers(rope_theta):
+    """Return (params, a config of its own, for which nothing is compiled yet): layers take most of the time to compile
+    and have no part in what is compiled again.
+    """
+    cfg = dataclasses.replace(SMALL, rope_theta=rope_theta)
+    return random_params(cfg)._replace(layers=()), cfg
+
+
+def test_one_compilation_serves_all_lengths_of_a_bucket(traced):
+    params, cfg = without_layers(123.0)
     generate(params, cfg, [[1, 2, 3], [4]], 20)
     once = list(traced)
     assert once == [(2, 16), (2, 1)]  # prefill and decode, each traced once
@@ -184,6 +169,13 @@ def test_samples_are_those_of_the_prompt_repeated(traced):
         generate(params, cfg, prompts, NEW, samples=0)
 
 
+def streamed(monkeypatch, tokenizer, prompt, ids, size=1):
+    """Return the pieces in which a continuation of these ids is streamed."""
+    chunks = [[np.array(ids[i : i + size])] for i in range(0, len(ids), size)]
+    monkeypatch.setattr(streaming, "stream", lambda *args, **settings: iter(chunks))
+    return list(stream_text(None, None, tokenizer, prompt, len(ids)))
+
+
 class Bytes:
     """A tokenizer of bytes, hence with characters of several tokens."""
 
@@ -196,36 +188,22 @@ class Bytes:
 
 def test_text_streams_in_whole_characters(monkeypatch):
     text = "na\u00efve \u20ac \U0001f600!"
-    ids = Bytes().encode(text)
-    monkeypatch.setattr(streaming, "stream", lambda *args, **settings: ([ids[i : i + 1]] for i in range(len(ids))))
-    assert list(stream_text(None, None, Bytes(), "x", 99)) == list(text)
-    cut = ids[:-2]  # ends within the emoji
-    monkeypatch.setattr(
-        streaming, "stream", lambda *args, **settings: ([cut[i : i + 4]] for i in range(0, len(cut), 4))
-    )
-    assert "".join(stream_text(None, None, Bytes(), "x", 99)) == text[:-2] + "\ufffd"
-
-
-class FewBytes(Bytes):
-    """A tokenizer of as many bytes as QWEN3 has tokens; some are parts of characters."""
-
-    BYTES = "abcdefghijkl\u20ac\u00e9".encode()
-
-    def encode(self, text):
-        return [self.BYTES.index(byte) for byte in text.encode()]
-
-    def decode(self, ids):
-        return super().decode([self.BYTES[i] for i in ids])
+    ids = Bytes().encode(text).tolist()
+    assert streamed(monkeypatch, Bytes(), "x", ids) == list(text)
+    assert "".join(streamed(monkeypatch, Bytes(), "x", ids[:-2], 4)) == text[:-2] + "\ufffd"  # ends within the emoji
+    euro = Bytes().encode("\u20ac").tolist()  # and a prompt may, too
+    assert streamed(monkeypatch, Bytes(), [97, *euro[:2]], [euro[2], 98]) == ["\u20ac", "b"]
+    assert streamed(monkeypatch, Bytes(), "a\ufffd", [98]) == ["b"]
 
 
 def test_text_streams_from_a_model():
-    assert len(FewBytes.BYTES) == ONE.vocab_size
+    """Its tokens are control characters, each of them a byte."""
     params = random_params(ONE, seed=0)
-    pieces = list(stream_text(params, ONE, FewBytes(), "abc", 20, temperature=1.0, chunk=4))
-    ids = generate(params, ONE, [FewBytes().encode("abc")], 20, temperature=1.0)[0]
-    assert "".join(pieces) == FewBytes().decode(ids.tolist()) and len(pieces) > 2
+    pieces = list(stream_text(params, ONE, Bytes(), "\1\2\3", 20, temperature=1.0, chunk=4))
+    ids = generate(params, ONE, [[1, 2, 3]], 20, temperature=1.0)[0]
+    assert "".join(pieces) == Bytes().decode(ids.tolist()) and len(pieces) > 2
     with pytest.raises(ValueError, match="prompt is empty"):
-        stream_text(params, ONE, FewBytes(), "", 3)
+        stream_text(params, ONE, Bytes(), "", 3)
 
 
 def test_nothing_wanted_gives_nothing():
@@ -237,35 +215,26 @@ def test_nothing_wanted_gives_nothing():
 @pytest.mark.parametrize(
     "tokens, n, settings, error, names",
     [
-        ([], 3, {}, ValueError, "batch is empty"),
         (np.zeros((0, 3), int), 3, {}, ValueError, "batch is empty"),
         ([[1], []], 3, {}, ValueError, "prompt 1 is empty"),
-        (np.zeros((2, 0), int), 3, {}, ValueError, "prompt 0 is empty"),
         ([1, 2], 3, {}, ValueError, "wrap"),
-        (np.array([1, 2]), 3, {}, ValueError, "wrap"),
         ("text", 3, {}, ValueError, "encode"),
-        ([["a"]], 3, {}, TypeError, "integers"),
         ([[1.0, 2.0]], 3, {}, TypeError, "integers"),
         ([[1, 17]], 3, {}, ValueError, "17"),
-        ([[1, -1]], 3, {}, ValueError, "-1"),
         ([[1]], -1, {}, ValueError, "max_new_tokens"),
-        ([[1]], 2.5, {}, TypeError, "max_new_tokens"),
         ([[1]], 3, {"temperature": -1.0}, ValueError, "temperature"),
-        ([[1]], 3, {"top_k": 0}, ValueError, "top_k"),
-        ([[1]], 3, {"top_p": 1.5}, ValueError, "top_p"),
         ([[1]], 3, {"stop": 17}, ValueError, "stop token 17"),
         ([[1]], 3, {"stop": {"a"}}, TypeError, "stop"),
         ([[1]], 3, {"seed": 1.5}, TypeError, "seed"),
     ],
 )
-@pytest.mark.parametrize("function", [generate, stream])
-def test_bad_input_is_named_at_once(function, tokens, n, settings, error, names):
-    with pytest.raises(error, match=names):
-        function(random_params(SMALL), SMALL, tokens, n, **settings)
+def test_bad_input_is_named_at_once(tokens, n, settings, error, names):
+    for function in (generate, stream):
+        with pytest.raises(error, match=names):
+            function(random_params(SMALL), SMALL, tokens, n, **settings)
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("temperature, value", [(0.0, np.nan), (1.0, np.inf)])
 def test_weights_that_are_no_numbers_are_named(value, temperature):
     params = random_params(ONE)
     params.layers[0].w_up[3, 2] = value
@@ -273,27 +242,16 @@ def test_weights_that_are_no_numbers_are_named(value, temperature):
         generate(params, ONE, PROMPTS, NEW, temperature=temperature)
 
 
-def in_bfloat16():
-    return map_weights(lambda w: w.astype(ml_dtypes.bfloat16), random_params(ONE))
-
-
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_weights_of_another_precision_trace_to_one_dtype(temperature):
+def test_weights_of_another_precision_trace_to_one_dtype():
     """A loop refuses a state whose dtypes change; the cache has the dtype of the weights."""
-    params, prompts, lengths, knobs, program = decoding._request(in_bfloat16(), ONE, PROMPTS, 5, temperature)
+    in_bfloat16 = map_weights(lambda w: w.astype(ml_dtypes.bfloat16), random_params(ONE))
+    params, prompts, lengths, knobs, program = decoding._request(in_bfloat16, ONE, PROMPTS, 5, 1.0)
     prefill = functools.partial(decoding._prefill, program=program)
     state, _ = jax.eval_shape(prefill, params, prompts, lengths, knobs)
     decode = functools.partial(decoding._decode, program=program)
     after, tokens, log_probs = jax.eval_shape(decode, params, state, knobs, 5)
     assert jax.tree.map(lambda x: x.dtype, after) == jax.tree.map(lambda x: x.dtype, state)
     assert (after.cache[0].k.dtype, tokens.dtype, log_probs.dtype) == (ml_dtypes.bfloat16, np.int32, np.float32)
-
-
-def streamed(monkeypatch, tokenizer, prompt, ids, size=1):
-    """Return the pieces in which a continuation of these ids is streamed."""
-    chunks = [[np.array(ids[i : i + size])] for i in range(0, len(ids), size)]
-    monkeypatch.setattr(streaming, "stream", lambda *args, **settings: iter(chunks))
-    return list(stream_text(None, None, tokenizer, prompt, len(ids)))
 
 
 def test_a_continuation_keeps_its_first_space(monkeypatch):
@@ -315,20 +273,12 @@ def test_bytes_of_a_foreign_tokenizer_come_when_their_run_is_over(monkeypatch):
     assert "".join(streamed(monkeypatch, tokenizer, "the", [*euro, euro[0], *cat])) == "\ufffd" * 4 + " cat"
 
 
-def test_a_prompt_may_end_within_a_character(monkeypatch):
-    euro = Bytes().encode("\u20ac").tolist()
-    assert streamed(monkeypatch, Bytes(), [97, *euro[:2]], [euro[2], 98]) == ["\u20ac", "b"]
-    assert streamed(monkeypatch, Bytes(), "a\ufffd", [98]) == ["b"]
-
-
-@pytest.mark.parametrize("own", [True, False])
-def test_rows_beyond_the_tokenizer_are_streamed_as_no_text(monkeypatch, own):
-    tokenizer = data_tokenizer.train(["the cat sat " * 9], 362) if own else ForeignTokenizer(sentencepiece_json())
-    ids = tokenizer.encode(" cat sat").tolist()
-    padded = [tokenizer.vocab_size, ids[0], tokenizer.vocab_size + 999, *ids[1:]]
-    assert "".join(streamed(monkeypatch, tokenizer, "the", padded)) == tokenizer.decode(
-        [*tokenizer.encode("the"), *ids]
-    ).removeprefix("the")
+def test_rows_beyond_the_tokenizer_are_streamed_as_no_text(monkeypatch):
+    for tokenizer in (data_tokenizer.train(["the cat sat " * 9], 362), ForeignTokenizer(sentencepiece_json())):
+        ids, rows = tokenizer.encode(" cat sat").tolist(), tokenizer.vocab_size
+        text = tokenizer.decode([*tokenizer.encode("the"), *ids])
+        padded = [rows, ids[0], rows + 999, *ids[1:]]
+        assert "the" + "".join(streamed(monkeypatch, tokenizer, "the", padded)) == text
 
 
 def test_a_text_begins_as_the_tokenizer_says(monkeypatch):

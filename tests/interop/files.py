@@ -42,26 +42,20 @@ def config_fields(cfg: AFMConfig, **more) -> dict:
     } | more
 
 
+NAMES = {
+    "attention_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
+    "wq": "self_attn.q_proj", "wk": "self_attn.k_proj", "wv": "self_attn.v_proj", "wo": "self_attn.o_proj",
+    "q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm",
+    "w_gate": "mlp.gate_proj", "w_up": "mlp.up_proj", "w_down": "mlp.down_proj",
+}  # fmt: skip
+
+
 def named_tensors(params) -> dict:
     """Return {Hugging Face's name: array}, written out here once more."""
-    tensors = {"model.embed_tokens.weight": params.embed, "model.norm.weight": params.final_norm}
-    if params.unembed is not None:
-        tensors["lm_head.weight"] = params.unembed
+    found = {"model.embed_tokens": params.embed, "model.norm": params.final_norm, "lm_head": params.unembed}
     for i, layer in enumerate(params.layers):
-        at = f"model.layers.{i}."
-        tensors[at + "input_layernorm.weight"] = layer.attention_norm
-        tensors[at + "self_attn.q_proj.weight"] = layer.wq
-        tensors[at + "self_attn.k_proj.weight"] = layer.wk
-        tensors[at + "self_attn.v_proj.weight"] = layer.wv
-        tensors[at + "self_attn.o_proj.weight"] = layer.wo
-        if layer.q_norm is not None:
-            tensors[at + "self_attn.q_norm.weight"] = layer.q_norm
-            tensors[at + "self_attn.k_norm.weight"] = layer.k_norm
-        tensors[at + "post_attention_layernorm.weight"] = layer.ffn_norm
-        tensors[at + "mlp.gate_proj.weight"] = layer.w_gate
-        tensors[at + "mlp.up_proj.weight"] = layer.w_up
-        tensors[at + "mlp.down_proj.weight"] = layer.w_down
-    return tensors
+        found |= {f"model.layers.{i}.{name}": getattr(layer, field) for field, name in NAMES.items()}
+    return {f"{name}.weight": w for name, w in found.items() if w is not None}
 
 
 def write_folder(folder, cfg, tensors, shards=None, **more):
@@ -76,6 +70,12 @@ def write_folder(folder, cfg, tensors, shards=None, **more):
         (folder / shard).write_bytes(safetensors_bytes({name: typed[name] for name in names}))
     weight_map = {name: shard for shard, names in shards.items() for name in names}
     write_index(folder, weight_map)
+
+
+def halves(tensors) -> dict[str, list[str]]:
+    """Return {shard: names of its tensors} of two shards."""
+    names = sorted(tensors)
+    return {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
 
 
 def write_index(folder, weight_map):

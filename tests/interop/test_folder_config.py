@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -15,7 +16,7 @@ from afm_ref.interop.rope_layout import permute_rope_layout
 from afm_ref.post_training.reward_model import init_reward_model
 from afm_ref.quantization import quantize
 from tests.interop.files import config_fields, named_tensors, write_folder
-from tests.interop.models import LLAMA, QWEN3, random_params, same_weights
+from tests.interop.models import LLAMA, random_params, same_weights
 from tests.interop.tokenizer_files import byte_level_json
 
 FIELDS = {
@@ -60,39 +61,28 @@ def source(tmp_path):
 
 def saved_again(source, out):
     hugging_face.save(out, *hugging_face.load(source))
+    hugging_face.save(out, *hugging_face.load(out))
 
 
-def saved_with_its_tokenizer(source, out):
-    hugging_face.save(out, *hugging_face.load(source), tokenizer=hugging_face.load_tokenizer(source))
-
-
-def saved_twice(source, out):
-    saved_again(source, out.parent / "between")
-    saved_again(out.parent / "between", out)
-
-
-def saved_without_the_source(source, out):
+def saved_with_its_tokenizer_but_without_the_source(source, out):
     params, cfg = hugging_face.load(source)
+    tokenizer = hugging_face.load_tokenizer(source)
     shutil.rmtree(source)
-    hugging_face.save(out, params, cfg)
+    hugging_face.save(out, params, cfg, tokenizer=tokenizer)
 
 
 def saved_in_another_layout(source, out):
     hugging_face.save(out, *permute_rope_layout(*hugging_face.load(source), "interleaved"))
 
 
+def palettized_with_its_tokenizer(source, out):
+    params, cfg = hugging_face.load(source)
+    palettized.save(out, quantize(params, 2), cfg, tokenizer=hugging_face.load_tokenizer(source))
+
+
 def palettized_on_disk(source, out):
     palettizing.palettize_folder(source, out, 2, progress=False)
-
-
-def palettized_in_memory(source, out):
-    params, cfg = hugging_face.load(source)
-    palettized.save(out, quantize(params, 2), cfg)
-
-
-def palettized_twice(source, out):
-    palettizing.palettize_folder(source, out.parent / "between", 2, progress=False)
-    palettized.save(out, *palettized.load(out.parent / "between"))
+    palettized.save(out, *palettized.load(out))
 
 
 def as_a_reward_model(source, out):
@@ -101,13 +91,11 @@ def as_a_reward_model(source, out):
     assert reward_files.load(out)[1] == cfg
 
 
-WRITERS = [
-    saved_again, saved_with_its_tokenizer, saved_twice, saved_without_the_source, saved_in_another_layout,
-    palettized_on_disk, palettized_in_memory, palettized_twice, as_a_reward_model,
-]  # fmt: skip
+WRITERS = [saved_again, saved_with_its_tokenizer_but_without_the_source, saved_in_another_layout, palettized_on_disk,
+           palettized_with_its_tokenizer, as_a_reward_model]  # fmt: skip
 
 
-@pytest.mark.parametrize("write", WRITERS, ids=[write.__name__ for write in WRITERS])
+@pytest.mark.parametrize("write", WRITERS)
 def test_every_writer_says_what_the_source_said(source, tmp_path, write):
     out = tmp_path / "out"
     write(source, out)
@@ -116,6 +104,9 @@ def test_every_writer_says_what_the_source_said(source, tmp_path, write):
     assert not OTHERS.keys() & found.keys()
     expected = {k: v for k, v in FIELDS.items() if v is not None or "palettized" not in write.__name__}
     assert {name: fields.get(name, "missing") for name in expected} == expected
+    if write is saved_again:
+        assert same_weights(hugging_face.load(out)[0], random_params(SMALL_LLAMA))
+        assert config_fields(SMALL_LLAMA).items() <= fields.items()
 
 
 def test_the_shape_and_the_dtype_are_of_the_model_that_is_written(source, tmp_path):
@@ -125,7 +116,9 @@ def test_the_shape_and_the_dtype_are_of_the_model_that_is_written(source, tmp_pa
     fields = config_of(tmp_path / "out")
     assert fields["dtype"] == fields["torch_dtype"] == "bfloat16" and fields["num_hidden_layers"] == 1
     assert fields["rope_theta"] == 7e5 and fields["eos_token_id"] == [6, 7]
-    assert hugging_face.load(tmp_path / "out")[1] == longer
+    expected = params.layers[0].w_up.astype(ml_dtypes.bfloat16).astype(np.float32)
+    found, found_cfg = hugging_face.load(tmp_path / "out")
+    assert found_cfg == longer and np.array_equal(found.layers[0].w_up, expected)
 
 
 def test_what_the_source_does_not_say_is_not_made_up(tmp_path):
@@ -140,48 +133,45 @@ def test_a_model_can_be_saved_where_it_was_loaded(source):
     before = files(source)
     saved_again(source, source)
     after = files(source)
-    assert {k: v for k, v in after.items() if k != "config.json"} == {
-        k: before[k] if k != "model.safetensors" else after[k] for k in before if k != "config.json"
-    }
+    assert before.keys() == after.keys()
+    assert {name for name in before if after[name] != before[name]} <= {"config.json", "model.safetensors"}
+
+
+def saved_with_ours(source, out):
+    """Save the model of a folder with room for our tokenizer, and with that; return it."""
+    own = hugging_face.load_tokenizer(assets.FOLDER)
+    params, cfg = hugging_face.load(source)
+    wide = params._replace(embed=np.zeros((own.vocab_size, cfg.d_model), np.float32))
+    hugging_face.save(out, wide, dataclasses.replace(cfg, vocab_size=own.vocab_size), tokenizer=own)
+    return own
 
 
 @pytest.mark.parametrize("old", [FILES["tokenizer.json"], "no JSON", "[]"], ids=["sound", "no JSON", "a list"])
 def test_another_tokenizer_leaves_the_old_ones_ids_and_files_behind(source, tmp_path, old):
     (source / "tokenizer.json").write_text(old)
-    own = hugging_face.load_tokenizer(assets.FOLDER)
-    params, cfg = hugging_face.load(source)
-    grown = dataclasses.replace(cfg, vocab_size=own.vocab_size)
-    wide = params._replace(embed=np.zeros((own.vocab_size, cfg.d_model), np.float32))
-    hugging_face.save(tmp_path / "out", wide, grown, tokenizer=own)
+    own = saved_with_ours(source, tmp_path / "out")
     fields = config_of(tmp_path / "out")
     assert [fields[f"{name}_token_id"] for name in ("bos", "eos", "pad")] == [BOS, EOS, PAD]
     assert fields["max_position_embeddings"] == 131072 and "suppress_tokens" not in fields
     expected = ["LICENSE", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
     assert sorted(files(tmp_path / "out")) == expected
-    text = "a b"
-    assert hugging_face.load_tokenizer(tmp_path / "out").encode(text).tolist() == own.encode(text).tolist()
+    assert hugging_face.load_tokenizer(tmp_path / "out").encode("a b").tolist() == own.encode("a b").tolist()
 
 
-def test_a_tokenizer_without_settings_of_single_calls_is_the_same_tokenizer(source, tmp_path):
-    """Truncation and padding are no part of what the ids mean."""
-    spec = json.loads(byte_level_json()) | {"truncation": None, "padding": None}
-    cut = spec | {"truncation": {"max_length": 4, "strategy": "LongestFirst", "direction": "Right", "stride": 0}}
-    (source / "tokenizer.json").write_text(json.dumps(cut))
-    hugging_face.save(tmp_path / "out", *hugging_face.load(source), tokenizer=ForeignTokenizer(json.dumps(spec)))
-    assert config_of(tmp_path / "out")["eos_token_id"] == [6, 7]
-    assert "generation_config.json" in files(tmp_path / "out")
-
-
-def test_a_tokenizer_that_the_source_keeps_in_another_format_is_its_own(source, tmp_path):
+def test_a_tokenizer_that_the_source_keeps_in_another_form_is_its_own(source, tmp_path):
+    """Truncation and padding of a single call are no part of what the ids mean; tokenizer.model is not read."""
+    cut = {"truncation": {"max_length": 4, "strategy": "LongestFirst", "direction": "Right", "stride": 0}}
+    (source / "tokenizer.json").write_text(json.dumps(json.loads(byte_level_json()) | cut))
+    saved = tmp_path / "saved"
+    hugging_face.save(saved, *hugging_face.load(source), tokenizer=ForeignTokenizer(byte_level_json()))
+    assert config_of(saved)["eos_token_id"] == [6, 7] and "generation_config.json" in files(saved)
     (source / "tokenizer.json").rename(source / "tokenizer.model")
     params, cfg = hugging_face.load(source)
     hugging_face.save(tmp_path / "out", params, cfg, tokenizer=ForeignTokenizer(byte_level_json()))
     found = files(tmp_path / "out")
     assert found["tokenizer.json"].decode() == byte_level_json() and found["tokenizer.model"]
     assert config_of(tmp_path / "out")["eos_token_id"] == [6, 7] and "generation_config.json" in found
-    own = hugging_face.load_tokenizer(assets.FOLDER)
-    wide = params._replace(embed=np.zeros((own.vocab_size, cfg.d_model), np.float32))
-    hugging_face.save(tmp_path / "own", wide, dataclasses.replace(cfg, vocab_size=own.vocab_size), tokenizer=own)
+    saved_with_ours(source, tmp_path / "own")
     assert config_of(tmp_path / "own")["eos_token_id"] == EOS
 
 
@@ -192,16 +182,11 @@ def test_rows_that_no_id_uses_may_go(source, tmp_path):
     hugging_face.save(tmp_path / "padded", padded, dataclasses.replace(cfg, vocab_size=cfg.vocab_size + 4))
     _, wide = hugging_face.load(tmp_path / "padded")
     narrow = dataclasses.replace(wide, vocab_size=cfg.vocab_size)
+    with pytest.raises(ValueError, match=rf"vocab_size is {cfg.vocab_size}.*padded.*up to {cfg.vocab_size + 3}"):
+        hugging_face.save(tmp_path / "out", params, narrow)
+    assert not (tmp_path / "out").exists()
     hugging_face.save(tmp_path / "out", params, narrow, tokenizer=hugging_face.load_tokenizer(source))
     assert config_of(tmp_path / "out")["eos_token_id"] == [6, 7]
-
-
-def test_ids_of_the_source_beyond_the_vocabulary_are_refused(source, tmp_path):
-    params, cfg = hugging_face.load(source)
-    cut = params._replace(embed=params.embed[:50])
-    with pytest.raises(ValueError, match=rf"vocab_size is 50.*source.*up to {cfg.vocab_size - 1}"):
-        hugging_face.save(tmp_path / "out", cut, dataclasses.replace(cfg, vocab_size=50))
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("stranger", ["generation_config.json", "additional_chat_templates/tools.jinja"])
@@ -224,24 +209,8 @@ def test_files_of_another_model_that_would_be_believed_are_refused(source, tmp_p
     assert files(tmp_path / "out").keys() == {stranger, "config.json", "model.safetensors"}
 
 
-def test_a_failure_leaves_every_file_as_it_was(source, tmp_path, monkeypatch):
-    hugging_face.save(tmp_path / "out", random_params(QWEN3), QWEN3)
-    before = files(tmp_path / "out")
-    params, cfg = hugging_face.load(source)
-    broken = cfg.source.files | {"vocab.json": 3}  # no bytes: the disk is full
-    with pytest.raises(TypeError):
-        hugging_face.save(tmp_path / "out", params, dataclasses.replace(cfg, source=cfg.source._replace(files=broken)))
-    assert files(tmp_path / "out") == before
-
-
 def test_the_config_is_the_plain_one_to_all_who_ask(source):
     _, cfg = hugging_face.load(source)
     assert len({cfg, SMALL_LLAMA}) == len({SMALL_LLAMA, cfg}) == 1  # equal and hashed alike, from both sides
     assert repr(cfg) == repr(SMALL_LLAMA) and cfg.to_dict() == SMALL_LLAMA.to_dict()
     assert cfg != dataclasses.replace(cfg, rope_theta=2.0) and cfg != 3
-
-
-def test_loaded_weights_are_those_of_the_source(source, tmp_path):
-    saved_again(source, tmp_path / "out")
-    assert same_weights(hugging_face.load(tmp_path / "out")[0], random_params(SMALL_LLAMA))
-    assert config_fields(SMALL_LLAMA).items() <= config_of(tmp_path / "out").items()

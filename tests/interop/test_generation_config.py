@@ -19,17 +19,17 @@ def write(folder, generation=None, **config):
     return folder
 
 
-def test_a_folder_that_says_nothing_changes_nothing(tmp_path):
-    assert read(write(tmp_path)) == read(write(tmp_path, {})) == Decoding() == Decoding((), LogitRules(), None, None)
-
-
 def test_what_real_folders_say_is_read(tmp_path):
+    """But for rows that the model has not, which are never said."""
     settings = {
         "_from_model_config": True, "bos_token_id": 1, "do_sample": True, "eos_token_id": [45, 43], "max_new_tokens": 7,
         "pad_token_id": 43, "repetition_penalty": 1.05, "temperature": 0.7, "top_k": 20, "top_p": 0.8,
         "transformers_version": "4.37.0", "min_p": None, "num_beams": 1, "suppress_tokens": [3],
     }  # fmt: skip
+    assert read(write(tmp_path)) == read(write(tmp_path, {})) == Decoding() == Decoding((), LogitRules(), None, None)
     assert read(write(tmp_path, settings)) == ((43, 45), LogitRules(1.05, suppress_tokens=(3,)), 7, None)
+    settings = {"eos_token_id": [99, 100, -1], "suppress_tokens": [100]}
+    assert read(write(tmp_path, settings)) == Decoding(stop=(99,))
 
 
 def test_config_json_counts_only_alone(tmp_path):
@@ -37,11 +37,6 @@ def test_config_json_counts_only_alone(tmp_path):
     assert read(write(tmp_path, eos_token_id=9, repetition_penalty=2.0)).rules.repetition_penalty == 2.0
     assert read(write(tmp_path, {"eos_token_id": 7}, eos_token_id=9)).stop == (7,)
     assert read(write(tmp_path, {"temperature": 0.5}, eos_token_id=9)) == Decoding()
-
-
-def test_rows_that_the_model_has_not_are_never_said(tmp_path):
-    settings = {"eos_token_id": [99, 100, -1], "suppress_tokens": [100]}
-    assert read(write(tmp_path, settings)) == Decoding(stop=(99,))
 
 
 @pytest.mark.parametrize(
@@ -62,10 +57,3 @@ def test_rows_that_the_model_has_not_are_never_said(tmp_path):
 def test_what_would_change_tokens_is_refused_by_name(tmp_path, key, value):
     with pytest.raises(ValueError, match=rf"generation_config\.json: {key}"):
         read(write(tmp_path, {key: value}))
-
-
-def test_a_file_that_is_no_json_is_named(tmp_path):
-    write(tmp_path, {})
-    (tmp_path / "generation_config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"generation_config\.json is not readable JSON"):
-        read(tmp_path)

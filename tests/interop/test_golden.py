@@ -1,6 +1,5 @@
 """Our logits against those of other people's code for the same weights (made by `python -m tests.golden.make`)."""
 
-import dataclasses
 from pathlib import Path
 
 import jax
@@ -28,21 +27,12 @@ def read(oracle, dtype):
     return params, cfg, expected["tokens"], expected["logits"]
 
 
-WAYS = [("numpy", "float64"), ("numpy", "float32"), ("jax", "float32"), ("jax scan", "float64")]
-
-
 # NumPy on all; JAX, equal to NumPy by tests/transformer, once each way on models that differ in all that EXPECTED says.
-QUICK = [*((oracle, way) for oracle in EXPECTED for way in WAYS[:2]), ("afm7", WAYS[2]), ("qwen3", WAYS[3])]
+WAYS = [(oracle, "numpy", dtype) for oracle in EXPECTED for dtype in ("float64", "float32")]
+WAYS += [("afm7", "jax", "float32"), ("qwen3", "jax scan", "float64")]
 
 
-@pytest.mark.parametrize(
-    "oracle, backend, dtype",
-    [
-        pytest.param(oracle, *way, marks=[] if (oracle, way) in QUICK else pytest.mark.slow)
-        for oracle in sorted(EXPECTED)
-        for way in WAYS
-    ],
-)
+@pytest.mark.parametrize("oracle, backend, dtype", WAYS)
 def test_logits_equal_golden(oracle, backend, dtype):
     params, cfg, tokens, golden = read(oracle, dtype)
     assert (cfg.qk_norm, cfg.rope_layout, cfg.tie_embeddings) == EXPECTED[oracle]
@@ -52,23 +42,8 @@ def test_logits_equal_golden(oracle, backend, dtype):
             params, tokens = jax.tree.map(jnp.asarray, params), jnp.asarray(tokens)
         if backend == "jax scan":
             params = params._replace(layers=group(params.layers))
-        ours = (
-            jax.jit(forward, static_argnums=2)(params, tokens, cfg)
-            if backend != "numpy"
-            else forward(params, tokens, cfg)
-        )
+        run = forward if backend == "numpy" else jax.jit(forward, static_argnums=2)
+        ours = run(params, tokens, cfg)
         assert ours.dtype == dtype
     less_exact = "float32" if golden.dtype == np.float32 else dtype
     assert_close(ours, golden, unit, less_exact)
-
-
-@pytest.mark.parametrize("oracle", sorted(EXPECTED))
-def test_golden_gains_tell_orders_and_layouts_apart(oracle):
-    """A golden file with unit gains or one position could not fail: each other variant must be far away."""
-    params, cfg, tokens, golden = read(oracle, "float64")
-    norms = [None] if cfg.qk_norm is None else ["after_rope", "before_rope"]
-    for qk_norm in norms:
-        for layout in ("interleaved", "half_split"):
-            other = dataclasses.replace(cfg, qk_norm=qk_norm, rope_layout=layout)
-            distance = np.abs(forward(params, tokens, other) - golden).max()
-            assert (distance < 1e-4) == (other == cfg) and (other == cfg or distance > 1e-2)

@@ -18,8 +18,7 @@ from afm_ref.config import MATRICES, AFMConfig
 from afm_ref.containers import group
 from afm_ref.interop import hugging_face, palettized
 from afm_ref.quantization import Palettized, quantize, sizes
-from afm_ref.transformer import forward, init
-from tests.interop.models import LLAMA, QWEN3, random_params, random_tokens
+from tests.interop.models import LLAMA, QWEN3, random_params
 
 MIXED = {(name, i): (2, 3, 4, 1, 4, 2, 8)[(j + i) % 7] for j, name in enumerate(MATRICES) for i in range(2)}
 
@@ -38,17 +37,21 @@ def assert_same(a, b):
 
 @pytest.mark.parametrize("cfg", [LLAMA, QWEN3], ids=["tied", "untied"])
 def test_what_is_saved_is_loaded(tmp_path, cfg):
+    """Bit for bit, of NumPy's arrays and JAX's, and of the size that was known beforehand, without any weights."""
     params = quantized(cfg)
     params = params._replace(final_norm=params.final_norm.astype(np.float16))
     palettized.save(tmp_path, params._replace(layers=group(params.layers)), cfg)
     loaded, found = palettized.load(tmp_path)
     assert found == cfg and palettized.is_palettized(tmp_path)
     assert_same(loaded, params)
-    tokens = random_tokens(cfg)
-    np.testing.assert_array_equal(forward(loaded, tokens, cfg), forward(params, tokens, cfg))
-    on_jax = jax.tree.map(jnp.asarray, params)
-    palettized.save(tmp_path / "jax", on_jax, cfg)
-    assert (tmp_path / "jax" / palettized.FILE).read_bytes() == (tmp_path / palettized.FILE).read_bytes()
+    palettized.save(tmp_path / "jax", jax.tree.map(jnp.asarray, params), cfg)
+    path = tmp_path / palettized.FILE
+    assert (tmp_path / "jax" / palettized.FILE).read_bytes() == path.read_bytes()
+    header_bytes = 8 + int.from_bytes(path.read_bytes()[:8], "little")
+    assert path.stat().st_size == palettized.file_bytes(params, cfg) == header_bytes + sizes(params).stored_bytes
+    packed = {hugging_face.layer_tensor(i, name): (bits, 5) for (name, i), bits in MIXED.items()}
+    predicted = palettized.file_bytes(quantized(cfg), cfg)
+    assert palettized.planned(cfg, packed).file_bytes() == predicted
 
 
 def test_the_file_is_a_safetensors_file_of_known_names(tmp_path):
@@ -67,18 +70,6 @@ def test_the_file_is_a_safetensors_file_of_known_names(tmp_path):
     scale = embed["scale"].astype(np.float32) * 2.0 ** int(embed["exponent"])
     np.testing.assert_array_equal(embed["codes"] * scale[:, None], params.embed.dense())
     np.testing.assert_array_equal(tensors["model.norm.weight"], params.final_norm)
-
-
-@pytest.mark.parametrize("cfg", [LLAMA, QWEN3], ids=["tied", "untied"])
-def test_the_size_is_known_beforehand(tmp_path, cfg):
-    params = quantized(cfg)
-    predicted = palettized.file_bytes(params, cfg)
-    packed = {hugging_face.layer_tensor(i, name): (bits, 5) for (name, i), bits in MIXED.items()}
-    assert palettized.planned(cfg, packed).file_bytes() == predicted  # without any weights
-    palettized.save(tmp_path, params, cfg)
-    path = tmp_path / palettized.FILE
-    header_bytes = 8 + int.from_bytes(path.read_bytes()[:8], "little")
-    assert path.stat().st_size == predicted == header_bytes + sizes(params).stored_bytes
 
 
 def test_loading_makes_no_matrix_of_floats(tmp_path):
@@ -127,34 +118,35 @@ def test_every_damage_is_refused(sound, data, bit, part):
     assert refused(folder, bytes(bad)) and refused(folder, good[:at]) and refused(folder, good + bytes(bit + 1))
 
 
-def test_what_is_sound_is_not_refused(sound):
-    assert not refused(*sound)
-
-
-def test_foreign_files_are_refused(sound, tmp_path):
+def test_foreign_files_are_refused(sound):
     folder, good = sound
     other = safetensors.numpy.save({"model.norm.weight": np.ones(3, np.float32)})
-    for data in (b"", other, json.dumps({"a": 1}).encode(), good.replace(b"palettized.1", b"palettized.2")):
+    for data in (b"", other, good.replace(b"palettized.1", b"palettized.2")):
         assert refused(folder, data)
-    (folder / palettized.FILE).write_bytes(good)
+    assert not refused(folder, good)
 
 
-@pytest.mark.parametrize("change", [{"norm_eps": 1e-3}, {"rope_theta": 2e4}, {"d_model": 16}, {"n_layers": 1}])
-def test_another_config_is_refused(tmp_path, change):
+def test_another_config_is_refused(tmp_path):
     palettized.save(tmp_path, quantized(LLAMA), LLAMA)
     path = tmp_path / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(ValueError, match=r"palettized.safetensors .*config\.json"):
-        palettized.load(tmp_path)
+    fields = json.loads(path.read_text())
+    for change in ({"norm_eps": 1e-3}, {"d_model": 16}):
+        path.write_text(json.dumps(fields | change))
+        with pytest.raises(ValueError, match=r"palettized.safetensors.*config\.json"):
+            palettized.load(tmp_path)
 
 
-def test_each_loader_names_the_other(tmp_path):
+def test_each_loader_names_the_other_and_neither_writes_over_it(tmp_path):
     palettized.save(tmp_path / "packed", quantized(LLAMA), LLAMA)
     hugging_face.save(tmp_path / "plain", random_params(LLAMA), LLAMA)
     with pytest.raises(ValueError, match=r"config.json: a palettized model is loaded by .*palettized\.load\(folder\)"):
         hugging_face.load(tmp_path / "packed")
     with pytest.raises(ValueError, match=r"hugging_face\.load"):
         palettized.load(tmp_path / "plain")
+    with pytest.raises(ValueError, match=r"holds another model, palettized\.safetensors"):
+        hugging_face.save(tmp_path / "packed", random_params(LLAMA), LLAMA)
+    with pytest.raises(ValueError, match=r"holds another model, model\.safetensors"):
+        palettized.save(tmp_path / "plain", quantized(LLAMA), LLAMA)
     (tmp_path / "packed" / palettized.FILE).unlink()
     with pytest.raises(FileNotFoundError, match=r"palettized\.safetensors"):
         palettized.load(tmp_path / "packed")
@@ -164,18 +156,18 @@ def test_what_cannot_be_saved_leaves_the_folder_as_it_was(tmp_path):
     params = quantized(LLAMA)
     half = params._replace(embed=random_params(LLAMA).embed)
     shorter = params._replace(layers=params.layers[:1])
-    other = dataclasses.replace(LLAMA, d_ff=12)
-    hugging_face.save(tmp_path / "plain", random_params(LLAMA), LLAMA)
-    for what, cfg, folder, message in (
-        (half, LLAMA, "new", "embed_tokens.weight is a ndarray"),
-        (lora.attach(params, rank=1), LLAMA, "new", "is a LoRA"),
-        (shorter, LLAMA, "new", "only in the cfg"),
-        (params, other, "new", "but cfg asks for"),
-        (params, LLAMA, "plain", "holds model.safetensors"),
+    tokenizer = hugging_face.load_tokenizer(assets.FOLDER)
+    with pytest.raises(ValueError, match="vocab_size is 17"):
+        palettized.save(tmp_path / "new", params, LLAMA, tokenizer=tokenizer)
+    for what, cfg, message in (
+        (half, LLAMA, "embed_tokens.weight is a ndarray"),
+        (lora.attach(params, rank=1), LLAMA, "is a LoRA"),
+        (shorter, LLAMA, "only in the cfg"),
+        (params, dataclasses.replace(LLAMA, d_ff=12), "but cfg asks for"),
     ):
         with pytest.raises(ValueError, match=message):
-            palettized.save(tmp_path / folder, what, cfg)
-    assert not (tmp_path / "new").exists() and not (tmp_path / "plain" / palettized.FILE).exists()
+            palettized.save(tmp_path / "new", what, cfg)
+    assert not (tmp_path / "new").exists()
 
 
 def test_an_adapter_finds_its_palettized_base_again(tmp_path):
@@ -192,21 +184,3 @@ def test_an_adapter_finds_its_palettized_base_again(tmp_path):
     lora.files.save(tmp_path / "adapter", adapted)
     back = lora.files.put(palettized.load(tmp_path)[0], lora.files.load(tmp_path / "adapter"))
     assert_same(lora.detach(back), params)
-
-
-def test_the_tokenizer_comes_along(tmp_path):
-    tokenizer = hugging_face.load_tokenizer(assets.FOLDER)
-    cfg = dataclasses.replace(LLAMA, vocab_size=tokenizer.vocab_size)
-    params = quantize(init(cfg, 0), 2)
-    palettized.save(tmp_path, params, cfg, tokenizer=tokenizer)
-    assert hugging_face.load_tokenizer(tmp_path).encode("a b").tolist() == tokenizer.encode("a b").tolist()
-    with pytest.raises(ValueError, match="vocab_size is 17"):
-        palettized.save(tmp_path / "other", quantized(LLAMA), LLAMA, tokenizer=tokenizer)
-
-
-def test_no_other_model_is_saved_into_its_folder(tmp_path):
-    palettized.save(tmp_path, quantized(LLAMA), LLAMA)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(ValueError, match=r"holds another model, palettized\.safetensors"):
-        hugging_face.save(tmp_path, random_params(LLAMA), LLAMA)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -19,16 +19,12 @@ def model():
     return start._replace(b_out=start.b_out + np.float32(0.25))
 
 
-def test_what_is_written_is_read(tmp_path, model):
-    reward_files.save(tmp_path / "reward", model, CFG)
-    found, cfg = reward_files.load(tmp_path / "reward")
-    assert cfg == CFG
-    jax.tree.map(np.testing.assert_array_equal, found, jax.tree.map(np.asarray, model))
-
-
-def test_a_full_disk_at_the_heads_leaves_the_whole_folder_as_it_was(tmp_path, model, monkeypatch):
+def test_what_is_written_is_read_and_a_full_disk_at_the_heads_changes_nothing(tmp_path, model, monkeypatch):
     folder = tmp_path / "reward"
     reward_files.save(folder, model, CFG)
+    found, cfg = reward_files.load(folder)
+    assert cfg == CFG
+    jax.tree.map(np.testing.assert_array_equal, found, jax.tree.map(np.asarray, model))
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     whole = tensor_files.write
 
@@ -43,17 +39,14 @@ def test_a_full_disk_at_the_heads_leaves_the_whole_folder_as_it_was(tmp_path, mo
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("missing", ["heads.safetensors", "config.json", "model.safetensors"])
-def test_half_a_folder_is_refused(tmp_path, model, missing):
-    reward_files.save(tmp_path / "reward", model, CFG)
-    (tmp_path / "reward" / missing).unlink()
-    with pytest.raises((ValueError, FileNotFoundError), match=missing):
-        reward_files.load(tmp_path / "reward")
-
-
-def test_heads_of_another_model_are_refused(tmp_path, model):
-    reward_files.save(tmp_path / "reward", model, CFG)
-    reward_files.save(tmp_path / "other", reward_model.init_reward_model(model.params, CFG, width=8), CFG)
-    (tmp_path / "other" / "heads.safetensors").replace(tmp_path / "reward" / "heads.safetensors")
+def test_half_a_folder_and_heads_of_another_model_are_refused(tmp_path, model):
+    folder, other = tmp_path / "reward", tmp_path / "other"
+    reward_files.save(folder, model, CFG)
+    reward_files.save(other, reward_model.init_reward_model(model.params, CFG, width=8), CFG)
+    (other / "heads.safetensors").replace(folder / "heads.safetensors")
     with pytest.raises(ValueError, match="b_in has shape"):
-        reward_files.load(tmp_path / "reward")
+        reward_files.load(folder)
+    for missing in ("model.safetensors", "config.json", "heads.safetensors"):
+        (folder / missing).unlink()
+        with pytest.raises((ValueError, FileNotFoundError), match=missing):
+            reward_files.load(folder)

@@ -13,38 +13,33 @@ AS_TEXT = {byte: chr(byte) for byte in PRINTABLE} | {byte: chr(256 + i) for i, b
 BEGIN, END = 258, 259
 
 
+def tokenizer_json(special, model, first, **more) -> str:
+    """Return a tokenizer.json of a BPE with these special tokens, {text: id}; its template puts `first` first."""
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    pieces = [{"SpecialToken": {"id": first, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    spec = {
+        "version": "1.0", "truncation": None, "padding": None, "normalizer": None, "pre_tokenizer": None,
+        "added_tokens": [{"id": i, "content": name, **flags} for name, i in special.items()],
+        "post_processor": {
+            "type": "TemplateProcessing", "single": pieces, "pair": pieces,
+            "special_tokens": {first: {"id": first, "ids": [special[first]], "tokens": [first]}},
+        },
+        "model": {
+            "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+            "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, **model,
+        },
+    }  # fmt: skip
+    return json.dumps(spec | more)
+
+
 def byte_level_json() -> str:
     """Return a byte-level BPE as Qwen3 and Llama 3 ship it: ids 0-255 are the bytes, two merges, two special tokens."""
     space = AS_TEXT[32]
     vocab = {AS_TEXT[byte]: byte for byte in range(256)} | {"th": 256, space + "th": 257}
-    special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    template = {"SpecialToken": {"id": "<|begin|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    return json.dumps(
-        {
-            "version": "1.0",
-            "truncation": None,
-            "padding": None,
-            "added_tokens": [
-                {"id": BEGIN, "content": "<|begin|>", **special},
-                {"id": END, "content": "<|end|>", **special},
-            ],
-            "normalizer": None,
-            "pre_tokenizer": byte_level,
-            "post_processor": {
-                "type": "TemplateProcessing",
-                "single": list(template),
-                "pair": list(template),
-                "special_tokens": {"<|begin|>": {"id": "<|begin|>", "ids": [BEGIN], "tokens": ["<|begin|>"]}},
-            },
-            "decoder": byte_level,
-            "model": {
-                "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-                "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "vocab": vocab,
-                "merges": [["t", "h"], [space, "th"]],
-            },
-        }
-    )  # fmt: skip
+    model = {"vocab": vocab, "merges": [["t", "h"], [space, "th"]]}
+    special = {"<|begin|>": BEGIN, "<|end|>": END}
+    return tokenizer_json(special, model, "<|begin|>", pre_tokenizer=byte_level, decoder=byte_level)
 
 
 WORDS = ["the", "cat", "sat", "on", "mat", "a", "dog", "ran"]
@@ -60,41 +55,19 @@ def sentencepiece_json() -> str:
     pieces += ["▁", *"abcdefghijklmnopqrstuvwxyz"]
     merges = [["▁" + word[:i], word[i]] for word in WORDS for i in range(len(word))]
     pieces += [left + right for left, right in merges if left + right not in pieces]
-    special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    template = [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
-    return json.dumps(
-        {
-            "version": "1.0",
-            "truncation": None,
-            "padding": None,
-            "added_tokens": [{"id": i, "content": piece, **special} for i, piece in enumerate(pieces[:3])],
-            "normalizer": {
-                "type": "Sequence",
-                "normalizers": [
-                    {"type": "Prepend", "prepend": "▁"},
-                    {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
-                ],
-            },
-            "pre_tokenizer": None,
-            "post_processor": {
-                "type": "TemplateProcessing", "single": template, "pair": template,
-                "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
-            },
-            "decoder": {
-                "type": "Sequence",
-                "decoders": [
-                    {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
-                    {"type": "ByteFallback"}, {"type": "Fuse"},
-                    {"type": "Strip", "content": " ", "start": 1, "stop": 0},
-                ],
-            },
-            "model": {
-                "type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None,
-                "end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True, "ignore_merges": False,
-                "vocab": {piece: i for i, piece in enumerate(pieces)}, "merges": merges,
-            },
-        }
-    )  # fmt: skip
+    to_space = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
+    from_space = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+    strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+    decoders = [to_space, {"type": "ByteFallback"}, {"type": "Fuse"}, strip]
+    model = {"unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True, "ignore_merges": False, "merges": merges,
+             "vocab": {piece: i for i, piece in enumerate(pieces)}}  # fmt: skip
+    return tokenizer_json(
+        {"<unk>": 0, "<s>": 1, "</s>": 2},
+        model,
+        "<s>",
+        normalizer={"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, from_space]},
+        decoder={"type": "Sequence", "decoders": decoders},
+    )
 
 
 def foreign_folder(folder, make=sentencepiece_json, rows: int = 307, **generation):
