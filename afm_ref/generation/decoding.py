@@ -43,7 +43,8 @@ class Rollouts(NamedTuple):
     log_probs: list[np.ndarray]
 
 
-def generate(params, cfg, tokens, max_new_tokens, **settings) -> list[np.ndarray]:
+def generate(params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, top_p=None, seed=0, stop=None,
+             cache=Cached, samples=1, rules=None) -> list[np.ndarray]:  # fmt: skip
     """Return the new tokens of each prompt, int32 arrays; arguments are those of
     `rollouts`.
 
@@ -52,7 +53,8 @@ def generate(params, cfg, tokens, max_new_tokens, **settings) -> list[np.ndarray
     tests/generation/test_generate.py::test_samples_are_those_of_the_prompt_repeated,
     tests/oracles/test_generate.py::test_greedy_equals_transformers
     """
-    return rollouts(params, cfg, tokens, max_new_tokens, **settings).tokens
+    settings = temperature, top_k, top_p, seed, stop, cache, samples, rules
+    return rollouts(params, cfg, tokens, max_new_tokens, *settings).tokens
 
 
 def rollouts(
@@ -87,9 +89,8 @@ def rollouts(
     return Rollouts(*([np.concatenate(row) for row in zip(*column)] for column in columns))
 
 
-def stream(
-    params, cfg, tokens, max_new_tokens, *, chunk: int = 8, **settings
-) -> Iterator[list[np.ndarray]]:
+def stream(params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, top_p=None, seed=0, stop=None,
+           chunk: int = 8, cache=Cached, rules=None) -> Iterator[list[np.ndarray]]:  # fmt: skip
     """Yield the tokens of `generate` as they come, `chunk` at a time: an array for each
     row.
 
@@ -98,7 +99,8 @@ def stream(
     """
     if not 1 <= chunk <= CHUNK:
         raise ValueError(f"chunk must lie in 1 .. {CHUNK}, got {chunk}")
-    request = _request(params, cfg, tokens, max_new_tokens, **settings)
+    settings = temperature, top_k, top_p, seed, stop, cache, 1, rules
+    request = _request(params, cfg, tokens, max_new_tokens, *settings)
     return (new.tokens for new in _pieces(request, max_new_tokens, chunk))
 
 
