@@ -205,7 +205,7 @@ class AdapterBank:
                     pairs[key][0],
                     scale * np.asarray(pairs[key][1], np.float32),
                 )
-            there[key] = LoRA(w, jnp.asarray(a), jnp.asarray(b), 1.0)
+            there[key] = LoRA(w, *jax.device_put((a, b)), 1.0)
         return replaced(self.base, there)
 
 
