@@ -195,7 +195,8 @@ class AdapterBank:
             more = 0, self.rank - len(a)
             a = np.pad(a, (more, (0, 0)))
             b = np.pad(scale * np.asarray(b, np.float32), ((0, 0), more))
-            return LoRA(w, jnp.asarray(a, self.dtype), jnp.asarray(b, self.dtype), 1.0)
+            both = jax.device_put((a.astype(self.dtype), b.astype(self.dtype)))
+            return LoRA(w, *both, 1.0)
 
         return map_matrices(self.base, beside)
 

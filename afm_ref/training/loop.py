@@ -48,6 +48,7 @@ def fit(
     callback: Callable | None = None,  # called with the history, at the end and every
     callback_every: int = 10,  # steps
     max_bad_steps: int = 10,  # in a row: loss or gradient not finite, or no change
+    compiler_options: dict | None = None,  # of jax.jit; `step.QUICK` for a few steps
     progress: bool = True,  # show a bar
 ) -> FitResult:
     """Return the weights after `steps` updates of the selected ones, with the history.
@@ -74,7 +75,7 @@ def fit(
                 parts | {"settings": settings or {}}, run.state, run.frozen
             )
             run.open(checkpoints.open_folder(checkpoint, keep, about), steps)
-        run.prepare(loss, optimizer)
+        run.prepare(loss, optimizer, compiler_options)
         with run.record.running(run.state.step, steps, progress):
             run.evaluate(evaluate, run.state.step % evaluate_every == 0)
             while run.state.step < steps:
@@ -133,14 +134,15 @@ class _Loop:
                 "another folder"
             )
 
-    def prepare(self, loss, optimizer):
+    def prepare(self, loss, optimizer, options):
         """Put the state where it is to lie, and make the step."""
         if self.layout is None:
-            self.step = make_step(loss, optimizer)
+            self.step = make_step(loss, optimizer, options=options)
         else:
             self.state = self.layout.place_state(self.state)
             self.placed = jax.tree.map(lambda leaf: None, self.state.trainable)
-            self.step = make_step(self.layout.loss, optimizer, self.state[1:])
+            placed = self.state[1:]
+            self.step = make_step(self.layout.loss, optimizer, placed, options)
 
     def plain(self):
         """Return the state without its layout."""

@@ -11,10 +11,10 @@ import pytest
 
 from afm_ref import losses, transformer
 from afm_ref.config import AFMConfig
-from afm_ref.parallelism.compiled import collectives
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from afm_ref.training import fit, merge, split, where
 from afm_ref.training.history import History
+from afm_ref.training.step import QUICK
 from tests.training.problems import data, noisy_batch, squares
 
 TINY = AFMConfig(d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=12, vocab_size=16)
@@ -34,9 +34,8 @@ def test_the_gradient_is_that_of_the_mean():
     assert result.history.count.tolist() == [len(y)]
 
 
-def test_equals_a_loop_written_out(monkeypatch):
+def test_equals_a_loop_written_out():
     """The transformer by fit, and by a loop of optax calls on the whole tree. What it allows hides no fast compiler."""
-    monkeypatch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=collectives.QUICK))
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, 16, (10, 3, 9)).astype(np.int32)
     weights = rng.integers(0, 2, (10, 3, 8)).astype(np.float32)
@@ -53,12 +52,12 @@ def test_equals_a_loop_written_out(monkeypatch):
 
     start = transformer.init(TINY, seed=0)
     optimizer = optax.adam(1e-2)
-    result = fit(start, loss, batches, optimizer, 10, progress=False)
+    result = fit(start, loss, batches, optimizer, 10, progress=False, compiler_options=QUICK)
 
     params, seen = jax.tree.map(jnp.asarray, start), []
     state = optimizer.init(params)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=QUICK)
     def step(params, state, batch):
         value, grads = jax.value_and_grad(mean)(params, batch)
         updates, state = optimizer.update(grads, state, params)
@@ -72,6 +71,12 @@ def test_equals_a_loop_written_out(monkeypatch):
     for got, wanted in zip(jax.tree.leaves(result.params), jax.tree.leaves(params), strict=True):
         # Adam divides by the gradient's size: its rounding becomes one of the step, 1e-2.
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=2e-4)
+
+
+def test_the_compilers_options_reach_it():
+    options = {"progress": False, "compiler_options": {"no_such_option": 1}}
+    with pytest.raises(Exception, match="no_such_option"):
+        fit(zeros(), squares, lambda step: data(), optax.sgd(0.1), 1, **options)
 
 
 def test_frozen_leaves_come_back_untouched_and_the_callers_arrays_too():

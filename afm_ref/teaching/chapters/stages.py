@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+import jax
 import numpy as np
 
 from ...data.mixing import checked_shares, part_order
@@ -46,7 +47,7 @@ def rates_and_windows(stages: Sequence):
             np.concatenate([np.linspace(1, stage.steps, 400), [max(1, stage.warmup_steps)]])
         )
         tokens = (start + steps * stage.batch_size * stage.seq_len) / 1e12
-        rate = stage.learning_rate * np.asarray(stage.schedule(steps))
+        rate = stage.learning_rate * np.asarray(jax.jit(stage.schedule)(steps))
         above.plot(tokens, rate, color=color, label=stage.name)
         end = start + stage.tokens
         below.fill_between([start / 1e12, end / 1e12], stage.seq_len, color=color, lw=0)
