@@ -101,6 +101,15 @@ def side_by_side(count: int, width: float) -> np.ndarray:
     return np.linspace(-width, width, count) if count > 1 else np.zeros(1)
 
 
+def beside(ax, groups: dict, width: float, line: str = "-") -> None:
+    """Draw {name: (x, intervals)} as error bars in styles of their own, side by side."""
+    shifts = side_by_side(len(groups), width)
+    for (name, (x, intervals)), shift, (color, marker) in zip(
+        groups.items(), shifts, styles(groups), strict=True
+    ):
+        error_bars(ax, x + shift, intervals, marker + line, color=color, label=name)
+
+
 def stack(ax, parts: dict, at: float = 0.0, vertical: bool = False, colors=CYCLE) -> float:
     """Draw {name: size} as one bar of parts, return its length; size 0 has no label."""
     draw, start = (ax.bar, "bottom") if vertical else (ax.barh, "left")

@@ -47,33 +47,22 @@ def landscape(chip: str, chips: int, batch: int, fsdp: int, model: int):
 
 def _points(ax, found, picked, chip):
     with_estimate = [choice for choice in found if choice.estimate]
-    for fits, color, label in (
-        (True, figures.BLUE, "fits"),
-        (False, figures.RED, "too large"),
-    ):
-        points = [
-            (c.estimate.memory_bytes / 2**30, c.estimate.step_s)
-            for c in with_estimate
-            if c.fits == fits
-        ]
+    dots = dict(s=14, alpha=0.5, linewidths=0)
+    for color, label in ((figures.BLUE, "fits"), (figures.RED, "too large")):
+        points = [_point(c) for c in with_estimate if c.fits == (label == "fits")]
         if points:
-            ax.scatter(
-                *zip(*points), s=14, color=color, alpha=0.5, label=label, linewidths=0
-            )
-    ax.plot(
-        picked.estimate.memory_bytes / 2**30,
-        picked.estimate.step_s,
-        "*",
-        ms=17,
-        color=figures.ORANGE,
-        mec="black",
-    )
+            ax.scatter(*zip(*points), color=color, label=label, **dots)
+    ax.plot(*_point(picked), "*", ms=17, color=figures.ORANGE, mec="black")
     ax.axvline(chip.hbm_bytes / 2**30, color=figures.GREY, ls="--", lw=1.2)
     ax.set(xscale="log", yscale="log", xlabel="memory of a chip, GiB", ylabel="one step, s")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter(lambda x, _: "")
     ax.legend(fontsize=9, loc="upper left")
+
+
+def _point(choice):
+    return choice.estimate.memory_bytes / 2**30, choice.estimate.step_s
 
 
 def _time(ax, estimate):
@@ -106,15 +95,15 @@ def _memory(ax, estimate, chip):
     ax.legend(fontsize=8, loc="upper center")
 
 
-def mesh_chooser(alt: str, chip="v5p", chips=512, batch=2048, fsdp=1, model=1) -> None:
+def mesh_chooser(alt: str) -> None:
     """Display controls for machine, batch and mesh above the landscape."""
     powers = [2**i for i in range(14)]
     widgets.explore(
         landscape,
         alt,
-        chip=widgets.choice("chip", list(roofline.CHIPS), chip),
-        chips=widgets.stops("chips", powers[3:12], chips),
-        batch=widgets.stops("sequences a step", powers[6:14], batch),
-        fsdp=widgets.stops("fsdp", powers[:10], fsdp),
-        model=widgets.stops("model", powers[:4], model),
+        chip=widgets.choice("chip", list(roofline.CHIPS), "v5p"),
+        chips=widgets.stops("chips", powers[3:12], 512),
+        batch=widgets.stops("sequences a step", powers[6:14], 2048),
+        fsdp=widgets.stops("fsdp", powers[:10], 1),
+        model=widgets.stops("model", powers[:4], 1),
     )

@@ -6,37 +6,30 @@ from ...parallelism.simulator import ring_collectives
 from .. import figures, widgets
 from . import parallelism_drawing
 
-COLLECTIVES = {
-    "all-gather": lambda n: ring_collectives.all_gather([np.full(1, i) for i in range(n)]),
-    "reduce-scatter": lambda n: ring_collectives.reduce_scatter(
-        [np.full(n, i) for i in range(n)]
-    ),
-    "all-reduce": lambda n: ring_collectives.all_reduce([np.full(n, i) for i in range(n)]),
-    "all-to-all": lambda n: ring_collectives.all_to_all([np.full(n, i) for i in range(n)]),
-    "permute": lambda n: ring_collectives.permute([np.full(1, i) for i in range(n)]),
-}
+COLLECTIVES = "all-gather", "reduce-scatter", "all-reduce", "all-to-all", "permute"
+WHOLE = "all-gather", "permute"  # those that send a device's array in one chunk
 
 
 def ring_figure(name: str, n: int, step: int):
     """Draw one step of a collective on a ring of n devices, or the last one."""
-    trace = COLLECTIVES[name](n)
+    collective = getattr(ring_collectives, name.replace("-", "_"))
+    trace = collective([np.full(1 if name in WHOLE else n, i) for i in range(n)])
     fig, ax = figures.subplots(figsize=(8.6 if name == "all-to-all" else 5.6, 3.4))
     parallelism_drawing.ring_step(ax, trace, min(step, len(trace.steps) - 1))
     return fig
 
 
-def ring_stepper(alt: str, name: str = "all-reduce", n: int = 4, step: int = 2) -> None:
+def ring_stepper(alt: str) -> None:
     """Display controls for collective, devices and step above the figure."""
     widgets.explore(
         ring_figure,
         alt,
-        name=widgets.choice("collective", list(COLLECTIVES), name),
-        n=widgets.slider("devices", 2, 6, n),
-        step=widgets.slider("step", 0, 10, step),
+        name=widgets.choice("collective", list(COLLECTIVES), "all-reduce"),
+        n=widgets.slider("devices", 2, 6, 4),
+        step=widgets.slider("step", 0, 10, 2),
     )
 
 
-PARTS = ("computes", "waits for what is sent", "idles in the pipeline")
 SEQUENCE = 4096
 
 
@@ -54,8 +47,12 @@ def mesh_figure(data: int, fsdp: int, model: int, seq: int, pipe: int, batch: in
         chooser.plan_for(AFM_ON_DEVICE, shape, batch), batch, SEQUENCE, roofline.V5P
     )
     fig, (top, bottom) = figures.subplots(2, 1, figsize=(8.6, 4.2))
-    seconds = (estimate.compute_s, estimate.exposed_s, estimate.idle_s)
-    _one_bar(top, dict(zip(PARTS, seconds, strict=True)), "s")
+    seconds = {
+        "computes": estimate.compute_s,
+        "waits for what is sent": estimate.exposed_s,
+        "idles in the pipeline": estimate.idle_s,
+    }
+    _one_bar(top, seconds, "s")
     used = f"{shape.size} chips, {estimate.mfu:.0%} of their peak FLOP/s used for the model"
     top.set_xlabel("one training step, s")
     top.set_title(f"{shape}\n{used}", loc="left")

@@ -8,9 +8,9 @@ import numpy as np
 from ...parallelism.simulator import ring_collectives
 from ...parallelism.simulator.cluster import PARTIAL, Tensor
 from ...parallelism.simulator.schedules import Timeline
-from ..figures import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, PINK, RED, SKY, YELLOW
+from ..figures import BLACK, BLUE, CYCLE, GREY, ORANGE, PALE, YELLOW, bare
 
-COLORS = (BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW, GREY)
+COLORS = (*CYCLE, YELLOW, GREY)
 
 
 def tensor(ax, x: Tensor, title: str | None = None) -> None:
@@ -20,43 +20,22 @@ def tensor(ax, x: Tensor, title: str | None = None) -> None:
     """
     from matplotlib.patches import Rectangle
 
-    sizes = list(x.cluster.mesh.values()) or [1]
-    columns = sizes[-1]
+    columns = [1, *x.cluster.mesh.values()][-1]
     width, height = _extent(x)
     for device, coordinate in enumerate(x.cluster.coordinates):
         left, top = (
             (device % columns) * (width + 0.35),
             (device // columns) * (height + 0.55),
         )
-        ax.add_patch(
-            Rectangle(
-                (left, top), width, height, facecolor=PALE, edgecolor="#AEB6C0", lw=1.0
-            )
-        )
+        ax.add_patch(Rectangle((left, top), width, height, fc=PALE, ec="#AEB6C0", lw=1.0))
         (row, down), (column, across) = (
             _span(x, coordinate, axis, size) for axis, size in ((0, height), (1, width))
         )
         hatch = "////" if PARTIAL in x.layout.values() else None
-        color = COLORS[device % len(COLORS)]
-        ax.add_patch(
-            Rectangle(
-                (left + column, top + row),
-                across,
-                down,
-                facecolor=color,
-                edgecolor="white",
-                hatch=hatch,
-            )
-        )
-        ax.text(
-            left + width / 2,
-            top - 0.07,
-            f"{device}",
-            ha="center",
-            va="bottom",
-            fontsize=9,
-            color=BLACK,
-        )
+        style = dict(fc=COLORS[device % len(COLORS)], ec="white", hatch=hatch)
+        ax.add_patch(Rectangle((left + column, top + row), across, down, **style))
+        number = dict(ha="center", va="bottom", fontsize=9, color=BLACK)
+        ax.text(left + width / 2, top - 0.07, device, **number)
     rows = -(-len(x.cluster.coordinates) // columns)
     _row_labels(ax, x, columns, height)
     ax.set(
@@ -64,9 +43,7 @@ def tensor(ax, x: Tensor, title: str | None = None) -> None:
         ylim=(rows * (height + 0.55) - 0.45, -0.35),
         aspect="equal",
     )
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
-    ax.set_title(x.type if title is None else title, fontsize=11)
+    bare(ax).set_title(x.type if title is None else title, fontsize=11)
     ax.set_xlabel(_axis_words(x), fontsize=9.5)
 
 
@@ -76,15 +53,8 @@ def _row_labels(ax, x, columns, height):
     for row in range(len(x.cluster.coordinates) // columns if names else 0):
         coordinate = x.cluster.coordinates[row * columns]
         label = "\n".join(f"{name} {i}" for name, i in zip(names, coordinate))
-        ax.text(
-            -0.12,
-            row * (height + 0.55) + height / 2,
-            label,
-            ha="right",
-            va="center",
-            fontsize=8.5,
-            color=BLACK,
-        )
+        style = dict(ha="right", va="center", fontsize=8.5, color=BLACK)
+        ax.text(-0.12, row * (height + 0.55) + height / 2, label, **style)
 
 
 def _extent(x):
@@ -143,16 +113,8 @@ def ring_step(ax, trace: ring_collectives.Trace, step: int) -> None:
             ax.add_patch(Rectangle(corner, 0.92, 0.76, fc=face, **edge))
             if held:
                 ink = "white" if share > 0.45 else BLACK
-                ax.text(
-                    column,
-                    device,
-                    _sources(held),
-                    ha="center",
-                    va="center",
-                    fontsize=10,
-                    color=ink,
-                    zorder=4,
-                )
+                style = dict(ha="center", va="center", fontsize=10, color=ink, zorder=4)
+                ax.text(column, device, _sources(held), **style)
     _arrows(ax, arrived, chunks, trace.n)
     _ring_labels(ax, trace, step, chunks)
 
@@ -207,30 +169,13 @@ def timeline(ax, schedule: Timeline) -> None:
     for stage in range(schedule.n_stages):
         ax.barh(stage, schedule.end_s, height=0.8, color=PALE, zorder=1)
     for job in schedule.jobs:
-        length, color = job.end_s - job.start_s, BLUE if job.kind == "forward" else ORANGE
-        ax.barh(
-            job.stage,
-            length,
-            left=job.start_s,
-            height=0.8,
-            color=color,
-            edgecolor="white",
-            zorder=2,
-        )
-        text = dict(
-            ha="center",
-            va="center",
-            fontsize=9,
-            color="white" if color == BLUE else BLACK,
-            zorder=3,
-        )
-        ax.text(job.start_s + length / 2, job.stage, f"{job.microbatch}", **text)
-    ax.set(
-        xlim=(0, schedule.end_s),
-        ylim=(schedule.n_stages - 0.5, -0.5),
-        yticks=range(schedule.n_stages),
-    )
-    ax.set(xlabel="time, s", ylabel="stage")
+        color, ink = (BLUE, "white") if job.kind == "forward" else (ORANGE, BLACK)
+        place = dict(width=job.end_s - job.start_s, left=job.start_s, height=0.8, zorder=2)
+        bar = ax.barh(job.stage, color=color, ec="white", **place)
+        text = dict(label_type="center", fontsize=9, color=ink, zorder=3)
+        ax.bar_label(bar, [job.microbatch], **text)
+    ax.set(xlim=(0, schedule.end_s), ylim=(schedule.n_stages - 0.5, -0.5))
+    ax.set(yticks=range(schedule.n_stages), xlabel="time, s", ylabel="stage")
     ax.set_title(
         f"{schedule.name}: {100 * schedule.bubble_fraction:.0f}% idle", fontsize=11
     )

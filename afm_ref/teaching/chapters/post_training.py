@@ -27,12 +27,8 @@ def win_rates(rates: Mapping[str, list]):
     """Draw win rates by round; rates: {name: [(rate, low, high) of each round]}."""
     fig, ax = figures.subplots(figsize=(7.6, 3.8))
     ax.axhline(0.5, color=figures.GREY, ls=":", lw=1.4)
-    shifts = figures.side_by_side(len(rates), 0.12)
-    for (name, rows), shift, (color, marker) in zip(
-        rates.items(), shifts, figures.styles(rates), strict=True
-    ):
-        rounds = np.arange(1, len(rows) + 1)
-        figures.error_bars(ax, rounds + shift, rows, f"{marker}-", color=color, label=name)
+    rounds = np.arange(1, max(map(len, rates.values())) + 1)
+    figures.beside(ax, {name: (rounds, rows) for name, rows in rates.items()}, 0.12)
     ax.set(
         xticks=rounds,
         xlabel="round",
@@ -59,24 +55,12 @@ def who_teaches(shares: Mapping[str, Mapping[str, float]]):
     for name, share, (color, _) in zip(
         members, table.T, figures.styles(members), strict=True
     ):
-        ax.barh(
-            range(len(shares)), share, left=left, color=color, edgecolor="white", label=name
-        )
-        for y, (width, start) in enumerate(zip(share, left, strict=True)):
-            if width >= 0.07:  # there is room for its number
-                ax.text(
-                    start + width / 2,
-                    y,
-                    f"{100 * width:.0f}",
-                    ha="center",
-                    va="center",
-                    color=_ink(color),
-                )
+        bars = ax.barh(list(shares), share, left=left, color=color, ec="white", label=name)
+        # a bar of less than 7% has no room for its number
+        numbers = [f"{100 * width:.0f}" if width >= 0.07 else "" for width in share]
+        ax.bar_label(bars, numbers, label_type="center", color=_ink(color))
         left += share
-    ax.set(
-        yticks=range(len(shares)), xlim=(0, 1), xlabel="share of prompts won (numbers: %)"
-    )
-    ax.set_yticklabels(shares)
+    ax.set(xlim=(0, 1), xlabel="share of prompts won (numbers: %)")
     ax.invert_yaxis()
     figures.legend_beside(ax)
     return fig
@@ -131,30 +115,17 @@ def reward_against_utility(rewards, judged, bins: int = 10):
     ]
     means = [[part.mean() for part in of] for of in parts]
     ax.plot(*means, "s--", color=figures.GREY, ms=5, label="all samples, in bins")
-    best = [[_mean_best(rewards, n, of) for n in sizes] for of in (rewards, judged)]
+    best = np.array(
+        [[_mean_best(rewards, n, of) for n in sizes] for of in (rewards, judged)]
+    )
     ax.plot(*best, "o-", color=figures.BLUE, label="best of n by reward")
     peak = int(np.argmax(best[1]))
     label = f"highest utility, n = {sizes[peak]}"
-    ax.plot(
-        [best[0][peak]],
-        [best[1][peak]],
-        "x",
-        color=figures.RED,
-        ms=12,
-        mew=3,
-        zorder=3,
-        label=label,
-    )
-    for n, x, y in zip(sizes, *best, strict=True):
-        ax.annotate(
-            str(n),
-            (x, y),
-            (0, 8),
-            textcoords="offset points",
-            fontsize=9,
-            ha="center",
-            color=figures.BLUE,
-        )
+    cross = dict(color=figures.RED, ms=12, mew=3, zorder=3)
+    ax.plot(*best[:, peak], "x", label=label, **cross)
+    text = dict(fontsize=9, ha="center", color=figures.BLUE)
+    for n, at in zip(sizes, best.T, strict=True):
+        ax.annotate(str(n), at, (0, 8), textcoords="offset points", **text)
     ax.set(xlabel="reward", ylabel="true utility")
     figures.legend_beside(ax)
     return fig
@@ -177,28 +148,16 @@ def margins_by_level(found: Mapping[str, tuple]):
         lw=1.6,
         label="optimal margin",
     )
-    cuts, shifts = [50, 10, 90], figures.side_by_side(len(found), 0.25)
-    for (name, (margins, levels)), shift, (color, marker) in zip(
-        found.items(), shifts, figures.styles(found)
-    ):
-        full = np.unique(levels)
-        spreads = [
-            np.percentile(np.asarray(margins)[np.asarray(levels) == level], cuts)
-            for level in full
-        ]
-        figures.error_bars(ax, full + shift, spreads, marker, color=color, label=name)
+    spreads = {}
+    for name, (margins, levels) in found.items():
+        full, of = np.unique(levels), np.asarray(margins)
+        middle = [np.percentile(of[levels == level], [50, 10, 90]) for level in full]
+        spreads[name] = full, middle
+    figures.beside(ax, spreads, 0.25, line="")
     ax.axhline(0, color=figures.GREY, ls=":", lw=1.4)
-    ax.set(
-        xticks=places,
-        xlabel="level of preference and its label",
-        ylabel="margin $r_c - r_r$",
-    )
-    ax.set_xticklabels(
-        [
-            f"{n.replace(' ', chr(10))}\n{p:.2f}"
-            for n, p in zip(LEVELS, SOFT_LABELS, strict=True)
-        ]
-    )
+    ax.set(xlabel="level of preference and its label", ylabel="margin $r_c - r_r$")
+    names = [name.replace(" ", "\n") for name in LEVELS]
+    ax.set_xticks(places, [f"{n}\n{p:.2f}" for n, p in zip(names, SOFT_LABELS)])
     figures.legend_beside(ax)
     return fig
 
@@ -228,8 +187,8 @@ def worth_of_best_of_n(rewards, judged, n: int, noise: float = 0.0, seed: int = 
     """
     rewards, judged = np.asarray(rewards, np.float64), np.asarray(judged, np.float64)
     m = rewards.shape[1]
-    seen = rewards + noise * rewards.std() * np.random.default_rng(seed).standard_normal(
-        rewards.shape
+    seen = rewards + np.random.default_rng(seed).normal(
+        0, noise * rewards.std(), rewards.shape
     )
     sizes = sorted({*_powers(m), n, m})
     fig, (left, right) = figures.subplots(1, 2, figsize=(9.4, 3.9))
@@ -265,14 +224,14 @@ def _curve(ax, sizes, n, rewards, judged, color, style, label):
     return means[n]
 
 
-def best_of_n_explorer(rewards, judged, alt: str, n: int = 4, noise: float = 0.0) -> None:
+def best_of_n_explorer(rewards, judged, alt: str) -> None:
     """Display controls for n and the reward's noise above `worth_of_best_of_n`."""
     m = np.shape(rewards)[1]
     widgets.explore(
         lambda n, noise: worth_of_best_of_n(rewards, judged, n, noise),
         alt,
-        n=widgets.slider("n, samples a prompt", 1, m, min(n, m)),
-        noise=widgets.stops("noise added, in deviations of the reward", NOISES, noise),
+        n=widgets.slider("n, samples a prompt", 1, m, min(4, m)),
+        noise=widgets.stops("noise added, in deviations of the reward", NOISES, 0.0),
     )
 
 
@@ -349,9 +308,8 @@ def _bands(ax, odds):
     )
 
 
-def annotator_explorer(alt: str, annotator: Annotator | None = None) -> None:
+def annotator_explorer(alt: str, start: Annotator) -> None:
     """Display controls for an annotator's faults above the figure of `verdicts`."""
-    start = annotator or Annotator()
     values = {
         "noise": (0.02, 0.05, 0.1, 0.2, 0.4),
         "length_bias": (-0.1, 0.0, 0.02, 0.05, 0.1, 0.2),

@@ -47,36 +47,28 @@ def recorded_curves(runs: Mapping[str, Mapping], judge: str) -> dict[str, list]:
     return {name: of_seeds for name, of_seeds in found.items() if of_seeds}
 
 
-def against_samples(
-    curves: Mapping[str, Sequence[Mapping]], extra: Mapping[str, Mapping] | None = None
-):
+def against_samples(curves: Mapping[str, Sequence[Mapping]]):
     """Draw four panels: what is gained since the start in MEASURES, against samples.
 
     curves: {algorithm: [run of each seed]}, seeds at the same samples. Each run is drawn
     less its first value: seeds start at different values. Lines are means over seeds, bands
-    their 95% t-intervals. extra: {name: run}, dashed black lines at samples of their own.
+    their 95% t-intervals.
     """
-    extra = extra or {}
-    styles = figures.styles([*curves, *extra])
     fig, axes = figures.subplots(2, 2, figsize=(9.6, 5.6), sharex=True)
-    for (name, runs), (color, marker) in zip(curves.items(), styles, strict=False):
-        _draw_gains(axes, _table(name, runs), color=color, marker=marker, label=name)
-    for (name, run), (_, marker) in zip(extra.items(), styles[len(curves) :], strict=True):
-        own = dict(color=figures.BLACK, marker=marker, ls="--", mfc="white")
-        _draw_gains(axes, _table(name, [run]), label=name, **own)
+    for (name, runs), (color, marker) in zip(
+        curves.items(), figures.styles(curves), strict=True
+    ):
+        table = _table(name, runs)  # [seeds, (samples, *MEASURES), T]
+        samples, gains = table[0, 0], table[:, 1:] - table[:, 1:, :1]
+        line = dict(color=color, marker=marker, markevery=_every(samples), label=name)
+        for i, ax in enumerate(axes.flat):
+            figures.mean_line(ax, samples, gains[:, i], **line)
     for ax, label in zip(axes.flat, MEASURES.values(), strict=True):
         ax.set(ylabel=f"{label},\ngained")
     for ax in axes[1]:
         ax.set(xlabel=DRAWN)
     figures.legend_beside(axes[0, 1])
     return fig
-
-
-def _draw_gains(axes, table, **line):
-    """Draw each measure of table [seeds, (samples, *MEASURES), T] less its first value."""
-    samples, gains = table[0, 0], table[:, 1:] - table[:, 1:, :1]
-    for i, ax in enumerate(axes.flat):
-        figures.mean_line(ax, samples, gains[:, i], markevery=_every(samples), **line)
 
 
 def _every(points):
@@ -95,6 +87,7 @@ def utility_against_kl(groups: Mapping[str, Sequence[Mapping]]):
     Test: tests/teaching/chapters/test_rlhf.py::test_utility_and_proxy_share_their_kl
     """
     fig, (above, below) = figures.subplots(2, 1, figsize=(7.6, 5.4), sharex=True)
+    cross = dict(color=figures.BLACK, ms=11, mew=2)
     for (name, runs), (color, marker) in zip(
         groups.items(), figures.styles(groups), strict=True
     ):
@@ -104,12 +97,10 @@ def utility_against_kl(groups: Mapping[str, Sequence[Mapping]]):
         below.plot(kl, utility, f"{marker}-", **line)
         peak = utility.argmax()
         for ax, values in ((above, proxy), (below, utility)):
-            ax.plot(
-                kl[peak], values[peak], "x", color=figures.BLACK, ms=11, mew=2, zorder=3
-            )
+            ax.plot(kl[peak], values[peak], "x", zorder=3, **cross)
     above.set(ylabel=MEASURES["proxy"])
     below.set(ylabel=MEASURES["utility"], xlabel=MEASURES["kl"])
-    above.plot([], [], "x", color=figures.BLACK, ms=11, mew=2, label="highest utility")
+    above.plot([], [], "x", label="highest utility", **cross)
     figures.legend_beside(above)
     return fig
 
@@ -273,14 +264,12 @@ def _variances(ax, K):
     ax.legend(fontsize=9, title="baseline")
 
 
-def mirror_descent_explorer(
-    alt: str, beta: float = 0.2, gamma: float = 0.4, K: int = 4
-) -> None:
+def mirror_descent_explorer(alt: str) -> None:
     """Display controls for beta, gamma and K above the figure of `mirror_descent`."""
     widgets.explore(
         mirror_descent,
         alt,
-        beta=widgets.stops("beta", [0.05, 0.1, 0.2, 0.4, 0.8], beta),
-        gamma=widgets.stops("gamma", [0.05, 0.1, 0.2, 0.4, 0.8, 1.6], gamma),
-        K=widgets.stops("K", GROUP_SIZES, K),
+        beta=widgets.stops("beta", [0.05, 0.1, 0.2, 0.4, 0.8], 0.2),
+        gamma=widgets.stops("gamma", [0.05, 0.1, 0.2, 0.4, 0.8, 1.6], 0.4),
+        K=widgets.stops("K", GROUP_SIZES, 4),
     )

@@ -18,17 +18,10 @@ def utility_by_step(means: Mapping[str, Mapping[str, tuple]]):
     if len(set(steps)) != 1:
         raise ValueError(f"expected the same steps for each judge, got {steps}")
     fig, ax = figures.subplots(figsize=(8.8, 3.8))
-    shifts = figures.side_by_side(len(means), 0.1)
-    for (judge, rows), shift, (color, marker) in zip(
-        means.items(), shifts, figures.styles(means), strict=True
-    ):
-        x = np.arange(len(rows)) + shift
-        figures.error_bars(
-            ax, x, list(rows.values()), f"{marker}-", color=color, label=judge
-        )
-    first = next(iter(next(iter(means.values())).values()))[0]
-    ax.axhline(first, color=figures.GREY, ls=":", lw=1.4)
-    ax.set(xticks=range(len(steps[0])), ylabel="utility, held-out prompts")
+    places, lines = np.arange(len(steps[0])), [[*rows.values()] for rows in means.values()]
+    figures.beside(ax, {judge: (places, line) for judge, line in zip(means, lines)}, 0.1)
+    ax.axhline(lines[0][0][0], color=figures.GREY, ls=":", lw=1.4)
+    ax.set(xticks=places, ylabel="utility, held-out prompts")
     ax.set_xticklabels([name.split("_", 1)[-1] for name in steps[0]])
     if len(means) > 1:
         figures.legend_beside(ax, title="rewards come from")
