@@ -11,7 +11,7 @@ from afm_ref import containers, evaluation, lora, losses
 from afm_ref.config import kv_cache_bytes_per_token
 from afm_ref.data import packing, pretraining_text, tasks
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
-from afm_ref.quantization import alternatives, dequantize, int8, kv_cache, palettize, quantize, recovery, sizes
+from afm_ref.quantization import alternatives, dequantize, eight_bit_cache, int8, palettize, quantize, recovery, sizes
 from afm_ref.quantization.bits import allocation, sensitivity
 from afm_ref.training import fit
 from afm_ref.whole_road.artifacts import plain
@@ -245,10 +245,13 @@ def kv_cache_run(bench):
     """Return the held-out loss with keys and values in 8 bits, of the 16-bit and the 3.5-bit model."""
     rounded = copy.copy(bench)
     rounded.compiled = jax.jit(
-        lambda p, b: losses.next_token(p, b, bench.cfg, attend=kv_cache.QuantizedKeys(b.documents))
+        lambda p, b: losses.next_token(p, b, bench.cfg, attend=eight_bit_cache.QuantizedKeys(b.documents))
     )
     return {
-        "bytes_per_token": {"16": kv_cache_bytes_per_token(bench.cfg), "8": kv_cache.cache_bytes_per_token(bench.cfg)},
+        "bytes_per_token": {
+            "16": kv_cache_bytes_per_token(bench.cfg),
+            "8": eight_bit_cache.cache_bytes_per_token(bench.cfg),
+        },
         "loss": {name: rounded.bits_per_byte(plain(bench.base(name))) for name in ("16", "3.5")},
     }
 

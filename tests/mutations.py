@@ -404,10 +404,10 @@ MUTATIONS = [
     ),
     Mutation(
         "1F1B warms up with one microbatch too many",
-        "afm_ref/parallelism/simulator/schedules.py",
+        "afm_ref/parallelism/simulator/pipeline_schedules.py",
         "min(n_stages - stage - 1, n_microbatches)",
         "min(n_stages - stage, n_microbatches)",
-        "tests/parallelism/test_schedules.py::test_live_activations_are_the_closed_forms",
+        "tests/parallelism/test_pipeline_schedules.py::test_live_activations_are_the_closed_forms",
     ),
     Mutation(
         "several processes resume with the right weights and forget the step",
@@ -525,21 +525,21 @@ MUTATIONS = [
     ),
     Mutation(
         "the sum after a row-cut matrix is dropped",
-        "afm_ref/parallelism/sharded/placements.py",
+        "afm_ref/parallelism/sharded/tensor_parallel.py",
         "if scatter else psum(x, axis)",
         "if scatter else x",
         "tests/parallelism/test_placements.py::test_column_then_row_is_the_whole_product",
     ),
     Mutation(
         "a device takes the first token of its neighbour's vocabulary for its own",
-        "afm_ref/parallelism/sharded/placements.py",
+        "afm_ref/parallelism/sharded/tensor_parallel.py",
         "(rows < n_rows)",
         "(rows <= n_rows)",
         "tests/parallelism/test_placements.py::test_vocab_parallel_equals_whole",
     ),
     Mutation(
         "each device subtracts its own largest logit",
-        "afm_ref/parallelism/sharded/placements.py",
+        "afm_ref/parallelism/sharded/tensor_parallel.py",
         "pmax(jax.lax.stop_gradient(local).max(-1, keepdims=True), self.axis)",
         "jax.lax.stop_gradient(local).max(-1, keepdims=True)",
         "tests/parallelism/test_placements.py::test_vocab_parallel_equals_whole",

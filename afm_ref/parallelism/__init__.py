@@ -1,5 +1,5 @@
 """Parallelism: strategies on real and fake devices, a simulator, and what they cost."""
 
-from .sharded import placements
+from .sharded import fsdp
 
-__all__ = ["placements"]
+__all__ = ["fsdp"]

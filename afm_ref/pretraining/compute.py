@@ -8,12 +8,7 @@ import time
 
 import numpy as np
 
-from ..config import (
-    AFM_ON_DEVICE,
-    TPU_PEAK_FLOPS,
-    parameters,
-    train_flops_per_token,
-)
+from ..config import AFM_ON_DEVICE, TPU_PEAK_FLOPS, parameters, train_flops_per_token
 
 # AXLearn's public step times of its 3B model, 2048 rows of 4096 tokens a step: {chips of
 # v5p: seconds} [inferred]

@@ -13,7 +13,9 @@ from afm_ref.lora import LoRA
 from afm_ref.parallelism.compiled.collectives import QUICK
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
 from afm_ref.parallelism.sharded import manual
-from afm_ref.parallelism.sharded.placements import Column, Gathered, NormEnter, NormGather, Row, VocabParallel, specs
+from afm_ref.parallelism.sharded.fsdp import Gathered
+from afm_ref.parallelism.sharded.placements import specs
+from afm_ref.parallelism.sharded.tensor_parallel import Column, NormEnter, NormGather, Row, VocabParallel
 
 B, T, D, F, V = 2, 4, 8, 12, 16
 MESH = make_mesh(MeshShape(model=4))

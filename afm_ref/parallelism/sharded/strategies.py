@@ -18,21 +18,13 @@ from ... import losses
 from ...containers import Remat, group, run_layers, ungroup, ungrouped
 from ...weights import Params, shaped
 from ..mesh import put
+from .fsdp import GATHERED, Gathered
 from .manual import psum, trim, vary
 from .pipelining import Pipeline, is_last
-from .placements import (
-    GATHERED,
-    Column,
-    Gathered,
-    NormEnter,
-    NormGather,
-    Row,
-    VocabParallel,
-    is_placed,
-    specs,
-)
+from .placements import is_placed, specs
 from .plan import BATCH_AXES, COPY_AXES, Plan
 from .ring_attention import GatheredKeys, Local, Ring
+from .tensor_parallel import Column, NormEnter, NormGather, Row, VocabParallel
 
 
 class KeepGathered(NamedTuple):

@@ -7,7 +7,7 @@ import numpy as np
 
 from ...parallelism.simulator import ring_collectives
 from ...parallelism.simulator.cluster import PARTIAL, Tensor
-from ...parallelism.simulator.schedules import Timeline
+from ...parallelism.simulator.pipeline_schedules import Timeline
 from ..figures import BLACK, BLUE, CYCLE, GREY, ORANGE, PALE, YELLOW, bare
 
 COLORS = (*CYCLE, YELLOW, GREY)

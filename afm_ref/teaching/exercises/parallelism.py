@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ...parallelism.simulator import ring_collectives, schedules
+from ...parallelism.simulator import pipeline_schedules, ring_collectives
 from .registry import Case, exercise
 
 RINGS = ((4, 4096, 0.0, 1e3), (4, 4096, 0.5, 1e3), (8, 8192, 1e-6, 1e11))
@@ -56,7 +56,7 @@ def _held(n_parameters, n, stage):
 def fewest_microbatches(n_stages, largest_bubble):
     """Try one number after another on the timeline."""
     m = 1
-    while schedules.gpipe(n_stages, m).bubble_fraction > largest_bubble:
+    while pipeline_schedules.gpipe(n_stages, m).bubble_fraction > largest_bubble:
         m += 1
     simple = math.ceil((n_stages - 1) / largest_bubble)
     return m, {

@@ -6,7 +6,7 @@ import pytest
 from afm_ref.config import AFM_ON_DEVICE
 from afm_ref.parallelism.mesh import MeshShape
 from afm_ref.parallelism.predicted import chooser, roofline
-from afm_ref.parallelism.simulator import ring_collectives, schedules
+from afm_ref.parallelism.simulator import pipeline_schedules, ring_collectives
 from afm_ref.parallelism.simulator.cluster import Cluster, einsum
 from afm_ref.teaching import figures
 from afm_ref.teaching.chapters import parallelism, parallelism_drawing
@@ -59,7 +59,7 @@ def test_a_ring_step_shows_what_is_held():
 
 
 def test_a_timeline_has_a_bar_for_every_job():
-    timeline = schedules.one_f_one_b(3, 4)
+    timeline = pipeline_schedules.one_f_one_b(3, 4)
     fig, ax = figures.subplots()
     parallelism_drawing.timeline(ax, timeline)
     bars = {(round(p.get_x(), 6), round(p.get_y() + 0.4), round(p.get_width(), 6)) for p in ax.patches}

@@ -10,8 +10,8 @@ import pytest
 from afm_ref import generation
 from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, kv_cache_bytes_per_token
 from afm_ref.generation import decoding
-from afm_ref.quantization import kv_cache
-from afm_ref.quantization.kv_cache import QuantizedCached, QuantizedKeys
+from afm_ref.quantization import eight_bit_cache
+from afm_ref.quantization.eight_bit_cache import QuantizedCached, QuantizedKeys
 from afm_ref.transformer import forward
 from tests.generation.test_cache import HALVES, LENGTHS, S, example, in_pieces
 from tests.interop.models import SMALL
@@ -24,9 +24,9 @@ def test_each_vector_errs_by_half_a_step_at_most():
     x = np.random.default_rng(0).standard_normal((2, 5, 3, 16))
     x *= 10.0 ** np.linspace(-25, 25, 30).reshape(2, 5, 3, 1)
     x[1, 2, 1] = 0
-    for rounded in (kv_cache.rounded(x), jax.jit(kv_cache.rounded)(np.float32(x))):
+    for rounded in (eight_bit_cache.rounded(x), jax.jit(eight_bit_cache.rounded)(np.float32(x))):
         assert (rounded.codes.dtype, rounded.scale.dtype) == (np.int8, np.float32)
-        back = np.asarray(kv_cache.restored(jax.tree.map(np.asarray, rounded), np.float32), np.float64)
+        back = np.asarray(eight_bit_cache.restored(jax.tree.map(np.asarray, rounded), np.float32), np.float64)
         half = np.abs(x).max(axis=-1, keepdims=True) / 254
         assert (np.abs(back - x) <= half * (1 + 1e-4)).all()  # 127 roundings of float32 beside half a step
         assert (np.abs(np.asarray(rounded.codes)).max(axis=-1) == np.where(half[..., 0] > 0, 127, 0)).all()
@@ -52,8 +52,8 @@ def test_the_cache_equals_a_whole_forward_with_rounded_keys(pieces):
 def test_bytes_are_those_of_the_arrays():
     empty = QuantizedCached.empty(AFM_TINY, 3, 5)
     arrays = [leaf for layer in empty for leaf in jax.tree.leaves((layer.k, layer.v))]
-    assert sum(leaf.nbytes for leaf in arrays) == 3 * 5 * kv_cache.cache_bytes_per_token(AFM_TINY) == 3 * 5 * 576
-    assert kv_cache.cache_bytes_per_token(AFM_ON_DEVICE) == 54_912
+    assert sum(leaf.nbytes for leaf in arrays) == 3 * 5 * eight_bit_cache.cache_bytes_per_token(AFM_TINY) == 3 * 5 * 576
+    assert eight_bit_cache.cache_bytes_per_token(AFM_ON_DEVICE) == 54_912
     assert kv_cache_bytes_per_token(AFM_ON_DEVICE) == 106_496
     with pytest.raises(ValueError, match="at least one sequence"):
         QuantizedCached.empty(SMALL, 0, 4)

@@ -34,7 +34,7 @@ class QuantizedCached(Cached):
     a token attends to does not depend on how the text was cut into calls.
 
     Source: TR25 (KV cache in 8 bits) [confirmed]; a scale for each token and head [ours].
-    Test: tests/quantization/test_kv_cache.py::test_the_cache_equals_a_whole_forward_with_rounded_keys
+    Test: tests/quantization/test_eight_bit_cache.py::test_the_cache_equals_a_whole_forward_with_rounded_keys
     """
 
     @staticmethod
@@ -86,7 +86,7 @@ def rounded(x: Float[Array, "... H"]) -> Int8Vectors:
 
     Source: symmetric rounding by the largest value [standard]; a scale a token and head
         [ours].
-    Test: tests/quantization/test_kv_cache.py::test_each_vector_errs_by_half_a_step_at_most
+    Test: tests/quantization/test_eight_bit_cache.py::test_each_vector_errs_by_half_a_step_at_most
     """
     xp = x.__array_namespace__()
     x = x.astype(SCALE)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afm_ref.parallelism.simulator.schedules import gpipe, one_f_one_b
+from afm_ref.parallelism.simulator.pipeline_schedules import gpipe, one_f_one_b
 
 SCHEDULES = [gpipe, one_f_one_b]
 sizes = st.tuples(st.integers(1, 6), st.integers(1, 9))
