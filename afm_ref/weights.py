@@ -51,6 +51,8 @@ def weight(cls):
     leaves, settings = [], []
     for field in dataclasses.fields(cls):
         (leaves if field.type is Any else settings).append(field.name)
+    if not leaves:
+        raise TypeError(f"{cls.__name__} needs a field of type Any, its array")
     return jax.tree_util.register_dataclass(cls, leaves, settings)
 
 

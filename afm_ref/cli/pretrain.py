@@ -250,8 +250,8 @@ def _plan(args, parts, tok):
         _tell(f"a short corpus: windows of {window}, {2 * window} and {longest} tokens")
     parts = dict(parts)
     for name in short:
-        _tell(f"left out: {name}, whose {counts.pop(name)} tokens fill no row of {longest}")
-        del parts[name]
+        _tell(f"left out: {name}, whose {counts[name]} tokens fill no row of {longest}")
+        del parts[name], counts[name]
     long_qa = longest >= stage_data.LEAST_LONG_QA and args.language == ENGLISH
     steps = {name: max(3, round(share * args.steps)) for name, share in SHARES.items()}
     steps["core"] = args.steps - steps["continued"] - steps["lengthening"]

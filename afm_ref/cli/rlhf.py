@@ -117,5 +117,6 @@ def _report(curve, recorded, args):
     if not beside:
         print(f"no recorded run followed the {args.judge}: this one is drawn alone")
     path = args.folder / "curves.png"
-    atomic.write(path, figures.png(chapter.against_samples(beside | {"this run": [curve]})))
+    fig = chapter.against_samples(beside | {"this run": [curve]}, own="this run")
+    atomic.write(path, figures.png(fig))
     print(f"policy in {args.folder / 'policy'}, figure in {path}")

@@ -209,8 +209,8 @@ def benchmark_texts(path) -> Iterator[str]:
 
 def _benchmark(place, one):
     if isinstance(one, pages.Unreadable):
-        expected = ", expected UTF-8: convert it, for example with iconv"
-        if one.reason != pages.ENCODING:
-            expected = ""
-        raise ValueError(f"benchmark {place}: {one.reason}{expected}")
+        hint = ", expected UTF-8: convert it, for example with iconv"
+        raise ValueError(
+            f"benchmark {place}: {one.reason}{hint if one.reason == pages.ENCODING else ''}"
+        )
     return html.extract(one.text, main_content=False) if one.source == "web" else one.text

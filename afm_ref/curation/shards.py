@@ -77,7 +77,7 @@ def read(folder) -> Iterator[Document]:
             fields = [row.get(name) for name in FIELDS]
             if not all(isinstance(text, str) for text in fields):
                 raise ValueError(
-                    f"{path}, line {number}: expected an object with the texts {', '.join(FIELDS)}"
+                    f"{path}, line {number}: expected an object with the texts name, source, text"
                 )
             yield Document(*fields)
 

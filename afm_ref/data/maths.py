@@ -47,8 +47,9 @@ def worked(prompt: str) -> str:
     """Return the working of a sum such as "47 + 38 =", digit by digit where it has two
     digits.
     """
-    a, sign, b = prompt.removesuffix(" =").split(" ")
-    whole = f"{prompt} {_sum(prompt)}."
+    terms = prompt.removesuffix(" =")
+    a, sign, b = terms.split(" ")
+    whole = f"{terms} = {_sum(terms)}."
     if len(a) == 1:
         return whole
     carry = int(a[1]) + int(b[1]) > 9 if sign == "+" else int(a[1]) < int(b[1])

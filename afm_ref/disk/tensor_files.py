@@ -227,7 +227,7 @@ def values(where: Mapping[str, tuple], dtype) -> dict[str, np.ndarray]:
     """Return the located tensors as finite floats of that dtype, one of them in memory
     twice at a time.
     """
-    tensors = {}
+    tensors, dtype = {}, float_dtype(dtype)
     for path in sorted({path for path, _, _ in where.values()}):
         with opened(path) as file:
             for name in [name for name, (its, _, _) in where.items() if its == path]:

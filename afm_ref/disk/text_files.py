@@ -79,11 +79,14 @@ def read_json(path: Path) -> dict:
 
 
 @contextmanager
-def naming(path) -> Iterator[None]:
-    """Put the name of a file before what the block says is wrong with its contents."""
+def naming(path, *also: type[Exception]) -> Iterator[None]:
+    """Put the name of a file before what the block says is wrong with its contents.
+
+    also: what else than a ValueError is the fault of the file, where it holds values of any type.
+    """
     try:
         yield
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, *also) as error:
         raise ValueError(f"{path}: {error}") from None
 
 

@@ -256,7 +256,7 @@ def _pieces(request: Request, max_new_tokens, chunk) -> Iterator[Rollouts]:
     params, prompts, lengths, knobs, program = request
     state, log_probs = _prefill(params, prompts, lengths, knobs, program=program)
     going = np.ones(request.rows, bool)
-    yield _cut(request, state, state.token[:, None], log_probs, 1, going)
+    yield _cut(request, state, np.asarray(state.token)[:, None], log_probs, 1, going)
     made = 1
     while made < max_new_tokens and going.any():
         steps = min(chunk, max_new_tokens - made)

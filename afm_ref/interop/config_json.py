@@ -110,7 +110,7 @@ def read(path: Path) -> FolderConfig:
             f"{path} does not exist: a model folder holds config.json beside model.safetensors"
         )
     fields = read_json(path)
-    with naming(path):
+    with naming(path, TypeError, OverflowError):
         cfg = from_fields(fields)
         if cfg.n_layers > MOST_LAYERS:
             raise ValueError(f"{cfg.n_layers} layers; no model has more than {MOST_LAYERS}")

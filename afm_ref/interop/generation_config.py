@@ -112,7 +112,7 @@ def read(folder: str | os.PathLike) -> Decoding:
         for key, value in fields.items()
         if not key.startswith(("_", "transformers."))
     }
-    with naming(path):
+    with naming(path, TypeError):
         folder_config.refuse_other_keys(ours, known or ours, NEUTRAL)
         return _decoding(fields, config.get("vocab_size"))
 

@@ -91,6 +91,10 @@ def load(folder: str | os.PathLike) -> tuple[Params, AFMConfig]:
     """
     folder = Path(folder)
     cfg, path = _read_config(folder / "config.json"), folder / FILE
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} does not exist, but config.json says that the model is in it"
+        )
     where = tensor_files.locate(path)
     with tensor_files.opened(path) as file, naming(path):
         contents = _contents_in(file, where, cfg)
@@ -220,6 +224,10 @@ def _write_tensors(path, contents, arrays):
 
 
 def _read_config(path):
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} does not exist: a palettized model is a folder with config.json and {FILE}"
+        )
     cfg = config_json.read(path)
     if cfg.source.model_type != config_json.PALETTIZED:
         raise ValueError(

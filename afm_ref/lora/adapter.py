@@ -69,7 +69,7 @@ class LoRA:
 
 def checked_rank(rank) -> int:
     """Return a rank, or raise ValueError for what is no whole number of at least 1."""
-    if not isinstance(rank, int | np.integer) or rank < 1:
+    if isinstance(rank, bool) or not isinstance(rank, int | np.integer) or rank < 1:
         raise ValueError(f"rank must be a whole number of at least 1, got {rank!r}")
     return int(rank)
 

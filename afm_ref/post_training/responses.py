@@ -43,13 +43,15 @@ def sample(
     prompts: Sequence[str],
     n: int,
     max_new_tokens: int,
-    **settings,
+    *,
+    temperature=1.0,
+    seed=0,
+    batch_size=64,
 ) -> list[list[Response]]:
-    """Return n responses to each prompt, drawn independently: see `sample_tokens`, also
-    for the settings temperature, seed and batch_size.
-    """
+    """Return n responses to each prompt, drawn independently: see `sample_tokens`."""
     heads = [chat_tokens(tokenizer, prompt).tokens for prompt in prompts]
-    groups = sample_tokens(params, cfg, heads, n, max_new_tokens, **settings)
+    settings = temperature, seed, batch_size
+    groups = sample_tokens(params, cfg, heads, n, max_new_tokens, *settings)
     return [[sampled(tokenizer, tokens) for tokens, _ in group] for group in groups]
 
 

@@ -148,9 +148,9 @@ def answer_losses(params: Params, cfg: AFMConfig, documents) -> list[AnswerLoss]
 
 
 def _edges(bins, length):
-    if isinstance(bins, int):
-        bins = np.linspace(0, length, bins + 1).round().astype(int)
     edges = np.asarray(bins)
+    if isinstance(bins, int):
+        edges = np.linspace(0, length, bins + 1).round().astype(int)
     if len(edges) < 2 or edges[0] != 0 or edges[-1] != length or (np.diff(edges) < 1).any():
         raise ValueError(
             f"bins {bins} must give edges that rise from 0 to {length}, the length"

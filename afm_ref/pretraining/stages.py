@@ -211,7 +211,9 @@ def run(
             stage.steps,
             optimizer_state=carried,
             evaluate=evaluate(stage, cfg),
-            checkpoint=checkpoint and Path(checkpoint) / f"{number}_{stage.name}",
+            checkpoint=None
+            if checkpoint is None
+            else Path(checkpoint) / f"{number}_{stage.name}",
             settings={"stage": dataclasses.asdict(stage), "rope_theta": cfg.rope_theta},
             **options,
         )

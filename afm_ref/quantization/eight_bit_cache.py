@@ -13,7 +13,7 @@ import numpy as np
 
 from .._typing import Array, Float
 from ..config import AFMConfig, kv_cache_bytes_per_token
-from ..generation.cache import Cached, LayerCache
+from ..generation.cache import FAR, Cached, LayerCache
 from ..transformer import Causal
 
 LARGEST = 127
@@ -40,10 +40,15 @@ class QuantizedCached(Cached):
     @staticmethod
     def empty(cfg: AFMConfig, B: int, S: int, dtype=np.float32):
         """Return an empty cache: `cache.Cached`'s, with Int8Vectors [B, S, K, H] for the
-        keys and values of each layer.
+        keys and values of each layer; dtype is that of what is written to it.
         """
-        slots = Cached.empty(cfg, B, S, dtype)[0].positions
-        nothing = rounded(jnp.zeros((B, S, cfg.n_kv_heads, cfg.head_dim)))
+        if B < 1 or S < 1:
+            raise ValueError(
+                f"a cache needs at least one sequence and one slot, got B={B}, S={S}"
+            )
+        shape = (B, S, cfg.n_kv_heads, cfg.head_dim)
+        nothing = Int8Vectors(jnp.zeros(shape, jnp.int8), jnp.zeros(shape[:-1], SCALE))
+        slots = jnp.full((B, S), FAR, jnp.int32)
         return (LayerCache(nothing, nothing, slots),) * cfg.n_layers
 
     def keys(self, k, v, positions, cache: LayerCache):

@@ -211,8 +211,9 @@ def describe(value, at: str, depth: int = 16) -> dict:
     if isinstance(value, (bool, int, float, type(None))):
         return {at: value}
     if isinstance(value, str):
-        long = f"text with checksum {zlib.crc32(value.encode())}"
-        return {at: value if len(value) < 200 else long}
+        if len(value) >= 200:
+            value = f"text with checksum {zlib.crc32(value.encode())}"
+        return {at: value}
     leaves = jax.tree.leaves(value) if depth else []
     if leaves and all(hasattr(leaf, "dtype") for leaf in leaves):
         return {at: _tree_checksum(value)}

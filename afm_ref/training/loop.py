@@ -227,9 +227,10 @@ class _Record:
         while len(self.pending) > leave:
             numbers = jax.device_get(self.pending[0])
             seconds = np.float64(time.perf_counter() - self.started)
-            for name, value in {**numbers, "seconds": seconds}.items():
-                self.columns[name].append(value.item())
-            self.pending.popleft()
+            with multihost.uninterrupted():  # or the columns would differ in length
+                for name, value in {**numbers, "seconds": seconds}.items():
+                    self.columns[name].append(value.item())
+                self.pending.popleft()
             rate = (self.bar.format_dict["rate"] or 0) * numbers["count"]
             told = f"loss {numbers['loss']:.3f}, {rate:.0f} a second"
             self.bar.set_postfix_str(told, refresh=False)

@@ -74,15 +74,15 @@ def test_what_is_planted_is_there_and_nothing_else(truth, items):
 
 
 def test_copies_differ_where_they_say(truth):
-    compared = 0
+    edited = []
     for row in of(truth, "near") + of(truth, "exact"):
         original = truth[row["original"]]
         if "anonymous" not in (row.get("style"), original.get("style")):
             ours, theirs = (one["body"].replace(wild.ACCENTS, "").split() for one in (row, original))
             changed = np.mean([a != b for a, b in zip(ours, theirs, strict=True)])
             assert original["planted"] == "clean" and changed == pytest.approx(row.get("edited", 0))
-            compared += 1
-    assert compared >= 10
+            edited.append("edited" in row)
+    assert edited.count(True) >= 5 and edited.count(False) >= 5
 
 
 def test_encodings_are_as_the_truth_says(crawl, truth):

@@ -111,6 +111,12 @@ def test_measures_by_hand():
     assert heuristics.repeated_pair("on and on and so") == 2 * 5 / 12
     assert heuristics.repeated_runs("a b c d a b c", n=3) == 6 / 7
     assert heuristics.alphanumeric_share("a1--") == 1 / 2
+    assert heuristics.repeated_pair("a a a a a") == 1  # 4 pairs of 2 characters each, of 5
+    assert heuristics.mean_word_length("") == heuristics.symbols_per_word("") == 0
+    for name in ("alphabetic_share", "repeated_lines", "repeated_pair", "repeated_runs", "alphanumeric_share"):
+        share = getattr(heuristics, name)
+        assert share("") == 0 < share("damn\n" * 15) <= 1, name
+    assert heuristics.profanity("") == 0 < heuristics.profanity("damn\n" * 15) <= 1
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=30), st.integers(1, 4))

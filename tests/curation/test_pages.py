@@ -192,6 +192,9 @@ def test_folders_without_anything_are_refused(tmp_path):
         pages.inventory(tmp_path)
     fill(tmp_path, {"staged/b.txt": PROSE})
     assert pages.inventory(tmp_path).files == 1  # pages may lie in a folder of any name
+    fill(tmp_path, {"staged/part-00000.jsonl.gz": b""})
+    with pytest.raises(ValueError, match="is unfinished: run the same curate again to finish it"):
+        pages.inventory(tmp_path)
 
 
 def test_parsing_never_raises():

@@ -1,6 +1,7 @@
 """Features, gradient, optimum, ROC and files of the classifier; what the shipped one says of a few texts."""
 
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ def test_area_is_the_chance_of_the_right_order(pairs):
     assert (np.diff(kept_bad) >= 0).all() and (np.diff(kept_good) >= 0).all()
 
 
-def test_files(tmp_path):
+def test_files(tmp_path, monkeypatch):
     path, rng = tmp_path / "q.safetensors", np.random.default_rng(0)
     model = Classifier(rng.standard_normal(FEATURES), -0.7)
     quality.save(model, path)
@@ -107,6 +108,16 @@ def test_files(tmp_path):
     for name, message in (("none", "curation_quality"), ("bad", "no safetensors"), ("short", "expected {'weights'")):
         with pytest.raises((FileNotFoundError, ValueError), match=message):
             quality.load(tmp_path / name)
+
+    def half_written(path, data):
+        with path.open("wb") as file:
+            file.write(data[: len(data) // 2])
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "write_bytes", half_written)
+    with pytest.raises(OSError, match="disk full"):
+        quality.save(Classifier(np.zeros(FEATURES), 2.0), path)
+    assert quality.load(path).bias == back.bias and len(list(tmp_path.iterdir())) == 3  # nothing half-written stays
 
 
 def test_the_shipped_classifier_keeps_prose_and_drops_junk_of_kinds_that_it_knows():
@@ -134,6 +145,10 @@ def test_chunks_are_of_whole_lines():
         pieces = junk.cut(Document(text, "topics", "n"), words=60)
         assert [len(piece.text.split()) for piece in pieces] == sizes
         assert text.startswith("\n".join(piece.text for piece in pieces))
+
+
+def test_symbols_by_hand():
+    assert junk._symbols("import os\nx = os.sep + y\n") == ["os", "x", "y"] and junk._symbols("(") == []
 
 
 def test_generated_junk_is_of_its_kind_and_length():

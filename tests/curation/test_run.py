@@ -156,7 +156,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(crawl, tmp_path, monkeypat
 
         return call
 
-    for stop_at in itertools.count(1):
+    for stop_at in range(1, 100):
         out = tmp_path / f"out{stop_at}"
         called.clear()
         with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
@@ -238,7 +238,10 @@ def test_another_run_is_refused(crawl, tmp_path):
     with pytest.raises(ValueError, match="unfinished run with other settings"):
         go(crawl, out)
     benchmarks.write_text(f"\n{BENCHMARK}\n")
-    go(crawl, out, index_bytes=0)  # the bound is no part of what is asked for
+    go(crawl, out, index_bytes=0)  # the bound is no part of what is asked for, and changes no shard
+    go(crawl, tmp_path / "plain")
+    little, much = contents(out), contents(tmp_path / "plain")
+    assert little.pop("report.json") != much.pop("report.json") and little == much
     (crawl / "z.txt").write_text(prose(9))
     with pytest.raises(ValueError, match="a finished run with other source"):
         go(crawl, out)

@@ -102,12 +102,14 @@ def test_draws_of_a_row_at_successive_positions_are_independent():
     [
         ({"temperature": -0.1}, ValueError, "temperature"),
         ({"temperature": float("nan")}, ValueError, "temperature"),
+        ({"temperature": float("inf")}, ValueError, "temperature .* and finite"),
         ({"temperature": "hot"}, TypeError, "temperature"),
         ({"temperature": 1.0, "top_k": 0}, ValueError, "top_k"),
         ({"temperature": 1.0, "top_k": 2.5}, TypeError, "top_k"),
         ({"temperature": 1.0, "top_k": True}, TypeError, "top_k"),
         ({"temperature": 1.0, "top_p": 0.0}, ValueError, "top_p"),
         ({"temperature": 1.0, "top_p": 1.01}, ValueError, "top_p"),
+        ({"temperature": 1.0, "top_p": float("nan")}, ValueError, "top_p"),
     ],
 )
 def test_settings_without_sense_are_named(settings_, error, names):

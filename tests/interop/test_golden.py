@@ -1,5 +1,7 @@
 """Our logits against those of other people's code for the same weights (made by `python -m tests.golden.make`)."""
 
+import dataclasses
+import itertools
 from pathlib import Path
 
 import jax
@@ -47,3 +49,13 @@ def test_logits_equal_golden(oracle, backend, dtype):
         assert ours.dtype == dtype
     less_exact = "float32" if golden.dtype == np.float32 else dtype
     assert_close(ours, golden, unit, less_exact)
+
+
+def test_golden_gains_tell_orders_and_layouts_apart():
+    """A golden file with unit gains or one position could not fail: each other variant must be far away."""
+    for oracle, (qk_norm, *_) in EXPECTED.items():
+        params, cfg, tokens, golden = read(oracle, "float64")
+        norms = {qk_norm} if qk_norm is None else {"after_rope", "before_rope"}
+        for norm, layout in itertools.product(norms, ("interleaved", "half_split")):
+            other = dataclasses.replace(cfg, qk_norm=norm, rope_layout=layout)
+            assert other == cfg or np.abs(forward(params, tokens, other) - golden).max() > 1e-2, (oracle, norm, layout)

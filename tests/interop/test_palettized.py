@@ -147,9 +147,14 @@ def test_each_loader_names_the_other_and_neither_writes_over_it(tmp_path):
         hugging_face.save(tmp_path / "packed", random_params(LLAMA), LLAMA)
     with pytest.raises(ValueError, match=r"holds another model, model\.safetensors"):
         palettized.save(tmp_path / "plain", quantized(LLAMA), LLAMA)
-    (tmp_path / "packed" / palettized.FILE).unlink()
-    with pytest.raises(FileNotFoundError, match=r"palettized\.safetensors"):
-        palettized.load(tmp_path / "packed")
+    for missing, message in (
+        ("config.json", "a palettized model is a folder with config.json and palettized.safetensors"),
+        (palettized.FILE, "config.json says that the model is in it"),
+    ):
+        palettized.save(tmp_path / "packed", quantized(LLAMA), LLAMA)
+        (tmp_path / "packed" / missing).unlink()
+        with pytest.raises(FileNotFoundError, match=f"{missing} does not exist.*{message}"):
+            palettized.load(tmp_path / "packed")
 
 
 def test_what_cannot_be_saved_leaves_the_folder_as_it_was(tmp_path):

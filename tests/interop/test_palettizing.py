@@ -184,4 +184,5 @@ def test_info_tells_what_a_folder_holds(tmp_path, capsys):
     assert float(small["bits per parameter"]) == pytest.approx(8 * stored / int(small["parameters, total"]), abs=6e-4)
     assert command_line.main(["palettize", str(tmp_path / "small"), "--out", str(tmp_path / "smaller")]) == 2
     err = capsys.readouterr().err
-    assert "small is palettized already" in err and err.count("\n") == 1 and not (tmp_path / "smaller").exists()
+    assert "small is palettized already" in err and "give the folder that it was made of" in err
+    assert err.count("\n") == 1 and not (tmp_path / "smaller").exists()

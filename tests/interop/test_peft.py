@@ -58,6 +58,8 @@ def test_logits_equal_golden(qwen3, name):
     assert np.abs(logits_float64(base, tokens, cfg) - golden).max() > 0.1
     moved, moved_cfg = permute_rope_layout(float64(params), cfg, "interleaved")
     assert_close(forward(moved, tokens, moved_cfg), golden, unit, "float64")
+    half_moved = peft.load(GOLDEN / name, permute_rope_layout(base, cfg, "interleaved")[0])  # B's rows in the old order
+    assert np.abs(forward(float64(half_moved), tokens, moved_cfg) - golden).max() > 0.01
 
 
 @pytest.mark.parametrize("dtype, rounding", [(None, 0), ("float16", 2.0**-11), ("bfloat16", 2.0**-8)])  # half a unit

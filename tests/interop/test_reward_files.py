@@ -47,6 +47,7 @@ def test_half_a_folder_and_heads_of_another_model_are_refused(tmp_path, model):
     with pytest.raises(ValueError, match="b_in has shape"):
         reward_files.load(folder)
     for missing in ("model.safetensors", "config.json", "heads.safetensors"):
+        reward_files.save(folder, model, CFG)
         (folder / missing).unlink()
         with pytest.raises((ValueError, FileNotFoundError), match=missing):
             reward_files.load(folder)

@@ -31,8 +31,9 @@ def test_error_is_that_of_the_optimal_palette(scale, bits):
         centres = kmeans.exact(rows, 2**bits)
         best += float((np.min((rows.astype(np.float64)[..., None] - centres) ** 2, axis=-1)).sum())
     rounding = float((w.astype(np.float64) ** 2).sum()) * 2.0**-22
-    found = squared_error(w, palettize(w, bits))
-    assert best * (1 - 1e-9) <= found <= best * (1 + 1e-4) + rounding
+    for method, excess in (("exact", 0.0), ("fast", 1e-4)):
+        found = squared_error(w, palettize(w, bits, method=method))
+        assert best * (1 - 1e-9) <= found <= best * (1 + excess) + rounding
 
 
 @pytest.mark.parametrize("bits", [2, 4])
@@ -107,6 +108,7 @@ def test_layers_of_equal_bits_are_stacked_together(four_bits):
         (np.ones((2, 0)), {}, r"matrix \[out, in\]"),
         (np.ones((2, 2)), {"bits": 9}, "1 to 8 bits"),
         (np.ones((2, 2)), {"rows_per_table": 0}, "rows_per_table"),
+        (np.ones((2, 2)), {"rows_per_table": True}, "rows_per_table"),
         (np.ones((2, 2)), {"importance": np.ones(3)}, "shape"),
         (np.ones((2, 2)), {"importance": -np.ones(2)}, "at least 0"),
         ("weights", {}, "a str cannot be quantized"),

@@ -181,6 +181,8 @@ def belongs(split: str, *parts) -> bool:
     """Return whether a combination of content words is for this split ("train" or
     "held_out"), by a hash.
     """
+    if split not in ("train", "held_out"):
+        raise ValueError(f'split must be "train" or "held_out", not {split!r}')
     digest = hashlib.sha256(":".join(map(str, parts)).encode()).digest()
     held_out = int.from_bytes(digest[:8], "big") < HELD_OUT_SHARE * 2**64
     return held_out == (split == "held_out")

@@ -60,14 +60,19 @@ def shard(
 
     pinned wraps every matrix in `Pinned`; without it only the weights' own places are said.
     """
-    placed = jax.tree.map(put, params, shardings(params, rules.specs(params), mesh))
+    placed = jax.tree.map(_put, params, shardings(params, rules.specs(params), mesh))
     return pin(placed, mesh, rules) if pinned else placed
 
 
 def shard_batch(batch: Batch, mesh: Mesh, rules: Rules = DEFAULT) -> Batch:
     """Return a Batch that lies on the mesh as the rules say."""
     places = shardings(batch, rules.batch_specs(batch.documents is not None), mesh)
-    return jax.tree.map(put, batch, places)
+    return jax.tree.map(_put, batch, places)
+
+
+def _put(leaf, where):
+    """Move what lies on devices already from one to the other, all else from the host."""
+    return jax.device_put(leaf, where) if isinstance(leaf, jax.Array) else put(leaf, where)
 
 
 def state_shapes(optimizer, params):

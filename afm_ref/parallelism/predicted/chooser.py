@@ -1,7 +1,6 @@
 """Every mesh of a number of chips, estimated and ranked, or refused with the reason."""
 
 import dataclasses
-import itertools
 import math
 from collections import Counter
 
@@ -61,13 +60,14 @@ def plan_for(cfg: AFMConfig, shape: MeshShape, B: int) -> Plan:
 
 def shapes(chips: int) -> list[MeshShape]:
     """Return every way to write the number of chips as a product of the five axes."""
-    divisors = [size for size in range(1, chips + 1) if chips % size == 0]
-    first = itertools.product(divisors, repeat=len(AXES) - 1)  # the last has what is left
-    return [
-        MeshShape(*sizes, chips // n)
-        for sizes in first
-        if chips % (n := math.prod(sizes)) == 0
-    ]
+
+    def factors(n, axes):
+        if axes == 1:
+            return [(n,)]
+        divisors = (size for size in range(1, n + 1) if n % size == 0)
+        return [(size, *rest) for size in divisors for rest in factors(n // size, axes - 1)]
+
+    return [MeshShape(*sizes) for sizes in factors(chips, len(AXES))]
 
 
 def _judge(cfg, shape, B, T, chip, slices):

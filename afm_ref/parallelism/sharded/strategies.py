@@ -54,7 +54,13 @@ def place(params: Params, plan: Plan) -> Params:
 def unplace(params: Params) -> Params:
     """Return plain weights on the host, NumPy arrays as `transformer.init` gives them."""
     bare = jax.tree.map(_bare, params, is_leaf=is_placed)
-    return ungrouped(process_allgather(bare, tiled=True))
+    return ungrouped(jax.tree.map(_to_host, bare))
+
+
+def _to_host(leaf):
+    if getattr(leaf, "is_fully_addressable", True):
+        return np.asarray(leaf)
+    return process_allgather(leaf, tiled=True)
 
 
 def placed_shapes(plan: Plan, dtype=jnp.float32) -> Params:

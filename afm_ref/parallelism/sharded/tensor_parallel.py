@@ -101,7 +101,7 @@ class VocabParallel(Slice):
 
     def lookup(self, tokens: Int[Array, "B T"]):
         """Return the tokens' rows: [B, T, D], or with scatter this device's part of T."""
-        rows, mine = _local_rows(tokens, len(self.shard), self.axis)
+        rows, mine = _local_rows(tokens, self.shard.shape[0], self.axis)
         found = jnp.where(mine[..., None], ops.lookup(rows, self.shard), 0)
         return _sum(found, self.axis, self.scatter)
 

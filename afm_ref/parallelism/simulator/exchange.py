@@ -132,8 +132,8 @@ def _finest(x: Tensor, axis: str, letter: str, name: str) -> int:
     if finer:
         why = (
             f"{letter} is cut over {finer[-1]!r} too, which comes later in the mesh and so is the finer cut: "
-            f"the parts along {axis!r} are not neighbours"
+            f"the parts along {axis!r} would be no neighbours"
         )
-        mend = f'all_gather(x, "{finer[-1]}") first'
+        mend = f'all_gather(x, "{finer[-1]}") first, or cut another axis'
         raise LayoutError(f"{name} {x.type} over {axis!r}", why, mend)
     return x.axes.index(letter)

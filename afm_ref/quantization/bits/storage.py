@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ...config import AFM_ON_DEVICE, AFMConfig, parameters, weight_bytes
 from ...containers import map_matrices, matrices, ungrouped
 from ...weights import Params
-from ..palette.quantized_weights import QUANTIZED, Palettized
+from ..palette.quantized_weights import QUANTIZED, Int8, Palettized
 
 
 class StoredSizes(NamedTuple):
@@ -55,6 +55,8 @@ def sizes(params: Params) -> StoredSizes:
 
 def _code_bits(w) -> int:
     """Return the bits that one weight's code takes; tables and scales are not in it."""
+    if isinstance(w, Int8):
+        return 8
     return w.bits if isinstance(w, Palettized) else 8 * w.dtype.itemsize
 
 

@@ -227,7 +227,7 @@ class PrefixSums:
 def _checked(values, k, weights):
     """Return flat floats and their weights, or say what is wrong with them."""
     values = floats(values).ravel()
-    if k < 1:
+    if isinstance(k, bool) or k < 1:
         raise ValueError(f"k-means needs at least one centre, got k={k!r}")
     if not len(values) or not np.isfinite(values).all():
         raise ValueError(

@@ -16,6 +16,7 @@ from . import bit_packing, kmeans
 from .quantized_weights import QUANTIZED, Int8, Palettized
 
 ROWS_PER_TABLE = 16
+METHODS = {"fast": kmeans.fast, "exact": kmeans.exact}
 # a table's largest entry stays below 2^15; float16 ends at 65504
 LARGEST_FLOAT16_EXPONENT = 14
 
@@ -25,6 +26,7 @@ def palettize(
     bits: int,
     rows_per_table: int = ROWS_PER_TABLE,
     importance=None,
+    method: str = "fast",
 ) -> Palettized:
     """Return the palette of least squared error for every `rows_per_table` rows of a matrix
     [out, in].
@@ -32,9 +34,10 @@ def palettize(
         minimise sum_i h_i (W_i - table[code_i])^2          i: the elements of those rows
 
     bits: 1 to 8. importance: h, [out, in] (a diagonal of the Fisher matrix) or [in] (second
-    moments of the inputs), at least 0; 1 by default. The last table serves fewer rows where
-    rows_per_table does not divide `out`. Tables are in float16. Raises ValueError
-    for weights that are not finite and settings that make no sense.
+    moments of the inputs), at least 0; 1 by default. method: "fast" or "exact", see
+    `kmeans`. The last table serves fewer rows where rows_per_table does not divide `out`.
+    Tables are in float16. Raises ValueError for weights that are not finite and settings
+    that make no sense.
 
     Source: TR24 section 5 (K-means, one table for 16 rows) [confirmed]; float16 tables
         [ours].
@@ -42,8 +45,10 @@ def palettize(
     """
     w = checked_matrix(matrix)
     bit_packing.group_size(bits)
-    if not 1 <= rows_per_table <= 2**30:
+    if isinstance(rows_per_table, bool) or not 1 <= rows_per_table <= 2**30:
         raise ValueError(f"rows_per_table must be at least 1, got {rows_per_table!r}")
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {sorted(METHODS)}, got {method!r}")
     if importance is not None:
         if np.shape(importance) not in (w.shape, w.shape[1:]):
             raise ValueError(
@@ -60,7 +65,7 @@ def palettize(
         if h is not None and not h.any():  # nothing reads these weights: any table will do
             h = None
         # first rounded, then coded
-        table = kmeans.fast(values, 2**bits, h).astype(np.float16)
+        table = METHODS[method](values, 2**bits, h).astype(np.float16)
         codes = kmeans.nearest(values, table.astype(values.dtype))
         return bit_packing.pack(codes, bits), table
 

@@ -28,7 +28,9 @@ def win_rates(rates: Mapping[str, list]):
     fig, ax = figures.subplots(figsize=(7.6, 3.8))
     ax.axhline(0.5, color=figures.GREY, ls=":", lw=1.4)
     rounds = np.arange(1, max(map(len, rates.values())) + 1)
-    figures.beside(ax, {name: (rounds, rows) for name, rows in rates.items()}, 0.12)
+    figures.beside(
+        ax, {name: (rounds[: len(rows)], rows) for name, rows in rates.items()}, 0.12
+    )
     ax.set(
         xticks=rounds,
         xlabel="round",

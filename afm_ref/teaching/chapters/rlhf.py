@@ -47,12 +47,12 @@ def recorded_curves(runs: Mapping[str, Mapping], judge: str) -> dict[str, list]:
     return {name: of_seeds for name, of_seeds in found.items() if of_seeds}
 
 
-def against_samples(curves: Mapping[str, Sequence[Mapping]]):
+def against_samples(curves: Mapping[str, Sequence[Mapping]], own: str | None = None):
     """Draw four panels: what is gained since the start in MEASURES, against samples.
 
     curves: {algorithm: [run of each seed]}, seeds at the same samples. Each run is drawn
     less its first value: seeds start at different values. Lines are means over seeds, bands
-    their 95% t-intervals.
+    their 95% t-intervals. own: the one that is drawn black and dashed.
     """
     fig, axes = figures.subplots(2, 2, figsize=(9.6, 5.6), sharex=True)
     for (name, runs), (color, marker) in zip(
@@ -61,6 +61,8 @@ def against_samples(curves: Mapping[str, Sequence[Mapping]]):
         table = _table(name, runs)  # [seeds, (samples, *MEASURES), T]
         samples, gains = table[0, 0], table[:, 1:] - table[:, 1:, :1]
         line = dict(color=color, marker=marker, markevery=_every(samples), label=name)
+        if name == own:
+            line |= dict(color=figures.BLACK, ls="--", mfc="white")
         for i, ax in enumerate(axes.flat):
             figures.mean_line(ax, samples, gains[:, i], **line)
     for ax, label in zip(axes.flat, MEASURES.values(), strict=True):

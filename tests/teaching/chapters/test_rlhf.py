@@ -17,11 +17,11 @@ TWO = [run((0.5, 0.6)), run((0.5, 0.8))]
 def test_lines_are_means_and_bands_t_intervals():
     """Of two values that differ by 0.2 the interval is 0.1 times t on either side: 12.706 for one degree of freedom."""
     longer = run((0.4, 0.5, 0.6), (1, 1.5, 2), (0, 1, 2), (0, 10, 20))
-    fig = rlhf.against_samples({"rloo": TWO, "mdloo": TWO[:1], "dpo": [longer]})
+    fig = rlhf.against_samples({"rloo": TWO, "mdloo": TWO[:1], "dpo": [longer]}, own="dpo")
     for ax, last in zip(fig.axes, (0.2, 1.0, 3.0, 0.2), strict=True):
         assert [line.get_label() for line in ax.lines] == ["rloo", "mdloo", "dpo"]
         assert ax.lines[0].get_xdata().tolist() == [0, 64] and ax.lines[0].get_ydata()[1] == pytest.approx(last)
-        assert ax.lines[2].get_xdata().tolist() == [0, 10, 20]
+        assert ax.lines[2].get_xdata().tolist() == [0, 10, 20] and ax.lines[2].get_linestyle() == "--"
         assert len(ax.collections) == 1  # a single seed has no band
     utility = fig.axes[0]
     for line, want in zip(utility.lines[1:], ([0, 0.1], [0, 0.1, 0.2]), strict=True):
