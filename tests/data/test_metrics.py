@@ -68,7 +68,7 @@ def some_records():
 WORDS = st.sampled_from(["Anna", "the", "dinner", "dear", "hey", "Friday", "7:00", "is", "12", ".", "é", ""])
 
 
-@given(response=st.lists(WORDS, max_size=20).map(" ".join))
+@given(response=st.one_of(st.lists(WORDS, max_size=20).map(" ".join), st.text(max_size=80)))
 @settings(max_examples=15)
 def test_scores_stay_within_0_and_1(some_records, response):
     for record in some_records:

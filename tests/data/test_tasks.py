@@ -6,7 +6,7 @@ import pytest
 
 from afm_ref import assets
 from afm_ref.data import chat, overlap, tasks
-from afm_ref.data.tasks import lexicon
+from afm_ref.data.tasks import grammar, lexicon
 from afm_ref.data.tokenizer import ASSISTANT, BOS, END, USER
 from afm_ref.interop import hugging_face
 
@@ -115,3 +115,5 @@ def test_typed_markers_cannot_open_a_turn(tok):
 def test_bad_requests_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         tasks.records(count=1, **arguments)
+    with pytest.raises(ValueError, match="split"):
+        grammar.belongs("test", "Anna", "dinner")

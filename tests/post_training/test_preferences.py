@@ -18,28 +18,37 @@ SHORT, WORDY = written(TOK, NEWS.reference), written(TOK, "Leo is off on Friday,
 RIGHT, WRONG, LONG = written(TOK, "7"), written(TOK, "8"), written(TOK, "7 I think it is")
 
 
-def test_verdicts_follow_their_distribution():
+@pytest.mark.parametrize("lapse", [0.1, 0.4])
+def test_verdicts_follow_their_distribution(lapse):
     """600 verdicts: each of the 8 counts within 5 standard deviations (once in 200000 runs, and the seed is fixed).
 
     The levels are drawn here from noise, thresholds and lapses, in the package from the closed form.
     """
-    annotator, n = preferences.Annotator(noise=0.15, position_bias=0.04, length_bias=0.08, lapse=0.4), 600
+    annotator, n = preferences.Annotator(noise=0.15, position_bias=0.04, length_bias=0.08, lapse=lapse), 600
     gap = preferences.utility(NEWS, SHORT) - preferences.utility(NEWS, WORDY)
     assert gap == pytest.approx(0.6 * 0.25 + 0.15 * 0.375)
     rng, edges = np.random.default_rng(0), [np.inf, 0.3, 0.15, 0.05, 0]
     seen = gap + 0.04 + 0.08 * np.log(6 / 9) + 0.15 * rng.logistic(size=n)
     levels = [(side * seen > low) & (side * seen <= high) for side in (1, -1) for high, low in pairwise(edges)]
-    blind = rng.random(n) < 0.4
+    blind = rng.random(n) < lapse
     simulated = np.bincount(np.where(blind, rng.integers(8, size=n), np.argmax(levels, axis=0)), minlength=8)
     rng = np.random.default_rng(1)
     verdicts = [preferences.judge(NEWS, SHORT, WORDY, annotator, rng) for _ in range(n)]
     counts = [
         sum(v.chosen == first and v.level == level for v in verdicts) for first in (SHORT, WORDY) for level in range(4)
     ]
-    want = n * preferences.level_probabilities(preferences.seen_difference(annotator, gap, 5, 8), 0.15, 0.4).ravel()
+    want = n * preferences.level_probabilities(preferences.seen_difference(annotator, gap, 5, 8), 0.15, lapse).ravel()
     for got in (counts, simulated):
         assert np.all(np.abs(np.array(got) - want) <= 5 * np.sqrt(want))
     assert all(v.gap == (gap if v.chosen == SHORT else -gap) and v.simulated for v in verdicts)
+
+
+def test_each_bias_moves_the_choice_its_way():
+    seen, annotator, odds = preferences.seen_difference, preferences.Annotator, preferences.level_probabilities
+    assert seen(annotator(), 0.2, 3, 3) == pytest.approx(0.2)
+    assert seen(annotator(position_bias=0.1), 0.2, 3, 3) == pytest.approx(0.3)
+    assert seen(annotator(length_bias=0.1), 0.2, 7, 3) == pytest.approx(0.2 + 0.1 * np.log(2))
+    assert odds(0.2, 0.5)[0].sum() < odds(0.2, 0.1)[0].sum()
 
 
 @pytest.mark.parametrize("d, lapse", [(0.0, 0.0), (0.07, 0.1), (-0.3, 0.02)])

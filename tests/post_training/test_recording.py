@@ -10,7 +10,7 @@ import pytest
 from afm_ref import assets
 from afm_ref.lora import files
 from afm_ref.post_training import hybrid
-from afm_ref.whole_road.bench import TASKS, Bench
+from afm_ref.whole_road.bench import MAIN, TASKS, Bench
 from afm_ref.whole_road.workshops import JUDGES
 from experiments import _post_training, post_training
 
@@ -48,6 +48,18 @@ def test_curation_is_recomputed():
     generations = [record for i in range(3) for record in hybrid.evolve(written, 10 * SEEDS[0] + i)]
     (_, before, after), *_ = RUNS[f"hybrid_all_{SEEDS[0]}"]["counts"]["evolved"]
     assert (before, after) == (len(generations), len(hybrid.without_copies(generations)))
+
+
+def test_the_best_of_n_is_that_of_the_rewards():
+    """Every pair of samples of a task's prompts, the better by reward taken (of equal ones, half of each)."""
+    run, rows = RUNS[f"reward_{MAIN}_{SEEDS[0]}"], np.flatnonzero(bench().task_of == "summarise")
+    better = [
+        (a * (1 + sign) + b * (1 - sign)) / 2
+        for p in rows
+        for (r, a), (s, b) in itertools.combinations(zip(run["rewards"][p], run["utilities"][p], strict=True), 2)
+        for sign in [np.sign(r - s)]
+    ]
+    assert run["best_of"]["summarise"][1][0] == pytest.approx(np.mean(better), abs=2e-3)  # rewards are kept to 0.001
 
 
 def test_runs_are_complete():

@@ -65,8 +65,12 @@ def test_it_is_the_cross_entropy_with_the_mixed_target(share):
     kept = one.weights > 0
     other = distil.Taught(one._replace(targets=np.where(kept, one.targets, 0)), np.where(kept, teacher, 0))
     assert distil.mixed_target(params, other, CFG, share)[0] == pytest.approx(total, rel=1e-14)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_share_outside_0_to_1_is_refused(share):
     with pytest.raises(ValueError, match="share is the teacher's part"):
-        distil.mixed_target(params, taught, CFG, 1.1 + share)
+        distil.mixed_target(params64(), taught_batch(), CFG, share)
 
 
 def test_the_gradient_is_p_less_q():

@@ -115,17 +115,17 @@ def test_the_rate_may_live_in_the_state():
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), a, b)
 
 
-@pytest.mark.parametrize("bad", [100.0, np.inf, np.nan])
-def test_a_skipped_step_leaves_everything_bit_identical(bad):
+@pytest.mark.parametrize("size, taken", [(99.9, True), (100.0, False), (np.inf, False), (np.nan, False)])
+def test_a_skipped_step_leaves_everything_bit_identical(size, taken):
     params, grads = problem(1, "float32", steps=10)
     params["gain"][:] = -0.0  # a zero's sign is a bit too
     grads = [*grads[:5], {k: np.zeros_like(x) for k, x in params.items()}]
-    grads[-1]["scalar"] = np.float32(bad)
+    grads[-1]["scalar"] = np.float32(size)
     grads[:5] = [g | {"gain": np.zeros_like(g["gain"])} for g in grads[:5]]
     states = list(run(afm_optimizer(0.1, warmup_cosine(2, 20), weight_decay=0.0), params, grads))
     before, after = (jax.tree.map(lambda x: np.asarray(x).tobytes(), s) for s in states[-2:])
-    assert before == after
-    assert int(states[-1][1].count) == 5
+    assert (before != after) == taken
+    assert int(states[-1][1].count) == 5 + taken
 
 
 @functools.cache
@@ -208,6 +208,7 @@ def test_mup_scales():
         (dict(weight_decay=-1.0), "weight_decay is -1.0"),
         (dict(clip_norm=math.nan), "clip_norm is nan"),
         (dict(update_clip=0.0), "update_clip is 0.0"),
+        (dict(skip_norm=-1.0), "skip_norm is -1.0"),
     ],
 )
 def test_bad_settings_are_refused(arguments, message):

@@ -210,6 +210,7 @@ WRONG = {
     "--seq-len 3": "--seq-len is 3",
     "--seed -1": "--seed is -1",
     "--learning-rate nan": "--learning-rate is nan",
+    "--z-loss -1": "--z-loss is -1",
     "--z-loss 1e-6 --teacher teacher": "give one of them",
     "--config none.json": "no file at none.json",
     "--config small.json": "below the tokenizer's 2048",

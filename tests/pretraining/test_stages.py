@@ -151,7 +151,9 @@ def test_stopped_anywhere_continues_to_the_same_numbers(tmp_path, whole):
         with pytest.raises(StoppedError):
             go(SMALL, callback=callback, callback_every=1, checkpoint=tmp_path, announce=lambda s: now.append(s.name))
         assert now[-1] == at
-    assert bits(go(SMALL, checkpoint=tmp_path)) == bits(whole)
+    done = []
+    again = go(SMALL, checkpoint=tmp_path, announce=lambda s: done.append(s.name))
+    assert bits(again) == bits(whole) and done == list(stages.NAMES)
     with pytest.raises(ValueError, match="another run"):
         go([dataclasses.replace(SMALL[0], weights={"web": 1})], checkpoint=tmp_path)
 

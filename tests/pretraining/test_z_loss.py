@@ -63,5 +63,6 @@ def test_gradient_of_the_weights_by_finite_differences():
 
 
 def test_a_negative_weight_is_refused():
-    with pytest.raises(ValueError, match="z_weight"):
-        losses.next_token_z(PARAMS, BATCH, CFG, float("nan"))
+    for weight in (-1e-6, float("nan")):
+        with pytest.raises(ValueError, match="z_weight"):
+            losses.next_token_z(PARAMS, BATCH, CFG, weight)

@@ -1,5 +1,6 @@
 """What chapter 8 shows as recorded: still that of the shipped model, whole, and fair."""
 
+import numpy as np
 import pytest
 
 from afm_ref import assets
@@ -52,3 +53,9 @@ def test_step_sizes_are_those_that_the_search_found():
         assert rate == max(objective, key=objective.get) and min(rlhf.RATES) < rate < max(rlhf.RATES)
         runs = of_prefix(*(f"{judge}_{algorithm}_" for judge in online_rl.JUDGES)).values()
         assert {run["rate"] for run in runs} == {rate}
+
+
+def test_iterations_are_kept():
+    for key, run in of_prefix(*online_rl.JUDGES).items():
+        kept = np.array([run["iterations"][name] for name in ("kl_previous", "reward", "ratio_max")])
+        assert kept.shape == (3, 20) and np.isfinite(kept).all() and kept[0].min() >= 0, key

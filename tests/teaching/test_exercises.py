@@ -175,11 +175,18 @@ WRONG = {  # id: (a plausible wrong answer, words of the hint it must get)
 
 
 MORE_WRONG = (
+    ("2.1", lambda threshold, **given: dropped(threshold=threshold + 1, **given), "REACHES"),
+    ("2.1", lambda low, high, **given: dropped(low=low, high=low, **given), "not `low` alone"),
+    ("2.1", lambda low, high, **given: dropped(low=high, high=high, **given), "not `high` alone"),
     ("2.4", lambda base, T_train, T: base * T / T_train, "stretches"),
     ("2.5", lambda **given: soft_top_k(**given), "the weights"),
     ("2.5", lambda **given: -solve(**given).threshold, "the sign"),
     ("2.5", lambda scores, k, eps: -np.sort(scores)[-k], "limit for eps"),
-)
+    ("8.2", lambda log_probs, old_log_probs, **rest: -mdloo.mdloo(log_probs, old_log_probs, **rest), "the loss"),
+    ("8.2", lambda log_probs, old_log_probs, **rest: mdloo.mdloo(old_log_probs, log_probs, **rest), "not pi_k / pi"),
+    ("8.2", lambda log_probs, old_log_probs, advantages, gamma: (
+        np.exp(d := log_probs - old_log_probs) * (advantages - gamma * d)), "a slope of A - gamma"),
+)  # fmt: skip
 
 
 def test_every_exercise_has_a_plausible_wrong_answer():

@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+import pytest
 
 from afm_ref import assets
 from afm_ref.config import parameters
@@ -64,3 +65,18 @@ def test_sizes_follow_from_bits():
         base, palettes, recovered, features = (run[name]["bytes"] for name in steps)
         assert base == 2 * parameters(bench().cfg)["total"] and palettes < recovered == features < base
         assert 3.49 <= run["5_palettized"]["projection_bits"] <= 3.5
+
+
+def test_intervals_are_those_of_the_runs():
+    """Half the width of an interval of three is 4.303 s / sqrt(3), from a table of t."""
+    base, sft, committee = (
+        np.array([NUMBERS["runs"][pipeline.key_of("utility", s)][step]["utility"]["taught"] for s in SEEDS[:3]])
+        for step in ("0_base", "1_sft", "3_committee")
+    )
+    for step, values, before in ("1_sft", sft, base), ("3_committee", committee, sft):
+        parts = {"mean": values, "minus_base": values - base, "minus_before": values - before}
+        halves = {name: 4.303 * of_seeds.std(ddof=1) / np.sqrt(3) for name, of_seeds in parts.items()}
+        row = NUMBERS["intervals"]["utility"][step]["taught"]
+        assert set(row) == set(parts)
+        for name, of_seeds in parts.items():  # kept to 4 digits, t to 3 decimals
+            assert row[name] == pytest.approx([of_seeds.mean() + s * halves[name] for s in (0, -1, 1)], abs=2e-4)

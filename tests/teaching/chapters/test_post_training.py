@@ -12,12 +12,13 @@ from afm_ref.teaching.chapters import post_training
 
 
 def test_win_rates_stand_at_their_rounds():
-    rates = {"committee": [(0.6, 0.55, 0.66), (0.7, 0.6, 0.75)], "best teacher": [(0.55, 0.5, 0.6), (0.6, 0.5, 0.7)]}
+    """A shorter run ends early."""
+    rates = {"committee": [(0.6, 0.55, 0.66)], "best teacher": [(0.55, 0.5, 0.6), (0.6, 0.5, 0.7)]}
     fig = post_training.win_rates(rates)
     for bars, rows, x in zip(fig.axes[0].containers, rates.values(), (0.88, 1.12), strict=True):
         line, _, (segments,) = bars
         assert line.get_ydata().tolist() == [row[0] for row in rows]
-        np.testing.assert_allclose(line.get_xdata(), [x, x + 1])
+        np.testing.assert_allclose(line.get_xdata(), x + np.arange(len(rows)))
         np.testing.assert_allclose([s[:, 1] for s in segments.get_segments()], [row[1:] for row in rows])
 
 
