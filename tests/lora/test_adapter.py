@@ -119,6 +119,7 @@ def test_sixteen_bit_adapters_are_applied_in_the_dtype_of_x():
         (dict(targets=("wz",)), "'wz'.*are no matrices of a layer"),
         (dict(targets=()), "choose from"),
         (dict(rank=0), "rank must be a whole number of at least 1"),
+        (dict(rank=True), "rank must be a whole number of at least 1"),
         (dict(alpha=0.0), "alpha must be a positive number"),
         (dict(alpha=float("nan")), "alpha must be a positive number"),
         (dict(layers=[0, 3]), r"layers \[3\] have none"),

@@ -63,9 +63,12 @@ def test_fingerprint_tells_bases_apart():
     assert mine == files.fingerprint(stacked(base)) == files.fingerprint(lora.attach(base, rank=2))
     assert mine == files.fingerprint(jax.tree.map(lambda m: np.asarray(m, np.float64), base))
     assert mine == files.fingerprint(jax.tree.map(jnp.asarray, base))
-    changed = np.array(base.embed)
-    changed[-1, -1] = np.nextafter(changed[-1, -1], 9, dtype=np.float32)  # a single last bit
-    for other in (base._replace(embed=changed), base._replace(layers=base.layers[::-1])):
+    others = [base._replace(layers=base.layers[::-1])]
+    for name in ("embed", "final_norm"):
+        changed = np.array(getattr(base, name))
+        changed.flat[-1] = np.nextafter(changed.flat[-1], 9, dtype=np.float32)  # a single last bit
+        others.append(base._replace(**{name: changed}))
+    for other in others:
         assert files.fingerprint(other) != mine
 
 

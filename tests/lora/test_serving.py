@@ -14,11 +14,11 @@ from afm_ref.transformer import forward
 from tests.lora import models
 from tests.lora.models import base_params, random_adapter, run, tokens
 
-CFG = dataclasses.replace(models.CFG, n_layers=1)
+CFG = dataclasses.replace(models.CFG, n_layers=2)
 NAMES = ("long", "short", "tone")  # ranks 3, 2 and 1, of other scales and targets
 SETTINGS = {
     "long": dict(rank=3, alpha=5),
-    "short": dict(rank=2, alpha=2, targets=lora.ATTENTION),
+    "short": dict(rank=2, alpha=2, targets=lora.ATTENTION, layers=[1]),
     "tone": dict(rank=1, alpha=0.7),
 }
 
@@ -157,17 +157,19 @@ def test_what_does_not_fit_is_refused(folder):
             bank_of(**{"folder": folder} | settings)
 
 
-def test_a_file_that_is_written_over_while_it_is_read_is_refused(folder, monkeypatch):
-    """We see the first part of the new file and the rest of the old one; both are whole by themselves."""
+def test_a_damaged_file_is_refused_and_not_remembered(folder, monkeypatch):
+    """Written over while it is read: the first part of the new file, the rest of the old one. Or cut short."""
     old = path(folder, "tone").read_bytes()
     files.save(path(folder, "tone"), random_adapter(base_params(CFG), 7, **SETTINGS["tone"]), dtype="float32")
     new = path(folder, "tone").read_bytes()
     assert len(old) == len(new) and old != new
     bank = bank_of(folder)
-    for at in (len(old) // 2, len(old) - 400, len(old) - 100):
-        monkeypatch.setattr("pathlib.Path.read_bytes", lambda self, at=at: new[:at] + old[at:])
-        with pytest.raises(ValueError, match=r"header|changed after it was written"):
-            bank.params("tone")
+    held = bank.params("long")
+    for data in (new[:-9], *(new[:at] + old[at:] for at in (len(old) // 2, len(old) - 400, len(old) - 100))):
+        monkeypatch.setattr("pathlib.Path.read_bytes", lambda self, data=data: data)
+        with pytest.raises(ValueError, match=r"header|cut short|changed after it was written"):
+            bank.batch(["long", "tone"])
+        assert bank.cached() == ["long"] and bank.params("long") is held  # the others are served on
     monkeypatch.undo()
     bank.params("tone")  # the new one, also after another takes its place, until it is dropped
     path(folder, "tone").write_bytes(old)

@@ -1,11 +1,8 @@
 """Annotation only: the same numbers as on one device, where the arrays lie, and what the partitioner makes of it."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
@@ -18,16 +15,10 @@ from afm_ref.parallelism.mesh import MeshShape, make_mesh
 from tests.parallelism import grid
 
 CFG, B, T = grid.CFG, grid.B, grid.T
-MOMENTUM = grid.remember(optax.sgd(0.1, momentum=0.9))  # with a state that mirrors the weights
 
 
 def plain(tree):
     return containers.ungrouped(annotation.unpin(tree))
-
-
-@functools.cache
-def single():
-    return grid.run(grid.stacked(), grid.LOSS, grid.batch, optimizer=MOMENTUM)
 
 
 @pytest.mark.parametrize(
@@ -45,10 +36,10 @@ def test_equals_one_device(shape, pinned):
     mesh = make_mesh(MeshShape.parse(shape))
     with jax.enable_x64(True):
         params = annotation.shard(grid.stacked(), mesh, pinned=pinned)
-        like = (params, annotation.state_shapes(MOMENTUM, params))
+        like = (params, annotation.state_shapes(grid.OPTIMIZER, params))
         batches = lambda step: annotation.shard_batch(grid.batch(step), mesh)  # noqa: E731
-        run = grid.run(params, grid.LOSS, batches, plain, MOMENTUM, like)
-        grid.check(run, single())
+        run = grid.run(params, grid.LOSS, batches, plain, like=like)
+        grid.check(run, grid.single())
     assert run.moved == []
 
 
@@ -114,6 +105,13 @@ def test_cut_time_stays_cut_in_the_matrices():
     gathers = [c for c in found if c.kind == "all-gather"]
     q = 4 * (B // 2) * T * CFG.n_heads * CFG.head_dim
     assert {c.result_bytes for c in gathers} == {q}
+
+
+def test_stacked_shapes_are_those_of_real_weights():
+    real = transformer.init(CFG, seed=0)
+    real = real._replace(layers=containers.group(real.layers)[0])
+    of = lambda tree: jax.tree.map(lambda w: (w.shape, w.dtype), tree)  # noqa: E731
+    assert of(annotation.stacked_shapes(CFG, jnp.float32, remat=False)) == of(real)
 
 
 def test_bad_input_says_what_to_do():

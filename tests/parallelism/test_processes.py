@@ -91,6 +91,8 @@ def test_another_layout_continues_a_checkpoint(tmp_path, whole):
     assert launch(tmp_path / "run", 10_000, 2, "--at", 9, "interrupt", 1) == processes.INTERRUPTED
     saved = max(int(path.stem) for path in (tmp_path / "run").glob("*.safetensors"))
     assert 9 <= saved < 10_000
+    left = {path.name for path in (tmp_path / "run").iterdir()}  # by process 0 alone, and whole
+    assert left == {f"{(saved - 1) // 5 * 5}.safetensors", f"{saved}.safetensors", "run.json"}
     history = train(tmp_path / "run", saved).history  # nothing is left to do: the state is whole, and of that step
     common = min(saved, STEPS)
     np.testing.assert_allclose(history.loss[:common], whole.loss[:common], rtol=ROUNDING)

@@ -80,6 +80,8 @@ def test_slices_cost_what_the_slow_network_takes():
     one, two = (roofline.step(Plan(SMALL, "data=8"), 8, 256, FAST, slices=slices) for slices in (1, 2))
     share = 2 * parameters(SMALL)["total"] / 4
     assert two.communication_s["data"] - one.communication_s["data"] == pytest.approx(share / 1e8)
+    with pytest.raises(ValueError, match="data=1 must be a multiple of 2 slices"):
+        roofline.step(Plan(SMALL, "data=1"), 8, 256, FAST, slices=2)
 
 
 def test_a_pipeline_waits_in_its_bubble():

@@ -18,6 +18,7 @@ from afm_ref.parallelism.sharded.strategies import (
     placed_shapes,
     unplace,
 )
+from afm_ref.quantization import quantize
 
 CFG = AFMConfig(d_model=8, n_layers=4, n_heads=6, n_kv_heads=2, head_dim=2, d_ff=12, vocab_size=16)
 PLANS = [
@@ -89,6 +90,13 @@ def test_layers_that_reuse_keys():
         place(params, Plan(cfg, "pipe=3"))
 
 
+def test_a_quantized_model_is_placed_like_any_other():
+    """Each device has its rows of the 8-bit embedding, and whole tables of the palettes."""
+    params, plan = quantize(transformer.init(CFG, 0), rows_per_table=2), Plan(CFG, "model=2")
+    got, _ = jax.jit(NextToken(plan), compiler_options=QUICK)(place(params, plan), place_batch(batch(), plan))
+    np.testing.assert_allclose(got, losses.next_token(params, batch(), CFG)[0], rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "mesh, options, told",
     [
@@ -115,6 +123,8 @@ def test_batches_and_devices_that_do_not_fit_are_told():
     placed = place(transformer.init(CFG, 0), plan := Plan(CFG, "data=2"))
     for error, told, call in (
         (ValueError, "needs 16 devices and there are 8", lambda: Plan(CFG, "data=16").mesh),
+        (ValueError, "vocab_size 15 cannot be cut over model=2",
+         lambda: Plan(dataclasses.replace(CFG, vocab_size=15), "model=2")),
         (ValueError, r"batch of 6 sequences.*take a multiple of 4",
          lambda: place_batch(batch(B=6), Plan(CFG, "data=2,pipe=2"))),
         (ValueError, "5 positions cannot be cut over model=2",

@@ -1,5 +1,6 @@
 """Codes in bytes and back."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,14 @@ def test_unpack_undoes_pack(bits, rows, columns, seed):
     assert packed.shape == (rows, bit_packing.packed_bytes(columns, bits))
     assert packed.shape[1] * 8 < columns * bits + 64 and packed.shape[1] * 8 >= columns * bits
     np.testing.assert_array_equal(bit_packing.unpack(packed, bits, columns), codes)
+
+
+@pytest.mark.parametrize("bits", [5, 7, 8])  # the others in test_quantized_weights.py
+def test_jax_unpacks_the_same(bits):
+    codes = np.random.default_rng(bits).integers(0, 2**bits, (3, 24)).astype(np.uint8)
+    unpacked = bit_packing.unpack(jnp.asarray(bit_packing.pack(codes, bits)), bits)
+    assert unpacked.dtype == np.uint8
+    np.testing.assert_array_equal(unpacked, codes)
 
 
 def test_the_layout_by_hand():

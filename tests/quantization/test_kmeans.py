@@ -115,8 +115,8 @@ def test_nearest_is_the_argmin(values, k, seed):
 
 @pytest.mark.parametrize(
     "values, k, weights",
-    [([], 2, None), ([1, np.nan], 2, None), ([1, np.inf], 2, None), ([1, 2], 0, None), ([1, 2], 2, [1]),
-     ([1, 2], 2, [1, -1]), ([1, 2], 2, [0, 0]), ([1, 2], 2, [1, np.nan])],
+    [([], 2, None), ([1, np.nan], 2, None), ([1, np.inf], 2, None), ([1, 2], 0, None), ([1, 2], True, None),
+     ([1, 2], 2, [1]), ([1, 2], 2, [1, -1]), ([1, 2], 2, [0, 0]), ([1, 2], 2, [1, np.nan])],
 )  # fmt: skip
 def test_bad_input_is_refused(values, k, weights):
     for method in (kmeans.exact, kmeans.fast):

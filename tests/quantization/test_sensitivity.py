@@ -1,12 +1,14 @@
 """Sensitivities against the loss itself, finite differences, loops, and inputs caught on their way."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from afm_ref import losses, ops
 from afm_ref.config import AFMConfig
-from afm_ref.containers import matrices, replaced
+from afm_ref.containers import group, matrices, replaced
 from afm_ref.losses import Batch
 from afm_ref.quantization import fisher, input_moments, measured_costs, palettize, predicted_costs, quantize
 from afm_ref.transformer import Causal, hidden, init
@@ -42,13 +44,15 @@ def test_measured_is_the_loss_of_one_palette_among_plain_matrices(monkeypatch):
         "afm_ref.quantization.bits.sensitivity.next_token",
         lambda *args, **kwargs: traced.append(1) or losses.next_token(*args, **kwargs),
     )
-    costs = measured_costs(PARAMS, CFG, iter(BATCHES), bits=(1, 3), progress=False)
+    two = init(dataclasses.replace(CFG, n_layers=2), 0)
+    stacked = two._replace(layers=group(two.layers))
+    costs = measured_costs(stacked, CFG, iter(BATCHES), bits=(1, 3), progress=False)
     assert len(traced) == 1  # nothing is compiled twice
-    assert list(costs) == list(matrices(PARAMS)) and len(costs) == 7
-    before, count = nats(PARAMS)
-    for key in (("wk", 0), ("w_down", 0)):
+    assert list(costs) == list(matrices(two)) and len(costs) == 14
+    before, count = nats(two)
+    for key in (("wk", 0), ("w_down", 1)):
         for b in (1, 3):
-            after, _ = nats(replaced(PARAMS, {key: palettize(matrices(PARAMS)[key], b).dense()}))
+            after, _ = nats(replaced(two, {key: palettize(matrices(two)[key], b).dense()}))
             # float32 sums of some 50 nats are exact to 1e-5 of them
             assert costs[key][b] == pytest.approx((after - before) / count, abs=3e-5)
     assert sum(abs(cost[1]) for cost in costs.values()) > 2 * sum(abs(cost[3]) for cost in costs.values())

@@ -6,8 +6,8 @@ import pytest
 
 from afm_ref import lora
 from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, AFMConfig, weight_bytes
-from afm_ref.containers import group
-from afm_ref.quantization import quantize, sizes
+from afm_ref.containers import group, matrices, replaced
+from afm_ref.quantization import int8, quantize, sizes
 from afm_ref.quantization.bits import storage
 from afm_ref.transformer import init
 
@@ -35,6 +35,8 @@ def test_a_plain_model_counts_its_dtype():
     assert found.projection_bits == found.model_bits == 32
     assert found.stored_bytes == weight_bytes(CFG, 32, 32) + 2 * (2 * (2 * 32 + 2 * 16) + 32)  # gains: 32 bits, not 16
     assert sizes(lora.attach(params)) == found
+    eight = replaced(params, {key: int8(w) for key, w in matrices(params).items()})
+    assert sizes(eight).projection_bits == 8
 
 
 def test_on_device_numbers():

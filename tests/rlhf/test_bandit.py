@@ -80,6 +80,17 @@ def test_leave_one_out_helps_here_and_not_there():
     np.testing.assert_allclose(prices, 1 + (prices[0] - 1) / np.array([1, 3, 7]), rtol=1e-12)  # 1 / (K - 1)
 
 
+def test_sixteen_bits_are_widened_before_anything_is_summed():
+    thin = [array.astype(np.float16) for array in (POLICY, REFERENCE, REWARDS)]
+    for compute in (
+        lambda policy, reference, rewards: bandit.advantage(policy, reference, rewards, BETA),
+        lambda policy, _, rewards: bandit.policy_gradient(policy, rewards),
+        lambda policy, _, rewards: bandit.advantage_variance(policy, rewards, 4),
+        lambda policy, _, rewards: bandit.gradient_variance(policy, rewards, 4),
+    ):
+        np.testing.assert_allclose(compute(*thin), compute(*map(np.float64, thin)), rtol=1e-12)
+
+
 def test_bad_requests_are_refused():
     for call, message in (
         (lambda: bandit.maximiser(POLICY, REWARDS, 0.0), "gamma must be above 0"),

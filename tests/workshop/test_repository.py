@@ -37,7 +37,9 @@ def test_no_file_names_this_machine_or_a_registry_or_is_large():
             text = re.sub(r'"image/png": "[^"]*"', "", path.read_text(encoding="utf-8"))
             found += [f"{path.relative_to(ROOT)}: {match[0]}" for match in LEAKS.finditer(text)]
     assert found == []
-    assert LEAKS.search(f"https://{'pypi'}.org") and LEAKS.search(f"cd /{'work'}/main")
+    for leak in ("cd /wo~rk/main", "'/ro~ot/x'", "/ho~me/me/x", "/Us~ers/me/x", "/tm~p/w/x", "/op~t/pypi", "py~pi.org",
+                 "files.pythonhost~ed.org", "--in~dex-url x", "--extra-in~dex-url x", "--find-lin~ks x"):  # fmt: skip
+        assert LEAKS.search(leak.replace("~", "")), leak
 
 
 def test_licence_version_and_ci():
