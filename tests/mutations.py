@@ -521,7 +521,7 @@ MUTATIONS = [
         "afm_ref/disk/tensor_files.py",
         "if written != _checksum(",
         "if not _checksum(",
-        "tests/lora/test_serving.py::test_a_file_that_is_written_over_while_it_is_read_is_refused",
+        "tests/lora/test_serving.py::test_a_damaged_file_is_refused_and_not_remembered",
     ),
     Mutation(
         "the sum after a row-cut matrix is dropped",
