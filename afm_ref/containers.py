@@ -128,7 +128,7 @@ def map_matrices(params: Params, change: Callable) -> Params:
     """
     number = itertools.count()
 
-    def matrices(layer, L):
+    def of_layer(layer, L):
         numbers = tuple(itertools.islice(number, L))
         there = {name: getattr(layer, name) for name in MATRICES}
         return layer._replace(
@@ -137,9 +137,9 @@ def map_matrices(params: Params, change: Callable) -> Params:
 
     def each(layers):
         if isinstance(layers, Layer):
-            return matrices(layers, 1)
+            return of_layer(layers, 1)
         if isinstance(layers, Stacked):
-            return Stacked(matrices(layers.layer, len(layers.layer.attention_norm)))
+            return Stacked(of_layer(layers.layer, len(layers.layer.attention_norm)))
         if isinstance(layers, Remat):
             return Remat(each(layers.layers))
         return tuple(map(each, _items(layers)))

@@ -72,8 +72,9 @@ def save(
     Source: BLOG24 (adapter values in 16 bits) [confirmed].
     Test: tests/lora/test_files.py::test_what_is_saved_is_loaded
     """
-    if str(dtype) not in DTYPES:
-        raise ValueError(f"dtype must be one of {DTYPES}, got {dtype!r}")
+    dtype = tensor_files.float_dtype(dtype)
+    if dtype.name not in DTYPES:
+        raise ValueError(f"dtype must be one of {DTYPES}, got {dtype.name!r}")
     loras = adapters(ungrouped(params))
     if not loras:
         raise ValueError("these params have no adapter: lora.attach makes one")
@@ -88,7 +89,6 @@ def save(
         for (name, layer), w in loras.items()
         for letter, m in (("a", w.a), ("b", w.b))
     }
-    dtype = tensor_files.float_dtype(dtype)
     tensors = {name: tensor_files.cast(m, dtype, name) for name, m in named.items()}
     about = {
         "format": FORMAT,

@@ -247,9 +247,8 @@ def in_batches(function: Callable, params, rows, cfg, batch_size: int = 32) -> n
     import jax
 
     compiled, count = jax.jit(function, static_argnums=2), len(rows.tokens)
-    size = max(
-        1, batch_size // rows.K
-    )  # also of fewer rows: no new program for their number
+    # also of fewer rows: no new program for their number
+    size = max(1, batch_size // rows.K)
     params = jax.device_put(params)
     # the last batch is filled up
     batches = (

@@ -82,9 +82,9 @@ def afm_optimizer(
     |g|: norm over all leaves. t counts from 1 the steps that were not skipped; NaN and
     infinite gradients are skipped. The schedule scales rate and decay alike. A block is one
     leaf, or one layer's slice of a leaf in a `Stacked`. update_scale: path -> factor of the
-    learning rate, such as `mup_scales(cfg)`; None: 1. rule: what stands for `block_update`, to take
-    it apart. State and sums are float32 at least. Raises ValueError or TypeError, naming
-    the setting.
+    learning rate, such as `mup_scales(cfg)`; None: 1. rule: what stands for `block_update`,
+    to take it apart. State and sums are float32 at least. Raises ValueError or TypeError,
+    naming the setting.
 
     Source: TR24 section 3.2 [confirmed]; skip, clips and constants from AXLearn
         adastar_learner_config [inferred].

@@ -71,9 +71,8 @@ def fit(
     try:
         if checkpoint is not None or multihost.several():
             parts = dict(loss=loss, batches=batches, optimizer=optimizer)
-            about = checkpoints.identity(
-                parts | {"settings": settings or {}}, run.state, run.frozen
-            )
+            parts["settings"] = settings or {}
+            about = checkpoints.identity(parts, run.state, run.frozen)
             run.open(checkpoints.open_folder(checkpoint, keep, about), steps)
         run.prepare(loss, optimizer, compiler_options)
         with run.record.running(run.state.step, steps, progress):

@@ -64,6 +64,8 @@ def test_the_simpler_methods_miss_the_optimum_where_they_should():
     budget = (14 + 8) / 7
     assert allocate(costs, weights, budget) == {"a": 2, "b": 4, "c": 4}  # saves 14.8
     assert greedy(costs, weights, budget) == lagrangian(costs, weights, budget) == {"a": 4, "b": 2, "c": 2}
+    tiny = {key: {bits: 1e-45 * cost for bits, cost in of.items()} for key, of in costs.items()}
+    assert lagrangian(tiny, weights, budget) == {"a": 4, "b": 2, "c": 2}  # the price is found in any unit
     assert lower_bound(costs, weights, budget) == pytest.approx(26.8 - 12 - 1.9 * 2)  # 2 bits left at b's price
     # 6 bits to spend: b saves 2 a bit, and then a, which saves 1.5 on 6 bits, does not fit any more.
     costs, weights = {"a": {2: 9.0, 4: 0.0}, "b": {2: 4.0, 4: 0.0}}, {"a": 3, "b": 1}

@@ -6,9 +6,7 @@ train; the weights in `placements` say the communication themselves instead. Wha
 arrays here takes shapes as well (`jax.ShapeDtypeStruct`), for `jit(...).lower`.
 """
 
-import dataclasses
 import math
-from functools import partial
 from typing import Any
 
 import jax
@@ -20,7 +18,7 @@ from ...config import AFMConfig
 from ...containers import Remat, Stacked
 from ...losses import Batch
 from ...training.layout import map_mirrors
-from ...weights import Params, leaf_name, shaped
+from ...weights import Params, leaf_name, shaped, weight
 from ..mesh import axes_of, put
 from .axis_rules import DEFAULT, Rules, logical_axes
 
@@ -93,8 +91,7 @@ def state_shapes(optimizer, params):
     )
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["w"], meta_fields=["use", "out"])
-@dataclasses.dataclass(frozen=True, eq=False)
+@weight
 class Pinned:
     """A matrix that says where it lies while it is used, and where its result lies.
 

@@ -11,6 +11,8 @@ from jax.sharding import PartitionSpec
 
 from ..mesh import axes_of
 
+SEQUENCE = 1  # the axis of T in [B, T, ...]
+
 
 def live(axes) -> tuple[str, ...]:
     """Return those of the axes along which there is more than one device."""

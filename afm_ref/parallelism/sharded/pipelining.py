@@ -1,6 +1,5 @@
 """A container of layers that lie on consecutive devices, run by microbatches (GPipe)."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -8,10 +7,11 @@ import jax.numpy as jnp
 
 from ...containers import Remat, Stream, run_layers
 from ...ops import wide
+from ...weights import weight
 from .manual import index, vary
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@weight
 class Pipeline:
     """Layers cut over `axis`: device p runs the p-th part of them on every microbatch.
 
@@ -91,8 +91,3 @@ def _tied(step):
 def is_last(axis: str = "pipe"):
     """Return whether this device is the last stage, whose result counts."""
     return index(axis) == jax.lax.axis_size(axis) - 1
-
-
-jax.tree_util.register_dataclass(
-    Pipeline, data_fields=["layers"], meta_fields=["microbatches", "axis"]
-)

@@ -16,9 +16,7 @@ import numpy as np
 
 from ... import ops
 from ..._typing import Array, Float, Int
-from .manual import all_gather, index
-
-SEQUENCE = 1  # the axis of T in [B, T, ...]
+from .manual import SEQUENCE, all_gather, index
 
 
 class Local:

@@ -14,10 +14,8 @@ import jax.numpy as jnp
 from ... import ops
 from ..._typing import Array, Float, Int
 from ...weights import weight
-from .manual import all_gather, index, pmax, psum, psum_scatter, vary
+from .manual import SEQUENCE, all_gather, index, pmax, psum, psum_scatter, vary
 from .placements import Gain, Slice
-
-SEQUENCE = 1  # the axis of T in [B, T, D]
 
 
 @weight

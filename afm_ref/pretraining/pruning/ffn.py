@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from ... import ops, training
@@ -15,11 +14,11 @@ from ..._typing import Array, Float
 from ...config import AFMConfig
 from ...containers import ungroup
 from ...losses import Batch, next_token
-from ...weights import Params
+from ...weights import Params, weight
 from .top_k import check_scores, hard_top_k, soft_top_k
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@weight
 class Masked:
     """A matrix whose inputs are weighed by a soft top-k of learnt scores before they reach
     it.
@@ -50,11 +49,6 @@ class Masked:
     def apply(self, x):
         """Return the base's output for the masked input."""
         return ops.linear((ops.wide(x) * ops.wide(self.mask())).astype(x.dtype), self.base)
-
-
-jax.tree_util.register_dataclass(
-    Masked, data_fields=["base", "scores", "eps"], meta_fields=["k"]
-)
 
 
 class Annealed(NamedTuple):

@@ -212,16 +212,18 @@ class _Problem:
         }
 
     def price(self, budget):
-        """Return the lowest price at which the choices fit the budget, to 30 digits."""
+        """Return the lowest price at which the choices fit the budget, to 30 digits of the
+        largest difference of costs.
+        """
 
         def fits(price):
             return self.size(self.chosen(price)) <= budget
 
         if fits(0.0):
             return 0.0
-        low, high = 0.0, 1.0
-        while not fits(high):
-            high *= 2
+        costs = [[cost for _, _, cost in options] for options in self.options.values()]
+        # at which no step up pays, of a weight and a bit at least
+        low, high = 0.0, 2 * max(max(each) - min(each) for each in costs)
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
             low, high = (low, middle) if fits(middle) else (middle, high)
