@@ -10,6 +10,7 @@ import pytest
 
 from afm_ref.losses import Batch
 from afm_ref.pretraining import distillation as distil
+from afm_ref.training.step import QUICK
 from afm_ref.transformer import Causal, forward, hidden
 from tests.pretraining.small_models import CFG, batch, params64
 
@@ -18,9 +19,8 @@ TEACHER_CFG = dataclasses.replace(CFG, d_ff=20, n_layers=1)
 
 def gradient(function, *arguments):
     """Return the gradient with respect to the first argument, in float64."""
-    quickly = {"xla_backend_optimization_level": 0}  # to compile takes longer than to run
     with jax.enable_x64(True):
-        return np.asarray(jax.jit(jax.grad(function), compiler_options=quickly)(*jax.tree.map(jnp.asarray, arguments)))
+        return np.asarray(jax.jit(jax.grad(function), compiler_options=QUICK)(*jax.tree.map(jnp.asarray, arguments)))
 
 
 def probabilities(params, one, cfg=CFG):
@@ -28,17 +28,16 @@ def probabilities(params, one, cfg=CFG):
     return np.exp(z) / np.exp(z).sum(-1, keepdims=True)
 
 
-def taught_batch(seed=5):
-    one = batch()
-    return distil.Taught(one, np.random.default_rng(seed).integers(0, CFG.vocab_size, (2, 6), dtype=np.int32))
+def taught_batch():
+    return distil.Taught(batch(), np.random.default_rng(5).integers(0, CFG.vocab_size, (2, 6), dtype=np.int32))
 
 
 def loss_of_probabilities(probs, teacher, true):
     """Return the loss a token of a student that gives the three tokens these probabilities, whatever it has read."""
     cfg = dataclasses.replace(CFG, n_layers=1, vocab_size=3, norm_eps=1e-12, tie_embeddings=False)
-    flat = jax.tree.map(lambda m: m * 0, params64(0, cfg))  # every layer adds 0
-    z = np.log(probs)
-    flat = flat._replace(unembed=np.outer(z, np.ones(8)) / 8, final_norm=np.ones(8), embed=np.ones((3, 8)))
+    flat = jax.tree.map(np.zeros_like, params64(0, cfg))  # every layer adds 0
+    unembed = np.outer(np.log(probs), np.ones(8)) / 8
+    flat = flat._replace(unembed=unembed, final_norm=np.ones(8), embed=np.ones((3, 8)))
     tokens = np.zeros((1, 2), np.int32)
     one = distil.Taught(Batch(tokens, tokens + true, np.ones((1, 2))), tokens + teacher)
     total, count = distil.mixed_target(flat, one, cfg)
@@ -65,20 +64,16 @@ def test_it_is_the_cross_entropy_with_the_mixed_target(share):
     kept = one.weights > 0
     other = distil.Taught(one._replace(targets=np.where(kept, one.targets, 0)), np.where(kept, teacher, 0))
     assert distil.mixed_target(params, other, CFG, share)[0] == pytest.approx(total, rel=1e-14)
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
-def test_a_share_outside_0_to_1_is_refused(share):
-    with pytest.raises(ValueError, match="share is the teacher's part"):
-        distil.mixed_target(params64(), taught_batch(), CFG, share)
+    for bad in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="share is the teacher's part"):
+            distil.mixed_target(params, taught, CFG, bad)
 
 
 def test_the_gradient_is_p_less_q():
     """With respect to the logits. An untied output matrix passes it on: d/dU = sum_t (p_t - q_t) x_t^T."""
-    cfg, one = dataclasses.replace(CFG, tie_embeddings=False), taught_batch()
-    params = params64(0, cfg)
-    got = gradient(lambda u: distil.mixed_target(params._replace(unembed=u), one, cfg)[0], params.unembed)
-    one, teacher = one
+    cfg, taught = dataclasses.replace(CFG, tie_embeddings=False), taught_batch()
+    params, (one, teacher) = params64(0, cfg), taught
+    got = gradient(lambda u: distil.mixed_target(params._replace(unembed=u), taught, cfg)[0], params.unembed)
     x, _ = hidden(params, one.tokens, cfg, attend=Causal(one.documents))
     eye = np.eye(cfg.vocab_size)
     q = 0.9 * eye[teacher] + 0.1 * eye[one.targets]
@@ -128,7 +123,6 @@ def test_another_vocabulary_is_refused():
     a, b = SimpleNamespace(token_bytes=[b"a", b"b"]), SimpleNamespace(token_bytes=[b"b", b"a"])
     distil.check_vocabularies(CFG, CFG, a, a)
     distil.check_vocabularies(CFG, CFG, a, None)
-    with pytest.raises(ValueError, match="of two different tokenizers"):
-        distil.check_vocabularies(CFG, CFG, a, b)
-    with pytest.raises(ValueError, match="of two different tokenizers"):
-        distil.check_vocabularies(CFG, CFG, a, SimpleNamespace())  # someone else's: what its tokens mean is not known
+    for other in (b, SimpleNamespace()):  # someone else's: what its tokens mean is not known
+        with pytest.raises(ValueError, match="of two different tokenizers"):
+            distil.check_vocabularies(CFG, CFG, a, other)

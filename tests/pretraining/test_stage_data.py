@@ -16,10 +16,9 @@ def test_long_questions_fill_a_row_of_any_window():
 
 
 def test_windows_shrink_to_what_the_corpus_fills():
-    assert stage_data.choose_window({"text": 5000, "code": 1025}) == (128, [])
-    assert stage_data.choose_window({"text": 5000, "code": 1024}) == (128, ["code"])
-    assert stage_data.choose_window({"text": 600}) == (64, [])
-    assert stage_data.choose_window({"text": 129}) == (16, [])
+    for code, short in ((1025, []), (1024, ["code"])):
+        assert stage_data.choose_window({"text": 5000, "code": code}) == (128, short)
+    assert [stage_data.choose_window({"text": n}) for n in (600, 129)] == [(64, []), (16, [])]
     with pytest.raises(ValueError, match=r"corpus too short.*129: give more text$"):
         stage_data.choose_window({"text": 128})
 

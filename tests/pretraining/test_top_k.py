@@ -94,18 +94,14 @@ def test_jax_gives_the_same():
     np.testing.assert_allclose(single.sum(-1), 6, rtol=1e-5)
 
 
-def jacobian(s, k, eps):
-    with jax.enable_x64(True):
-        found = jax.jit(jax.jacrev(soft_top_k, (0, 2)), static_argnums=1)(jnp.asarray(s), k, jnp.asarray(eps))
-        return [np.asarray(m) for m in found]
-
-
 def test_derivative_by_finite_differences():
     """Of every weight by every score and by eps, with 3 of 9 entries clipped; and against the formula."""
     s, k, eps, h = SCORES[0, :9], 5, 0.4, 1e-6
     clipped = solve(s, k, eps).clipped
     assert clipped.sum() == 3
-    by_scores, by_eps = jacobian(s, k, eps)
+    with jax.enable_x64(True):
+        jacobian = jax.jit(jax.jacrev(soft_top_k, (0, 2)), static_argnums=1)
+        by_scores, by_eps = map(np.asarray, jacobian(jnp.asarray(s), k, jnp.asarray(eps)))
     moved = [(soft_top_k(s + d, k, eps) - soft_top_k(s - d, k, eps)) / (2 * h) for d in h * np.eye(9)]
     np.testing.assert_allclose(by_scores, np.transpose(moved), atol=1e-8)
     slope = (soft_top_k(s, k, eps + h) - soft_top_k(s, k, eps - h)) / (2 * h)
@@ -129,17 +125,14 @@ def test_truncated_iteration_falls_short():
     np.testing.assert_allclose(coordinate_descent(s, 64, 0.1, 2000), soft_top_k(s, 64, 0.1), atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("scores", "k", "eps", "message"),
-    [
+@pytest.mark.parametrize("function", [soft_top_k, solve, coordinate_descent])
+def test_bad_settings_are_refused(function):
+    for scores, k, eps, message in (
         (SCORES, 0, 1.0, "whole number 1..20, got 0"),
         (SCORES, True, 1.0, "got True"),
         (SCORES, 2, 0.0, "eps must be a finite number above 0, got 0.0"),
         (np.array([1.0, np.nan]), 1, 1.0, "scores must be finite"),
         (np.zeros((2, 0)), 1, 1.0, "last axis"),
-    ],
-)
-def test_bad_settings_are_refused(scores, k, eps, message):
-    for function in (soft_top_k, solve, coordinate_descent):
+    ):
         with pytest.raises(ValueError, match=message):
             function(scores, k, eps)
