@@ -1,6 +1,7 @@
 """Small models for these tests, and the unit in which their logits may differ."""
 
 import dataclasses
+import tracemalloc
 
 import jax
 import numpy as np
@@ -45,6 +46,15 @@ def random_tokens(cfg: AFMConfig, shape=(2, 11), seed: int = 0):
 def logits_float64(params, tokens, cfg):
     """Return the logits of our forward function in NumPy float64."""
     return forward(map_weights(lambda w: w.astype(np.float64), params), tokens, cfg)
+
+
+def traced(call):
+    """Return (what the call returns, the most bytes that Python held meanwhile), of its second run: not of imports."""
+    call()
+    tracemalloc.start()
+    found = call(), tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return found
 
 
 def float32_unit(params, tokens, cfg) -> float:

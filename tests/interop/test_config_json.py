@@ -162,6 +162,7 @@ def test_a_dimension_must_be_a_positive_integer():
     "text, complaint",
     [
         ("", "not readable JSON"),
+        ("\udcff\udcfe{", "UTF-8"),
         ("[1, 2]", "must hold a JSON object"),
         ('{"model_type": "qwen3", "model_type": "llama"}', "keys given twice"),
         ("[" * 100_000, "not readable JSON"),
@@ -174,7 +175,7 @@ def test_a_dimension_must_be_a_positive_integer():
 )
 def test_a_broken_file_is_named(tmp_path, text, complaint):
     path = tmp_path / "config.json"
-    path.write_text(text)
+    path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ValueError, match=complaint) as caught:
         config_json.read(path)
     assert str(path) in str(caught.value)
