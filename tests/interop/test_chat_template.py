@@ -81,13 +81,10 @@ def test_what_fails_or_asks_for_too_much_is_one_line(tmp_path, template, names):
     assert len(str(caught.value)) < 500 and str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize(
-    "template",
-    [
-        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
-        "{% set x = 9 ** (9 ** 9) %}",
-    ],
-)
+LONG_LOOP = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize("template", [LONG_LOOP, "{% set x = 9 ** (9 ** 9) %}"])
 def test_what_never_ends_is_ended(tmp_path, template, monkeypatch):
     monkeypatch.setattr(chat_template, "CPU_S", 1)
     monkeypatch.setattr(chat_template, "WALL_S", 30)  # not reached, even where the machine is busy
@@ -99,8 +96,8 @@ def test_no_file_can_be_written_even_outside_the_sandbox(tmp_path):
     """The limits of the process are there for the day on which the sandbox has a hole."""
     script = "import sys; sys.path.insert(0, sys.argv[1]); import chat_sandbox; chat_sandbox.limit(5, 1 << 29)\n"
     script += "with open(sys.argv[2], 'w') as file: file.write('x')"
-    folder = str(chat_template.SANDBOX.parent)
-    done = subprocess.run([sys.executable, "-c", script, folder, str(tmp_path / "x")], capture_output=True)
+    words = [sys.executable, "-c", script, str(chat_template.SANDBOX.parent), str(tmp_path / "x")]
+    done = subprocess.run(words, capture_output=True)
     assert done.returncode != 0 and b"File too large" in done.stderr and (tmp_path / "x").read_bytes() == b""
 
 

@@ -34,12 +34,9 @@ def test_verdicts_follow_their_distribution(lapse):
     simulated = np.bincount(np.where(blind, rng.integers(8, size=n), np.argmax(levels, axis=0)), minlength=8)
     rng = np.random.default_rng(1)
     verdicts = [preferences.judge(NEWS, SHORT, WORDY, annotator, rng) for _ in range(n)]
-    counts = [
-        sum(v.chosen == first and v.level == level for v in verdicts) for first in (SHORT, WORDY) for level in range(4)
-    ]
+    counts = np.bincount([v.level + 4 * (v.chosen == WORDY) for v in verdicts], minlength=8)
     want = n * preferences.level_probabilities(preferences.seen_difference(annotator, gap, 5, 8), 0.15, lapse).ravel()
-    for got in (counts, simulated):
-        assert np.all(np.abs(np.array(got) - want) <= 5 * np.sqrt(want))
+    assert np.all(np.abs([counts - want, simulated - want]) <= 5 * np.sqrt(want))
     assert all(v.gap == (gap if v.chosen == SHORT else -gap) and v.simulated for v in verdicts)
 
 
@@ -84,8 +81,8 @@ def test_grades():
     rng = np.random.default_rng(3)
     hasty = preferences.Annotator(noise=1e-3, grade_lapse=1)
     blind = [preferences.judge(RECORD, RIGHT, WRONG, hasty, rng).chosen_grades for _ in range(300)]
-    counts = np.bincount(np.ravel(blind), minlength=3)
-    assert np.all(np.abs(counts - 100 * len(preferences.GRADES)) < 5 * np.sqrt(100 * len(preferences.GRADES)))
+    want = 100 * len(preferences.GRADES)
+    assert np.all(np.abs(np.bincount(np.ravel(blind), minlength=3) - want) < 5 * np.sqrt(want))
 
 
 def test_collect_pairs_what_differs():
@@ -113,9 +110,8 @@ def test_qualities_by_hand():
     assert tuple(preferences.qualities(record, cut).values()) == pytest.approx(want)
     assert tuple(preferences.qualities(record, cut)) == preferences.GRADES == tuple(preferences.WEIGHTS)
     assert preferences.utility(record, cut) == pytest.approx(np.dot((0.6, 0.15, 0.15, 0.1), want))
-    assert (
-        preferences.qualities(RECORD, written(TOK, "3"))["truthfulness"] == 0
-    )  # a wrong sum, though a 3 stands in the prompt
+    # a wrong sum, though a 3 stands in the prompt
+    assert preferences.qualities(RECORD, written(TOK, "3"))["truthfulness"] == 0
 
 
 @pytest.mark.parametrize("task", tasks.TASKS)
