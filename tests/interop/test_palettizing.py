@@ -17,14 +17,12 @@ from tests.interop.files import halves, named_tensors, write_folder
 from tests.interop.models import LLAMA, QWEN3, map_weights, random_params, traced
 
 ONE, ONE_LLAMA = (dataclasses.replace(cfg, n_layers=1) for cfg in (QWEN3, LLAMA))
+CASES = [(QWEN3, "F32", 3.5), (ONE, "F16", 2.9), (ONE_LLAMA, "BF16", 3.5), (ONE_LLAMA, "F32", 4)]
 
 
 def contents(folder):
     """Return {file name: a hash of it}, hidden files included. (pytest takes minutes to show how bytes differ.)"""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
-
-
-CASES = [(QWEN3, "F32", 3.5), (ONE, "F16", 2.9), (ONE_LLAMA, "BF16", 3.5), (ONE_LLAMA, "F32", 4)]
 
 
 @pytest.mark.parametrize("cfg, kind, average", CASES)

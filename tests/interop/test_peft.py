@@ -126,26 +126,24 @@ def test_what_is_not_supported_is_refused_by_name(folder, qwen3):
             peft.load(folder, qwen3[0])
 
 
-DAMAGES = [  # (the tensors that it changes, or None; what is told)
-    (lambda t: {TENSOR: None}, "tensors are missing: .*q_proj.lora_B"),
-    (lambda t: {TENSOR: t[TENSOR] * np.nan}, "NaN or infinite"),
-    (lambda t: {TENSOR: t[TENSOR][:-1]}, "has shape"),
-    (lambda t: {TENSOR: t[TENSOR].astype(np.int32)}, "holds I32 values"),
-    (lambda t: {TENSOR: None, TENSOR.replace("q_proj", "z_proj"): t[TENSOR]}, "no A or B of a matrix"),
-    (lambda t: {TENSOR.replace("layers.1", "layers.2"): t[TENSOR]}, "a layer that this model does not have"),
-    (lambda t: dict.fromkeys(t), "holds no tensors"),
-]
-
-
 def test_damaged_folders_are_refused(folder, qwen3):
-    path, sound = folder / "adapter_model.safetensors", tensors_of(folder)
+    path, sound = folder / peft.TENSORS, tensors_of(folder)
+    b = sound[TENSOR]
 
     def refused(error, why):
         with pytest.raises(error, match=why):
             peft.load(folder, qwen3[0])
 
-    for change_, why in DAMAGES:
-        save_file({name: w for name, w in (sound | change_(sound)).items() if w is not None}, path)
+    for changes, why in (
+        ({TENSOR: None}, "tensors are missing: .*q_proj.lora_B"),
+        ({TENSOR: b * np.nan}, "NaN or infinite"),
+        ({TENSOR: b[:-1]}, "has shape"),
+        ({TENSOR: b.astype(np.int32)}, "holds I32 values"),
+        ({TENSOR: None, TENSOR.replace("q_proj", "z_proj"): b}, "no A or B of a matrix"),
+        ({TENSOR.replace("layers.1", "layers.2"): b}, "a layer that this model does not have"),
+        (dict.fromkeys(sound), "holds no tensors"),
+    ):
+        save_file({name: w for name, w in (sound | changes).items() if w is not None}, path)
         refused(ValueError, why)
     path.write_bytes(b"short")
     refused(ValueError, "cut short or no safetensors")
