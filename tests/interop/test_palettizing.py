@@ -138,11 +138,11 @@ def test_the_command_palettizes_and_generate_runs_the_result(tmp_path, capsys, m
     out = str(tmp_path / "small")
     assert command_line.main(["palettize", "--bits", "2.5", "--out", out]) == 0
     shown, err = capsys.readouterr()
-    lines = {line.split()[0]: float(line.split()[1].replace(",", "")) for line in shown.splitlines()}
+    lines = {line.split()[0]: line.split()[1].replace(",", "") for line in shown.splitlines()}
     params, cfg = palettized.load(out)
     found, file_bytes = sizes(params), palettized.file_bytes(params, cfg)
-    assert lines["projection_bits"] == round(found.projection_bits, 3) and 2 < found.projection_bits <= 2.5
-    assert lines["model_bits"] == round(found.model_bits, 3) and lines["file_bytes"] == file_bytes
+    assert float(lines["projection_bits"]) == round(found.projection_bits, 3) and 2 < found.projection_bits <= 2.5
+    assert (float(lines["model_bits"]), int(lines["file_bytes"])) == (round(found.model_bits, 3), file_bytes)
     source_bytes = (tmp_path / "model" / "model.safetensors").stat().st_size
     assert f"divided by {source_bytes / file_bytes:.2f}" in shown
     assert "palettize" in err and "measure" in err  # progress bars

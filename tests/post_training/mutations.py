@@ -46,9 +46,7 @@ afm_ref/post_training/rows.py
 > tests/post_training/test_rows.py::test_padding_leaks_nowhere
 # the mask of the response is not shifted with its targets
 - return self.response[:, 1:]
--
 + return self.response[:, :-1]
-+
 > tests/post_training/test_rows.py::test_probabilities_of_all_responses_sum_to_one
 # a response sees its neighbours
 - return super().mask(positions, key_positions) & (

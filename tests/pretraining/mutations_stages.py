@@ -10,9 +10,7 @@ afm_ref/pretraining/stages.py
 > tests/pretraining/test_stages.py::test_the_rule_gives_the_published_base
 # a stage trains with the RoPE base of the one before
 -             loss(stage, cfg),
--
 +             loss(stage, stages[max(number - 1, 0)].config(cfg)),
-+
 > tests/pretraining/test_stages.py::test_a_stage_changes_what_it_should_and_nothing_else
 # an optimizer that is carried on goes on with the old schedule's count
 - lambda step: schedule(step - steps)
@@ -59,16 +57,12 @@ afm_ref/cli/pretrain.py
 # malformed weights are noticed after curation
 -     _check_models(args)
 -     _check_mixtures(args)
--
 +     _check_models(args)
-+
 > tests/pretraining/test_pretrain_command.py::test_what_is_wrong_is_said_before_curation[mixture_code]
 # a config that is missing is noticed after curation
 -     _check_models(args)
 -     _check_mixtures(args)
--
 +     _check_mixtures(args)
-+
 > tests/pretraining/test_pretrain_command.py::test_what_is_wrong_is_said_before_curation[config_none.json]
 
 afm_ref/pretraining/losses.py
