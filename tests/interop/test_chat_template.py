@@ -45,7 +45,7 @@ def test_the_template_of_tokenizer_config(tmp_path):
         path.write_text(json.dumps({"chat_template": found, "eos_token": {"content": "</s>"}}))
         assert chat_template.render(tmp_path, MESSAGES) == "</s>"
     for wrong, names in (
-        ([{"name": "rag", "template": "x"}], "rag"),
+        ([{"name": "rag", "template": ""}], "rag"),
         ({"tool": "x"}, "tool"),
         (7, "int"),
         ([7], "list"),
@@ -103,5 +103,4 @@ def test_the_command_names_the_file_in_one_line(tmp_path, capsys):
     write(foreign_folder(tmp_path), "{{ raise_exception('first line\nsecond') }}")
     assert command_line.main(["generate", "--model", str(tmp_path), "--chat", "--prompt", "Hi"]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1
-    assert "chat_template.jinja" in err and "first line second" in err
+    assert out == "" and err.count("\n") == 1 and "chat_template.jinja" in err and "first line second" in err
