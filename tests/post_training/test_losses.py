@@ -14,8 +14,6 @@ from afm_ref.post_training.rows import conversation
 from afm_ref.transformer import init
 from tests.post_training.models import CFG, TEXT_CFG, params64, random_pairs, random_reward_model, slope, tokenizer
 
-WEIGHTS = {"dpo": 7.0, "ipo": 0.03, "ipo_mean": 0.3}  # brings their slopes to one size
-
 
 def test_log_sigmoid_does_not_overflow():
     x = np.array([-1000.0, -2.0, 0.0, 2.0, 1000.0])
@@ -51,19 +49,18 @@ def test_reference_is_the_policy_at_the_start():
 
 def test_gradient_against_finite_differences():
     """Of all three losses at once, for one compilation: no two weighted errors cancel."""
-    pairs = random_pairs(3)
+    weights, pairs = {"dpo": 7.0, "ipo": 0.03, "ipo_mean": 0.3}, random_pairs(3)  # slopes of one size
 
     def total(params):
-        each = {kind: losses.preference_loss(params, pairs, CFG, kind, 0.1)[0] for kind in WEIGHTS}
-        return sum(weight * each[kind] for kind, weight in WEIGHTS.items())
+        return sum(w * losses.preference_loss(params, pairs, CFG, kind, 0.1)[0] for kind, w in weights.items())
 
-    assert set(WEIGHTS) == set(losses.LOSSES)
+    assert set(weights) == set(losses.LOSSES)
     numeric, exact = slope(total, params64())
     assert numeric == pytest.approx(exact, rel=1e-6)
 
 
 def test_bad_requests_are_refused():
-    params, pairs = params64(), random_pairs(2)
+    pairs = random_pairs(2)
     for given, kind, beta, message in (
         (pairs, "slic", 0.1, "kind must be one of"),
         (pairs._replace(reference=None), "dpo", 0.1, "with_reference"),
@@ -71,7 +68,7 @@ def test_bad_requests_are_refused():
         (pairs, "ipo", 0.0, "beta must be above 0"),
     ):
         with pytest.raises(ValueError, match=message):
-            losses.preference_loss(params, given, CFG, kind, beta)
+            losses.preference_loss(params64(), given, CFG, kind, beta)
 
 
 TOK = tokenizer()

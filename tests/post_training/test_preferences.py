@@ -41,11 +41,10 @@ def test_verdicts_follow_their_distribution(lapse):
 
 
 def test_each_bias_moves_the_choice_its_way():
-    seen, annotator, odds = preferences.seen_difference, preferences.Annotator, preferences.level_probabilities
-    assert seen(annotator(), 0.2, 3, 3) == pytest.approx(0.2)
-    assert seen(annotator(position_bias=0.1), 0.2, 3, 3) == pytest.approx(0.3)
-    assert seen(annotator(length_bias=0.1), 0.2, 7, 3) == pytest.approx(0.2 + 0.1 * np.log(2))
-    assert odds(0.2, 0.5)[0].sum() < odds(0.2, 0.1)[0].sum()
+    for bias, want in ({}, 0.2), ({"position_bias": 0.1}, 0.3), ({"length_bias": 0.1}, 0.2 + 0.1 * np.log(2)):
+        assert preferences.seen_difference(preferences.Annotator(**bias), 0.2, 7, 3) == pytest.approx(want)
+    noisy, sure = (preferences.level_probabilities(0.2, noise)[0].sum() for noise in (0.5, 0.1))
+    assert noisy < sure
 
 
 @pytest.mark.parametrize("d, lapse", [(0.0, 0.0), (0.07, 0.1), (-0.3, 0.02)])
@@ -62,11 +61,10 @@ def test_expected_verdicts_of_many_pairs():
     """500 pairs from the whole panel in random order; 5 standard errors, of which a label's is below 0.5 / sqrt(n)."""
     found = preferences.collect([NEWS] * 500, [[SHORT, WORDY]] * 500, preferences.PANEL, seed=8)
     first = np.array([p.chosen == SHORT for p in found])
-    labels = np.where(first, *(lambda p: (p, 1 - p))(np.array([preferences.SOFT_LABELS[p.level] for p in found])))
+    labels = np.array([preferences.SOFT_LABELS[p.level] for p in found])
+    seen = first.mean(), np.where(first, labels, 1 - labels).mean()
     expected = preferences.expected_verdict(NEWS, SHORT, WORDY)
-    error = 0.5 / np.sqrt(len(found))
-    assert expected.probability == pytest.approx(first.mean(), abs=5 * error)
-    assert expected.label == pytest.approx(labels.mean(), abs=5 * error)
+    assert (expected.probability, expected.label) == pytest.approx(seen, abs=5 * 0.5 / np.sqrt(len(found)))
     other = preferences.expected_verdict(NEWS, WORDY, SHORT)
     assert [x + y for x, y in zip(expected, other)] == pytest.approx([1, 1])
     gap = preferences.utility(NEWS, SHORT) - preferences.utility(NEWS, WORDY)
