@@ -98,8 +98,7 @@ def test_top_tokens_equal_the_argmax_of_all_logits():
 
 
 def test_another_vocabulary_is_refused():
-    with pytest.raises(ValueError, match="the teacher knows 9 tokens and the student 7"):
-        distil.check_vocabularies(CFG, dataclasses.replace(CFG, vocab_size=9))
+    """One of another size in test_pretrain_command."""
     a, b = SimpleNamespace(token_bytes=[b"a", b"b"]), SimpleNamespace(token_bytes=[b"b", b"a"])
     distil.check_vocabularies(CFG, CFG, a, a)
     distil.check_vocabularies(CFG, CFG, a, None)

@@ -164,11 +164,10 @@ def test_unfinished_curation_is_no_corpus_but_its_own_run_goes_on(folder, monkey
     assert shards.path_of(folder / "half" / "curated", 0).exists()
     assert call(folder, "of_half", corpus="half/curated") == 2
     assert "half/curated is unfinished" in capsys.readouterr().err and not (folder / "of_half").exists()
-    found = []
     for name in ("half", "at_once"):
         assert call(folder, name, "--quality", "0", corpus="raw") == 130
-        found.append(list(shards.read(folder / name / "curated")))
-    assert found[0] == found[1] and len(found[0]) > 5
+    resumed, whole = (list(shards.read(folder / name / "curated")) for name in ("half", "at_once"))
+    assert resumed == whole and len(whole) > 5
 
 
 def test_a_trained_tokenizer_is_taken_again_for_the_same_text_and_size_alone(folder, monkeypatch, capsys):
@@ -230,8 +229,5 @@ def test_what_is_wrong_is_said_before_curation(folder, more, capsys, monkeypatch
 
 def test_what_only_the_shards_can_tell_is_said_before_training(folder, capsys, monkeypatch):
     monkeypatch.setattr(stages, "run", lambda *_, **__: pytest.fail("a stage was trained before the refusal"))
-    for option, value, said in (
-        ("--continued-mixture", "poems=1", "['poems']"),
-        ("--seq-len", "100000", "below 100000"),
-    ):
-        assert call(folder, "bad", option, value) == 2 and said in capsys.readouterr().err
+    for more, said in (("--continued-mixture poems=1", "['poems']"), ("--seq-len 100000", "below 100000")):
+        assert call(folder, "bad", *more.split()) == 2 and said in capsys.readouterr().err
