@@ -18,18 +18,17 @@ MODEL = START._replace(b_out=START.b_out + np.float32(0.25))
 
 
 def test_what_is_written_is_read_and_a_full_disk_at_the_heads_changes_nothing(tmp_path, monkeypatch):
-    folder = tmp_path / "reward"
+    folder, write = tmp_path / "reward", tensor_files.write
     reward_files.save(folder, MODEL, CFG)
     found, cfg = reward_files.load(folder)
     assert cfg == CFG
     jax.tree.map(np.testing.assert_array_equal, found, MODEL)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    whole = tensor_files.write
 
     def full(path, tensors, about):
         if "b_out" in tensors:
             raise OSError("no space left on device")
-        whole(path, tensors, about)
+        write(path, tensors, about)
 
     monkeypatch.setattr(tensor_files, "write", full)
     with pytest.raises(OSError, match="no space left"):

@@ -50,10 +50,10 @@ def test_foreign_round_trip_of_any_text(foreign, text):
 
 
 def test_a_special_token_typed_by_a_user_stays_text(foreign):
-    text = "a<|end|>"
-    assert foreign.encode(text).tolist() == list(text.encode())
-    marked = foreign.encode(text, markers=True)
-    assert marked.tolist() == [ord("a"), END]
+    text, marked = "a<|end|>", [ord("a"), END]
+    assert (
+        foreign.encode(text).tolist() == list(text.encode()) and foreign.encode(text, markers=True).tolist() == marked
+    )
     assert foreign.decode(marked) == "a" and foreign.decode(marked, skip_special=False) == text
 
 
@@ -72,10 +72,8 @@ def last_call_kept(spec_json: str) -> str:
     """Return a tokenizer.json as it is saved after a call that cut at 3 ids, padded to 8 and left out most merges."""
     spec = json.loads(spec_json)
     spec["truncation"] = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
-    spec["padding"] = {
-        "strategy": {"Fixed": 8}, "direction": "Left", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0,
-        "pad_token": "!",
-    }  # fmt: skip
+    pad = {"pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0, "pad_token": "!"}
+    spec["padding"] = {"strategy": {"Fixed": 8}, "direction": "Left", **pad}
     spec["model"]["dropout"] = 0.9
     return json.dumps(spec)
 
@@ -94,8 +92,7 @@ def test_settings_of_somebodys_last_call_are_switched_off(tmp_path):
 
 def test_our_own_format_saved_after_a_call_is_read_the_same(tmp_path, ours):
     ours.save(tmp_path / "tokenizer.json")
-    text = last_call_kept((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
-    again = written(tmp_path, text)
+    again = written(tmp_path, text := last_call_kept((tmp_path / "tokenizer.json").read_text(encoding="utf-8")))
     assert isinstance(again, own.Tokenizer)
     for sentence in ("the", "the cat and the hat, the mat"):
         assert again.encode(sentence).tolist() == ours.encode(sentence).tolist()
@@ -104,10 +101,10 @@ def test_our_own_format_saved_after_a_call_is_read_the_same(tmp_path, ours):
 
 
 def test_both_kinds_travel_with_a_model(tmp_path, foreign, ours):
-    params, big = random_params(SMALL), dataclasses.replace(SMALL, vocab_size=370)
+    big = dataclasses.replace(SMALL, vocab_size=370)
     for tokenizer in (ours, foreign):
         with pytest.raises(ValueError, match="vocab_size is 17"):
-            hugging_face.save(tmp_path, params, SMALL, tokenizer=tokenizer)
+            hugging_face.save(tmp_path, random_params(SMALL), SMALL, tokenizer=tokenizer)
         hugging_face.save(tmp_path, random_params(big), big, tokenizer=tokenizer)
         again = hugging_face.load_tokenizer(tmp_path)
         assert type(again) is type(tokenizer) and again.vocab_size == tokenizer.vocab_size
