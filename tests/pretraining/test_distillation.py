@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from afm_ref.losses import Batch
 from afm_ref.pretraining import distillation as distil
 from afm_ref.training.step import QUICK
 from afm_ref.transformer import Causal, forward
@@ -28,39 +27,19 @@ def probabilities(params, one, cfg=CFG):
     return np.exp(z) / np.exp(z).sum(-1, keepdims=True)
 
 
-def taught_batch():
-    return distil.Taught(batch(), np.random.default_rng(5).integers(0, CFG.vocab_size, (2, 6), dtype=np.int32))
-
-
-def loss_of_probabilities(probs, teacher, true):
-    """Return the loss a token of a student that gives the three tokens these probabilities, whatever it has read."""
-    cfg = dataclasses.replace(CFG, n_layers=1, vocab_size=3, norm_eps=1e-12, tie_embeddings=False)
-    flat = jax.tree.map(np.zeros_like, params64(0, cfg))  # every layer adds 0
-    unembed = np.outer(np.log(probs), np.ones(8)) / 8
-    flat = flat._replace(unembed=unembed, final_norm=np.ones(8), embed=np.ones((3, 8)))
-    tokens = np.zeros((1, 2), np.int32)
-    one = distil.Taught(Batch(tokens, tokens + true, np.ones((1, 2))), tokens + teacher)
-    total, count = distil.mixed_target(flat, one, cfg)
-    assert count == 2
-    return total / count
-
-
-def test_the_loss_by_hand():
-    """Three tokens of probability 1/2, 1/4, 1/4: the teacher's is the second, the true one the first or the second."""
-    assert loss_of_probabilities([0.5, 0.25, 0.25], 1, 0) == pytest.approx((0.9 * 2 + 0.1 * 1) * np.log(2))  # bits
-    assert loss_of_probabilities([0.5, 0.25, 0.25], 1, 1) == pytest.approx(2 * np.log(2))
-
-
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 1.0])
-def test_it_is_the_cross_entropy_with_the_mixed_target(share):
-    """The target written out over all V tokens; a target of weight 0 (padding) is in neither sum nor count."""
-    params, taught = params64(), taught_batch()
-    one, teacher = taught
+def test_the_loss_by_hand(share):
+    """The cross-entropy with the target written out over all V tokens; padding is in neither sum nor count."""
+    params, one = params64(), batch()
+    teacher = np.random.default_rng(5).integers(0, CFG.vocab_size, (2, 6), dtype=np.int32)
+    taught = distil.Taught(one, teacher)
     p, eye = probabilities(params, one), np.eye(CFG.vocab_size)
     q = share * eye[teacher] + (1 - share) * eye[one.targets]
     total, count = distil.mixed_target(params, taught, CFG, share)
     assert total == pytest.approx(-(one.weights[..., None] * q * np.log(p)).sum(), rel=1e-12)
     assert count == one.weights.sum() == 10
+    usual, _ = distil.mixed_target(params, taught, CFG)
+    assert (usual == total) == (share == 0.9)
     kept = one.weights > 0
     other = distil.Taught(one._replace(targets=np.where(kept, one.targets, 0)), np.where(kept, teacher, 0))
     assert distil.mixed_target(params, other, CFG, share)[0] == pytest.approx(total, rel=1e-14)
