@@ -1,6 +1,7 @@
 """The committee's logic, with members that train nothing: policies are names, responses carry their utility."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ class Stage:
 
     def __init__(self):
         self.calls, self.seeds = [], []
+        self.tools = Tools(self.sample, self.score, self.annotate, self.refresh, self.distil)
 
     def sample(self, policy, prompts, n, seed):
         self.calls.append(("sample", policy))
@@ -49,21 +51,15 @@ class Stage:
         self.calls.append(("distil", student, [response.text for _, response in examples]))
         return ("student", student[1] + 1)
 
-    def member(self, name):
-        def train(situation):
-            self.calls.append(("train", name, situation.student, situation.reward, len(situation.preferences)))
-            return (name, situation.round + 1)
-
-        return train
-
-    @property
-    def tools(self):
-        return Tools(self.sample, self.score, self.annotate, self.refresh, self.distil)
+    def train(self, name, situation):
+        self.calls.append(("train", name, situation.student, situation.reward, len(situation.preferences)))
+        return (name, situation.round + 1)
 
 
 def test_rounds_by_hand():
     stage = Stage()
-    rounds = run({name: stage.member(name) for name in SKILL}, ("student", 0), 0, stage.tools, PROMPTS, rounds=2, n=2)
+    members = {name: partial(stage.train, name) for name in SKILL}
+    rounds = run(members, ("student", 0), 0, stage.tools, PROMPTS, rounds=2, n=2)
     second = [("rs", 1), ("sft", 2), ("dpo", 2), ("rs", 2)]
     assert stage.calls == [
         ("sample", ("student", 0)),
@@ -91,8 +87,8 @@ def test_known_preferences_come_first():
     stage = Stage()
     a, b = (Response(text, (1,)) for text in "ab")
     known = [Preference(prompt, a, b, 0, (2,) * 4, (0,) * 4, 0.5) for prompt in PROMPTS[:2]]
-    settings = dict(rounds=1, n=2, preferences=known)
-    (done,) = run({"sft": stage.member("sft")}, ("student", 0), 0, stage.tools, PROMPTS, **settings)
+    members = {"sft": partial(stage.train, "sft")}
+    (done,) = run(members, ("student", 0), 0, stage.tools, PROMPTS, rounds=1, n=2, preferences=known)
     assert done.preferences == 2 + 3 and ("refresh", 0, 5) in stage.calls
 
 
