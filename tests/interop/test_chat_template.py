@@ -1,7 +1,4 @@
-"""Chat templates: what a folder says, and strangers' code that wants out, or all of the machine.
-
-That text and ids are those of transformers is tested in tests/oracles.
-"""
+"""Chat templates: what a folder says; strangers' code that wants out. tests/oracles compares with transformers."""
 
 import json
 import subprocess

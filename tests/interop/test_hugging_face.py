@@ -38,9 +38,6 @@ def in_both_forms(folder, cfg, tensors):
     return one, shards
 
 
-# Reading
-
-
 @pytest.mark.parametrize("cfg", [QWEN3, LLAMA], ids=["qwen3", "llama"])
 def test_reads_a_folder_written_by_hand(tmp_path, cfg):
     params = random_params(cfg)
@@ -73,9 +70,6 @@ def test_a_tied_head_that_is_in_the_file_must_equal_the_embedding(tmp_path):
     write_folder(tmp_path, LLAMA, tensors | {"lm_head.weight": params.embed + 1})
     with pytest.raises(ValueError, match=r"lm_head\.weight differs"):
         hugging_face.load(tmp_path)
-
-
-# Refusals
 
 
 def test_missing_folder_and_files_are_named(tmp_path):
@@ -185,9 +179,6 @@ def test_every_damage_is_refused_or_makes_no_difference(sound, data, bit, garbag
     else:
         flat, other = (np.concatenate([w.reshape(-1) for w in named_tensors(p).values()]) for p in (params, loaded))
         assert (flat.view("u4") != other.view("u4")).sum() == 1
-
-
-# Writing
 
 
 @pytest.mark.parametrize("cfg", FORMATS, ids=["qwen3", "llama", "afm", "afm without qk-norm"])
