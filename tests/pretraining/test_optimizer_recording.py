@@ -42,10 +42,12 @@ def test_runs_are_complete():
         assert list(sweep) == sorted(CONFIG["widths"])
         for by_rate in sweep.values():
             assert len(by_rate) >= 6 and {len(losses) for losses in by_rate.values()} == {len(SEEDS)}
+    for name in optimizer.PUBLISHED:
+        assert {key.rsplit("_", 1)[1] for key in RUNS if key.startswith(f"{name}_")} == set(map(str, SEEDS))
 
 
 def test_no_best_rate_lies_at_the_end_of_its_row():
-    """`best_rate` refuses one that does, and a row that is empty."""
+    """`best_rates` refuses one that does."""
     for sweep in SWEEPS.values():
         assert all(len(of_seeds) == len(SEEDS) for of_seeds in best_rates(sweep).values())
     for name, seed in itertools.product(optimizer.PUBLISHED, SEEDS):
