@@ -232,8 +232,10 @@ def test_a_failure_while_writing_leaves_the_folder_as_it_was(tmp_path):
         path.write_text("half of")
         raise OSError("no space left on device")
 
-    hugging_face.save(tmp_path, random_params(SMALL, seed=1), SMALL)
+    old, new = (random_params(SMALL, seed) for seed in (1, 2))
+    hugging_face.save(tmp_path, old, SMALL)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(OSError, match="no space left"):
-        hugging_face.save(tmp_path, random_params(SMALL), SMALL, tokenizer=SimpleNamespace(vocab_size=2, save=full))
+        hugging_face.save(tmp_path, new, SMALL, tokenizer=SimpleNamespace(vocab_size=2, save=full))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert same_weights(hugging_face.load(tmp_path)[0], old)
