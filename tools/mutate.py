@@ -48,6 +48,25 @@ class Mutation(NamedTuple):
     slow: str = ""  # why only a test marked `slow` catches it
 
 
+def faults(text: str) -> list[Mutation]:
+    """Return the mutations that a text lists: under the path of a file, each as a diff between its name and its test.
+
+    A line says what it is by how it begins: "# " the name, "- " and "+ " the old text and the new, "> " the test,
+    "slow: " why only a test marked `slow` catches it.
+    """
+    found, file = [], ""
+    kinds = {"#": "name", "-": "old", "+": "new", ">": "test", "slow:": "slow"}
+    for line in filter(None, text.split("\n")):
+        mark, _, rest = line.partition(" ")
+        if mark not in kinds:
+            file = line
+            continue
+        if mark == "#":
+            found.append({"file": file})
+        found[-1].setdefault(kinds[mark], []).append(rest)
+    return [Mutation(**{k: v if k == "file" else "\n".join(v) for k, v in one.items()}) for one in found]
+
+
 class Verdict(NamedTuple):
     """What became of one mutation."""
 

@@ -45,7 +45,7 @@ def mixed_target(
     Source: TR24 section 3.2 (0.9 the teacher's top-1 label, 0.1 the true label)
         [confirmed].
     Test: tests/pretraining/test_distillation.py::test_the_loss_by_hand,
-        tests/pretraining/test_distillation.py::test_the_gradient_is_p_less_q
+        tests/pretraining/test_distillation.py::test_the_gradient_by_finite_differences_and_none_through_the_teacher
     """
     if not 0 <= share <= 1:
         raise ValueError(

@@ -24,7 +24,7 @@ def next_token_z(params: Params, batch: Batch, cfg: AFMConfig, z_weight: float =
 
     Source: Chowdhery et al. 2022 (PaLM) section 5 [standard]; the weight 1e-6 from AXLearn
         honeycrisp [inferred].
-    Test: tests/pretraining/test_z_loss.py::test_gradient_is_the_closed_form,
+    Test: tests/pretraining/test_z_loss.py::test_gradient_of_the_weights_by_finite_differences,
         tests/pretraining/test_z_loss.py::test_equals_its_definition
     """
     if not z_weight >= 0:

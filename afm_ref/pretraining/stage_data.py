@@ -62,7 +62,7 @@ def default_mixtures(counts: Mapping[str, int], core: Mapping | None = None, con
 
     Source: TR24 section 3.2 (web down, code and maths up; long Q&A in the last)
         [confirmed].
-    Test: tests/pretraining/test_stage_data.py::test_default_mixtures_by_hand
+    Test: tests/pretraining/test_stages.py::test_default_mixtures_by_hand
     """
     core = _to_one(core or counts)
     continued = _to_one(

@@ -1,6 +1,7 @@
 """Small models for these tests, and the unit in which their logits may differ."""
 
 import dataclasses
+import tracemalloc
 
 import jax
 import numpy as np
@@ -17,9 +18,11 @@ LLAMA = dataclasses.replace(SMALL, qk_norm=None, rope_layout="half_split")
 def random_params(cfg: AFMConfig, seed: int = 0) -> Params:
     """Return weights whose gains are far from one: with unit gains the order of qk-norm and RoPE does not show."""
     rng = np.random.default_rng((seed, 1))
-    return map_weights(
-        lambda w: w if w.ndim > 1 else (w * (1 + 0.5 * rng.standard_normal(w.shape))).astype(w.dtype), init(cfg, seed)
-    )
+
+    def random_gain(w):
+        return w if w.ndim > 1 else (w * (1 + 0.5 * rng.standard_normal(w.shape))).astype(w.dtype)
+
+    return map_weights(random_gain, init(cfg, seed))
 
 
 def map_weights(function, params: Params) -> Params:
@@ -30,11 +33,8 @@ def map_weights(function, params: Params) -> Params:
 
 def same_weights(a: Params, b: Params) -> bool:
     """Return whether both hold the same arrays, bit for bit."""
-
-    def leaves(params):
-        return [(w.dtype, w.shape, w.tobytes()) for w in jax.tree.leaves(params)]
-
-    return jax.tree.structure(a) == jax.tree.structure(b) and leaves(a) == leaves(b)
+    a, b = (jax.tree.map(lambda w: (str(w.dtype), w.shape, w.tobytes()), params) for params in (a, b))
+    return a == b
 
 
 def random_tokens(cfg: AFMConfig, shape=(2, 11), seed: int = 0):
@@ -45,6 +45,15 @@ def random_tokens(cfg: AFMConfig, shape=(2, 11), seed: int = 0):
 def logits_float64(params, tokens, cfg):
     """Return the logits of our forward function in NumPy float64."""
     return forward(map_weights(lambda w: w.astype(np.float64), params), tokens, cfg)
+
+
+def traced(call):
+    """Return (what the call returns, the most bytes that Python held meanwhile), of its second run: not of imports."""
+    call()
+    tracemalloc.start()
+    found = call(), tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return found
 
 
 def float32_unit(params, tokens, cfg) -> float:

@@ -60,15 +60,14 @@ def source(tmp_path):
 
 
 def saved_again(source, out):
-    hugging_face.save(out, *hugging_face.load(source))
-    hugging_face.save(out, *hugging_face.load(out))
+    for folder in (source, out):
+        hugging_face.save(out, *hugging_face.load(folder))
 
 
 def saved_with_its_tokenizer_but_without_the_source(source, out):
-    params, cfg = hugging_face.load(source)
-    tokenizer = hugging_face.load_tokenizer(source)
+    model, tokenizer = hugging_face.load(source), hugging_face.load_tokenizer(source)
     shutil.rmtree(source)
-    hugging_face.save(out, params, cfg, tokenizer=tokenizer)
+    hugging_face.save(out, *model, tokenizer=tokenizer)
 
 
 def saved_in_another_layout(source, out):
@@ -161,16 +160,13 @@ def test_another_tokenizer_leaves_the_old_ones_ids_and_files_behind(source, tmp_
 def test_a_tokenizer_that_the_source_keeps_in_another_form_is_its_own(source, tmp_path):
     """Truncation and padding of a single call are no part of what the ids mean; tokenizer.model is not read."""
     cut = {"truncation": {"max_length": 4, "strategy": "LongestFirst", "direction": "Right", "stride": 0}}
-    (source / "tokenizer.json").write_text(json.dumps(json.loads(byte_level_json()) | cut))
-    saved = tmp_path / "saved"
-    hugging_face.save(saved, *hugging_face.load(source), tokenizer=ForeignTokenizer(byte_level_json()))
-    assert config_of(saved)["eos_token_id"] == [6, 7] and "generation_config.json" in files(saved)
-    (source / "tokenizer.json").rename(source / "tokenizer.model")
-    params, cfg = hugging_face.load(source)
-    hugging_face.save(tmp_path / "out", params, cfg, tokenizer=ForeignTokenizer(byte_level_json()))
-    found = files(tmp_path / "out")
-    assert found["tokenizer.json"].decode() == byte_level_json() and found["tokenizer.model"]
-    assert config_of(tmp_path / "out")["eos_token_id"] == [6, 7] and "generation_config.json" in found
+    (source / "tokenizer.json").unlink()
+    for name, out in (("tokenizer.json", tmp_path / "saved"), ("tokenizer.model", tmp_path / "out")):
+        (source / name).write_text(json.dumps(json.loads(byte_level_json()) | cut))
+        hugging_face.save(out, *hugging_face.load(source), tokenizer=ForeignTokenizer(byte_level_json()))
+        assert config_of(out)["eos_token_id"] == [6, 7] and {name, "generation_config.json"} <= files(out).keys()
+        (source / name).rename(source / "tokenizer.model")
+    assert (out / "tokenizer.json").read_text() == byte_level_json()
     saved_with_ours(source, tmp_path / "own")
     assert config_of(tmp_path / "own")["eos_token_id"] == EOS
 

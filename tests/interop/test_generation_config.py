@@ -1,7 +1,4 @@
-"""generation_config.json: what is read, what is refused by name, which file counts.
-
-That the tokens are those of transformers is tested in tests/oracles/test_generate.py.
-"""
+"""generation_config.json: what is read and refused, which file counts. tests/oracles compares with transformers."""
 
 import json
 

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -15,9 +14,10 @@ from afm_ref.config import AFM_TINY, MATRICES, AFMConfig, matrix_shapes
 from afm_ref.interop import hugging_face, palettized, palettizing
 from afm_ref.quantization import palettize, quantize, sizes, weight_counts
 from tests.interop.files import halves, named_tensors, write_folder
-from tests.interop.models import LLAMA, QWEN3, map_weights, random_params
+from tests.interop.models import LLAMA, QWEN3, map_weights, random_params, traced
 
 ONE, ONE_LLAMA = (dataclasses.replace(cfg, n_layers=1) for cfg in (QWEN3, LLAMA))
+CASES = [(QWEN3, "F32", 3.5), (ONE, "F16", 2.9), (ONE_LLAMA, "BF16", 3.5), (ONE_LLAMA, "F32", 4)]
 
 
 def contents(folder):
@@ -25,10 +25,7 @@ def contents(folder):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize(
-    "cfg, kind, average",
-    [(QWEN3, "F32", 3.5), (ONE, "F16", 2.9), (ONE_LLAMA, "BF16", 3.5), (ONE_LLAMA, "F32", 4)],
-)
+@pytest.mark.parametrize("cfg, kind, average", CASES)
 def test_streaming_gives_the_file_of_quantize(tmp_path, cfg, kind, average):
     """Of one file and of shards, in 32 and 16 bits: the same bytes as from the whole model in memory."""
     tensors = {name: (kind, w) for name, w in named_tensors(random_params(cfg)).items()}
@@ -49,12 +46,8 @@ def test_one_matrix_is_in_memory_at_a_time(tmp_path, monkeypatch):
     hugging_face.save(tmp_path / "source", transformer.init(cfg, 0), cfg)
     made = {shape: palettize(np.zeros(shape, np.float32), 2) for shape in matrix_shapes(cfg).values()}
     monkeypatch.setattr(palettizing, "palettize", lambda w, *_: made[w.shape])  # what k-means takes is another matter
-    small = tmp_path / "small"
-    palettizing.palettize_folder(tmp_path / "source", small, 2, progress=False)  # imports
-    tracemalloc.start()
-    palettizing.palettize_folder(tmp_path / "source", small, 2, progress=False)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    places = tmp_path / "source", tmp_path / "small"
+    _, peak = traced(lambda: palettizing.palettize_folder(*places, 2, progress=False))
     whole = (tmp_path / "source" / "model.safetensors").stat().st_size
     assert peak < whole / 2, f"{peak} of {whole} bytes"
 
@@ -102,8 +95,7 @@ def test_the_average_is_hit_to_a_hundredth():
         bits = palettizing.bits_near(costs, weights, average)
         reached = sum(b * weights[key] for key, b in bits.items()) / sum(weights.values())
         assert average - 0.01 <= reached <= average
-    lone = palettizing.bits_near({("wq", 0): {2: 1.0, 4: 0.0}}, {("wq", 0): 7}, 3.5)
-    assert lone == {("wq", 0): 2}
+    assert palettizing.bits_near({("wq", 0): {2: 1.0, 4: 0.0}}, {("wq", 0): 7}, 3.5) == {("wq", 0): 2}
     with pytest.raises(ValueError, match="fewest bits"):
         palettizing.bits_near(costs, weights, 1.9)
 
@@ -146,18 +138,16 @@ def test_the_command_palettizes_and_generate_runs_the_result(tmp_path, capsys, m
     out = str(tmp_path / "small")
     assert command_line.main(["palettize", "--bits", "2.5", "--out", out]) == 0
     shown, err = capsys.readouterr()
-    lines = {line.split()[0]: line.split()[1] for line in shown.splitlines()}
+    lines = {line.split()[0]: line.split()[1].replace(",", "") for line in shown.splitlines()}
     params, cfg = palettized.load(out)
-    found = sizes(params)
+    found, file_bytes = sizes(params), palettized.file_bytes(params, cfg)
     assert float(lines["projection_bits"]) == round(found.projection_bits, 3) and 2 < found.projection_bits <= 2.5
-    assert float(lines["model_bits"]) == round(found.model_bits, 3)
-    assert int(lines["file_bytes"].replace(",", "")) == palettized.file_bytes(params, cfg)
+    assert (float(lines["model_bits"]), int(lines["file_bytes"])) == (round(found.model_bits, 3), file_bytes)
     source_bytes = (tmp_path / "model" / "model.safetensors").stat().st_size
-    assert f"divided by {source_bytes / palettized.file_bytes(params, cfg):.2f}" in shown
+    assert f"divided by {source_bytes / file_bytes:.2f}" in shown
     assert "palettize" in err and "measure" in err  # progress bars
-    adapted = lora.attach(params, rank=1)
     adapter = str(tmp_path / "adapter.safetensors")
-    lora.files.save(adapter, adapted)
+    lora.files.save(adapter, lora.attach(params, rank=1))
     assert command_line.main(["generate", "--model", out, "--adapter", adapter, "--max-new-tokens", "3"]) == 0
     assert capsys.readouterr().out.strip()
 
@@ -167,21 +157,17 @@ def test_info_tells_what_a_folder_holds(tmp_path, capsys):
     tensors = {name: ("F16", w) for name, w in named_tensors(random_params(LLAMA)).items()}
     write_folder(tmp_path / "source", LLAMA, tensors, halves(tensors))
     palettizing.palettize_folder(tmp_path / "source", tmp_path / "small", 4, progress=False)
-    told = []
+    count = sum(w.size for _, w in tensors.values())
     for name, option in (("source", []), ("small", ["--model"])):
         assert command_line.main(["info", *option, str(tmp_path / name)]) == 0
         lines = [line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line]
-        told.append({name: value.replace(",", "") for name, value in lines})
-    for about in told:
-        assert (about["d_model"], about["n_layers"], about["qk_norm"]) == ("12", "2", "None")
-        assert int(about["parameters, total"]) == sum(w.size for _, w in tensors.values())
-    plain, small = told
-    source_bytes = sum(path.stat().st_size for path in (tmp_path / "source").glob("*.safetensors"))
-    assert int(plain["bytes of the weights on disk"]) == source_bytes
-    on_disk = (tmp_path / "small" / "palettized.safetensors").stat().st_size
-    assert int(small["bytes of the weights on disk"]) == on_disk and small["bits per projection weight"] == "4.0"
+        told = {name: value.replace(",", "") for name, value in lines}
+        assert (told["d_model"], told["n_layers"], told["qk_norm"]) == ("12", "2", "None")
+        on_disk = sum(path.stat().st_size for path in (tmp_path / name).glob("*.safetensors"))
+        assert (int(told["parameters, total"]), int(told["bytes of the weights on disk"])) == (count, on_disk)
     stored = sum(w.nbytes for w in load_file(tmp_path / "small" / "palettized.safetensors").values())
-    assert float(small["bits per parameter"]) == pytest.approx(8 * stored / int(small["parameters, total"]), abs=6e-4)
+    assert float(told["bits per parameter"]) == pytest.approx(8 * stored / count, abs=6e-4)
+    assert told["bits per projection weight"] == "4.0"
     assert command_line.main(["palettize", str(tmp_path / "small"), "--out", str(tmp_path / "smaller")]) == 2
     err = capsys.readouterr().err
     assert "small is palettized already" in err and "give the folder that it was made of" in err

@@ -34,9 +34,12 @@ def folder(tmp_path):
     return Path(shutil.copytree(GOLDEN / "peft", tmp_path / "adapter"))
 
 
+def fields_of(folder):
+    return json.loads((folder / peft.CONFIG).read_text())
+
+
 def change(folder, **fields):
-    path = folder / "adapter_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    (folder / peft.CONFIG).write_text(json.dumps(fields_of(folder) | fields))
 
 
 def tensors_of(folder):
@@ -49,9 +52,7 @@ def test_logits_equal_golden(qwen3, name):
     expected = load_file(GOLDEN / name / "expected.safetensors")
     tokens, golden = expected["tokens"], expected["logits"]
     params = peft.load(GOLDEN / name, base)
-    rank, scale, count = ADAPTERS[name]
-    found = adapters(params)
-    assert len(found) == count and {(w.rank, w.scale) for w in found.values()} == {(rank, scale)}
+    assert {(w.rank, w.scale, len(adapters(params))) for w in adapters(params).values()} == {ADAPTERS[name]}
     unit = float32_unit(base, tokens, cfg)
     assert_close(forward(float64(params), tokens, cfg), golden, unit, "float64")
     assert_close(run(jax.tree.map(jnp.asarray, params), tokens, cfg), golden, unit, "float32")
@@ -81,23 +82,25 @@ def test_the_names_in_the_file_are_pefts(tmp_path, qwen3):
     peft.save(tmp_path, peft.load(GOLDEN / "peft", base))
     ours, theirs = tensors_of(tmp_path), tensors_of(GOLDEN / "peft")
     assert {name: m.tobytes() for name, m in ours.items()} == {name: m.tobytes() for name, m in theirs.items()}
-    fields = json.loads((tmp_path / "adapter_config.json").read_text())
-    golden = json.loads((GOLDEN / "peft" / "adapter_config.json").read_text())
+    fields = fields_of(tmp_path)
     assert (fields["r"], fields["lora_alpha"], fields["use_rslora"]) == (3, 4, False)
-    assert sorted(fields["target_modules"]) == sorted(golden["target_modules"])
+    assert sorted(fields["target_modules"]) == sorted(fields_of(GOLDEN / "peft")["target_modules"])
 
 
 def test_what_a_source_says_of_base_and_task_is_kept(tmp_path, folder, qwen3):
+    """And its bookkeeping and a byte order mark are passed over."""
     said = dict(base_model_name_or_path="some/base", revision="v2", task_type="SEQ_CLS", lora_dropout=0.1)
-    change(folder, **said, layers_to_transform=[0, 1], r=3)
+    change(folder, **said, layers_to_transform=[0, 1], r=3, init_lora_weights="gaussian", inference_mode=False)
+    (folder / peft.CONFIG).write_bytes(b"\xef\xbb\xbf" + (folder / peft.CONFIG).read_bytes())
     params = peft.load(folder, qwen3[0])
+    assert len(adapters(params)) == 14
     peft.save(tmp_path / "out", params, source=folder)
-    fields = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    fields = fields_of(tmp_path / "out")
     assert {name: fields[name] for name in said} == said and "layers_to_transform" not in fields
     peft.save(tmp_path / "out", params, base_model="another/base", source=folder)
-    fields = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
-    assert fields["base_model_name_or_path"] == "another/base" and "revision" not in fields
-    assert fields["task_type"] == "SEQ_CLS"
+    fields = fields_of(tmp_path / "out")
+    assert (fields["base_model_name_or_path"], fields["task_type"]) == ("another/base", "SEQ_CLS")
+    assert "revision" not in fields
     peft.save(folder, params, source=folder)  # in place
     assert adapters(peft.load(folder, qwen3[0])).keys() == adapters(params).keys()
 
@@ -108,89 +111,69 @@ OTHER_MATHS = {
     "layer_replication": [[0, 1], [0, 2]], "target_parameters": ["x"], "megatron_config": {"a": 1},
     "loftq_config": {"loftq_bits": 4}, "alora_invocation_tokens": [1],
 }  # fmt: skip
-REFUSED = [({name: value}, f"{name} = ") for name, value in OTHER_MATHS.items()]
-REFUSED += [(dict(init_lora_weights=start), "changes the base as well") for start in ("corda", "pissa_niter_4")]
-REFUSED += [
-    (dict(peft_type="IA3"), "peft_type 'IA3'"),
-    (dict(r=0), "r must be a positive integer"),
-    (dict(r=True), "r must be a positive integer"),
-    (dict(r=4), "has shape"),
-    (dict(lora_alpha="4"), "lora_alpha must be a positive number"),
-    (dict(use_rslora="yes"), "use_rslora must be true or false"),
-]
+REFUSED = [(name, value, f"{name} = ") for name, value in OTHER_MATHS.items()]
+REFUSED += [("init_lora_weights", start, "changes the base as well") for start in ("corda", "pissa_niter_4")]
+REFUSED += [("r", value, "r must be a positive integer") for value in (0, True)]
+REFUSED += [("peft_type", "IA3", "peft_type 'IA3'"), ("r", 4, "has shape"), ("lora_alpha", "4", "a positive number")]
+REFUSED += [("use_rslora", "yes", "use_rslora must be true or false")]
 
 
 def test_what_is_not_supported_is_refused_by_name(folder, qwen3):
-    sound = (folder / peft.CONFIG).read_text()
-    for fields, why in REFUSED:
-        (folder / peft.CONFIG).write_text(sound)
-        change(folder, **fields)
+    sound = fields_of(folder)
+    for name, value, why in REFUSED:
+        (folder / peft.CONFIG).write_text(json.dumps(sound | {name: value}))
         with pytest.raises(ValueError, match=why):
             peft.load(folder, qwen3[0])
 
 
-def test_bookkeeping_and_a_byte_order_mark_are_not_refused(folder, qwen3):
-    change(folder, base_model_name_or_path="x", revision="main", lora_dropout=0.1, task_type="FEATURE_EXTRACTION",
-           init_lora_weights="gaussian", layers_to_transform=[0, 1], inference_mode=False)  # fmt: skip
-    (folder / peft.CONFIG).write_bytes(b"\xef\xbb\xbf" + (folder / peft.CONFIG).read_bytes())
-    assert len(adapters(peft.load(folder, qwen3[0]))) == 14
-
-
-DAMAGES = [  # (the tensors that it changes, or None; what is told)
-    (lambda t: {TENSOR: None}, "tensors are missing: .*q_proj.lora_B"),
-    (lambda t: {TENSOR: t[TENSOR] * np.nan}, "NaN or infinite"),
-    (lambda t: {TENSOR: t[TENSOR][:-1]}, "has shape"),
-    (lambda t: {TENSOR: t[TENSOR].astype(np.int32)}, "holds I32 values"),
-    (lambda t: {TENSOR: None, TENSOR.replace("q_proj", "z_proj"): t[TENSOR]}, "no A or B of a matrix"),
-    (lambda t: {TENSOR.replace("layers.1", "layers.2"): t[TENSOR]}, "a layer that this model does not have"),
-    (lambda t: dict.fromkeys(t), "holds no tensors"),
-]
-
-
 def test_damaged_folders_are_refused(folder, qwen3):
-    path, sound = folder / "adapter_model.safetensors", tensors_of(folder)
+    path, sound = folder / peft.TENSORS, tensors_of(folder)
+    b = sound[TENSOR]
 
     def refused(error, why):
         with pytest.raises(error, match=why):
             peft.load(folder, qwen3[0])
 
-    for change_, why in DAMAGES:
-        save_file({name: w for name, w in (sound | change_(sound)).items() if w is not None}, path)
+    for changes, why in (
+        ({TENSOR: None}, "tensors are missing: .*q_proj.lora_B"),
+        ({TENSOR: b * np.nan}, "NaN or infinite"),
+        ({TENSOR: b[:-1]}, "has shape"),
+        ({TENSOR: b.astype(np.int32)}, "holds I32 values"),
+        ({TENSOR: None, TENSOR.replace("q_proj", "z_proj"): b}, "no A or B of a matrix"),
+        ({TENSOR.replace("layers.1", "layers.2"): b}, "a layer that this model does not have"),
+        (dict.fromkeys(sound), "holds no tensors"),
+    ):
+        save_file({name: w for name, w in (sound | changes).items() if w is not None}, path)
         refused(ValueError, why)
     path.write_bytes(b"short")
     refused(ValueError, "cut short or no safetensors")
     path.rename(folder / "adapter_model.bin")
     refused(ValueError, "a pickle")
     (folder / "adapter_model.bin").unlink()
-    refused(FileNotFoundError, r"adapter_model.safetensors does not exist")
-    (folder / "adapter_config.json").write_text("{")
+    refused(FileNotFoundError, "adapter_model.safetensors does not exist")
+    (folder / peft.CONFIG).write_text("{")
     refused(ValueError, "not readable JSON")
-    (folder / "adapter_config.json").unlink()
-    refused(FileNotFoundError, r"adapter_config.json does not exist")
+    (folder / peft.CONFIG).unlink()
+    refused(FileNotFoundError, "adapter_config.json does not exist")
 
 
 def test_what_the_format_cannot_say_is_not_saved(tmp_path, qwen3):
     with pytest.raises(ValueError, match="has an adapter already"):
         peft.load(GOLDEN / "peft", lora.attach(qwen3[0], rank=2))
     base = random_params(SMALL)
-    with pytest.raises(ValueError, match="one rank and scale"):
-        peft.save(tmp_path / "none", base)
     two = lora.attach(lora.attach(base, targets="wq", rank=2), targets="wo", rank=3)
-    with pytest.raises(ValueError, match="one rank and scale"):
-        peft.save(tmp_path / "two", two)
     bad = random_adapter(base, rank=2)
     bad.layers[0].wq.b[0, 0] = np.inf
-    with pytest.raises(ValueError, match="NaN or infinite"):
-        peft.save(tmp_path / "bad", bad)
-    assert not (tmp_path / "bad" / "adapter_config.json").exists()
+    for params, message in ((base, "one rank and scale"), (two, "one rank and scale"), (bad, "NaN or infinite")):
+        with pytest.raises(ValueError, match=message):
+            peft.save(tmp_path, params)
+    assert not (tmp_path / peft.CONFIG).exists()
 
 
 def test_one_matrix_of_one_layer_is_told_by_its_full_name(tmp_path):
-    base = random_params(QWEN3)
+    base, tokens = random_params(QWEN3), random_tokens(QWEN3)
     params = random_adapter(base, rank=2, targets=("wk",), layers=[1])
     peft.save(tmp_path, params)
-    fields = json.loads((tmp_path / "adapter_config.json").read_text())
-    assert fields["target_modules"] == ["layers.1.self_attn.k_proj"]
-    tokens = random_tokens(QWEN3)
-    again = peft.load(tmp_path, base)
-    np.testing.assert_array_equal(forward(again, tokens, QWEN3), forward(params, tokens, QWEN3))
+    assert fields_of(tmp_path)["target_modules"] == ["layers.1.self_attn.k_proj"]
+    found, wanted = (forward(p, tokens, QWEN3) for p in (peft.load(tmp_path, base), params))
+    np.testing.assert_array_equal(found, wanted)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from afm_ref.containers import Remat, group, ungrouped
-from afm_ref.interop.rope_layout import permute_rope_layout, rope_permutation
+from afm_ref.interop.rope_layout import permute_rope_layout
 from tests.interop.models import (
     SMALL,
     assert_close,
@@ -34,11 +34,6 @@ def test_logits_do_not_change(qk_norm, head_dim, layout):
         assert np.abs(logits_float64(params, tokens, moved_cfg) - expected).max() > 1e-2
     back, back_cfg = permute_rope_layout(moved, moved_cfg, layout)
     assert back_cfg == cfg and same_weights(back, params)
-
-
-def test_the_permutation_spelled_out():
-    assert rope_permutation(8, "half_split").tolist() == [0, 2, 4, 6, 1, 3, 5, 7]
-    assert rope_permutation(8, "interleaved").tolist() == [0, 4, 1, 5, 2, 6, 3, 7]
 
 
 def test_it_reaches_into_containers_of_jax_arrays():

@@ -15,11 +15,17 @@ from tests.interop.models import SMALL, random_params
 from tests.interop.tokenizer_files import BEGIN, END, byte_level_json, sentencepiece_json
 
 
+def written(folder, spec_json, **settings):
+    """Return the tokenizer of a folder with these files."""
+    (folder / "tokenizer.json").write_text(spec_json, encoding="utf-8", newline="")
+    if settings:
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return hugging_face.load_tokenizer(folder)
+
+
 @pytest.fixture(scope="module")
 def foreign(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("foreign")
-    (folder / "tokenizer.json").write_text(byte_level_json(), encoding="utf-8")
-    return hugging_face.load_tokenizer(folder)
+    return written(tmp_path_factory.mktemp("foreign"), byte_level_json())
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +50,10 @@ def test_foreign_round_trip_of_any_text(foreign, text):
 
 
 def test_a_special_token_typed_by_a_user_stays_text(foreign):
-    text = "a<|end|>"
-    assert foreign.encode(text).tolist() == list(text.encode())
-    marked = foreign.encode(text, markers=True)
-    assert marked.tolist() == [ord("a"), END]
+    text, marked = "a<|end|>", [ord("a"), END]
+    assert (
+        foreign.encode(text).tolist() == list(text.encode()) and foreign.encode(text, markers=True).tolist() == marked
+    )
     assert foreign.decode(marked) == "a" and foreign.decode(marked, skip_special=False) == text
 
 
@@ -66,32 +72,27 @@ def last_call_kept(spec_json: str) -> str:
     """Return a tokenizer.json as it is saved after a call that cut at 3 ids, padded to 8 and left out most merges."""
     spec = json.loads(spec_json)
     spec["truncation"] = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
-    spec["padding"] = {
-        "strategy": {"Fixed": 8}, "direction": "Left", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0,
-        "pad_token": "!",
-    }  # fmt: skip
+    pad = {"pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0, "pad_token": "!"}
+    spec["padding"] = {"strategy": {"Fixed": 8}, "direction": "Left", **pad}
     spec["model"]["dropout"] = 0.9
     return json.dumps(spec)
 
 
 def test_settings_of_somebodys_last_call_are_switched_off(tmp_path):
     """The ids are those worked out by hand above, of a text that is longer than the cut and one that is shorter."""
-    text, path = last_call_kept(byte_level_json()), tmp_path / "tokenizer.json"
-    path.write_text(text, encoding="utf-8", newline="")
-    tokenizer = hugging_face.load_tokenizer(tmp_path)
+    tokenizer = written(tmp_path, last_call_kept(byte_level_json()))
     for _ in range(5):  # dropout is random
         assert tokenizer.encode("the th").tolist() == [256, ord("e"), 257]
         assert tokenizer.encode("e", template=True).tolist() == [BEGIN, ord("e")]
         assert tokenizer.encode("th" * 5 + "<|end|>", markers=True).tolist() == [256] * 5 + [END]
     tokenizer.save(tmp_path / "again.json")
-    assert (tmp_path / "again.json").read_bytes() == path.read_bytes()  # what is switched off is not forgotten
+    # what is switched off is not forgotten
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "tokenizer.json").read_bytes()
 
 
 def test_our_own_format_saved_after_a_call_is_read_the_same(tmp_path, ours):
     ours.save(tmp_path / "tokenizer.json")
-    text = last_call_kept((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
-    (tmp_path / "tokenizer.json").write_text(text, encoding="utf-8", newline="")
-    again = hugging_face.load_tokenizer(tmp_path)
+    again = written(tmp_path, text := last_call_kept((tmp_path / "tokenizer.json").read_text(encoding="utf-8")))
     assert isinstance(again, own.Tokenizer)
     for sentence in ("the", "the cat and the hat, the mat"):
         assert again.encode(sentence).tolist() == ours.encode(sentence).tolist()
@@ -100,10 +101,10 @@ def test_our_own_format_saved_after_a_call_is_read_the_same(tmp_path, ours):
 
 
 def test_both_kinds_travel_with_a_model(tmp_path, foreign, ours):
-    params, big = random_params(SMALL), dataclasses.replace(SMALL, vocab_size=370)
+    big = dataclasses.replace(SMALL, vocab_size=370)
     for tokenizer in (ours, foreign):
         with pytest.raises(ValueError, match="vocab_size is 17"):
-            hugging_face.save(tmp_path, params, SMALL, tokenizer=tokenizer)
+            hugging_face.save(tmp_path, random_params(SMALL), SMALL, tokenizer=tokenizer)
         hugging_face.save(tmp_path, random_params(big), big, tokenizer=tokenizer)
         again = hugging_face.load_tokenizer(tmp_path)
         assert type(again) is type(tokenizer) and again.vocab_size == tokenizer.vocab_size
@@ -123,42 +124,35 @@ def test_broken_tokenizer_files_are_named(tmp_path):
             hugging_face.load_tokenizer(tmp_path)
 
 
-def with_settings(folder, spec_json, **settings):
-    """Return the tokenizer of a folder with these files."""
-    (folder / "tokenizer.json").write_text(spec_json, encoding="utf-8")
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return hugging_face.load_tokenizer(folder)
-
-
 def test_tokens_named_as_special_are_special(tmp_path):
     """Their names are read whole, where markers are, and not shown; an unknown name changes nothing."""
     spec = json.loads(byte_level_json())
     spec["added_tokens"] = []
     spec["model"]["vocab"] |= {"<|begin|>": BEGIN, "<|end|>": END}
     ids, text = [ord("a"), END], json.dumps(spec)
-    plain = with_settings(tmp_path, text)
+    plain = written(tmp_path, text)
     assert plain.encode("a<|end|>", markers=True).tolist() == list(b"a<|end|>") and plain.decode(ids) == "a<|end|>"
     ways = [
         {"eos_token": "<|end|>"}, {"eos_token": {"content": "<|end|>"}}, {"extra_special_tokens": ["<|end|>"]},
         {"turn_token": "<|end|>"}, {"added_tokens_decoder": {"259": {"content": "<|end|>", "special": True}}},
     ]  # fmt: skip
     for way in ways:
-        named = with_settings(tmp_path, text, pad_token="<nowhere>", unk_token=None, **way)
+        named = written(tmp_path, text, pad_token="<nowhere>", unk_token=None, **way)
         assert named.encode("a<|end|>", markers=True).tolist() == ids and named.decode(ids) == "a"
         assert named.encode("a<|end|>").tolist() == list(b"a<|end|>") and named.vocab_size == 260
     for wrong in ({"added_tokens_decoder": ["<|end|>"]}, {"extra_special_tokens": 7}):
         with pytest.raises(ValueError, match="special tokens in no known way"):
-            with_settings(tmp_path, text, **wrong)
+            written(tmp_path, text, **wrong)
 
 
 def test_a_llama_tokenizer_puts_one_space_before_a_text(tmp_path):
     """Where there is none, and not behind a special token: as transformers' LlamaTokenizer, not as the file says."""
     text = sentencepiece_json()
     ids = {"the": [259], " the": [259], "<s>the cat": [1, 287, 275, 272, 260], "the</s> cat": [259, 2, 260]}
-    llama = with_settings(tmp_path, text, tokenizer_class="LlamaTokenizer", legacy=False)
+    file = written(tmp_path, text)
+    assert file.encode(" the").tolist() == [267, 259] and file.encode("<s>the", markers=True).tolist() == [1, 259]
+    llama = written(tmp_path, text, tokenizer_class="LlamaTokenizer", legacy=False)
     assert {prompt: llama.encode(prompt, markers=True).tolist() for prompt in ids} == ids
     assert llama.decode([259, 260]) == "the cat"
-    file = with_settings(tmp_path, text)
-    assert file.encode(" the").tolist() == [267, 259] and file.encode("<s>the", markers=True).tolist() == [1, 259]
-    never = with_settings(tmp_path, text, tokenizer_class="LlamaTokenizer", add_prefix_space=False)
+    never = written(tmp_path, text, tokenizer_class="LlamaTokenizer", add_prefix_space=False)
     assert never.encode(" the").tolist() == [259] and never.encode("the").tolist() == [287, 275, 272]

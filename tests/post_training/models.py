@@ -32,11 +32,8 @@ def params64(seed=0, cfg=CFG):
 def chats(count, seed=0, cfg=CFG, longest=9):
     """Return conversations of random tokens, prompts and responses of 1 to `longest` tokens."""
     rng = np.random.default_rng((seed, 5))
-    found = []
-    for _ in range(count):
-        prompt, response = (rng.integers(1, cfg.vocab_size, rng.integers(1, longest + 1)) for _ in range(2))
-        found.append(Rendered(np.concatenate([prompt, response]).astype(np.int32), len(prompt)))
-    return found
+    sides = [[rng.integers(1, cfg.vocab_size, rng.integers(1, longest + 1)) for _ in range(2)] for _ in range(count)]
+    return [Rendered(np.concatenate(both).astype(np.int32), len(both[0])) for both in sides]
 
 
 def random_pairs(B=4, seed=0, cfg=CFG):

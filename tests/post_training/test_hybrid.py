@@ -50,8 +50,7 @@ def test_evolution_keeps_references_true():
 def test_longer_sums_are_right():
     """Python adds up what stands in the prompt."""
     record = next(r for r in DEMONSTRATIONS if r.prompt == "9 - 3 - 3 =")
-    for seed in range(30):
-        deep = hybrid.deeper(record, np.random.default_rng(seed))
+    for deep in (hybrid.deeper(record, np.random.default_rng(seed)) for seed in range(30)):
         assert eval(deep.prompt.removesuffix(" =")) == int(deep.reference) >= 0
     worded = next(r for r in DEMONSTRATIONS if r.prompt.endswith("How many?"))
     deep = hybrid.deeper(worded, np.random.default_rng(0))
@@ -62,19 +61,12 @@ def test_longer_sums_are_right():
 def test_curation_counts():
     records = tasks.records("answer", 12)
     again = records + [records[3]._replace(prompt=records[3].prompt.upper() + "!")]
-    held = [records[0], tasks.records("summarise", 1)[0]]
-    left, counts = hybrid.curate(
-        again, [("no copies", hybrid.without_copies), ("not held out", hybrid.without_held_out(held))]
-    )
+    held = hybrid.without_held_out([records[0], tasks.records("summarise", 1)[0]])
+    left, counts = hybrid.curate(again, [("no copies", hybrid.without_copies), ("not held out", held)])
     assert left == records[1:] and counts == [CurationStep("no copies", 13, 12), CurationStep("not held out", 12, 11)]
-
-
-def test_a_long_run_of_held_out_words_is_enough():
-    (record,) = tasks.records("answer", 1)
-    text = " ".join(f"word{i}" for i in range(20))
-    held = record._replace(prompt=f"before {text} after")
-    step = hybrid.without_held_out([held])
-    assert step([record, record._replace(prompt=f"other, {text.upper()}!"), held]) == [record]
+    text = " ".join(f"word{i}" for i in range(20))  # a long run of held-out words is enough
+    old, new = (records[0]._replace(prompt=prompt) for prompt in (f"before {text} after", f"other, {text.upper()}!"))
+    assert hybrid.without_held_out([old])([records[0], new, old]) == records[:1]
 
 
 def test_solutions_are_kept_by_the_verifier():

@@ -9,12 +9,10 @@ import pytest
 
 from afm_ref.post_training import losses, preferences
 from afm_ref.post_training.responses import written
-from afm_ref.post_training.reward_model import init_reward_model, reward_loss, soft_label_loss
+from afm_ref.post_training.reward_model import reward_loss, soft_label_loss
 from afm_ref.post_training.rows import conversation
 from afm_ref.transformer import init
-from tests.post_training.models import CFG, TEXT_CFG, params64, random_pairs, slope, tokenizer
-
-WEIGHTS = {"dpo": 7.0, "ipo": 0.03, "ipo_mean": 0.3}  # brings their slopes to one size
+from tests.post_training.models import CFG, TEXT_CFG, params64, random_pairs, random_reward_model, slope, tokenizer
 
 
 def test_log_sigmoid_does_not_overflow():
@@ -27,11 +25,9 @@ def test_log_sigmoid_does_not_overflow():
 
 def test_the_first_step_has_its_true_slope():
     """Where the policy is still the reference h is exactly 0: minus half of beta, as torch and the formula have it."""
-    for loss, want in (
-        (lambda h: losses.dpo(h, 0.3), -0.15),
-        (lambda r: soft_label_loss(r, jnp.full(1, 0.85)), 0.5 - 0.85),
-    ):
-        assert jax.grad(lambda x: loss(x).sum())(jnp.zeros(1))[0] == pytest.approx(want, rel=1e-6)  # noqa: B023
+    for loss, setting, want in ((losses.dpo, 0.3, -0.15), (soft_label_loss, jnp.full(1, 0.85), 0.5 - 0.85)):
+        slope = jax.grad(lambda x, y, loss=loss: loss(x, y).sum())(jnp.zeros(1), setting)
+        assert slope[0] == pytest.approx(want, rel=1e-6)
 
 
 @pytest.mark.parametrize("strength", [0.05, 0.5, 3.0])
@@ -53,19 +49,18 @@ def test_reference_is_the_policy_at_the_start():
 
 def test_gradient_against_finite_differences():
     """Of all three losses at once, for one compilation: no two weighted errors cancel."""
-    pairs = random_pairs(3)
+    weights, pairs = {"dpo": 7.0, "ipo": 0.03, "ipo_mean": 0.3}, random_pairs(3)  # slopes of one size
 
     def total(params):
-        each = {kind: losses.preference_loss(params, pairs, CFG, kind, 0.1)[0] for kind in WEIGHTS}
-        return sum(weight * each[kind] for kind, weight in WEIGHTS.items())
+        return sum(w * losses.preference_loss(params, pairs, CFG, kind, 0.1)[0] for kind, w in weights.items())
 
-    assert set(WEIGHTS) == set(losses.LOSSES)
+    assert set(weights) == set(losses.LOSSES)
     numeric, exact = slope(total, params64())
     assert numeric == pytest.approx(exact, rel=1e-6)
 
 
 def test_bad_requests_are_refused():
-    params, pairs = params64(), random_pairs(2)
+    pairs = random_pairs(2)
     for given, kind, beta, message in (
         (pairs, "slic", 0.1, "kind must be one of"),
         (pairs._replace(reference=None), "dpo", 0.1, "with_reference"),
@@ -73,7 +68,7 @@ def test_bad_requests_are_refused():
         (pairs, "ipo", 0.0, "beta must be above 0"),
     ):
         with pytest.raises(ValueError, match=message):
-            losses.preference_loss(params, given, CFG, kind, beta)
+            losses.preference_loss(params64(), given, CFG, kind, beta)
 
 
 TOK = tokenizer()
@@ -88,17 +83,13 @@ FOUND = [
 
 def test_loss_is_that_of_the_pairs():
     """The pairs by themselves are compared with hand-made numbers in test_reward_model."""
-    rng = np.random.default_rng(0)
-    model = init_reward_model(init(TEXT_CFG, 0), TEXT_CFG)
-    heads = {name: rng.standard_normal(getattr(model, name).shape) for name in ("preference", "w_out")}
-    model = model._replace(**heads)
+    model = random_reward_model(cfg=TEXT_CFG)
     batch = losses.prompt_batches(FOUND[::-1], TOK, 4)(0)  # the long ones first: rows get other numbers
     assert len(batch.labels) == 4 * 4 and batch.weights.sum() == len(FOUND) == 10  # each prompt has room for four pairs
     assert len(np.unique(batch.rows.tokens, axis=0)) == 2 + 3 + 4 + 5 < 2 * len(FOUND)
     found = reward_loss(model, batch, TEXT_CFG, grading_weight=0.3)
     each = [reward_loss(model, losses.pairs_of([one], TOK), TEXT_CFG, grading_weight=0.3) for one in FOUND]
-    total, count = (sum(map(float, column)) for column in zip(*each))
-    assert found[1] == count and found[0] == pytest.approx(total, rel=1e-5)  # float32
+    assert found == pytest.approx(np.sum(each, axis=0), rel=1e-5)  # labels in float32
 
 
 def test_rows_are_as_long_as_a_multiple():
@@ -109,8 +100,7 @@ def test_rows_are_as_long_as_a_multiple():
 
 def test_an_epoch_has_every_prompt_once():
     feed = losses.prompt_batches(FOUND, TOK, 2, seed=3)
-    for epoch in (0, 1):
-        batches = [feed(2 * epoch), feed(2 * epoch + 1)]
+    for batches in ([feed(0), feed(1)], [feed(2), feed(3)]):
         labels = np.concatenate([b.labels[b.weights > 0] for b in batches])
         assert sorted(labels.tolist()) == sorted(np.float32(preferences.SOFT_LABELS[p.level]) for p in FOUND)
         lengths = sorted(b.rows.lengths.max() for b in batches)

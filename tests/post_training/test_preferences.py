@@ -34,21 +34,17 @@ def test_verdicts_follow_their_distribution(lapse):
     simulated = np.bincount(np.where(blind, rng.integers(8, size=n), np.argmax(levels, axis=0)), minlength=8)
     rng = np.random.default_rng(1)
     verdicts = [preferences.judge(NEWS, SHORT, WORDY, annotator, rng) for _ in range(n)]
-    counts = [
-        sum(v.chosen == first and v.level == level for v in verdicts) for first in (SHORT, WORDY) for level in range(4)
-    ]
+    counts = np.bincount([v.level + 4 * (v.chosen == WORDY) for v in verdicts], minlength=8)
     want = n * preferences.level_probabilities(preferences.seen_difference(annotator, gap, 5, 8), 0.15, lapse).ravel()
-    for got in (counts, simulated):
-        assert np.all(np.abs(np.array(got) - want) <= 5 * np.sqrt(want))
+    assert np.all(np.abs([counts - want, simulated - want]) <= 5 * np.sqrt(want))
     assert all(v.gap == (gap if v.chosen == SHORT else -gap) and v.simulated for v in verdicts)
 
 
 def test_each_bias_moves_the_choice_its_way():
-    seen, annotator, odds = preferences.seen_difference, preferences.Annotator, preferences.level_probabilities
-    assert seen(annotator(), 0.2, 3, 3) == pytest.approx(0.2)
-    assert seen(annotator(position_bias=0.1), 0.2, 3, 3) == pytest.approx(0.3)
-    assert seen(annotator(length_bias=0.1), 0.2, 7, 3) == pytest.approx(0.2 + 0.1 * np.log(2))
-    assert odds(0.2, 0.5)[0].sum() < odds(0.2, 0.1)[0].sum()
+    for bias, want in ({}, 0.2), ({"position_bias": 0.1}, 0.3), ({"length_bias": 0.1}, 0.2 + 0.1 * np.log(2)):
+        assert preferences.seen_difference(preferences.Annotator(**bias), 0.2, 7, 3) == pytest.approx(want)
+    noisy, sure = (preferences.level_probabilities(0.2, noise)[0].sum() for noise in (0.5, 0.1))
+    assert noisy < sure
 
 
 @pytest.mark.parametrize("d, lapse", [(0.0, 0.0), (0.07, 0.1), (-0.3, 0.02)])
@@ -65,11 +61,10 @@ def test_expected_verdicts_of_many_pairs():
     """500 pairs from the whole panel in random order; 5 standard errors, of which a label's is below 0.5 / sqrt(n)."""
     found = preferences.collect([NEWS] * 500, [[SHORT, WORDY]] * 500, preferences.PANEL, seed=8)
     first = np.array([p.chosen == SHORT for p in found])
-    labels = np.where(first, *(lambda p: (p, 1 - p))(np.array([preferences.SOFT_LABELS[p.level] for p in found])))
+    labels = np.array([preferences.SOFT_LABELS[p.level] for p in found])
+    seen = first.mean(), np.where(first, labels, 1 - labels).mean()
     expected = preferences.expected_verdict(NEWS, SHORT, WORDY)
-    error = 0.5 / np.sqrt(len(found))
-    assert expected.probability == pytest.approx(first.mean(), abs=5 * error)
-    assert expected.label == pytest.approx(labels.mean(), abs=5 * error)
+    assert (expected.probability, expected.label) == pytest.approx(seen, abs=5 * 0.5 / np.sqrt(len(found)))
     other = preferences.expected_verdict(NEWS, WORDY, SHORT)
     assert [x + y for x, y in zip(expected, other)] == pytest.approx([1, 1])
     gap = preferences.utility(NEWS, SHORT) - preferences.utility(NEWS, WORDY)
@@ -84,8 +79,8 @@ def test_grades():
     rng = np.random.default_rng(3)
     hasty = preferences.Annotator(noise=1e-3, grade_lapse=1)
     blind = [preferences.judge(RECORD, RIGHT, WRONG, hasty, rng).chosen_grades for _ in range(300)]
-    counts = np.bincount(np.ravel(blind), minlength=3)
-    assert np.all(np.abs(counts - 100 * len(preferences.GRADES)) < 5 * np.sqrt(100 * len(preferences.GRADES)))
+    want = 100 * len(preferences.GRADES)
+    assert np.all(np.abs(np.bincount(np.ravel(blind), minlength=3) - want) < 5 * np.sqrt(want))
 
 
 def test_collect_pairs_what_differs():
@@ -113,9 +108,8 @@ def test_qualities_by_hand():
     assert tuple(preferences.qualities(record, cut).values()) == pytest.approx(want)
     assert tuple(preferences.qualities(record, cut)) == preferences.GRADES == tuple(preferences.WEIGHTS)
     assert preferences.utility(record, cut) == pytest.approx(np.dot((0.6, 0.15, 0.15, 0.1), want))
-    assert (
-        preferences.qualities(RECORD, written(TOK, "3"))["truthfulness"] == 0
-    )  # a wrong sum, though a 3 stands in the prompt
+    # a wrong sum, though a 3 stands in the prompt
+    assert preferences.qualities(RECORD, written(TOK, "3"))["truthfulness"] == 0
 
 
 @pytest.mark.parametrize("task", tasks.TASKS)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -58,14 +59,11 @@ def test_every_prompt_gets_its_own_responses(monkeypatch, n, batch_size):
 
 
 def test_bad_requests_are_refused():
-    for settings, message in (
-        (dict(n=0), "at least 1"),
-        (dict(n=1, batch_size=0), "at least 1"),
-        (dict(n=2, temperature=0), "same response"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            sample(PARAMS, TEXT_CFG, TOK, ["Where?"], max_new_tokens=4, **settings)
+    ask = partial(sample, PARAMS, TEXT_CFG, TOK, ["Where?"], max_new_tokens=4)
     for call, message in (
+        (lambda: ask(n=0), "at least 1"),
+        (lambda: ask(n=1, batch_size=0), "at least 1"),
+        (lambda: ask(n=2, temperature=0), "same response"),
         (lambda: pad(chats(4), length=3), "a row holds 3"),
         (lambda: pairs_of([], TOK), "responses were equal"),
         (lambda: expected_best([1.0, 2.0, 3.0], 0), r"n must lie in 1 \.\. 3"),
@@ -82,11 +80,8 @@ def test_expected_best_over_all_subsets(values, seed):
     """Few distinct rewards, so that many tie; of those that tie, any may be the best."""
     judged = np.random.default_rng(seed).standard_normal(len(values))
     for n in range(1, len(values) + 1):
-        bests, truths = [], []
-        for subset in itertools.combinations(range(len(values)), n):
-            best = max(values[i] for i in subset)
-            bests.append(best)
-            truths.append(np.mean([judged[i] for i in range(len(values)) if values[i] == best]))
+        bests = [max(subset) for subset in itertools.combinations(values, n)]
+        truths = [np.mean([judge for value, judge in zip(values, judged) if value == best]) for best in bests]
         assert expected_best(values, n) == pytest.approx(np.mean(bests))
         assert expected_best(values, n, judged) == pytest.approx(np.mean(truths))
 
@@ -96,14 +91,11 @@ def test_divergence_reaches_its_bound(n):
     """Exactly, for policies over a list of responses with rewards 1, 2, 3, ...: P(best = i) = F_i^n - F_{i-1}^n."""
 
     def divergence(p):
-        F = np.concatenate([[0.0], np.cumsum(p)])
-        best = np.diff(F**n)
+        best = np.diff(np.cumsum(p) ** n, prepend=0)
         return float((best * np.log(best / p)).sum())
 
-    rng = np.random.default_rng(n)
     bound = kl_of_best_of_n(n)
-    for _ in range(20):
-        assert divergence(rng.dirichlet(np.ones(6))) <= bound + 1e-12
+    assert max(map(divergence, np.random.default_rng(n).dirichlet(np.ones(6), 20))) <= bound + 1e-12
     assert divergence(np.full(100_000, 1e-5)) == pytest.approx(bound, abs=1e-4)
     assert n == 1 or divergence(np.array([0.5, 0.5])) < 0.9 * bound
 

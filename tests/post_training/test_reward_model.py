@@ -2,15 +2,12 @@
 
 import math
 
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from afm_ref.post_training import preferences, reward_model
 from afm_ref.post_training.responses import Response, written
 from afm_ref.post_training.rows import conversation, pad
-from afm_ref.training import fit
 from afm_ref.transformer import hidden, init
 from tests.post_training.models import CFG, TEXT_CFG, random_pairs, random_reward_model, slope, tokenizer
 
@@ -41,13 +38,11 @@ def test_loss_equals_its_definition(soft):
     want = 0.0
     for b in range(4):
         sides = [by_hand(model, pairs.rows, b + 4 * side) for side in (0, 1)]
-        p = pairs.labels[b] if soft else 1.0
-        d = sides[0][0] - sides[1][0]
+        p, d = pairs.labels[b] if soft else 1.0, sides[0][0] - sides[1][0]
         want += p * math.log1p(math.exp(-d)) + (1 - p) * math.log1p(math.exp(d))
-        for side in (0, 1):
-            odds = np.exp(sides[side][1])
-            shares = odds / odds.sum(-1, keepdims=True)
-            want -= weight * sum(math.log(shares[g, pairs.grades[side, b, g]]) for g in range(4))
+        for (_, logits), grades in zip(sides, pairs.grades[:, b]):
+            shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+            want -= weight * np.log(shares[np.arange(4), grades]).sum()
     total, count = reward_model.reward_loss(model, pairs, CFG, soft, weight)
     assert count == 4 and total == pytest.approx(want, rel=1e-10)
 
@@ -69,21 +64,20 @@ def test_gradient_against_finite_differences():
 
 
 def test_margins_reach_their_optimum():
-    """Free margins, one a level, trained by fit: they stop at log-odds of the label, to the digits of the sources."""
-    labels = np.array(preferences.SOFT_LABELS, np.float32)
-    loss = lambda margin, batch: (reward_model.soft_label_loss(margin, jnp.asarray(labels)).sum(), 4)  # noqa: E731
-    done = fit(np.zeros(4, np.float32), loss, lambda step: None, optax.sgd(16.0), 400, progress=False)
-    np.testing.assert_allclose(done.params, [2.94, 1.73, 1.10, 0.62], atol=0.006)
-    np.testing.assert_allclose(done.params, reward_model.optimal_margin(labels), atol=1e-3)
+    """Margins, one a level: least at log-odds of the label, to the digits of the sources, by a search over a grid."""
+    labels, margins = np.array(preferences.SOFT_LABELS), np.linspace(0, 4, 4001)
+    best = [margins[reward_model.soft_label_loss(margins, np.full(4001, label)).argmin()] for label in labels]
+    np.testing.assert_allclose(best, [2.94, 1.73, 1.10, 0.62], atol=0.006)
+    np.testing.assert_allclose(best, reward_model.optimal_margin(labels), atol=1e-3)
     hard = reward_model.soft_label_loss(np.array([1.0, 3.0, 10.0]), np.ones(3))
     assert hard[0] > hard[1] > hard[2]  # without soft labels it pays to go on for ever
 
 
 def test_rewards_come_back_by_prompt():
     tok, model = tokenizer(), reward_model.init_reward_model(init(TEXT_CFG, 0), TEXT_CFG)
-    prompts, cut = ["3 + 4 =", "Where?", "4 + 4 ="], Response("8", tuple(tok.encode("8")))
+    prompts = ["3 + 4 =", "Where?", "4 + 4 ="]
     groups = [[written(tok, text) for text in pair] for pair in (("7", ""), ("the park", "7"), ("8", "no"))]
-    groups[2][0] = cut
+    groups[2][0] = Response("8", tuple(tok.encode("8")))  # cut
     chats = [conversation(tok, prompt, y) for prompt, group in zip(prompts, groups) for y in group]
     alone = np.reshape([reward_model.read(model, pad([chat]), TEXT_CFG).rewards for chat in chats], (3, 2))
     for lengths in ((), (30, 7)):  # the prompt is read once for both, with room for the last token in either case

@@ -15,6 +15,7 @@ from afm_ref.data.tokenizer import END, PAD
 from afm_ref.post_training import losses, reward_model
 from afm_ref.post_training.responses import Response, sampled, written
 from afm_ref.post_training.rows import conversation, in_batches, pad, response_log_probs, sequence_log_probs, share
+from afm_ref.training.step import QUICK
 from afm_ref.transformer import init
 from tests.post_training.models import CFG, TEXT_CFG, chats, params64, random_pairs, random_reward_model, tokenizer
 
@@ -53,9 +54,8 @@ def test_gradients_are_those_of_padded_rows():
     both = share(*parts(3), H, R), repeated(*parts(3))
     weights = np.random.default_rng(1).standard_normal(P * 3)
     slope = jax.grad(lambda params, rows: weights @ sequence_log_probs(params, rows, CFG2))
-    quickly = {"xla_backend_optimization_level": 0}  # to compile takes longer than to run
     with jax.enable_x64(True):
-        slopes = [jax.jit(slope, compiler_options=quickly)(PARAMS, rows) for rows in both]
+        slopes = [jax.jit(slope, compiler_options=QUICK)(PARAMS, rows) for rows in both]
     for got, want in zip(*map(jax.tree.leaves, slopes), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10 * np.abs(want).max())
 

@@ -32,9 +32,8 @@ def test_loss_is_that_of_whole_responses():
 
 
 def test_a_few_steps_lower_the_loss():
-    done = sft.fine_tune(
-        init(TEXT_CFG, 0), TEXT_CFG, TOK, EXAMPLES, optax.adam(0.02), 6, batch_size=8, seq_len=160, progress=False
-    )
+    settings = dict(batch_size=8, seq_len=160, progress=False)
+    done = sft.fine_tune(init(TEXT_CFG, 0), TEXT_CFG, TOK, EXAMPLES, optax.adam(0.02), 6, **settings)
     assert done.history.loss[0] == pytest.approx(math.log(2048), rel=0.2)
     assert done.history.loss[-1] < done.history.loss[0] - 0.5
 

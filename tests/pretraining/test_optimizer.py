@@ -3,13 +3,11 @@
 import functools
 import math
 
-import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
 
 from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, AFMConfig
 from afm_ref.containers import group
@@ -21,14 +19,13 @@ SMALL = AFMConfig(d_model=8, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=4, d_
 SHAPES = {"wq": (8, 5), "embed": (11, 3), "gain": (7,), "scalar": ()}
 
 
-def recipe(params, grads_of_steps, lr, schedule, wd, b1=0.95, b2=0.95, scale=None):
+def recipe(params, grads_of_steps, lr, schedule, wd, scale, b1=0.95, b2=0.95):
     """Return the parameters after each step, step by step in float64 as the facts sheet has it."""
-    scale = scale or {}
-    w = {k: np.asarray(x, np.float64) for k, x in params.items()}
+    w = jax.tree.map(np.float64, params)
     v, m, t = dict.fromkeys(w, 0.0), dict.fromkeys(w, 0.0), 0
     for grads in grads_of_steps:
-        g = {k: np.asarray(x, np.float64) for k, x in grads.items()}
-        norm = math.sqrt(sum(float((x * x).sum()) for x in g.values()))
+        g = jax.tree.map(np.float64, grads)
+        norm = math.sqrt(sum((x * x).sum() for x in g.values()))
         if norm < 100:
             t += 1
             for k in w:
@@ -38,7 +35,7 @@ def recipe(params, grads_of_steps, lr, schedule, wd, b1=0.95, b2=0.95, scale=Non
                 u = gk / np.sqrt(vhat)
                 u = u / max(1.0, np.sqrt((u**2).mean()))
                 m[k] = b1 * m[k] + (1 - b1) * u
-                w[k] = w[k] - schedule(t) * (scale.get(k, 1.0) * lr * m[k] + wd * w[k])
+                w[k] = w[k] - schedule(t) * (scale[k] * lr * m[k] + wd * w[k])
         yield dict(w)
 
 
@@ -53,38 +50,31 @@ def problem(seed, dtype, steps=14):
     # A heavy tail makes the blocks' RMS exceed 1 at times, so the block clip matters.
     sizes = rng.choice([0.02, 0.3, 1.5], steps)
     grads = [{k: (a * rng.standard_t(2, s)).astype(dtype) for k, s in SHAPES.items()} for a in sizes]
-    grads[5] = {k: (500 * np.ones_like(x)).astype(dtype) for k, x in grads[5].items()}
-    grads[9] = grads[9] | {"gain": np.full_like(grads[9]["gain"], np.nan)}
+    grads[5] = {k: np.full_like(x, 500) for k, x in grads[5].items()}
+    grads[9]["gain"][:] = np.nan
     return params, grads
 
 
 def run(optimizer, params, grads_of_steps):
     """Yield (params, state) after each jitted step of an optax optimizer."""
     params = jax.tree.map(jnp.asarray, params)
-    state = optimizer.init(params)
-
-    @jax.jit
-    def step(params, state, grads):
-        updates, state = optimizer.update(grads, state, params)
-        return optax.apply_updates(params, updates), state
-
+    state, step = optimizer.init(params), jax.jit(optimizer.update)
     for grads in grads_of_steps:
-        params, state = step(params, state, grads)
+        updates, state = step(grads, state, params)
+        params = optax.apply_updates(params, updates)
         yield params, state
 
 
-@pytest.mark.parametrize(("dtype", "scale"), [("float32", None), ("float64", {"wq": 0.25})])
+@pytest.mark.parametrize(("dtype", "scale"), [("float32", {}), ("float64", {"wq": 0.25})])
 def test_equals_the_recipe_in_numpy(dtype, scale):
     """14 steps with warm-up, a skipped step, a NaN step, weight decay and gradients around the clip."""
     with jax.enable_x64(dtype == "float64"):
         params, grads = problem(0, dtype)
-        optimizer = afm_optimizer(
-            0.3, warmup_cosine(4, 14), weight_decay=0.05, update_scale=lambda path: (scale or {}).get(path, 1.0)
-        )
-        ours = list(run(optimizer, params, grads))
+        scale = dict.fromkeys(SHAPES, 1.0) | scale
+        ours = list(run(afm_optimizer(0.3, warmup_cosine(4, 14), 0.05, update_scale=scale.get), params, grads))
         # A step makes some ten roundings of numbers of size lr and w; they add up over the steps.
         tolerance = 14 * 10 * np.finfo(dtype).eps
-        for (got, _), wanted in zip(ours, recipe(params, grads, 0.3, plain_schedule, 0.05, scale=scale), strict=True):
+        for (got, _), wanted in zip(ours, recipe(params, grads, 0.3, plain_schedule, 0.05, scale), strict=True):
             for k in SHAPES:
                 assert got[k].dtype == dtype
                 np.testing.assert_allclose(got[k], wanted[k], rtol=tolerance, atol=tolerance)
@@ -100,10 +90,8 @@ def test_two_steps_by_hand():
         assert (float(change), float(v), float(m)) == pytest.approx((-0.5, 4.5, 0.5), rel=1e-15)
         change, v, m = rule(g / 3, v, m, zero, 1 - 0.5**2)
         assert (float(change), float(v)) == pytest.approx((-0.25 - math.sqrt(3 / 11) / 2, 2.75), rel=1e-15)
-        change, _, _ = rule(g, zero, zero, jnp.asarray(10.0), 0.5, decay=0.1)
-        assert float(change) == pytest.approx(-1.5, rel=1e-15)
-        change, _, _ = rule(g, zero, zero, zero, 0.5, clip=0.25)  # an RMS of 1
-        assert float(change) == pytest.approx(-0.125, rel=1e-15)
+        assert float(rule(g, zero, zero, jnp.asarray(10.0), 0.5, decay=0.1)[0]) == pytest.approx(-1.5, rel=1e-15)
+        assert float(rule(g, zero, zero, zero, 0.5, clip=0.25)[0]) == pytest.approx(-0.125, rel=1e-15)  # an RMS of 1
 
 
 def test_the_rate_may_live_in_the_state():
@@ -119,50 +107,26 @@ def test_the_rate_may_live_in_the_state():
 def test_a_skipped_step_leaves_everything_bit_identical(size, taken):
     params, grads = problem(1, "float32", steps=10)
     params["gain"][:] = -0.0  # a zero's sign is a bit too
-    grads = [*grads[:5], {k: np.zeros_like(x) for k, x in params.items()}]
-    grads[-1]["scalar"] = np.float32(size)
-    grads[:5] = [g | {"gain": np.zeros_like(g["gain"])} for g in grads[:5]]
+    zeros = jax.tree.map(np.zeros_like, params)
+    grads = [*(g | {"gain": zeros["gain"]} for g in grads[:5]), zeros | {"scalar": np.float32(size)}]
     states = list(run(afm_optimizer(0.1, warmup_cosine(2, 20), weight_decay=0.0), params, grads))
     before, after = (jax.tree.map(lambda x: np.asarray(x).tobytes(), s) for s in states[-2:])
     assert (before != after) == taken
     assert int(states[-1][1].count) == 5 + taken
 
 
-@functools.cache
-def clipped_at(limit):
-    optimizer = afm_optimizer(0.01, lambda t: 1.0, weight_decay=0.0, update_clip=limit, skip_norm=math.inf)
-    return jax.jit(optimizer.init), jax.jit(optimizer.update)
-
-
-@settings(max_examples=8)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([0.05, 1.0]), st.sampled_from([0.02, 1.0, 90.0]))
-def test_no_block_moves_further_than_the_clip_allows(seed, limit, size):
-    """Momentum is a mean of updates, each of RMS <= limit, so a block's step has RMS <= lr * limit."""
-    rng = np.random.default_rng(seed)
-    start, update = clipped_at(limit)
-    params = {k: np.zeros(s, np.float32) for k, s in SHAPES.items()}
-    state = start(params)
-    for _ in range(3):
-        grads = {k: np.asarray(size * rng.standard_t(1, s), np.float32) for k, s in SHAPES.items()}
-        updates, state = update(grads, state, params)
-        for u in map(np.asarray, updates.values()):
-            assert np.sqrt(np.mean(u * u)) <= 0.01 * limit * (1 + 1e-5)
-
-
 def test_stacked_layers_train_as_separate_ones():
     """In a Stacked container a block is one layer's slice: a layer with a large gradient leaves its sisters alone."""
     rng = np.random.default_rng(0)
     kept = ("wq", "w_down", "ffn_norm")  # with factor and without: the other leaves are as these
-    layers = tuple(
-        layer._replace(**{name: None for name in layer._fields if name not in kept})
-        for layer in init(SMALL, seed=0).layers
-    )
+    layers = init(SMALL, seed=0).layers
+    layers = tuple(layer._replace(**dict.fromkeys({*layer._fields} - {*kept})) for layer in layers)
     optimizer = afm_optimizer(0.1, warmup_cosine(0, 10), update_scale=mup_scales(SMALL, base_dim=4))
 
-    def gradient(layer, size):
-        return jax.tree.map(lambda x: (rng.standard_t(2, x.shape) * size).astype(np.float32), layer)
+    def gradient(i, layer):
+        return jax.tree.map(lambda x: np.float32(rng.standard_t(2, x.shape) * 0.01 * 3**i), layer)
 
-    grads = [tuple(gradient(layer, 0.01 * 3**i) for i, layer in enumerate(layers)) for _ in range(3)]
+    grads = [tuple(map(gradient, range(2), layers)) for _ in range(3)]
     *_, (one, _) = run(optimizer, {"layers": layers}, [{"layers": g} for g in grads])
     *_, (together, _) = run(optimizer, {"layers": group(layers)}, [{"layers": group(g)} for g in grads])
     [container] = together["layers"]
@@ -182,10 +146,8 @@ def test_weight_decay_is_not_multiplied_by_the_learning_rate():
 
 def test_warmup_cosine_closed_form():
     schedule = warmup_cosine(4, 14)
-    for t in range(1, 15):
-        assert float(schedule(t)) == pytest.approx(plain_schedule(t), rel=1e-6)
-    assert float(schedule(4)) == 1.0
-    assert float(schedule(9)) == pytest.approx((1 + 0.005) / 2)  # half way down
+    assert [float(schedule(t)) for t in range(1, 15)] == pytest.approx([*map(plain_schedule, range(1, 15))], rel=1e-6)
+    assert float(schedule(4)) == 1.0 and float(schedule(9)) == pytest.approx((1 + 0.005) / 2)  # half way down
     assert float(schedule(14)) == float(schedule(1000)) == pytest.approx(0.005)
     assert float(warmup_cosine(0, 10)(0)) == float(warmup_cosine(1, 1)(1)) == 1.0
 
@@ -199,28 +161,14 @@ def test_mup_scales():
     assert on_matrices(0.1)("layers.0.wq") == 0.1 and on_matrices(0.1)("embed") == 1.0
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (dict(learning_rate=0.0), "learning_rate is 0.0"),
-        (dict(schedule=0.5), "schedule"),
-        (dict(b1=1.0), "b1 is 1.0"),
-        (dict(weight_decay=-1.0), "weight_decay is -1.0"),
-        (dict(clip_norm=math.nan), "clip_norm is nan"),
-        (dict(update_clip=0.0), "update_clip is 0.0"),
-        (dict(skip_norm=-1.0), "skip_norm is -1.0"),
-    ],
-)
-def test_bad_settings_are_refused(arguments, message):
-    with pytest.raises((ValueError, TypeError), match=message):
-        afm_optimizer(**(dict(learning_rate=0.01, schedule=warmup_cosine(1, 2)) | arguments))
-
-
-def test_bad_calls_are_refused():
+def test_bad_settings_and_calls_are_refused():
+    bad = dict(learning_rate=0.0, b1=1.0, weight_decay=-1.0, clip_norm=math.nan, update_clip=0.0, skip_norm=-1.0)
+    for name, value in (bad | {"schedule": 0.5}).items():
+        with pytest.raises((ValueError, TypeError), match=name if name == "schedule" else f"{name} is {value}"):
+            afm_optimizer(**dict(learning_rate=0.01, schedule=warmup_cosine(1, 2)) | {name: value})
     optimizer, w = afm_optimizer(0.1, warmup_cosine(1, 2)), {"w": np.ones(1)}
     with pytest.raises(ValueError, match="call update"):
         optimizer.update(w, optimizer.init(w))
-    with pytest.raises(ValueError, match="must be in 0"):
-        warmup_cosine(11, 10)
-    with pytest.raises(ValueError, match="fraction of the peak"):
-        warmup_cosine(1, 10, final=5)
+    for settings_, message in (((11, 10), "must be in 0"), ((1, 10, 5), "fraction of the peak")):
+        with pytest.raises(ValueError, match=message):
+            warmup_cosine(*settings_)

@@ -24,12 +24,11 @@ MICRO = dict(d_model=8, n_layers=1, n_heads=1, n_kv_heads=1, head_dim=8, d_ff=8,
 def folder(tmp_path_factory):
     """A folder of shards: language reference and one module, some 10,000 tokens; a teacher; a dozen raw files."""
     root = tmp_path_factory.mktemp("pretrain")
+    for name in ("texts", "raw"):
+        (root / name).mkdir()
     documents = [doc._replace(source="text") for doc in corpora.topics()[:24]]
-    path = dict(corpora.modules())["textwrap"]
-    documents.append(corpora.Document(path.read_text(encoding="utf-8"), "code", "textwrap.py"))
-    (root / "texts").mkdir()
-    shards.write(shards.path_of(root / "texts", 0), documents)
-    (root / "raw").mkdir()
+    module = dict(corpora.modules())["textwrap"].read_text(encoding="utf-8")
+    shards.write(shards.path_of(root / "texts", 0), [*documents, corpora.Document(module, "code", "textwrap.py")])
     for doc in corpora.topics()[30:42]:
         (root / "raw" / f"{doc.name}.txt").write_text(doc.text, encoding="utf-8")
     for name, size in (("micro", 2048), ("small", 2040), ("large", 2050)):
@@ -45,18 +44,14 @@ def call(folder, out, *more, steps=12, corpus="texts"):
     return main([*line, *more])
 
 
-@pytest.fixture
-def before_training(monkeypatch):
-    """Return a function that sets what is asked of stages.run's arguments, before it stops as by Ctrl-C."""
+def before_training(monkeypatch, question=lambda planned, rows, **options: None):
+    """Set what is asked of stages.run's arguments, before it stops as by Ctrl-C."""
 
-    def ask(question=lambda planned, rows, **options: None):
-        def run(params, cfg, planned, rows, seed, **options):
-            question(planned, rows, **options)
-            raise KeyboardInterrupt
+    def run(params, cfg, planned, rows, seed, **options):
+        question(planned, rows, **options)
+        raise KeyboardInterrupt
 
-        monkeypatch.setattr(stages, "run", run)
-
-    return ask
+    monkeypatch.setattr(stages, "run", run)
 
 
 def distilled(folder, out):
@@ -75,8 +70,7 @@ def test_it_leaves_a_model_that_loads_with_the_base_of_the_last_stage(whole, cap
     assert cfg.rope_theta == pytest.approx(500_000 ** (np.log(256 / 6.2832) / np.log(64 / 6.2832)), rel=1e-4)
     assert (cfg.d_model, cfg.vocab_size) == (8, 2048) and params.embed.shape == (2048, 8)
     assert (whole / "loss.png").read_bytes()[:4] == b"\x89PNG"
-    histories = [training.History.load(whole / f"history_{name}.json") for name in stages.NAMES]
-    assert [len(history) for history in histories] == [6, 3, 3]
+    assert [len(training.History.load(whole / f"history_{name}.json")) for name in stages.NAMES] == [6, 3, 3]
     assert main(["generate", "--model", str(whole / "model"), "--max-new-tokens", "1", "--prompt", "The"]) == 0
     assert capsys.readouterr().out
 
@@ -105,7 +99,7 @@ def test_interrupted_and_resumed_it_is_the_same_model(folder, whole, monkeypatch
         assert (folder / "stopped" / "model" / name).read_bytes() == (whole / "model" / name).read_bytes()
 
 
-def test_a_teacher_changes_the_core_stage_alone(folder, before_training):
+def test_a_teacher_changes_the_core_stage_alone(folder, monkeypatch):
     """Distilled from a palettized model, whose tokens are those of its dense weights; later stages are plain."""
     palettizing.palettize_folder(folder / "teacher", folder / "small_teacher", 4, progress=False)
     params, cfg = palettized.load(folder / "small_teacher")
@@ -120,11 +114,11 @@ def test_a_teacher_changes_the_core_stage_alone(folder, before_training):
         assert {loss(stage, cfg).func.__name__ for stage in later} == {"next_token"}
         assert {batches(stage, None, "drawn") for stage in later} == {"drawn"}
 
-    before_training(question)
+    before_training(monkeypatch, question)
     assert call(folder, "distilled", "--teacher", str(folder / "small_teacher")) == 130
 
 
-def test_other_languages_are_kept_if_asked_for(folder, before_training, capsys):
+def test_other_languages_are_kept_if_asked_for(folder, monkeypatch, capsys):
     """Else the error says which rules they broke. No English questions are added to them."""
     (folder / "german").mkdir()
     for i, end in enumerate("abcdefghij"):  # of words of their own, or they would repeat each other
@@ -134,20 +128,24 @@ def test_other_languages_are_kept_if_asked_for(folder, before_training, capsys):
     def question(planned, rows, **options):
         assert {name for stage in planned for name in stage.weights} == {"text"}
 
-    before_training(question)
-    assert call(folder, "no_german", corpus="german") == 2
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert "kept nothing" in error and "10 no stop words" in error and "--language any" in error
-    assert "--quality" not in error  # it would change nothing
-    assert call(folder, "no_german", "--language", "any", corpus="german") == 2
-    assert "other settings" in capsys.readouterr().err
-    assert call(folder, "any_german", "--language", "any", corpus="german") == 130
-    assert "Not checked" in capsys.readouterr().err and shards.is_curated(folder / "any_german" / "curated")
-    assert call(folder, "x", "--language", "any", "--mixture", "text=1,long_qa=1", corpus="german") == 2
-    assert "there will be no rows of ['long_qa']" in capsys.readouterr().err
+    def told(out, *more):
+        return call(folder, out, *more, corpus="german"), capsys.readouterr().err
+
+    before_training(monkeypatch, question)
+    status, said = told("no_german")
+    assert status == 2 and "--quality" not in said.splitlines()[-1]  # it would change nothing
+    assert all(part in said.splitlines()[-1] for part in ("kept nothing", "10 no stop words", "--language any"))
+    for out, more, wanted, part in (
+        ("no_german", (), 2, "other settings"),
+        ("any_german", (), 130, "Not checked"),
+        ("x", ("--mixture", "text=1,long_qa=1"), 2, "there will be no rows of ['long_qa']"),
+    ):
+        status, said = told(out, "--language", "any", *more)
+        assert status == wanted and part in said
+    assert shards.is_curated(folder / "any_german" / "curated")
 
 
-def test_unfinished_curation_is_no_corpus_but_its_own_run_goes_on(folder, before_training, monkeypatch, capsys):
+def test_unfinished_curation_is_no_corpus_but_its_own_run_goes_on(folder, monkeypatch, capsys):
     """Raw files are curated first. Ctrl-C when the only shard is written, not yet counted: it may yet be replaced."""
     write = shards.write
 
@@ -159,22 +157,20 @@ def test_unfinished_curation_is_no_corpus_but_its_own_run_goes_on(folder, before
         assert {name for stage in planned for name in stage.weights} <= {"text", "code", "maths", "long_qa"}
         assert rows(16)["text"].tokens.shape[1] == 17
 
-    before_training(question)
+    before_training(monkeypatch, question)
     with monkeypatch.context() as patch:
         patch.setattr(shards, "write", stopped)
         assert call(folder, "half", "--quality", "0", corpus="raw") == 130
     assert shards.path_of(folder / "half" / "curated", 0).exists()
     assert call(folder, "of_half", corpus="half/curated") == 2
     assert "half/curated is unfinished" in capsys.readouterr().err and not (folder / "of_half").exists()
-    assert call(folder, "half", "--quality", "0", corpus="raw") == 130
-    assert call(folder, "at_once", "--quality", "0", corpus="raw") == 130
+    for name in ("half", "at_once"):
+        assert call(folder, name, "--quality", "0", corpus="raw") == 130
     resumed, whole = (list(shards.read(folder / name / "curated")) for name in ("half", "at_once"))
     assert resumed == whole and len(whole) > 5
 
 
-def test_a_trained_tokenizer_is_taken_again_for_the_same_text_and_size_alone(
-    folder, before_training, monkeypatch, capsys
-):
+def test_a_trained_tokenizer_is_taken_again_for_the_same_text_and_size_alone(folder, monkeypatch, capsys):
     train, sizes = tokenizer.train, []
 
     def counted(texts, size):
@@ -186,7 +182,7 @@ def test_a_trained_tokenizer_is_taken_again_for_the_same_text_and_size_alone(
         more = ("--train-tokenizer", "--config", str(folder / "sized.json"))
         return call(folder, "trained", *more, corpus=corpus), capsys.readouterr().err
 
-    before_training()
+    before_training(monkeypatch)
     monkeypatch.setattr(tokenizer, "train", counted)
     path = folder / "trained" / "tokenizer.json"
     (folder / "fewer").mkdir()
@@ -231,11 +227,7 @@ def test_what_is_wrong_is_said_before_curation(folder, more, capsys, monkeypatch
     assert WRONG[more] in capsys.readouterr().err and not (folder / "early").exists()
 
 
-@pytest.mark.parametrize(
-    "more, message",
-    [("--continued-mixture poems=1", "no rows of ['poems']"), ("--seq-len 100000", "--seq-len below 100000")],
-)
-def test_what_only_the_shards_can_tell_is_said_before_training(folder, more, message, capsys, monkeypatch):
+def test_what_only_the_shards_can_tell_is_said_before_training(folder, capsys, monkeypatch):
     monkeypatch.setattr(stages, "run", lambda *_, **__: pytest.fail("a stage was trained before the refusal"))
-    assert call(folder, "bad", *more.split()) == 2
-    assert message in capsys.readouterr().err
+    for more, said in (("--continued-mixture poems=1", "['poems']"), ("--seq-len 100000", "below 100000")):
+        assert call(folder, "bad", *more.split()) == 2 and said in capsys.readouterr().err

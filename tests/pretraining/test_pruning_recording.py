@@ -36,15 +36,16 @@ def test_arms_share_starts_and_steps():
     """Of a seed: the same number of steps; those of the same start have the same loss before the first one."""
     for seed in SEEDS:
         runs = {arm: RUNS[f"{arm}_{seed}"] for arm in pruning.ARMS}
-        assert {tuple(run["steps"]) for run in runs.values()} == {tuple(RUNS[f"scratch_{SEEDS[0]}"]["steps"])}
         assert runs["scratch"]["all"][0] == runs["scratch_distilled"]["all"][0] == RUNS[f"long_{seed}"]["all"][0]
         assert runs["pruned"]["all"][0] == runs["pruned_distilled"]["all"][0]
         assert runs["pruned"]["all"][0] == RUNS[f"masks_activation_{seed}"]["sliced"]["all"]
         assert runs["sliced"]["all"][0] == RUNS[f"slices_{seed}"]["activation"]["all"]
-        assert all(np.isfinite(run["all"] + run["english"]).all() for run in runs.values())
-        assert all(0 <= share < 1 for run in runs.values() for share in run["accuracy"])
-        for run in runs.values():  # a temperature can only help
-            assert (np.array(run["calibrated"]) <= np.array(run["all"]) + 1e-4).all()
+        for run in runs.values():
+            assert run["steps"] == RUNS[f"scratch_{SEEDS[0]}"]["steps"]
+            assert (
+                np.isfinite(run["all"] + run["english"]).all() and 0 <= min(run["accuracy"]) <= max(run["accuracy"]) < 1
+            )
+            assert (np.array(run["calibrated"]) <= np.array(run["all"]) + 1e-4).all()  # a temperature can only help
 
 
 def test_step_sizes_are_those_that_the_search_found():

@@ -12,8 +12,6 @@ RECORDING = assets.recording("stages")
 CONFIG, NUMBERS, SEEDS = RECORDING["config"], RECORDING["numbers"], RECORDING["seeds"]
 RUNS = NUMBERS["runs"]
 ARGUMENTS = stages.arguments(["--answers", "2", "--long-documents", "1"])
-OF_SEED = [RUNS[f"stages_{seed}"] for seed in SEEDS]
-MEASURED = ("continued", "base_only", "lengthened", "lengthened_old_base")
 
 
 def test_runs_are_complete():
@@ -24,20 +22,20 @@ def test_runs_are_complete():
 
 
 def test_every_variant_was_measured_at_every_position():
-    for run in OF_SEED:
-        for name in MEASURED:
-            for nats in run[name]["by_position"].values():
+    measured = ("continued", "base_only", "lengthened", "lengthened_old_base")
+    for run in ({name: RUNS[f"stages_{seed}"][name] for name in measured} for seed in SEEDS):
+        for found in run.values():
+            for nats in found["by_position"].values():
                 assert len(nats) == len(CONFIG["edges"]) - 1 and np.isfinite(nats).all()
-            assert len(run[name]["answers"]) == len(run["continued"]["answers"]) > 50
             # the same documents, so the same distances
-            assert [row[0] for row in run[name]["answers"]] == [row[0] for row in run["continued"]["answers"]]
+            assert [row[0] for row in found["answers"]] == [row[0] for row in run["continued"]["answers"]]
+            assert len(found["answers"]) > 50
 
 
 def test_all_sweeps_and_penalties_start_alike():
     """Of a seed: log Z before the first step is that of the same fresh weights, whatever the weight of the z-loss."""
     for seed in SEEDS:
-        first = {RUNS[f"z_{z:g}_{seed}"]["log_z"][0] for z in stages.Z_WEIGHTS}
-        assert len(first) == 1
+        assert len({RUNS[f"z_{z:g}_{seed}"]["log_z"][0] for z in stages.Z_WEIGHTS}) == 1
         shares = [RUNS[f"sweep_{share:g}_{seed}"]["share"] for share in stages.CODE_SHARES]
         assert shares == list(stages.CODE_SHARES)
 

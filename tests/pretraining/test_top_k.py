@@ -55,18 +55,6 @@ def test_sum_is_exactly_k_by_bisection(scores, k, eps):
         np.testing.assert_allclose(found, 1, rtol=1e-15)
 
 
-@settings(max_examples=30)
-@given(shape=st.sampled_from([(5,), (2, 5), (1, 3, 7), (4, 1)]), seed=st.integers(0, 9))
-def test_rows_are_independent_and_constants_do_not_matter(shape, seed):
-    s = np.random.default_rng(seed).normal(0, 3, shape)
-    k = 1 + seed % shape[-1]
-    found = soft_top_k(s, k, 0.7)
-    for row in np.ndindex(shape[:-1]):
-        np.testing.assert_allclose(found[row], soft_top_k(s[row], k, 0.7), rtol=1e-13)
-    np.testing.assert_allclose(soft_top_k(s + 11.0, k, 0.7), found, atol=1e-13)
-    np.testing.assert_allclose(soft_top_k(10 * s, k, 7.0), found, atol=1e-13)
-
-
 def test_small_eps_is_the_hard_top_k():
     for k in (1, 7, 19, 20):
         hard = hard_top_k(SCORES, k)
@@ -75,10 +63,7 @@ def test_small_eps_is_the_hard_top_k():
         np.testing.assert_allclose(soft_top_k(SCORES, k, 1e-5), hard, atol=1e-12)
         np.testing.assert_allclose(soft_top_k(SCORES, k, 1e9), k / 20, rtol=1e-7)  # and a large one spreads evenly
     assert hard_top_k(np.zeros(4), 2).tolist() == [1, 1, 0, 0]
-
-
-def test_scores_large_against_eps():
-    """exp(s / eps) alone would overflow, and beyond the first tail underflow to 0 / 0."""
+    # exp(s / eps) alone would overflow, and beyond the first tail underflow to 0 / 0
     s = np.array([9000.0, 0.0, -4000.0, -9000.0])
     for k in (1, 2, 3, 4):
         np.testing.assert_array_equal(soft_top_k(s, k, 0.01), hard_top_k(s, k))
@@ -94,25 +79,18 @@ def test_jax_gives_the_same():
     np.testing.assert_allclose(single.sum(-1), 6, rtol=1e-5)
 
 
-def jacobian(s, k, eps):
-    with jax.enable_x64(True):
-        found = jax.jit(jax.jacrev(soft_top_k, (0, 2)), static_argnums=1)(jnp.asarray(s), k, jnp.asarray(eps))
-        return [np.asarray(m) for m in found]
-
-
 def test_derivative_by_finite_differences():
-    """Of every weight by every score and by eps, with 3 of 9 entries clipped; and against the formula."""
+    """Of every weight by every score and by eps, with 3 of 9 entries clipped."""
     s, k, eps, h = SCORES[0, :9], 5, 0.4, 1e-6
     clipped = solve(s, k, eps).clipped
     assert clipped.sum() == 3
-    by_scores, by_eps = jacobian(s, k, eps)
+    with jax.enable_x64(True):
+        jacobian = jax.jit(jax.jacrev(soft_top_k, (0, 2)), static_argnums=1)
+        by_scores, by_eps = map(np.asarray, jacobian(jnp.asarray(s), k, jnp.asarray(eps)))
     moved = [(soft_top_k(s + d, k, eps) - soft_top_k(s - d, k, eps)) / (2 * h) for d in h * np.eye(9)]
     np.testing.assert_allclose(by_scores, np.transpose(moved), atol=1e-8)
     slope = (soft_top_k(s, k, eps + h) - soft_top_k(s, k, eps - h)) / (2 * h)
     np.testing.assert_allclose(by_eps, slope, atol=1e-8)
-    weights = np.where(clipped, 0, soft_top_k(s, k, eps))
-    formula = (np.diag(weights) - np.outer(weights, weights) / weights.sum()) / eps
-    np.testing.assert_allclose(by_scores, formula, atol=1e-12)
     # clipped entries have no derivative, and the sum none either
     assert not by_scores[clipped].any() and not by_scores[:, clipped].any()
     np.testing.assert_allclose(by_scores.sum(0), 0, atol=1e-14)
@@ -129,17 +107,14 @@ def test_truncated_iteration_falls_short():
     np.testing.assert_allclose(coordinate_descent(s, 64, 0.1, 2000), soft_top_k(s, 64, 0.1), atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("scores", "k", "eps", "message"),
-    [
+@pytest.mark.parametrize("function", [soft_top_k, solve, coordinate_descent])
+def test_bad_settings_are_refused(function):
+    for scores, k, eps, message in (
         (SCORES, 0, 1.0, "whole number 1..20, got 0"),
         (SCORES, True, 1.0, "got True"),
         (SCORES, 2, 0.0, "eps must be a finite number above 0, got 0.0"),
         (np.array([1.0, np.nan]), 1, 1.0, "scores must be finite"),
         (np.zeros((2, 0)), 1, 1.0, "last axis"),
-    ],
-)
-def test_bad_settings_are_refused(scores, k, eps, message):
-    for function in (soft_top_k, solve, coordinate_descent):
+    ):
         with pytest.raises(ValueError, match=message):
             function(scores, k, eps)

@@ -1,7 +1,6 @@
-"""The z-loss against its definition in NumPy, its closed gradient, and finite differences."""
+"""The z-loss against its definition in NumPy, and its gradient against finite differences."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -25,28 +24,12 @@ def test_equals_its_definition():
     np.testing.assert_allclose(total, (BATCH.weights * (0.3 * log_zs**2 - np.log(p))).sum(), rtol=1e-12)
     assert count == 7
     for power in (1, 2):
-        np.testing.assert_allclose(
-            losses.log_z(PARAMS, BATCH, CFG, power), ((BATCH.weights * log_zs**power).sum(), 7), rtol=1e-12
-        )
+        found = losses.log_z(PARAMS, BATCH, CFG, power)
+        np.testing.assert_allclose(found, ((BATCH.weights * log_zs**power).sum(), 7), rtol=1e-12)
     np.testing.assert_allclose(losses.next_token_z(PARAMS, BATCH, CFG, 0.0), next_token(PARAMS, BATCH, CFG))
-
-
-def test_gradient_is_the_closed_form():
-    """Of free logits: d / d z = w (p - onehot + 2 z_weight log Z p)."""
-    targets, weights = np.array([2, 0, 1]), np.array([1.0, 0.0, 2.0])
-    z = np.random.default_rng(3).standard_normal((3, 4)) + 5
-
-    def loss(z):
-        log_probs = losses.token_log_probs(z, jnp.asarray(targets))
-        penalty = 0.2 * losses.log_normaliser(z, jnp.asarray(targets), log_probs) ** 2
-        return ((penalty - log_probs) * weights).sum()
-
-    with jax.enable_x64(True):
-        found = np.asarray(jax.grad(loss)(jnp.asarray(z)))
-    total = np.exp(z).sum(axis=-1, keepdims=True)
-    p = np.exp(z) / total
-    expected = weights[:, None] * (p - np.eye(4)[targets] + 2 * 0.2 * np.log(total) * p)
-    np.testing.assert_allclose(found, expected, atol=1e-12)
+    for weight in (-1e-6, float("nan")):
+        with pytest.raises(ValueError, match="z_weight"):
+            losses.next_token_z(PARAMS, BATCH, CFG, weight)
 
 
 def test_gradient_of_the_weights_by_finite_differences():
@@ -60,9 +43,3 @@ def test_gradient_of_the_weights_by_finite_differences():
     with jax.enable_x64(True):
         slope = float(jax.jit(jax.grad(at), compiler_options=QUICK)(0.0))
     assert slope == pytest.approx((at(1e-5) - at(-1e-5)) / 2e-5, rel=1e-6)
-
-
-def test_a_negative_weight_is_refused():
-    for weight in (-1e-6, float("nan")):
-        with pytest.raises(ValueError, match="z_weight"):
-            losses.next_token_z(PARAMS, BATCH, CFG, weight)
