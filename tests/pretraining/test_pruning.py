@@ -103,6 +103,31 @@ def test_scores_are_trained_and_eps_is_not():
     assert len(jax.tree.leaves(frozen)) == CFG.n_layers and frozen.layers[0].w_down.eps is not None
 
 
+def test_learning_finds_the_channels_that_matter():
+    """A squared error to a teacher in whose layer only four of twelve channels do anything: those four survive."""
+    rng = np.random.default_rng(4)
+    W, needed = rng.normal(size=(3, F)).astype(np.float32), np.arange(1, F, 3)
+    inputs = rng.normal(size=(8, 32, F)).astype(np.float32)
+    w = pruning.Masked(W, np.zeros(F, np.float32), np.float32(1.0), k=4)
+
+    def loss(weight, annealed):
+        x, eps = annealed
+        goal = x[:, needed] @ W[:, needed].T
+        found = dataclasses.replace(weight, eps=eps).apply(x)
+        return jnp.square(found - goal).sum(), np.float32(len(x))
+
+    annealing = pruning.Annealing(1.0, 0.05, 40)
+
+    def batches(step):
+        return inputs[step % 8], np.float32(annealing(step))
+
+    only_scores = training.where(lambda path: path == "scores")
+    result = training.fit(w, loss, batches, optax.adam(0.075), 40, select=only_scores, progress=False)
+    assert np.flatnonzero(hard_top_k(np.asarray(result.params.scores), 4)).tolist() == needed.tolist()
+    final = dataclasses.replace(result.params, eps=0.05)
+    assert pruning.undecided(np.asarray(final.mask())) < 0.2
+
+
 def test_learn_anneals_and_leaves_the_caller_alone():
     """Two steps on a real model: masks end at the last eps with sum k, scores have moved, the first ones have not."""
     params, starts = jax.tree.map(np.float32, (params64(), scores()))
