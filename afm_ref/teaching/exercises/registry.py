@@ -75,6 +75,13 @@ def exercise(
     return register
 
 
+def arrays(*cases) -> list[tuple]:
+    """Return the arguments of the cases, each list among them as an array."""
+    return [
+        tuple(np.array(x) if isinstance(x, list) else x for x in case) for case in cases
+    ]
+
+
 def grade(id: str, answer: Callable) -> Verdict:
     """Return the verdict on a student's function; it shows the first wrong case."""
     if id not in EXERCISES:
