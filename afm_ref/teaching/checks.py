@@ -39,7 +39,7 @@ def check(
         raise TypeError(
             f"check({claim!r}) got {type(ok).__name__}: give True or False, or a number with tolerance= or between="
         )
-    detail = "; ".join(part for part in (allowed, reason) if part)
+    detail = "; ".join(filter(None, (allowed, reason)))
     if not passed:
         raise AssertionError(_failure(claim, measured, detail))
     print(f"✓ {claim}" + (f" ({detail})" if detail else ""))
