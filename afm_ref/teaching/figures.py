@@ -21,6 +21,7 @@ BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW, BLACK = (
 )  # fmt: skip
 CYCLE = (BLUE, ORANGE, GREEN, PINK, SKY, RED)
 GREY, PALE = "#8A8F98", "#EEF1F5"
+COLORS = (*CYCLE, YELLOW, GREY)  # as many as there are markers
 # beside the colours: a curve is told apart without them
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DOTTED = {"color": GREY, "ls": ":", "lw": 1.4}  # a line that marks a value
@@ -72,12 +73,11 @@ def styled(groups: Mapping):
 
     ValueError: none or too many names.
     """
-    colors = (*CYCLE, YELLOW, GREY)
-    if not 0 < len(groups) <= len(colors):
+    if not 0 < len(groups) <= len(COLORS):
         raise ValueError(
-            f"give 1 to {len(colors)} curves, which can be told apart, got {list(groups)}"
+            f"give 1 to {len(COLORS)} curves, which can be told apart, got {list(groups)}"
         )
-    looks = [dict(color=color, marker=marker) for color, marker in zip(colors, MARKERS)]
+    looks = [dict(color=color, marker=marker) for color, marker in zip(COLORS, MARKERS)]
     return list(zip(groups, groups.values(), looks))
 
 

@@ -55,12 +55,16 @@ FOOTERS = (
     "Made with care. Imprint. Terms. Privacy.",
     "This site is a demonstration; any likeness to real ones is accidental.",
 )
-NAMES = {  # part: (element, class) in each style
-    "menu": (("nav", ""), ("div", "navigation menu"), ("div", "b3")),
-    "cookies": (("div", "cookie-banner"), ("div", "cookie-notice"), ("div", "q7")),
-    "main": (("main", ""), ("div", "article-content"), ("div", "k1")),
-    "advert": (("aside", ""), ("div", "advert sidebar"), ("div", "z9")),
-    "footer": (("footer", ""), ("div", "footer"), ("div", "m4")),
+PARTS = {  # of a page: how each begins in each style
+    "menu": ("<nav>", '<div class="navigation menu">', '<div class="b3">'),
+    "cookies": (
+        '<div class="cookie-banner">',
+        '<div class="cookie-notice">',
+        '<div class="q7">',
+    ),
+    "main": ("<main>", '<div class="article-content">', '<div class="k1">'),
+    "advert": ("<aside>", '<div class="advert sidebar">', '<div class="z9">'),
+    "footer": ("<footer>", '<div class="footer">', '<div class="m4">'),
 }
 
 
@@ -81,9 +85,9 @@ def page(
     at = STYLES.index(style)
 
     def part(name, inner):
-        element, classes = NAMES[name][at]
-        attribute = f' class="{classes}"' if classes else ""
-        return f"<{element}{attribute}>{inner}</{element}>"
+        start = PARTS[name][at]
+        element = start.strip("<>").split()[0]
+        return f"{start}{inner}</{element}>"
 
     def some(options, count):
         return rng.choice(options, count, replace=False)

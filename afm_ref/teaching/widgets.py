@@ -127,7 +127,7 @@ class LiveCurve:
 
     def __call__(self, history) -> None:
         """Take the history so far (its `loss` is an array), and redraw if that is due."""
-        self.losses = [float(loss) for loss in history.loss]
+        self.losses = history.loss
         if (now := self.clock()) < self.due:
             return
         data = figures.png(self._figure())

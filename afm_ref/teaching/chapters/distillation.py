@@ -13,6 +13,7 @@ from ...evaluation import mean_interval
 from ...pretraining.pruning.top_k import coordinate_descent, soft_top_k, solve
 from .. import widgets
 from ..figures import (
+    BESIDE,
     BLACK,
     BLUE,
     DOTTED,
@@ -20,7 +21,6 @@ from ..figures import (
     ORANGE,
     error_bars,
     finish,
-    legend_beside,
     mean_line,
     name_rows,
     styled,
@@ -77,11 +77,10 @@ def arms(
         seen += values
     for (name, level), dashes in zip(levels.items(), ("--", ":", "-."), strict=False):
         ax.axhline(level, color=GREY, ls=dashes, lw=1.4, label=name)
-    ax.set(xlabel="student's steps", ylabel=MEASURES[measure])
+    finish(ax, "student's steps", MEASURES[measure], **BESIDE)
     if measure != "accuracy":  # the start from scratch is far above all else
         later = np.array(seen)[:, 1:]
         ax.set_ylim(min(later.min(), *levels.values()) - 0.1, later.max() + 0.2)
-    legend_beside(ax)
     return fig
 
 

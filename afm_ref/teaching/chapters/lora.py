@@ -32,10 +32,10 @@ def low_rank_sum(out_dim: int, in_dim: int, rank: int):
         ax.text(middle, y - 0.22, below, ha="center", va="top", fontsize=11)
     times = r"$+\ \frac{\alpha}{R}\,\cdot$"
     ax.text(wide + 0.55, tall / 2, times, ha="center", va="center", fontsize=17)
-    x = a + wide + GAP
+    end = a + wide
     text = f"trained:\n{count:,} numbers,\n{100 * count / whole:.2g}% of $W_0$"
-    ax.text(x, tall / 2, text, va="center", fontsize=12)
-    ax.set(xlim=(-0.1, x + 2.6 - GAP), ylim=(-0.75, tall + 0.1), aspect="equal")
+    ax.text(end + GAP, tall / 2, text, va="center", fontsize=12)
+    ax.set(xlim=(-0.1, end + 2.6), ylim=(-0.75, tall + 0.1), aspect="equal")
     ax.set_axis_off()
     return fig
 

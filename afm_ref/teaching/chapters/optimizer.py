@@ -118,7 +118,6 @@ def recorded_differences(
     <name>_<seed>".
     """
     seeds = range(sum(key.startswith("whole_x1_") for key in runs))
-
     key = "stress {0}_{2}" if times is None else "{0}_x{1}_{2}"
 
     def less_whole(name, *at):

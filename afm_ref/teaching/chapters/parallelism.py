@@ -41,7 +41,7 @@ def mesh_figure(data: int, fsdp: int, model: int, seq: int, pipe: int, batch: in
 
     Raises ValueError, as `explore` shows it, for a mesh that does not fit model and batch.
     """
-    shape = MeshShape(data=data, fsdp=fsdp, pipe=pipe, seq=seq, model=model)
+    shape = MeshShape(data, fsdp, pipe, seq, model)
     plan = chooser.plan_for(AFM_ON_DEVICE, shape, batch)
     estimate = roofline.step(plan, batch, SEQUENCE, roofline.V5P)
     fig, (top, bottom) = figures.subplots(2, 1, figsize=(8.6, 4.2))

@@ -8,9 +8,7 @@ import numpy as np
 from ...parallelism.simulator import ring_collectives
 from ...parallelism.simulator.cluster import PARTIAL, Tensor
 from ...parallelism.simulator.pipeline_schedules import Timeline
-from ..figures import BLACK, BLUE, CYCLE, GREY, ORANGE, PALE, YELLOW, bare, box, finish
-
-COLORS = (*CYCLE, YELLOW, GREY)
+from ..figures import BLACK, BLUE, COLORS, ORANGE, PALE, bare, box, finish
 
 
 def tensor(ax, x: Tensor, title: str | None = None) -> None:

@@ -101,7 +101,7 @@ def by_position(runs: Mapping, edges: Sequence, window: int, baseline: str):
     """
     tables = {label: _table(label, seeds, len(edges) - 1) for label, seeds in runs.items()}
     fig, (above, below) = subplots(2, 1, figsize=(8.0, 4.8), sharex=True)
-    middle = (np.asarray(edges[:-1]) + np.asarray(edges[1:])) / 2
+    middle = np.asarray(edges[:-1]) + np.diff(edges) / 2
     for label, table, style in _styled(tables):
         style |= dict(ms=4, lw=1.5)
         above.plot(middle, table.mean(axis=0), label=label, **style)
@@ -129,8 +129,8 @@ def batch_of_mixture(
     bits: {part: [seeds, shares]}.
     """
     used = checked_shares({"english": 1 - share, "code": share}, {"english": 1, "code": 1})
-    part = part_order(tuple(used.values()), rows * batches)[0][: rows * batches]
-    is_code = np.array(list(used))[part].reshape(batches, rows) == "code"
+    order = part_order(tuple(used.values()), rows * batches)[0][: rows * batches]
+    is_code = np.array(list(used))[order].reshape(batches, rows) == "code"
     fig, (left, right) = subplots(1, 2, figsize=(11, 3.6), width_ratios=[1, 1.3])
     left.imshow(is_code, cmap=SEQUENTIAL, vmin=0, vmax=1, aspect="auto")
     left.set(xlabel="row of the batch", ylabel="batch (step)")

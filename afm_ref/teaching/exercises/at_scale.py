@@ -1,5 +1,6 @@
 """Chapter 4's exercises: a program's bytes, MFU, the smallest shard, when a sum hides."""
 
+from bisect import bisect_left
 from functools import partial
 
 from ...config import AFM_ON_DEVICE, AFM_TINY
@@ -109,12 +110,9 @@ def tokens_to_hide(n, peak_flops, bandwidth_bytes_per_s):
 
     def fewest(rounds=2, flops=6, width=2):  # all for one parameter
         sum_s = rounds * (n - 1) / n * width / bandwidth_bytes_per_s
-        low, high = 0, 10**9
-        while high - low > 1:
-            middle = (low + high) // 2
-            hides = flops * middle / peak_flops >= sum_s
-            low, high = (low, middle) if hides else (middle, high)
-        return high
+        return bisect_left(
+            range(10**9), sum_s, key=lambda tokens: flops * tokens / peak_flops
+        )
 
     return fewest(), {
         "a training step takes 6 FLOPs a parameter and token, not 2": fewest(flops=2),

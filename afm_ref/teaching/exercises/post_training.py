@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from .registry import Case, arrays, exercise
+from .registry import Case, arrays, bisect, exercise
 
 LABELLED = arrays(
     ([1.0], [0.75]),
@@ -22,7 +22,9 @@ def soft_labels(margins, labels):
     first, second = np.log(coin / coin.sum(axis=0))
     p = labels
     losses = -(p * first + (1 - p) * second)
-    rest = np.array([_bisect(lambda x, p=p: p - 1 / (1 + math.exp(-x))) for p in labels])
+    rest = np.array(
+        [bisect(lambda x, p=p: 1 / (1 + math.exp(-x)) < p, -20.0, 20.0) for p in labels]
+    )
     hard = "that is the loss of a hard label: the second order has the weight 1 - p"
     slope = "the other order counts as well: set the slope of the whole loss to zero"
     return [losses, rest], {
@@ -33,15 +35,6 @@ def soft_labels(margins, labels):
         "the sign: a label above one half asks for a positive margin": [losses, -rest],
         slope: [losses, np.log(p)],
     }
-
-
-def _bisect(falling):
-    """Return where a falling function is zero, in [-20, 20]."""
-    low, high = -20.0, 20.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if falling(middle) > 0 else (low, middle)
-    return low
 
 
 SAMPLES = arrays(

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from .registry import Case, exercise
+from .registry import Case, bisect, exercise
 
 CORPORA = (  # (benchmark, documents, low, high, threshold)
     (
@@ -186,9 +186,9 @@ def longer_base(base, T_train, T):
     """Bisect the base at which the pair that just completed a turn does so again."""
     turn = 2 * math.pi
     # the critical pair x of the old base, as a share of the head: 2 pi base^x = T_train
-    critical = _bisect(lambda x: turn * base**x < T_train, 0.0, 1.0)
+    critical = bisect(lambda x: turn * base**x < T_train, 0.0, 1.0)
     # the logarithm of the new base: 2 pi base'^x = T
-    logarithm = _bisect(lambda b: turn * math.exp(b * critical) < T, 0.0, 60.0)
+    logarithm = bisect(lambda b: turn * math.exp(b * critical) < T, 0.0, 60.0)
 
     def powered(old, new):
         return base ** (math.log(new) / math.log(old))
@@ -206,14 +206,6 @@ def longer_base(base, T_train, T):
     }
 
 
-def _bisect(below, low, high):
-    """Return where `below`, true at low and false at high, changes."""
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if below(middle) else (low, middle)
-    return high
-
-
 SCORES = [
     (np.round(np.random.default_rng((2, F)).normal(size=F), 2), k, eps)
     for F, k, eps in ((4, 2, 0.5), (6, 1, 1.0), (9, 5, 0.2), (12, 4, 0.05))
@@ -227,7 +219,7 @@ def threshold(scores, k, eps):
     def weights(a):
         return np.exp(np.minimum((scores + a) / eps, 0))
 
-    a = _bisect(
+    a = bisect(
         lambda a: weights(a).sum() < k, -max(scores) - 60 * eps, 60 * eps - min(scores)
     )
     unclipped = eps * (np.log(k) - np.logaddexp.reduce(scores / eps))

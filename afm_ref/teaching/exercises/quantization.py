@@ -54,10 +54,10 @@ def two_centres(values):
     v = np.sort(values)
 
     def centres(cut):
-        return [v[:cut].mean(), v[cut:].mean()]
+        return [side.mean() for side in np.split(v, [cut])]
 
     def error(cut):
-        return sum(((side - side.mean()) ** 2).sum() for side in (v[:cut], v[cut:]))
+        return sum(len(side) * side.var() for side in np.split(v, [cut]))
 
     middle = int(np.searchsorted(v, (v[0] + v[-1]) / 2, side="right"))
     half_way = "the better cut need not lie half way between the smallest and the largest"
