@@ -85,15 +85,10 @@ def reliability(found: Mapping):
     fig, ax = subplots(figsize=(5.6, 4.6))
     ax.plot([0, 1], [0, 1], label="calibrated", **DOTTED)
     for name, bins, style in styled(found):
-        ax.plot(bins.predicted, bins.observed, color=style["color"], lw=1.4)
+        points = bins.predicted, bins.observed
+        ax.plot(*points, color=style["color"], lw=1.4)
         size = 15 + 150 * bins.count / bins.count.max()
-        ax.scatter(
-            bins.predicted,
-            bins.observed,
-            size,
-            label=f"{name}: off by {bins.error:.3f}",
-            **style,
-        )
+        ax.scatter(*points, size, label=f"{name}: off by {bins.error:.3f}", **style)
     ax.set(xlim=(0, 1), ylim=(0, 1))
     finish(ax, "predicted probability of a preference", "its share in the long run")
     for handle in ax.get_legend().legend_handles[1:]:

@@ -158,10 +158,14 @@ def apple_step():
 
 def _step(w, g, v, m, t, s, rate, decay, wrong=""):
     """Return the rows new w, v, m; `wrong` names a mistake."""
-    n, given = len(w), g
+
+    def running(mean, new, b):
+        return [b * old + (1 - b) * x for old, x in zip(mean, new)]
+
+    n, squares = len(w), [x * x for x in g]
     if wrong == "of g":
-        m = g = [B1 * m[i] + (1 - B1) * g[i] for i in range(n)]
-    v = [B2 * v[i] + (1 - B2) * given[i] * given[i] for i in range(n)]
+        m = g = running(m, g, B1)
+    v = running(v, squares, B2)
     power = t - 1 if wrong == "t from 0" and t > 1 else t
     share = 1.0 if wrong == "uncorrected" else 1 - math.pow(B2, power)
     u = [g[i] / math.sqrt(v[i] / share) for i in range(n)]
@@ -169,7 +173,7 @@ def _step(w, g, v, m, t, s, rate, decay, wrong=""):
     if wrong != "not clipped":
         u = [x / max(1.0, size) for x in u]
     if wrong != "of g":
-        m = u = [B1 * m[i] + (1 - B1) * u[i] for i in range(n)]
+        m = u = running(m, u, B1)
     if wrong == "corrected momentum":
         u = [x / (1 - math.pow(B1, t)) for x in u]
     shrink = decay if wrong == "decay not scheduled" else s * decay
