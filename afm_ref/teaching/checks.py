@@ -39,19 +39,12 @@ def check(
         raise TypeError(
             f"check({claim!r}) got {type(ok).__name__}: give True or False, or a number with tolerance= or between="
         )
-    detail = "; ".join(part for part in (allowed, reason) if part)
+    detail = "; ".join(filter(None, (allowed, reason)))
     if not passed:
-        raise AssertionError(_failure(claim, measured, detail))
-    print(f"✓ {claim}" + (f" ({detail})" if detail else ""))
-
-
-def _failure(claim, measured, detail):
-    lines = [f"this does not hold: {claim}"]
-    if measured is not None:
-        lines.append(f"    measured: {measured:.3g}")
-    if detail:
-        lines.append(f"    expected: {detail}")
-    lines.append(
-        "    If you changed a cell above, undo it or restart the kernel and run all cells in order."
-    )
-    return "\n".join(lines)
+        shown = "" if measured is None else f"\n    measured: {measured:.3g}"
+        wanted = f"\n    expected: {detail}" if detail else ""
+        raise AssertionError(
+            f"this does not hold: {claim}{shown}{wanted}\n"
+            "    If you changed a cell above, undo it or restart the kernel and run all cells in order."
+        )
+    print(f"✓ {claim} ({detail})" if detail else f"✓ {claim}")

@@ -9,6 +9,7 @@ same bytes to the folder named by the environment variable AFM_REF_FIGURES when 
 import io
 import os
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -20,8 +21,11 @@ BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW, BLACK = (
 )  # fmt: skip
 CYCLE = (BLUE, ORANGE, GREEN, PINK, SKY, RED)
 GREY, PALE = "#8A8F98", "#EEF1F5"
+COLORS = (*CYCLE, YELLOW, GREY)  # as many as there are markers
 # beside the colours: a curve is told apart without them
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DOTTED = {"color": GREY, "ls": ":", "lw": 1.4}  # a line that marks a value
+BESIDE = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}  # where a legend stands
 SEQUENTIAL, DIVERGING = "cividis", "PuOr"  # both read well without red and green
 
 DPI = 120
@@ -45,15 +49,14 @@ STYLE = {
 }
 
 
-def subplots(*args, **kwargs):
+def subplots(*args, figsize=(8.0, 3.6), **kwargs):
     """Return (figure, axes) as pyplot.subplots does, in one style, without global state."""
     import matplotlib
     from cycler import cycler
     from matplotlib.figure import Figure
 
-    size = kwargs.pop("figsize", (8.0, 3.6))
     with matplotlib.rc_context({**STYLE, "axes.prop_cycle": cycler(color=CYCLE)}):
-        fig = Figure(figsize=size)
+        fig = Figure(figsize=figsize)
         axes = fig.subplots(*args, **kwargs)
     return fig, axes
 
@@ -65,29 +68,33 @@ def bare(ax):
     return ax
 
 
-def styles(names) -> list[tuple[str, str]]:
-    """Return the (color, marker) of each name; ValueError: none or too many names."""
-    known = list(zip((*CYCLE, YELLOW, GREY), MARKERS, strict=True))
-    if not 0 < len(names) <= len(known):
+def styled(groups: Mapping):
+    """Return (name, value, its color and marker) of each {name: value}, to be told apart.
+
+    ValueError: none or too many names.
+    """
+    if not 0 < len(groups) <= len(COLORS):
         raise ValueError(
-            f"give 1 to {len(known)} curves, which can be told apart, got {list(names)}"
+            f"give 1 to {len(COLORS)} curves, which can be told apart, got {list(groups)}"
         )
-    return known[: len(names)]
+    looks = [dict(color=color, marker=marker) for color, marker in zip(COLORS, MARKERS)]
+    return list(zip(groups, groups.values(), looks))
+
+
+def band(ax, x, low, high, color) -> None:
+    """Shade the area between two curves."""
+    ax.fill_between(x, low, high, color=color, alpha=0.15, lw=0, antialiased=False)
 
 
 def mean_line(ax, x, table, **line) -> None:
     """Draw the mean of table [seeds, T] with its 95% t-interval as a band, if seeds > 1."""
     (drawn,) = ax.plot(x, np.mean(table, axis=0), **{"ms": 5, "lw": 1.6, **line})
     if len(table) > 1:
-        _, low, high = np.transpose(
-            [mean_interval(of_seeds) for of_seeds in np.transpose(table)]
-        )
-        ax.fill_between(
-            x, low, high, color=drawn.get_color(), alpha=0.15, lw=0, antialiased=False
-        )
+        _, low, high = np.transpose([*map(mean_interval, np.transpose(table))])
+        band(ax, x, low, high, drawn.get_color())
 
 
-def error_bars(ax, at, intervals, style: str, across: bool = False, **line) -> None:
+def error_bars(ax, at, intervals, style: str = "", across: bool = False, **line) -> None:
     """Draw each (middle, low, high) as a point with a bar, at each x or across at each y."""
     middle, low, high = np.transpose(np.asarray(intervals, np.float64))
     # rounding may put the middle outside
@@ -96,21 +103,16 @@ def error_bars(ax, at, intervals, style: str, across: bool = False, **line) -> N
     ax.errorbar(**xy, fmt=style, **{"capsize": 3, **line})
 
 
-def side_by_side(count: int, width: float) -> np.ndarray:
-    """Return how far each of `count` marks at one place is moved, from -width to width."""
-    return np.linspace(-width, width, count) if count > 1 else np.zeros(1)
-
-
-def beside(ax, groups: dict, width: float, line: str = "-") -> None:
+def beside(ax, groups: Mapping, width: float, **line) -> None:
     """Draw {name: (x, intervals)} as error bars in styles of their own, side by side."""
-    shifts = side_by_side(len(groups), width)
-    for (name, (x, intervals)), shift, (color, marker) in zip(
-        groups.items(), shifts, styles(groups), strict=True
-    ):
-        error_bars(ax, x + shift, intervals, marker + line, color=color, label=name)
+    shifts = np.linspace(-width, width, len(groups)) if len(groups) > 1 else [0.0]
+    for shift, (name, (x, intervals), style) in zip(shifts, styled(groups)):
+        error_bars(ax, x + shift, intervals, label=name, **style, **line)
 
 
-def stack(ax, parts: dict, at: float = 0.0, vertical: bool = False, colors=CYCLE) -> float:
+def stack(
+    ax, parts: Mapping, at: float | str = 0.0, vertical: bool = False, colors=CYCLE
+) -> float:
     """Draw {name: size} as one bar of parts, return its length; size 0 has no label."""
     draw, start = (ax.bar, "bottom") if vertical else (ax.barh, "left")
     end = 0.0
@@ -120,11 +122,29 @@ def stack(ax, parts: dict, at: float = 0.0, vertical: bool = False, colors=CYCLE
     return end
 
 
+def name_rows(ax, names) -> None:
+    """Name the rows at y = 0, 1, ..., the first on top."""
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+
+
+def box(ax, x, y, width, height, rounding: float = 0.0, **style) -> None:
+    """Draw a box with its corner of least x and y there, its corners rounded if asked."""
+    from matplotlib.patches import FancyBboxPatch
+
+    shape = f"round,pad=0,rounding_size={rounding}" if rounding else "square,pad=0"
+    ax.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=shape, **style))
+
+
 def legend_beside(ax, **options):
     """Return a legend to the right of the axes, where it covers nothing."""
-    return ax.legend(
-        **{"fontsize": 9, "loc": "center left", "bbox_to_anchor": (1.0, 0.5), **options}
-    )
+    return ax.legend(**{"fontsize": 9, **BESIDE, **options})
+
+
+def finish(ax, x: str, y: str, **legend) -> None:
+    """Name both axes, and in a legend what is drawn."""
+    ax.set(xlabel=x, ylabel=y)
+    ax.legend(**{"fontsize": 9, **legend})
 
 
 def png(fig) -> bytes:
@@ -140,12 +160,9 @@ def png(fig) -> bytes:
     with matplotlib.rc_context(STYLE):
         fig.set_dpi(DPI)
         canvas.draw()
-    rgb = np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    pixels = Image.fromarray(rgb).quantize(
-        colors=256, method=Image.Quantize.MEDIANCUT, dither=0
-    )
+    pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     out = io.BytesIO()
-    pixels.save(out, format="png", optimize=True)
+    pixels.quantize(256).save(out, format="png", optimize=True)
     return out.getvalue()
 
 

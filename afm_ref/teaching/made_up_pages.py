@@ -55,12 +55,16 @@ FOOTERS = (
     "Made with care. Imprint. Terms. Privacy.",
     "This site is a demonstration; any likeness to real ones is accidental.",
 )
-NAMES = {  # part: (element, class) in each style
-    "menu": (("nav", ""), ("div", "navigation menu"), ("div", "b3")),
-    "cookies": (("div", "cookie-banner"), ("div", "cookie-notice"), ("div", "q7")),
-    "main": (("main", ""), ("div", "article-content"), ("div", "k1")),
-    "advert": (("aside", ""), ("div", "advert sidebar"), ("div", "z9")),
-    "footer": (("footer", ""), ("div", "footer"), ("div", "m4")),
+PARTS = {  # of a page: how each begins in each style
+    "menu": ("<nav>", '<div class="navigation menu">', '<div class="b3">'),
+    "cookies": (
+        '<div class="cookie-banner">',
+        '<div class="cookie-notice">',
+        '<div class="q7">',
+    ),
+    "main": ("<main>", '<div class="article-content">', '<div class="k1">'),
+    "advert": ("<aside>", '<div class="advert sidebar">', '<div class="z9">'),
+    "footer": ("<footer>", '<div class="footer">', '<div class="m4">'),
 }
 
 
@@ -81,34 +85,32 @@ def page(
     at = STYLES.index(style)
 
     def part(name, inner):
-        element, classes = NAMES[name][at]
-        attribute = f' class="{classes}"' if classes else ""
-        return f"<{element}{attribute}>{inner}</{element}>"
+        start = PARTS[name][at]
+        element = start.strip("<>").split()[0]
+        return f"{start}{inner}</{element}>"
+
+    def some(options, count):
+        return rng.choice(options, count, replace=False)
 
     links = "".join(
         f'<li><a href="/{i}">{link}</a></li>'
-        for i, link in enumerate(_some(rng, LINKS.split(), 9))
+        for i, link in enumerate(some(LINKS.split(), 9))
     )
     paragraphs = "\n".join(
         f"<p>{escape(text)}</p>" for text in body.split("\n\n") if text.strip()
     )
     parts = (
         part("menu", f"<ul>{links}</ul>"),
-        part("cookies", " ".join(_some(rng, COOKIES, 2)) + " <button>OK</button>"),
+        part("cookies", f"{' '.join(some(COOKIES, 2))} <button>OK</button>"),
         part("main", paragraphs),
-        part("advert", f"<p>{' '.join(_some(rng, ADVERTS, 2))}</p>"),
-        part("footer", f"<p>{_some(rng, FOOTERS, 1)[0]}</p>"),
+        part("advert", f"<p>{' '.join(some(ADVERTS, 2))}</p>"),
+        part("footer", f"<p>{some(FOOTERS, 1)[0]}</p>"),
     )
     meta = f'<meta charset="{charset}">' if charset else ""
     script = "<script>window.page = {id: 1, track: function () { return 0; }};</script>"
     head = f"<head>{meta}<title>{escape(title)}</title>{script}</head>"
-    return (
-        f"<!DOCTYPE html>\n<html>{head}\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
-    )
-
-
-def _some(rng, options, count):
-    return [options[i] for i in rng.choice(len(options), size=count, replace=False)]
+    inner = "\n".join(parts)
+    return f"<!DOCTYPE html>\n<html>{head}\n<body>\n{inner}\n</body></html>\n"
 
 
 def junk(
@@ -127,10 +129,7 @@ def junk(
 
 
 def _navigation(rng, words, _):
-    rows = [
-        rng.choice(LINKS.split(), size=int(rng.integers(3, 9)))
-        for _ in range(words // 6 + 1)
-    ]
+    rows = [rng.choice(LINKS.split(), rng.integers(3, 9)) for _ in range(words // 6 + 1)]
     between = str(rng.choice([" | ", " » ", "  ", "\n"]))
     return "\n".join(between.join(row) for row in rows)
 
@@ -143,25 +142,20 @@ def _sentences(rng, texts, words):
 
 
 def _keyword_spam(rng, words, _):
-    goods = rng.choice(GOODS.split(), size=3, replace=False)
-    return " ".join(rng.choice([*goods, *PRAISE.split()], size=words))
+    goods = rng.choice(GOODS.split(), 3, replace=False)
+    return " ".join(rng.choice([*goods, *PRAISE.split()], words))
 
 
 def _shuffled(rng, words, good):
-    found = good.split()
-    return " ".join(found[i] for i in rng.permutation(len(found))[:words])
+    return " ".join(rng.permutation(good.split())[:words])
 
 
 def _log_lines(rng, words, _):
     lines = []
     for _ in range(words // 8 + 1):
-        hour, minute, second, code, size = (
-            int(rng.integers(n)) for n in (24, 60, 60, 5, 9000)
-        )
-        level, path = (
-            rng.choice(["INFO", "WARN", "DEBUG", "ERROR"]),
-            rng.choice(["/", "/api/v2/items", "/login"]),
-        )
+        hour, minute, second, code, size = (rng.integers(n) for n in (24, 60, 60, 5, 9000))
+        level = rng.choice(["INFO", "WARN", "DEBUG", "ERROR"])
+        path = rng.choice(["/", "/api/v2/items", "/login"])
         status = (200, 301, 403, 404, 500)[code]
         lines.append(
             f"{hour:02}:{minute:02}:{second:02} {level} worker-{code} GET {path} {status} {size}b"

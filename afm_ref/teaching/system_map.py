@@ -1,12 +1,11 @@
 """The map of the whole system: from data to adapters, and the family of models."""
 
-import dataclasses
+from typing import NamedTuple
 
 from . import figures
 
 
-@dataclasses.dataclass(frozen=True)
-class Box:
+class Box(NamedTuple):
     """A place on the map; x, y: the lower left corner, in units of the axes (12.4 x 7)."""
 
     chapter: int
@@ -37,6 +36,11 @@ FAMILY = (
     ("Coding model", "in Xcode", 7.55, False),
     ("Diffusion model", "images", 10.0, False),
 )
+# face, edge and text of a box: all are lit; this one is; another is
+ALL = ("#DCE9F5", figures.BLUE, figures.BLACK)
+LIT = (figures.ORANGE, figures.BLACK, figures.BLACK)
+OTHER = (figures.PALE, "#C3C9D1", "#5B626C")
+ROUNDING = 0.12
 CENTRED = {"ha": "center", "va": "center"}
 ALT = (
     "Map of the system. From left to right: data, pre-training, post-training with RLHF, optimization by "
@@ -59,64 +63,42 @@ def at_chapter(number: int):
     ax.set(xlim=(0, 12.4), ylim=(0, 7.15))
     ax.set_axis_off()
     for box in BOXES:
-        _box(ax, box, lit=number in (0, box.chapter), strong=number != 0)
+        _box(ax, box, *{0: ALL, box.chapter: LIT}.get(number, OTHER))
     _arrows(ax)
     _family(ax)
     lit = f" Chapter {number} is lit up." if number else ""
     return fig, ALT + lit
 
 
-def _patch(ax, x, y, width, height, **style):
-    from matplotlib.patches import FancyBboxPatch
-
-    ax.add_patch(
-        FancyBboxPatch(
-            (x, y), width, height, boxstyle="round,pad=0,rounding_size=0.12", **style
-        )
-    )
-
-
-def _box(ax, box, lit, strong):
-    face, edge, ink = figures.PALE, "#C3C9D1", "#5B626C"
-    if lit:
-        face, edge = (
-            (figures.ORANGE, figures.BLACK) if strong else ("#DCE9F5", figures.BLUE)
-        )
-        ink = figures.BLACK
-    place = box.x, box.y, box.width, box.height
-    _patch(ax, *place, facecolor=face, edgecolor=edge, linewidth=1.4)
-    middle = box.x + box.width / 2
-    top = box.y + box.height - 0.27
-    title = f"{box.chapter}  {box.title}"
+def _box(ax, box, face, edge, ink):
+    chapter, title, text, x, y, width, height = box
+    figures.box(ax, x, y, width, height, ROUNDING, fc=face, ec=edge, lw=1.4)
+    middle, top = x + width / 2, y + height - 0.27
+    title = f"{chapter}  {title}"
     ax.text(middle, top, title, **CENTRED, fontsize=12, fontweight="bold", color=ink)
-    below = (box.y + top - 0.14) / 2
-    ax.text(middle, below, box.text, **CENTRED, fontsize=10.5, color=ink)
+    ax.text(middle, (y + top - 0.14) / 2, text, **CENTRED, fontsize=10.5, color=ink)
 
 
 def _arrows(ax):
     style = {"arrowstyle": "-|>", "color": figures.BLACK, "lw": 1.6, "mutation_scale": 14}
     for start, end in ((2.1, 2.65), (4.75, 5.3), (7.4, 7.95), (10.05, 10.4)):
         ax.annotate("", (end, 3.95), (start, 3.95), arrowprops=style)
-    ax.plot(
-        [11.3, 11.3, 3.75],
-        [4.95, 5.42, 5.42],
-        color=figures.BLACK,
-        lw=1.6,
-        solid_joinstyle="miter",
-    )
+    corner = [11.3, 11.3, 3.75], [4.95, 5.42, 5.42]
+    ax.plot(*corner, color=figures.BLACK, lw=1.6, solid_joinstyle="miter")
     for x in (3.75, 6.2):
         ax.annotate("", (x, 5.9), (x, 5.41), arrowprops=style)
 
 
 def _family(ax):
+    bold, grey = dict(fontsize=12, fontweight="bold"), dict(fontsize=9.5, color="#3A4048")
     headings = {6.6: "The family of\nmodels", 1.95: "Built from", 0.67: "Trained on"}
     for y, heading in headings.items():
-        ax.text(0.2, y, heading, fontsize=12, fontweight="bold", va="center")
-    ax.text(0.2, 6.03, "(dashed: not taught)", fontsize=9.5, va="center", color="#3A4048")
+        ax.text(0.2, y, heading, va="center", **bold)
+    ax.text(0.2, 6.03, "(dashed: not taught)", va="center", **grey)
     for name, text, x, taught in FAMILY:
-        color = figures.BLUE if taught else figures.GREY
-        _patch(ax, x, 5.9, 2.2, 1.05, facecolor="white", edgecolor=color, linewidth=1.6,
-               linestyle="-" if taught else (0, (4, 2)))  # fmt: skip
-        strong = dict(fontsize=11, fontweight="bold", color=figures.BLACK)
-        ax.text(x + 1.1, 6.65, name, **CENTRED, **strong)
-        ax.text(x + 1.1, 6.22, text, **CENTRED, fontsize=9.5, color="#3A4048")
+        edge = dict(ec=figures.BLUE) if taught else dict(ec=figures.GREY, ls=(0, (4, 2)))
+        figures.box(ax, x, 5.9, 2.2, 1.05, ROUNDING, fc="white", lw=1.6, **edge)
+        ax.text(
+            x + 1.1, 6.65, name, **CENTRED, **bold | {"fontsize": 11}, color=figures.BLACK
+        )
+        ax.text(x + 1.1, 6.22, text, **CENTRED, **grey)

@@ -7,6 +7,9 @@ a reader without ipywidgets see.
 
 import base64
 import html
+import time
+
+import numpy as np
 
 from . import figures
 
@@ -49,9 +52,12 @@ def choice(label: str, options: list, value):
 
 def text_line(label: str, value: str):
     """Return a line of text that takes effect at Enter, or when the reader leaves it."""
-    layout = {"width": "90%"}
     return _control(
-        "Text", value, description=label, continuous_update=False, layout=layout
+        "Text",
+        value,
+        description=label,
+        continuous_update=False,
+        layout={"width": "90%"},
     )
 
 
@@ -68,27 +74,23 @@ def explore(draw, alt: str, **controls) -> None:
             draw(**{name: control.value for name, control in controls.items()})
         )
 
-    first = render()
+    picture = figures.image(render(), alt)
     if any(isinstance(control, Fixed) for control in controls.values()):
-        return display(figures.image(first, alt))
-    box = _box(render, first, alt, list(controls.values()))
+        return display(picture)
+    box = _box(render, picture, controls.values())
     bundle = {
-        "image/png": base64.b64encode(first).decode() + "\n",
+        "image/png": base64.b64encode(picture.data).decode() + "\n",
         "text/plain": "(run this cell in Jupyter to move the controls)",
         VIEW: box._repr_mimebundle_()[VIEW],
     }
-    metadata = {"image/png": {"alt": alt, "width": _screen_width(first)}}
+    metadata = {"image/png": {"alt": alt, "width": picture.width}}
     return display(bundle, metadata=metadata, raw=True)
 
 
-def _box(render, first, alt, controls):
+def _box(render, first, controls):
     import ipywidgets
 
-    width = f"{_screen_width(first)}px"
-    picture = ipywidgets.Image(
-        value=first, format="png", layout={"width": width, "max_width": "100%"}
-    )
-    message = ipywidgets.HTML()
+    picture, message = _picture(first), ipywidgets.HTML()
 
     def redraw(_change):
         try:
@@ -101,8 +103,12 @@ def _box(render, first, alt, controls):
     return ipywidgets.VBox([*controls, message, picture])
 
 
-def _screen_width(data: bytes) -> int:
-    return figures.image(data, "").width
+def _picture(image):
+    """Return the image as a widget, whose bytes can change."""
+    import ipywidgets
+
+    layout = {"width": f"{image.width}px", "max_width": "100%"}
+    return ipywidgets.Image(value=image.data, format="png", layout=layout)
 
 
 class LiveCurve:
@@ -113,28 +119,15 @@ class LiveCurve:
     `finish` replaces both with the whole curve, which is what the notebook keeps.
     """
 
-    def __init__(
-        self,
-        steps: int,
-        alt: str,
-        levels: dict[str, float] | None = None,
-        interval_s: float = 1.0,
-    ):
-        import time
-
-        self.steps, self.alt, self.levels, self.interval_s = (
-            steps,
-            alt,
-            levels or {},
-            interval_s,
-        )
+    def __init__(self, steps: int, alt: str, levels: dict[str, float] | None = None):
+        self.steps, self.alt, self.levels = steps, alt, levels or {}
         self.clock, self.losses, self.due = time.monotonic, (), float("-inf")
         self.start = self.clock()
         self.handle = self.bar = self.label = self.picture = None
 
     def __call__(self, history) -> None:
         """Take the history so far (its `loss` is an array), and redraw if that is due."""
-        self.losses = [float(loss) for loss in history.loss]
+        self.losses = history.loss
         if (now := self.clock()) < self.due:
             return
         data = figures.png(self._figure())
@@ -146,42 +139,33 @@ class LiveCurve:
             self.label.value = f"{at}, {now - self.start:.0f} s"
             self.picture.value = data
         done = self.clock()
-        self.due = max(now + self.interval_s, done + 9 * (done - now))
+        self.due = max(now + 1.0, done + 9 * (done - now))
 
     def finish(self, name: str) -> None:
         """Show the whole curve in place of bar and picture, saved under this name."""
-        image = figures.image(figures.save(name, self._figure(), self.alt), self.alt)
-        if self.handle is None:
-            from IPython.display import display
-
-            display(image)
-        else:
-            self.handle.update(image)
+        data = figures.save(name, self._figure(), self.alt)
+        self.handle.update(figures.image(data, self.alt))
 
     def _open(self, data):
         from IPython.display import DisplayHandle
 
-        self.handle = DisplayHandle()
+        self.handle, image = DisplayHandle(), figures.image(data, self.alt)
         try:
             import ipywidgets
         except ImportError:
-            return self.handle.display(figures.image(data, self.alt))
+            return self.handle.display(image)
         self.bar = ipywidgets.IntProgress(max=self.steps)
-        self.label = ipywidgets.Label()
-        self.picture = ipywidgets.Image(
-            value=data, format="png", layout={"width": f"{_screen_width(data)}px"}
-        )
-        box = ipywidgets.VBox([ipywidgets.HBox([self.bar, self.label]), self.picture])
-        return self.handle.display(box)
+        self.label, self.picture = ipywidgets.Label(), _picture(image)
+        progress = ipywidgets.HBox([self.bar, self.label])
+        return self.handle.display(ipywidgets.VBox([progress, self.picture]))
 
     def _figure(self):
         fig, ax = figures.subplots(figsize=(8.0, 3.4))
         steps = range(1, len(self.losses) + 1)
         ax.plot(steps, self.losses, color=figures.SKY, lw=1.0, label="each step")
         ax.plot(steps, _smooth(self.losses), color=figures.BLUE, label="running mean")
-        for (label, level), color in zip(
-            self.levels.items(), (figures.GREY, figures.RED, figures.GREEN), strict=False
-        ):
+        colors = (figures.GREY, figures.RED, figures.GREEN)
+        for (label, level), color in zip(self.levels.items(), colors, strict=False):
             ax.axhline(level, color=color, ls="--", lw=1.4, label=label)
         ax.set(xlim=(0, self.steps), xlabel="training step", ylabel="loss, nats per token")
         ax.legend(loc="lower left")  # below the falling curve
@@ -189,9 +173,6 @@ class LiveCurve:
 
 
 def _smooth(values, keep=0.8):
-    """Return the exponential running mean, corrected for its start from zero."""
-    out, mean, weight = [], 0.0, 0.0
-    for value in values:
-        mean, weight = keep * mean + (1 - keep) * value, keep * weight + (1 - keep)
-        out.append(mean / weight)
-    return out
+    """Return the running mean at each value: one that is n older counts keep^n as much."""
+    weights = keep ** np.arange(len(values))
+    return np.convolve(values, weights)[: len(values)] / np.cumsum(weights)

@@ -3,14 +3,13 @@
 import functools
 
 from ...config import AFM_ON_DEVICE
-from ...parallelism.mesh import AXES, MeshShape
+from ...parallelism.mesh import MeshShape
 from ...parallelism.predicted import chooser, roofline
 from .. import figures, widgets
 
 SEQUENCE = 4096
-AXIS_COLORS = dict(
-    zip(AXES, (figures.BLUE, figures.SKY, figures.PINK, figures.YELLOW, figures.ORANGE))
-)
+# of mesh.AXES
+AXIS_COLORS = (figures.BLUE, figures.SKY, figures.PINK, figures.YELLOW, figures.ORANGE)
 
 
 @functools.lru_cache(maxsize=64)
@@ -35,9 +34,10 @@ def landscape(chip: str, chips: int, batch: int, fsdp: int, model: int):
     fig, (left, time, memory) = figures.subplots(
         1, 3, figsize=(9.6, 3.6), width_ratios=[3, 1, 1]
     )
-    _points(left, found, picked, roofline.CHIPS[chip])
+    room = roofline.CHIPS[chip].hbm_bytes / 2**30
+    _points(left, found, picked, room)
     _time(time, picked.estimate)
-    _memory(memory, picked.estimate, roofline.CHIPS[chip])
+    _memory(memory, picked.estimate.memory, room)
     fits = "fits" if picked.fits else "does NOT fit"
     left.set_title(
         f"{shape}: {picked.estimate.step_s:.2g} s, {picked.estimate.mfu:.0%} MFU, {fits}"
@@ -45,19 +45,22 @@ def landscape(chip: str, chips: int, batch: int, fsdp: int, model: int):
     return fig
 
 
-def _points(ax, found, picked, chip):
-    with_estimate = [choice for choice in found if choice.estimate]
-    dots = dict(s=14, alpha=0.5, linewidths=0)
-    for color, label in ((figures.BLUE, "fits"), (figures.RED, "too large")):
-        points = [_point(c) for c in with_estimate if c.fits == (label == "fits")]
+def _points(ax, found, picked, room):
+    for fits, label, color in (
+        (True, "fits", figures.BLUE),
+        (False, "too large", figures.RED),
+    ):
+        points = [_point(c) for c in found if c.estimate and c.fits == fits]
         if points:
-            ax.scatter(*zip(*points), color=color, label=label, **dots)
+            ax.scatter(
+                *zip(*points), s=14, alpha=0.5, linewidths=0, color=color, label=label
+            )
     ax.plot(*_point(picked), "*", ms=17, color=figures.ORANGE, mec="black")
-    ax.axvline(chip.hbm_bytes / 2**30, color=figures.GREY, ls="--", lw=1.2)
+    ax.axvline(room, color=figures.GREY, ls="--", lw=1.2)
     ax.set(xscale="log", yscale="log", xlabel="memory of a chip, GiB", ylabel="one step, s")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter(lambda x, _: "")
+        axis.set_minor_formatter("")
     ax.legend(fontsize=9, loc="upper left")
 
 
@@ -66,31 +69,20 @@ def _point(choice):
 
 
 def _time(ax, estimate):
-    ax.bar(0, estimate.compute_s, color=figures.GREY, label="compute")
-    colors = [AXIS_COLORS[axis] for axis in estimate.communication_s]
-    traffic_s = figures.stack(
-        ax, estimate.communication_s, at=1, vertical=True, colors=colors
-    )
-    top = 1.45 * max(traffic_s, estimate.compute_s)
-    ax.set(
-        xticks=[0, 1],
-        xticklabels=["compute", "traffic"],
-        ylabel="s",
-        xlim=(-0.6, 1.6),
-        ylim=(0, top),
-    )
+    compute_s, by_axis = estimate.compute_s, estimate.communication_s
+    ax.bar("compute", compute_s, color=figures.GREY, label="compute")
+    traffic_s = figures.stack(ax, by_axis, "traffic", vertical=True, colors=AXIS_COLORS)
+    ax.set(ylabel="s", xlim=(-0.6, 1.6), ylim=(0, 1.45 * max(traffic_s, compute_s)))
     ax.tick_params(axis="x", labelsize=9)
     ax.legend(fontsize=8)
 
 
-def _memory(ax, estimate, chip):
-    room = chip.hbm_bytes / 2**30
-    held = figures.stack(
-        ax, {part: size / 2**30 for part, size in estimate.memory.items()}, vertical=True
-    )
+def _memory(ax, memory, room):
+    parts = {part: size / 2**30 for part, size in memory.items()}
+    held = figures.stack(ax, parts, vertical=True)
     ax.axhline(room, color=figures.GREY, ls="--", lw=1.2)
     ax.set(
-        xticks=[], ylabel="memory, GiB", xlim=(-0.6, 0.6), ylim=(0, 1.55 * max(held, room))
+        xticks=[], xlim=(-0.6, 0.6), ylim=(0, 1.55 * max(held, room)), ylabel="memory, GiB"
     )
     ax.legend(fontsize=8, loc="upper center")
 

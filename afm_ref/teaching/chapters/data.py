@@ -7,10 +7,23 @@ import numpy as np
 from ...curation import near_duplicates
 from ...curation.recipe import Recipe
 from ...curation.report import Report
-from .. import figures, widgets
+from .. import widgets
+from ..figures import (
+    BESIDE,
+    BLACK,
+    BLUE,
+    DOTTED,
+    GREY,
+    ORANGE,
+    RED,
+    error_bars,
+    finish,
+    subplots,
+)
 
 MOST_REASONS = 12
 BANDS, ROWS = (1, 2, 4, 8, 16, 32, 64, 128), (1, 2, 4, 8, 13, 16, 32)
+THRESHOLD = 0.5  # of the score from which a text is kept
 
 
 def funnel(report: Report):
@@ -24,14 +37,10 @@ def funnel(report: Report):
     ]
     names, sizes, documents = zip(*rows, strict=True)
     unit, scale = ("MB", 1e6) if max(sizes) >= 1e6 else ("kB", 1e3)
-    fig, ax = _bars(
-        names,
-        np.array(sizes) / scale,
-        [figures.GREY] + [figures.BLUE] * len(report.steps),
-        0.42,
-    )
-    for y, (size, count) in enumerate(zip(sizes, documents, strict=True)):
-        ax.text(size / scale, y, f"  {count:,} documents", va="center", fontsize=9)
+    colors = [GREY] + [BLUE] * len(report.steps)
+    fig, ax = _bars(names, np.array(sizes) / scale, colors, 0.42)
+    labels = [f"  {count:,} documents" for count in documents]
+    ax.bar_label(ax.containers[0], labels, fontsize=9)
     ax.set(
         xlabel=f"text left after the step, {unit} of UTF-8",
         xlim=(0, 1.3 * max(*sizes, 1) / scale),
@@ -41,22 +50,20 @@ def funnel(report: Report):
 
 def drops(report: Report):
     """Draw documents dropped by step and reason, the MOST_REASONS most frequent."""
-    rows = (
-        (step, *row) for step, flow in report.steps.items() for row in flow.dropped.items()
-    )
-    found = [(count, f"{step}: {reason}") for step, reason, (count, _) in rows]
-    found = sorted(found, key=lambda row: (-row[0], row[1]))[:MOST_REASONS] or [
-        (0, "nothing")
-    ]
-    counts, names = zip(*found, strict=True)
-    fig, ax = _bars(names, counts, figures.RED, 0.34)
+    counts = {
+        f"{step}: {reason}": count
+        for step, flow in report.steps.items()
+        for reason, (count, _) in flow.dropped.items()
+    } or {"nothing": 0}
+    names = sorted(counts, key=lambda name: (-counts[name], name))[:MOST_REASONS]
+    fig, ax = _bars(names, [counts[name] for name in names], RED, 0.34)
     ax.set(xlabel="documents dropped")
     return fig
 
 
 def _bars(names, lengths, color, row):
     """Return (figure, axes) with a bar for each name, the first on top."""
-    fig, ax = figures.subplots(figsize=(7.6, 0.7 + row * len(names)))
+    fig, ax = subplots(figsize=(7.6, 0.7 + row * len(names)))
     ax.barh(range(len(names)), lengths, color=color)
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()
@@ -65,15 +72,13 @@ def _bars(names, lengths, color, row):
 
 def lengths(report: Report):
     """Draw how long documents are, read and left, by powers of two."""
-    fig, ax = figures.subplots(figsize=(7.6, 3.0))
-    for name, color, width in (("read", figures.GREY, 0.9), ("left", figures.BLUE, 0.5)):
-        of = sorted((int(size), count) for size, count in report.lengths[name].items())
-        if of:
-            sizes, counts = zip(*of, strict=True)
-            ax.bar(np.log2(sizes), counts, width, color=color, label=name)
+    fig, ax = subplots(figsize=(7.6, 3.0))
+    for name, color, width in (("read", GREY, 0.9), ("left", BLUE, 0.5)):
+        counts = report.lengths[name]
+        sizes = np.log2([int(size) for size in counts])
+        ax.bar(sizes, list(counts.values()), width, color=color, label=name)
     ax.set(xlabel="length of a document, bytes, at most 2 to the power", ylabel="documents")
-    if report.lengths["read"]:
-        ax.legend()
+    ax.legend()
     return fig
 
 
@@ -81,10 +86,10 @@ def s_curve(
     bands: int,
     rows: int,
     permutations: int = 128,
-    threshold: float | None = None,
-    bins: Sequence[Mapping] = (),
+    threshold: float = 0.75,
+    bins: Sequence = (),
 ):
-    """Draw P(candidate) against Jaccard similarity; P(removed), too, at a threshold.
+    """Draw P(candidate) and P(removed) at a threshold against Jaccard similarity.
 
     bins, measured: {"jaccard": mean of the bin, "candidates": [share, low, high],
     "removed": the same}, shares of pairs with their intervals. ValueError: bands and rows
@@ -95,60 +100,44 @@ def s_curve(
             f"{bands} bands of {rows} rows do not fit into {permutations} entries"
         )
     s = np.linspace(0, 1, 201)
-    fig, ax = figures.subplots(figsize=(7.6, 3.6))
-    label = f"candidate, {bands} bands of {rows}"
+    candidate = near_duplicates.candidate_probability(s, bands, rows)
+    least = near_duplicates.least_agreeing(threshold, permutations)
+    removed = near_duplicates.removal_probability(s, bands, rows, permutations, least)
+    fig, ax = subplots(figsize=(7.6, 3.6))
+    ax.plot(s, candidate, color=BLUE, label=f"candidate, {bands} bands of {rows}")
     ax.plot(
         s,
-        near_duplicates.candidate_probability(s, bands, rows),
-        color=figures.BLUE,
-        label=label,
+        removed,
+        "--",
+        color=ORANGE,
+        label=f"and {least} of {permutations} bytes agree: removed",
     )
-    if threshold is not None:
-        least = near_duplicates.least_agreeing(threshold, permutations)
-        removed = near_duplicates.removal_probability(s, bands, rows, permutations, least)
-        ax.plot(
-            s,
-            removed,
-            "--",
-            color=figures.ORANGE,
-            label=f"and {least} of {permutations} bytes agree: removed",
+    ax.axvline(threshold, label=f"threshold {threshold:g}", **DOTTED)
+    measured = (("candidates", BLUE, "o"), ("removed", ORANGE, "s"))
+    for name, color, marker in measured if bins else ():
+        at, shares = zip(*((row["jaccard"], row[name]) for row in bins))
+        error_bars(
+            ax,
+            at,
+            shares,
+            marker,
+            color=color,
+            ms=5,
+            mfc="white",
+            lw=1.2,
+            capsize=0,
+            label=f"measured {name}",
         )
-        ax.axvline(
-            threshold, color=figures.GREY, ls=":", lw=1.2, label=f"threshold {threshold:g}"
-        )
-    for name, color, marker in (
-        ("candidates", figures.BLUE, "o"),
-        ("removed", figures.ORANGE, "s"),
-    ):
-        if bins:
-            at, shares = [row["jaccard"] for row in bins], [row[name] for row in bins]
-            line = dict(
-                color=color, ms=5, mfc="white", lw=1.2, capsize=0, label=f"measured {name}"
-            )
-            figures.error_bars(ax, at, shares, marker, **line)
-    ax.set(
-        xlabel="Jaccard similarity of two documents' word 5-grams",
-        ylabel="probability",
-        ylim=(-0.03, 1.03),
-    )
-    ax.legend(fontsize=9, loc="upper left")
+    ax.set_ylim(-0.03, 1.03)
+    similarity = "Jaccard similarity of two documents' word 5-grams"
+    finish(ax, similarity, "probability", loc="upper left")
     return fig
 
 
-def s_curve_explorer(
-    alt: str,
-    bands: int = 16,
-    rows: int = 8,
-    permutations: int = 128,
-    threshold: float = 0.75,
-) -> None:
+def s_curve_explorer(alt: str) -> None:
     """Display controls for bands and rows above the figure of `s_curve`."""
-    widgets.explore(
-        lambda bands, rows: s_curve(bands, rows, permutations, threshold),
-        alt,
-        bands=widgets.stops("bands b", BANDS, bands),
-        rows=widgets.stops("rows r", ROWS, rows),
-    )
+    bands, rows = widgets.stops("bands b", BANDS, 16), widgets.stops("rows r", ROWS, 8)
+    widgets.explore(s_curve, alt, bands=bands, rows=rows)
 
 
 def of_report(report: Report, recipe: Recipe) -> dict:
@@ -165,78 +154,62 @@ def of_report(report: Report, recipe: Recipe) -> dict:
     }
 
 
-def scores_by_kind(
-    scores: Mapping[str, Sequence[float]], good: Sequence[str], threshold: float = 0.5
-):
+def scores_by_kind(scores: Mapping, good: Sequence):
     """Draw a row for each kind, one dot a text at its score, and a line at the threshold.
 
-    Good kinds are blue, junk is orange; beside each row the share on the right side of the
-    threshold.
+    scores: {kind: score of each text}. Good kinds are blue, junk is orange; beside each row
+    the share on the right side of the threshold.
     """
-    fig, ax = figures.subplots(figsize=(8.6, 0.36 * len(scores) + 1.2))
-    named = set()
+    fig, ax = subplots(figsize=(8.6, 0.36 * len(scores) + 1.2))
+    lines = {}
     for row, (kind, values) in enumerate(scores.items()):
         values, is_good = np.asarray(values, float), kind in good
+        look = ("good", BLUE, "kept") if is_good else ("junk", ORANGE, "dropped")
+        label, color, fate = look
         # so that equal scores do not hide each other
         spread = row + 0.3 * np.sin(np.arange(len(values)) * 2.4)
-        color, label = (figures.BLUE, "good") if is_good else (figures.ORANGE, "junk")
-        ax.plot(
-            values,
-            spread,
-            ".",
-            ms=3,
-            alpha=0.5,
-            color=color,
-            label=None if label in named else label,
-        )
-        named.add(label)
-        right = np.mean((values >= threshold) == is_good)
-        ax.text(
-            1.02,
-            row,
-            f"{right:.0%} {'kept' if is_good else 'dropped'}",
-            va="center",
-            fontsize=9,
-        )
-    ax.axvline(
-        threshold, color=figures.BLACK, lw=1.2, ls="--", label=f"threshold {threshold:g}"
-    )
+        (lines[label],) = ax.plot(values, spread, ".", ms=3, alpha=0.5, color=color)
+        right = np.mean((values >= THRESHOLD) == is_good)
+        ax.text(1.02, row, f"{right:.0%} {fate}", va="center", fontsize=9)
+    lines[f"threshold {THRESHOLD:g}"] = ax.axvline(THRESHOLD, color=BLACK, lw=1.2, ls="--")
+    ax.set_yticks(range(len(scores)), scores)
     ax.set(
-        yticks=range(len(scores)),
-        yticklabels=list(scores),
+        xticks=np.linspace(0, 1, 6),
         xlim=(-0.02, 1.18),
+        ylim=(len(scores) - 0.4, -0.6),
         xlabel="score, P(good)",
     )
-    ax.set(xticks=np.linspace(0, 1, 6), ylim=(len(scores) - 0.4, -0.6))
     ax.legend(
-        fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, markerscale=3
+        lines.values(),
+        lines,
+        fontsize=9,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=3,
+        markerscale=3,
     )
     return fig
 
 
-def precision_by_style(measured: Mapping[str, Sequence[float]]):
+def precision_by_style(measured: Mapping):
     """Draw precision of extracted words by style of page, main content beside all text.
 
     measured: {"<style>, main content" or "<style>, all text": precision of each seed}; bars
     are means, dots the seeds.
     """
     styles = list(dict.fromkeys(name.split(", ")[0] for name in measured))
-    fig, ax = figures.subplots(figsize=(6.8, 3.2))
-    for shift, (way, color) in zip(
-        (-0.19, 0.19), (("main content", figures.BLUE), ("all text", figures.GREY))
+    fig, ax = subplots(figsize=(6.8, 3.2))
+    for shift, way, color in (
+        (-0.19, "main content", BLUE),
+        (0.19, "all text", GREY),
     ):
-        of_way = [np.asarray(measured[f"{style}, {way}"], float) for style in styles]
+        table = np.array([measured[f"{style}, {way}"] for style in styles], float)
         at = np.arange(len(styles)) + shift
-        ax.bar(at, [values.mean() for values in of_way], 0.36, color=color, label=way)
-        places = np.repeat(at, [len(values) for values in of_way])
-        label = "one seed" if shift > 0 else None
-        ax.plot(places, np.concatenate(of_way), ".", color=figures.BLACK, ms=5, label=label)
-    ax.set(
-        xticks=range(len(styles)),
-        xticklabels=styles,
-        xlabel="names of the page's parts",
-        ylim=(0, 1.05),
-    )
-    ax.set(ylabel="precision of the words")
-    figures.legend_beside(ax)
+        ax.bar(at, table.mean(axis=1), 0.36, color=color, label=way)
+        places = np.repeat(at, table.shape[1])
+        (seeds,) = ax.plot(places, table.ravel(), ".", color=BLACK, ms=5)
+    seeds.set_label("one seed")
+    ax.set_xticks(range(len(styles)), styles)
+    ax.set_ylim(0, 1.05)
+    finish(ax, "names of the page's parts", "precision of the words", **BESIDE)
     return fig

@@ -8,9 +8,7 @@ import numpy as np
 from ...parallelism.simulator import ring_collectives
 from ...parallelism.simulator.cluster import PARTIAL, Tensor
 from ...parallelism.simulator.pipeline_schedules import Timeline
-from ..figures import BLACK, BLUE, CYCLE, GREY, ORANGE, PALE, YELLOW, bare
-
-COLORS = (*CYCLE, YELLOW, GREY)
+from ..figures import BLACK, BLUE, COLORS, ORANGE, PALE, bare, box, finish
 
 
 def tensor(ax, x: Tensor, title: str | None = None) -> None:
@@ -18,43 +16,30 @@ def tensor(ax, x: Tensor, title: str | None = None) -> None:
 
     Columns follow the last axis of the mesh. Summands are hatched. Vectors are columns.
     """
-    from matplotlib.patches import Rectangle
-
     columns = [1, *x.cluster.mesh.values()][-1]
     width, height = _extent(x)
+    hatch = "////" if PARTIAL in x.layout.values() else None
     for device, coordinate in enumerate(x.cluster.coordinates):
-        left, top = (
-            (device % columns) * (width + 0.35),
-            (device // columns) * (height + 0.55),
-        )
-        ax.add_patch(Rectangle((left, top), width, height, fc=PALE, ec="#AEB6C0", lw=1.0))
-        (row, down), (column, across) = (
-            _span(x, coordinate, axis, size) for axis, size in ((0, height), (1, width))
-        )
-        hatch = "////" if PARTIAL in x.layout.values() else None
-        style = dict(fc=COLORS[device % len(COLORS)], ec="white", hatch=hatch)
-        ax.add_patch(Rectangle((left + column, top + row), across, down, **style))
-        number = dict(ha="center", va="bottom", fontsize=9, color=BLACK)
-        ax.text(left + width / 2, top - 0.07, device, **number)
-    rows = -(-len(x.cluster.coordinates) // columns)
-    _row_labels(ax, x, columns, height)
+        left = (device % columns) * (width + 0.35)
+        top = (device // columns) * (height + 0.55)
+        box(ax, left, top, width, height, fc=PALE, ec="#AEB6C0", lw=1.0)
+        row, down = _span(x, coordinate, 0, height)
+        column, across = _span(x, coordinate, 1, width)
+        color, number = COLORS[device % len(COLORS)], (left + width / 2, top - 0.07)
+        box(ax, left + column, top + row, across, down, fc=color, ec="white", hatch=hatch)
+        ax.text(*number, device, ha="center", va="bottom", fontsize=9, color=BLACK)
+    # rows of a mesh of several axes are named by their coordinates
+    names = list(x.cluster.mesh)[:-1]
+    for row, coordinate in enumerate(x.cluster.coordinates[::columns]):
+        label = "\n".join(f"{name} {i}" for name, i in zip(names, coordinate))
+        y = row * (height + 0.55) + height / 2
+        ax.text(-0.12, y, label, ha="right", va="center", fontsize=8.5, color=BLACK)
+    # after the loop, those of the last device
     ax.set(
-        xlim=(-0.1, columns * (width + 0.35) - 0.25),
-        ylim=(rows * (height + 0.55) - 0.45, -0.35),
-        aspect="equal",
+        xlim=(-0.1, left + width + 0.1), ylim=(top + height + 0.1, -0.35), aspect="equal"
     )
     bare(ax).set_title(x.type if title is None else title, fontsize=11)
     ax.set_xlabel(_axis_words(x), fontsize=9.5)
-
-
-def _row_labels(ax, x, columns, height):
-    """Name the rows of a mesh of several axes by their coordinates."""
-    names = list(x.cluster.mesh)[:-1]
-    for row in range(len(x.cluster.coordinates) // columns if names else 0):
-        coordinate = x.cluster.coordinates[row * columns]
-        label = "\n".join(f"{name} {i}" for name, i in zip(names, coordinate))
-        style = dict(ha="right", va="center", fontsize=8.5, color=BLACK)
-        ax.text(-0.12, row * (height + 0.55) + height / 2, label, **style)
 
 
 def _extent(x):
@@ -87,61 +72,55 @@ def ring_step(ax, trace: ring_collectives.Trace, step: int) -> None:
 
     A chunk that has just arrived has an orange frame, and an arrow from its sender.
     """
-    from matplotlib.patches import Rectangle
-
     if not 0 <= step < len(trace.steps):
         raise ValueError(f"step {step} is not between 0 and {len(trace.steps) - 1}")
     now = trace.steps[step]
-    chunks = sorted({chunk for s in trace.steps for memory in s.held for chunk in memory})
-    most = max(
-        len(held.sources)
-        for s in trace.steps
-        for memory in s.held
-        for held in memory.values()
-    )
+    items = [item for s in trace.steps for memory in s.held for item in memory.items()]
+    chunks = sorted({chunk for chunk, _ in items})
+    most = max(len(held.sources) for _, held in items)
     arrived = {(m.target, m.chunk): m.source for m in now.messages}
     for device, memory in enumerate(now.held):
         for column, chunk in enumerate(chunks):
-            held = memory.get(chunk)
-            share = len(held.sources) / most if held else 0.0
-            edge = (
-                dict(ec=ORANGE, lw=3.0, zorder=3)
-                if (device, chunk) in arrived
-                else dict(ec="white", lw=1.0, zorder=2)
-            )
-            corner, face = (column - 0.46, device - 0.38), _shade(share) if held else PALE
-            ax.add_patch(Rectangle(corner, 0.92, 0.76, fc=face, **edge))
-            if held:
-                ink = "white" if share > 0.45 else BLACK
-                style = dict(ha="center", va="center", fontsize=10, color=ink, zorder=4)
-                ax.text(column, device, _sources(held), **style)
-    _arrows(ax, arrived, chunks, trace.n)
+            edge = dict(ec="white", lw=1.0, zorder=2)
+            if (device, chunk) in arrived:
+                edge = dict(ec=ORANGE, lw=3.0, zorder=3)
+            face = PALE
+            if held := memory.get(chunk):
+                share = len(held.sources) / most
+                face, ink = _shade(share), "white" if share > 0.45 else BLACK
+                ax.text(
+                    column,
+                    device,
+                    _sources(held),
+                    ha="center",
+                    va="center",
+                    fontsize=10,
+                    color=ink,
+                    zorder=4,
+                )
+            box(ax, column - 0.46, device - 0.38, 0.92, 0.76, fc=face, **edge)
+    # round the ring's end from the picture's edge
+    style = {"arrowstyle": "-|>", "color": ORANGE, "lw": 1.8}
+    for (target, chunk), source in arrived.items():
+        if abs(target - source) > 1:
+            source = -0.72 if target == 0 else trace.n - 0.28
+        x = chunks.index(chunk) + 0.42
+        ax.annotate(
+            "", (x, target), (x, source), arrowprops=style, zorder=5, annotation_clip=False
+        )
     _ring_labels(ax, trace, step, chunks)
 
 
-def _arrows(ax, arrived, chunks, n):
-    """Draw where chunks came from; round the ring's end from the picture's edge."""
-    style = {"arrowstyle": "-|>", "color": ORANGE, "lw": 1.8}
-    for (target, chunk), source in arrived.items():
-        start = (
-            source if abs(target - source) == 1 else (-0.72 if target == 0 else n - 0.28)
-        )
-        x = chunks.index(chunk) + 0.42
-        ax.annotate(
-            "", (x, target), (x, start), arrowprops=style, zorder=5, annotation_clip=False
-        )
-
-
 def _ring_labels(ax, trace, step, chunks):
-    names = [f"{c[0]}→{c[1]}" if isinstance(c, tuple) else f"{c}" for c in chunks]
+    names = [f"{c[0]}→{c[1]}" if isinstance(c, tuple) else c for c in chunks]
     ax.set(
         xlim=(-0.6, len(chunks) - 0.4),
         ylim=(trace.n - 0.45, -0.55),
         xlabel="chunk",
         ylabel="device",
+        yticks=range(trace.n),
     )
-    ax.set(xticks=range(len(chunks)), yticks=range(trace.n))
-    ax.set_xticklabels(names, fontsize=9)
+    ax.set_xticks(range(len(chunks)), names, fontsize=9)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.set_title(
@@ -155,36 +134,29 @@ def _shade(share):
 
 
 def _sources(held):
-    return (
-        "+".join(str(s) for s in sorted(held.sources))
-        if len(held.sources) < 5
-        else f"{len(held.sources)} added"
-    )
+    if len(held.sources) > 4:
+        return f"{len(held.sources)} added"
+    return "+".join(map(str, sorted(held.sources)))
 
 
 def timeline(ax, schedule: Timeline) -> None:
     """Draw a pipeline's timeline: forwards blue, backwards orange, idle pale."""
-    from matplotlib.patches import Patch
-
-    for stage in range(schedule.n_stages):
-        ax.barh(stage, schedule.end_s, height=0.8, color=PALE, zorder=1)
-    for job in schedule.jobs:
-        color, ink = (BLUE, "white") if job.kind == "forward" else (ORANGE, BLACK)
-        place = dict(width=job.end_s - job.start_s, left=job.start_s, height=0.8, zorder=2)
-        bar = ax.barh(job.stage, color=color, ec="white", **place)
-        text = dict(label_type="center", fontsize=9, color=ink, zorder=3)
-        ax.bar_label(bar, [job.microbatch], **text)
-    ax.set(xlim=(0, schedule.end_s), ylim=(schedule.n_stages - 0.5, -0.5))
-    ax.set(yticks=range(schedule.n_stages), xlabel="time, s", ylabel="stage")
-    ax.set_title(
-        f"{schedule.name}: {100 * schedule.bubble_fraction:.0f}% idle", fontsize=11
-    )
-    labels = {"forward": BLUE, "backward": ORANGE, "idle": PALE}
-    handles = [Patch(color=color, label=label) for label, color in labels.items()]
-    ax.legend(
-        handles=handles,
-        ncols=3,
-        fontsize=9,
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.22),
-    )
+    stages = range(schedule.n_stages)
+    for kind, color, ink in (("forward", BLUE, "white"), ("backward", ORANGE, BLACK)):
+        jobs = [job for job in schedule.jobs if job.kind == kind]
+        bars = ax.barh(
+            [job.stage for job in jobs],
+            [job.end_s - job.start_s for job in jobs],
+            left=[job.start_s for job in jobs],
+            color=color,
+            ec="white",
+            zorder=2,
+            label=kind,
+        )
+        numbers = [job.microbatch for job in jobs]
+        ax.bar_label(bars, numbers, label_type="center", fontsize=9, color=ink, zorder=3)
+    ax.barh(stages, schedule.end_s, color=PALE, zorder=1, label="idle")
+    ax.set(xlim=(0, schedule.end_s), ylim=(schedule.n_stages - 0.5, -0.5), yticks=stages)
+    idle = 100 * schedule.bubble_fraction
+    ax.set_title(f"{schedule.name}: {idle:.0f}% idle", fontsize=11)
+    finish(ax, "time, s", "stage", ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.22))

@@ -13,50 +13,58 @@ from ...post_training.preferences import (
     seen_difference,
 )
 from ...post_training.responses import expected_best, kl_of_best_of_n
-from ...post_training.reward_model import Calibration, optimal_margin
-from .. import figures, widgets
+from ...post_training.reward_model import optimal_margin
+from .. import widgets
+from ..figures import (
+    BESIDE,
+    BLACK,
+    BLUE,
+    DOTTED,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    beside,
+    finish,
+    legend_beside,
+    styled,
+    subplots,
+)
 
 NOISES = [0.0, 0.25, 0.5, 1.0, 2.0, 4.0]  # of the reward, in its own standard deviations
 GAPS = np.linspace(-0.5, 0.5, 101)  # of utilities, which run from 0 to 1
 # of the first response and the second: eight to four, when one is added to both
 WORDS = (7, 3)
-SIDES = (("first", figures.BLUE), ("second", figures.ORANGE))
+SIDES = (("first", BLUE), ("second", ORANGE))
 
 
-def win_rates(rates: Mapping[str, list]):
+def win_rates(rates: Mapping):
     """Draw win rates by round; rates: {name: [(rate, low, high) of each round]}."""
-    fig, ax = figures.subplots(figsize=(7.6, 3.8))
-    ax.axhline(0.5, color=figures.GREY, ls=":", lw=1.4)
+    fig, ax = subplots(figsize=(7.6, 3.8))
+    ax.axhline(0.5, **DOTTED)
     rounds = np.arange(1, max(map(len, rates.values())) + 1)
-    figures.beside(
-        ax, {name: (rounds[: len(rows)], rows) for name, rows in rates.items()}, 0.12
-    )
-    ax.set(
-        xticks=rounds,
-        xlabel="round",
-        ylabel="win rate against\nthe student before the first round",
-    )
-    figures.legend_beside(ax)
+    beside(ax, {name: (rounds[: len(rows)], rows) for name, rows in rates.items()}, 0.12)
+    ax.set(xticks=rounds)
+    finish(ax, "round", "win rate against\nthe student before the first round", **BESIDE)
     return fig
 
 
-def who_teaches(shares: Mapping[str, Mapping[str, float]]):
+def who_teaches(shares: Mapping):
     """Draw for each task a bar, cut into the shares of prompts that each member wins.
 
     shares: {task: {member: share}}, as `committee.shares` computes them: those of a task
     add up to 1.
     """
-    members = list(dict.fromkeys(name for row in shares.values() for name in row))
-    # [tasks, members]
-    table = np.array([[row.get(name, 0.0) for name in members] for row in shares.values()])
-    assert np.allclose(table.sum(axis=1), 1, atol=1e-3), (
-        "the shares of a task must add up to 1"
-    )
-    fig, ax = figures.subplots(figsize=(8.4, 0.9 + 0.5 * len(shares)))
+    members = dict.fromkeys(name for row in shares.values() for name in row)
+    won = {
+        name: np.array([row.get(name, 0.0) for row in shares.values()]) for name in members
+    }
+    total = sum(won.values())
+    assert np.allclose(total, 1, atol=1e-3), "the shares of a task must add up to 1"
+    fig, ax = subplots(figsize=(8.4, 0.9 + 0.5 * len(shares)))
     left = np.zeros(len(shares))
-    for name, share, (color, _) in zip(
-        members, table.T, figures.styles(members), strict=True
-    ):
+    for name, share, style in styled(won):
+        color = style["color"]
         bars = ax.barh(list(shares), share, left=left, color=color, ec="white", label=name)
         # a bar of less than 7% has no room for its number
         numbers = [f"{100 * width:.0f}" if width >= 0.07 else "" for width in share]
@@ -64,35 +72,26 @@ def who_teaches(shares: Mapping[str, Mapping[str, float]]):
         left += share
     ax.set(xlim=(0, 1), xlabel="share of prompts won (numbers: %)")
     ax.invert_yaxis()
-    figures.legend_beside(ax)
+    legend_beside(ax)
     return fig
 
 
-def reliability(found: Mapping[str, Calibration]):
+def reliability(found: Mapping):
     """Draw what came true against what was predicted, a curve a reward model.
 
     The area of a dot grows with the pairs in its bin; the legend has the expected
     calibration error.
     """
-    fig, ax = figures.subplots(figsize=(5.6, 4.6))
-    ax.plot([0, 1], [0, 1], color=figures.GREY, ls=":", lw=1.4, label="calibrated")
-    for (name, bins), (color, marker) in zip(
-        found.items(), figures.styles(found), strict=True
-    ):
-        ax.plot(bins.predicted, bins.observed, color=color, lw=1.4)
+    fig, ax = subplots(figsize=(5.6, 4.6))
+    ax.plot([0, 1], [0, 1], label="calibrated", **DOTTED)
+    for name, bins, style in styled(found):
+        points = bins.predicted, bins.observed
+        ax.plot(*points, color=style["color"], lw=1.4)
         size = 15 + 150 * bins.count / bins.count.max()
-        label = f"{name}: off by {bins.error:.3f}"
-        ax.scatter(
-            bins.predicted, bins.observed, size, color=color, marker=marker, label=label
-        )
-    ax.set(
-        xlim=(0, 1),
-        ylim=(0, 1),
-        xlabel="predicted probability of a preference",
-        ylabel="its share in the long run",
-    )
-    legend = ax.legend(fontsize=9, loc="upper left")
-    for handle in legend.legend_handles[1:]:
+        ax.scatter(*points, size, label=f"{name}: off by {bins.error:.3f}", **style)
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    finish(ax, "predicted probability of a preference", "its share in the long run")
+    for handle in ax.get_legend().legend_handles[1:]:
         handle.set_sizes([40])
     return fig
 
@@ -108,59 +107,55 @@ def reward_against_utility(rewards, judged, bins: int = 10):
         [ours].
     Test: tests/teaching/chapters/test_post_training.py::test_the_path_of_best_of_n
     """
-    rewards, judged = np.asarray(rewards, np.float64), np.asarray(judged, np.float64)
+    both = rewards, judged = np.asarray([rewards, judged], np.float64)
     sizes = _powers(rewards.shape[1])
-    fig, ax = figures.subplots(figsize=(7.6, 4.2))
+    fig, ax = subplots(figsize=(7.6, 4.2))
     order = np.argsort(rewards, axis=None, kind="stable")
-    parts = [
-        np.array_split(of.ravel()[order], min(bins, of.size)) for of in (rewards, judged)
-    ]
-    means = [[part.mean() for part in of] for of in parts]
-    ax.plot(*means, "s--", color=figures.GREY, ms=5, label="all samples, in bins")
-    best = np.array(
-        [[_mean_best(rewards, n, of) for n in sizes] for of in (rewards, judged)]
-    )
-    ax.plot(*best, "o-", color=figures.BLUE, label="best of n by reward")
+    parts = [np.array_split(of.ravel()[order], min(bins, of.size)) for of in both]
+    means = [[*map(np.mean, of)] for of in parts]
+    ax.plot(*means, "s--", color=GREY, ms=5, label="all samples, in bins")
+    best = np.array([[_mean_best(rewards, n, of) for n in sizes] for of in both])
+    ax.plot(*best, "o-", color=BLUE, label="best of n by reward")
     peak = int(np.argmax(best[1]))
-    label = f"highest utility, n = {sizes[peak]}"
-    cross = dict(color=figures.RED, ms=12, mew=3, zorder=3)
-    ax.plot(*best[:, peak], "x", label=label, **cross)
-    text = dict(fontsize=9, ha="center", color=figures.BLUE)
-    for n, at in zip(sizes, best.T, strict=True):
-        ax.annotate(str(n), at, (0, 8), textcoords="offset points", **text)
-    ax.set(xlabel="reward", ylabel="true utility")
-    figures.legend_beside(ax)
+    ax.plot(
+        *best[:, peak],
+        "x",
+        color=RED,
+        ms=12,
+        mew=3,
+        zorder=3,
+        label=f"highest utility, n = {sizes[peak]}",
+    )
+    for n, at in zip(sizes, best.T):
+        ax.annotate(
+            n, at, (0, 8), textcoords="offset points", fontsize=9, ha="center", color=BLUE
+        )
+    finish(ax, "reward", "true utility", **BESIDE)
     return fig
 
 
-def margins_by_level(found: Mapping[str, tuple]):
+def margins_by_level(found: Mapping):
     """Draw the margins r_c - r_r of reward models by level, beside the optimal ones.
 
     found: {name: (margins [B], levels [B])}. Dots are medians, bars hold the middle 80% of
     the pairs. Lines: log(p / (1 - p)), where the loss of a pair by itself is least; a model
     that gives pairs one margin whose levels vary, as noise makes them, rests between them.
     """
-    fig, ax = figures.subplots(figsize=(7.6, 3.9))
+    fig, ax = subplots(figsize=(7.6, 3.9))
     optimal, places = optimal_margin(np.array(SOFT_LABELS)), np.arange(4)
     ax.hlines(
-        optimal,
-        places - 0.4,
-        places + 0.4,
-        color=figures.BLACK,
-        lw=1.6,
-        label="optimal margin",
+        optimal, places - 0.4, places + 0.4, color=BLACK, lw=1.6, label="optimal margin"
     )
     spreads = {}
     for name, (margins, levels) in found.items():
         full, of = np.unique(levels), np.asarray(margins)
         middle = [np.percentile(of[levels == level], [50, 10, 90]) for level in full]
         spreads[name] = full, middle
-    figures.beside(ax, spreads, 0.25, line="")
-    ax.axhline(0, color=figures.GREY, ls=":", lw=1.4)
-    ax.set(xlabel="level of preference and its label", ylabel="margin $r_c - r_r$")
+    beside(ax, spreads, 0.25, ls="")
+    ax.axhline(0, **DOTTED)
     names = [name.replace(" ", "\n") for name in LEVELS]
     ax.set_xticks(places, [f"{n}\n{p:.2f}" for n, p in zip(names, SOFT_LABELS)])
-    figures.legend_beside(ax)
+    finish(ax, "level of preference and its label", "margin $r_c - r_r$", **BESIDE)
     return fig
 
 
@@ -170,60 +165,51 @@ def _powers(m):
 
 
 def _mean_best(rewards, n, judged):
-    return np.mean([expected_best(r, n, j) for r, j in zip(rewards, judged, strict=True)])
+    return np.mean([expected_best(r, n, j) for r, j in zip(rewards, judged)])
 
 
 def _ink(color):
     """Return black or white, whichever is easier to read on a colour."""
     from matplotlib.colors import to_rgb
 
-    return "white" if np.dot(to_rgb(color), (0.3, 0.59, 0.11)) < 0.45 else figures.BLACK
+    return "white" if np.dot(to_rgb(color), (0.3, 0.59, 0.11)) < 0.45 else BLACK
 
 
-def worth_of_best_of_n(rewards, judged, n: int, noise: float = 0.0, seed: int = 0):
+def worth_of_best_of_n(rewards, judged, n: int, noise: float = 0.0):
     """Draw the utility of what the highest of n rewards picks, and that reward, against n.
 
     rewards, judged: [P, m], reward and true utility of m samples for each of P prompts.
     Curves are means over prompts of `responses.expected_best`. noise: of what is added to
     every reward, in standard deviations of the rewards.
     """
-    rewards, judged = np.asarray(rewards, np.float64), np.asarray(judged, np.float64)
-    m = rewards.shape[1]
-    seen = rewards + np.random.default_rng(seed).normal(
-        0, noise * rewards.std(), rewards.shape
-    )
-    sizes = sorted({*_powers(m), n, m})
-    fig, (left, right) = figures.subplots(1, 2, figsize=(9.4, 3.9))
-    _curve(
-        left, sizes, n, judged, judged, figures.GREEN, "s--", "picked by the utility itself"
-    )
-    picked = _curve(
-        left, sizes, n, seen, judged, figures.BLUE, "o-", "picked by the reward"
-    )
-    left.axhline(judged.mean(), color=figures.GREY, ls=":", label="one sample")
-    best = _curve(right, sizes, n, seen, seen, figures.BLUE, "o-", "the best reward")
-    left.set(
-        ylabel="true utility, mean over prompts", title=f"best of {n}: utility {picked:.3g}"
-    )
-    left.legend(loc="best", fontsize=9)
-    right.set(ylabel="best reward, noise included")
+    rewards, judged = np.asarray([rewards, judged], np.float64)
+    added = np.random.default_rng(0).normal(0, noise * rewards.std(), rewards.shape)
+    seen, powers = rewards + added, _powers(rewards.shape[1])
+    sizes = sorted({*powers, n, rewards.shape[1]})
+
+    def curve(ax, by, of, color, style, label):
+        """Draw the mean of the best by one score, of another; mark and return that of n."""
+        means = {k: _mean_best(by, k, of) for k in sizes}
+        ax.plot(sizes, list(means.values()), style, color=color, ms=5, label=label)
+        ax.plot([n], [means[n]], "o", color=RED, ms=10, zorder=3)
+        return means[n]
+
+    fig, (left, right) = subplots(1, 2, figsize=(9.4, 3.9))
+    curve(left, judged, judged, GREEN, "s--", "picked by the utility itself")
+    picked = curve(left, seen, judged, BLUE, "o-", "picked by the reward")
+    left.axhline(judged.mean(), color=GREY, ls=":", label="one sample")
+    best = curve(right, seen, seen, BLUE, "o-", "the best reward")
+    left.set_title(f"best of {n}: utility {picked:.3g}")
     right.set_title(
         f"reward {best:.3g}; at most {kl_of_best_of_n(n):.2f} nats from the policy"
     )
     for ax in (left, right):
         ax.set_xscale("log", base=2)
-        ax.set(xlabel="n, samples a prompt")
-        ax.set_xticks(_powers(m), _powers(m))
+        ax.set_xticks(powers, powers)
         ax.minorticks_off()
+    finish(left, "n, samples a prompt", "true utility, mean over prompts")
+    right.set(xlabel="n, samples a prompt", ylabel="best reward, noise included")
     return fig
-
-
-def _curve(ax, sizes, n, rewards, judged, color, style, label):
-    """Draw the judged value of the best of each size, mark that of n, and return it."""
-    means = {k: _mean_best(rewards, k, judged) for k in sizes}
-    ax.plot(sizes, list(means.values()), style, color=color, ms=5, label=label)
-    ax.plot([n], [means[n]], "o", color=figures.RED, ms=10, zorder=3)
-    return means[n]
 
 
 def best_of_n_explorer(rewards, judged, alt: str) -> None:
@@ -254,26 +240,16 @@ def verdicts(
     annotator = Annotator(noise, length_bias, position_bias, lapse)
     seen = [seen_difference(annotator, gap, *WORDS) for gap in GAPS]
     odds = np.stack([level_probabilities(d, noise, lapse) for d in seen])  # [gaps, 2, 4]
-    fig, (left, right) = figures.subplots(1, 2, figsize=(9.6, 4.1), width_ratios=[1.25, 1])
+    fig, (left, right) = subplots(1, 2, figsize=(9.6, 4.1), width_ratios=[1.25, 1])
     _bands(left, odds)
     first = odds[:, 0].sum(axis=1)
-    right.plot(GAPS, first, color=figures.BLUE, label="first is preferred")
-    right.plot(
-        GAPS,
-        [mean_label(o) for o in odds],
-        "--",
-        color=figures.RED,
-        label="mean soft label",
-    )
-    right.axhline(0.5, color=figures.GREY, lw=1)
-    right.axvline(0, color=figures.GREY, lw=1)
-    right.set(
-        xlabel="U(first) - U(second)",
-        ylabel="probability",
-        ylim=(0, 1),
-        xlim=(GAPS[0], GAPS[-1]),
-    )
-    right.legend(loc="lower right", fontsize=9)
+    right.plot(GAPS, first, color=BLUE, label="first is preferred")
+    right.plot(GAPS, [*map(mean_label, odds)], "--", color=RED, label="mean soft label")
+    right.axhline(0.5, color=GREY, lw=1)
+    right.axvline(0, color=GREY, lw=1)
+    finish(right, "U(first) - U(second)", "probability", loc="lower right")
+    for ax in (left, right):
+        ax.set(xlim=(GAPS[0], GAPS[-1]), ylim=(0, 1))
     # the better one is preferred
     agreement = np.where(GAPS > 0, first, 1 - first)[GAPS != 0].mean()
     right.set_title(
@@ -291,22 +267,19 @@ def _bands(ax, odds):
         for level in range(4) if side == 0 else reversed(range(4)):
             # paler where the preference is weaker
             shade = 1 - (1 - np.array(to_rgb(color))) * (1 - 0.24 * level)
-            text = (
-                f"{name} {LEVELS[level].removesuffix(' better')}, {SOFT_LABELS[level]:.2f}"
-            )
+            label = LEVELS[level].removesuffix(" better")
+            label = f"{name} {label}, {SOFT_LABELS[level]:.2f}"
             top = floor + odds[:, side, level]
-            ax.fill_between(GAPS, floor, top, color=shade, label=text, lw=0)
+            ax.fill_between(GAPS, floor, top, color=shade, label=label, lw=0)
             floor = top
-    ax.set(
-        xlabel="U(first) - U(second)",
-        ylabel="probability of a verdict",
-        ylim=(0, 1),
-        xlim=(GAPS[0], GAPS[-1]),
-    )
     ax.set_title("verdicts and their labels; the first is twice as long")
-    handles, texts = ax.get_legend_handles_labels()
-    ax.legend(
-        handles[::-1], texts[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8
+    finish(
+        ax,
+        "U(first) - U(second)",
+        "probability of a verdict",
+        reverse=True,
+        fontsize=8,
+        **BESIDE,
     )
 
 

@@ -5,7 +5,8 @@ import numpy as np
 from ...config import MATRICES, AFMConfig
 from ...quantization import frontier, palettize, weight_counts
 from ...quantization.bits import storage
-from .. import figures, widgets
+from .. import widgets
+from ..figures import BLACK, BLUE, RED, SEQUENTIAL, SKY, box, subplots
 
 GIGABYTES_PER_S = 40.0
 NONE = "none"
@@ -32,25 +33,25 @@ def talaria(
     """
     weights, fixed = weight_counts(cfg), fixed or {}
     (point,) = frontier(costs, weights, [average_bits], fixed)
-    fig, (left, right) = figures.subplots(1, 2, figsize=(9.4, 3.9), width_ratios=[1.5, 1])
-    _bits_map(left, point.bits, cfg.n_layers, fixed, _widths(costs))
-    rate = storage.tokens_per_s(cfg, point.average_bits, gigabytes_per_s * 1e9)
-    size = _size(storage.weight_bytes_per_token(cfg, point.average_bits))
+    average, widths = point.average_bits, _widths(costs)
+    fig, (left, right) = subplots(1, 2, figsize=(9.4, 3.9), width_ratios=[1.5, 1])
+    _bits_map(left, point.bits, cfg.n_layers, fixed, widths)
+    rate = storage.tokens_per_s(cfg, average, gigabytes_per_s * 1e9)
+    size = _size(storage.weight_bytes_per_token(cfg, average))
     left.set_title(
-        f"{point.average_bits:.2f} bits a weight, {size} in all\n"
+        f"{average:.2f} bits a weight, {size} in all\n"
         f"{1e3 / rate:.3g} ms a token at {gigabytes_per_s:g} GB/s",
         loc="left",
     )
-    _frontier(right, costs, weights)
-    right.plot(
-        [point.average_bits],
-        [point.loss],
-        "o",
-        color=figures.RED,
-        ms=9,
-        label="on the left",
-    )
+    averages = np.linspace(max(map(min, costs.values())), widths[-1], 41)
+    best = [(p.average_bits, p.loss) for p in frontier(costs, weights, averages)]
+    right.plot(*zip(*best), color=BLUE, label="the least possible")
+    right.plot([average], [point.loss], "o", color=RED, ms=9, label="on the left")
     right.set_title(f"predicted loss: {point.loss:+.3g} nats\nfor every token", loc="left")
+    right.set(
+        xlabel="bits a projection weight",
+        ylabel="predicted loss over the plain\nmodel's, nats per token",
+    )
     right.legend(loc="upper right")
     return fig
 
@@ -61,77 +62,42 @@ def _widths(costs):
 
 def _bits_map(ax, bits, n_layers, fixed, widths):
     """Draw the bits as a map of layers by matrices, those fixed by hand in a frame."""
-    from matplotlib.patches import Rectangle
-
-    table = np.array(
-        [[bits[name, layer] for name in MATRICES] for layer in range(n_layers)]
-    )
-    ax.imshow(
-        table, cmap=figures.SEQUENTIAL, vmin=widths[0], vmax=widths[-1], aspect="auto"
-    )
+    layers, least, most = range(n_layers), widths[0], widths[-1]
+    table = np.array([[bits[name, layer] for name in MATRICES] for layer in layers])
+    ax.imshow(table, cmap=SEQUENTIAL, vmin=least, vmax=most, aspect="auto")
     for (layer, column), b in np.ndenumerate(table):
-        dark = b < (widths[0] + widths[-1]) / 2
-        ax.text(
-            column,
-            layer,
-            b,
-            ha="center",
-            va="center",
-            color="white" if dark else figures.BLACK,
-        )
+        color = "white" if b < (least + most) / 2 else BLACK
+        ax.text(column, layer, b, ha="center", va="center", color=color)
     for name, layer in fixed:
-        corner = (MATRICES.index(name) - 0.44, layer - 0.44)
-        ax.add_patch(Rectangle(corner, 0.88, 0.88, fill=False, edgecolor=figures.RED, lw=3))
-    ax.set(
-        xticks=range(len(MATRICES)), yticks=range(n_layers), xlabel="matrix", ylabel="layer"
-    )
-    ax.set_xticklabels(MATRICES, fontsize=10)
-
-
-def _frontier(ax, costs, weights):
-    averages = np.linspace(
-        max(min(cost) for cost in costs.values()), _widths(costs)[-1], 41
-    )
-    points = frontier(costs, weights, averages)
-    ax.plot(
-        [p.average_bits for p in points],
-        [p.loss for p in points],
-        color=figures.BLUE,
-        label="the least possible",
-    )
-    ax.set(
-        xlabel="bits a projection weight",
-        ylabel="predicted loss over the plain\nmodel's, nats per token",
-    )
+        place = MATRICES.index(name) - 0.44, layer - 0.44, 0.88, 0.88
+        box(ax, *place, fill=False, edgecolor=RED, lw=3)
+    ax.set_xticks(range(len(MATRICES)), MATRICES, fontsize=10)
+    ax.set(yticks=layers, xlabel="matrix", ylabel="layer")
 
 
 def _size(n_bytes):
     return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.2f} MB"
 
 
-def explore_bits(costs: dict, cfg: AFMConfig, alt: str, average_bits: float = 3.5) -> None:
+def explore_bits(costs: dict, cfg: AFMConfig, alt: str) -> None:
     """Display controls for the budget and for one matrix set by hand, above `talaria`.
 
     The matrix by hand is at first the one that costs most at the fewest bits, at its most
     bits: the optimum's choice.
     """
-    widths, names = (
-        _widths(costs),
-        {f"{name}, layer {layer}": (name, layer) for name, layer in costs},
-    )
+    widths = _widths(costs)
+    names = {f"{name}, layer {layer}": (name, layer) for name, layer in costs}
     dearest = max(names, key=lambda name: costs[names[name]][widths[0]])
 
     def draw(average_bits, matrix, bits, gigabytes_per_s):
         fixed = {} if matrix == NONE else {names[matrix]: bits}
         return talaria(costs, cfg, average_bits, fixed, gigabytes_per_s)
 
-    averages = [
-        round(float(b), 1) for b in np.arange(10 * widths[0], 10 * widths[-1] + 1) / 10
-    ]
+    averages = [tenths / 10 for tenths in range(10 * widths[0], 10 * widths[-1] + 1)]
     widgets.explore(
         draw,
         alt,
-        average_bits=widgets.stops("average bits", averages, average_bits),
+        average_bits=widgets.stops("average bits", averages, 3.5),
         matrix=widgets.choice("by hand", [NONE, *names], dearest),
         bits=widgets.stops("its bits", widths, widths[-1]),
         gigabytes_per_s=widgets.stops(
@@ -147,29 +113,26 @@ def table_and_error(matrix, bits: int, rows_per_table: int):
     """
     w = np.asarray(matrix, np.float32)
     found = {b: palettize(w, b, rows_per_table) for b in sorted({*WIDTHS, bits})}
-    chosen, first = found[bits], w[:rows_per_table]
-    entries = np.unique(chosen.dense()[:rows_per_table])
-    fig, (left, right) = figures.subplots(1, 2, figsize=(9.4, 3.6), width_ratios=[1.6, 1])
-    left.hist(first.ravel(), bins=60, color=figures.SKY)
-    left.vlines(
-        entries, 0, 1, transform=left.get_xaxis_transform(), color=figures.RED, lw=1.4
-    )
+    points = {
+        b: (p.bits_per_weight, 100 * relative_error(w, p.dense())) for b, p in found.items()
+    }
+    first, (size, percent) = w[:rows_per_table], points[bits]
+    entries = np.unique(found[bits].dense()[:rows_per_table])
+    fig, (left, right) = subplots(1, 2, figsize=(9.4, 3.6), width_ratios=[1.6, 1])
+    left.hist(first.ravel(), bins=60, color=SKY)
+    left.vlines(entries, 0, 1, transform=left.get_xaxis_transform(), color=RED, lw=1.4)
     left.set(xlabel="weight", ylabel="count")
     left.set_title(
         f"{len(entries)} entries (lines) for the {first.size:,} weights of {len(first)} rows"
     )
-    sizes = [p.bits_per_weight for p in found.values()]
-    errors = {b: relative_error(w, p.dense()) for b, p in found.items()}
-    right.plot(sizes, [100 * e for e in errors.values()], "o-", color=figures.BLUE)
-    right.plot(
-        [chosen.bits_per_weight], [100 * errors[bits]], "o", color=figures.RED, ms=10
-    )
+    right.plot(*zip(*points.values()), "o-", color=BLUE)
+    right.plot([size], [percent], "o", color=RED, ms=10)
     right.set(
         xlabel="bits a weight, tables included",
         ylabel="error $|W - Q|$ / $|W|$, %",
         ylim=(0, None),
+        title=f"{size:.2f} bits, error {percent:.2g}%",
     )
-    right.set_title(f"{chosen.bits_per_weight:.2f} bits, error {100 * errors[bits]:.2g}%")
     return fig
 
 
@@ -179,18 +142,12 @@ def relative_error(w: np.ndarray, q: np.ndarray) -> float:
     return float(error / size) if size else float(error)
 
 
-def explore_palette(
-    matrices: dict[str, np.ndarray], name: str, alt: str, bits: int = 4, rows: int = 16
-) -> None:
+def explore_palette(matrices: dict[str, np.ndarray], name: str, alt: str) -> None:
     """Display controls for matrix, bits and rows a table above `table_and_error`."""
-
-    def draw(matrix, bits, rows):
-        return table_and_error(matrices[matrix], bits, rows)
-
     widgets.explore(
-        draw,
+        lambda matrix, bits, rows: table_and_error(matrices[matrix], bits, rows),
         alt,
         matrix=widgets.choice("matrix", list(matrices), name),
-        bits=widgets.slider("bits", WIDTHS[0], WIDTHS[-1], bits),
-        rows=widgets.stops("rows a table", [1, 2, 4, 8, 16, 32, 64], rows),
+        bits=widgets.slider("bits", WIDTHS[0], WIDTHS[-1], 4),
+        rows=widgets.stops("rows a table", [1, 2, 4, 8, 16, 32, 64], 16),
     )

@@ -12,7 +12,21 @@ import numpy as np
 
 from ...rlhf import bandit
 from ...rlhf.mdloo import clipped, mdloo
-from .. import figures, widgets
+from .. import widgets
+from ..figures import (
+    BLACK,
+    BLUE,
+    DOTTED,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    finish,
+    legend_beside,
+    mean_line,
+    styled,
+    subplots,
+)
 
 MEASURES = {
     "utility": "true utility",
@@ -29,47 +43,45 @@ REWARDS = np.array([0.0, 0.3, 0.6, 1.0])
 ITERATIONS = 10
 GROUP_SIZES = (2, 3, 4, 6, 8, 12, 16)
 BASELINES = {
-    "none": (figures.GREY, "^:"),
-    "true mean": (figures.GREEN, "s--"),
-    "leave one out": (figures.BLUE, "o-"),
+    "none": (GREY, "^:"),
+    "true mean": (GREEN, "s--"),
+    "leave one out": (BLUE, "o-"),
 }
 
 
-def recorded_curves(runs: Mapping[str, Mapping], judge: str) -> dict[str, list]:
+def recorded_curves(runs: Mapping, judge: str) -> dict[str, list]:
     """Return {algorithm: [run of each seed]} of the recorded runs of one judge.
 
     runs: those of the recording "rlhf", by "<judge>_<algorithm>_<seed>".
     """
-    found = {
-        name: [runs[key] for key in sorted(runs) if key.startswith(f"{judge}_{name}_")]
+    return {
+        name: of_seeds
         for name in ALGORITHMS
+        if (of_seeds := [runs[k] for k in sorted(runs) if k.startswith(f"{judge}_{name}_")])
     }
-    return {name: of_seeds for name, of_seeds in found.items() if of_seeds}
 
 
-def against_samples(curves: Mapping[str, Sequence[Mapping]], own: str | None = None):
+def against_samples(curves: Mapping, own: str | None = None):
     """Draw four panels: what is gained since the start in MEASURES, against samples.
 
     curves: {algorithm: [run of each seed]}, seeds at the same samples. Each run is drawn
     less its first value: seeds start at different values. Lines are means over seeds, bands
     their 95% t-intervals. own: the one that is drawn black and dashed.
     """
-    fig, axes = figures.subplots(2, 2, figsize=(9.6, 5.6), sharex=True)
-    for (name, runs), (color, marker) in zip(
-        curves.items(), figures.styles(curves), strict=True
-    ):
+    fig, axes = subplots(2, 2, figsize=(9.6, 5.6), sharex=True)
+    for name, runs, style in styled(curves):
         table = _table(name, runs)  # [seeds, (samples, *MEASURES), T]
         samples, gains = table[0, 0], table[:, 1:] - table[:, 1:, :1]
-        line = dict(color=color, marker=marker, markevery=_every(samples), label=name)
+        style |= dict(markevery=_every(samples), label=name)
         if name == own:
-            line |= dict(color=figures.BLACK, ls="--", mfc="white")
+            style |= dict(color=BLACK, ls="--", mfc="white")
         for i, ax in enumerate(axes.flat):
-            figures.mean_line(ax, samples, gains[:, i], **line)
-    for ax, label in zip(axes.flat, MEASURES.values(), strict=True):
+            mean_line(ax, samples, gains[:, i], **style)
+    for ax, label in zip(axes.flat, MEASURES.values()):
         ax.set(ylabel=f"{label},\ngained")
     for ax in axes[1]:
         ax.set(xlabel=DRAWN)
-    figures.legend_beside(axes[0, 1])
+    legend_beside(axes[0, 1])
     return fig
 
 
@@ -78,7 +90,7 @@ def _every(points):
     return -(-len(points) // 10)
 
 
-def utility_against_kl(groups: Mapping[str, Sequence[Mapping]]):
+def utility_against_kl(groups: Mapping):
     """Draw what a nat of KL to the reference buys, in proxy reward and in true utility.
 
     groups: {label: [run of each seed]}; points are means over seeds, joined in the order of
@@ -88,22 +100,20 @@ def utility_against_kl(groups: Mapping[str, Sequence[Mapping]]):
     Source: over-optimisation against KL as Gao et al. 2022 draw it [standard].
     Test: tests/teaching/chapters/test_rlhf.py::test_utility_and_proxy_share_their_kl
     """
-    fig, (above, below) = figures.subplots(2, 1, figsize=(7.6, 5.4), sharex=True)
-    cross = dict(color=figures.BLACK, ms=11, mew=2)
-    for (name, runs), (color, marker) in zip(
-        groups.items(), figures.styles(groups), strict=True
-    ):
+    fig, (above, below) = subplots(2, 1, figsize=(7.6, 5.4), sharex=True)
+    cross = dict(marker="x", ls="", color=BLACK, ms=11, mew=2)
+    for name, runs, style in styled(groups):
         _, utility, proxy, kl, _ = _table(name, runs).mean(axis=0)
-        line = dict(color=color, ms=5, lw=1.6, markevery=_every(kl), label=name)
-        above.plot(kl, proxy, f"{marker}:", mfc="white", **line)
-        below.plot(kl, utility, f"{marker}-", **line)
+        line = dict(ms=5, lw=1.6, markevery=_every(kl), label=name, **style)
+        above.plot(kl, proxy, ls=":", mfc="white", **line)
+        below.plot(kl, utility, **line)
         peak = utility.argmax()
-        for ax, values in ((above, proxy), (below, utility)):
-            ax.plot(kl[peak], values[peak], "x", zorder=3, **cross)
+        above.plot(kl[peak], proxy[peak], zorder=3, **cross)
+        below.plot(kl[peak], utility[peak], zorder=3, **cross)
     above.set(ylabel=MEASURES["proxy"])
     below.set(ylabel=MEASURES["utility"], xlabel=MEASURES["kl"])
-    above.plot([], [], "x", label="highest utility", **cross)
-    figures.legend_beside(above)
+    above.plot([], [], label="highest utility", **cross)
+    legend_beside(above)
     return fig
 
 
@@ -136,57 +146,58 @@ def surrogates(gamma: float, epsilon: float):
                 f"{name} must be above 0, got {value}: at 0 nothing limits the step, or all steps"
             )
     rho = np.linspace(0.01, 3, 300)
-    fig, axes = figures.subplots(1, 2, figsize=(9.6, 3.7), sharex=True)
-    for ax, sign in zip(axes, (1.0, -1.0), strict=True):
+    fig, axes = subplots(1, 2, figsize=(9.6, 3.7), sharex=True)
+    for ax, sign in zip(axes, (1.0, -1.0)):
         A = np.full_like(rho, sign)
-        ax.axvline(1, color=figures.GREY, ls=":", lw=1.2)
-        ax.plot(rho, rho * A, "--", color=figures.GREY, label="$\\rho A$")
         clip = clipped(np.log(rho), A, epsilon)
-        ax.plot(
-            rho, clip, "-.", color=figures.ORANGE, label=f"PPO, $\\epsilon$ = {epsilon:g}"
-        )
         ours = mdloo(np.log(rho), np.zeros_like(rho), A, gamma)
-        ax.plot(rho, ours, "-", color=figures.BLUE, label=f"MDLOO, $\\gamma$ = {gamma:g}")
+        ax.axvline(1, **DOTTED)
+        ax.plot(rho, rho * A, "--", color=GREY, label="$\\rho A$")
+        ax.plot(rho, clip, "-.", color=ORANGE, label=f"PPO, $\\epsilon$ = {epsilon:g}")
+        ax.plot(rho, ours, "-", color=BLUE, label=f"MDLOO, $\\gamma$ = {gamma:g}")
         best = np.exp(sign / gamma)
         if rho[0] <= best <= rho[-1]:
-            top, label = gamma * (best - 1), "maximum, $\\rho = e^{A / \\gamma}$"
             ax.plot(
-                best, top, "o", color=figures.BLUE, ms=8, mfc="white", mew=2, label=label
+                best,
+                gamma * (best - 1),
+                "o",
+                color=BLUE,
+                ms=8,
+                mfc="white",
+                mew=2,
+                label="maximum, $\\rho = e^{A / \\gamma}$",
             )
-        ax.set(xlabel="$\\rho = \\pi(y|x)\\, /\\, \\pi_k(y|x)$", title=f"A = {sign:+g}")
-        ax.set(ylabel="objective, units of reward")
-        ax.legend(fontsize=9)
+        ax.set_title(f"A = {sign:+g}")
+        finish(ax, "$\\rho = \\pi(y|x)\\, /\\, \\pi_k(y|x)$", "objective, units of reward")
     return fig
 
 
-def course_of_run(evaluations: Sequence[Mapping]):
+def course_of_run(evaluations: Sequence):
     """Draw one run: reward and measured utility against samples; the two KLs beside them.
 
     evaluations: `history.evaluations` of `rlhf.run`; those without samples are left out.
     """
-    fig, (left, right) = figures.subplots(1, 2, figsize=(9.6, 3.5))
+    fig, (left, right) = subplots(1, 2, figsize=(9.6, 3.5))
     lines = (
-        (left, "reward", "reward", figures.ORANGE, "s--"),
-        (left, "utility", "true utility", figures.BLUE, "o-"),
-        (right, "kl_reference", "to the reference", figures.BLUE, "o-"),
-        (right, "kl_previous", "to the previous iterate", figures.GREEN, "^--"),
+        (left, "reward", "reward", ORANGE, "s--"),
+        (left, "utility", "true utility", BLUE, "o-"),
+        (right, "kl_reference", "to the reference", BLUE, "o-"),
+        (right, "kl_previous", "to the previous iterate", GREEN, "^--"),
     )
     for ax, name, label, color, style in lines:
         rows = [
             (row["samples"], row[name])
             for row in evaluations
-            if "samples" in row and name in row
+            if {"samples", name} <= row.keys()
         ]
         if rows:
-            ax.plot(*zip(*rows, strict=True), style, color=color, ms=5, label=label)
+            ax.plot(*zip(*rows), style, color=color, ms=5, label=label)
         elif name != "utility":
             raise ValueError(
                 f"no evaluation has samples and {name}: give history.evaluations of rlhf.run"
             )
-    left.set(xlabel=DRAWN, ylabel="mean of the iteration's responses")
-    right.set(xlabel=DRAWN, ylabel="KL, nats")
-    for ax in (left, right):
-        ax.legend(fontsize=9)
+    finish(left, DRAWN, "mean of the iteration's responses")
+    finish(right, DRAWN, "KL, nats")
     return fig
 
 
@@ -199,10 +210,15 @@ def mirror_descent(beta: float, gamma: float, K: int = 4):
     """
     goal = bandit.fixed_point(REFERENCE, REWARDS, beta)
     policies = bandit.iterates(REFERENCE, REFERENCE, REWARDS, beta, gamma, ITERATIONS)
-    fig, axes = figures.subplots(1, 3, figsize=(11.4, 3.7), width_ratios=[1.1, 1.1, 1])
+    shown = {
+        "reference": (REFERENCE, GREY),
+        "after 1 step": (policies[1], ORANGE),
+        f"after {ITERATIONS}": (policies[-1], BLUE),
+        "fixed point": (goal, GREEN),
+    }
+    fig, axes = subplots(1, 3, figsize=(11.4, 3.7), width_ratios=[1.1, 1.1, 1])
     _distances(axes[0], bandit.distance(policies, goal), 1 - beta / gamma)
-    _policies(axes[1], {"reference": REFERENCE, "after 1 step": policies[1], f"after {ITERATIONS}": policies[-1],
-                        "fixed point": goal})  # fmt: skip
+    _policies(axes[1], shown)
     _variances(axes[2], K)
     return fig
 
@@ -211,16 +227,11 @@ def _distances(ax, found, factor):
     k = np.arange(len(found))
     least = max(found[0], 1e-9) * 1e-6  # an iterate that has arrived has no logarithm
     power = np.maximum(found[0] * abs(factor) ** k, least)
-    ax.plot(k, np.maximum(found, least), "o-", color=figures.BLUE, label="exact iteration")
-    ax.plot(k, power, "--", color=figures.ORANGE, label="factor to the power k")
-    ax.set(
-        yscale="log",
-        xlabel="iteration k",
-        ylabel="distance to the fixed point, nats",
-        xticks=k[::2],
-    )
+    ax.plot(k, np.maximum(found, least), "o-", color=BLUE, label="exact iteration")
+    ax.plot(k, power, "--", color=ORANGE, label="factor to the power k")
+    ax.set(yscale="log", xticks=k[::2])
     ax.set_title(f"factor 1 - beta/gamma = {factor:.2f}: {_course(factor)}")
-    ax.legend(fontsize=9)
+    finish(ax, "iteration k", "distance to the fixed point, nats")
 
 
 def _course(factor):
@@ -233,37 +244,27 @@ def _course(factor):
 
 def _policies(ax, policies):
     places, width = np.arange(len(REWARDS)), 0.8 / len(policies)
-    colors = (figures.GREY, figures.ORANGE, figures.BLUE, figures.GREEN)
-    for i, ((name, log_policy), color) in enumerate(
-        zip(policies.items(), colors, strict=True)
-    ):
-        ax.bar(
-            places + (i - 1.5) * width, np.exp(log_policy), width, color=color, label=name
-        )
-    ax.set(xticks=places, xlabel="arm, by its reward", ylabel="probability", ylim=(0, 1))
-    ax.set_xticklabels([f"{r:g}" for r in REWARDS])
-    ax.legend(fontsize=9)
+    for i, (name, (policy, color)) in enumerate(policies.items()):
+        at = places + (i - 1.5) * width
+        ax.bar(at, np.exp(policy), width, color=color, label=name)
+    ax.set_ylim(0, 1)
+    ax.set_xticks(places, [f"{r:g}" for r in REWARDS])
+    finish(ax, "arm, by its reward", "probability")
 
 
 def _variances(ax, K):
-    # at the reference itself the penalty is 0, whatever beta is: R = r
+    def variance(k, baseline="leave one out"):
+        # at the reference itself the penalty is 0, whatever beta is: R = r
+        return bandit.gradient_variance(REFERENCE, REWARDS, k, baseline)
+
     for name, (color, style) in BASELINES.items():
-        values = [
-            bandit.gradient_variance(REFERENCE, REWARDS, k, name) for k in GROUP_SIZES
-        ]
+        values = [variance(k, name) for k in GROUP_SIZES]
         ax.plot(GROUP_SIZES, values, style, color=color, ms=5, label=name)
-    here = bandit.gradient_variance(REFERENCE, REWARDS, K)
-    ax.plot([K], [here], "o", color=figures.RED, ms=10, zorder=3)
-    ax.set(
-        xscale="log",
-        yscale="log",
-        xlabel="K, responses a prompt",
-        ylabel="variance of the gradient",
-    )
+    ax.plot([K], [variance(K)], "o", color=RED, ms=10, zorder=3)
+    ax.set(xscale="log", yscale="log", title=f"K = {K}, leave one out: {variance(K):.3g}")
     ax.set_xticks(GROUP_SIZES, GROUP_SIZES)
     ax.minorticks_off()
-    ax.set_title(f"K = {K}, leave one out: {here:.3g}")
-    ax.legend(fontsize=9, title="baseline")
+    finish(ax, "K, responses a prompt", "variance of the gradient", title="baseline")
 
 
 def mirror_descent_explorer(alt: str) -> None:

@@ -1,5 +1,6 @@
 """What chapter 2 draws of stages: schedules, wavelengths, loss by position, mixtures."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -8,27 +9,36 @@ import numpy as np
 
 from ...data.mixing import checked_shares, part_order
 from ...ops import rope_frequencies
-from .. import figures, widgets
+from .. import widgets
+from ..figures import (
+    BLACK,
+    DOTTED,
+    GREY,
+    RED,
+    SEQUENTIAL,
+    finish,
+    legend_beside,
+    mean_line,
+    styled,
+    subplots,
+)
 
 LINES = ("-", "--", "-.", ":")
 
 
-def losses_by_stage(histories: Mapping[str, object]):
+def losses_by_stage(histories: Mapping):
     """Draw the loss of every step, stage after stage, with the stages' boundaries.
 
     histories: {stage: History}, as `stages.run` returns them.
     """
-    fig, ax = figures.subplots(figsize=(8.0, 3.4))
+    fig, ax = subplots(figsize=(8.0, 3.4))
     start = 0
-    for (name, history), (color, _) in zip(
-        histories.items(), figures.styles(histories), strict=True
-    ):
+    for name, history, style in styled(histories):
         steps = start + np.arange(1, len(history) + 1)
-        ax.plot(steps, history.loss, color=color, lw=1.3, label=name)
+        ax.plot(steps, history.loss, color=style["color"], lw=1.3, label=name)
         start += len(history)
-        ax.axvline(start, color=figures.GREY, ls=":", lw=1)
-    ax.set(xlabel="step", ylabel="loss, nats a token")
-    ax.legend(fontsize=9)
+        ax.axvline(start, **DOTTED)
+    finish(ax, "step", "loss, nats a token")
     return fig
 
 
@@ -38,17 +48,16 @@ def rates_and_windows(stages: Sequence):
     Between two points of the curve lies 1/400 of a stage; warm-up is drawn at its true
     width, a hair's.
     """
-    fig, (above, below) = figures.subplots(
+    fig, (above, below) = subplots(
         2, 1, figsize=(8.6, 4.4), sharex=True, height_ratios=[2, 1]
     )
     start = 0.0
-    for stage, (color, _) in zip(stages, figures.styles(stages), strict=True):
-        steps = np.unique(
-            np.concatenate([np.linspace(1, stage.steps, 400), [max(1, stage.warmup_steps)]])
-        )
+    for name, stage, style in styled({stage.name: stage for stage in stages}):
+        drawn = [*np.linspace(1, stage.steps, 400), max(1, stage.warmup_steps)]
+        steps, color = np.unique(drawn), style["color"]
         tokens = (start + steps * stage.batch_size * stage.seq_len) / 1e12
         rate = stage.learning_rate * np.asarray(jax.jit(stage.schedule)(steps))
-        above.plot(tokens, rate, color=color, label=stage.name)
+        above.plot(tokens, rate, color=color, label=name)
         end = start + stage.tokens
         below.fill_between([start / 1e12, end / 1e12], stage.seq_len, color=color, lw=0)
         start = end
@@ -58,7 +67,7 @@ def rates_and_windows(stages: Sequence):
     return fig
 
 
-def wavelengths(head_dim: int, bases: Mapping[str, float], windows: Mapping[str, int]):
+def wavelengths(head_dim: int, bases: Mapping, windows: Mapping):
     """Draw how many tokens each of RoPE's pairs takes for a full turn, by base.
 
         wavelength_i = 2 pi base^(2 i / H)
@@ -70,116 +79,87 @@ def wavelengths(head_dim: int, bases: Mapping[str, float], windows: Mapping[str,
         [standard].
     Test: tests/teaching/chapters/test_stages.py::test_wavelengths_by_hand
     """
-    fig, ax = figures.subplots(figsize=(8.0, 4.0))
-    for (label, base), style in zip(bases.items(), _styles(bases), strict=True):
-        ax.plot(
-            2 * math.pi / rope_frequencies(head_dim, base), ms=3.5, label=label, **style
-        )
-    for (label, window), color in zip(
-        windows.items(), (figures.GREY, figures.BLACK, figures.RED)
-    ):
+    fig, ax = subplots(figsize=(8.0, 4.0))
+    for label, base, style in _styled(bases):
+        turn = 2 * math.pi / rope_frequencies(head_dim, base)
+        ax.plot(turn, ms=3.5, label=label, **style)
+    for (label, window), color in zip(windows.items(), (GREY, BLACK, RED)):
         ax.axhline(window, color=color, ls="--", lw=1.2)
         ax.annotate(
-            label,
-            (0, window),
-            xytext=(2, 3),
-            textcoords="offset points",
-            fontsize=9,
-            color=color,
+            label, (0, window), (2, 3), textcoords="offset points", fontsize=9, color=color
         )
-    ax.set(yscale="log", xlabel="pair of channels", ylabel="wavelength, tokens")
-    ax.legend(fontsize=9)
+    ax.set_yscale("log")
+    finish(ax, "pair of channels", "wavelength, tokens")
     return fig
 
 
-def by_position(
-    runs: Mapping[str, Sequence], edges: Sequence[int], window: int, baseline: str
-):
+def by_position(runs: Mapping, edges: Sequence, window: int, baseline: str):
     """Draw nats against position, and below the paired difference to `baseline`.
 
     runs: {label: [nats of each bin, of each seed]}; edges: of the bins. A line marks the
     trained window. The bands are 95% t-intervals over seeds; a single seed has none.
     """
     tables = {label: _table(label, seeds, len(edges) - 1) for label, seeds in runs.items()}
-    fig, (above, below) = figures.subplots(2, 1, figsize=(8.0, 4.8), sharex=True)
-    middle = (np.asarray(edges[:-1]) + np.asarray(edges[1:])) / 2
-    for (label, table), style in zip(tables.items(), _styles(tables), strict=True):
-        above.plot(middle, table.mean(axis=0), ms=4, lw=1.5, label=label, **style)
-        figures.mean_line(below, middle, table - tables[baseline], ms=4, lw=1.5, **style)
+    fig, (above, below) = subplots(2, 1, figsize=(8.0, 4.8), sharex=True)
+    middle = np.asarray(edges[:-1]) + np.diff(edges) / 2
+    for label, table, style in _styled(tables):
+        style |= dict(ms=4, lw=1.5)
+        above.plot(middle, table.mean(axis=0), label=label, **style)
+        mean_line(below, middle, table - tables[baseline], **style)
     for ax in (above, below):
-        ax.axvline(window, color=figures.GREY, ls=":", lw=1.2, label="trained window")
+        ax.axvline(window, label="trained window", **DOTTED)
     above.set(ylabel="nats a token")
     below.set(xlabel="position in the document, tokens", ylabel=f"nats, minus {baseline}")
-    figures.legend_beside(above)
-    return fig
-
-
-def mixture_sweep(shares: Sequence[float], bits: Mapping[str, Sequence]):
-    """Draw held-out bits per byte of each part against the share of code trained on.
-
-    bits: {part: [seeds, shares]}. Bands are 95% t-intervals over seeds.
-    """
-    fig, ax = figures.subplots(figsize=(7.2, 3.6))
-    for (part, seeds), style in zip(bits.items(), _styles(bits), strict=True):
-        figures.mean_line(
-            ax, shares, _table(part, seeds, len(shares)), label=f"{part}, held out", **style
-        )
-    ax.set(
-        xlabel="share of code in the mixture", ylabel="bits per byte", xticks=list(shares)
-    )
-    ax.legend(fontsize=9)
+    legend_beside(above)
     return fig
 
 
 def batch_of_mixture(
     share: float,
-    shares: Sequence[float],
-    bits: Mapping[str, Sequence],
+    shares: Sequence,
+    bits: Mapping,
     rows: int = 16,
     batches=8,
 ):
     """Draw which rows of the first batches are code, and the recorded runs beside it.
 
-    Left, rows of English and code as `mixing.part_order` deals them out. Right,
-    `mixture_sweep`, the recorded share nearest to this one marked: nothing is interpolated.
+    Left, rows of English and code as `mixing.part_order` deals them out. Right, held-out
+    bits per byte of each part against the share of code trained on, with 95% t-intervals
+    over seeds, the recorded share nearest to this one marked: nothing is interpolated.
+    bits: {part: [seeds, shares]}.
     """
     used = checked_shares({"english": 1 - share, "code": share}, {"english": 1, "code": 1})
-    names = list(used)
-    part = part_order(tuple(used.values()), rows * batches)[0][: rows * batches]
-    is_code = np.array([names[k] == "code" for k in part]).reshape(batches, rows)
-    fig = mixture_sweep(shares, bits)
-    fig.set_size_inches(11, 3.6)
-    right = fig.axes[0]
-    grid = fig.add_gridspec(1, 2, width_ratios=[1, 1.3])
-    right.set_subplotspec(grid[1])
-    left = fig.add_subplot(grid[0])
-    left.imshow(is_code, cmap=figures.SEQUENTIAL, vmin=0, vmax=1, aspect="auto")
+    order = part_order(tuple(used.values()), rows * batches)[0][: rows * batches]
+    is_code = np.array(list(used))[order].reshape(batches, rows) == "code"
+    fig, (left, right) = subplots(1, 2, figsize=(11, 3.6), width_ratios=[1, 1.3])
+    left.imshow(is_code, cmap=SEQUENTIAL, vmin=0, vmax=1, aspect="auto")
     left.set(xlabel="row of the batch", ylabel="batch (step)")
     left.set_title(f"{is_code.mean():.0%} of {rows * batches} rows are code (yellow)")
+    for part, seeds, style in _styled(bits):
+        table = _table(part, seeds, len(shares))
+        mean_line(right, shares, table, label=f"{part}, held out", **style)
+    right.set_xticks(shares)
+    finish(right, "share of code in the mixture", "bits per byte")
     nearest = min(shares, key=lambda s: abs(s - share))
-    right.axvline(nearest, color=figures.RED, lw=1.5)
+    right.axvline(nearest, color=RED, lw=1.5)
     right.set_title(f"nearest recorded share: {nearest:g}")
     return fig
 
 
-def mixture_explorer(
-    alt: str, shares: Sequence[float], bits: Mapping[str, Sequence], share: float = 0.25
-) -> None:
+def mixture_explorer(alt: str, shares: Sequence, bits: Mapping, share: float) -> None:
     """Display a control for the share of code above the figure of `batch_of_mixture`."""
-    tenths = sorted({x / 10 for x in range(11)} | {share})
+    stops = sorted({share, *(x / 10 for x in range(11))})
     widgets.explore(
         lambda share: batch_of_mixture(share, shares, bits),
         alt,
-        share=widgets.stops("share of code", tenths, share),
+        share=widgets.stops("share of code", stops, share),
     )
 
 
-def _styles(names):
-    """Return what tells lines with many points apart: colour, marker and dashes."""
-    return [
-        dict(color=color, marker=marker, ls=LINES[i % len(LINES)])
-        for i, (color, marker) in enumerate(figures.styles(names))
-    ]
+def _styled(groups):
+    """Yield what `styled` does, with dashes too: for lines with many points."""
+    for (name, value, style), dashes in zip(styled(groups), itertools.cycle(LINES)):
+        yield name, value, style | {"ls": dashes}
 
 
 def _table(label, seeds, columns):

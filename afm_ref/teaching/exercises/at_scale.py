@@ -1,5 +1,6 @@
 """Chapter 4's exercises: a program's bytes, MFU, the smallest shard, when a sum hides."""
 
+from bisect import bisect_left
 from functools import partial
 
 from ...config import AFM_ON_DEVICE, AFM_TINY
@@ -39,9 +40,8 @@ def _hops(found, *, loops=True, rounds=True, whole=False):
     """Add up what one device sends, hop by hop; the switches make the usual mistakes."""
     total = 0.0
     for kind, n_bytes, n, trips in found:
-        for _ in range(trips if loops else 1):
-            for _ in range((KINDS[kind] if rounds else 1) * (n - 1)):
-                total += n_bytes if whole else n_bytes / n
+        hops = (trips if loops else 1) * (KINDS[kind] if rounds else 1) * (n - 1)
+        total += sum(n_bytes if whole else n_bytes / n for _ in range(hops))
     return total
 
 
@@ -107,16 +107,12 @@ CLUSTERS = ((1024, 459e12, 600e9), (8, 275e12, 6.25e9), (2, 1e12, 1e9))
 @exercise("4.4", "when does the sum of gradients hide?", "hard", 15, CLUSTERS)
 def tokens_to_hide(n, peak_flops, bandwidth_bytes_per_s):
     """Bisect the number of tokens: compute grows with it, the all-reduce does not."""
-    P = 1e9
 
-    def fewest(rounds=2, flops=6, width=2):
-        sum_s = rounds * (n - 1) / n * width * P / bandwidth_bytes_per_s
-        low, high = 0, 10**9
-        while high - low > 1:
-            middle = (low + high) // 2
-            hides = flops * P * middle / peak_flops >= sum_s
-            low, high = (low, middle) if hides else (middle, high)
-        return high
+    def fewest(rounds=2, flops=6, width=2):  # all for one parameter
+        sum_s = rounds * (n - 1) / n * width / bandwidth_bytes_per_s
+        return bisect_left(
+            range(10**9), sum_s, key=lambda tokens: flops * tokens / peak_flops
+        )
 
     return fewest(), {
         "a training step takes 6 FLOPs a parameter and token, not 2": fewest(flops=2),

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from .registry import exercise
+from .registry import arrays, exercise
 
 RNG = np.random.default_rng(5)
 
@@ -32,7 +32,7 @@ def adapter_bytes(shapes, rank, bytes_per_value):
 
 
 MERGED = [
-    (*(RNG.standard_normal(shape) for shape in ((o, i), (rank, i), (o, rank))), alpha)
+    (*map(RNG.standard_normal, ((o, i), (rank, i), (o, rank))), alpha)
     for o, i, rank, alpha in ((3, 3, 1, 2.0), (4, 6, 2, 16.0), (7, 5, 3, 1.5))
 ]
 
@@ -52,7 +52,7 @@ def merge(w, a, b, alpha):
 
 
 BACKWARD = [
-    (*(RNG.standard_normal(shape) for shape in ((rank, i), (n, i), (n, o))), scale)
+    (*map(RNG.standard_normal, ((rank, i), (n, i), (n, o))), scale)
     for n, o, i, rank, scale in ((1, 2, 3, 1, 1.0), (5, 4, 6, 2, 0.5), (7, 3, 3, 3, 2.0))
 ]
 
@@ -74,10 +74,10 @@ def gradient_of_b(a, x, g, scale):
     }
 
 
-SPECTRA = (
-    (np.array([4.0, 3.0, 1.0, 0.5]), 0.5),
-    (np.array([5.0, 0.1, 0.1]), 0.05),
-    (np.array([2.0, 2.0, 2.0, 2.0, 1.0]), 0.6),
+SPECTRA = arrays(
+    ([4.0, 3.0, 1.0, 0.5], 0.5),
+    ([5.0, 0.1, 0.1], 0.05),
+    ([2.0, 2.0, 2.0, 2.0, 1.0], 0.6),
 )
 
 
@@ -87,9 +87,8 @@ def rank_needed(singular_values, tolerance):
     s = singular_values
 
     def error(rank):
-        cut = np.diag(s).copy()
-        cut[range(rank), range(rank)] = 0
-        return np.linalg.norm(cut) / np.linalg.norm(s)
+        left = np.diag(s)[rank:]
+        return np.linalg.norm(left) / np.linalg.norm(s)
 
     def by_share(of):
         return int(np.searchsorted(np.cumsum(of) / of.sum(), 1 - tolerance) + 1)
@@ -116,9 +115,8 @@ REQUESTS = (
 @exercise("5.5", "how often is the disk read?", "hard", 20, REQUESTS)
 def loads(requests, sizes, budget):
     """Keep the time of each adapter's last use, and throw out the oldest."""
-    expected, first_in = (
-        _loads(requests, sizes, budget, refresh) for refresh in (True, False)
-    )
+    expected = _loads(requests, sizes, budget)
+    first_in = _loads(requests, sizes, budget, refresh=False)
     return expected, {
         "a hit makes an adapter the most recently used; you throw out the one that was loaded first": first_in,
         "an adapter that was thrown out must be read again": len(set(requests)),
@@ -127,7 +125,7 @@ def loads(requests, sizes, budget):
     }
 
 
-def _loads(requests, sizes, budget, refresh):
+def _loads(requests, sizes, budget, refresh=True):
     used, count = {}, 0
     for time, name in enumerate(requests):
         hit = name in used

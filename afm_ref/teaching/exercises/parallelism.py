@@ -91,9 +91,9 @@ def merge():
     rng = np.random.default_rng((3, 5))
     for T, S, H, size in ((1, 4, 2, 1.0), (3, 6, 4, 1.0), (2, 8, 2, 1000.0)):
         scores, values = rng.standard_normal((T, S)) * size, rng.standard_normal((S, H))
+        halves = np.split(scores, [S // 3], axis=1), np.split(values, [S // 3])
+        a, b = map(_part, *halves)
         all_keys = _part(scores, values)
-        halves = {"a": slice(0, S // 3), "b": slice(S // 3, S)}
-        a, b = parts = [_part(scores[:, half], values[half]) for half in halves.values()]
         tops = "the sums are scaled by exp(-top) with different tops: bring both to the larger one first"
         mistakes = {
             "the two averages do not weigh the same": (
@@ -102,11 +102,8 @@ def merge():
             / 2,
             tops: (a["out"] + b["out"]) / (a["total"] + b["total"]),
         }
-        arguments = {
-            f"{name}_{side}": value
-            for side, part in zip(halves, parts)
-            for name, value in part.items()
-        }
+        arguments = {f"{name}_a": value for name, value in a.items()}
+        arguments |= {f"{name}_b": value for name, value in b.items()}
         yield Case(arguments, all_keys["out"] / all_keys["total"], mistakes)
 
 

@@ -2,19 +2,17 @@
 
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 
-from .registry import Case, exercise
+from .registry import Case, arrays, bisect, exercise
 
-LABELLED = [
-    (np.array(margins), np.array(labels))
-    for margins, labels in (
-        ([1.0], [0.75]),
-        ([2.0, -1.0, 0.3], [0.95, 0.85, 0.65]),
-        ([4.0, -3.0], [0.6, 0.9]),
-    )
-]
+LABELLED = arrays(
+    ([1.0], [0.75]),
+    ([2.0, -1.0, 0.3], [0.95, 0.85, 0.65]),
+    ([4.0, -3.0], [0.6, 0.9]),
+)
 
 
 @exercise("7.1", "soft labels and where they rest", "easy", 10, LABELLED)
@@ -24,7 +22,9 @@ def soft_labels(margins, labels):
     first, second = np.log(coin / coin.sum(axis=0))
     p = labels
     losses = -(p * first + (1 - p) * second)
-    rest = np.array([_bisect(lambda x, p=p: p - 1 / (1 + math.exp(-x))) for p in labels])
+    rest = np.array(
+        [bisect(lambda x, p=p: 1 / (1 + math.exp(-x)) < p, -20.0, 20.0) for p in labels]
+    )
     hard = "that is the loss of a hard label: the second order has the weight 1 - p"
     slope = "the other order counts as well: set the slope of the whole loss to zero"
     return [losses, rest], {
@@ -37,24 +37,12 @@ def soft_labels(margins, labels):
     }
 
 
-def _bisect(falling):
-    """Return where a falling function is zero, in [-20, 20]."""
-    low, high = -20.0, 20.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if falling(middle) > 0 else (low, middle)
-    return low
-
-
-SAMPLES = [
-    (np.array(rewards), n)
-    for rewards, n in (
-        ([1.0, 4.5, 2.0], 2),
-        ([0.3, -1.0, 2.0, 0.7, 0.1], 3),
-        ([3.0, 1.0, 3.0, 2.0], 2),
-        ([5.0, 2.0], 1),
-    )
-]
+SAMPLES = arrays(
+    ([1.0, 4.5, 2.0], 2),
+    ([0.3, -1.0, 2.0, 0.7, 0.1], 3),
+    ([3.0, 1.0, 3.0, 2.0], 2),
+    ([5.0, 2.0], 1),
+)
 
 
 @exercise("7.2", "the best of n from m samples", "medium", 15, SAMPLES)
@@ -82,29 +70,29 @@ def dpo():
         lengths = starts + rng.integers(1, T - 3, (2, B))
         rows = dict(policy=policy, reference=reference, starts=starts, lengths=lengths)
         given, whole, nothing = rows | {"beta": beta}, np.full_like(lengths, T), 0 * starts
-        loss = _dpo(**given)
-        swapped = _dpo(*(field[::-1] for field in rows.values()), beta)
-        unscaled = _dpo(**rows, beta=1.0)
-        per_token = _dpo(**given, per_token=True)
+        loss = partial(_dpo, **given)
+        swapped = {name: of_both[::-1] for name, of_both in rows.items()}
         mistakes = {
-            "padding counts: stop at the row's length": _dpo(**given | {"lengths": whole}),
-            "the prompt counts: begin where the response begins": _dpo(
-                **given | {"starts": nothing}
+            "padding counts: stop at the row's length": loss(lengths=whole),
+            "the prompt counts: begin where the response begins": loss(starts=nothing),
+            "prompt and padding count: only the response's tokens may": loss(
+                starts=nothing, lengths=whole
             ),
-            "prompt and padding count: only the response's tokens may": _dpo(
-                policy, reference, nothing, whole, beta
+            "the reference is missing: what counts is the ratio": loss(
+                reference=0 * reference
             ),
-            "the reference is missing: what counts is the ratio": _dpo(
-                **given | {"reference": 0 * reference}
+            "index 0 is the chosen response, 1 the rejected one": loss(**swapped),
+            "DPO sums over the response; IPO's other form takes means": loss(
+                per_token=True
             ),
-            "index 0 is the chosen response, 1 the rejected one": swapped,
-            "DPO sums over the response; IPO's other form takes means": per_token,
-            "beta is missing: it multiplies the difference inside the sigmoid": unscaled,
+            "beta is missing: it multiplies the difference inside the sigmoid": loss(
+                beta=1.0
+            ),
             "beta multiplies the difference inside the sigmoid, not the loss": beta
-            * unscaled,
-            "the mean over pairs is asked": B * loss,
+            * loss(beta=1.0),
+            "the mean over pairs is asked": B * loss(),
         }
-        yield Case(given, loss, mistakes)
+        yield Case(given, loss(), mistakes)
 
 
 def _dpo(policy, reference, starts, lengths, beta, per_token=False):
@@ -128,34 +116,25 @@ def committee():
         # members differ by prompt
         rewards = rng.standard_normal((M, P, N)) + 2 * rng.standard_normal((M, P, 1))
         judged = np.tanh(0.5 * rewards + rng.standard_normal((M, P, N)))
-        means = [[sum(of[m].ravel()) for m in range(M)] for of in (rewards, judged)]
-        best, truly_best = (scores.index(max(scores)) for scores in means)
+        best, truly_best = (of.sum(axis=(1, 2)).argmax() for of in (rewards, judged))
         everyone, few = range(M), N // M
-        every, one = (everyone, few), ([best], N)
 
-        def both(reward, value, *picks):
-            return [_picked(reward, value, *pick) for pick in picks]
+        def both(reward=rewards, value=judged, every=(everyone, few), one=([best], N)):
+            return [_picked(reward, value, *pick) for pick in (every, one)]
 
-        right = together, alone = both(rewards, judged, every, one)
         mistakes = {
             f"the budget: with {M} members each gives N / M samples": both(
-                rewards, judged, (everyone, N), one
+                every=(everyone, N)
             ),
-            "the budget: the one teacher gives all N samples": both(
-                rewards, judged, every, ([best], few)
-            ),
+            "the budget: the one teacher gives all N samples": both(one=([best], few)),
             "the reward chooses, but what was chosen is measured by `judged`": both(
-                rewards, rewards, every, one
+                value=rewards
             ),
-            "nobody sees `judged` while choosing: the reward chooses": both(
-                judged, judged, every, one
-            ),
-            "the best teacher has the highest mean REWARD": both(
-                rewards, judged, every, ([truly_best], N)
-            ),
-            "the committee comes first": [alone, together],
+            "nobody sees `judged` while choosing: the reward chooses": both(reward=judged),
+            "the best teacher has the highest mean REWARD": both(one=([truly_best], N)),
+            "the committee comes first": both()[::-1],
         }
-        yield Case(dict(rewards=rewards, judged=judged), right, mistakes)
+        yield Case(dict(rewards=rewards, judged=judged), both(), mistakes)
 
 
 def _picked(rewards, judged, members, samples):

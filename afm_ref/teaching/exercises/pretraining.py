@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from .registry import Case, exercise
+from .registry import Case, bisect, exercise
 
 CORPORA = (  # (benchmark, documents, low, high, threshold)
     (
@@ -143,43 +143,42 @@ def apple_step():
         g[0] = 6 * size  # the clip has work to do in the later cases
         given = dict(w=w, g=g, v=v, m=m, t=t, s=0.5, rate=0.1, decay=0.02)
         wrong = {
-            "the decay is not multiplied by the learning rate here": dict(
-                decay_times_rate=True
-            ),
-            "the schedule scales the decay as well": dict(scheduled_decay=False),
-            "the second moment starts at 0: divide it by 1 - b2^t": dict(corrected=False),
-            "t counts from 1: after t steps the weight gathered is 1 - b2^t": dict(
-                from_zero=True
-            ),
-            "the momentum runs over the normalised update, not over the gradient": dict(
-                over_gradient=True
-            ),
-            "Apple does not correct the momentum for its start at 0": dict(
-                corrected_momentum=True
-            ),
-            "the block's RMS may be 1 at most: divide by max(1, rms)": dict(clipped=False),
-            "clip by the RMS of the block, not by its norm": dict(by_norm=True),
+            "the decay is not multiplied by the learning rate here": "decay times rate",
+            "the schedule scales the decay as well": "decay not scheduled",
+            "the second moment starts at 0: divide it by 1 - b2^t": "uncorrected",
+            "t counts from 1: after t steps the weight gathered is 1 - b2^t": "t from 0",
+            "the momentum runs over the normalised update, not over the gradient": "of g",
+            "Apple does not correct the momentum for its start at 0": "corrected momentum",
+            "the block's RMS may be 1 at most: divide by max(1, rms)": "not clipped",
+            "clip by the RMS of the block, not by its norm": "clipped by norm",
         }
-        mistakes = {why: _step(**given, **change) for why, change in wrong.items()}
+        mistakes = {why: _step(**given, wrong=name) for why, name in wrong.items()}
         yield Case(given, _step(**given), mistakes)
 
 
-def _step(w, g, v, m, t, s, rate, decay, *, decay_times_rate=False, scheduled_decay=True, corrected=True,
-          from_zero=False, over_gradient=False, corrected_momentum=False, clipped=True, by_norm=False):  # fmt: skip
-    """Return the rows new w, v, m; each keyword is one mistake."""
-    n, given, powers = len(w), g, t - 1 if from_zero and t > 1 else t
-    if over_gradient:
-        m = g = [B1 * m[i] + (1 - B1) * g[i] for i in range(n)]
-    v = [B2 * v[i] + (1 - B2) * given[i] * given[i] for i in range(n)]
-    share = 1 - math.pow(B2, powers) if corrected else 1.0
+def _step(w, g, v, m, t, s, rate, decay, wrong=""):
+    """Return the rows new w, v, m; `wrong` names a mistake."""
+
+    def running(mean, new, b):
+        return [b * old + (1 - b) * x for old, x in zip(mean, new)]
+
+    n, squares = len(w), [x * x for x in g]
+    if wrong == "of g":
+        m = g = running(m, g, B1)
+    v = running(v, squares, B2)
+    power = t - 1 if wrong == "t from 0" and t > 1 else t
+    share = 1.0 if wrong == "uncorrected" else 1 - math.pow(B2, power)
     u = [g[i] / math.sqrt(v[i] / share) for i in range(n)]
-    size = math.sqrt(sum(x * x for x in u) / (1 if by_norm else n))
-    u = [x / max(1.0, size) for x in u] if clipped else u
-    if not over_gradient:
-        m = u = [B1 * m[i] + (1 - B1) * u[i] for i in range(n)]
-    if corrected_momentum:
+    size = math.sqrt(sum(x * x for x in u) / (1 if wrong == "clipped by norm" else n))
+    if wrong != "not clipped":
+        u = [x / max(1.0, size) for x in u]
+    if wrong != "of g":
+        m = u = running(m, u, B1)
+    if wrong == "corrected momentum":
         u = [x / (1 - math.pow(B1, t)) for x in u]
-    shrink = decay * (rate if decay_times_rate else 1.0) * (s if scheduled_decay else 1.0)
+    shrink = decay if wrong == "decay not scheduled" else s * decay
+    if wrong == "decay times rate":
+        shrink *= rate
     return np.array([[w[i] - s * rate * u[i] - shrink * w[i] for i in range(n)], v, m])
 
 
@@ -191,9 +190,9 @@ def longer_base(base, T_train, T):
     """Bisect the base at which the pair that just completed a turn does so again."""
     turn = 2 * math.pi
     # the critical pair x of the old base, as a share of the head: 2 pi base^x = T_train
-    critical = _bisect(lambda x: turn * base**x < T_train, 0.0, 1.0)
+    critical = bisect(lambda x: turn * base**x < T_train, 0.0, 1.0)
     # the logarithm of the new base: 2 pi base'^x = T
-    logarithm = _bisect(lambda b: turn * math.exp(b * critical) < T, 0.0, 60.0)
+    logarithm = bisect(lambda b: turn * math.exp(b * critical) < T, 0.0, 60.0)
 
     def powered(old, new):
         return base ** (math.log(new) / math.log(old))
@@ -211,14 +210,6 @@ def longer_base(base, T_train, T):
     }
 
 
-def _bisect(below, low, high):
-    """Return where `below`, true at low and false at high, changes."""
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if below(middle) else (low, middle)
-    return high
-
-
 SCORES = [
     (np.round(np.random.default_rng((2, F)).normal(size=F), 2), k, eps)
     for F, k, eps in ((4, 2, 0.5), (6, 1, 1.0), (9, 5, 0.2), (12, 4, 0.05))
@@ -232,7 +223,7 @@ def threshold(scores, k, eps):
     def weights(a):
         return np.exp(np.minimum((scores + a) / eps, 0))
 
-    a = _bisect(
+    a = bisect(
         lambda a: weights(a).sum() < k, -max(scores) - 60 * eps, 60 * eps - min(scores)
     )
     unclipped = eps * (np.log(k) - np.logaddexp.reduce(scores / eps))

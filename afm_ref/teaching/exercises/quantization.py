@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from .registry import exercise
+from .registry import arrays, exercise
 
 MATRICES = ((32, 100, 4, 16), (3072, 3072, 4, 16), (40, 64, 2, 16), (8, 30, 3, 8))
 
@@ -15,9 +15,8 @@ def stored_bits(out_dim, in_dim, bits, rows_per_table):
     rows = rows_per_table
     starts = range(0, out_dim, rows)
     groups = [np.zeros((min(rows, out_dim - start), in_dim)) for start in starts]
-    codes = bits * sum(group.size for group in groups)
-    table = 16 * np.zeros(2**bits).size
-    return codes + sum(table for _ in groups), {
+    codes, table = bits * sum(group.size for group in groups), 16 * 2**bits
+    return codes + table * len(groups), {
         "the tables are stored too: 2^bits entries of 16 bits for every group of rows": codes,
         "every group of rows has a table of its own": codes + table,
         "a table has 2^bits entries, not `bits` of them": codes + 16 * bits * len(groups),
@@ -26,10 +25,10 @@ def stored_bits(out_dim, in_dim, bits, rows_per_table):
     }
 
 
-CODES = ([1, 2], [15, 0, 0, 15], [7, 8, 9, 10, 11, 12])
+CODES = arrays(([1, 2],), ([15, 0, 0, 15],), ([7, 8, 9, 10, 11, 12],))
 
 
-@exercise("6.2", "two codes in a byte", "easy", 10, [(np.array(codes),) for codes in CODES])
+@exercise("6.2", "two codes in a byte", "easy", 10, CODES)
 def pack(codes):
     """Write every byte as eight binary digits, the first code's last."""
     pairs = list(zip(codes[::2], codes[1::2]))
@@ -41,19 +40,24 @@ def pack(codes):
     }
 
 
-VALUES = ([1.0, 2, 6, 7, 8], [0.0, 0, 0, 10], [-3.0, 0, 1, 2, 3.5, 30], [4.0, 1, 3.9, 0.5])
+VALUES = arrays(
+    ([1.0, 2, 6, 7, 8],),
+    ([0.0, 0, 0, 10],),
+    ([-3.0, 0, 1, 2, 3.5, 30],),
+    ([4.0, 1, 3.9, 0.5],),
+)
 
 
-@exercise("6.3", "the best palette of two", "medium", 15, [(np.array(v),) for v in VALUES])
+@exercise("6.3", "the best palette of two", "medium", 15, VALUES)
 def two_centres(values):
     """Try every way to cut the sorted values in two."""
     v = np.sort(values)
 
     def centres(cut):
-        return [v[:cut].mean(), v[cut:].mean()]
+        return [side.mean() for side in np.split(v, [cut])]
 
     def error(cut):
-        return sum(((side - side.mean()) ** 2).sum() for side in (v[:cut], v[cut:]))
+        return sum(len(side) * side.var() for side in np.split(v, [cut]))
 
     middle = int(np.searchsorted(v, (v[0] + v[-1]) / 2, side="right"))
     half_way = "the better cut need not lie half way between the smallest and the largest"
@@ -66,14 +70,11 @@ def two_centres(values):
     }
 
 
-COSTS = [
-    (*map(np.array, arrays), average)
-    for *arrays, average in (
-        ([1.0, 5.0, 2.0], [0.1, 0.5, 0.2], [100, 100, 100], 3.0),
-        ([9.0, 6.0, 6.0], [0.0, 0.0, 0.0], [300, 150, 150], 3.0),
-        ([4.0, 3.0, 2.5, 1.0], [3.5, 0.5, 0.2, 0.1], [50, 100, 100, 50], 3.4),
-    )
-]
+COSTS = arrays(
+    ([1.0, 5.0, 2.0], [0.1, 0.5, 0.2], [100, 100, 100], 3.0),
+    ([9.0, 6.0, 6.0], [0.0, 0.0, 0.0], [300, 150, 150], 3.0),
+    ([4.0, 3.0, 2.5, 1.0], [3.5, 0.5, 0.2, 0.1], [50, 100, 100, 50], 3.4),
+)
 
 
 @exercise("6.4", "who gets four bits?", "hard", 20, COSTS)
@@ -109,10 +110,10 @@ def choose_bits(cost_at_2, cost_at_4, weights, average):
     }
 
 
-TWO_WEIGHTS = (
-    (np.array([0.4, 0.3]), np.array([[1.0, 0.9], [0.9, 1.0]])),
-    (np.array([2.6, -1.2]), np.array([[2.0, -1.5], [-1.5, 3.0]])),
-    (np.array([1.45, 0.2]), np.array([[4.0, 1.0], [1.0, 1.0]])),
+TWO_WEIGHTS = arrays(
+    ([0.4, 0.3], [[1.0, 0.9], [0.9, 1.0]]),
+    ([2.6, -1.2], [[2.0, -1.5], [-1.5, 3.0]]),
+    ([1.45, 0.2], [[4.0, 1.0], [1.0, 1.0]]),
 )
 
 

@@ -32,11 +32,6 @@ class Exercise(NamedTuple):
     cases: Callable[[], Iterable[Case]]
     tolerance: float  # relative to the largest expected entry
 
-    @property
-    def label(self) -> str:
-        """Return the line that names the exercise."""
-        return f"Exercise {self.id}, {self.title} ({self.difficulty}, {self.minutes} min)"
-
 
 class Verdict(NamedTuple):
     """What `grade` found."""
@@ -75,6 +70,21 @@ def exercise(
     return register
 
 
+def arrays(*cases) -> list[tuple]:
+    """Return the arguments of the cases, each list among them as an array."""
+    return [
+        tuple(np.array(x) if isinstance(x, list) else x for x in case) for case in cases
+    ]
+
+
+def bisect(below: Callable, low: float, high: float) -> float:
+    """Return where `below`, true at low and false at high, changes."""
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if below(middle) else (low, middle)
+    return high
+
+
 def grade(id: str, answer: Callable) -> Verdict:
     """Return the verdict on a student's function; it shows the first wrong case."""
     if id not in EXERCISES:
@@ -101,7 +111,8 @@ def grade(id: str, answer: Callable) -> Verdict:
 def attempt(id: str, answer: Callable) -> None:
     """Print the verdict in one line, or show the first case that is wrong."""
     verdict = grade(id, answer)
-    label = EXERCISES[id].label
+    task = EXERCISES[id]
+    label = f"Exercise {id}, {task.title} ({task.difficulty}, {task.minutes} min)"
     if verdict.status == "right":
         print(f"✓ {label}: right")
     elif verdict.status == "not attempted":

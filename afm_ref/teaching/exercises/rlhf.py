@@ -83,26 +83,20 @@ STARTS = [
 def exact_step(policy_log_probs, advantages, gamma):
     """Let other policies, near and far, compete with the answer: none may be better."""
     old, A = policy_log_probs, advantages
-    judge = partial(_beaten, policy_log_probs=old, advantages=A, gamma=gamma)
-    return (
-        None,
-        {
-            "divide by Z: subtract its logarithm": old + A / gamma,
-            "pi_k is missing: the step starts from it": _normalised(A / gamma),
-            "a large gamma makes a SHORT step: A / gamma": _normalised(old + gamma * A),
-            "gamma is missing": _normalised(old + A),
-            "the sign: the step is to raise the mean advantage": _normalised(
-                old - A / gamma
-            ),
-            "log-probabilities are asked": np.exp(_normalised(old + A / gamma)),
-        },
-        judge,
-    )
+    mistakes = {
+        "divide by Z: subtract its logarithm": old + A / gamma,
+        "pi_k is missing: the step starts from it": _normalised(A / gamma),
+        "a large gamma makes a SHORT step: A / gamma": _normalised(old + gamma * A),
+        "gamma is missing": _normalised(old + A),
+        "the sign: the step is to raise the mean advantage": _normalised(old - A / gamma),
+        "log-probabilities are asked": np.exp(_normalised(old + A / gamma)),
+    }
+    return None, mistakes, partial(_beaten, old=old, A=A, gamma=gamma)
 
 
-def _beaten(got, policy_log_probs, advantages, gamma):
+def _beaten(got, old, A, gamma):
     """Return an empty text if `got` is a policy that no other beats, else what is wrong."""
-    n = len(advantages)
+    n = len(A)
     if got.shape != (n,) or not np.isfinite(got).all():
         return f"    expected finite log-probabilities of {n} arms (exp(A / gamma) may overflow)\n    got      {got}"
     total = np.exp(np.minimum(got, 9.0)).sum()
@@ -110,9 +104,7 @@ def _beaten(got, policy_log_probs, advantages, gamma):
         return f"    expected log-probabilities: their exp add up to 1\n    got      {got}: add up to {total:.6g}"
 
     def value(policy):
-        return (np.exp(policy) * (advantages - gamma * (policy - policy_log_probs))).sum(
-            axis=-1
-        )
+        return (np.exp(policy) * (A - gamma * (policy - old))).sum(axis=-1)
 
     steps = np.repeat([1e-3, 0.03, 1.0, 10.0], 500)[:, None]
     others = _normalised(got + steps * np.random.default_rng(n).standard_normal((2000, n)))
@@ -135,22 +127,17 @@ def rewards_where_leave_one_out_hurts(K):
 
 def _harmless(got, K):
     """Return an empty text if leave-one-out gives TIMES the variance, else the fault."""
-    if (
-        got.ndim != 2
-        or len(got) != 2
-        or not 3 <= got.shape[1] <= 8
-        or not np.isfinite(got).all()
-    ):
+    if got.shape not in [(2, n) for n in range(3, 9)] or not np.isfinite(got).all():
         wanted = "two lists of numbers: probabilities and rewards of 3 to 8 arms"
         return f"    expected {wanted}\n    got      {got.tolist()}"
     p, rewards = got
     if p.min() <= 0 or abs(p.sum() - 1) > ONE or np.abs(rewards).max() > 10:
         return f"    expected probabilities above 0 with sum 1, rewards from -10 to 10\n    got      {got.tolist()}"
     groups = np.array([*itertools.product(range(len(p)), repeat=K)])
-    none, ours = (
-        _variance(p, A, groups)
-        for A in (rewards[groups], _less_the_others(rewards[groups]))
-    )
+    drawn = rewards[groups]  # [groups, K]
+    none = _variance(p, drawn, groups)
+    # each less the mean of the others
+    ours = _variance(p, drawn - drawn @ ((1 - np.eye(K)) / (K - 1)), groups)
     if ours > 0 and ours >= TIMES * none:
         return ""
     return (
@@ -158,12 +145,6 @@ def _harmless(got, K):
         f"    got      {ours:.4g} with leave-one-out, {none:.4g} without\n"
         f"    hint     the mean reward is {p @ rewards:.3g}: taking it away must help less than guessing it costs"
     )
-
-
-def _less_the_others(rewards):
-    """Return each reward of [groups, K] less the mean of the others."""
-    K = rewards.shape[1]
-    return rewards - rewards @ ((1 - np.eye(K)) / (K - 1))
 
 
 def _variance(p, advantages, groups):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from ...config import AFM_ON_DEVICE, AFM_TINY
-from .registry import Case, exercise
+from .registry import Case, arrays, exercise
 
 CACHES = ((AFM_TINY, 100_000, 2), (AFM_ON_DEVICE, 2**29, 2), (AFM_ON_DEVICE, 2**29, 1))
 
@@ -25,11 +25,11 @@ def longest_context(cfg, memory_bytes, bytes_per_value):
     }
 
 
-def _rotated(x, positions, theta, sign):
+def _rotated(x, positions, theta):
     """Rotate neighbouring pairs by complex multiplication: another way than ops.rope."""
     z = x[..., 0::2] + 1j * x[..., 1::2]
     omega = np.array([theta ** (-2 * i / x.shape[-1]) for i in range(x.shape[-1] // 2)])
-    z = z * np.exp(sign * 1j * positions[:, :, None, None] * omega)
+    z = z * np.exp(1j * positions[:, :, None, None] * omega)
     return np.stack([z.real, z.imag], axis=-1).reshape(x.shape)  # [.., H/2, 2] -> [.., H]
 
 
@@ -40,8 +40,8 @@ def unrotate():
     for T, H, theta in ((2, 2, 1e4), (5, 8, 5e5)):
         x = rng.standard_normal((1, T, 2, H))
         positions = np.arange(T)[None]
-        rotated = _rotated(x, positions, theta, +1)
-        twice = _rotated(rotated, positions, theta, +1)
+        rotated = _rotated(x, positions, theta)
+        twice = _rotated(rotated, positions, theta)
         mistakes = {
             "this turned the vectors on, by the same angle once more": twice,
             "nothing was turned": rotated,
@@ -69,10 +69,10 @@ def pool_key_heads(w, n_kv_heads, head_dim):
     return expected, {others: strided, "the heads were added: divide by G": expected * G}
 
 
-GAINS = (
-    (np.ones(4), np.ones(4)),
-    (np.array([1.0, 3.0]), np.array([2.0, 1.0])),
-    (np.array([1.0, -2.0, 0.5, 1.0]), np.array([3.0, 2.0, 1.0, 0.0])),
+GAINS = arrays(
+    ([1.0] * 4, [1.0] * 4),
+    ([1.0, 3.0], [2.0, 1.0]),
+    ([1.0, -2.0, 0.5, 1.0], [3.0, 2.0, 1.0, 0.0]),
 )
 
 

@@ -58,7 +58,6 @@ def test_the_s_curve_is_the_closed_form():
     np.testing.assert_allclose(curve, 1 - (1 - s**8) ** 16, atol=1e-12)
     np.testing.assert_allclose(fig.axes[0].lines[1].get_ydata(), near_duplicates.removal_probability(s, 16, 8, 128, 97))
     assert "97 of 128" in fig.axes[0].lines[1].get_label()
-    assert len(data.s_curve(9, 13).axes[0].lines) == 1
     with pytest.raises(ValueError, match="do not fit into 128"):
         data.s_curve(17, 8)
 

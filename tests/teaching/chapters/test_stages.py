@@ -61,8 +61,8 @@ def test_positions_show_means_and_paired_differences():
 
 
 def test_the_sweep_draws_what_it_was_given():
-    fig = stages.mixture_sweep(SHARES, BITS)
-    english, code = fig.axes[0].lines
+    fig = stages.batch_of_mixture(0.5, SHARES, BITS)
+    english, code, _ = fig.axes[1].lines
     np.testing.assert_allclose(english.get_data(), [SHARES, [2.1, 2.3, 3.1]])
     np.testing.assert_allclose(code.get_ydata(), [3, 2.5, 2])
 
@@ -70,7 +70,7 @@ def test_the_sweep_draws_what_it_was_given():
 @pytest.mark.parametrize(("share", "nearest"), [(0.0, 0), (0.2, 0), (0.3, 0.5), (1.0, 1)])
 def test_the_mixture_shows_its_rows_and_the_nearest_recording(share, nearest):
     fig = stages.batch_of_mixture(share, SHARES, BITS, rows=10, batches=2)
-    right, left = fig.axes
+    left, right = fig.axes
     drawn = left.images[0].get_array()
     assert drawn.shape == (2, 10) and drawn.sum() == 20 * share
     assert right.get_title() == f"nearest recorded share: {nearest:g}" and right.lines[-1].get_xdata()[0] == nearest
