@@ -89,12 +89,7 @@ def test_digits_of_a_value():
 
 @pytest.mark.parametrize(
     ("tokens", "count", "digits", "message"),
-    [
-        (40, 1, 4, "give room"),
-        (9**6, 1, 4, "there are 360 pairs"),
-        (600, 0, 4, "at least 1"),
-        (600, 1, 0, "at least"),
-    ],
+    [(40, 1, 4, "give room"), (9**6, 1, 4, "there are 360 pairs"), (600, 0, 4, "at least 1"), (600, 1, 0, "at least")],
 )
 def test_impossible_documents_are_refused(tokens, count, digits, message):
     with pytest.raises(ValueError, match=message):
