@@ -127,8 +127,20 @@ FAULTS = {  # (file, test): {fault: (old, new)}
     (HEURISTICS, "test_heuristics.py::test_code_has_rules_of_its_own"): {
         "English stop words are asked of code": ('"code": CODE}', '"code": CODE | WORDS}')
     },
-    (HTML, "test_html.py::test_nearly_valid_utf8_goes_before_a_wrong_declaration"): {
-        "one bad byte makes UTF-8 what a page wrongly declares": ("2 * utf8.bad <= utf8.good", "not utf8.bad")
+    (HTML, "test_html.py::test_encodings"): {
+        "one bad byte makes UTF-8 what a page wrongly declares": ("2 * utf8.bad <= utf8.good", "not utf8.bad"),
+        "a page that says UTF-8 is UTF-8 whatever it holds": ("in reads if read.is_nearly_valid]", "in reads]"),
+        "what a page declares goes before valid UTF-8": ("<= utf8.good:", "<= utf8.good and not DECLARED.search(raw):"),
+        "the escapes of ISO-2022 pass as UTF-8": (
+            '        or (b"\\x1b" in raw and raw.isascii())\n        or _is_japanese(raw)\n',
+            "",
+        ),
+        "a bad byte makes the escapes of ISO-2022-JP text": (
+            "len(raw.translate(None, ASCII)) <= max(\n        FEW, len(raw) // 100\n    )",
+            "raw.isascii()",
+        ),
+        "an emoji weighs no more than a letter": ('- len(good) if encoding == "utf-8"', "- len(good) if False"),
+        "a declaration in a comment counts": ('HIDDEN.sub(b"", raw[:META_BYTES])', "raw[:META_BYTES]"),
     },
     (HTML, "test_html.py::test_a_bad_byte_spoils_nothing_but_itself"): {
         "one bad byte makes what is declared something else": ("self.bad <= max(FEW, self.good // 10)", "not self.bad"),
@@ -139,32 +151,8 @@ FAULTS = {  # (file, test): {fault: (old, new)}
             "detect_encoding(part)",
         ),
     },
-    (HTML, "test_html.py::test_many_errors_lead_to_what_is_detected"): {
-        "a page that says UTF-8 is UTF-8 whatever it holds": ("in reads if read.is_nearly_valid]", "in reads]")
-    },
-    (HTML, "test_html.py::test_valid_utf8_goes_before_a_wrong_declaration"): {
-        "what a page declares goes before valid UTF-8": ("<= utf8.good:", "<= utf8.good and not DECLARED.search(raw):")
-    },
-    (HTML, "test_html.py::test_escapes_are_no_utf8"): {
-        "the escapes of ISO-2022 pass as UTF-8": (
-            '        or (b"\\x1b" in raw and raw.isascii())\n        or _is_japanese(raw)\n',
-            "",
-        )
-    },
-    (HTML, "test_html.py::test_a_bad_byte_among_escapes"): {
-        "a bad byte makes the escapes of ISO-2022-JP text": (
-            "len(raw.translate(None, ASCII)) <= max(\n        FEW, len(raw) // 100\n    )",
-            "raw.isascii()",
-        )
-    },
     (HTML, "test_html.py::test_utf8_of_utf16_halves_is_one_error"): {
         "each byte of a surrogate is an error": ('HALVES.sub(b"\\xff", raw) if encoding == "utf-8" else raw', "raw")
-    },
-    (HTML, "test_html.py::test_a_character_of_many_bytes_weighs_as_many"): {
-        "an emoji weighs no more than a letter": ('- len(good) if encoding == "utf-8"', "- len(good) if False")
-    },
-    (HTML, "test_html.py::test_what_is_declared_and_what_is_not"): {
-        "a declaration in a comment counts": ('HIDDEN.sub(b"", raw[:META_BYTES])', "raw[:META_BYTES]")
     },
     (HTML, "test_html.py::test_depth_by_hand"): {
         "end tags of what is not open make a deep page flat": ("if opened[name]:", "if depth:")
