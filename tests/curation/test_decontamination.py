@@ -61,10 +61,6 @@ def test_decisions_equal_brute_force(benchmarks, corpus, lengths, threshold):
     assert all(step(d) is d for d, dropped in zip(documents, expected, strict=True) if not dropped)
 
 
-def drops(step, texts):
-    return [isinstance(step(Document(text, "web", "n")), Dropped) for text in texts]
-
-
 def test_thirteen_words_alone_miss_short_and_edited_items_and_four_alone_take_common_phrases():
     item = "how many of the ninety seven green bottles are left on the wall when nine of them fall"
     edited = "how many of the ninety five green bottles are left on a wall when nine of these fall"
@@ -74,7 +70,8 @@ def test_thirteen_words_alone_miss_short_and_edited_items_and_four_alone_take_co
     assert [len(thirteen.collisions(text)) > 0 for text in texts] == [True, False, False, False]
     assert [len(four.collisions(text)) > 0 for text in texts] == [True, True, True, True]
     counts = decontamination.count(full, [*texts, *(f"how many of the x{i}" for i in range(9))])
-    assert drops(Decontamination(full, counts, 10), texts) == [True, True, True, False]
+    step, documents = Decontamination(full, counts, 10), [Document(text, "web", "n") for text in texts]
+    assert [isinstance(step(d), Dropped) for d in documents] == [True, True, True, False]
 
 
 def test_hashes_are_the_same_in_another_process():

@@ -142,6 +142,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(crawl, tmp_path, monkeypat
     def stopping(name, real):
         def call(*args, **more):
             called.append(name)
+            assert (out / targets.LOCK).exists()  # against a second writer
             if len(called) == stop_at:
                 raise KeyboardInterrupt
             return real(*args, **more)

@@ -63,9 +63,8 @@ def test_references_are_what_the_input_supports():
 @pytest.mark.parametrize("task", tasks.TASKS)
 def test_difficulty_makes_inputs_longer_or_worse(task):
     def size(record):
-        if task == "proofread":
-            return tasks.metrics._differences(record.fields["source"], record.reference)
-        return len(record.prompt)
+        errors = tasks.metrics._differences
+        return errors(record.fields["source"], record.reference) if task == "proofread" else len(record.prompt)
 
     easy, hard = (sum(map(size, tasks.records(task, MANY, difficulty=d))) for d in (0, 4))
     assert hard > (1.5 if task == "proofread" else 1.1) * easy
