@@ -8,8 +8,7 @@ take the mistakes that someone would really make.
 
 import sys
 
-from tests.curation.mutations_pipeline import MUTATIONS as CURATION_PIPELINE
-from tests.curation.mutations_steps import MUTATIONS as CURATION_STEPS
+from tests.curation.mutations import MUTATIONS as CURATION
 from tests.generation.mutations import MUTATIONS as GENERATION
 from tests.post_training.mutations import MUTATIONS as POST_TRAINING
 from tests.pretraining.mutations_optimizer import MUTATIONS as OPTIMIZER
@@ -601,8 +600,7 @@ MUTATIONS = [
     *STAGES,
     *RLHF,
     *SIXTEEN_BITS,
-    *CURATION_STEPS,
-    *CURATION_PIPELINE,
+    *CURATION,
 ]
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def luhn(digits: str) -> bool:
 
     Source: card numbers removed, Apple's post of June 2024 [confirmed]; the check, ISO/IEC
         7812-1 [standard].
-    Test: tests/curation/test_pii.py::test_luhn_notices_every_single_wrong_digit
+    Test: tests/curation/test_pii.py::test_luhn_equals_the_steps_by_hand
     """
     if not (digits.isascii() and digits.isdigit()):
         raise ValueError(

@@ -38,7 +38,7 @@ class Recipe:
     Source: the steps, TR24 section 3.1 [confirmed]; 4- to 13-grams and a common usage of
         1000, a single account of it [inferred]; all other numbers [ours].
     Test: tests/curation/test_run.py::test_bad_recipes_are_refused_by_name,
-        tests/curation/test_near_duplicates.py::test_the_defaults_are_what_is_chosen
+        tests/curation/test_near_duplicates.py::test_bands_are_those_of_datasketch
     """
 
     main_content: bool = True  # of web pages, without navigation and footers

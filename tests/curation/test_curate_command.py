@@ -26,7 +26,7 @@ def curate(tmp_path):
 
 
 def test_it_writes_shards_a_report_and_figures(curate, tmp_path, capsys):
-    out, drawn = tmp_path / "out", {f"{name}.png" for name in ("funnel", "drops", "lengths", "s_curve")}
+    out, drawn = tmp_path / "out", {"funnel.png", "drops.png", "lengths.png", "s_curve.png"}
     assert curate() == 0
     said = capsys.readouterr().out
     assert "too short" in said and "near-duplicates" in said and str(out) in said
@@ -67,7 +67,11 @@ def test_options_reach_the_run(curate, tmp_path):
 
 def test_other_languages_are_kept_if_asked_for_and_their_loss_is_told(tmp_path, capsys):
     """Another language in the same folder is refused, like all other settings."""
-    languages.write(tmp_path / "pages", "japanese")
+    (tmp_path / "pages").mkdir()
+    for i in range(6):
+        (tmp_path / "pages" / f"{i}.txt").write_text(languages.document("japanese", i), encoding="utf-8")
+    page = "<body><main><p>" + "<p>".join(languages.SENTENCES["japanese"])
+    (tmp_path / "pages" / "page.html").write_text(page, encoding="utf-8")
     command = ["curate", str(tmp_path / "pages"), "--out", str(tmp_path / "out")]
     assert main(command) == 0
     said = capsys.readouterr().out
@@ -86,9 +90,8 @@ def test_near_duplicates_without_spaces():
     half_width = "ｶﾜﾊﾕｯｸﾘﾄﾅｶﾞﾚ､ｷｼﾍﾞﾆﾊﾌﾙｲｷｶﾞﾊｴﾃｲﾏｼﾀ｡ｺﾄﾞﾓﾀﾁﾊﾐｽﾞﾍﾞﾃﾞﾕｳｶﾞﾀﾏﾃﾞｱｿﾋﾞ､ｿﾚｶﾗﾕｯｸﾘｱﾙｲﾃｶｴﾘﾏｼﾀ｡"
     for text, more in ((languages.document("japanese"), "ね"), (half_width, "ﾈ")):
         edited = re.sub("[。、｡､]", more + r"\g<0>", text)
-        words, letters = (
-            minhash.jaccard(s.shingles(text), s.shingles(edited)) for s in (Recipe(), Recipe(language="any"))
-        )
+        both = ((r.shingles(text), r.shingles(edited)) for r in (Recipe(), Recipe(language="any")))
+        words, letters = (minhash.jaccard(*pair) for pair in both)
         assert words == 0 and letters > 0.5
 
 

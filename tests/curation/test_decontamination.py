@@ -4,7 +4,6 @@ import pickle
 import re
 import subprocess
 import sys
-import unicodedata
 from collections import Counter
 
 import numpy as np
@@ -27,7 +26,7 @@ def runs(text, low, high):
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=3), TEXTS, RANGES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_collisions_equal_brute_force(benchmarks, text, lengths):
     wanted = set().union(*(runs(b, *lengths) for b in benchmarks))
     if not wanted:
@@ -44,7 +43,7 @@ def test_collisions_equal_brute_force(benchmarks, text, lengths):
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=2), st.lists(TEXTS, max_size=6), RANGES, st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_decisions_equal_brute_force(benchmarks, corpus, lengths, threshold):
     wanted = set().union(*(runs(b, *lengths) for b in benchmarks))
     if not wanted:
@@ -62,20 +61,6 @@ def test_decisions_equal_brute_force(benchmarks, corpus, lengths, threshold):
     assert all(step(d) is d for d, dropped in zip(documents, expected, strict=True) if not dropped)
 
 
-def drops(step, texts):
-    return [isinstance(step(Document(text, "web", "n")), Dropped) for text in texts]
-
-
-def test_a_higher_threshold_drops_no_less():
-    corpus = ["what is the sum of two and two"] * 3 + ["what is the sum of my taxes", "we ate fish"]
-    found = Benchmarks(["What is the sum of two and two?"])
-    counts = decontamination.count(found, corpus)
-    dropped = [sum(drops(Decontamination(found, counts, t), corpus)) for t in (1, 3, 4, 5, 1000)]
-    assert dropped == [0, 0, 3, 4, 4]  # 4 texts say "what is the sum", 3 the whole
-    once = decontamination.count(found, ["What is the sum? " * 1000])
-    assert set(once.values()) == {1}  # one page cannot make a phrase common
-
-
 def test_thirteen_words_alone_miss_short_and_edited_items_and_four_alone_take_common_phrases():
     item = "how many of the ninety seven green bottles are left on the wall when nine of them fall"
     edited = "how many of the ninety five green bottles are left on a wall when nine of these fall"
@@ -85,20 +70,8 @@ def test_thirteen_words_alone_miss_short_and_edited_items_and_four_alone_take_co
     assert [len(thirteen.collisions(text)) > 0 for text in texts] == [True, False, False, False]
     assert [len(four.collisions(text)) > 0 for text in texts] == [True, True, True, True]
     counts = decontamination.count(full, [*texts, *(f"how many of the x{i}" for i in range(9))])
-    assert drops(Decontamination(full, counts, 10), texts) == [True, True, True, False]
-
-
-def test_a_longer_run_drops_where_all_shorter_ones_are_common():
-    found = Benchmarks(["a b c d e"], 4, 5)
-    corpus = ["a b c d x", "a b c d y", "z b c d e", "y b c d e", "a b c d e"]
-    assert drops(Decontamination(found, decontamination.count(found, corpus), 3), corpus) == [False] * 4 + [True]
-
-
-def test_a_copy_in_another_form_of_unicode_collides():
-    text = "Über welche größeren Hügel führte die schöne Straße?"
-    found = Benchmarks([text])
-    assert len(found.collisions(text)) == 5 + 4 + 3 + 2 + 1
-    assert (found.collisions(unicodedata.normalize("NFD", text)) == found.collisions(text)).all()
+    step, documents = Decontamination(full, counts, 10), [Document(text, "web", "n") for text in texts]
+    assert [isinstance(step(d), Dropped) for d in documents] == [True, True, True, False]
 
 
 def test_hashes_are_the_same_in_another_process():

@@ -1,7 +1,5 @@
 """Encodings of pages, and bodies out of boilerplate."""
 
-import codecs
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,50 +8,6 @@ from hypothesis import strategies as st
 from afm_ref.curation import Dropped, html
 from afm_ref.data.corpora import Document
 from afm_ref.teaching import made_up_pages
-
-TEXT = "Zoë says \u201cna\u00efve\u201d in the café \u2014 for 5 €"
-
-
-def page_of(charset):
-    return f'<html><head><meta charset="{charset}"></head><body><p>{TEXT}</p></body></html>'
-
-
-def test_encodings():
-    for encoding, meta, declared in (
-        ("utf-8", "utf-8", None), ("utf-8", "", "windows-1252"),
-        ("windows-1252", "windows-1252", None), ("windows-1252", "iso-8859-1", None),  # as browsers read it
-        ("windows-1252", "utf-8", "no-such-charset"),  # both are wrong
-        ("windows-1252", "", "windows-1252"), ("utf-16", "utf-8", None),  # with its byte order mark
-        ("utf-16-le", "utf-8", "utf-16le"), ("utf-8-sig", "windows-1252", "windows-1252"),
-    ):  # fmt: skip
-        page = page_of(meta)
-        assert html.decode(page.encode(encoding), declared) == page, (encoding, meta, declared)
-    assert html.decode(codecs.BOM_UTF16_BE + TEXT.encode("utf-16-be")) == TEXT
-    # ringed numbers are none of Shift_JIS proper but of Windows' own, which pages call by the same name
-    page = page_of("shift_jis").replace(TEXT, "①川はゆっくりと流れる㈱")
-    assert html.decode(page.encode("cp932")) == page
-
-
-def test_valid_utf8_goes_before_a_wrong_declaration():
-    """Of bytes that are valid in both: as windows-1252 they would read ZoÃ«."""
-    page = page_of("iso-8859-1").replace(TEXT, "Zoë")
-    assert "ZoÃ«" in page.encode().decode("windows-1252")
-    assert html.decode(page.encode()) == page
-
-
-def test_escapes_are_no_utf8():
-    """ISO-2022-JP is ASCII to the bit, and so valid UTF-8: its escapes tell it."""
-    for meta, declared in (("iso-2022-jp", None), ("", "iso-2022-jp"), ("", None)):
-        page = page_of(meta).replace(TEXT, "日本語の文章です。" * 3)
-        raw = page.encode("iso2022_jp")
-        assert raw.isascii() and html.decode(raw, declared) == page
-
-
-@given(st.binary(max_size=200), st.sampled_from([None, "utf-8", "shift_jis", "rot13", "", "hex"]))
-@settings(max_examples=150, deadline=None)
-def test_decode_never_raises(raw, declared):
-    html.decode(raw, declared).encode("utf-8", "surrogatepass")
-
 
 SENTENCES = {  # model-written, on the same river; and the encodings that such pages have
     "Die Straße führt über große Hügel, vorbei an Häusern und Gärten bis zum Fluß. ": ("windows-1252",),
@@ -80,6 +34,98 @@ HEADS = {
     "markup": "<html><head><script>" + "var a = 1;\n" * 900 + "</script></head><p>",
     "nothing": "",
 }
+TEXT = "Zoë says \u201cna\u00efve\u201d in the café \u2014 for 5 €"
+STREET, FOX, CAT = "Straße für Häuser. " * 9, "The quick fox. " * 150, "吾輩は猫である。" * 20
+RUSSIAN = next(text for text, others in SENTENCES.items() if "koi8-r" in others) * 50
+
+
+def page(charset, text=TEXT):
+    return f'<html><head><meta charset="{charset}"></head><body><p>{text}</p></body></html>'
+
+
+READ = {  # {why: [(text, encoding, what stands behind it, charset of HTTP)]}
+    "as declared, marked, or as browsers do": [
+        (page("utf-8"), "utf-8"),
+        (page(""), "utf-8", b"", "windows-1252"),
+        (page("windows-1252"), "windows-1252"),
+        (page("iso-8859-1"), "windows-1252"),
+        (page("utf-8"), "windows-1252", b"", "no-such-charset"),  # both are wrong
+        (page(""), "windows-1252", b"", "windows-1252"),
+        (page("utf-8"), "utf-16"),
+        (page("utf-8"), "utf-16-le", b"", "utf-16le"),
+        (page("windows-1252"), "utf-8-sig", b"", "windows-1252"),
+        ("\ufeff" + TEXT, "utf-16-be"),
+        # ringed numbers are none of Shift_JIS proper but of Windows' own, which pages call by the same name
+        (page("shift_jis", "①川はゆっくりと流れる㈱"), "cp932"),
+    ],
+    "valid UTF-8 goes before a wrong declaration, as which it would read ZoÃ«": [(page("iso-8859-1", "Zoë"), "utf-8")],
+    "nearly valid UTF-8 too, though every byte is a character of Latin-1": [
+        ('<meta charset="iso-8859-1"><p>' + text, "utf-8", b"\xa9 2024") for text in SENTENCES
+    ],
+    "ISO-2022-JP is ASCII to the bit, and so valid UTF-8: its escapes tell it": [
+        (page("iso-2022-jp", CAT), "iso2022_jp"),
+        *((page("", CAT), "iso2022_jp", b"", declared) for declared in ("iso-2022-jp", None)),
+    ],
+    "it has no byte above 127: one of them is damage, declared or not, and the text is none of Latin-1": [
+        (head + CAT, "iso2022_jp", bad)
+        for head in ("", HEADS["meta"].format("iso-2022-jp"), HEADS["wrong"])
+        for bad in (b" \xa9", b" \xff \x81")
+    ],
+    "colours of a terminal are no ISO-2022, nor is one escape in UTF-8": [
+        ("\x1b[31m" + STREET, "utf-8"),
+        ("Straße \x1b$B für Häuser. " * 9, "utf-8"),
+    ],
+    "a page that says UTF-8 and is not": [
+        (HEADS["wrong"] + RUSSIAN, encoding) for encoding in ("windows-1251", "koi8-r", "iso-8859-5")
+    ],
+    "cut within a character, with a mark or damaged behind one": [
+        (STREET, "utf-8", b"\xc3"),
+        ("\ufeff" + STREET, "utf-16-le", b"\xdf"),
+        ("\ufeff" + STREET, "utf-8", b" \xa9"),
+    ],
+    "UTF-16 without a mark; what says so in ASCII is none": [
+        *(("<p>" + STREET, encoding) for encoding in ("utf-16-le", "utf-16-be")),
+        ('<meta charset="utf-16"><p>A page in ASCII, ', "ascii", b"\xa9 2024"),
+    ],
+    "two bad bytes are no proof against an emoji, of which other encodings have none": [
+        (FOX + "\U0001f600 ", "utf-8", bad) for bad in (b"\xa9 \xa9", b"\xa9\xa9")
+    ],
+    "declared, of too few bytes to detect it by; but not in a comment of HTML or a script": [
+        (head + "Привет", "koi8-r")
+        for head in (
+            "# vim: set fileencoding=koi8-r\n",
+            "# encoding: koi8-r\n",
+            '@charset "koi8-r";\n',
+            "/* -*- coding: koi8-r -*- */\n",
+            ";; -*- coding: koi8-r -*-\n",
+            '<!-- <meta charset="windows-1252"> --><meta charset="koi8-r">',
+            """<script>s = '<meta charset="windows-1252">'</script><meta charset="koi8-r">""",
+        )
+    ],
+}
+
+
+@pytest.mark.parametrize("why", READ)
+def test_encodings(why):
+    def check(text, encoding, end=b"", declared=None):
+        got = html.decode(text.encode(encoding) + end, declared)
+        assert got == text.removeprefix("\ufeff") + end.decode("ascii", "replace"), (text[:60], encoding, end, declared)
+
+    for case in READ[why]:
+        check(*case)
+
+
+def test_a_half_that_is_well_formed_is_kept():
+    half = html.decode(HEADS["wrong"].encode() + RUSSIAN.encode() + RUSSIAN.encode("koi8-r"))
+    assert RUSSIAN in half and "\ufffd" in half
+
+
+def test_utf8_of_utf16_halves_is_one_error():
+    """CESU-8 and Java's UTF-8: the rest of a page that says UTF-8, in ASCII or not, is as it was."""
+    pair = "\ud83d\ude00".encode("utf-8", "surrogatepass")
+    for raw in (pair, pair * 2, b"\xc0\x80"):
+        for text in (FOX, next(iter(SENTENCES))):
+            assert html.decode((HEADS["wrong"] + text).encode() + raw) == HEADS["wrong"] + text + "\ufffd"
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -101,72 +147,10 @@ def test_a_bad_byte_spoils_nothing_but_itself(text, encoding, head):
                 assert set(spoilt) == {"\ufffd"}
 
 
-def test_nearly_valid_utf8_goes_before_a_wrong_declaration():
-    """Every byte is a character of Latin-1, so that it would fit."""
-    for text in SENTENCES:
-        page = '<meta charset="iso-8859-1"><p>' + text
-        assert html.decode(page.encode() + b"\xa9 2024") == page + "\ufffd 2024"
-
-
-def test_many_errors_lead_to_what_is_detected():
-    """A page that says UTF-8 and is not; and one of which half is: the well-formed half is kept."""
-    russian = next(text for text, others in SENTENCES.items() if "koi8-r" in others) * 50
-    for encoding in ("windows-1251", "koi8-r", "iso-8859-5"):
-        page = HEADS["wrong"] + russian
-        assert html.decode(page.encode(encoding)) == page
-    half = html.decode(HEADS["wrong"].encode() + russian.encode() + russian.encode("koi8-r"))
-    assert russian in half and "\ufffd" in half
-
-
-def test_escapes_and_marks_in_damaged_text():
-    """Colours of a terminal are no ISO-2022; a page cut within a character keeps all others, in UTF-16 too."""
-    text = "Straße für Häuser. " * 9
-    assert html.decode(b"\x1b[31m" + text.encode()) == "\x1b[31m" + text
-    assert html.decode((text + "ß").encode()[:-1]) == text + "\ufffd"
-    assert html.decode(codecs.BOM_UTF8 + text.encode() + b" \xa9") == text + " \ufffd"
-    assert html.decode(codecs.BOM_UTF16_LE + text.encode("utf-16-le") + b"\0") == text + "\ufffd"
-    for encoding in ("utf-16-le", "utf-16-be"):  # without a mark
-        assert html.decode(("<p>" + text).encode(encoding)) == "<p>" + text
-    said = '<meta charset="utf-16"><p>A page in ASCII, '  # says so in ASCII, so it is none
-    assert html.decode(said.encode() + b"\xa9 2024") == said + "\ufffd 2024"
-
-
-def test_a_bad_byte_among_escapes():
-    """ISO-2022-JP has no byte above 127: one of them is damage, declared or not, and the text is none of Latin-1."""
-    text = "吾輩は猫である。" * 20
-    for head in ("", HEADS["meta"].format("iso-2022-jp"), HEADS["wrong"]):
-        for bad in (b" \xa9", b" \xff \x81"):
-            assert html.decode((head + text).encode("iso2022_jp") + bad) == head + text + bad.decode("ascii", "replace")
-    in_utf8 = "Straße \x1b$B für Häuser. " * 9
-    assert html.decode(in_utf8.encode()) == in_utf8
-
-
-def test_utf8_of_utf16_halves_is_one_error():
-    """CESU-8 and Java's UTF-8: the rest of a page that says UTF-8, in ASCII or not, is as it was."""
-    pair = "\ud83d\ude00".encode("utf-8", "surrogatepass")
-    for raw in (pair, pair * 2, b"\xc0\x80"):
-        for text in ("The quick fox. " * 150, next(iter(SENTENCES))):
-            page = HEADS["wrong"] + text
-            assert html.decode(page.encode() + raw) == page + "\ufffd"
-
-
-def test_a_character_of_many_bytes_weighs_as_many():
-    """Two bad bytes are no proof against an emoji, of which other encodings have none."""
-    text = "The quick fox. " * 150 + "\U0001f600 "
-    for bad in (b"\xa9 \xa9", b"\xa9\xa9"):
-        assert html.decode(text.encode() + bad) == text + bad.decode("ascii", "replace")
-
-
-def test_what_is_declared_and_what_is_not():
-    """Of too few bytes to detect it by: a declaration in a comment of HTML or a script is none."""
-    for head in (
-        "# vim: set fileencoding=koi8-r\n", "# encoding: koi8-r\n", '@charset "koi8-r";\n',
-        "/* -*- coding: koi8-r -*- */\n", ";; -*- coding: koi8-r -*-\n",
-        '<!-- <meta charset="windows-1252"> --><meta charset="koi8-r">',
-        """<script>s = '<meta charset="windows-1252">'</script><meta charset="koi8-r">""",
-    ):  # fmt: skip
-        page = head + "Привет"
-        assert html.decode(page.encode("koi8-r")) == page
+@given(st.binary(max_size=200), st.sampled_from([None, "utf-8", "shift_jis", "rot13", "", "hex"]))
+@settings(max_examples=150, deadline=None)
+def test_decode_never_raises(raw, declared):
+    html.decode(raw, declared).encode("utf-8", "surrogatepass")
 
 
 BODY = "Tea is made from leaves that were dried & rolled.\n\nIt is < hot > when it comes, and some like it with milk."

@@ -26,7 +26,6 @@ def test_equal_runs_and_only_those_get_equal_hashes(texts, n):
     pairs = {}
     for text in texts:
         hashes = minhash.shingles(text, n).tolist()
-        assert len(hashes) == len(runs(text, n))
         for run, number in zip(runs(text, n), hashes, strict=True):
             assert pairs.setdefault(run, number) == number
     assert len(set(pairs.values())) == len(pairs)
@@ -63,10 +62,7 @@ def test_signatures_are_datasketchs():
 
 @pytest.mark.parametrize(("both", "a", "b"), [(2, 2, 1), (1, 1, 1), (9, 1, 0), (40, 30, 30)])
 def test_the_chance_of_equal_minima_is_the_similarity(both, a, b):
-    """The equal entries of 400 pairs are Binomial(128, J), as of independent orders: mean and variance within 4 errors.
-
-    A variance of n draws has the relative error sqrt(2 / n), for binomial draws this near to normal.
-    """
+    """The equal entries of 400 pairs are Binomial(128, J), as of independent orders: mean and variance to 4 errors."""
     rng, pairs, J = np.random.default_rng(0), 400, both / (both + a + b)
     equal = []
     for _ in range(pairs):
@@ -75,7 +71,7 @@ def test_the_chance_of_equal_minima_is_the_similarity(both, a, b):
         equal.append(np.equal(*map(minhash.signature, sides)).sum())
     variance = 128 * J * (1 - J)
     assert abs(np.mean(equal) - 128 * J) < 4 * np.sqrt(variance / pairs)
-    assert abs(np.var(equal, ddof=1) / variance - 1) < 4 * np.sqrt(2 / pairs)
+    assert abs(np.var(equal, ddof=1) / variance - 1) < 4 * np.sqrt(2 / pairs)  # as of draws near to normal
 
 
 def test_jaccard_equals_that_of_sets_of_words():
@@ -88,9 +84,7 @@ def test_jaccard_equals_that_of_sets_of_words():
 
 @pytest.mark.parametrize("more", ["", " \U0001f600 ends it"], ids=["table", "slow way"])
 def test_a_copy_in_another_form_of_unicode_has_the_same_shingles(more):
-    """Accents as characters of their own, as files from a Mac have them; ligatures, as text of a PDF has them; and
-    what is not seen at all: soft hyphens, places where a line may end, marks of joined files.
-    """
+    """Accents as a Mac writes them, a PDF's ligatures, and what is not seen: soft hyphens, marks of joined files."""
     text = "Über größere Hügel führte die schöne Straße, vorbei an offenen Gärten und Häusern, bis zum Fluß" + more
     for other in (
         unicodedata.normalize("NFD", text), text.replace("ff", "\ufb00"), text.replace(" ", "\xa0"),
@@ -99,10 +93,3 @@ def test_a_copy_in_another_form_of_unicode_has_the_same_shingles(more):
     ):  # fmt: skip
         assert other != text and minhash.shingles(other).tolist() == minhash.shingles(text).tolist()
     assert minhash.shingles(text.replace("Ü", "U")).tolist() != minhash.shingles(text).tolist()
-
-
-def test_bad_input_is_refused():
-    with pytest.raises(ValueError, match="n = 0"):
-        minhash.shingles("a", 0)
-    with pytest.raises(ValueError, match="without words"):
-        minhash.signature(np.array([], np.uint32))

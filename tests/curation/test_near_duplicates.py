@@ -56,16 +56,7 @@ def test_decisions_equal_brute_force():
             if not near:
                 kept.append(i)
         assert expected == find(signed, least) == find(signed, least, 7) == find(signed, least, 1000, 0)
-
-
-def test_repeated_keys_are_found_in_parts():
-    rng = np.random.default_rng(3)
-    batches = [np.empty(n, [("keys", np.uint64, (BANDS,))]) for n in (0, 40, 1, 70)]
-    for batch in batches:
-        batch["keys"] = rng.integers(0, 500, batch["keys"].shape)
-    values, counts = np.unique(np.concatenate([batch["keys"].reshape(-1) for batch in batches]), return_counts=True)
-    for memory_bytes in (0, 1000, 2 * 8 * BANDS * 50, 2**28):
-        np.testing.assert_array_equal(near_duplicates.repeated_keys(batches, memory_bytes), values[counts > 1])
+        assert expected == find(signed, least, 1000, 2 * 8 * BANDS * 50)  # in some parts
     assert near_duplicates.originals([], 0) == []
 
 
@@ -129,15 +120,14 @@ def test_bands_are_those_of_datasketch():
         theirs = MinHashLSH(threshold, n, weights=(1 - weight, weight))
         assert near_duplicates.choose(threshold, n, weight) == (theirs.b, theirs.r)
     np.testing.assert_allclose(near_duplicates.areas(1, 2, 0.5), [1 / 24, 0.5 - 7 / 24])  # of s^2
-
-
-def test_the_defaults_are_what_is_chosen():
     s = Recipe()
     assert (s.bands, s.rows) == near_duplicates.choose(s.threshold, s.permutations, 0.9)
 
 
 def test_bad_input_is_refused():
     for call, message in (
+        (lambda: minhash.shingles("a", 0), "n = 0"),
+        (lambda: minhash.signature(np.array([], np.uint32)), "without words"),
         (lambda: near_duplicates.band_keys(np.zeros(8, np.uint32), 3, 3), "need 9 entries"),
         (lambda: near_duplicates.choose(1.0, 8), "threshold must be between"),
         (lambda: near_duplicates.choose(0.5, 0), "at least 1 entry"),

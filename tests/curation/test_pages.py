@@ -102,8 +102,8 @@ def test_what_cannot_be_used_is_named_with_its_reason(tmp_path, monkeypatch):
         "f.jsonl#2": pages.NO_TEXT, "f.jsonl#3": pages.ENCODING, "f.jsonl#4": pages.LARGE,
         cut: pages.BROKEN, "h.jsonl.gz#0": pages.BROKEN, "i.txt": pages.UNREADABLE, "j.txt": pages.UNREADABLE,
     }  # fmt: skip
-    good = [one for one in found if isinstance(one, Document)]
-    assert good[0].name == "f.jsonl#5" and {d.name.split("#")[0] for d in good[1:]} <= {"g.jsonl.gz"}
+    first, *others = (one.name for one in found if isinstance(one, Document))
+    assert first == "f.jsonl#5" and {name.split("#")[0] for name in others} <= {"g.jsonl.gz"}
 
 
 def test_it_goes_on_behind_any_place(tmp_path):
@@ -191,10 +191,7 @@ def test_folders_without_anything_are_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no file that can be used"):
         pages.inventory(tmp_path)
     fill(tmp_path, {"staged/b.txt": PROSE})
-    assert pages.inventory(tmp_path).files == 1  # pages may lie in a folder of any name
-    fill(tmp_path, {"staged/part-00000.jsonl.gz": b""})
-    with pytest.raises(ValueError, match="is unfinished: run the same curate again to finish it"):
-        pages.inventory(tmp_path)
+    assert pages.inventory(tmp_path).files == 1  # pages may lie in a folder of any name: this is no stopped run
 
 
 def test_parsing_never_raises():
@@ -211,15 +208,11 @@ def test_kinds_by_hand():
         ("notes.txt", sentences + "<math>x</math>", "maths"), ("notes.txt", "Let x = 2. Then x + 1 = 3.", "maths"),
         ("notes.txt", sentences + "\\begin{equation} a \\end{equation}", "maths"), ("notes.txt", sentences, "text"),
         ("noextension", sentences, "text"), ("notes.txt", "", "text"),
+        # Greek letters are symbols where they stand alone; a clause without spaces is more than one word
+        ("a.txt", languages.document("greek"), "text"), ("a.txt", "Εδώ το λ είναι 3, και 2πr = θ + λ.", "maths"),
+        ("a.txt", languages.SENTENCES["japanese"][0] + "5+3=8", "text"),
     ):  # fmt: skip
         assert pages.kind_of(name, text) == kind
     assert pages.maths_density("x = 1 and \\frac{1}{2} ≥ y") == 3 / 7 and pages.maths_density("") == 0
     extensions = " ".join(pages.EXTENSIONS.values()).split()
     assert len(pages.EXTENSIONS) == 14 and len(extensions) == len(pages.CODE)  # no extension is of two languages
-
-
-def test_prose_of_other_scripts_is_no_maths():
-    """Greek letters are symbols where they stand alone; a clause without spaces is more than one word."""
-    assert pages.kind_of("a.txt", languages.document("greek")) == "text"
-    assert pages.kind_of("a.txt", "Εδώ το λ είναι 3, και 2πr = θ + λ.") == "maths"
-    assert pages.kind_of("a.txt", languages.SENTENCES["japanese"][0] + "5+3=8") == "text"

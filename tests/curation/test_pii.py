@@ -13,22 +13,14 @@ from afm_ref.data.corpora import Document
 from experiments.crawl import planting
 
 PLANTED = [
-    ("mail bob.smith+news@mail.example.co.uk.", "mail [EMAIL]."),
-    ("<a_b-1@example.com>, x", "<[EMAIL]>, x"),
-    ("123-45-6789", "[SSN]"),
-    ("(SSN: 899 99 9999)", "(SSN: [SSN])"),
-    ("card 4111 1111 1111 1111!", "card [CARD]!"),
-    ("5500-0055-5555-5559, 378282246310005", "[CARD], [CARD]"),
-    ("from 8.8.8.8.", "from [IP]."),
-    ("1.2.3.4:80", "[IP]:80"),
-    ("(212) 555-0123 or 212-555-0123", "[PHONE] or [PHONE]"),
-    ("1-212-555-0123, 212.555.0123", "[PHONE], [PHONE]"),
+    ("mail bob.smith+news@mail.example.co.uk. <a_b-1@example.com>, x", "mail [EMAIL]. <[EMAIL]>, x"),
+    ("card 4111 1111 1111 1111! 5500-0055-5555-5559, 378282246310005", "card [CARD]! [CARD], [CARD]"),
+    ("(212) 555-0123 or 212-555-0123, 1-212-555-0123, 212.555.0123", "[PHONE] or [PHONE], [PHONE], [PHONE]"),
     ("+44 20 7946 0958; +1 (415) 555-2671", "[PHONE]; [PHONE]"),
-    ("bob@example.com 123-45-6789 bob@example.com", "[EMAIL] [SSN] [EMAIL]"),
+    ("(SSN: 899 99 9999) bob@example.com 123-45-6789 bob@example.com", "(SSN: [SSN]) [EMAIL] [SSN] [EMAIL]"),
     ("212-555-0123@example.com", "[EMAIL]"),  # and no telephone number in it
     # brackets of its own and of others
-    ("(call +49 30 1234567)", "(call [PHONE])"),
-    ("(+49) 30 1234567, Tel(+49) 30 1234567", "[PHONE], Tel[PHONE]"),
+    ("(call +49 30 1234567) (+49) 30 1234567, Tel(+49) 30 1234567", "(call [PHONE]) [PHONE], Tel[PHONE]"),
     ("+49 (0)30 1234567 or +49 (0) 30 1234567 or +49 (30 1234567)", "[PHONE] or [PHONE] or [PHONE]"),
     ("(+1 415) 555-2671; (office: +1 (415) 555-2671)", "[PHONE]; (office: [PHONE])"),
     ("[+49 30 1234567] {+49.30.1234567} <+49-30-1234567>", "[[PHONE]] {[PHONE]} <[PHONE]>"),
@@ -36,27 +28,22 @@ PLANTED = [
     ("(4111 1111 1111 1111) (bob@example.com) (8.8.8.8)", "([CARD]) ([EMAIL]) ([IP])"),
     ("> call +4930123456, * Bob +4930123456, (call +4930123456)", "> call [PHONE], * Bob [PHONE], (call [PHONE])"),
     ("root@8.8.8.8 ip=8.8.8.8 http://8.8.8.8/ 8.8.8.8-8.8.4.4", "root@[IP] ip=[IP] http://[IP]/ [IP]-[IP]"),
-    ("row 5 +12125550134", "row 5 [PHONE]"),
+    ("row 5 +12125550134\ncontacts[0] +4930123456", "row 5 [PHONE]\ncontacts[0] [PHONE]"),
     ("Phone* +12125550134 (Required field* +4930123456)", "Phone* [PHONE] (Required field* [PHONE])"),
-    ("contacts[0] +4930123456", "contacts[0] [PHONE]"),
-    ("phone = home +4930123456", "phone = home [PHONE]"),
-    ("mobile = 0 +4930123456", "mobile = 0 [PHONE]"),
+    ("phone = home +4930123456\nmobile = 0 +4930123456", "phone = home [PHONE]\nmobile = 0 [PHONE]"),
     ("Zürich 50% +4930123456, 24/7 +4930123456 (24/7 +4930123456)", "Zürich 50% [PHONE], 24/7 [PHONE] (24/7 [PHONE])"),
     ("(9-17 +4930123456) (mon - fri +4930123456)", "(9-17 [PHONE]) (mon - fri [PHONE])"),
     ("Berlin = Bob +4930123456", "Berlin = Bob [PHONE]"),
     # addresses that are not versions
-    (
-        "https://ipinfo.io/8.8.8.8 http://abuseipdb.com/check/8.8.8.8",
-        "https://ipinfo.io/[IP] http://abuseipdb.com/check/[IP]",
-    ),
+    ("https://ipinfo.io/8.8.8.8 http://a.com/check/8.8.8.8", "https://ipinfo.io/[IP] http://a.com/check/[IP]"),
     ("/dev/tcp/8.8.8.8/4444 tcp/8.8.8.8:53 ip-8.8.8.8", "/dev/tcp/[IP]/4444 tcp/[IP]:53 ip-[IP]"),
     ("ip.addr == 8.8.8.8 ip.src==8.8.8.8 src_ip!=8.8.8.8", "ip.addr == [IP] ip.src==[IP] src_ip!=[IP]"),
     ("""if ip == "8.8.8.8": if ip != '8.8.8.8'""", """if ip == "[IP]": if ip != '[IP]'"""),
     ("routing table: 8.8.8.8, curl -v 8.8.8.8", "routing table: [IP], curl -v [IP]"),
-    ("after version 2.0 and 9.9.9.9", "after version 2.0 and [IP]"),
+    ("from 8.8.8.8. 1.2.3.4:80", "from [IP]. [IP]:80"),
+    ("after version 2.0 and 9.9.9.9\ndeny 2.5.4.7; 1.3.6.7 hit", "after version 2.0 and [IP]\ndeny [IP]; [IP] hit"),
     ("8.8.8.8-dev.example.com 8.8.8.8-pre 8.8.8.8-10", "[IP]-dev.example.com [IP]-pre [IP]-10"),
     ("static-8.8.8.8.example.net cust-8.8.8.8.isp.example.net", "static-[IP].example.net cust-[IP].isp.example.net"),
-    ("deny from 2.5.4.7; 1.3.6.7 attacked", "deny from [IP]; [IP] attacked"),
     # spaces and hyphens that look like ASCII's, and other ways to write a number
     ("+49\xa030\xa01234567, 4111\u202f1111\u202f1111\u202f1111", "[PHONE], [CARD]"),
     ("4111\xa01111\xa01111\xa01111\u3000+49\u300030\u30001234567", "[CARD]\u3000[PHONE]"),
@@ -73,16 +60,12 @@ PLANTED = [
     ("カード4111 1111 1111 1111で払い、8.8.8.8から", "カード[CARD]で払い、[IP]から"),
     ("bob@example.com으로, و8.8.8.8 ümit.öz@example.com", "[EMAIL]으로, و[IP] [EMAIL]"),
     # numbers beside it
-    ("card 4111 1111 1111 1111 12/27", "card [CARD] 12/27"),
-    ("4111111111111111 123", "[CARD] 123"),
-    ("5500005555555559 0827 123", "[CARD] 0827 123"),
-    ("4111 1111 1111 1111 0827 123", "[CARD] 0827 123"),
-    ("3782 822463 10005 12/27", "[CARD] 12/27"),
-    ("row 7 4111 1111 1111 1111", "row 7 [CARD]"),
-    ("order 3344 4111 1111 1111 1111", "order 3344 [CARD]"),
+    ("card 4111 1111 1111 1111 12/27\n4111111111111111 123", "card [CARD] 12/27\n[CARD] 123"),
+    ("5500005555555559 0827 123\n4111 1111 1111 1111 0827 123", "[CARD] 0827 123\n[CARD] 0827 123"),
+    ("3782 822463 10005 12/27\nrow 7 4111 1111 1111 1111", "[CARD] 12/27\nrow 7 [CARD]"),
     ("4111 1111 1111 1111 5500 0055 5555 5559", "[CARD] [CARD]"),
     ("4111 1111 1111 1111 0827 5500 0055 5555 5559 1126", "[CARD] 0827 [CARD] 1126"),
-    ("call (212) 555-0123 4111 1111 1111 1111", "call [PHONE] [CARD]"),
+    ("no 3344 4111 1111 1111 1111\ncall (212) 555-0123 4111 1111 1111 1111", "no 3344 [CARD]\ncall [PHONE] [CARD]"),
     ("123-45-6789 4111 11111111 1111", "[SSN] [CARD]"),  # in odd groups, but alone once the other is masked
     ("Tel +1 212 555 0134 10001 New York", "Tel [PHONE] 10001 New York"),
     ("+12125550134 10001 or +1.212.555.0134 10001", "[PHONE] 10001 or [PHONE] 10001"),
@@ -96,26 +79,22 @@ LOOKALIKES = [
     "x = 5 +1234567890, y = a +4930123456, z = 3 * +4930123456, a[5] +4930123456, f(5 +4930123456)",
     "return n +4930123456\nx = 5 * 2 +4930123456\nx = a + b +12345678901\nx = -5 +4930123456\nx = len(a) +4930123456",
     "x = 5  +4930123456\nx = 5\t+4930123456\nx = 5 +4930123456 +4930123457\nf(x, 5 +4930123456)\n[1, 5 +4930123456]",
-    "return x * 5 +4930123456\nif (x > 5 +4930123456)\n5 * 2 +4930123456\n$x = $y +4930123456",
-    "total += 5 +4930123456",
+    "return x * 5 +4930123456\nif (x > 5 +4930123456)\n5 * 2 +4930123456\n$x = $y +4930123456\ntotal += 5 +4930123456",
     # versions
     "__version__ = '4.5.6.7'\n<version>4.5.6.7</version>\nversion_info = 4.5.6.7\nversionName \"4.5.6.7\"",
     'version is 4.5.6.7\nVersion number 4.5.6.7\n"foo": "^4.5.6.7", "bar": "~4.5.6.7"\nfoo>=4.5.6.7,<5.0.0.1',
     "4.5.6.7-SNAPSHOT 4.5.6.7-1ubuntu2 4.5.6.7.post1 4.5.6.7.dev0 4.5.6.7+dfsg-1",
     "versions " + ", ".join(f"1.2.3.{i}" for i in range(4, 30)) + " and 1.2.4.0",
     "versions 1.2.3.4, 1.2.3.5, ..., 1.2.3.9\nChapter 1.2.3.4, Table 1.2.3.4, Figure 1.2.3.4, clause 1.2.3.4",
-    "224.0.0.1 and 239.255.255.250",  # of groups
+    "224.0.0.1 and 239.255.255.250 (of groups) at 192.168.0.1, 10.0.0.1, 127.0.0.1, 0.0.0.0, 255.255.255.255",
     "icon@2x.png, git@github.com:user/repo.git, q@k.transpose(-2, -1)\n2024年07月29日 12時30分, 2024년 7월 29일",
-    "at 192.168.0.1, 10.0.0.1, 127.0.0.1, 0.0.0.0, 255.255.255.255",
-    "000-12-3456 666-12-3456 900-12-3456 123-00-4567 123-45-0000",
-    "123-45 6789 and 1123-45-6789 and 123-45-67890 and 123456789",
-    "ISBN 978-3-16-148410-0, 9783161484100 and 0-306-40615-2",
+    "123-45 6789 and 1123-45-6789 and 123-45-67890 and 123456789\nISBN 978-3-16-148410-0, 9783161484100, 0-306-40615-2",
     "4111 1111 1111 1112",  # the check digit is wrong
     "order 3344 4111 1111 1111 1112, 4111111111111112 123",  # and in a run of numbers
-    "2024-07-29T12:30:00, 29.07.2024, 1999-2001, 12:30-14:00",
     "123e4567-e89b-12d3-a456-426614174000 deadbeef 0x4111111111111111\n4111111111111111aa and id_4111111111111111",
-    "3.14159265358979 and 1e-2123456789 and 2.2250738585072014e-308",
-    "112-555-0123 and 212-155-0123 and 555-0123",  # no area code and no exchange begins with 0 or 1
+    "2024-07-29T12:30:00, 29.07.2024, 1999-2001, 12:30-14:00\n3.14159265358979, 1e-2123456789, 2.2250738585072014e-308",
+    # no such area, group or number; no area code and no exchange begins with 0 or 1
+    "000-12-3456 666-12-3456 900-12-3456 123-00-4567 123-45-0000\n112-555-0123 and 212-155-0123 and 555-0123",
     "a @ b, @decorator, user@localhost, x@y\n10.1109/5.771073 and arXiv 2407.21075",
     # numbers that pass the check of cards, within longer runs
     "7 2000 0000 0000 0006 and 7 2000000000000006",  # of no issuer
@@ -145,28 +124,17 @@ def test_luhn_equals_the_steps_by_hand(digits):
     assert pii.luhn(digits) == (total % 10 == 0)
 
 
-@given(st.text("0123456789", min_size=12, max_size=18), st.data())
-def test_luhn_notices_every_single_wrong_digit(start, data):
-    valid = next(start + d for d in "0123456789" if pii.luhn(start + d))
-    at = data.draw(st.integers(0, len(valid) - 1))
-    other = data.draw(st.sampled_from([d for d in "0123456789" if d != valid[at]]))
-    assert not pii.luhn(valid[:at] + other + valid[at + 1 :])
-
-
 def test_luhn_asks_for_digits():
     for wrong in ("4111 1111", "", "12a", "²²"):
         with pytest.raises(ValueError, match="digits alone"):
             pii.luhn(wrong)
 
 
-def test_digits_of_other_scripts_are_digits():
+def test_other_forms_of_characters_are_what_they_stand_for():
+    """Digits of other scripts; forms as wide as a Chinese character, where the rest stays as wide as it was."""
     for zero in "\uff10\u0660\u0966":  # full width, Arabic, Devanagari
         ones = chr(ord(zero) + 1) * 15
         assert pii.mask(f"a 4{ones}, 4{ones[1:]}{zero}") == (f"a [CARD], 4{ones[1:]}{zero}", {"card": 1})
-
-
-def test_full_width_forms_are_what_they_stand_for():
-    """As wide as a Chinese character; the rest of the text stays as wide as it was."""
     wide = {ord(c): ord(c) + 0xFEE0 for c in map(chr, range(0x21, 0x7F))}
     for value, tag in (("bob@example.com", "[EMAIL]"), ("(212)555-0123", "[PHONE]"), ("9.9.9.9", "[IP]")):
         assert pii.mask(f"（電話）{value.translate(wide)}。")[0] == f"（電話）{tag}。"

@@ -1,28 +1,31 @@
-"""What chapter 2 shows of curation as recorded: recomputed in small, whole, and consistent with itself."""
+"""What chapter 2 shows of curation, quality and extraction: recomputed in small, whole, consistent, of texts unseen."""
 
 import itertools
 import math
 
+import numpy as np
 import pytest
 
 from afm_ref import assets
-from afm_ref.curation import near_duplicates
+from afm_ref.curation import html, near_duplicates, quality
 from afm_ref.curation.recipe import Recipe
 from afm_ref.data import corpora
-from experiments import curation
+from afm_ref.data.tasks import builders
+from afm_ref.teaching import made_up_pages
+from experiments import curation, curation_quality
+from experiments.crawl import planting
 
-RECORDING = assets.recording("curation")
+RECORDING, OF_QUALITY = assets.recording("curation"), assets.recording("curation_quality")
 RUNS = RECORDING["numbers"]["runs"]
 BINS, CRAWL = RUNS["pairs"]["bins"], RUNS["crawl"]
 DECISIONS, RECIPE = curation.DECISIONS, Recipe()
+CONFIG, Q_SEEDS, Q_RUNS = OF_QUALITY["config"], OF_QUALITY["seeds"], OF_QUALITY["numbers"]["runs"]
+FIRST = Q_RUNS[f"full_{Q_SEEDS[0]}"]
 
 
 def test_some_pairs_are_drawn_again(monkeypatch):
-    """4 fresh pairs a bin: their shares differ from those of 400 by at most 4.5 standard errors.
-
-    Of texts from a tenth of the library: how alike a pair is decides, and no text has any part in it.
-    """
-    n, some = 4, corpora.modules()[::10]
+    """4 fresh pairs a bin: their shares differ from those of 400 by at most 4.5 standard errors."""
+    n, some = 4, corpora.modules()[::10]  # a tenth of the library: how alike a pair is decides, and no text
     monkeypatch.setattr(corpora, "modules", lambda stdlib=None: some)
     for old, new in zip(BINS, curation.pairs(RECORDING["seeds"][0] + 1, n, 20)["bins"], strict=True):
         assert new["pairs"] == n and new["jaccard"] == pytest.approx(old["jaccard"], abs=0.05)
@@ -88,3 +91,50 @@ def test_what_was_planted_is_found():
         # had every document a neighbour that much unlike it, less than one in a hundred such crawls would remove one
         assert near_duplicates.removal_probability(of["least"], *shape) * CRAWL["documents"] > 0.01
         assert of["compared"] == 300 and of["least"] > 0.6 and of["below_0.75"] < 30  # the chapter says of how many
+
+
+def test_scores_of_generated_texts_are_recomputed(monkeypatch):
+    """Everyday text does not depend on the version of Python. Messages of the first ten texts alone are drawn."""
+    count, number, draw = 10, itertools.count(), builders.everyday
+    monkeypatch.setattr(builders, "everyday", lambda *of: draw(*of) if next(number) % CONFIG["each"] < count else "")
+    texts = curation_quality.everyday(CONFIG["each"], Q_SEEDS[0], "held_out")[:count]
+    recorded = FIRST["scores"]["everyday"][:count]  # rounded to four digits
+    np.testing.assert_allclose(quality.shipped().scores(texts), recorded, atol=1e-4)
+
+
+def test_the_shipped_classifier_does_to_unseen_junk_as_recorded():
+    """Drawn anew from the same sentences: all terms of use score above the threshold, no log lines do."""
+    rng = np.random.default_rng(11)
+    for kind, dropped in FIRST["unseen_dropped"].items():
+        scores = quality.shipped().scores([made_up_pages.junk(kind, rng) for _ in range(20)])
+        assert np.mean(scores < CONFIG["threshold"]) == pytest.approx(dropped, abs=0.1), kind
+
+
+def test_numbers_follow_from_the_scores():
+    arguments = curation_quality.arguments([f"--seeds={len(Q_SEEDS)}", f"--first-seed={Q_SEEDS[0]}"])
+    assert len(Q_SEEDS) >= 3 and set(Q_RUNS) == set(curation_quality.jobs_of(arguments))
+    assert CONFIG["threshold"] == quality.Quality.threshold and CONFIG["features"] == quality.FEATURES
+    scores = FIRST["scores"]
+    for kind, share in FIRST["right"].items():
+        found = np.mean((np.array(scores[kind]) >= CONFIG["threshold"]) == (kind in curation_quality.GOOD))
+        assert found == pytest.approx(share, abs=0.005), kind  # scores are rounded
+    known = {kind: values for kind, values in scores.items() if kind not in made_up_pages.UNSEEN}
+    labels = np.concatenate([np.full(len(v), int(kind in curation_quality.GOOD)) for kind, v in known.items()])
+    assert quality.area(np.concatenate(list(known.values())), labels) == pytest.approx(FIRST["auc"], abs=1e-3)
+
+
+def test_a_document_is_on_one_side():
+    """By its name, whatever its text: three tenths are held out."""
+    one, other = ([corpora.Document(text, "text", str(i)) for i in range(1000)] for text in "ab")
+    sides = [curation_quality.is_held_out(document, 0) for document in one]
+    assert sides == [curation_quality.is_held_out(document, 0) for document in other] and 0.25 < np.mean(sides) < 0.35
+
+
+def test_precision_of_extraction_is_recomputed():
+    rng = np.random.default_rng(1)
+    bodies = [d.text for d in corpora.topics()[:8]]
+    for style in made_up_pages.STYLES:
+        made = [html.extract(made_up_pages.page(rng, planting.title(rng), body, style)) for body in bodies]
+        precision, recall = np.mean([html.agreement(m, b) for m, b in zip(made, bodies, strict=True)], axis=0)
+        recorded = [Q_RUNS[f"extraction_{seed}"][f"{style}, main content"]["precision"] for seed in Q_SEEDS]
+        assert recall > 0.99 and (style == "anonymous") == (precision < 0.99) == (np.mean(recorded) < 0.99)

@@ -60,19 +60,6 @@ def test_bad_shards_are_refused_by_file_and_line(tmp_path):
             list(shards.read(tmp_path))
 
 
-def test_an_unfinished_run_is_refused(tmp_path):
-    """Until the report says that it is finished."""
-    shards.write(shards.path_of(tmp_path, 0), DOCUMENTS)
-    (tmp_path / "staged").mkdir()
-    assert list(shards.read(tmp_path)) == DOCUMENTS
-    shards.path_of(tmp_path / "staged", 7).write_bytes(b"")
-    assert shards.is_curated(tmp_path)
-    with pytest.raises(ValueError, match="is unfinished: run the same curate again to finish it"):
-        next(shards.read(tmp_path))
-    (tmp_path / "report.json").write_text("{}")
-    assert list(shards.read(tmp_path)) == DOCUMENTS
-
-
 def test_bad_folders_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder at"):
         next(shards.read(tmp_path / "none"))

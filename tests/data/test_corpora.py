@@ -64,24 +64,19 @@ def test_read_folder(tmp_path):
     (tmp_path / "a.md").write_bytes(b"\xef\xbb\xbf# one\r\n")
     (tmp_path / "ignored.bin").write_bytes(b"\0\0")
     (tmp_path / "blank.txt").write_text(" \n")
-    assert corpora.read_folder(tmp_path) == [
-        Document("# one\r\n", "folder", "a.md"),
-        Document("zwei \u00fc\n", "folder", "b/two.TXT"),
-    ]
+    found = [Document("# one\r\n", "folder", "a.md"), Document("zwei \u00fc\n", "folder", "b/two.TXT")]
+    assert corpora.read_folder(tmp_path) == found
 
 
-@pytest.mark.parametrize(
-    ("raw", "message"),
-    [
+def test_unreadable_folders_are_refused_by_name(tmp_path):
+    for raw, message in (
         ("a\nb\n".encode("utf-16-le"), r"bad.txt is a binary file or UTF-16 \(line 1 holds"),
         (b"tea\r\n\ncaf\xe9\n", "bad.txt is not UTF-8 at byte 9, in line 3"),
         (b"  \n", "empty corpus"),
-    ],
-)
-def test_unreadable_folders_are_refused_by_name(tmp_path, raw, message):
-    (tmp_path / "bad.txt").write_bytes(raw)
-    with pytest.raises(ValueError, match=message):
-        corpora.read_folder(tmp_path)
+    ):
+        (tmp_path / "bad.txt").write_bytes(raw)
+        with pytest.raises(ValueError, match=message):
+            corpora.read_folder(tmp_path)
     with pytest.raises(FileNotFoundError, match="no folder"):
         corpora.read_folder(tmp_path / "nowhere")
 

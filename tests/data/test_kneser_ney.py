@@ -26,8 +26,7 @@ def test_probabilities_sum_to_one(model, documents, tok):
     for history, of in [*((history, model) for history in histories), (histories[0], tiny)]:
         rows = np.tile(np.array(history, dtype=np.int64), (tok.vocab_size, 1))
         p = of.probabilities(rows, np.arange(tok.vocab_size))
-        assert p.min() > 0
-        assert p.sum() == pytest.approx(1, abs=1e-12)
+        assert p.min() > 0 and p.sum() == pytest.approx(1, abs=1e-12)
 
 
 class Textbook:
@@ -48,8 +47,7 @@ class Textbook:
     def discount(self, k, count):
         if count == 0:
             return 0.0
-        n = self.of_counts[k]
-        c = min(count, 3)
+        n, c = self.of_counts[k], min(count, 3)
         d = c - (c + 1) * n[1] / (n[1] + 2 * n[2]) * n[c + 1] / n[c]
         return d if 0 < d < c else 0.5
 
@@ -70,8 +68,7 @@ def test_against_the_textbook_recursion(documents, tok):
     streams = [[BOS] * (order - 1) + tok.encode(d.text).tolist() + [EOS] for d in train]
     textbook = Textbook(streams, order, tok.vocab_size)
     model = kneser_ney.train(train, tok, order)
-    other = tok.encode(documents[8].text)[:25].tolist()
-    for sequence in (streams[0][:30], other):
+    for sequence in (streams[0][:30], tok.encode(documents[8].text)[:25].tolist()):
         for i in range(order - 1, len(sequence)):
             history, token = sequence[i - order + 1 : i], sequence[i]
             ours = model.probabilities(np.array([history]), np.array([token]))[0]

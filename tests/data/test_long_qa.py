@@ -37,8 +37,7 @@ def test_answers_are_what_was_told():
 
 
 @cache
-def longest_sentences():
-    """Return how many tokens the longest fact and the longest question have."""
+def longest_sentences():  # in tokens: of a fact, of a question
     pairs = [(thing, name) for thing in long_qa.THINGS for name in long_qa.NAMES]
     forms = ("The {} of {} is {}. ", "What is the {} of {}? It is {}. ")
     return [max(len(TOK.encode(form.format(*pair, "7777"))) for pair in pairs) for form in forms]
@@ -59,10 +58,7 @@ def test_length_in_tokens_is_as_asked(tokens, seed, split):
 
 
 def test_a_question_is_left_when_facts_do_not_fit():
-    """Names differ much in a tokenizer of hardly more than letters; in 130 tokens 4 planned facts may not fit.
-
-    In the first document the fact that is left out is the one that was to be asked about.
-    """
+    """Names differ much in a tokenizer of hardly more than letters; in 130 tokens 4 planned facts may not fit."""
     tok = tokenizer.train((document.text for document in corpora.topics()[:2]), 380)
     counts = []
     for long in long_qa.long_qa_documents(10, 130, tok):
@@ -70,7 +66,7 @@ def test_a_question_is_left_when_facts_do_not_fit():
         ((thing, name, value),) = QUESTION.findall(long.document.text)
         assert told[thing, name] == value and len(long.answers) == 1 and len(long.tokens) <= 130
         counts.append(len(told))
-    assert counts[0] == 3 and set(counts) == {3, 4}
+    assert counts[0] == 3 and set(counts) == {3, 4}  # the first leaves out the fact that was to be asked about
 
 
 def test_the_same_arguments_give_the_same_documents():
@@ -87,18 +83,11 @@ def test_digits_of_a_value():
     assert all(end - start == 1 for answer in long.answers for start, end in answer)
 
 
-@pytest.mark.parametrize(
-    ("tokens", "count", "digits", "message"),
-    [
-        (40, 1, 4, "give room"),
-        (9**6, 1, 4, "there are 360 pairs"),
-        (600, 0, 4, "at least 1"),
-        (600, 1, 0, "at least"),
-    ],
-)
-def test_impossible_documents_are_refused(tokens, count, digits, message):
-    with pytest.raises(ValueError, match=message):
-        long_qa.long_qa_documents(count, tokens, TOK, digits=digits)
+def test_impossible_documents_are_refused():
+    cases = [(1, 40, 4, "give room"), (1, 9**6, 4, "are 360 pairs"), (0, 600, 4, "at least 1"), (1, 600, 0, "at least")]
+    for count, tokens, digits, message in cases:
+        with pytest.raises(ValueError, match=message):
+            long_qa.long_qa_documents(count, tokens, TOK, digits=digits)
 
 
 def test_worked_sums_are_right():

@@ -17,15 +17,9 @@ TEXTS = st.lists(PARAGRAPHS.map("\n\n".join), min_size=1, max_size=4)
 
 def brute_force(train, held_out, n):
     """Shared runs, found by looking for ' w1 w2 ... ' in the normalised other text."""
-    flat = [" " + " ".join(re.sub(r"[^\w]", " ", d.text.lower()).split()) + " " for d in train]
-    shared = set()
-    for document in held_out:
-        sequence = re.sub(r"[^\w]", " ", document.text.lower()).split()
-        for i in range(len(sequence) - n + 1):
-            run = sequence[i : i + n]
-            if any(" " + " ".join(run) + " " in text for text in flat):
-                shared.add(tuple(run))
-    return shared
+    old, new = ([re.sub(r"[^\w]", " ", d.text.lower()).split() for d in side] for side in (train, held_out))
+    runs = {f" {' '.join(words[i : i + n])} " for words in new for i in range(len(words) - n + 1)}
+    return [run for run in runs if any(run in f" {' '.join(words)} " for words in old)]
 
 
 def documents(texts):
@@ -48,22 +42,15 @@ def test_only_the_paragraphs_that_share_are_removed():
     stolen = "words that the held out side has in exactly this order, and no others; all thirteen"
     train = documents(["\n\n".join([clean[0], clean[1], "so: " + stolen.upper(), clean[2], clean[3]]), clean[0]])
     kept = overlap.remove_shared(train, documents(["before\n" + stolen.replace(" ", "\n")]))
-    assert [document.text for document in kept] == [
-        "\n\n".join(clean[:2]) + "\n",
-        "\n\n".join(clean[2:]) + "\n",
-        clean[0],
-    ]
+    assert [document.text for document in kept] == [*("\n\n".join(c) + "\n" for c in (clean[:2], clean[2:])), clean[0]]
 
 
 def test_a_run_across_paragraphs_takes_both():
     """Twelve words may be shared, thirteen not; a conversation is dropped whole."""
     left, right = ([f"{side}{i}" for i in range(40)] for side in ("left", "right"))
-    text = " ".join(left) + "\n\n" + " ".join(right)
-    train, twelve, thirteen = (
-        documents([t]) for t in (text, " ".join(left[34:] + right[:6]), " ".join(left[34:] + right[:7]))
-    )
-    assert overlap.remove_shared(train, twelve) == train
-    assert overlap.remove_shared(train, thirteen) == []
+    train = documents([" ".join(left) + "\n\n" + " ".join(right)])
+    for words, kept in ((12, train), (13, [])):
+        assert overlap.remove_shared(train, documents([" ".join(left[34:] + right[: words - 6])])) == kept
     chat = [Document("<|user|>" + "x " * 100 + "\n\n" + " ".join(left) + "<|end|>", "tasks", "t", markers=True)]
     assert overlap.remove_shared(chat, documents([" ".join(left)])) == []
 
@@ -75,11 +62,11 @@ FORMS = [  # (as it is usually written, the same text in other characters)
     ("a soft hyphen ends no word", "a so\u00adft hy\u200bphen en\u2060ds no wo\ufeffrd"),
     ("Tokyo 2024 ガイド", "Ｔｏｋｙｏ\xa0２０２４ ｶﾞｲﾄﾞ"),
 ]
-FORMS = [(text, unicodedata.normalize("NFD", text) if other == "NFD" else other) for text, other in FORMS]
 
 
 @pytest.mark.parametrize(("text", "other"), FORMS)
 def test_forms_of_unicode_are_the_same_words(text, other):
+    other = unicodedata.normalize("NFD", text) if other == "NFD" else other
     assert text != other and overlap.words(other) == overlap.words(text) == text.lower().split()
 
 

@@ -29,12 +29,10 @@ def test_rows_by_hand(tok):
     assert packed.text_bytes == 4
 
 
-@given(
-    texts=st.lists(st.text("ab 1\n\u00e9", max_size=30), min_size=2, max_size=8),
-    seq_len=st.integers(2, 9),
-    batch_size=st.integers(1, 5),
-    seed=st.integers(0, 5),
-)
+TEXTS = st.lists(st.text("ab 1\n\u00e9", max_size=30), min_size=2, max_size=8)
+
+
+@given(texts=TEXTS, seq_len=st.integers(2, 9), batch_size=st.integers(1, 5), seed=st.integers(0, 5))
 @settings(max_examples=25)
 def test_every_token_is_a_target_once(tok, texts, seq_len, batch_size, seed):
     """In one epoch the weighted targets are exactly the documents' tokens and ends; and each follows its own input."""
@@ -45,12 +43,10 @@ def test_every_token_is_a_target_once(tok, texts, seq_len, batch_size, seed):
     packed = packing.pack(documents_of(texts), tok, seq_len)
     rows = len(packed.tokens)
     batch_at = packing.batches(packed, min(batch_size, rows), seed)
-    seen = Counter()
-    for step in range(rows):  # batch_size whole epochs
-        batch = batch_at(step)
+    seen, expected = Counter(), Counter()
+    for batch in map(batch_at, range(rows)):  # batch_size whole epochs
         kept = batch.weights == 1
         seen.update(zip(batch.documents[kept].tolist(), batch.tokens[kept].tolist(), batch.targets[kept].tolist()))
-    expected = Counter()
     for number, text in enumerate(texts):
         ids = [BOS, *tok.encode(text).tolist(), EOS]
         expected.update((number, a, b) for a, b in itertools.pairwise(ids))
@@ -58,11 +54,10 @@ def test_every_token_is_a_target_once(tok, texts, seq_len, batch_size, seed):
     assert packed.text_bytes == sum(len(text.encode()) for text in texts)
 
 
-def same(a, b):
-    return all(np.array_equal(x, y) for x, y in zip(a, b))
-
-
 def test_batches_are_pure(tok, documents):
+    def same(a, b):
+        return all(map(np.array_equal, a, b))
+
     packed = packing.pack(documents, tok, 64)
     steps = [7, 0, 7, 400, 3, 401, 0]
     first, second = packing.batches(packed, 8, seed=1), packing.batches(packed, 8, seed=1)

@@ -69,24 +69,19 @@ def test_bad_weights_are_refused(weights):
 
 
 def test_folder_of_the_user(tmp_path):
-    for name in ("a", "b", "c"):
+    for name in "abc":
         (tmp_path / f"{name}.txt").write_text(" ".join(f"{name}{i}" for i in range(200)))
     train, held_out = pretraining_text.folder_documents(tmp_path)
-    assert sorted(document.name for document in train + held_out) == ["a.txt", "b.txt", "c.txt"]
-    assert held_out
-    (tmp_path / "only").mkdir()
-    (tmp_path / "only" / "one.txt").write_text("one two three")
-    with pytest.raises(ValueError, match="at least two files"):
-        pretraining_text.folder_documents(tmp_path / "only")
-    (tmp_path / "only" / "two.txt").write_text((tmp_path / "a.txt").read_text())
-    (tmp_path / "only" / "one.txt").write_text((tmp_path / "a.txt").read_text())
-    with pytest.raises(ValueError, match="repeat each other"):
-        pretraining_text.folder_documents(tmp_path / "only")
+    assert sorted(document.name for document in train + held_out) == ["a.txt", "b.txt", "c.txt"] and held_out
+    (tmp_path / "d").mkdir()
+    for name, message in (("one", "at least two files"), ("two", "repeat each other")):
+        (tmp_path / "d" / f"{name}.txt").write_text((tmp_path / "a.txt").read_text())
+        with pytest.raises(ValueError, match=message):
+            pretraining_text.folder_documents(tmp_path / "d")
 
 
 def test_pieces_put_together_are_the_document():
     text = "\n\n".join(f"def f{i}():\n    return {i}" for i in range(2000)) + "\n"
     pieces = pretraining_text.pieces(corpora.Document(text, "code", "m"))
     assert len(pieces) > 3
-    assert "\n".join(piece.text for piece in pieces) == text
-    assert all(piece.text.startswith("def ") for piece in pieces)
+    assert "\n".join(piece.text for piece in pieces) == text and all(p.text.startswith("def ") for p in pieces)

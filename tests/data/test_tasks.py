@@ -24,20 +24,15 @@ def test_records_depend_on_seed_and_place_alone(task):
     assert many[:5] != tasks.records(task, 5, seed=4)
 
 
-def pairs(records):
-    """(sender, topic) pairs of the references of summaries, which name both."""
-    topics = [*lexicon.EVENTS, *lexicon.THINGS]
-    for record in records:
-        name = record.reference.split()[0]
-        (topic,) = [topic for topic in topics if re.search(rf"\b{topic}\b", record.reference)]
-        yield name, topic
-
-
 def test_sender_and_topic_pairs_are_disjoint():
     """So a held-out item cannot be answered by memory of who does what; but every word of it was seen in training."""
-    train, held_out = (
-        set(pairs(tasks.records("summarise", n, split=s))) for n, s in ((500, "train"), (200, "held_out"))
-    )
+
+    def pairs(count, split):  # of the references, which name both
+        for record in tasks.records("summarise", count, split=split):
+            (topic,) = re.findall(rf"\b(?:{'|'.join([*lexicon.EVENTS, *lexicon.THINGS])})\b", record.reference)
+            yield record.reference.split()[0], topic
+
+    train, held_out = set(pairs(500, "train")), set(pairs(200, "held_out"))
     assert len(train) > 300 and len(held_out) > 50
     assert not train & held_out
     assert {name for name, _ in train} == set(lexicon.NAMES)
@@ -68,9 +63,8 @@ def test_references_are_what_the_input_supports():
 @pytest.mark.parametrize("task", tasks.TASKS)
 def test_difficulty_makes_inputs_longer_or_worse(task):
     def size(record):
-        if task == "proofread":
-            return tasks.metrics._differences(record.fields["source"], record.reference)
-        return len(record.prompt)
+        errors = tasks.metrics._differences
+        return errors(record.fields["source"], record.reference) if task == "proofread" else len(record.prompt)
 
     easy, hard = (sum(map(size, tasks.records(task, MANY, difficulty=d))) for d in (0, 4))
     assert hard > (1.5 if task == "proofread" else 1.1) * easy
@@ -104,16 +98,13 @@ def test_typed_markers_cannot_open_a_turn(tok):
     assert [i for i in tokens.tolist() if i < 6] == [BOS, USER, END, ASSISTANT]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
+def test_bad_requests_are_refused():
+    for arguments, message in (
         (dict(task="translate"), "the tasks are summarise"),
         (dict(task="sums", split="test"), "split"),
         (dict(task="sums", difficulty=9), "difficulty"),
-    ],
-)
-def test_bad_requests_are_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        tasks.records(count=1, **arguments)
+    ):
+        with pytest.raises(ValueError, match=message):
+            tasks.records(count=1, **arguments)
     with pytest.raises(ValueError, match="split"):
         grammar.belongs("test", "Anna", "dinner")

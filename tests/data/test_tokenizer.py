@@ -73,9 +73,11 @@ def test_digits_stay_single(documents):
         assert len(token) == 1 or not any(c.isdigit() for c in token)
 
 
-@pytest.mark.parametrize("text", ["\u4e2d", "\U0001f600", "\x00", "\u0301"])
-def test_unknown_characters_become_their_bytes(tok, text):
-    assert tok.encode(text).tolist() == [len(tk.SPECIAL_TOKENS) + byte for byte in text.encode()]
+def test_unknown_characters_become_their_bytes_and_indentation_is_cheap(tok):
+    for text in ("\u4e2d", "\U0001f600", "\x00", "\u0301"):
+        assert tok.encode(text).tolist() == [len(tk.SPECIAL_TOKENS) + byte for byte in text.encode()]
+    assert [tok.token(i) for i in tok.encode("\n        return")] == ["\n       ", " return"]
+    assert tok.encode(" return")[0] == tok.encode("\n    return")[-1]
 
 
 @pytest.mark.parametrize("marker", tk.SPECIAL_TOKENS)
@@ -89,19 +91,12 @@ def test_typed_markers_stay_text(tok, marker):
     assert plain.min() >= len(tk.SPECIAL_TOKENS) and tok.decode(plain) == text
 
 
-def test_indentation_is_cheap(tok):
-    assert [tok.token(i) for i in tok.encode("\n        return")] == ["\n       ", " return"]
-    assert tok.encode(" return")[0] == tok.encode("\n    return")[-1]
-
-
 def test_training_is_deterministic(tok, documents, tmp_path):
     """Another process (other hash seeds, in Python and in the library) writes the same file; markers teach nothing."""
     texts = [f"<|user|>{document.text}<|end|><|assistant|><|end|>" for document in documents]
     (tmp_path / "texts.json").write_text(json.dumps(texts))
-    code = (
-        "import json, sys; from afm_ref.data import tokenizer as t\n"
-        "t.train(json.load(open(sys.argv[1])), vocab_size=800).save(sys.argv[2])"
-    )
+    code = "import json, sys; from afm_ref.data import tokenizer as t\n"
+    code += "t.train(json.load(open(sys.argv[1])), vocab_size=800).save(sys.argv[2])"
     subprocess.run([sys.executable, "-c", code, tmp_path / "texts.json", tmp_path / "a.json"], check=True)
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == tok._json
 
@@ -111,11 +106,12 @@ def test_bad_text_and_ids_are_refused(tok):
         tok.encode(b"bytes")
     with pytest.raises(ValueError, match="surrogate"):
         tok.encode("\ud800")
-    for bad in (-1, tok.vocab_size):
+    for text, size, message in (("", 2048, "empty"), ("some text", 300, "too small"), ("some text", 2000, "give only")):
+        with pytest.raises(ValueError, match=message):
+            tk.train([text, ""], vocab_size=size)
+    for bad, call in itertools.product((-1, tok.vocab_size), (tok.decode, tok.byte_lengths)):
         with pytest.raises(ValueError, match="outside"):
-            tok.decode([bad])
-        with pytest.raises(ValueError, match="outside"):
-            tok.byte_lengths([bad])
+            call([bad])
 
 
 @pytest.mark.parametrize(
@@ -135,12 +131,3 @@ def test_corrupt_files_are_refused(tok, message, change):
         tk.Tokenizer(json.dumps(spec))
     with pytest.raises(ValueError, match="cut short"):
         tk.Tokenizer(tok._json[: len(tok._json) // 2])
-
-
-@pytest.mark.parametrize(
-    ("texts", "size", "message"),
-    [(["", ""], 2048, "empty"), (["some text"], 300, "too small"), (["some text"], 2000, "give only")],
-)
-def test_bad_training_input_is_refused(texts, size, message):
-    with pytest.raises(ValueError, match=message):
-        tk.train(texts, vocab_size=size)
