@@ -37,12 +37,7 @@ def layout(devices=None):
         put = partial(jax.make_array_from_callback, sharding=sharding)
         return jax.tree.map(lambda array: put(array.shape, data_callback=np.asarray(array).__getitem__), tree)
 
-    return Layout(
-        loss=squares,
-        place=cut,
-        unplace=partial(process_allgather, tiled=True),
-        place_batch=cut,
-    )
+    return Layout(loss=squares, place=cut, unplace=partial(process_allgather, tiled=True), place_batch=cut)
 
 
 def train(folder, steps, seed=0, **options):

@@ -104,10 +104,7 @@ def test_recorded_runs_are_sorted_by_algorithm():
     keys = ("utility_mdloo_0", "utility_mdloo_1", "reward model_mdloo_0", "utility_rloo_0", "beta_0.0_0")
     runs = {key: {"its": key} for key in keys}
     mdloo_0, mdloo_1, by_model, rloo, _ = runs.values()
-    assert list(rlhf.recorded_curves(runs, "utility").items()) == [
-        ("rloo", [rloo]),
-        ("mdloo", [mdloo_0, mdloo_1]),
-    ]
+    assert list(rlhf.recorded_curves(runs, "utility").items()) == [("rloo", [rloo]), ("mdloo", [mdloo_0, mdloo_1])]
     assert rlhf.recorded_curves(runs, "reward model") == {"mdloo": [by_model]}
 
 
