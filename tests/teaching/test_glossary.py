@@ -11,12 +11,10 @@ def test_every_axis_letter_of_the_config_is_in_the_legend():
     assert len(letters) == 7 and set(letters) <= set(glossary.AXES)
 
 
-def test_tables_have_a_row_for_each_entry_and_no_stray_columns(monkeypatch):
-    shown = []
-    monkeypatch.setattr("IPython.display.display", shown.append)
+def test_tables_have_a_row_for_each_entry_and_no_stray_columns(shown):
     glossary.show_axes()
     glossary.show_terms()
-    for table, entries in zip(shown, (glossary.AXES, glossary.TERMS), strict=True):
+    for ((table,), _), entries in zip(shown, (glossary.AXES, glossary.TERMS), strict=True):
         lines = table.data.splitlines()
         assert len(lines) == len(entries) + 2
         assert all(line.count("|") == 3 for line in lines)

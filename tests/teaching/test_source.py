@@ -38,9 +38,8 @@ def test_a_class_and_a_function_without_docstring():
     assert source_text(bare) == "def bare(x):\n    return x"
 
 
-def test_it_displays_markdown_that_names_the_file(monkeypatch):
-    shown = []
-    monkeypatch.setattr("IPython.display.display", shown.append)
+def test_it_displays_markdown_that_names_the_file(shown):
     show_source(ops.softmax, ops.silu)
-    assert [m.data.split("\n")[0] for m in shown] == ["`afm_ref/ops.py`"] * 2
-    assert all("\n\n```python\ndef " in m.data and "width: max-content" in m.data for m in shown)
+    texts = [markdown.data for (markdown,), _ in shown]
+    assert [text.split("\n")[0] for text in texts] == ["`afm_ref/ops.py`"] * 2
+    assert all("\n\n```python\ndef " in text and "width: max-content" in text for text in texts)

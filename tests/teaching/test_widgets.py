@@ -12,13 +12,6 @@ from afm_ref.teaching import figures, widgets
 ALT = "A straight line whose slope is the slider's value."
 
 
-@pytest.fixture
-def shown(monkeypatch):
-    outputs = []
-    monkeypatch.setattr("IPython.display.display", lambda *a, **k: outputs.append((a, k)))
-    return outputs
-
-
 def slope(a):
     if a > 4:
         raise ValueError("too steep for <this> figure")

@@ -31,9 +31,8 @@ def test_the_shift_of_a_made_up_sweep():
 def test_lines_are_means_of_seeds():
     sweep = made_up(0.0)
     sweep[32][RATES[-1]] = [None, 5.0, 5.0]
-    fig = optimizer.loss_against_rate({"standard": sweep, "mup_simple": made_up(0.0)})
-    left, right = fig.axes
-    assert [ax.get_title() for ax in fig.axes] == ["standard parametrisation", "muP-simple"]
+    left, right = optimizer.loss_against_rate({"standard": sweep, "mup_simple": made_up(0.0)}).axes
+    assert [left.get_title(), right.get_title()] == ["standard parametrisation", "muP-simple"]
     assert left.lines[0].get_xdata().tolist() == RATES[:-1].tolist()  # where a seed diverged nothing is drawn
     np.testing.assert_allclose(right.lines[1].get_ydata(), [np.mean(x) for x in made_up(0.0)[64].values()])
     (band,) = right.collections[0].get_paths()
@@ -41,26 +40,21 @@ def test_lines_are_means_of_seeds():
 
 
 def test_best_rates_carry_intervals():
-    fig = optimizer.best_against_width({"standard": made_up(-1.0), "mup_simple": made_up(0.0)})
-    (ax,) = fig.axes
-    standard, mup_simple = (container for container in ax.containers)
+    (ax,) = optimizer.best_against_width({"standard": made_up(-1.0), "mup_simple": made_up(0.0)}).axes
+    standard, mup_simple = ax.containers
     np.testing.assert_allclose(standard[0].get_ydata(), 2.0 ** np.array([-5, -6, -7]), rtol=1e-6)
     np.testing.assert_allclose(mup_simple[0].get_ydata(), 2.0**-5, rtol=1e-6)
     low, high = np.log2(mup_simple[2][0].get_segments()[0][:, 1])
     assert (high + 5, low + 5) == pytest.approx((0.1 * 2.4841, -0.1 * 2.4841), rel=1e-3)  # t 4.303 / sqrt(3)
 
 
-def run(loss, rate=0.1):
-    return {"loss": loss, "rate": rate}
-
-
-RUNS = {
-    "standard_64_-3_1": run(4.1, 0.125), "standard_64_-10_0": run(5.0, 2.0**-10), "standard_64_-3_0": run(4.0, 0.125),
-    "mup_simple_32_-3_0": run(3.0, 0.125), "start_32": {"loss": 8.0},
-    "whole_x1_0": run(4.0), "whole_x1_1": run(4.2), "whole_x4_0": run(5.0), "whole_x4_1": run(5.5),
-    "no skip_x1_0": run(4.1), "no skip_x1_1": run(4.5), "no skip_x4_0": run(None), "no skip_x4_1": run(5.5),
-    "stress whole_0": run(4.0), "stress whole_1": run(4.0), "stress no skip_0": run(6.0), "stress no skip_1": run(7.0),
+LOSSES = {
+    "standard_64_-3_1": 4.1, "standard_64_-10_0": 5.0, "standard_64_-3_0": 4.0, "mup_simple_32_-3_0": 3.0,
+    "start_32": 8.0, "whole_x1_0": 4.0, "whole_x1_1": 4.2, "whole_x4_0": 5.0, "whole_x4_1": 5.5, "no skip_x1_0": 4.1,
+    "no skip_x1_1": 4.5, "no skip_x4_0": None, "no skip_x4_1": 5.5, "stress whole_0": 4.0, "stress whole_1": 4.0,
+    "stress no skip_0": 6.0, "stress no skip_1": 7.0,
 }  # fmt: skip
+RUNS = {key: {"loss": loss, "rate": 2.0**-10 if "-10" in key else 0.125} for key, loss in LOSSES.items()}
 
 
 def test_recorded_runs_are_sorted():
@@ -75,23 +69,17 @@ def test_recorded_runs_are_sorted():
 
 def test_differences_carry_intervals_and_say_who_diverged():
     found = optimizer.recorded_differences(RUNS, ["whole", "no skip"], times=(1, 4))
-    fig = optimizer.changed_terms(found)
-    (ax,) = fig.axes
-    points = [container[0].get_xdata()[0] for container in ax.containers]
-    assert points == pytest.approx([0.0, 0.2, 0.0])
-    crosses = [line for line in ax.lines if line.get_marker() == "x"]
-    assert len(crosses) == 1 and [label.get_text() for label in ax.get_yticklabels()] == ["whole", "no skip"]
+    (ax,) = optimizer.changed_terms(found).axes
+    assert [bars[0].get_xdata()[0] for bars in ax.containers] == pytest.approx([0.0, 0.2, 0.0])
+    assert [line.get_marker() for line in ax.lines].count("x") == 1
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["whole", "no skip"]
 
 
 def test_growth_is_drawn_part_by_part():
-    changes = np.array([[0.1, 0.2], [0.2, 0.4]])
-    checks = {
-        "standard": {"ffn out": changes, "logits": changes},
-        "mup_simple": {"ffn out": changes, "logits": changes},
-    }
-    fig = optimizer.coordinate_growth((32, 64), checks)
-    assert [ax.get_title() for ax in fig.axes] == ["ffn out", "logits"]
-    assert fig.axes[0].lines[0].get_ydata().tolist() == [0.2, 0.4]
+    parts = dict.fromkeys(("ffn out", "logits"), np.array([[0.1, 0.2], [0.2, 0.4]]))
+    axes = optimizer.coordinate_growth((32, 64), {"standard": parts, "mup_simple": parts}).axes
+    assert [ax.get_title() for ax in axes] == ["ffn out", "logits"]
+    assert axes[0].lines[0].get_ydata().tolist() == [0.2, 0.4]
 
 
 def test_descents_start_at_one():
