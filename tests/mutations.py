@@ -444,7 +444,7 @@ MUTATIONS = [
         "afm_ref/parallelism/predicted/traffic.py",
         'kinds = {"all-reduce": 4 + r}',
         'kinds = {"all-reduce": 2 + r}',
-        "tests/parallelism/test_traffic.py::test_tensor_parallel_by_hand",
+        "tests/parallelism/test_grid.py::test_bytes_sent_equal_the_formula[fsdp-zigzag-model]",
     ),
     Mutation(
         "an adapter forgets its scale",
@@ -528,7 +528,7 @@ MUTATIONS = [
         "afm_ref/parallelism/sharded/tensor_parallel.py",
         "if scatter else psum(x, axis)",
         "if scatter else x",
-        "tests/parallelism/test_placements.py::test_column_then_row_is_the_whole_product",
+        "tests/parallelism/test_placements.py::test_a_half_block_sums_once_each_way",
     ),
     Mutation(
         "a device takes the first token of its neighbour's vocabulary for its own",
@@ -556,7 +556,7 @@ MUTATIONS = [
         "afm_ref/parallelism/sharded/ring_attention.py",
         "scale_a * a.out + scale_b * b.out",
         "a.out + scale_b * b.out",
-        "tests/parallelism/test_ring_attention.py::test_two_parts_by_hand",
+        "tests/parallelism/test_ring_attention.py::test_parts_combine_to_the_whole_softmax",
     ),
     Mutation(
         "the zigzag order does not turn back",

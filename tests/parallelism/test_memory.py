@@ -47,10 +47,9 @@ def bytes_of(name):
     optimizer = afm_optimizer(0.01, warmup_cosine(2, 20))
     state = annotation.state_shapes(optimizer, trainable)
     step = training.make_step(NextToken(plan), optimizer)
-    found = step.lower(trainable, state, frozen, placed_batch_shapes(plan, B, T)).compile(
-        compiler_options=collectives.QUICK
-    )
-    return found.memory_analysis().argument_size_in_bytes + found.memory_analysis().temp_size_in_bytes
+    lowered = step.lower(trainable, state, frozen, placed_batch_shapes(plan, B, T))
+    found = lowered.compile(compiler_options=collectives.QUICK).memory_analysis()
+    return found.argument_size_in_bytes + found.temp_size_in_bytes
 
 
 @pytest.mark.parametrize(
@@ -59,15 +58,6 @@ def bytes_of(name):
 def test_memory_formula_beside_the_compiled_program(name):
     predicted = sum(held_bytes(plan_of(name), B, T, 4, fused_attention=False).values())
     assert predicted / bytes_of(name) - 1 == pytest.approx(PLANS[name][1], abs=0.05)
-
-
-@pytest.mark.slow
-def test_zero_stages_differ_in_memory_as_they_say():
-    # From 3 to 2 the gathered weights of the other 7 layers stay; from 2 to 1 their gradients too.
-    layer = (2 * 128 * 16 * 8 + 3 * 128 * 352) * 4
-    one, two, three = (bytes_of(name) for name in ("fsdp=8 zero 1", "fsdp=8 zero 2", "fsdp=8"))
-    assert two - three == pytest.approx(7 * layer, rel=0.2)
-    assert one - two == pytest.approx(7 * layer, rel=0.2)
 
 
 def test_parts_by_hand():

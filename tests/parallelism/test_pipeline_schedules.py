@@ -53,13 +53,3 @@ def test_live_activations_are_the_closed_forms(size, time):
     for stage in range(p):
         assert all_first.peak_live(stage) == m
         assert in_turn.peak_live(stage) == min(p - stage, m)
-
-
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [((0, 2), "at least 1, got 0 and 2"), ((2, 0), "at least 1, got 2 and 0"), ((2, 2, 0.0), "must be positive")],
-)
-def test_bad_input_is_told(schedule, arguments, words):
-    with pytest.raises(ValueError, match=words):
-        schedule(*arguments)

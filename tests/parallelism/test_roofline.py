@@ -80,8 +80,6 @@ def test_slices_cost_what_the_slow_network_takes():
     one, two = (roofline.step(Plan(SMALL, "data=8"), 8, 256, FAST, slices=slices) for slices in (1, 2))
     share = 2 * parameters(SMALL)["total"] / 4
     assert two.communication_s["data"] - one.communication_s["data"] == pytest.approx(share / 1e8)
-    with pytest.raises(ValueError, match="data=1 must be a multiple of 2 slices"):
-        roofline.step(Plan(SMALL, "data=1"), 8, 256, FAST, slices=2)
 
 
 def test_a_pipeline_waits_in_its_bubble():
@@ -111,5 +109,3 @@ def test_chooser_ranks_by_time_and_refuses_with_reasons():
     assert all("compute" in " ".join(c.reasons) for c in fit)
     assert plan_for(SMALL, MeshShape(data=2, pipe=2), 12).microbatches == 6  # 8, 4 a stage, do not divide 6 rows
     assert plan_for(SMALL, MeshShape(data=8, pipe=2), 4).microbatches == 1  # and is refused for its rows
-    with pytest.raises(ValueError, match="give at least 1"):
-        choose(AFM_ON_DEVICE, 0, V4, 64, 4096)

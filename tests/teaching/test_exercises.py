@@ -311,14 +311,6 @@ def test_no_pair_of_normalised_vectors_passes_the_bound_of_1_4():
         assert 0.8 * case.expected < largest <= case.expected * (1 + 1e-9)
 
 
-def test_the_mean_over_pi_k_is_the_objective():
-    for case in EXERCISES["8.2"].cases():
-        log_p, log_q, A, gamma = case.arguments.values()
-        p, q = np.exp(log_p), np.exp(log_q)
-        assert p.sum() == pytest.approx(1) and q.sum() == pytest.approx(1)  # all responses are listed
-        assert q @ case.expected == pytest.approx(p @ A - gamma * (p @ np.log(p / q)), rel=1e-12)
-
-
 def nearly_best_step(advantages, **given):
     return bandit.normalised(best_step(advantages=advantages, **given) + 0.01 * np.sin(np.arange(len(advantages))))
 
