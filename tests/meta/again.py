@@ -2,9 +2,11 @@
 
 import ast
 import contextlib
+import dis
 import itertools
 import symtable
 from pathlib import Path
+from types import CodeType
 from typing import NamedTuple
 
 from jupyter_client.manager import start_new_kernel
@@ -77,24 +79,20 @@ def bound_in(source: str) -> dict[str, str]:
 def read_from_before(source: str) -> set[str]:
     """Return the names that a cell reads before it binds them itself, be it inside a function."""
     found, bound = set(), set()
-    for statement in ast.parse(source).body:
-        text = ast.unparse(statement)
-        own = set(bound_in(text))
-        used = globals_read(symtable.symtable(text, "statement", "exec"))
-        if isinstance(statement, ast.AugAssign):  # x += 1 reads x, which symtable does not say
-            used |= {statement.target.id} if isinstance(statement.target, ast.Name) else set()
-        elif not isinstance(statement, ast.Assign):  # the body of a loop or a function reads what it bound itself
-            used -= own
-        found |= used - bound
-        bound |= own
+    for step in dis.get_instructions(compile(source, "cell", "exec")):
+        if isinstance(step.argval, CodeType):  # a function's own name is bound when it runs
+            found |= globals_read(step.argval) - bound - {step.argval.co_name}
+        elif step.opname == "LOAD_NAME" and step.argval not in bound:
+            found.add(step.argval)
+        elif step.opname == "STORE_NAME":
+            bound.add(step.argval)
     return found
 
 
-def globals_read(table) -> set[str]:
-    """Return the global names that a piece of code reads, at its top or in any scope inside."""
-    top = table.get_type() == "module"
-    here = {s.get_name() for s in table.get_symbols() if s.is_referenced() and (top or s.is_global())}
-    return here.union(*map(globals_read, table.get_children()))
+def globals_read(code: CodeType) -> set[str]:
+    """Return the global names that a function reads, in any scope inside."""
+    here = {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
+    return here.union(*(globals_read(inner) for inner in code.co_consts if isinstance(inner, CodeType)))
 
 
 def renamed(sources: list[str]) -> list[tuple[int, str]]:
