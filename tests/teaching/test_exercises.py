@@ -1,8 +1,8 @@
 """Checkers accept the solutions, and refuse every stub and the mistakes that people make."""
 
 import json
-import math
 import pathlib
+from math import ceil, log, log2
 
 import jax
 import numpy as np
@@ -63,10 +63,6 @@ def common_runs(benchmark, documents, low, **_):
     return [any(run in f" {text} " for run in runs) for text in documents]
 
 
-def bands_of_chances(similarity, rows, wanted):
-    return max(1, math.ceil(math.log(1 - wanted) / math.log(1 - similarity + 1e-12)))
-
-
 def adamw_decay(w, g, v, m, t, s, rate, decay):
     """Exercise 2.3 with the learning rate in front of the decay, too."""
     v = 0.95 * v + 0.05 * g**2
@@ -84,25 +80,9 @@ def without_scores(cfg, tokens, step_s, chips, peak_flops, **_):
     return config.train_flops_per_token(cfg, 0) * tokens / (step_s * chips * peak_flops)
 
 
-def state_alone(n_parameters, model, hbm_bytes, **_):
-    return 2 ** math.ceil(math.log2(16 * n_parameters / model / hbm_bytes))
-
-
-def forward_alone(n, peak_flops, bandwidth_bytes_per_s):
-    return math.ceil(2 * (n - 1) / n * 2 * peak_flops / (2 * bandwidth_bytes_per_s))
-
-
 def rank_by_sum(singular_values, tolerance):
     share = np.cumsum(singular_values) / singular_values.sum()
     return int(np.searchsorted(share, 1 - tolerance) + 1)
-
-
-def hard_loss(margins, labels):
-    return [np.log1p(np.exp(-margins)), np.log(labels / (1 - labels))]
-
-
-def drawn_again(rewards, n):
-    return np.diff((np.arange(len(rewards) + 1) / len(rewards)) ** n) @ np.sort(rewards)
 
 
 def dpo_of_all_tokens(policy, reference, beta, **_):
@@ -134,9 +114,9 @@ WRONG = [  # an exercise, a plausible wrong answer, words of the hint it must ge
     ("2.1", lambda threshold, **given: dropped(threshold=threshold + 1, **given), "REACHES"),
     ("2.1", lambda low, high, **given: dropped(low=low, high=low, **given), "not `low` alone"),
     ("2.1", lambda low, high, **given: dropped(low=high, high=high, **given), "not `high` alone"),
-    ("2.2", bands_of_chances, "ALL its rows"),
+    ("2.2", lambda similarity, rows, wanted: max(1, ceil(log(1 - wanted) / log(1 - similarity + 1e-12))), "ALL its"),
     ("2.3", adamw_decay, "not multiplied by the learning rate"),
-    ("2.4", lambda base, T_train, T: base ** (math.log(T) / math.log(T_train)), "2 pi"),
+    ("2.4", lambda base, T_train, T: base ** (log(T) / log(T_train)), "2 pi"),
     ("2.4", lambda base, T_train, T: base * T / T_train, "stretches"),
     ("2.5", lambda scores, k, eps: eps * (np.log(k) - np.logaddexp.reduce(scores / eps)), "nobody is clipped"),
     ("2.5", lambda **given: soft_top_k(**given), "the weights"),
@@ -144,13 +124,17 @@ WRONG = [  # an exercise, a plausible wrong answer, words of the hint it must ge
     ("2.5", lambda scores, k, eps: -np.sort(scores)[-k], "limit for eps"),
     ("3.1", gather_s, "AND an all-gather"),
     ("3.2", lambda n_parameters, n_devices, stage: 16 * n_parameters / n_devices, "only stage 3"),
-    ("3.3", lambda n_stages, largest_bubble: math.ceil((n_stages - 1) / largest_bubble), "the busy time"),
+    ("3.3", lambda n_stages, largest_bubble: ceil((n_stages - 1) / largest_bubble), "the busy time"),
     ("3.4", lambda T, n: np.arange(T).reshape(n, -1), "contiguous"),
     ("3.5", lambda out_a, total_a, out_b, total_b, **_: (out_a / total_a + out_b / total_b) / 2, "not weigh the same"),
     ("4.1", lambda found: sum(w * (n - 1) / n * times for kind, w, n, times in found), "AND an all-gather"),
     ("4.2", without_scores, "scores and weighted values"),
-    ("4.3", state_alone, "beside the state"),
-    ("4.4", forward_alone, "6 FLOPs a parameter"),
+    (
+        "4.3",
+        lambda n_parameters, model, hbm_bytes, **_: 2 ** ceil(log2(16 * n_parameters / model / hbm_bytes)),
+        "beside",
+    ),
+    ("4.4", lambda n, peak_flops, **of: ceil(2 * (n - 1) / n * peak_flops / of["bandwidth_bytes_per_s"]), "6 FLOPs a"),
     ("5.1", lambda shapes, bytes_per_value, **_: bytes_per_value * sum(o * i for o, i in shapes), "not of A and B"),
     ("5.2", lambda w, a, b, alpha: w + b @ a, "alpha / R"),
     ("5.3", lambda a, x, g, scale: g.T @ (x @ a.T), "multiplies the gradient too"),
@@ -161,16 +145,12 @@ WRONG = [  # an exercise, a plausible wrong answer, words of the hint it must ge
     ("6.3", lambda values: [min(values), max(values)], "is its mean"),
     ("6.4", lambda weights, **_: [4] * len(weights), "over the budget"),
     ("6.5", lambda w, h: np.round(w), "make up for the error"),
-    ("7.1", hard_loss, "loss of a hard label"),
-    ("7.2", drawn_again, "without replacement"),
+    ("7.1", lambda margins, labels: [np.log1p(np.exp(-margins)), np.log(labels / (1 - labels))], "of a hard label"),
+    ("7.2", lambda rewards, n: np.diff(np.linspace(0, 1, len(rewards) + 1) ** n) @ np.sort(rewards), "replacement"),
     ("7.3", dpo_of_all_tokens, "prompt and padding count"),
     ("7.4", all_samples_of_one, "each gives N / M samples"),
     ("8.1", lambda rewards: rewards - rewards.mean(axis=1, keepdims=True), "the OTHER K - 1"),
-    (
-        "8.2",
-        lambda gamma, advantages, **at: np.exp(d := log_ratio(**at)) * advantages - gamma * d,
-        "has the weight rho",
-    ),
+    ("8.2", lambda gamma, advantages, **at: np.exp(d := log_ratio(**at)) * advantages - gamma * d, "the weight rho"),
     ("8.2", lambda **given: -mdloo.mdloo(**given), "the loss"),
     ("8.2", lambda log_probs, old_log_probs, **rest: mdloo.mdloo(old_log_probs, log_probs, **rest), "not pi_k / pi"),
     ("8.2", lambda gamma, advantages, **at: np.exp(d := log_ratio(**at)) * (advantages - gamma * d), "of A - gamma"),
@@ -282,7 +262,7 @@ PACKAGE = {
     "2.5": lambda scores, k, eps: solve(scores, k, eps).threshold,
     "3.1": lambda **given: 2 * gather_s(**given),
     "3.2": zero_bytes,
-    "3.3": lambda n_stages, largest_bubble: max(1, math.ceil((n_stages - 1) * (1 - largest_bubble) / largest_bubble)),
+    "3.3": lambda n_stages, largest_bubble: max(1, ceil((n_stages - 1) * (1 - largest_bubble) / largest_bubble)),
     "3.4": lambda T, n: np.reshape(ring_attention.sequence_order(T, n, zigzag=True), (n, -1)),
     "7.1": lambda margins, labels: [reward_model.soft_label_loss(margins, labels), reward_model.optimal_margin(labels)],
     "7.2": responses.expected_best,
