@@ -9,8 +9,6 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tests.meta import again
-
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 CHAPTERS = sorted(FOLDER.glob("[0-9]*.ipynb"))
 NOTEBOOKS = CHAPTERS + sorted((FOLDER / "solutions").glob("*.ipynb"))
@@ -96,13 +94,6 @@ def finds_its_files_anywhere(notebook, path):
     return [f"a path from its folder: {m[0]}" for c in code(notebook) if (m := re.search(r"\.\./|recorded/", c.source))]
 
 
-def has_one_name_for_one_thing(notebook, path):
-    """Else a cell that is run again after Run All finds another thing under the name (test_again runs them)."""
-    cells = code(notebook)
-    found = again.renamed([c.source for c in cells])
-    return [f"cell [{cells[n].execution_count}] reads {name}, which a later cell binds anew" for n, name in found]
-
-
 def has_links_that_resolve(notebook, path):
     targets = [t for t in LINK.findall(prose(notebook)) if not re.match(r"\w+:", t)]
     return [f"broken link {t}" for t in targets if not (path.parent / t).exists()]
@@ -177,7 +168,6 @@ BAD = [
     (has_sound_tags, lambda n: n.cells[3].metadata.update(tags=["nbval-ignore"])),
     (has_sound_tags, lambda n: n.cells[3].metadata.update(tags=["volatile"])),
     (finds_its_files_anywhere, source(3, "open('../experiments/recorded/a.json')")),
-    (has_one_name_for_one_thing, lambda n: [source(1, "check(n := 1)")(n), source(3, "n += 1\nattempt('0.1', n)")(n)]),
     (has_links_that_resolve, source(2, "see [c](02_c.ipynb#part)")),
     (leads_to_its_neighbours, source(0, TITLE.replace("01_b.ipynb", "https://b.org"))),
 ]
