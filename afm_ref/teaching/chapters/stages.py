@@ -68,7 +68,7 @@ def wavelengths(head_dim: int, bases: Mapping[str, float], windows: Mapping[str,
 
     Source: TR24 section 3.2 (the bases) [confirmed]; as for `ops.rope_frequencies`
         [standard].
-    Test: tests/teaching/chapters/test_stages.py::test_wavelengths_by_hand
+    Test: tests/teaching/chapters/test_pretraining.py::test_wavelengths_by_hand
     """
     fig, ax = figures.subplots(figsize=(8.0, 4.0))
     for (label, base), style in zip(bases.items(), _styles(bases), strict=True):
