@@ -52,10 +52,13 @@ def test_specs_of_every_weight():
     assert deep.layers.layer.q_norm == P("pipe", None) and deep.unembed is None
 
 
-def test_shapes_and_pins_change_no_weight():
+def test_shapes_are_those_of_weights_slices_lie_apart_and_pins_come_off():
     params, of = grid.stacked(), lambda tree: jax.tree.map(lambda w: (w.shape, w.dtype), tree)
     assert of(annotation.stacked_shapes(CFG, jnp.float32, remat=False)) == of(params)
-    pinned = annotation.pin(params, make_mesh(MeshShape(data=2, fsdp=2, model=2)))
+    mesh = make_mesh(MeshShape(data=2, fsdp=2, model=2))
+    cut = annotation.shard(transformer.init(CFG, seed=0), mesh, pinned=False).layers[0].w_up
+    assert {shard.data.shape for shard in cut.addressable_shards} == {(CFG.d_ff // 2, CFG.d_model // 2)}
+    pinned = annotation.pin(params, mesh)
     assert pinned is not params and jax.tree.all(jax.tree.map(lambda a, b: a is b, annotation.unpin(pinned), params))
 
 

@@ -140,7 +140,9 @@ def test_on_several_hosts_a_lost_process_ends_the_others(tmp_path):
 def script(tmp_path, text):
     """Return a command that runs this text, in which `me` is the number of the process."""
     file = tmp_path / "script.py"
-    file.write_text(f"import os, sys, time\nme = int(os.environ['AFM_REF_PROCESS'].split()[1])\n{text}\n")
+    file.write_text(
+        f"import os, pathlib, signal, sys, time\nme = int(os.environ['AFM_REF_PROCESS'].split()[1])\n{text}\n"
+    )
     return [sys.executable, str(file)]
 
 
@@ -178,14 +180,8 @@ os.abort()""")  # fmt: skip
 def test_ctrl_c_reaches_process_0_which_tells_the_others(tmp_path):
     """The launcher alone gets it, waits for all, and says with its status that the run was interrupted."""
     command = script(tmp_path, f"""
-import signal
-from pathlib import Path
-here = Path(r'{tmp_path}')
-
-def stop(*_):
-    (here / 'stop').write_text('')
-
-signal.signal(signal.SIGTERM, stop if me == 0 else signal.SIG_IGN)
+here = pathlib.Path(r'{tmp_path}')
+signal.signal(signal.SIGTERM, signal.SIG_IGN if me else lambda *_: (here / 'stop').touch())
 (here / str(me)).touch()
 while not (here / 'stop').exists(): time.sleep(0.01)
 time.sleep(0.2 * me)  # not killed meanwhile
