@@ -21,7 +21,7 @@ def mixed_rows(bench, policy, documents, seed) -> packing.Packed:
     to go on saying. Apple's recovery uses the data of pre- and post-training.
 
     Source: TR24 section 5 (accuracy-recovery adapters) [confirmed]; shares [ours].
-    Test: tests/whole_road/test_text.py::test_both_kinds_have_about_as_many_targets
+    Test: tests/whole_road/test_measuring.py::test_both_kinds_have_about_as_many_targets
     """
     records = bench.records(bench.sizes.conversations, seed=70 + seed)
     groups = bench.sample(policy, records, 1, seed)

@@ -1,6 +1,5 @@
 """Run all cells of a notebook, then each once more, as a reader does who goes back to a cell after Run All."""
 
-import ast
 import contextlib
 import itertools
 import symtable
@@ -60,54 +59,6 @@ def said(messages: list[tuple[str, dict]]) -> Said:
     return Said(text, tuple(pictures), error)
 
 
-def bound_in(source: str) -> dict[str, str]:
-    """Return {name: what it is} of what a cell assigns, defines or imports for the cells after it.
-
-    An import is what it imports, anything else is the cell's own: its source.
-    """
-    imports = {}
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            module = getattr(node, "module", "")
-            imports |= {(a.asname or a.name).partition(".")[0]: f"{module} {a.name}" for a in node.names}
-    symbols = symtable.symtable(source, "cell", "exec").get_symbols()
-    return {s.get_name(): imports.get(s.get_name(), source) for s in symbols if s.is_assigned() or s.is_imported()}
-
-
-def read_from_before(source: str) -> set[str]:
-    """Return the names that a cell reads before it binds them itself, be it inside a function."""
-    found, bound = set(), set()
-    for statement in ast.parse(source).body:
-        text = ast.unparse(statement)
-        own = set(bound_in(text))
-        used = globals_read(symtable.symtable(text, "statement", "exec"))
-        if isinstance(statement, ast.AugAssign):  # x += 1 reads x, which symtable does not say
-            used |= {statement.target.id} if isinstance(statement.target, ast.Name) else set()
-        elif not isinstance(statement, ast.Assign):  # the body of a loop or a function reads what it bound itself
-            used -= own
-        found |= used - bound
-        bound |= own
-    return found
-
-
-def globals_read(table) -> set[str]:
-    """Return the global names that a piece of code reads, at its top or in any scope inside."""
-    top = table.get_type() == "module"
-    here = {s.get_name() for s in table.get_symbols() if s.is_referenced() and (top or s.is_global())}
-    return here.union(*map(globals_read, table.get_children()))
-
-
-def renamed(sources: list[str]) -> list[tuple[int, str]]:
-    """Return (number, name) where a cell reads a name that stands for something else after all cells have run."""
-    last, now, found = {}, {}, []
-    for source in sources:
-        last |= bound_in(source)
-    for number, source in enumerate(sources):
-        found += [(number, name) for name in sorted(read_from_before(source) & set(now)) if now[name] != last[name]]
-        now |= bound_in(source)
-    return found
-
-
 def differences(notebook, folder: Path) -> dict[str, str]:
     """Return {cell id: how its second run differs}. A cell tagged volatile says the same checks, any other all of it.
 
@@ -118,7 +69,8 @@ def differences(notebook, folder: Path) -> dict[str, str]:
     with kernel(folder) as say:
         firsts = [say(cell.source) for cell in cells]
         for cell, first in zip(cells, firsts, strict=True):
-            say(KEEP.format(names=list(bound_in(cell.source))))
+            symbols = symtable.symtable(cell.source, "cell", "exec").get_symbols()
+            say(KEEP.format(names=[s.get_name() for s in symbols if s.is_assigned() or s.is_imported()]))
             how = difference(first, say(cell.source), "volatile" in cell.metadata.get("tags", []))
             say(RESTORE)
             if how:

@@ -39,23 +39,3 @@ def test_a_cell_that_fails_or_says_something_else_is_noticed(tmp_path):
     assert found["draws"] == "first 'number 0\\n', then 'number 1\\n'"
     assert found["checks"] == "other checks: ['✓ called 1'] and then ['✓ called 2']"
     assert found["wrong"] == "fails at first: ZeroDivisionError: division by zero"
-    assert again.renamed([each.source for each in cells]) == [(1, "total")]  # as the rule of test_notebooks says
-    assert again.renamed(["x = 1", "x += 1", "def f(x=3):\n    y = x\n    return y"]) == [(1, "x")]
-
-
-def test_what_a_cell_binds_and_what_it_takes_from_before():
-    source = """
-import os.path, json as j
-from a.b import c
-x, (y, *z) = x, z
-def f(g, t=u):
-    h = g + w
-    return [m for m in y if j]
-for e in f(x):
-    i = e
-k += (l := 1)
-"""
-    bound = again.bound_in(source)
-    assert sorted(bound) == ["c", "e", "f", "i", "j", "k", "l", "os", "x", "y", "z"]
-    assert (bound["os"], bound["j"], bound["c"]) == (" os.path", " json", "a.b c")
-    assert again.read_from_before(source) == {"x", "z", "u", "w", "k"}

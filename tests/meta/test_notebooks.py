@@ -9,24 +9,19 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tests.meta import again
-
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 CHAPTERS = sorted(FOLDER.glob("[0-9]*.ipynb"))
 NOTEBOOKS = CHAPTERS + sorted((FOLDER / "solutions").glob("*.ipynb"))
 MAX_BYTES, MAX_PNG_BYTES, MAX_LINES = 800_000, 60_000, 25
-ATTEMPT = re.compile(r"""\battempt\(\s*["']([\d.]+)["']""")
 LINK = re.compile(r"\]\(([^)\s]+?)(?:#[^)\s]*)?\)")
 MACHINE_PATH = re.compile(r"(?<![\w.+/])/(?:work|root|tmp|home|Users|private)/[\w.]|\b[A-Z]:\\\\?Users")
 
 
 def code(notebook):
-    """Return the code cells that hold code."""
     return [c for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
 
 
 def prose(notebook):
-    """Return all Markdown as one text."""
     return "\n\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
 
 
@@ -35,7 +30,6 @@ def is_solution(path):
 
 
 def outputs(notebook):
-    """Yield every stored output."""
     for cell in code(notebook):
         yield from cell.outputs
 
@@ -43,10 +37,6 @@ def outputs(notebook):
 def was_executed_in_order(notebook, path):
     counts = [c.execution_count for c in code(notebook)]
     return [] if counts and counts == list(range(1, len(counts) + 1)) else [f"execution counts {counts}"]
-
-
-def has_no_errors(notebook, path):
-    return [f"{o.ename}: {o.evalue}" for o in outputs(notebook) if o.output_type == "error"]
 
 
 def is_small(notebook, path):
@@ -104,26 +94,6 @@ def finds_its_files_anywhere(notebook, path):
     return [f"a path from its folder: {m[0]}" for c in code(notebook) if (m := re.search(r"\.\./|recorded/", c.source))]
 
 
-def has_one_name_for_one_thing(notebook, path):
-    """Else a cell that is run again after Run All finds another thing under the name (test_again runs them)."""
-    cells = code(notebook)
-    found = again.renamed([c.source for c in cells])
-    return [f"cell [{cells[n].execution_count}] reads {name}, which a later cell binds anew" for n, name in found]
-
-
-def has_its_solutions(notebook, path):
-    """Each exercise attempted in a chapter is solved, rightly, in the notebook of the same name in solutions/."""
-    asked = {number for c in code(notebook) for number in ATTEMPT.findall(c.source)}
-    if is_solution(path) or not asked:
-        return []
-    solutions = path.parent / "solutions" / path.name
-    if not solutions.exists():
-        return [f"no solutions/{path.name} for exercises {sorted(asked)}"]
-    printed = "\n".join(str(o.get("text", "")) for o in outputs(nbformat.read(solutions, as_version=4)))
-    missing = sorted(number for number in asked if f"✓ Exercise {number}," not in printed)
-    return [f"exercises {missing} are not solved there"] if missing else []
-
-
 def has_links_that_resolve(notebook, path):
     targets = [t for t in LINK.findall(prose(notebook)) if not re.match(r"\w+:", t)]
     return [f"broken link {t}" for t in targets if not (path.parent / t).exists()]
@@ -138,24 +108,6 @@ def leads_to_its_neighbours(notebook, path):
     return [f"no link to {name}" for name in neighbours if name not in links]
 
 
-RULES = [
-    was_executed_in_order,
-    has_no_errors,
-    is_small,
-    has_a_title_and_goals,
-    has_a_check,
-    has_short_cells,
-    is_regenerated,
-    names_no_machine_path,
-    has_sound_tags,
-    finds_its_files_anywhere,
-    has_one_name_for_one_thing,
-    has_its_solutions,
-    has_links_that_resolve,
-    leads_to_its_neighbours,
-]
-
-
 def test_there_are_chapters():
     numbers = [int(p.name[:2]) for p in CHAPTERS]  # one each; a planned chapter leaves a gap
     assert numbers == sorted(set(numbers)) and numbers[:2] == [0, 1]
@@ -168,32 +120,23 @@ def test_notebook_keeps_every_rule(path):
     assert {rule.__name__: found for rule in RULES if (found := rule(notebook, path))} == {}
 
 
-# ---- the rules can fail ------------------------------------------------------
-
-
 @pytest.fixture
 def good(tmp_path):
-    """A notebook that keeps every rule, with a neighbour and its solutions beside it."""
+    """A notebook that keeps every rule, with a neighbour."""
     path = tmp_path / "00_a.ipynb"
-    notebook = new_notebook(
-        cells=[
-            new_markdown_cell("# A\n\nYou will be able to add. Next: [b](01_b.ipynb), [site](https://a.org/x)"),
-            new_code_cell("check('sum', 2, 2)", execution_count=1, outputs=[new_output("stream", text="ok")]),
-            new_markdown_cell("### Exercise 0.1: add"),
-            new_code_cell("attempt('0.1', add)", execution_count=2, outputs=[png(100)]),
-        ]
-    )
-    (tmp_path / "solutions").mkdir()
-    solved = new_output("stream", text="✓ Exercise 0.1, add: right")
-    solution = new_notebook(cells=[new_code_cell("attempt('0.1', add)", execution_count=1, outputs=[solved])])
-    nbformat.write(solution, tmp_path / "solutions" / path.name)
+    cells = [
+        new_markdown_cell("# A\n\nYou will be able to add. Next: [b](01_b.ipynb), [site](https://a.org/x)"),
+        new_code_cell("check('sum', 2, 2)", execution_count=1, outputs=[new_output("stream", text="ok")]),
+        new_markdown_cell("### Exercise 0.1: add"),
+        new_code_cell("attempt('0.1', add)", execution_count=2, outputs=[png(100)]),
+    ]
+    notebook = new_notebook(cells=cells)
     nbformat.write(notebook, path)
     nbformat.write(notebook, tmp_path / "01_b.ipynb")
     return notebook, path
 
 
 def png(size):
-    """Return an output with a picture of so many bytes."""
     return new_output("display_data", data={"image/png": base64.b64encode(bytes(size)).decode(), "text/plain": "<F>"})
 
 
@@ -211,7 +154,6 @@ TITLE = "# A\n\nYou will be able to add. Next: [b](01_b.ipynb)"
 BAD = [
     (was_executed_in_order, lambda n: n.cells[3].update(execution_count=None)),
     (was_executed_in_order, lambda n: n.cells.__delitem__(slice(1, None))),
-    (has_no_errors, put(new_output("error", ename="ValueError", evalue="x", traceback=[]))),
     (is_small, put(new_output("stream", text="x" * MAX_BYTES))),
     (is_small, put(png(MAX_PNG_BYTES + 1))),
     (has_a_title_and_goals, source(0, TITLE.replace("# A", "## A"))),
@@ -226,20 +168,15 @@ BAD = [
     (has_sound_tags, lambda n: n.cells[3].metadata.update(tags=["nbval-ignore"])),
     (has_sound_tags, lambda n: n.cells[3].metadata.update(tags=["volatile"])),
     (finds_its_files_anywhere, source(3, "open('../experiments/recorded/a.json')")),
-    (has_one_name_for_one_thing, lambda n: [source(1, "check(n := 1)")(n), source(3, "n += 1\nattempt('0.1', n)")(n)]),
-    (has_its_solutions, source(3, "attempt('0.2', multiply)")),
     (has_links_that_resolve, source(2, "see [c](02_c.ipynb#part)")),
     (leads_to_its_neighbours, source(0, TITLE.replace("01_b.ipynb", "https://b.org"))),
 ]
+RULES = list(dict.fromkeys(rule for rule, _ in BAD))  # every rule is shown to fail
 
 
 def test_a_good_notebook_breaks_no_rule(good):
-    """Every rule is shown to fail below; missing solutions are noticed as well."""
     notebook, path = good
     assert {rule.__name__: found for rule in RULES if (found := rule(notebook, path))} == {}
-    assert {rule for rule, _ in BAD} == set(RULES)
-    (path.parent / "solutions" / path.name).unlink()
-    assert has_its_solutions(notebook, path) != []
 
 
 @pytest.mark.parametrize(("rule", "spoil"), BAD, ids=[f"{i}-{rule.__name__}" for i, (rule, _) in enumerate(BAD)])

@@ -72,9 +72,8 @@ def remember(optimizer):
 
 
 # Apple's, with scales that differ between leaves and a limit that some blocks reach.
-OPTIMIZER = remember(
-    afm_optimizer(0.3, warmup_cosine(2, 10), update_clip=0.5, update_scale=mup_scales(CFG, base_dim=8))
-)
+SCALES = mup_scales(CFG, base_dim=8)
+OPTIMIZER = remember(afm_optimizer(0.3, warmup_cosine(2, 10), update_clip=0.5, update_scale=SCALES))
 
 
 def params64(cfg=CFG):
@@ -92,7 +91,6 @@ def batch(step):
 
 
 def plan_of(name):
-    """Return the plan of a case."""
     mesh, options = CASES[name]
     return Plan(CFG, mesh, **options)
 
@@ -114,13 +112,11 @@ def single():
 
 @functools.cache
 def sharded(name):
-    """Return the run of a case."""
     plan = plan_of(name)
     return run(place(params64(), plan), NextToken(plan), lambda step: place_batch(batch(step), plan), unplace)
 
 
 def ours(found):
-    """Return the collectives that the strategies wrote."""
     return tuple(c for c in found if c.op_name.split("/")[-1].startswith(OURS))
 
 

@@ -37,12 +37,7 @@ def layout(devices=None):
         put = partial(jax.make_array_from_callback, sharding=sharding)
         return jax.tree.map(lambda array: put(array.shape, data_callback=np.asarray(array).__getitem__), tree)
 
-    return Layout(
-        loss=squares,
-        place=cut,
-        unplace=partial(process_allgather, tiled=True),
-        place_batch=cut,
-    )
+    return Layout(loss=squares, place=cut, unplace=partial(process_allgather, tiled=True), place_batch=cut)
 
 
 def train(folder, steps, seed=0, **options):
@@ -54,7 +49,6 @@ def train(folder, steps, seed=0, **options):
 
 
 def main():
-    """Take part in the run."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder")
     parser.add_argument("steps", type=int)
@@ -75,11 +69,9 @@ def main():
     with processes.joined(me):
         options = dict(callback=happen, callback_every=1)
         try:
-            result = train(args.folder, args.steps, seed=int(me.index == args.seed_of), layout=layout(), **options)
+            train(args.folder, args.steps, seed=int(me.index == args.seed_of), layout=layout(), **options)
         except KeyboardInterrupt:
             raise SystemExit(processes.INTERRUPTED) from None
-        if me.index == me.count - 1:  # not the one that writes the checkpoints
-            result.history.save(f"{args.folder}.json")
 
 
 if __name__ == "__main__":

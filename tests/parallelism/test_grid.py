@@ -50,9 +50,8 @@ def test_the_optimizer_moves_single_numbers(name):
 
 def test_an_untied_model_with_the_other_layouts():
     """And with stage 2 of ZeRO and the norms' regions cut, what no other quick case has: loss, gradients and bytes."""
-    cfg = dataclasses.replace(
-        grid.CFG, n_layers=2, tie_embeddings=False, qk_norm="before_rope", rope_layout="half_split"
-    )
+    changes = dict(tie_embeddings=False, qk_norm="before_rope", rope_layout="half_split")
+    cfg = dataclasses.replace(grid.CFG, n_layers=2, **changes)
     plan = Plan(cfg, "data=2,fsdp=2,model=2", sequence="norm", zero=2)
 
     def run(loss, *arguments):

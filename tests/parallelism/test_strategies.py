@@ -1,4 +1,4 @@
-"""Placing and its inverse, batches in a plan's order, and what cannot be cut."""
+"""Meshes, placing and its inverse, and batches in a plan's order."""
 
 import dataclasses
 
@@ -9,6 +9,7 @@ import pytest
 from afm_ref import losses, transformer
 from afm_ref.config import AFMConfig
 from afm_ref.parallelism.compiled.collectives import QUICK
+from afm_ref.parallelism.mesh import AXES, MeshShape, make_mesh
 from afm_ref.parallelism.sharded.strategies import (
     NextToken,
     Plan,
@@ -53,18 +54,6 @@ def test_unplace_returns_the_same_bits(mesh, options):
             assert (got.shape, got.dtype, got.sharding) == (want.shape, want.dtype, want.sharding)
 
 
-def test_each_device_holds_its_slice_alone():
-    plan = Plan(CFG, "data=2,fsdp=2,model=2")
-    params = transformer.init(CFG, 0)
-    placed = place(params, plan).layers.layers[0].layer
-    wq = placed.wq.shard.shard
-    assert {shard.data.shape for shard in wq.addressable_shards} == {(4, 6, 4)}  # [L, N H / model, D / fsdp]
-    assert {shard.data.shape for shard in placed.w_down.shard.shard.addressable_shards} == {(4, 4, 6)}
-    for shard in wq.addressable_shards:
-        _, _, _, _, model = np.argwhere(plan.mesh.devices == shard.device)[0]
-        np.testing.assert_array_equal(shard.data[0], params.layers[0].wq[6 * model : 6 * model + 6][:, shard.index[2]])
-
-
 def test_a_placed_batch_is_the_batch_in_the_plans_order():
     plan = Plan(CFG, "data=2,seq=2", sequence="ring", zigzag=True)
     plain, placed = batch(), place_batch(batch(), plan)
@@ -97,41 +86,14 @@ def test_a_quantized_model_is_placed_like_any_other():
     np.testing.assert_allclose(got, losses.next_token(params, batch(), CFG)[0], rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "mesh, options, told",
-    [
-        ("fsdp=3", {}, "d_model 8 cannot be cut over fsdp=3"),
-        ("model=4", {}, "n_kv_heads 2 cannot be cut over model=4"),
-        ("model=2", {}, "d_ff 15 cannot be cut over model=2"),
-        ("pipe=3", {}, "n_layers 4 cannot be cut over pipe=3"),
-        ("seq=2", {}, 'sequence="gather" or "ring"'),
-        ("seq=2", {"sequence": "norm"}, 'sequence="gather" or "ring"'),
-        ("data=2", {"sequence": "rings"}, "sequence is 'rings'"),
-        ("fsdp=2", {"zero": 4}, "zero is 4"),
-        ("fsdp=2", {"remat": False}, "zero=3 gathers the weights again"),
-        ("pipe=2,fsdp=2", {"zero": 2}, "zero=2 in a pipeline"),
-        ("pipe=2", {"microbatches": 0}, "microbatches is 0"),
-        ("data=2", {"microbatches": 2}, "microbatches are a pipeline's"),
-    ],
-)
-def test_what_cannot_be_cut_is_told(mesh, options, told):
-    with pytest.raises(ValueError, match=told):
-        Plan(dataclasses.replace(CFG, d_ff=15), mesh, **options)
+def test_text_and_shape_say_the_same():
+    shape = MeshShape.parse(" data=2, model=4")
+    assert shape == MeshShape(data=2, model=4) and shape.size == 8 and str(shape) == "data=2,model=4"
+    assert MeshShape.parse(str(MeshShape())) == MeshShape()
 
 
-def test_batches_and_devices_that_do_not_fit_are_told():
-    placed = place(transformer.init(CFG, 0), plan := Plan(CFG, "data=2"))
-    for error, told, call in (
-        (ValueError, "needs 16 devices and there are 8", lambda: Plan(CFG, "data=16").mesh),
-        (ValueError, "vocab_size 15 cannot be cut over model=2",
-         lambda: Plan(dataclasses.replace(CFG, vocab_size=15), "model=2")),
-        (ValueError, r"batch of 6 sequences.*take a multiple of 4",
-         lambda: place_batch(batch(B=6), Plan(CFG, "data=2,pipe=2"))),
-        (ValueError, "5 positions cannot be cut over model=2",
-         lambda: placed_batch_shapes(Plan(CFG, "model=2", sequence="norm"), 8, 5)),
-        (ValueError, "6 positions cannot be cut into 4 equal chunks",
-         lambda: placed_batch_shapes(Plan(CFG, "seq=4", sequence="gather"), 8, 6)),
-        (TypeError, "takes what place_batch", lambda: NextToken(plan)(placed, batch())),
-    ):  # fmt: skip
-        with pytest.raises(error, match=told):
-            call()
+def test_mesh_has_every_axis_and_neighbours_along_the_last():
+    mesh = make_mesh(MeshShape(data=2, model=4))
+    assert mesh.axis_names == AXES and mesh.devices.shape == (2, 1, 1, 1, 4)
+    assert [device.id for device in mesh.devices.flat] == list(range(8))
+    assert set(mesh.axis_types) == {jax.sharding.AxisType.Auto}

@@ -126,14 +126,14 @@ MUTATIONS = [
         EXERCISES + "registry.py",
         "numbers = case.judge(got)",
         'numbers = ""',
-        "tests/teaching/test_rlhf_exercises.py::test_the_best_step_passes_and_its_neighbours_do_not",
+        "tests/teaching/test_exercises.py::test_the_best_step_passes_and_its_neighbours_do_not",
     ),
     Mutation(
         "the checker of 8.4 forgets the mean of the slope of log pi",
         EXERCISES + "rlhf.py",
         "scores = np.eye(len(p))[groups] - p ",
         "scores = np.eye(len(p))[groups] ",
-        "tests/teaching/test_rlhf_exercises.py::test_what_harms_is_decided_as_the_closed_form_decides",
+        "tests/teaching/test_exercises.py::test_what_harms_is_decided_as_the_closed_form_decides",
     ),
     Mutation(
         "DPO prefers the worst response",

@@ -1,8 +1,8 @@
 """Checkers accept the solutions, and refuse every stub and the mistakes that people make."""
 
 import json
-import math
 import pathlib
+from math import ceil, log, log2
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ from afm_ref.post_training import committee, losses, responses, reward_model
 from afm_ref.pretraining.optimizer import block_update
 from afm_ref.pretraining.pruning.top_k import soft_top_k, solve
 from afm_ref.pretraining.stages import rope_base
-from afm_ref.rlhf import advantages, mdloo
+from afm_ref.rlhf import advantages, bandit, mdloo
 from afm_ref.teaching import attempt
 from afm_ref.teaching.exercises import EXERCISES, grade
 
@@ -57,6 +57,12 @@ def pool_strided(w, n_kv_heads, head_dim):
     return w.reshape(-1, n_kv_heads, head_dim, w.shape[-1]).mean(0).reshape(-1, w.shape[-1])
 
 
+def common_runs(benchmark, documents, low, **_):
+    """Exercise 2.1 where one run of `low` words that both have is enough."""
+    runs = [f" {' '.join(run)} " for run in zip(*(benchmark.split()[i:] for i in range(low)))]
+    return [any(run in f" {text} " for run in runs) for text in documents]
+
+
 def adamw_decay(w, g, v, m, t, s, rate, decay):
     """Exercise 2.3 with the learning rate in front of the decay, too."""
     v = 0.95 * v + 0.05 * g**2
@@ -65,135 +71,107 @@ def adamw_decay(w, g, v, m, t, s, rate, decay):
     return np.stack([w - s * rate * (m + decay * w), v, m])
 
 
-WRONG = {  # id: (a plausible wrong answer, words of the hint it must get)
-    "0.1": (lambda vocab_size: np.log2(vocab_size), "nats"),
-    "0.2": (lambda nats_per_token, bytes_per_token: nats_per_token / bytes_per_token, "ln 2"),
-    "1.1": (
-        lambda cfg, memory_bytes, bytes_per_value: (
-            memory_bytes // (2 * cfg.n_layers * cfg.n_heads * cfg.head_dim * bytes_per_value)
-        ),
-        "not all N",
-    ),
-    "1.2": (lambda x, positions, theta: ops.rope(x, positions, theta, "interleaved"), "turned the vectors on"),
-    "1.3": (pool_strided, "neighbours share"),
-    "1.4": (
-        lambda q_gain, k_gain: len(q_gain) ** 0.5 * np.max(np.abs(q_gain)) * np.max(np.abs(k_gain)),
-        "not a tight one",
-    ),
-    "2.1": (
-        lambda benchmark, documents, low, high, threshold: [
-            any(f" {' '.join(run)} " in f" {text} " for run in zip(*(benchmark.split()[i:] for i in range(low))))
-            for text in documents
-        ],
-        "common usage and drops nothing",
-    ),
-    "2.2": (
-        lambda similarity, rows, wanted: max(1, math.ceil(math.log(1 - wanted) / math.log(1 - similarity + 1e-12))),
-        "ALL its rows",
-    ),
-    "2.3": (adamw_decay, "not multiplied by the learning rate"),
-    "2.4": (lambda base, T_train, T: base ** (math.log(T) / math.log(T_train)), "2 pi"),
-    "2.5": (lambda scores, k, eps: eps * (np.log(k) - np.logaddexp.reduce(scores / eps)), "nobody is clipped"),
-    "3.1": (
-        lambda n, n_bytes, latency_s, bandwidth_bytes_per_s: (
-            (n - 1) * (latency_s + n_bytes / n / bandwidth_bytes_per_s)
-        ),
-        "AND an all-gather",
-    ),
-    "3.2": (lambda n_parameters, n_devices, stage: 16 * n_parameters / n_devices, "only stage 3"),
-    "3.3": (lambda n_stages, largest_bubble: math.ceil((n_stages - 1) / largest_bubble), "the busy time"),
-    "3.4": (lambda T, n: np.arange(T).reshape(n, -1), "contiguous"),
-    "3.5": (
-        lambda top_a, total_a, out_a, top_b, total_b, out_b: (out_a / total_a + out_b / total_b) / 2,
-        "do not weigh the same",
-    ),
-    "4.1": (lambda found: sum(w * (n - 1) / n * times for kind, w, n, times in found), "AND an all-gather"),
-    "4.2": (
-        lambda cfg, seq_len, tokens, step_s, chips, peak_flops: (
-            config.train_flops_per_token(cfg, 0) * tokens / (step_s * chips * peak_flops)
-        ),
-        "scores and weighted values",
-    ),
-    "4.3": (
-        lambda n_parameters, model, hbm_bytes, other_bytes: (
-            2 ** math.ceil(math.log2(16 * n_parameters / model / hbm_bytes))
-        ),
-        "beside the state",
-    ),
-    "4.4": (
-        lambda n, peak_flops, bandwidth_bytes_per_s: math.ceil(
-            2 * (n - 1) / n * 2 * peak_flops / (2 * bandwidth_bytes_per_s)
-        ),
-        "6 FLOPs a parameter",
-    ),
-    "5.1": (lambda shapes, rank, bytes_per_value: bytes_per_value * sum(o * i for o, i in shapes), "not of A and B"),
-    "5.2": (lambda w, a, b, alpha: w + b @ a, "alpha / R"),
-    "5.3": (lambda a, x, g, scale: g.T @ (x @ a.T), "multiplies the gradient too"),
-    "5.4": (
-        lambda singular_values, tolerance: int(
-            np.searchsorted(np.cumsum(singular_values) / singular_values.sum(), 1 - tolerance) + 1
-        ),
-        "sum of SQUARES",
-    ),
-    "5.5": (lambda requests, sizes, budget: len(set(requests)), "must be read again"),
-    "6.1": (lambda out_dim, in_dim, bits, rows_per_table: bits * out_dim * in_dim, "tables are stored too"),
-    "6.2": (lambda codes: 16 * codes[0::2] + codes[1::2], "LOW half"),
-    "6.3": (lambda values: [min(values), max(values)], "is its mean"),
-    "6.4": (lambda cost_at_2, cost_at_4, weights, average: [4] * len(weights), "over the budget"),
-    "6.5": (lambda w, h: np.round(w), "make up for the error"),
-    "7.1": (
-        lambda margins, labels: [np.log1p(np.exp(-margins)), np.log(labels / (1 - labels))],
-        "loss of a hard label",
-    ),
-    "7.2": (
-        lambda rewards, n: np.diff((np.arange(len(rewards) + 1) / len(rewards)) ** n) @ np.sort(rewards),
-        "without replacement",
-    ),
-    "7.3": (
-        lambda policy, reference, starts, lengths, beta: np.log1p(
-            np.exp(-beta * np.subtract(*(policy - reference).sum(-1)))
-        ).mean(),
-        "prompt and padding count",
-    ),
-    "7.4": (
-        lambda rewards, judged: [
-            np.mean([judged[:, p].ravel()[rewards[:, p].argmax()] for p in range(rewards.shape[1])]),
-            np.mean([j[r.argmax()] for r, j in zip(*(of[rewards.mean((1, 2)).argmax()] for of in (rewards, judged)))]),
-        ],
-        "each gives N / M samples",
-    ),
-    "8.1": (lambda rewards: rewards - rewards.mean(axis=1, keepdims=True), "the OTHER K - 1"),
-    "8.2": (
-        lambda log_probs, old_log_probs, advantages, gamma: (
-            np.exp(log_probs - old_log_probs) * advantages - gamma * (log_probs - old_log_probs)
-        ),
-        "has the weight rho",
-    ),
-    "8.3": (lambda policy_log_probs, advantages, gamma: policy_log_probs + advantages / gamma, "add up to 1"),
-    "8.4": (lambda K: [[0.2, 0.3, 0.5], [1.0, 2.0, 3.0]], "the mean reward is 2.3"),
-}
+def gather_s(n, n_bytes, latency_s, bandwidth_bytes_per_s):
+    """Exercise 3.1 of an all-gather: half of an all-reduce."""
+    return (n - 1) * (latency_s + n_bytes / n / bandwidth_bytes_per_s)
 
 
-MORE_WRONG = (
+def without_scores(cfg, tokens, step_s, chips, peak_flops, **_):
+    return config.train_flops_per_token(cfg, 0) * tokens / (step_s * chips * peak_flops)
+
+
+def rank_by_sum(singular_values, tolerance):
+    share = np.cumsum(singular_values) / singular_values.sum()
+    return int(np.searchsorted(share, 1 - tolerance) + 1)
+
+
+def dpo_of_all_tokens(policy, reference, beta, **_):
+    return np.log1p(np.exp(-beta * np.subtract(*(policy - reference).sum(-1)))).mean()
+
+
+def all_samples_of_one(rewards, judged):
+    best = rewards.mean((1, 2)).argmax()
+    committee = [judged[:, p].ravel()[rewards[:, p].argmax()] for p in range(rewards.shape[1])]
+    return [np.mean(committee), np.mean([j[r.argmax()] for r, j in zip(rewards[best], judged[best])])]
+
+
+def log_ratio(log_probs, old_log_probs, **_):
+    return log_probs - old_log_probs
+
+
+def best_step(policy_log_probs, advantages, gamma):
+    return bandit.maximiser(policy_log_probs, advantages, gamma)
+
+
+WRONG = [  # an exercise, a plausible wrong answer, words of the hint it must get
+    ("0.1", lambda vocab_size: np.log2(vocab_size), "nats"),
+    ("0.2", lambda nats_per_token, bytes_per_token: nats_per_token / bytes_per_token, "ln 2"),
+    ("1.1", lambda cfg, **of: cached(cfg=cfg, **of) * cfg.n_kv_heads // cfg.n_heads, "not all N"),
+    ("1.2", lambda x, positions, theta: ops.rope(x, positions, theta, "interleaved"), "turned the vectors on"),
+    ("1.3", pool_strided, "neighbours share"),
+    ("1.4", lambda q_gain, k_gain: len(q_gain) ** 0.5 * max(abs(q_gain)) * max(abs(k_gain)), "not a tight one"),
+    ("2.1", common_runs, "common usage and drops nothing"),
     ("2.1", lambda threshold, **given: dropped(threshold=threshold + 1, **given), "REACHES"),
     ("2.1", lambda low, high, **given: dropped(low=low, high=low, **given), "not `low` alone"),
     ("2.1", lambda low, high, **given: dropped(low=high, high=high, **given), "not `high` alone"),
+    ("2.2", lambda similarity, rows, wanted: max(1, ceil(log(1 - wanted) / log(1 - similarity + 1e-12))), "ALL its"),
+    ("2.3", adamw_decay, "not multiplied by the learning rate"),
+    ("2.4", lambda base, T_train, T: base ** (log(T) / log(T_train)), "2 pi"),
     ("2.4", lambda base, T_train, T: base * T / T_train, "stretches"),
+    ("2.5", lambda scores, k, eps: eps * (np.log(k) - np.logaddexp.reduce(scores / eps)), "nobody is clipped"),
     ("2.5", lambda **given: soft_top_k(**given), "the weights"),
     ("2.5", lambda **given: -solve(**given).threshold, "the sign"),
     ("2.5", lambda scores, k, eps: -np.sort(scores)[-k], "limit for eps"),
-    ("8.2", lambda log_probs, old_log_probs, **rest: -mdloo.mdloo(log_probs, old_log_probs, **rest), "the loss"),
+    ("3.1", gather_s, "AND an all-gather"),
+    ("3.2", lambda n_parameters, n_devices, stage: 16 * n_parameters / n_devices, "only stage 3"),
+    ("3.3", lambda n_stages, largest_bubble: ceil((n_stages - 1) / largest_bubble), "the busy time"),
+    ("3.4", lambda T, n: np.arange(T).reshape(n, -1), "contiguous"),
+    ("3.5", lambda out_a, total_a, out_b, total_b, **_: (out_a / total_a + out_b / total_b) / 2, "not weigh the same"),
+    ("4.1", lambda found: sum(w * (n - 1) / n * times for kind, w, n, times in found), "AND an all-gather"),
+    ("4.2", without_scores, "scores and weighted values"),
+    (
+        "4.3",
+        lambda n_parameters, model, hbm_bytes, **_: 2 ** ceil(log2(16 * n_parameters / model / hbm_bytes)),
+        "beside",
+    ),
+    ("4.4", lambda n, peak_flops, **of: ceil(2 * (n - 1) / n * peak_flops / of["bandwidth_bytes_per_s"]), "6 FLOPs a"),
+    ("5.1", lambda shapes, bytes_per_value, **_: bytes_per_value * sum(o * i for o, i in shapes), "not of A and B"),
+    ("5.2", lambda w, a, b, alpha: w + b @ a, "alpha / R"),
+    ("5.3", lambda a, x, g, scale: g.T @ (x @ a.T), "multiplies the gradient too"),
+    ("5.4", rank_by_sum, "sum of SQUARES"),
+    ("5.5", lambda requests, sizes, budget: len(set(requests)), "must be read again"),
+    ("6.1", lambda out_dim, in_dim, bits, rows_per_table: bits * out_dim * in_dim, "tables are stored too"),
+    ("6.2", lambda codes: 16 * codes[0::2] + codes[1::2], "LOW half"),
+    ("6.3", lambda values: [min(values), max(values)], "is its mean"),
+    ("6.4", lambda weights, **_: [4] * len(weights), "over the budget"),
+    ("6.5", lambda w, h: np.round(w), "make up for the error"),
+    ("7.1", lambda margins, labels: [np.log1p(np.exp(-margins)), np.log(labels / (1 - labels))], "of a hard label"),
+    ("7.2", lambda rewards, n: np.diff(np.linspace(0, 1, len(rewards) + 1) ** n) @ np.sort(rewards), "replacement"),
+    ("7.3", dpo_of_all_tokens, "prompt and padding count"),
+    ("7.4", all_samples_of_one, "each gives N / M samples"),
+    ("8.1", lambda rewards: rewards - rewards.mean(axis=1, keepdims=True), "the OTHER K - 1"),
+    ("8.2", lambda gamma, advantages, **at: np.exp(d := log_ratio(**at)) * advantages - gamma * d, "the weight rho"),
+    ("8.2", lambda **given: -mdloo.mdloo(**given), "the loss"),
     ("8.2", lambda log_probs, old_log_probs, **rest: mdloo.mdloo(old_log_probs, log_probs, **rest), "not pi_k / pi"),
-    ("8.2", lambda log_probs, old_log_probs, advantages, gamma: (
-        np.exp(d := log_probs - old_log_probs) * (advantages - gamma * d)), "a slope of A - gamma"),
-)  # fmt: skip
+    ("8.2", lambda gamma, advantages, **at: np.exp(d := log_ratio(**at)) * (advantages - gamma * d), "of A - gamma"),
+    ("8.3", lambda policy_log_probs, advantages, gamma: policy_log_probs + advantages / gamma, "add up to 1"),
+    ("8.3", lambda advantages, gamma, **_: bandit.normalised(advantages / gamma), "pi_k is missing"),
+    ("8.3", lambda advantages, gamma, **given: best_step(advantages=gamma * advantages, gamma=1, **given), "SHORT"),
+    ("8.3", lambda **given: np.exp(best_step(**given)), "log-probabilities are asked"),
+    ("8.4", lambda K: [[0.2, 0.3, 0.5], [1.0, 2.0, 3.0]], "the mean reward is 2.3"),
+    ("8.4", lambda K: [[0.5, 0.5], [1.0, -1.0]], "3 to 8 arms"),
+    ("8.4", lambda K: [[0.5, 0.5, 0.5], [1.0, 0.0, -1.0]], "with sum 1"),
+    ("8.4", lambda K: [[0.5, 0.5, 0.0], [1.0, -1.0, 0.0]], "above 0"),
+    ("8.4", lambda K: [[0.25, 0.5, 0.25], [0.0, 0.0, 0.0]], "0 without"),
+    ("8.4", lambda K: [[0.25, 0.5, 0.25], [2.0, 2.0, 2.0]], "the mean reward is 2:"),
+]
 
 
 def test_every_exercise_has_a_plausible_wrong_answer():
-    assert set(WRONG) == set(EXERCISES)
+    assert {id for id, *_ in WRONG} == set(EXERCISES)
 
 
-@pytest.mark.parametrize(("id", "answer", "hint"), [*((id, *told) for id, told in WRONG.items()), *MORE_WRONG])
+@pytest.mark.parametrize(("id", "answer", "hint"), WRONG)
 def test_a_plausible_wrong_answer_fails_with_a_hint(id, answer, hint):
     verdict = grade(id, answer)
     assert verdict.status == "wrong" and hint in verdict.message, verdict
@@ -265,30 +243,33 @@ def dropped(benchmark, documents, low, high, threshold):
     return [step(Document(text, "web", "n")) == Dropped("benchmark text") for text in documents]
 
 
+def cached(cfg, memory_bytes, bytes_per_value):
+    return memory_bytes // config.kv_cache_bytes_per_token(cfg, bytes_per_value)
+
+
+def zero_bytes(n_parameters, n_devices, stage):
+    whole, cut = ((16, 0), (8, 8), (4, 12), (0, 16))[stage]
+    return n_parameters * (whole + cut / n_devices)
+
+
 # The checkers count, rotate, bisect and enumerate in their own way; the package's functions must agree with them.
 PACKAGE = {
-    "1.1": lambda cfg, memory_bytes, bytes_per_value: (
-        memory_bytes // config.kv_cache_bytes_per_token(cfg, bytes_per_value)
-    ),
+    "1.1": cached,
     "1.2": lambda x, positions, theta: ops.rope(x, -positions, theta, "interleaved"),
     "2.1": dropped,
     "2.3": apple_step,  # but for the 1e-30 that the package adds to the squares
     "2.4": rope_base,
     "2.5": lambda scores, k, eps: solve(scores, k, eps).threshold,
-    "3.1": lambda n, n_bytes, latency_s, bandwidth_bytes_per_s: (
-        2 * (n - 1) * (latency_s + n_bytes / n / bandwidth_bytes_per_s)
-    ),
-    "3.2": lambda n_parameters, n_devices, stage: np.dot(
-        ((16, 0), (8, 8), (4, 12), (0, 16))[stage], (n_parameters, n_parameters / n_devices)
-    ),
-    "3.3": lambda n_stages, largest_bubble: max(1, math.ceil((n_stages - 1) * (1 - largest_bubble) / largest_bubble)),
+    "3.1": lambda **given: 2 * gather_s(**given),
+    "3.2": zero_bytes,
+    "3.3": lambda n_stages, largest_bubble: max(1, ceil((n_stages - 1) * (1 - largest_bubble) / largest_bubble)),
     "3.4": lambda T, n: np.reshape(ring_attention.sequence_order(T, n, zigzag=True), (n, -1)),
     "7.1": lambda margins, labels: [reward_model.soft_label_loss(margins, labels), reward_model.optimal_margin(labels)],
     "7.2": responses.expected_best,
     "7.3": dpo_loss,
     "7.4": of_committee,
     "8.1": advantages.leave_one_out,
-    "8.2": lambda log_probs, old_log_probs, advantages, gamma: mdloo.mdloo(log_probs, old_log_probs, advantages, gamma),
+    "8.2": mdloo.mdloo,
 }
 
 
@@ -308,3 +289,43 @@ def test_no_pair_of_normalised_vectors_passes_the_bound_of_1_4():
         q, k = (ops.rms_norm(v, g, 1e-12) for v, g in ((x, q_gain), (y, k_gain)))
         largest = np.abs((q * k).sum(-1)).max() / H**0.5
         assert 0.8 * case.expected < largest <= case.expected * (1 + 1e-9)
+
+
+def nearly_best_step(advantages, **given):
+    return bandit.normalised(best_step(advantages=advantages, **given) + 0.01 * np.sin(np.arange(len(advantages))))
+
+
+def one_arm(policy_log_probs, advantages, gamma):
+    return np.log(np.where(advantages == advantages.max(), 1 - 1e-12, 1e-12 / (len(advantages) - 1)))
+
+
+def test_the_best_step_passes_and_its_neighbours_do_not():
+    assert grade("8.3", best_step).status == "right"
+    for answer in (nearly_best_step, one_arm, lambda policy_log_probs, **_: policy_log_probs):
+        assert "no other beats" in grade("8.3", answer).message
+
+
+BANDITS = [
+    ([0.25, 0.5, 0.25], [1.0, 0.0, -1.0]),
+    ([0.9, 0.05, 0.05], [1.0, 0.0, 0.0]),  # the mean is not near 0, but the common arm hardly moves the scores
+    ([0.3, 0.3, 0.4], [0.4, 0.4, 0.0]),
+    ([0.1, 0.2, 0.3, 0.4], [4.0, 3.0, 2.0, 1.0]),
+    ([0.2, 0.3, 0.5], [1.0, -1.0, 0.25]),
+]
+
+
+def test_what_harms_is_decided_as_the_closed_form_decides():
+    statuses = set()
+    for p, rewards in BANDITS:
+        variances = [
+            [bandit.gradient_variance(np.log(p), rewards, K, name) for name in ("leave one out", "none")]
+            for K in (2, 3, 4)
+        ]
+        harmed = all(ours >= 1.5 * none for ours, none in variances)
+        verdict = grade("8.4", lambda K, p=p, rewards=rewards: [p, rewards])
+        statuses.add(verdict.status)
+        assert (verdict.status == "right") == harmed, (variances, verdict)
+        if not harmed:
+            ours, none = next(pair for pair in variances if pair[0] < 1.5 * pair[1])
+            assert f"{ours:.4g} with leave-one-out, {none:.4g} without" in verdict.message
+    assert statuses == {"right", "wrong"}

@@ -41,7 +41,6 @@ def reward(self, seed):
 
 
 def teach(of, judge, seed):
-    """Return a round of a committee that has taught nothing."""
     return [SimpleNamespace(student=init(CFG, 3), reward=reward(of, seed))]
 
 
@@ -50,14 +49,12 @@ def model():
     """Let the pipeline find the small model where the shipped one is."""
     shipped = init(CFG, 0), CFG, hugging_face.load_tokenizer(assets.FOLDER)
     settings = dataclasses.replace(online_rl.SETTINGS, K=2, prompts=2, batch_size=ROWS)
-    with contextlib.ExitStack() as stack:
-        for patch in (
-            mock.patch.object(assets, "load_tiny", return_value=shipped),
-            mock.patch.object(text, "documents", documents),
-            mock.patch.object(bench, "SAMPLE_ROWS", ROWS),
-            mock.patch.multiple(online_rl, SAMPLE_ROWS=ROWS, SETTINGS=settings),
-            mock.patch.multiple(bench.Bench, student=student, reward=reward),
-            mock.patch.object(workshops, "teach", teach),
-        ):
-            stack.enter_context(patch)
+    with (
+        mock.patch.object(assets, "load_tiny", return_value=shipped),
+        mock.patch.object(text, "documents", documents),
+        mock.patch.object(bench, "SAMPLE_ROWS", ROWS),
+        mock.patch.multiple(online_rl, SAMPLE_ROWS=ROWS, SETTINGS=settings),
+        mock.patch.multiple(bench.Bench, student=student, reward=reward),
+        mock.patch.object(workshops, "teach", teach),
+    ):
         yield

@@ -1,9 +1,7 @@
 """The pipeline from end to end on a minute model: stopped anywhere, it goes on to the same numbers, bit for bit."""
 
 import dataclasses
-import os
 import shutil
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -14,9 +12,7 @@ from afm_ref import lora
 from afm_ref.disk.text_files import read_json
 from afm_ref.interop import palettized
 from afm_ref.rlhf.rollout import OnPolicy
-from afm_ref.transformer import init
 from afm_ref.whole_road import artifacts, steps
-from afm_ref.whole_road.bench import Bench
 from afm_ref.whole_road.road import CONFIG, RESULTS, Road
 from tests import compiling
 from tests.whole_road import small
@@ -99,25 +95,6 @@ def test_killed_and_called_again_it_gives_the_same_results(whole, tmp_path, monk
     expected = read_json(whole.folder / RESULTS)
     expected["steps"] = {name: expected["steps"][name] for name in first}
     assert read_json(folder / RESULTS) == expected
-
-
-def test_a_model_of_the_bench_is_made_once_at_a_time(tmp_path):
-    """By two runs that share a bench: the second is refused; one that was waiting reads what the first has made."""
-    bench = SimpleNamespace(folder=tmp_path, cfg=small.CFG)
-
-    def make(seed):
-        if not (tmp_path / "a student").exists():
-            with pytest.raises(ValueError, match=rf"{tmp_path} is being written by process {os.getpid()} on"):
-                Bench.kept(bench, "a student", no_second)
-        return init(small.CFG, seed)
-
-    def no_second():
-        pytest.fail("two processes made it")
-
-    made_first = Bench.kept(bench, "a student", lambda: make(1))
-    np.testing.assert_array_equal(made_first.embed, init(small.CFG, 1).embed)
-    np.testing.assert_array_equal(Bench.kept(bench, "a student", no_second).embed, made_first.embed)
-    assert [path.name for path in tmp_path.iterdir()] == ["a student"]
 
 
 def test_a_folder_of_other_settings_is_refused(whole, tmp_path):

@@ -43,17 +43,10 @@ def tree(tmp_path):
 def test_an_entry_is_read_whole(tree):
     entries, problems = paper.collect(tree(GOOD))
     assert problems == []
-    assert entries == [
-        paper.Entry(
-            path="afm_ref/a.py",
-            name="norm",
-            summary="Return x, normed.",
-            formula=["y = x / n", "n = max(|x|)", "z = 2 y"],
-            source="TR24 section 2 (said in two lines)",
-            tag="confirmed",
-            tests=["tests/test_a.py::test_one", "tests/test_a.py::TestB::test_two"],
-        )
-    ]
+    formula, tests = ["y = x / n", "n = max(|x|)", "z = 2 y"], ["test_one", "TestB::test_two"]
+    about = dict(path="afm_ref/a.py", name="norm", summary="Return x, normed.", formula=formula, tag="confirmed")
+    about |= dict(source="TR24 section 2 (said in two lines)", tests=[f"tests/test_a.py::{test}" for test in tests])
+    assert entries == [paper.Entry(**about)]
     row = paper.row(entries[0])
     assert row.count(" | ") == 4 and "max(\\|x\\|)" in row and "(tests/test_a.py)" in row
 

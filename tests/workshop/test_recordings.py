@@ -1,25 +1,24 @@
-"""Recorded numbers are those that the text prints, and that the shipped model still gives."""
+"""Experiments are run once; what is recorded is what the text prints, and what the shipped model still gives."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from afm_ref import assets, evaluation
 from afm_ref.data import packing, pretraining_text, tasks
-from experiments import train_tiny
+from experiments import __main__ as again
+from experiments import _record, train_tiny
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 def test_readme_prints_the_recording():
-    table = assets.recording("train_tiny")["numbers"]["held_out_bits_per_byte"]
-    for part, row in table.items():
+    for part, row in assets.recording("train_tiny")["numbers"]["held_out_bits_per_byte"].items():
         numbers = [row[column] for column in ("model", "five_gram", "xz_given_training_text")]
         assert f"| {part} | " + " | ".join(f"{number:.2f}" for number in numbers) + " |" in README
-    assert table["english"]["model"] < 0.95 * min(
-        table["english"][other] for other in ("five_gram", "xz_given_training_text")
-    )
+        assert part != "english" or row["model"] < 0.95 * min(numbers[1:])
 
 
 @pytest.mark.parametrize("path", sorted(assets.RECORDED.glob("*.json")), ids=lambda path: path.stem)
@@ -37,3 +36,62 @@ def test_one_cell_is_recomputed():
     bits = evaluation.bits_per_byte(params, cfg, batches, rows.text_bytes, progress=False)
     recorded = assets.recording("train_tiny")["numbers"]["held_out_bits_per_byte"]["everyday"]["model"]
     assert bits == pytest.approx(recorded, rel=0.01)
+
+
+def test_a_finished_job_is_not_run_again(tmp_path):
+    def fails():
+        raise KeyboardInterrupt
+
+    calls = []
+    first = {"a": lambda: calls.append("a") or {"x": 1}, "b": fails, "c": lambda: {"x": 3}}
+    with pytest.raises(KeyboardInterrupt):
+        _record.finished(first, tmp_path)
+    done = _record.finished(first | {"b": lambda: {"x": 2}}, tmp_path)
+    assert calls == ["a"] and {key: run["x"] for key, run in done.items()} == {"a": 1, "b": 2, "c": 3}
+    assert all(run["cpu_s"] >= 0 for run in done.values())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "b.json", "c.json"]
+
+
+def test_what_is_recorded_is_read_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(assets, "RECORDED", tmp_path / "recorded")
+    assets.RECORDED.mkdir()
+    path = _record.save("tea", "python -m experiments.tea", {"cups": 2}, [0, 1], {"litres": 0.5})
+    monkeypatch.chdir(tmp_path)
+    found = assets.recording("tea")
+    assert path == tmp_path / "recorded" / "tea.json" and found.pop("versions") == _record.versions()
+    assert found == dict(command="python -m experiments.tea", config={"cups": 2}, seeds=[0, 1], numbers={"litres": 0.5})
+    with pytest.raises(FileNotFoundError, match=r"no recording milk.json: run `python -m experiments.milk`.* tea"):
+        assets.recording("milk")
+
+
+def test_every_recording_has_its_experiment_which_knows_the_options_that_it_is_given():
+    assert {path.stem for path in assets.RECORDED.glob("*.json")} - {"train_tiny"} <= set(again.EXPERIMENTS)
+    for name, options in again.EXPERIMENTS.items():
+        source = (Path(again.__file__).parent / f"{name}.py").read_text()
+        assert all(f'"{option}"' in source for option in options), name
+    line = " ".join(again.command("pipeline", Path("runs/x")))
+    assert line.endswith("--folder runs/x/pipeline --bench runs/x/rlhf/bench")
+
+
+def test_goes_on_with_the_one_that_failed(tmp_path):
+    called, broken = [], {"rlhf"}
+
+    def run(line, check):
+        name = line[2].removeprefix("experiments.")
+        called.append(name)
+        if name in broken:
+            raise subprocess.CalledProcessError(1, line)
+
+    names = ["lora", "rlhf", "pipeline"]
+    with pytest.raises(subprocess.CalledProcessError):
+        again.run_all(names, tmp_path, run)
+    broken.clear()
+    again.run_all(names, tmp_path, run)
+    assert called == ["lora", "rlhf", "rlhf", "pipeline"]
+
+
+def test_tells_the_recordings_of_another_model():
+    model = again.shipped()
+    assert again.state("rlhf", model) == "of this model"
+    assert again.state("rlhf", "0" * 64) == "of another model"
+    assert again.state("at_scale", model) == "names no model"

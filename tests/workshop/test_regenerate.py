@@ -11,7 +11,6 @@ from tools import regenerate
 
 
 def chunk(kind, data):
-    """Return one PNG chunk."""
     return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
 
 

@@ -51,7 +51,7 @@ def sent(kind: str, whole_bytes: float, group_size: int) -> float:
     of one sends nothing.
 
     Source: facts of ring algorithms, Patarasuk and Yuan 2009 [standard].
-    Test: tests/parallelism/test_collectives.py::test_bytes_of_a_ring_counted_hop_by_hop
+    Test: tests/parallelism/test_simulator.py::test_bytes_are_the_closed_forms
     """
     if kind not in KINDS:
         raise ValueError(f"unknown collective {kind!r}: give one of {KINDS}")

@@ -49,7 +49,7 @@ def held_bytes(
 
     Source: Rajbhandari et al. 2020 section 3 (states), Korthikanti et al. 2022 section 4
         (activations) [standard].
-    Test: tests/parallelism/test_memory.py::test_memory_formula_beside_the_compiled_program
+    Test: tests/parallelism/test_predicted.py::test_memory_formula_beside_the_compiled_program
     """
     plan.order(B, T)
     cfg, shape, layer = plan.cfg, plan.shape, layer_parameters(plan.cfg)
@@ -85,7 +85,7 @@ def kept_per_token(plan: Plan, T: int, fused_attention: bool = False) -> float:
     Fused attention keeps no scores: S is 0.
 
     Source: Korthikanti et al. 2022 section 4, counted for our own block [standard].
-    Test: tests/parallelism/test_memory.py::test_what_a_block_keeps_is_what_jax_says
+    Test: tests/parallelism/test_predicted.py::test_what_a_block_keeps_is_what_jax_says
     """
     cfg, m = plan.cfg, plan.shape.model
     keys = T // plan.shape.seq if plan.sequence == "ring" else T

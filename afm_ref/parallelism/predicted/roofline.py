@@ -82,7 +82,7 @@ def step(plan: Plan, B: int, T: int, chip: Chip, *, slices: int = 1) -> Estimate
 
     Source: roofline, Williams et al. 2009; Huang et al. 2019 (GPipe), the bubble
         [standard].
-    Test: tests/parallelism/test_roofline.py::test_pure_data_parallel_by_hand
+    Test: tests/parallelism/test_predicted.py::test_pure_data_parallel_by_hand
     """
     shape = plan.shape
     check_slices(shape, slices)
@@ -111,7 +111,7 @@ def compute_s(plan: Plan, B: int, T: int, chip: Chip) -> float:
     moments and writes three.
 
     Source: roofline, Williams et al. 2009 [standard].
-    Test: tests/parallelism/test_roofline.py::test_large_products_run_at_peak_and_small_ones_at_the_memory
+    Test: tests/parallelism/test_predicted.py::test_large_products_run_at_peak_and_small_ones_at_the_memory
     """
     cfg, shape = plan.cfg, plan.shape
     M = B * T / (shape.data * shape.fsdp * shape.seq)  # tokens of one chip

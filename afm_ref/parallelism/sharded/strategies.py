@@ -31,7 +31,7 @@ class KeepGathered(NamedTuple):
     """Layers computed again in the backward pass, but for their gathered weights (ZeRO-2).
 
     Source: Rajbhandari et al. 2020 section 5.2 [standard].
-    Test: tests/parallelism/test_memory.py::test_zero_stages_differ_in_memory_as_they_say
+    Test: tests/parallelism/test_predicted.py::test_memory_formula_beside_the_compiled_program
     """
 
     layers: Any

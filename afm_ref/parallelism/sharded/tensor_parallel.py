@@ -26,7 +26,7 @@ class Column(Slice):
     (NormEnter), not in each matrix.
 
     Source: Shoeybi et al. 2019 (Megatron-LM) section 3 [standard].
-    Test: tests/parallelism/test_placements.py::test_column_then_row_is_the_whole_product
+    Test: tests/parallelism/test_placements.py::test_a_half_block_sums_once_each_way
     """
 
     def apply(self, x):
@@ -41,7 +41,7 @@ class Row(Slice):
     scatter cuts the sum along T at once (reduce-scatter): Megatron's sequence parallelism.
 
     Source: Shoeybi et al. 2019 section 3; Korthikanti et al. 2022 section 4.2.2 [standard].
-    Test: tests/parallelism/test_placements.py::test_column_then_row_is_the_whole_product
+    Test: tests/parallelism/test_placements.py::test_a_half_block_sums_once_each_way
     """
 
     scatter: bool = False

@@ -192,7 +192,7 @@ def einsum(spec: str, a: Tensor, b: Tensor) -> Tensor:
     Everything else raises LayoutError.
 
     Source: the products of block matrices [standard].
-    Test: tests/parallelism/test_cluster.py::test_products_equal_numpy_wherever_they_are_allowed
+    Test: tests/parallelism/test_simulator.py::test_products_equal_numpy_wherever_they_are_allowed
     """
     inputs, out = spec.replace(" ", "").split("->")
     if inputs.split(",") != [a.axes, b.axes]:

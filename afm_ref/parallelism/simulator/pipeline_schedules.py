@@ -41,7 +41,7 @@ class Timeline:
             1 - busy / (p end)  =  (p - 1) / (m + p - 1)     for GPipe and 1F1B
 
         Source: Huang et al. 2019 (GPipe); Narayanan et al. 2021 section 2.2 [standard].
-        Test: tests/parallelism/test_pipeline_schedules.py::test_bubble_is_the_closed_form
+        Test: tests/parallelism/test_simulator.py::test_bubble_is_the_closed_form
         """
         busy = sum(job.end_s - job.start_s for job in self.jobs)
         return 1 - busy / (self.n_stages * self.end_s)
@@ -54,7 +54,7 @@ class Timeline:
             m for GPipe,   min(p - stage, m) for 1F1B
 
         Source: Narayanan et al. 2021, Megatron-LM section 2.2 [standard].
-        Test: tests/parallelism/test_pipeline_schedules.py::test_live_activations_are_the_closed_forms
+        Test: tests/parallelism/test_simulator.py::test_live_activations_are_the_closed_forms
         """
         mine = [job for job in self.jobs if job.stage == stage]  # one after the other
         return max(accumulate(1 if job.kind == "forward" else -1 for job in mine))
@@ -66,7 +66,7 @@ def gpipe(
     """Return GPipe's timeline: all microbatches forward, then all backward, last first.
 
     Source: Huang et al. 2019, GPipe [standard].
-    Test: tests/parallelism/test_pipeline_schedules.py::test_gpipe_by_hand
+    Test: tests/parallelism/test_simulator.py::test_gpipe_by_hand
     """
 
     def order(stage):
@@ -84,7 +84,7 @@ def one_f_one_b(
     Stage s begins with min(p - s - 1, m) forwards.
 
     Source: Narayanan et al. 2021, Megatron-LM section 2.2 (PipeDream-Flush) [standard].
-    Test: tests/parallelism/test_pipeline_schedules.py::test_one_f_one_b_by_hand
+    Test: tests/parallelism/test_simulator.py::test_one_f_one_b_by_hand
     """
 
     def order(stage):

@@ -91,7 +91,7 @@ class Trace:
             sum over steps of (alpha + largest bytes on a link / beta)
 
         Source: Thakur et al. 2005, "Optimization of collective communication" [standard].
-        Test: tests/parallelism/test_ring_collectives.py::test_time_is_the_alpha_beta_closed_form
+        Test: tests/parallelism/test_simulator.py::test_time_is_the_alpha_beta_closed_form
         """
         return sum(
             self.link.time_s(max(_per_link(step.messages).values()))
@@ -188,7 +188,7 @@ def all_gather(parts: list, axis: int = 0, link: Link = LINK) -> Trace:
         bytes per link = (n - 1) / n W          W: bytes of the concatenation
 
     Source: textbook [standard].
-    Test: tests/parallelism/test_ring_collectives.py::test_bytes_are_the_closed_forms
+    Test: tests/parallelism/test_simulator.py::test_bytes_are_the_closed_forms
     """
     arrays = _same(parts)
     ring = _Ring([{i: a} for i, a in enumerate(arrays)])
@@ -202,7 +202,7 @@ def reduce_scatter(parts: list, axis: int = 0, link: Link = LINK) -> Trace:
         bytes per link = (n - 1) / n W          W: bytes of one part
 
     Source: textbook [standard].
-    Test: tests/parallelism/test_ring_collectives.py::test_bytes_are_the_closed_forms
+    Test: tests/parallelism/test_simulator.py::test_bytes_are_the_closed_forms
     """
     arrays = _same(parts)
     n = len(arrays)
@@ -218,7 +218,7 @@ def all_reduce(parts: list, link: Link = LINK) -> Trace:
         bytes per link = 2 (n - 1) / n W        W: bytes of one part, in n chunks
 
     Source: Patarasuk and Yuan 2009, "Bandwidth optimal all-reduce algorithms" [standard].
-    Test: tests/parallelism/test_ring_collectives.py::test_bytes_are_the_closed_forms
+    Test: tests/parallelism/test_simulator.py::test_bytes_are_the_closed_forms
     """
     arrays = _same(parts)
     n, shape = len(arrays), arrays[0].shape
@@ -237,7 +237,7 @@ def all_to_all(
         bytes per link                         = (n - 1) / 2 w     a chunk passes many links
 
     Source: textbook; on a ring that sends one way [standard].
-    Test: tests/parallelism/test_ring_collectives.py::test_bytes_are_the_closed_forms
+    Test: tests/parallelism/test_simulator.py::test_bytes_are_the_closed_forms
     """
     arrays = _same(parts)
     n = len(arrays)
@@ -264,7 +264,7 @@ def permute(parts: list, shift: int = 1, link: Link = LINK) -> Trace:
         bytes per link = |shift| w              w: bytes of one part, over |shift| hops
 
     Source: textbook [standard].
-    Test: tests/parallelism/test_ring_collectives.py::test_bytes_are_the_closed_forms
+    Test: tests/parallelism/test_simulator.py::test_bytes_are_the_closed_forms
     """
     arrays = _same(parts)
     n = len(arrays)

@@ -71,7 +71,7 @@ def loss_against_rate(sweeps: Mapping):
     Rates at which a seed diverged are left out.
 
     Source: learning rates that transfer, as Yang et al. 2022 figure 1 draws it [standard].
-    Test: tests/teaching/chapters/test_optimizer.py::test_lines_are_means_of_seeds
+    Test: tests/teaching/chapters/test_pretraining.py::test_lines_are_means_of_seeds
     """
     fig, axes = subplots(1, len(sweeps), figsize=(9.6, 3.8), sharey=True)
     for ax, (name, sweep) in zip(axes, sweeps.items()):
@@ -184,7 +184,7 @@ def coordinate_growth(widths: Sequence, checks: Mapping):
     last step.
 
     Source: the check is Yang et al.'s (muP, 2022, appendix D.1) [standard].
-    Test: tests/teaching/chapters/test_optimizer.py::test_growth_is_drawn_part_by_part
+    Test: tests/teaching/chapters/test_pretraining.py::test_growth_is_drawn_part_by_part
     """
     parts = list(next(iter(checks.values())))
     fig, axes = subplots(1, len(parts), figsize=(9.6, 3.2))

@@ -77,7 +77,7 @@ def wavelengths(head_dim: int, bases: Mapping, windows: Mapping):
 
     Source: TR24 section 3.2 (the bases) [confirmed]; as for `ops.rope_frequencies`
         [standard].
-    Test: tests/teaching/chapters/test_stages.py::test_wavelengths_by_hand
+    Test: tests/teaching/chapters/test_pretraining.py::test_wavelengths_by_hand
     """
     fig, ax = subplots(figsize=(8.0, 4.0))
     for label, base, style in _styled(bases):

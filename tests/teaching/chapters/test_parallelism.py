@@ -9,7 +9,7 @@ from afm_ref.parallelism.predicted import chooser, roofline
 from afm_ref.parallelism.simulator import pipeline_schedules, ring_collectives
 from afm_ref.parallelism.simulator.cluster import Cluster, einsum
 from afm_ref.teaching import figures
-from afm_ref.teaching.chapters import parallelism, parallelism_drawing
+from afm_ref.teaching.chapters import at_scale, parallelism, parallelism_drawing
 
 
 def rectangles(ax):
@@ -37,8 +37,7 @@ def test_a_tensor_is_drawn_as_it_lies():
 
 def test_summands_are_hatched():
     cluster = Cluster(a=2)
-    x = cluster.place(np.zeros((2, 4)), "TD", a="D")
-    w = cluster.place(np.zeros((2, 4)), "FD", a="D")
+    x, w = (cluster.place(np.zeros((2, 4)), axes, a="D") for axes in ("TD", "FD"))
     for tensor, hatches in ((x, {None}), (einsum("TD,FD->TF", x, w), {None, "////"})):
         _, ax = figures.subplots()
         parallelism_drawing.tensor(ax, tensor)
@@ -54,8 +53,6 @@ def test_a_ring_step_shows_what_is_held():
     _, ax = figures.subplots()
     parallelism_drawing.ring_step(ax, trace, 4)
     assert texts(ax) == ["0+1+2"] * 9
-    with pytest.raises(ValueError, match="step 5 is not between 0 and 4"):
-        parallelism_drawing.ring_step(ax, trace, 5)
 
 
 def test_a_timeline_has_a_bar_for_every_job():
@@ -83,5 +80,17 @@ def test_the_mesh_figure_shows_the_estimate():
     assert sum(p.get_width() for p in top.patches) == pytest.approx(estimate.step_s)
     assert sum(p.get_width() for p in bottom.patches) == pytest.approx(estimate.memory_bytes / 2**30)
     assert all(p.get_width() > 0 for p in top.patches) and "1024 chips" in top.get_title(loc="left")
-    with pytest.raises(ValueError, match="cannot be cut"):
-        parallelism.mesh_figure(64, 1, 1, 1, 1, 8)
+
+
+def test_the_picked_mesh_is_the_one_taken_apart():
+    left, time, memory = at_scale.landscape("v5p", 64, 128, 8, 2).axes
+    plan = chooser.plan_for(AFM_ON_DEVICE, MeshShape(data=4, fsdp=8, model=2), 128)
+    estimate = roofline.step(plan, 128, 4096, roofline.V5P)
+    assert left.get_title().startswith("data=4,fsdp=8,model=2:") and left.get_title().endswith(", fits")
+    compute, *traffic = (bar.get_height() for bar in time.patches)
+    assert compute == estimate.compute_s and sum(traffic) == pytest.approx(sum(estimate.communication_s.values()))
+    gigabytes = estimate.memory_bytes / 2**30
+    assert sum(bar.get_height() for bar in memory.patches) == pytest.approx(gigabytes)
+    (star,) = [line for line in left.lines if line.get_marker() == "*"]
+    assert (star.get_xdata()[0], star.get_ydata()[0]) == (gigabytes, estimate.step_s)
+    assert at_scale.landscape("v4", 64, 128, 1, 1).axes[0].get_title().endswith("does NOT fit")

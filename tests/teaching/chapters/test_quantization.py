@@ -1,4 +1,4 @@
-"""Chapter 6's pictures: what they show is what the allocation and the palettes are, and what they refuse."""
+"""Chapter 6's pictures: what they show is what the allocation and the palettes are."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,6 @@ from matplotlib.patches import Rectangle
 
 from afm_ref.config import AFM_TINY
 from afm_ref.quantization import allocate, palettize, weight_counts
-from afm_ref.teaching import widgets
 from afm_ref.teaching.chapters import quantization
 
 WEIGHTS = weight_counts(AFM_TINY)
@@ -45,8 +44,6 @@ def test_a_matrix_set_by_hand_is_kept_and_framed():
     assert frame.get_x() + 0.44 == pytest.approx(NAMES.index(key[0]))
     assert frame.get_y() + 0.44 == pytest.approx(key[1])
     assert right.lines[1].get_ydata()[0] > sum(COSTS[k][b] for k, b in free.items())
-    with pytest.raises(ValueError, match=r"average of 2\.0 bits is impossible"):
-        quantization.talaria(COSTS, AFM_TINY, 2.0, fixed={key: 4})
 
 
 def test_the_palette_figure_shows_the_table_and_the_error():
@@ -69,12 +66,10 @@ def test_a_matrix_of_zeros_is_drawn():
     assert quantization.table_and_error(np.zeros((4, 8)), 2, 16).axes
 
 
-def test_the_widgets_redraw(monkeypatch):
-    shown = []
-    monkeypatch.setattr(widgets, "explore", lambda draw, alt, **controls: shown.append((draw, controls)))
+def test_the_widgets_redraw(explored):
     quantization.explore_bits(COSTS, AFM_TINY, "alt")
     quantization.explore_palette({"wq": np.eye(64), "wk": np.ones((64, 8))}, "wq", "alt")
-    (draw, controls), (draw_palette, palette_controls) = shown
+    (draw, _, controls), (draw_palette, _, palette_controls) = explored
     start = {name: control.value for name, control in controls.items()}
     assert start == {"average_bits": 3.5, "matrix": "w_gate, layer 0", "bits": 4, "gigabytes_per_s": 40.0}
     assert len(draw(**start).axes[0].patches) == 1 + len(draw(**start | {"matrix": "none"}).axes[0].patches)

@@ -1,4 +1,4 @@
-"""Chapter 8's figures: what is drawn is what was given, and what makes no sense is refused."""
+"""Chapter 8's figures: what is drawn is what was given."""
 
 import numpy as np
 import pytest
@@ -34,24 +34,20 @@ def test_lines_are_means_and_bands_t_intervals():
 
 def test_utility_and_proxy_share_their_kl():
     """The utility of the mean over seeds is highest at the second of three points, while the proxy rises on."""
-    seeds = [
-        run((0.2, 0.9, 0.3), (0, 1, 2), (0, 1, 5), (0, 1, 2)),
-        run((0.4, 0.7, 0.5), (2, 3, 4), (0, 3, 7), (0, 1, 2)),
-    ]
-    fig = rlhf.utility_against_kl({"beta 0": seeds})
-    above, below = fig.axes
+    one = run((0.2, 0.9, 0.3), (0, 1, 2), (0, 1, 5), (0, 1, 2))
+    other = run((0.4, 0.7, 0.5), (2, 3, 4), (0, 3, 7), (0, 1, 2))
+    above, below = rlhf.utility_against_kl({"beta 0": [one, other]}).axes
     np.testing.assert_allclose(above.lines[0].get_data(), [[0, 2, 6], [1, 2, 3]])
     np.testing.assert_allclose(below.lines[0].get_data(), [[0, 2, 6], [0.3, 0.8, 0.4]])
-    np.testing.assert_allclose([ax.lines[1].get_data() for ax in fig.axes], [[[2], [2]], [[2], [0.8]]])  # the crosses
+    crosses = [ax.lines[1].get_data() for ax in (above, below)]
+    np.testing.assert_allclose(crosses, [[[2], [2]], [[2], [0.8]]])
     assert above.lines[0].get_markerfacecolor() == "white" != below.lines[0].get_markerfacecolor()
 
 
 def test_surrogates_by_hand():
     """gamma 1, epsilon 0.2, at rho = 2 and A = 1: 2, 1.2 and 2 - (2 ln 2 - 1); the maximum e - 1 at rho = e."""
-    fig = rlhf.surrogates(1.0, 0.2)
-    for ax, plain, clip, ours, best in zip(
-        fig.axes, (2, -2), (1.2, -2), (3 - 2 * np.log(2), -1 - 2 * np.log(2)), (np.e, 1 / np.e), strict=True
-    ):
+    expected = (2, 1.2, 3 - 2 * np.log(2), np.e), (-2, -2, -1 - 2 * np.log(2), 1 / np.e)
+    for ax, (plain, clip, ours, best) in zip(rlhf.surrogates(1.0, 0.2).axes, expected, strict=True):
         curves = {line.get_label(): line.get_data() for line in ax.lines[1:]}  # the first marks rho = 1
         at_2 = [np.interp(2, *curve) for curve in list(curves.values())[:3]]
         np.testing.assert_allclose(at_2, [plain, clip, ours], atol=1e-4)  # between points that are 0.01 apart
@@ -59,55 +55,22 @@ def test_surrogates_by_hand():
         assert x[0] == pytest.approx(best) and y.max() <= top[0] < y.max() + 1e-4
         assert abs(rho[y.argmax()] - x[0]) <= rho[1] - rho[0]
     assert [len(ax.lines) for ax in rlhf.surrogates(0.5, 0.2).axes] == [4, 5]  # exp(2) is out of range
-    for settings, message in (((0.0, 0.2), "gamma must be above 0"), ((1.0, -1.0), "epsilon must be above 0")):
-        with pytest.raises(ValueError, match=message):
-            rlhf.surrogates(*settings)
 
 
 def test_a_live_run_is_drawn_as_recorded():
-    evaluations = [{"step": 0}] + [
-        {
-            "step": 4 * i,
-            "samples": 64 * i,
-            "reward": i / 2,
-            "utility": i / 4,
-            "kl_reference": 1.0 * i,
-            "kl_previous": 0.1,
-        }
-        for i in (1, 2)
-    ]
-    fig = rlhf.course_of_run(evaluations)
-    drawn = [line.get_data() for ax in fig.axes for line in ax.lines]
+    row = lambda i: dict(samples=64 * i, reward=i / 2, utility=i / 4, kl_reference=i, kl_previous=0.1)  # noqa: E731
+    evaluations = [{"step": 0}, row(1), row(2)]
+    drawn = [line.get_data() for ax in rlhf.course_of_run(evaluations).axes for line in ax.lines]
     np.testing.assert_allclose(drawn, [[[64, 128], values] for values in ([0.5, 1], [0.25, 0.5], [1, 2], [0.1, 0.1])])
     without = [{name: value for name, value in row.items() if name != "utility"} for row in evaluations]
     assert [line.get_label() for line in rlhf.course_of_run(without).axes[0].lines] == ["reward"]
-    for bad in ([], evaluations[:1], [{"samples": 1, "reward": 1.0}]):
-        with pytest.raises(ValueError, match="no evaluation has samples and"):
-            rlhf.course_of_run(bad)
-
-
-def test_bad_curves_are_refused_by_name():
-    for bad, message in (
-        ([], "ppo: expected at least one run"),
-        ([TWO[0], {"samples": [0]}], "ppo: every run needs the lists .*'kl'.*: 'utility'"),
-        ([run((0.5,))], "ppo: every run needs the lists"),
-        ([run((), (), (), ())], "ppo: expected at least one run"),
-        ([TWO[0], run((0.5, 0.6), samples=(0, 65))], "ppo: .* at the same samples"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            rlhf.against_samples({"ppo": bad})
-    with pytest.raises(ValueError, match="give 1 to 8 curves"):
-        rlhf.against_samples({})
 
 
 def test_recorded_runs_are_sorted_by_algorithm():
     keys = ("utility_mdloo_0", "utility_mdloo_1", "reward model_mdloo_0", "utility_rloo_0", "beta_0.0_0")
     runs = {key: {"its": key} for key in keys}
     mdloo_0, mdloo_1, by_model, rloo, _ = runs.values()
-    assert list(rlhf.recorded_curves(runs, "utility").items()) == [
-        ("rloo", [rloo]),
-        ("mdloo", [mdloo_0, mdloo_1]),
-    ]
+    assert list(rlhf.recorded_curves(runs, "utility").items()) == [("rloo", [rloo]), ("mdloo", [mdloo_0, mdloo_1])]
     assert rlhf.recorded_curves(runs, "reward model") == {"mdloo": [by_model]}
 
 
@@ -123,15 +86,6 @@ def test_distances_follow_the_factor():
     np.testing.assert_allclose(heights[3], weights / weights.sum())
 
 
-@pytest.mark.parametrize(
-    ("gamma", "course"), [(0.4, "evenly"), (0.2, "at once"), (0.15, "swinging"), (0.05, "diverges")]
-)
-def test_the_course_is_named(gamma, course):
-    assert course in rlhf.mirror_descent(0.2, gamma).axes[0].get_title()
-
-
-def test_bad_settings_are_refused():
-    with pytest.raises(ValueError, match="beta"):
-        rlhf.mirror_descent(0.0, 0.4)
-    with pytest.raises(ValueError, match="K"):
-        rlhf.mirror_descent(0.2, 0.4, K=1)
+def test_the_course_is_named():
+    for gamma, course in ((0.4, "evenly"), (0.2, "at once"), (0.15, "swinging"), (0.05, "diverges")):
+        assert course in rlhf.mirror_descent(0.2, gamma).axes[0].get_title()

@@ -1,0 +1,265 @@
+"""Chapter 2's figures, of curation, the optimizer, the stages and pruning: what is drawn is what was given."""
+
+import math
+
+import numpy as np
+import pytest
+
+from afm_ref.curation import near_duplicates
+from afm_ref.curation.report import Report
+from afm_ref.evaluation import mean_interval
+from afm_ref.pretraining.pruning.top_k import soft_top_k, solve
+from afm_ref.pretraining.stages import apple_stages
+from afm_ref.teaching import figures
+from afm_ref.teaching.chapters import data, distillation, optimizer, stages
+from afm_ref.training.history import History
+
+
+def report():
+    found = Report()
+    for size, after, kept in ((1000, "near-duplicate", None), (2000, 1000, "too short"), (4000, 2000, 2000)):
+        found.measure("read", size)
+        found.passes("extraction", size, size // 2)
+        found.passes("near-duplicates", size // 2, after)
+        if kept:
+            found.passes("heuristics", after, kept)
+    found.leave("web", 2000)
+    return found
+
+
+def test_the_funnel_is_the_reports():
+    (ax,) = data.funnel(report()).axes
+    np.testing.assert_allclose([bar.get_width() for bar in ax.patches], [7, 3.5, 3, 2])
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == ["read", "extraction", "near-duplicates", "heuristics"]
+    assert "kB" in ax.get_xlabel() and [t.get_text().strip() for t in ax.texts][-1] == "1 documents"
+
+
+def test_drops_are_in_order():
+    found = report()
+    for _ in range(3):
+        found.passes("heuristics", 1, "too short")
+    (ax,) = data.drops(found).axes
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == ["heuristics: too short", "near-duplicates: near-duplicate"]
+    assert [bar.get_width() for bar in ax.patches] == [4, 1]
+
+
+def test_lengths_are_counted_by_powers_of_two():
+    (ax,) = data.lengths(report()).axes
+    places = {(bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in ax.patches}
+    assert places == {(10, 1), (11, 1), (12, 1)}  # 1000, 2000 and 4000; the one left is on top of 2000
+
+
+def test_the_s_curve_is_the_closed_form():
+    bins = [{"jaccard": 0.5, "candidates": [0.2, 0.1, 0.3], "removed": [0.0, 0.0, 0.1]}]
+    closed, counted, *_ = data.s_curve(16, 8, 128, 0.75, bins).axes[0].lines
+    s, curve = closed.get_data()
+    np.testing.assert_allclose(curve, 1 - (1 - s**8) ** 16, atol=1e-12)
+    np.testing.assert_allclose(counted.get_ydata(), near_duplicates.removal_probability(s, 16, 8, 128, 97))
+    assert "97 of 128" in counted.get_label()
+
+
+def test_the_explorer_has_controls(explored):
+    data.s_curve_explorer("an S-curve")
+    ((draw, alt, controls),) = explored
+    assert {name: control.value for name, control in controls.items()} == {"bands": 16, "rows": 8}
+    assert draw(8, 8).axes[0].lines and alt == "an S-curve"
+    with pytest.raises(ValueError, match="do not fit into 128"):
+        draw(128, 32)
+
+
+def test_each_text_is_a_dot_at_its_score():
+    scores = {"reference": [0.9, 0.8, 0.4], "spam": [0.1, 0.6], "tables": [0.3, 0.2]}
+    (ax,) = data.scores_by_kind(scores, ("reference",)).axes
+    assert [line.get_xdata().tolist() for line in ax.lines[:3]] == list(scores.values())
+    assert [line.get_color() for line in ax.lines[:3]] == [figures.BLUE, figures.ORANGE, figures.ORANGE]
+    assert [text.get_text() for text in ax.texts] == ["67% kept", "50% dropped", "100% dropped"]
+    assert ax.lines[3].get_xdata() == [0.5, 0.5]
+
+
+def test_bars_are_means():
+    (ax,) = data.precision_by_style({"plain, main content": [0.9, 1.0], "plain, all text": [0.5, 0.7]}).axes
+    assert [bar.get_height() for bar in ax.patches] == pytest.approx([0.95, 0.6])
+    assert ax.lines[0].get_ydata().tolist() == [0.9, 1.0]
+
+
+RATES = 2.0 ** np.arange(-8, -2)
+
+
+def made_up(shift, noise=(0.0, 0.1, -0.1)):
+    """Return a sweep whose best rate is 2^-5 at width 32 and moves by `shift` a doubling, by `noise` a seed."""
+
+    def loss(width, rate, off):
+        return 5 + 0.1 * (np.log2(rate) + 5 - shift * np.log2(width / 32) - off) ** 2
+
+    return {w: {r: [loss(w, r, off) for off in noise] for r in RATES} for w in (32, 64, 128)}
+
+
+def test_the_shift_of_a_made_up_sweep():
+    sweep = made_up(-0.6)
+    best = optimizer.best_rates(sweep)
+    np.testing.assert_allclose(np.log2(best[64]), [-5.6, -5.5, -5.7], atol=1e-9)
+    assert optimizer.shift_per_doubling(sweep) == pytest.approx((-0.6, -0.6, -0.6), abs=1e-9)
+    steeper = {w: {r: [a[0], b] for (r, a), b in zip(by.items(), [x[0] for x in made_up(-1)[w].values()], strict=True)}
+               for w, by in sweep.items()}  # fmt: skip
+    mean, low, high = optimizer.shift_per_doubling(steeper)  # two seeds: t of one degree of freedom
+    assert (mean, high - mean, mean - low) == pytest.approx((-0.8, 0.2 * 12.706, 0.2 * 12.706), rel=1e-4)
+
+
+def test_lines_are_means_of_seeds():
+    sweep = made_up(0.0)
+    sweep[32][RATES[-1]] = [None, 5.0, 5.0]
+    left, right = optimizer.loss_against_rate({"standard": sweep, "mup_simple": made_up(0.0)}).axes
+    assert [left.get_title(), right.get_title()] == ["standard parametrisation", "muP-simple"]
+    assert left.lines[0].get_xdata().tolist() == RATES[:-1].tolist()  # where a seed diverged nothing is drawn
+    np.testing.assert_allclose(right.lines[1].get_ydata(), [np.mean(x) for x in made_up(0.0)[64].values()])
+    (band,) = right.collections[0].get_paths()
+    assert band.vertices[:, 1].max() == pytest.approx(max(x for losses in made_up(0.0)[32].values() for x in losses))
+
+
+def test_best_rates_carry_intervals():
+    (ax,) = optimizer.best_against_width({"standard": made_up(-1.0), "mup_simple": made_up(0.0)}).axes
+    standard, mup_simple = ax.containers
+    np.testing.assert_allclose(standard[0].get_ydata(), 2.0 ** np.array([-5, -6, -7]), rtol=1e-6)
+    np.testing.assert_allclose(mup_simple[0].get_ydata(), 2.0**-5, rtol=1e-6)
+    low, high = np.log2(mup_simple[2][0].get_segments()[0][:, 1])
+    assert (high + 5, low + 5) == pytest.approx((0.1 * 2.4841, -0.1 * 2.4841), rel=1e-3)  # t 4.303 / sqrt(3)
+
+
+LOSSES = {
+    "standard_64_-3_1": 4.1, "standard_64_-10_0": 5.0, "standard_64_-3_0": 4.0, "mup_simple_32_-3_0": 3.0,
+    "start_32": 8.0, "whole_x1_0": 4.0, "whole_x1_1": 4.2, "whole_x4_0": 5.0, "whole_x4_1": 5.5, "no skip_x1_0": 4.1,
+    "no skip_x1_1": 4.5, "no skip_x4_0": None, "no skip_x4_1": 5.5, "stress whole_0": 4.0, "stress whole_1": 4.0,
+    "stress no skip_0": 6.0, "stress no skip_1": 7.0,
+}  # fmt: skip
+RUNS = {key: {"loss": loss, "rate": 2.0**-10 if "-10" in key else 0.125} for key, loss in LOSSES.items()}
+
+
+def test_recorded_runs_are_sorted():
+    sweeps = optimizer.recorded_sweeps(RUNS)
+    assert sweeps["standard"][64] == {2.0**-10: [5.0], 0.125: [4.0, 4.1]}
+    assert list(sweeps["standard"][64]) == [2.0**-10, 0.125]
+    assert sweeps["mup_simple"] == {32: {0.125: [3.0]}} and sweeps["standard"][32] == {0.125: [3.0]}
+    found = optimizer.recorded_differences(RUNS, ["no skip"], times=(1, 4))
+    assert found["no skip"][1] == pytest.approx([0.1, 0.3]) and found["no skip"][4] == [None, 0.0]
+    assert optimizer.recorded_differences(RUNS, ["no skip"], times=None)["no skip"][1] == [2.0, 3.0]
+
+
+def test_differences_carry_intervals_and_say_who_diverged():
+    found = optimizer.recorded_differences(RUNS, ["whole", "no skip"], times=(1, 4))
+    (ax,) = optimizer.changed_terms(found).axes
+    assert [bars[0].get_xdata()[0] for bars in ax.containers] == pytest.approx([0.0, 0.2, 0.0])
+    assert [line.get_marker() for line in ax.lines].count("x") == 1
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["whole", "no skip"]
+
+
+def test_growth_is_drawn_part_by_part():
+    parts = dict.fromkeys(("ffn out", "logits"), np.array([[0.1, 0.2], [0.2, 0.4]]))
+    axes = optimizer.coordinate_growth((32, 64), {"standard": parts, "mup_simple": parts}).axes
+    assert [ax.get_title() for ax in axes] == ["ffn out", "logits"]
+    assert axes[0].lines[0].get_ydata().tolist() == [0.2, 0.4]
+
+
+def test_descents_start_at_one():
+    fig = optimizer.descents({"a": [4.0, 2.0, 1.0], "b": [8.0, 2.0, 0.8]})
+    assert [line.get_ydata().tolist() for line in fig.axes[0].lines] == [[1, 0.5, 0.25], [1, 0.25, 0.1]]
+
+
+SHARES = (0.0, 0.5, 1.0)
+BITS = {"english": [[2, 2.2, 3], [2.2, 2.4, 3.2]], "code": [[3, 2.5, 2], [3, 2.5, 2]]}
+
+
+def test_losses_stand_one_behind_the_other():
+    past = {name: History(*[np.array(loss)] * 5) for name, loss in (("core", [3.0, 2.0]), ("continued", [1.5]))}
+    curves = {line.get_label(): line.get_data() for line in stages.losses_by_stage(past).axes[0].lines}
+    np.testing.assert_allclose(curves["core"], [[1, 2], [3, 2]])
+    np.testing.assert_allclose(curves["continued"], [[3], [1.5]])
+
+
+def test_schedules_are_drawn_to_scale():
+    """The core stage ends at 6.3 trillion tokens at 0.005 of 0.01, and peaks at 5000 / 375,509 of its way."""
+    core, continued, lengthening = stages.rates_and_windows(apple_stages()).axes[0].lines
+    x, y = core.get_data()
+    assert x[-1] == pytest.approx(6.3, rel=1e-4) and y[-1] == pytest.approx(5e-5) and y.max() == pytest.approx(0.01)
+    assert x[y.argmax()] / x[-1] == pytest.approx(5000 / 375_509)
+    assert continued.get_xdata()[-1] == pytest.approx(7.3, rel=1e-3)
+    assert lengthening.get_xdata()[-1] == pytest.approx(7.4, rel=1e-3)
+
+
+def test_wavelengths_by_hand():
+    """Pair 0 turns in 2 pi tokens; the pair at half of a head of 4 in 2 pi sqrt(base); windows are lines."""
+    old, new, window = stages.wavelengths(4, {"old": 100.0, "new": 400.0}, {"trained": 50}).axes[0].lines
+    np.testing.assert_allclose(old.get_ydata(), [2 * math.pi, 20 * math.pi])
+    np.testing.assert_allclose(new.get_ydata(), [2 * math.pi, 40 * math.pi])
+    assert set(window.get_ydata()) == {50}
+
+
+def test_positions_show_means_and_paired_differences():
+    """Seeds 3, 5 against 2, 4 in one bin: means 4 and 3, difference 1 each time, so a band of no width."""
+    runs = {"before": [[2.0, 1.0], [4.0, 1.0]], "after": [[3.0, 1.0], [5.0, 3.0]]}
+    above, below = stages.by_position(runs, [0, 10, 30], 10, "before").axes
+    np.testing.assert_allclose(above.lines[1].get_data(), [[5, 20], [4, 2]])
+    np.testing.assert_allclose(below.lines[1].get_ydata(), [1, 1])
+    _, band = below.collections
+    ends = band.get_paths()[0].vertices
+    np.testing.assert_allclose(ends[ends[:, 0] == 5][:, 1], 1)
+    assert np.ptp(ends[ends[:, 0] == 20][:, 1]) == pytest.approx(2 * 12.706, rel=1e-3)  # of 0 and 2: s / sqrt(2) = 1
+
+
+def test_the_sweep_draws_what_it_was_given():
+    english, code, _ = stages.batch_of_mixture(0.5, SHARES, BITS).axes[1].lines
+    np.testing.assert_allclose(english.get_data(), [SHARES, [2.1, 2.3, 3.1]])
+    np.testing.assert_allclose(code.get_ydata(), [3, 2.5, 2])
+
+
+@pytest.mark.parametrize(("share", "nearest"), [(0.0, 0), (0.2, 0), (0.3, 0.5), (1.0, 1)])
+def test_the_mixture_shows_its_rows_and_the_nearest_recording(share, nearest):
+    left, right = stages.batch_of_mixture(share, SHARES, BITS, rows=10, batches=2).axes
+    drawn = left.images[0].get_array()
+    assert drawn.shape == (2, 10) and drawn.sum() == 20 * share
+    assert right.get_title() == f"nearest recorded share: {nearest:g}" and right.lines[-1].get_xdata()[0] == nearest
+
+
+def test_masks_are_those_of_the_scores():
+    scores = np.random.default_rng(0).normal(size=30)
+    lines = distillation.masks_by_rank(scores, 10, (0.05, 1.0)).axes[0].lines[1:]
+    for line, eps in zip(lines, (0.05, 1.0), strict=True):
+        np.testing.assert_allclose(line.get_ydata(), np.sort(soft_top_k(scores, 10, eps))[::-1])
+    assert [line.get_label() for line in lines] == ["eps = 0.05", "eps = 1"]
+
+
+def curve(*values):
+    return {"steps": [0, 10, 20], "all": list(values), "accuracy": list(np.divide(values, 10))}
+
+
+def test_arms_are_means_with_intervals():
+    runs = [curve(9.0, 4.0, 3.0), curve(9.0, 4.2, 3.4)]
+    (ax,) = distillation.arms({"scratch": runs, "pruned": runs[:1]}, {"parent": 2.5}).axes
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [9.0, 4.1, 3.2])
+    assert [line.get_label() for line in ax.lines] == ["from scratch", "pruned start", "parent"]
+    (band,) = ax.collections  # one seed alone has no band
+    ends = band.get_paths()[0].vertices
+    ends = ends[ends[:, 0] == 20][:, 1]
+    np.testing.assert_allclose([ends.min(), ends.max()], mean_interval([3.0, 3.4])[1:])
+    assert ax.get_ylim()[0] < 2.5 and ax.get_ylim()[1] < 9
+    (line,) = distillation.arms({"scratch": runs[:1]}, measure="accuracy").axes[0].lines
+    np.testing.assert_allclose(line.get_ydata(), [0.9, 0.4, 0.3])
+
+
+def test_differences_show_seeds_and_intervals():
+    values = [-0.1, -0.3, -0.2]
+    (ax,) = distillation.paired({"a - b": values, "c - d": [0.0, 0.1, 0.2]}).axes
+    ((means, _, (bars,)),) = ax.containers
+    np.testing.assert_allclose(bars.get_segments()[0][:, 0], mean_interval(values)[1:])
+    seeds = next(line for line in ax.lines if line.get_marker() == "|")
+    assert list(seeds.get_xdata()) == values and means.get_xdata()[0] == pytest.approx(-0.2)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["a - b", "c - d"]
+
+
+def test_the_widget_draws_the_solution():
+    left, right = distillation.soft_weights(0.3, 4).axes
+    np.testing.assert_allclose([bar.get_height() for bar in right.patches], soft_top_k(distillation.SCORES, 4, 0.3))
+    clipped, a = solve(distillation.SCORES, 4, 0.3)
+    assert left.get_title().startswith(f"{clipped.sum()} clipped") and left.lines[0].get_ydata()[0] == -a
+    assert "sum 4.00" in right.get_title()

@@ -1,0 +1,59 @@
+"""What makes no sense is not drawn: the figures of all chapters say why."""
+
+from pkgutil import resolve_name
+
+import numpy as np
+import pytest
+
+from afm_ref.config import AFM_TINY
+from afm_ref.curation.report import Report
+from afm_ref.parallelism.simulator import ring_collectives
+from afm_ref.quantization import weight_counts
+from afm_ref.teaching.chapters.rlhf import MEASURES
+
+COSTS = {key: {2: 0.01, 4: 0.001} for key in weight_counts(AFM_TINY)}
+CURVE = {"steps": [0, 10, 20], "all": [9.0, 4.0, 3.0]}
+RUN = {name: [1.0, 2.0] for name in ("samples", *MEASURES)}
+BASE = {"0_base": (0.4, 0.35, 0.47)}
+BY_JUDGE = {"one": BASE | {"1_sft": (0.6, 0.5, 0.65)}, "other": BASE}
+TRACE = ring_collectives.all_reduce([np.zeros(3)] * 3)
+
+
+@pytest.mark.parametrize(
+    ("draw", "given", "told"),
+    [
+        ("data.funnel", (Report(),), "no steps"),
+        ("data.s_curve", (17, 8), "do not fit into 128"),
+        ("distillation.arms", ({"new": [CURVE, CURVE | {"steps": [0, 9, 20]}]},), "new: seeds were measured at diff"),
+        ("distillation.paired", ({"a": [0.1]},), "at least 2"),
+        ("stages.by_position", ({"before": [[2.0, 1.0]]}, [0, 10], 10, "before"), "list of 1 numbers"),
+        ("parallelism_drawing.ring_step", (None, TRACE, 5), "step 5 is not between 0 and 4"),
+        ("parallelism.mesh_figure", (64, 1, 1, 1, 1, 8), "cannot be cut"),
+        ("at_scale.landscape", ("v5p", 64, 128, 512, 1), "fsdp 512 x model 1 does not divide 64 chips"),
+        ("at_scale.landscape", ("v5p", 512, 64, 1, 1), "batch of 64 sequences cannot be cut"),
+        ("lora.cut_to_rank", (np.eye(4), 5), r"rank must be 0..4"),
+        ("lora.low_rank_sum", (4, 9, 5), r"rank must be 1..4"),
+        ("lora.adapters_over_base", (["a", "b"], 2), r"active must be 0..1"),
+        ("quantization.talaria", (COSTS, AFM_TINY, 2.0, {("wq", 0): 4}), r"average of 2\.0 bits is impossible"),
+        ("post_training.win_rates", ({str(i): [(0.5, 0.4, 0.6)] for i in range(9)},), "give 1 to 8 curves"),
+        ("post_training.verdicts", (0.0,), "noise must be above 0"),
+        ("post_training.verdicts", (0.1, 0.0, 0.0, 1.5), "noise must be above 0"),
+        ("rlhf.against_samples", ({"ppo": []},), "ppo: expected at least one run"),
+        ("rlhf.against_samples", ({"ppo": [{name: [] for name in RUN}]},), "ppo: expected at least one run"),
+        ("rlhf.against_samples", ({"ppo": [{"samples": [0]}]},), "ppo: every run needs the lists .*'kl'.*: 'utility'"),
+        ("rlhf.against_samples", ({"ppo": [RUN | {"utility": [0.5]}]},), "ppo: every run needs the lists"),
+        ("rlhf.against_samples", ({"ppo": [RUN, RUN | {"samples": [1, 3]}]},), "ppo: .* at the same samples"),
+        ("rlhf.against_samples", ({},), "give 1 to 8 curves"),
+        ("rlhf.surrogates", (0.0, 0.2), "gamma must be above 0"),
+        ("rlhf.surrogates", (1.0, -1.0), "epsilon must be above 0"),
+        ("rlhf.course_of_run", ([],), "no evaluation has samples and"),
+        ("rlhf.course_of_run", ([{"step": 0}],), "no evaluation has samples and"),
+        ("rlhf.course_of_run", ([{"samples": 1, "reward": 1.0}],), "no evaluation has samples and"),
+        ("rlhf.mirror_descent", (0.0, 0.4), "beta"),
+        ("rlhf.mirror_descent", (0.2, 0.4, 1), "K"),
+        ("whole_road.utility_by_step", (BY_JUDGE,), "the same steps for each judge"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(draw, given, told):
+    with pytest.raises(ValueError, match=told):
+        resolve_name(f"afm_ref.teaching.chapters.{draw}")(*given)
