@@ -48,6 +48,31 @@ class Mutation(NamedTuple):
     slow: str = ""  # why only a test marked `slow` catches it
 
 
+def faults(text: str) -> list[Mutation]:
+    """Read faults written as changes are shown: a file, and under it each fault's name, lines, and test.
+
+        afm_ref/ops.py
+          attention forgets its scale
+            - (wide(q) * H**-0.5) @
+            + wide(q) @
+            tests/transformer/test_ops.py::test_attention_equals_loops
+
+    `-` lines are `old`, `+` lines `new`, joined by line ends; a line `slow: ...` may follow the test.
+    """
+    found: list[dict] = []
+    for line in text.strip("\n").split("\n"):
+        if not line.startswith(" "):
+            file = line
+        elif not line.startswith("    "):
+            found.append(dict(name=line.strip(), file=file, old=[], new=[]))
+        elif line[4] in "-+":
+            found[-1]["old" if line[4] == "-" else "new"].append(line[6:])
+        else:
+            reason = line.removeprefix("    slow: ")
+            found[-1] |= dict(test=line.strip()) if reason == line else dict(slow=reason)
+    return [Mutation(**fault | {key: "\n".join(fault[key]) for key in ("old", "new")}) for fault in found]
+
+
 class Verdict(NamedTuple):
     """What became of one mutation."""
 
