@@ -46,7 +46,7 @@ def bregman(log_rho: Float[Array, "*B"]) -> Float[Array, "*B"]:
     mean 0.
 
     Source: Bregman divergence of the negative entropy [standard].
-    Test: tests/rlhf/test_mdloo.py::test_divergence_is_kl
+    Test: tests/rlhf/test_mdloo.py::test_divergences_are_kl
     """
     xp, log_rho = log_rho.__array_namespace__(), wide(log_rho)
     rho = xp.exp(log_rho)
@@ -143,7 +143,7 @@ def k3(log_ratio: Float[Array, "*B"]) -> Float[Array, "*B"]:
     GRPO's divergence to the reference. `bregman`, for samples from q, is rho times it.
 
     Source: Schulman 2020 (k3); Shao et al. 2024 equation 4 [standard].
-    Test: tests/rlhf/test_mdloo.py::test_k3_is_kl
+    Test: tests/rlhf/test_mdloo.py::test_divergences_are_kl
     """
     xp, log_ratio = log_ratio.__array_namespace__(), wide(log_ratio)
     return xp.exp(-log_ratio) - 1 + log_ratio

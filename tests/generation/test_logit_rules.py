@@ -7,8 +7,8 @@ import pytest
 from afm_ref import generation
 from afm_ref.generation import LogitRules, generate, stream
 from afm_ref.generation.sampling import RuleArrays, ruled
-from tests.generation.test_generate import NEW, ONE, PROMPTS, as_lists, traced, without_layers  # noqa: F401 - a fixture
-from tests.interop.models import logits_float64, random_params
+from tests.generation.test_generate import NEW, ONE, PROMPTS, as_lists, loop, traced, without_layers  # noqa: F401
+from tests.interop.models import random_params
 
 RULES = {
     "a penalty": dict(repetition_penalty=1.4),
@@ -20,35 +20,23 @@ RULES = {
 STOP = {2, 5, 6}
 
 
-def loop(params, cfg, prompt, n, stop, repetition_penalty=1.0, min_new_tokens=0, min_length=0, suppress_tokens=(),
-         begin_suppress_tokens=()):  # fmt: skip
-    """Return (greedy tokens until a stop token, the smallest lead of a winner), token by token in float64."""
-    text, lead = list(prompt), np.inf
-    while len(text) < len(prompt) + n:
-        scores = logits_float64(params, np.array([text]), cfg)[0, -1].copy()
-        for token in set(text):
-            scores[token] = (
-                scores[token] / repetition_penalty if scores[token] > 0 else scores[token] * repetition_penalty
-            )
-        made = len(text) - len(prompt)
-        banned = set(suppress_tokens) | (set(begin_suppress_tokens) if made == 0 else set())
-        banned |= set(stop) if made < min_new_tokens or len(text) < min_length else set()
-        scores[list(banned)] = -np.inf
-        second, first = np.sort(scores)[-2:]
-        lead = min(lead, first - second)
-        text.append(int(scores.argmax()))
-        if text[-1] in stop:
-            break
-    return text[len(prompt) :], lead
-
-
 @pytest.mark.parametrize("name", RULES)
 def test_rules_equal_a_loop_over_the_full_forward(name):
-    params, n = random_params(ONE, seed=0), 14
+    params, n, rules = random_params(ONE, seed=0), 14, LogitRules(**RULES[name])
     stop = () if name == "a penalty" else STOP
-    expected = [loop(params, ONE, prompt, n, stop, **RULES[name]) for prompt in PROMPTS]
+
+    def rule(scores, text, made):
+        scores, penalty = scores.copy(), rules.repetition_penalty
+        for token in set(text):
+            scores[token] *= 1 / penalty if scores[token] > 0 else penalty
+        banned = {*rules.suppress_tokens} | ({*rules.begin_suppress_tokens} if made == 0 else set())
+        banned |= {*stop} if made < rules.min_new_tokens or len(text) < rules.min_length else set()
+        scores[list(banned)] = -np.inf
+        return scores
+
+    expected = [loop(params, ONE, prompt, n, stop, rule) for prompt in PROMPTS]
     assert min(lead for _, lead in expected) > 1e-4, "choose another seed: float32 may not decide this"
-    got = as_lists(generate(params, ONE, PROMPTS, NEW, stop=stop, rules=LogitRules(**RULES[name])))
+    got = as_lists(generate(params, ONE, PROMPTS, NEW, stop=stop, rules=rules))
     assert [row[:n] for row in got] == [row for row, _ in expected]
     free = [loop(params, ONE, prompt, n, stop) for prompt in PROMPTS]
     assert [row for row, _ in free] != [row for row, _ in expected], "the rule must show"

@@ -89,8 +89,7 @@ def test_the_frontier_is_that_of_single_allocations_and_falls():
 
 @pytest.mark.parametrize("target", [3.5, 3.7])
 def test_averages_are_hit_to_a_hundredth_at_true_scale(target):
-    weights = weight_counts(AFM_ON_DEVICE)
-    costs = synthetic(AFM_ON_DEVICE)
+    costs, weights = synthetic(AFM_ON_DEVICE), weight_counts(AFM_ON_DEVICE)
     bits = allocate(costs, weights, target)
     assert target - 0.01 <= average(weights, bits) <= target + 1e-9
     exact, bound = loss_of(costs, bits), lower_bound(costs, weights, target)

@@ -96,13 +96,6 @@ def test_weights_are_counted_repetitions(kind):
         np.testing.assert_allclose(method(values, 8, times), method(repeated, 8), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", [kmeans.exact, kmeans.fast])
-def test_fewer_distinct_values_than_centres_are_kept_exactly(method):
-    values = np.array([3, -1, 3, 0.5, -1], np.float32)
-    np.testing.assert_array_equal(method(values, 6), [-1, 0.5, 3, 3, 3, 3])
-    np.testing.assert_array_equal(method(values, 3), [-1, 0.5, 3])
-
-
 @given(st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=40), st.integers(1, 16), st.integers(0, 99))
 @settings(max_examples=40)
 def test_nearest_is_the_argmin(values, k, seed):

@@ -82,8 +82,8 @@ def test_recovery_trains_the_adapter_alone():
     base = quantize(teacher, 2)
     before = [np.array(leaf) for leaf in jax.tree.leaves((base, teacher))]
     optimizer = afm_optimizer(0.03, warmup_cosine(0, 12))
-    result = recovery.recover(base, teacher, ONE, lambda step: batch(), optimizer, 12, rank=2,
-                              weight=1.0, progress=False)  # fmt: skip
+    settings = dict(rank=2, weight=1.0, progress=False)
+    result = recovery.recover(base, teacher, ONE, lambda step: batch(), optimizer, 12, **settings)
     after = jax.tree.leaves((lora.detach(result.params), teacher))
     assert [m.dtype for m in before] == [np.asarray(m).dtype for m in after]
     assert all(np.asarray(new).tobytes() == old.tobytes() for new, old in zip(after, before, strict=True))
@@ -98,9 +98,8 @@ def test_residual_start_is_the_nearest_of_its_rank():
     optimizer = afm_optimizer(0.01, warmup_cosine(0, 2))
     originals, plain = (matrices(p) for p in (params, base))
     for rank in (3, 12):
-        untrained = recovery.recover(
-            base, params, ONE, lambda step: batch(), optimizer, 0, rank=rank, start="residual", progress=False
-        )
+        settings = dict(rank=rank, start="residual", progress=False)
+        untrained = recovery.recover(base, params, ONE, lambda step: batch(), optimizer, 0, **settings)
         for key, w in adapters(jax.tree.map(np.asarray, untrained.params)).items():
             lost = originals[key] - plain[key].dense(np.float64)
             tail = np.linalg.svd(lost, compute_uv=False)[rank:]

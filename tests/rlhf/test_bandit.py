@@ -83,7 +83,7 @@ def test_leave_one_out_helps_here_and_not_there():
 def test_sixteen_bits_are_widened_before_anything_is_summed():
     thin = [array.astype(np.float16) for array in (POLICY, REFERENCE, REWARDS)]
     for compute in (
-        lambda policy, reference, rewards: bandit.advantage(policy, reference, rewards, BETA),
+        lambda *given: bandit.advantage(*given, BETA),
         lambda policy, _, rewards: bandit.policy_gradient(policy, rewards),
         lambda policy, _, rewards: bandit.advantage_variance(policy, rewards, 4),
         lambda policy, _, rewards: bandit.gradient_variance(policy, rewards, 4),

@@ -63,14 +63,6 @@ def test_per_token_divergence_is_biased():
     assert away > 0.1 and at_home < 1e-12
 
 
-def test_divergence_is_kl():
-    rng = np.random.default_rng(0)
-    p, q = rng.dirichlet(np.ones(7), 2)
-    shares = mdloo.bregman(np.log(p / q))
-    assert q @ shares == pytest.approx(p @ np.log(p / q), rel=1e-12) and shares.min() > 0
-    assert mdloo.bregman(np.zeros(1)) == 0
-
-
 RNG = np.random.default_rng(5)
 D, B = SMALL.d_model, len(REWARD)
 CRITIC = (REFERENCE, RNG.standard_normal(D), np.array(0.3))
@@ -89,11 +81,13 @@ def test_clip_has_no_slope_where_it_should_not():
     assert gone.sum() == 4
 
 
-def test_k3_is_kl():
+def test_divergences_are_kl():
+    """Bregman's is its mean under q and K3 under p, share by share the same; neither is ever below 0."""
     p, q = RNG.dirichlet(np.ones(7), 2)
-    shares = mdloo.k3(np.log(p / q))
-    assert p @ shares == pytest.approx(p @ np.log(p / q), rel=1e-12) and shares.min() > 0
-    np.testing.assert_allclose(mdloo.bregman(np.log(p / q)), p / q * shares, rtol=1e-9)  # the same, seen from q
+    shares, k3, kl = mdloo.bregman(np.log(p / q)), mdloo.k3(np.log(p / q)), p @ np.log(p / q)
+    assert q @ shares == pytest.approx(kl, rel=1e-12) and p @ k3 == pytest.approx(kl, rel=1e-12)
+    assert min(*shares, *k3) > 0 and mdloo.bregman(np.zeros(1)) == 0
+    np.testing.assert_allclose(shares, p / q * k3, rtol=1e-9)
 
 
 def test_all_gradients_agree_at_the_previous_iterate():

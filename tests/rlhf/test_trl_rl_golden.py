@@ -25,10 +25,8 @@ def test_losses_equal_trl():
     A = advantages.leave_one_out(R.reshape(rewards.shape)).reshape(-1)
     np.testing.assert_allclose(A, golden["advantages"], rtol=1e-9)
     batch = Experience(rows, old, reference, A)
-    for name, (total, count) in {
-        "rloo": rloo_loss(params, batch, cfg, EPSILON),
-        "grpo": grpo_loss(params, batch, cfg, EPSILON, BETA),
-    }.items():
+    for loss, options, name in ((rloo_loss, (EPSILON,), "rloo"), (grpo_loss, (EPSILON, BETA), "grpo")):
+        total, count = loss(params, batch, cfg, *options)
         assert total / count == pytest.approx(golden[name].item(), rel=1e-9)
     unclipped, count = rloo_loss(params, batch, cfg, 1e9)
     assert unclipped / count != pytest.approx(golden["rloo"].item(), rel=1e-2)
