@@ -163,7 +163,7 @@ def rloo_loss(params: Params, batch: Experience, cfg: AFMConfig, epsilon: float 
     """Return (sum, count) of RLOO's loss: clipped, a whole response as one action.
 
     Source: Ahmadian et al. 2024; clipped as TRL has it [standard].
-    Test: tests/rlhf/test_trl_rl_golden.py::test_losses_equal_trl,
+    Test: tests/rlhf/test_mdloo.py::test_losses_equal_trl,
         tests/oracles/test_trl_rl.py::test_rloo
     """
     log_rho = sequence_log_probs(params, batch.rows, cfg) - wide(batch.old).sum(-1)
@@ -202,7 +202,7 @@ def grpo_loss(
         - 1/|y| sum_t (min(rho_t A, clip(rho_t) A) - beta k3_t),   k3 to the reference
 
     Source: Shao et al. 2024 (DeepSeekMath) equation 3 [standard].
-    Test: tests/rlhf/test_trl_rl_golden.py::test_losses_equal_trl,
+    Test: tests/rlhf/test_mdloo.py::test_losses_equal_trl,
         tests/oracles/test_trl_rl.py::test_grpo
     """
     log_probs = response_log_probs(params, batch.rows, cfg)

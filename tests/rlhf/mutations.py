@@ -11,7 +11,7 @@ afm_ref/rlhf/advantages.py
   the penalty rewards leaving the reference
     - return rewards - beta * (log_probs
     + return rewards + beta * (log_probs
-    tests/rlhf/test_trl_rl_golden.py::test_losses_equal_trl
+    tests/rlhf/test_mdloo.py::test_losses_equal_trl
 afm_ref/rlhf/mdloo.py
   the step is drawn away from the previous iterate
     - return xp.exp(log_rho) * advantages - gamma * bregman(log_rho)

@@ -2,19 +2,24 @@
 
 import itertools
 from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
+from afm_ref.interop import hugging_face
 from afm_ref.post_training.losses import preference_loss
-from afm_ref.post_training.rows import response_log_probs, sequence_log_probs, share, take
-from afm_ref.rlhf import advantages, mdloo
+from afm_ref.post_training.rows import Padded, response_log_probs, sequence_log_probs, share, take
+from afm_ref.rlhf import Experience, advantages, mdloo
 from afm_ref.rlhf.train import ALGORITHMS
+from tests.oracles.trl_rl_peer import BETA, EPSILON
 from tests.post_training.models import two_sided
 from tests.rlhf import models
 from tests.rlhf.models import PRESENT, PREVIOUS, REFERENCE, REWARD, ROWS, SMALL, experience, gradient, weighted
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 GAMMA = 0.7
 LOG_K = sequence_log_probs(PREVIOUS, ROWS, SMALL)
 PI_K = np.exp(LOG_K)  # of all 13 responses
@@ -165,3 +170,20 @@ def test_padding_and_prompt_leak_nowhere(learner):
     dirty = batch._replace(rows=ROWS._replace(tokens=tokens.astype(np.int32)), **noise)
     assert (tokens != ROWS.tokens).any()
     assert [float(x) for x in loss(model, dirty, SMALL)] == [float(x) for x in loss(model, batch, SMALL)]
+
+
+def test_losses_equal_trl():
+    """RLOO's and GRPO's, which tests.golden.make stored, in float64; some ratios are clipped and some are not."""
+    params, cfg = hugging_face.load(GOLDEN / "qwen3", dtype="float64")
+    golden = load_file(GOLDEN / "trl_rl" / "expected.safetensors")
+    rows, old, reference = Padded(*(golden[name] for name in Padded._fields)), golden["old"], golden["reference"]
+    rewards = golden["rewards"]
+    R = advantages.penalised_reward(rewards.reshape(-1), old.sum(-1), reference.sum(-1), BETA)
+    A = advantages.leave_one_out(R.reshape(rewards.shape)).reshape(-1)
+    np.testing.assert_allclose(A, golden["advantages"], rtol=1e-9)
+    batch = Experience(rows, old, reference, A)
+    for loss, options, name in ((mdloo.rloo_loss, (EPSILON,), "rloo"), (mdloo.grpo_loss, (EPSILON, BETA), "grpo")):
+        total, count = loss(params, batch, cfg, *options)
+        assert total / count == pytest.approx(golden[name].item(), rel=1e-9)
+    unclipped, count = mdloo.rloo_loss(params, batch, cfg, 1e9)
+    assert unclipped / count != pytest.approx(golden["rloo"].item(), rel=1e-2)
