@@ -48,25 +48,25 @@ afm_ref/generation/sampling.py
   the repetition penalty makes unlikely tokens likelier
     - jnp.where(logits > 0, logits / rules.penalty, logits * rules.penalty)
     + logits / rules.penalty
-    tests/generation/test_logit_rules.py::test_logits_after_the_rules_worked_out_by_hand
+    tests/generation/test_generate.py::test_logits_after_the_rules_worked_out_by_hand
 afm_ref/generation/decoding.py
   the repetition penalty forgets what was said
     - return None if seen is None else seen.at[jnp.arange(token.shape[0]), token].set(True)
     + return seen
-    tests/generation/test_logit_rules.py::test_rules_equal_a_loop_over_the_full_forward
+    tests/generation/test_generate.py::test_rules_equal_a_loop_over_the_full_forward
   the repetition penalty takes padding for said
     - .at[rows, prompts].max(real)
     + .at[rows, prompts].set(True)
-    tests/generation/test_logit_rules.py::test_rules_equal_a_loop_over_the_full_forward
+    tests/generation/test_generate.py::test_rules_equal_a_loop_over_the_full_forward
 afm_ref/generation/sampling.py
   a text may not end at its least length either
     - positions < rules.may_stop
     + positions <= rules.may_stop
-    tests/generation/test_logit_rules.py::test_rules_equal_a_loop_over_the_full_forward
+    tests/generation/test_generate.py::test_rules_equal_a_loop_over_the_full_forward
   min_length counts new tokens only
     - np.maximum(lengths + rules.min_new_tokens, rules.min_length)
     + lengths + np.maximum(rules.min_new_tokens, rules.min_length)
-    tests/generation/test_logit_rules.py::test_rules_equal_a_loop_over_the_full_forward
+    tests/generation/test_generate.py::test_rules_equal_a_loop_over_the_full_forward
 afm_ref/interop/chat_sandbox.py
   a chat template may change what it is given
     - found = sandbox.ImmutableSandboxedEnvironment(

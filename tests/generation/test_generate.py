@@ -1,4 +1,4 @@
-"""generate, rollouts and stream against loops over the full forward pass, closed forms and themselves."""
+"""generate, rollouts and stream, with LogitRules too, against loops over the full forward pass and closed forms."""
 
 import dataclasses
 import functools
@@ -10,7 +10,8 @@ import pytest
 
 from afm_ref.containers import Remat, group
 from afm_ref.data import tokenizer as data_tokenizer
-from afm_ref.generation import decoding, generate, rollouts, stream, stream_text, streaming
+from afm_ref.generation import LogitRules, decoding, generate, rollouts, stream, stream_text, streaming
+from afm_ref.generation.sampling import RuleArrays, ruled
 from afm_ref.interop.foreign_tokenizer import ForeignTokenizer
 from afm_ref.losses import token_log_probs
 from afm_ref.transformer import forward
@@ -21,6 +22,7 @@ from tests.interop.tokenizer_files import sentencepiece_json
 # Most tests share the shapes (3 rows, cache of 128) and thereby the compiled programs: compiling is what costs here.
 NEW = 100
 ONE = dataclasses.replace(QWEN3, n_layers=1)  # half as much to compile, where a test needs programs of its own
+ATOL = 100 * 10 * np.finfo(np.float32).eps  # of float32 logits of size 10 after a few dozen roundings
 PROMPTS = [[3, 1, 4, 1, 5], [9], [2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2]]
 
 
@@ -113,19 +115,14 @@ def test_rollouts_return_the_log_probs_of_the_model_itself():
     for prompt, tokens, log_probs in zip(PROMPTS, got.tokens, got.log_probs, strict=True):
         text = np.concatenate([prompt, tokens])[None].astype(np.int32)
         expected = token_log_probs(forward(exact, text[:, :-1], ONE), text[:, 1:])[0, len(prompt) - 1 :]
-        # float32 logits of size 10 after a few dozen roundings
-        np.testing.assert_allclose(log_probs, expected, atol=100 * 10 * np.finfo(np.float32).eps)
+        np.testing.assert_allclose(log_probs, expected, atol=ATOL)
 
 
 @pytest.fixture
 def traced(monkeypatch):
     """A list of the shapes of tokens that the model is traced with."""
     shapes, hidden = [], decoding.hidden
-
-    def counting(params, tokens, *rest):
-        shapes.append(tokens.shape)
-        return hidden(params, tokens, *rest)
-
+    counting = lambda params, tokens, *rest: shapes.append(tokens.shape) or hidden(params, tokens, *rest)  # noqa: E731
     monkeypatch.setattr(decoding, "hidden", counting)
     return shapes
 
@@ -163,9 +160,7 @@ def test_samples_are_those_of_the_prompt_repeated(traced):
     assert traced == [(2, 16), (6, 1), (6, 16)]  # and the decoding is the same program
     assert as_lists(got.tokens) == as_lists(repeated.tokens)
     assert len({tuple(row) for row in as_lists(got.tokens)}) == 6
-    # float32 logits of size 10 after a few dozen roundings
-    atol = 100 * 10 * np.finfo(np.float32).eps
-    np.testing.assert_allclose(np.concatenate(got.log_probs), np.concatenate(repeated.log_probs), rtol=0, atol=atol)
+    np.testing.assert_allclose(np.concatenate(got.log_probs), np.concatenate(repeated.log_probs), rtol=0, atol=ATOL)
     with pytest.raises(ValueError, match="samples must be at least 1"):
         generate(params, cfg, prompts, NEW, samples=0)
 
@@ -278,3 +273,90 @@ def test_a_text_begins_as_the_tokenizer_says(monkeypatch):
     for prompt in ("the cat", "the cat</s>", [259, 260]):
         assert list(stream_text(None, None, tokenizer, prompt, 9)) == []
     assert [ids.tolist() for ids in given] == [[1, 259, 260], [1, 259, 260, 2], [259, 260]]
+
+
+RULES = {
+    "a penalty": dict(repetition_penalty=1.4),
+    "least new": dict(min_new_tokens=7),
+    "the later of both": dict(min_new_tokens=2, min_length=12),
+    "suppressed at first": dict(begin_suppress_tokens=(4, 1, 2)),
+    "all": dict(repetition_penalty=1.2, min_new_tokens=3, suppress_tokens=(4,), begin_suppress_tokens=(9,)),
+}
+STOP = {2, 5, 6}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rules_equal_a_loop_over_the_full_forward(name):
+    params, n, rules = random_params(ONE, seed=0), 14, LogitRules(**RULES[name])
+    stop = () if name == "a penalty" else STOP
+
+    def rule(scores, text, made):
+        scores, penalty = scores.copy(), rules.repetition_penalty
+        for token in set(text):
+            scores[token] *= 1 / penalty if scores[token] > 0 else penalty
+        banned = {*rules.suppress_tokens} | ({*rules.begin_suppress_tokens} if made == 0 else set())
+        banned |= {*stop} if made < rules.min_new_tokens or len(text) < rules.min_length else set()
+        scores[list(banned)] = -np.inf
+        return scores
+
+    expected = [loop(params, ONE, prompt, n, stop, rule) for prompt in PROMPTS]
+    assert min(lead for _, lead in expected) > 1e-4, "choose another seed: float32 may not decide this"
+    got = as_lists(generate(params, ONE, PROMPTS, NEW, stop=stop, rules=rules))
+    assert [row[:n] for row in got] == [row for row, _ in expected]
+    free = [loop(params, ONE, prompt, n, stop) for prompt in PROMPTS]
+    assert [row for row, _ in free] != [row for row, _ in expected], "the rule must show"
+
+
+def test_logits_after_the_rules_worked_out_by_hand():
+    """Row 0 stands at its first new token, row 1 later, both before the 9th position where a text may end."""
+    rules = LogitRules(2.0, min_length=9, suppress_tokens=(0,), begin_suppress_tokens=(1,))
+    arrays = RuleArrays.of(rules, [2], np.array([4, 3]), vocab_size=6)
+    logits = jax.numpy.array([[1.0, 1.0, 1.0, 3.0, -3.0, -0.5]] * 2, "bfloat16")
+    seen = np.array([[False, True, False, True, True, False], [False] * 6])
+    got = ruled(logits, arrays, seen, np.array([4, 8], np.int32))
+    assert got.dtype == np.float32
+    off = -np.inf
+    np.testing.assert_array_equal(got, [[off, off, off, 1.5, -6.0, -0.5], [off, 1.0, off, 3.0, -3.0, -0.5]])
+    at_the_end = ruled(logits, arrays, seen, np.array([9, 9], np.int32))
+    np.testing.assert_array_equal(at_the_end, [[off, 0.5, 1.0, 1.5, -6.0, -0.5], [off, 1.0, 1.0, 3.0, -3.0, -0.5]])
+
+
+def test_streamed_and_sampled_rows_obey_too():
+    params, prompts = random_params(ONE, seed=0), [PROMPTS[0]] * 3
+    rules = LogitRules(1.2, suppress_tokens=tuple(range(8)), begin_suppress_tokens=(8, 9), min_new_tokens=5)
+    settings = dict(temperature=3.0, seed=2, stop={10, 11}, rules=rules)
+    rows = as_lists(generate(params, ONE, prompts, NEW, **settings))
+    for row in rows:
+        assert min(row) > 7 and row[0] not in (8, 9) and not {10, 11} & set(row[:5])
+    said = {token for row in rows for token in row}
+    assert {8, 9} & said and {10, 11} & said
+    assert as_lists(generate(params, ONE, prompts[:1], NEW, samples=3, **settings)) == rows
+    pieces = zip(*stream(params, ONE, prompts, NEW, chunk=3, **settings), strict=True)
+    assert [np.concatenate(row).tolist() for row in pieces] == rows
+
+
+def test_rules_are_values_of_one_program(traced):
+    params, cfg = without_layers(124.0)
+    generate(params, cfg, PROMPTS, 20, rules=LogitRules(repetition_penalty=1.1))
+    once = list(traced)
+    for rules in (LogitRules(min_length=3, suppress_tokens=(1, 2, 3)), LogitRules(2.0, 4, 5, (6,), (7, 8))):
+        generate(params, cfg, PROMPTS, 19, stop=4, rules=rules)
+    assert traced == once and len(once) == 2
+    generate(params, cfg, PROMPTS, 19, rules=LogitRules())  # no rule: the program without them
+    assert len(traced) == 4
+
+
+@pytest.mark.parametrize(
+    "rule, error, names",
+    [
+        ({"repetition_penalty": 0.0}, ValueError, "repetition_penalty"),
+        ({"repetition_penalty": np.nan}, ValueError, "repetition_penalty"),
+        ({"repetition_penalty": "1.5"}, TypeError, "repetition_penalty"),
+        ({"min_new_tokens": -1}, ValueError, "min_new_tokens"),
+        ({"min_length": 1.5}, TypeError, "min_length"),
+        ({"suppress_tokens": ("a",)}, TypeError, "suppress_tokens"),
+    ],
+)
+def test_rules_without_sense_are_named(rule, error, names):
+    with pytest.raises(error, match=names):
+        generate(random_params(ONE), ONE, PROMPTS, 3, rules=LogitRules(**rule))

@@ -49,7 +49,7 @@ afm_ref/quantization/palette/bit_packing.py
   codes come out of their byte in the opposite order
     - shifts = xp.arange(0, 8, bits, dtype=xp.uint8)
     + shifts = xp.arange(0, 8, bits, dtype=xp.uint8)[::-1]
-    tests/quantization/test_bit_packing.py::test_unpack_undoes_pack
+    tests/quantization/test_quantized_weights.py::test_unpack_undoes_pack
 afm_ref/quantization/palette/quantizers.py
   codes are chosen before the table is rounded to float16
     - kmeans.nearest(values, table.astype(values.dtype))

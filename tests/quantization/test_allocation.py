@@ -146,8 +146,7 @@ COSTS, WEIGHTS = {"a": {2: 1.0, 4: 0.0}, "b": {2: 1.0, 4: 0.0}}, {"a": 3, "b": 1
         (COSTS, {"a": 3}, 4, None, "name the same matrices"),
         ({}, {}, 4, None, "at least one"),
         (COSTS, {"a": 3, "b": 0}, 4, None, "b needs a weight"),
-        (COSTS | {"b": {2: float("inf")}}, WEIGHTS, 4, None, "b needs a weight and a finite cost"),
-        (COSTS | {"b": {}}, WEIGHTS, 4, None, "b needs a weight and a finite cost"),
+        *((COSTS | {"b": bad}, WEIGHTS, 4, None, "b needs a weight and a finite") for bad in ({2: float("inf")}, {})),
     ],
 )
 def test_what_cannot_be_allocated_is_refused(costs, weights, average_bits, fixed, message):

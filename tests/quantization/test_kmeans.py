@@ -53,11 +53,11 @@ DRAWS = {
     "gauss": lambda rng, n: rng.standard_normal(n),
     "student": lambda rng, n: rng.standard_t(4, n),
     "cauchy": lambda rng, n: rng.standard_cauchy(n),
-    "tiny": lambda rng, n: 2e-20 * rng.standard_normal(n),
+    "tiny": lambda rng, n: 2e-30 * rng.standard_normal(n),
     "huge": lambda rng, n: 1e15 * rng.standard_normal(n),
     "offset": lambda rng, n: 1000 + rng.standard_normal(n),
     "outliers": lambda rng, n: np.concatenate([rng.standard_normal(n), [-1e5, 1e6]]),
-    "few": lambda rng, n: rng.choice([-1.0, -0.5, 0.25, 3.0], n),
+    "few": lambda rng, n: rng.choice([-1.0, -0.5, 0.25, 3.0, 3.5], n),
     "two_lumps": lambda rng, n: np.concatenate([rng.normal(0, 1e-3, n // 2), rng.normal(1, 1e-3, n // 2)]),
 }
 

@@ -102,11 +102,9 @@ def test_layers_of_equal_bits_are_stacked_together(four_bits):
     [
         (np.array([[1.0, np.nan]]), {}, "1 of 2 weights are NaN"),
         (np.array([[1.0, np.inf]]), {}, "infinite"),
-        (np.ones(3), {}, r"matrix \[out, in\]"),
-        (np.ones((2, 0)), {}, r"matrix \[out, in\]"),
+        *((np.ones(shape), {}, r"matrix \[out, in\]") for shape in (3, (2, 0))),
         (np.ones((2, 2)), {"bits": 9}, "1 to 8 bits"),
-        (np.ones((2, 2)), {"rows_per_table": 0}, "rows_per_table"),
-        (np.ones((2, 2)), {"rows_per_table": True}, "rows_per_table"),
+        *((np.ones((2, 2)), {"rows_per_table": rows}, "rows_per_table") for rows in (0, True)),
         (np.ones((2, 2)), {"importance": np.ones(3)}, "shape"),
         (np.ones((2, 2)), {"importance": -np.ones(2)}, "at least 0"),
         ("weights", {}, "a str cannot be quantized"),
