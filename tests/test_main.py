@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from unittest import mock
 
 import jax
 import pytest
@@ -22,16 +23,17 @@ ROOT = Path(__file__).parents[1]
 main = command_line.main
 
 
-def say(monkeypatch, run):
-    """Let `info` do something else."""
-    monkeypatch.setattr(info, "run", run)
+@pytest.fixture
+def say(monkeypatch):
+    """Return what lets `info` do something else, such as raising an error."""
+    return lambda run: monkeypatch.setattr(info, "run", mock.Mock(side_effect=run))
 
 
-def no_work(*_, **__):
-    pytest.fail("it worked before it looked at its target")
-
-
-# ---- without docstrings
+def line_of(capsys):
+    """Return the one line that was written, on the error."""
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1
+    return err.removeprefix("error: ")
 
 
 WITHOUT_DOCSTRINGS = """
@@ -71,9 +73,6 @@ def test_without_docstrings_help_and_corpora_are_the_same(monkeypatch, capsys, n
     assert done.stdout == capsys.readouterr().out
 
 
-# ---- streams
-
-
 @pytest.mark.parametrize(
     "encoding, written",
     [
@@ -82,14 +81,14 @@ def test_without_docstrings_help_and_corpora_are_the_same(monkeypatch, capsys, n
         ("utf-8", "Straße 日 \\udcff".encode()),
     ],
 )
-def test_what_an_encoding_lacks_is_written_as_an_escape(monkeypatch, encoding, written):
+def test_what_an_encoding_lacks_is_written_as_an_escape(monkeypatch, say, encoding, written):
     """In the output and in an error; the last is half a character, as of an undecodable byte in an argument."""
 
     def run(args):
         print("Straße 日 \udcff")
         raise ValueError("Straße 日 \udcff")
 
-    say(monkeypatch, run)
+    say(run)
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict") for _ in range(2))
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
@@ -126,50 +125,39 @@ def test_an_output_that_takes_no_more_is_one_line(monkeypatch, capsys):
     with monkeypatch.context() as patch, open("/dev/full", "w") as full:
         patch.setattr(sys, "stdout", full)
         assert main(["info"]) == 2
-    err = capsys.readouterr().err
-    assert err.startswith("error: ") and os.strerror(errno.ENOSPC) in err and err.count("\n") == 1
+    assert os.strerror(errno.ENOSPC) in line_of(capsys)
 
 
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
-def test_without_an_output_it_runs(monkeypatch, name):
+def test_without_an_output_it_runs(monkeypatch, say, name):
     def run(args):
         print("\u00fc", file=getattr(sys, name))
-        for _ in tqdm(range(2)):  # writes to stderr
-            pass
+        list(tqdm(range(2)))  # writes to stderr
 
-    say(monkeypatch, run)
+    say(run)
     monkeypatch.setattr(sys, name, None)  # as python has it where the shell says >&- or 2>&-
     assert main(["info"]) == 0 and getattr(sys, name) is None
 
 
-# ---- what surrounds it
-
-
 def test_a_platform_that_jax_does_not_know_is_one_line_of_what_to_do():
-    done = subprocess.run(
-        [sys.executable, "-m", "afm_ref", "generate", "--max-new-tokens", "1"], capture_output=True, text=True,
-        cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu,nonsense"},
-    )  # fmt: skip
+    command, env = [sys.executable, "-m", "afm_ref", "generate"], os.environ | {"JAX_PLATFORMS": "cpu,nonsense"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: JAX_PLATFORMS is cpu,nonsense: Unable to initialize backend 'nonsense'")
     assert "Unset it to take what there is, or set it to cpu" in done.stderr
 
 
 @pytest.mark.parametrize("said", [AssertionError(), RuntimeError("no GPU")])
-def test_a_platform_without_a_device_is_one_line(monkeypatch, capsys, said):
+def test_a_platform_without_a_device_is_one_line(monkeypatch, say, capsys, said):
     """For "cuda" JAX asserts that it has found something; with devices, the same errors are faults of ours."""
-
-    def run(args):
-        raise said
-
-    say(monkeypatch, run)
+    say(said)
     with pytest.raises(type(said)):
         main(["info"])
-    monkeypatch.setattr(jax, "devices", lambda: run(None))
+    monkeypatch.setattr(jax, "devices", mock.Mock(side_effect=said))
     assert main(["info"]) == 2
-    err = capsys.readouterr().err
-    assert err.startswith(f"error: JAX_PLATFORMS is {jax.config.jax_platforms or 'not set'}: ")
-    assert "set it to cpu" in err and (str(said) or "there is no") in err and err.count("\n") == 1
+    line = line_of(capsys)
+    assert line.startswith(f"JAX_PLATFORMS is {jax.config.jax_platforms or 'not set'}: ")
+    assert "set it to cpu" in line and (str(said) or "there is no") in line
 
 
 @pytest.mark.parametrize(
@@ -180,25 +168,15 @@ def test_a_platform_without_a_device_is_one_line(monkeypatch, capsys, said):
         (BrokenPipeError(errno.EPIPE, "a worker has gone"), "[Errno 32] a worker has gone"),
     ],
 )
-def test_too_little_memory_and_a_pipe_of_its_own_are_one_line(monkeypatch, capsys, error, told):
-    def run(args):
-        raise error
-
-    say(monkeypatch, run)
+def test_too_little_memory_and_a_pipe_of_its_own_are_one_line(say, capsys, error, told):
+    say(error)
     assert main(["info"]) == 2
-    err = capsys.readouterr().err
-    assert err.startswith(f"error: {told}") and err.count("\n") == 1
+    assert line_of(capsys).startswith(told)
 
 
 def test_ctrl_c_while_commands_are_loaded_is_silent(monkeypatch, capsys):
-    def parser(argv):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(command_line, "_parser", parser)
+    monkeypatch.setattr(command_line, "_parser", mock.Mock(side_effect=KeyboardInterrupt))
     assert main(["info"]) == 130 and capsys.readouterr() == ("", "")
-
-
-# ---- targets
 
 
 WORK = {  # command: (where its work begins, its arguments)
@@ -212,17 +190,20 @@ WORK = {  # command: (where its work begins, its arguments)
 }
 
 
+def no_work(*_, **__):
+    pytest.fail("it worked before it looked at its target")
+
+
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """The current folder: pages, a task, a file and a model in shards; and no command may begin its work."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "pages").mkdir()
-    (tmp_path / "pages" / "a.txt").write_text("text")
     (tmp_path / "task.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 2)
     (tmp_path / "file").touch()
-    for name in ("shards", "run/policy", "run/model"):
-        (tmp_path / name).mkdir(parents=True)
-        (tmp_path / name / "model.safetensors.index.json").touch()
+    index = "model.safetensors.index.json"
+    for name in ("pages/a.txt", f"shards/{index}", f"run/policy/{index}", f"run/model/{index}"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("text")
     for begin, _ in WORK.values():
         monkeypatch.setattr(begin, no_work)
     return tmp_path
@@ -258,8 +239,7 @@ def test_a_target_is_looked_at_before_any_work(place, capsys, line, told):
     before = sorted(place.rglob("*"))
     name, *options = line.split()
     assert main([name, *WORK[name][1].split(), *options]) == 2
-    out, err = capsys.readouterr()
-    assert out == "" and err.startswith(f"error: {told}") and err.count("\n") == 1
+    assert line_of(capsys).startswith(told)
     assert sorted(place.rglob("*")) == before
 
 
@@ -269,12 +249,9 @@ def test_a_second_command_in_a_folder_names_the_first(tmp_path, monkeypatch, cap
     (tmp_path / "pages" / "a.txt").write_text("text")
     for work in ("whole_road.online_rl.learn", "whole_road.road.Road.take", "cli.pretrain._train"):
         monkeypatch.setattr(f"afm_ref.{work}", no_work)
-    for line in (
-        "curate pages --out out",
-        "pretrain --corpus pages --out out",
-        "rlhf --bench bench --folder out",
-        "pipeline --bench bench --folder out",
-    ):
+    inputs = {"curate": "pages", "pretrain": "--corpus pages", "rlhf": "--bench b", "pipeline": "--bench b"}
+    for name, given in inputs.items():
+        place = "--folder" if "bench" in given else "--out"
         with targets.only_writer(tmp_path / "out"):
-            assert main(line.split()) == 2
+            assert main([name, *given.split(), place, "out"]) == 2
         assert f"error: out is being written by process {os.getpid()} on " in capsys.readouterr().err

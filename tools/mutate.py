@@ -49,22 +49,28 @@ class Mutation(NamedTuple):
 
 
 def faults(text: str) -> list[Mutation]:
-    """Return the mutations that a text lists: under the path of a file, each as a diff between its name and its test.
+    """Read faults written as changes are shown: a file, and under it each fault's name, lines, and test.
 
-    A line says what it is by how it begins: "# " the name, "- " and "+ " the old text and the new, "> " the test,
-    "slow: " why only a test marked `slow` catches it.
+        afm_ref/ops.py
+          attention forgets its scale
+            - (wide(q) * H**-0.5) @
+            + wide(q) @
+            tests/transformer/test_ops.py::test_attention_equals_loops
+
+    `-` lines are `old`, `+` lines `new`, joined by line ends; a line `slow: ...` may follow the test.
     """
-    found, file = [], ""
-    kinds = {"#": "name", "-": "old", "+": "new", ">": "test", "slow:": "slow"}
-    for line in filter(None, text.split("\n")):
-        mark, _, rest = line.partition(" ")
-        if mark not in kinds:
+    found: list[dict] = []
+    for line in text.strip("\n").split("\n"):
+        if not line.startswith(" "):
             file = line
-            continue
-        if mark == "#":
-            found.append({"file": file})
-        found[-1].setdefault(kinds[mark], []).append(rest)
-    return [Mutation(**{k: v if k == "file" else "\n".join(v) for k, v in one.items()}) for one in found]
+        elif not line.startswith("    "):
+            found.append(dict(name=line.strip(), file=file, old=[], new=[]))
+        elif line[4] in "-+":
+            found[-1]["old" if line[4] == "-" else "new"].append(line[6:])
+        else:
+            reason = line.removeprefix("    slow: ")
+            found[-1] |= dict(test=line.strip()) if reason == line else dict(slow=reason)
+    return [Mutation(**fault | {key: "\n".join(fault[key]) for key in ("old", "new")}) for fault in found]
 
 
 class Verdict(NamedTuple):

@@ -48,7 +48,7 @@ class LogitRules(NamedTuple):
 
     Source: Keskar et al. 2019, section 4.1 (repetition penalty); transformers' logits
         processors [standard].
-    Test: tests/generation/test_logit_rules.py::test_rules_equal_a_loop_over_the_full_forward,
+    Test: tests/generation/test_generate.py::test_rules_equal_a_loop_over_the_full_forward,
     tests/oracles/test_generate.py::test_a_folders_settings_equal_transformers
     """
 

@@ -14,7 +14,7 @@ def adapter_parameters(cfg: AFMConfig, rank: int, targets: Iterable[str] = TARGE
     AFM-on-device at rank 16: 22,417,408, in 16 bits 44.8 MB.
 
     Source: BLOG24 ("tens of megabytes" at rank 16) [confirmed]; the count is ours [ours].
-    Test: tests/lora/test_costs.py::test_on_device_counts
+    Test: tests/lora/test_adapter.py::test_on_device_counts
     """
     shapes = matrix_shapes(cfg)
     return cfg.n_layers * sum(rank * sum(shapes[name]) for name in checked_targets(targets))
@@ -31,7 +31,7 @@ def training_bytes(
     P are all parameters, p the adapter's; rank None is full fine-tuning, in float32.
 
     Source: Hu et al. 2021 section 4.2 (no optimizer states for W0) [standard].
-    Test: tests/lora/test_costs.py::test_training_bytes_are_those_of_the_arrays
+    Test: tests/lora/test_adapter.py::test_training_bytes_are_those_of_the_arrays
     """
     P = parameters(cfg)["total"]
     p = P if rank is None else adapter_parameters(cfg, rank)

@@ -46,7 +46,7 @@ def bregman(log_rho: Float[Array, "*B"]) -> Float[Array, "*B"]:
     mean 0.
 
     Source: Bregman divergence of the negative entropy [standard].
-    Test: tests/rlhf/test_mdloo.py::test_divergence_is_kl
+    Test: tests/rlhf/test_mdloo.py::test_divergences_are_kl
     """
     xp, log_rho = log_rho.__array_namespace__(), wide(log_rho)
     rho = xp.exp(log_rho)
@@ -143,7 +143,7 @@ def k3(log_ratio: Float[Array, "*B"]) -> Float[Array, "*B"]:
     GRPO's divergence to the reference. `bregman`, for samples from q, is rho times it.
 
     Source: Schulman 2020 (k3); Shao et al. 2024 equation 4 [standard].
-    Test: tests/rlhf/test_mdloo.py::test_k3_is_kl
+    Test: tests/rlhf/test_mdloo.py::test_divergences_are_kl
     """
     xp, log_ratio = log_ratio.__array_namespace__(), wide(log_ratio)
     return xp.exp(-log_ratio) - 1 + log_ratio
@@ -163,7 +163,7 @@ def rloo_loss(params: Params, batch: Experience, cfg: AFMConfig, epsilon: float 
     """Return (sum, count) of RLOO's loss: clipped, a whole response as one action.
 
     Source: Ahmadian et al. 2024; clipped as TRL has it [standard].
-    Test: tests/rlhf/test_trl_rl_golden.py::test_losses_equal_trl,
+    Test: tests/rlhf/test_mdloo.py::test_losses_equal_trl,
         tests/oracles/test_trl_rl.py::test_rloo
     """
     log_rho = sequence_log_probs(params, batch.rows, cfg) - wide(batch.old).sum(-1)
@@ -202,7 +202,7 @@ def grpo_loss(
         - 1/|y| sum_t (min(rho_t A, clip(rho_t) A) - beta k3_t),   k3 to the reference
 
     Source: Shao et al. 2024 (DeepSeekMath) equation 3 [standard].
-    Test: tests/rlhf/test_trl_rl_golden.py::test_losses_equal_trl,
+    Test: tests/rlhf/test_mdloo.py::test_losses_equal_trl,
         tests/oracles/test_trl_rl.py::test_grpo
     """
     log_probs = response_log_probs(params, batch.rows, cfg)

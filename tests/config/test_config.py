@@ -19,17 +19,11 @@ def test_on_device_reproduces_the_published_counts():
     assert counts == {"non_embedding": 2_586_744_320, "embedding": 150_994_944, "total": 2_737_739_264}
     assert f"{counts['embedding'] / 1e9:.2f}" == "0.15"  # Table 1, and 2.58 when truncated
     assert int(counts["non_embedding"] / 1e7) == 258
+    assert config.weight_bytes(AFM_ON_DEVICE) == 2 * counts["total"]
     assert config.kv_cache_bytes_per_token(AFM_ON_DEVICE) == 106_496
     assert config.kv_cache_bytes_per_token(AFM_ON_DEVICE) * 4096 == 416 * 2**20
     without_gqa = dataclasses.replace(AFM_ON_DEVICE, n_kv_heads=24)
     assert config.kv_cache_bytes_per_token(without_gqa) == 319_488
-
-
-def test_on_device_weight_bytes():
-    assert config.weight_bytes(AFM_ON_DEVICE) == 2 * 2_737_739_264
-    assert round(config.weight_bytes(AFM_ON_DEVICE) / 1e9, 2) == 5.48
-    assert round(config.weight_bytes(AFM_ON_DEVICE, 3.7, 8) / 1e9, 2) == 1.35
-    assert round(config.weight_bytes(AFM_ON_DEVICE, 3.5, 8) / 1e9, 2) == 1.28
 
 
 def test_on_device_attention_flops():
@@ -39,17 +33,10 @@ def test_on_device_attention_flops():
 
 
 @settings(max_examples=15)
-@given(
-    n_kv_heads=st.integers(1, 3),
-    groups=st.integers(1, 4),
-    layers=st.integers(1, 3),
-    tied=st.booleans(),
-    qk_norm=st.sampled_from(["after_rope", None]),
-)
+@given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 3), st.booleans(), st.sampled_from(["after_rope", None]))
 def test_counts_equal_the_sizes_of_real_arrays(n_kv_heads, groups, layers, tied, qk_norm):
     cfg = AFMConfig(12, layers, n_kv_heads * groups, n_kv_heads, 6, 20, 11, qk_norm=qk_norm, tie_embeddings=tied)
-    leaves = jax.tree.leaves(transformer.init(cfg, 0))
-    assert config.parameters(cfg)["total"] == sum(leaf.size for leaf in leaves)
+    assert config.parameters(cfg)["total"] == sum(leaf.size for leaf in jax.tree.leaves(transformer.init(cfg, 0)))
 
 
 def test_flops_equal_those_the_compiler_counts():
@@ -70,20 +57,11 @@ def test_dimensions_are_positive_ints(name, bad, error):
         AFMConfig(**(SMALL | {name: bad}))
 
 
-@pytest.mark.parametrize(
-    "field, bad",
-    [
-        ("n_kv_heads", 4),
-        ("head_dim", 5),
-        ("rope_theta", 1.0),
-        ("rope_theta", float("inf")),
-        ("norm_eps", 0.0),
-        ("norm_eps", float("nan")),
-        ("qk_norm", "sometimes"),
-        ("rope_layout", None),
-        ("tie_embeddings", 1),
-    ],
-)
+BAD = dict(n_kv_heads=[4], head_dim=[5], rope_theta=[1.0, np.inf], norm_eps=[0.0, np.nan], qk_norm=["sometimes"])
+BAD |= dict(rope_layout=[None], tie_embeddings=[1])
+
+
+@pytest.mark.parametrize("field, bad", [(field, bad) for field, values in BAD.items() for bad in values])
 def test_what_cannot_be_a_model_is_refused_by_name(field, bad):
     made = object.__new__(AFMConfig)  # past __init__, where these tests' type checker would refuse some before we do
     for name, value in (AFM_TINY.to_dict() | SMALL | {field: bad}).items():

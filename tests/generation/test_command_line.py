@@ -1,7 +1,5 @@
 """python -m afm_ref, as a user runs it."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +19,10 @@ from tests.interop.tokenizer_files import BEGIN, byte_level_json, foreign_folder
 GOLDEN = Path(__file__).parents[1] / "golden" / "qwen3"
 
 
-def test_info_of_the_true_model_as_a_user_runs_it():
-    command = [sys.executable, "-m", "afm_ref", "info", "--preset", "on_device"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    assert (done.returncode, done.stderr) == (0, "")
-    for number in ("2,586,744,320", "150,994,944", "106,496"):
-        assert number in done.stdout
+def test_info_of_the_true_model(capsys):
+    assert command_line.main(["info", "--preset", "on_device"]) == 0
+    out, err = capsys.readouterr()
+    assert all(number in out for number in ("2,586,744,320", "150,994,944", "106,496")) and err == ""
 
 
 def test_generate_prints_prompt_and_continuation(monkeypatch, capsys, tmp_path):

@@ -1,4 +1,4 @@
-"""generate, rollouts and stream against loops over the full forward pass, closed forms and themselves."""
+"""generate, rollouts and stream, with LogitRules too, against loops over the full forward pass and closed forms."""
 
 import dataclasses
 import functools
@@ -10,7 +10,8 @@ import pytest
 
 from afm_ref.containers import Remat, group
 from afm_ref.data import tokenizer as data_tokenizer
-from afm_ref.generation import decoding, generate, rollouts, stream, stream_text, streaming
+from afm_ref.generation import LogitRules, decoding, generate, rollouts, stream, stream_text, streaming
+from afm_ref.generation.sampling import RuleArrays, ruled
 from afm_ref.interop.foreign_tokenizer import ForeignTokenizer
 from afm_ref.losses import token_log_probs
 from afm_ref.transformer import forward
@@ -21,18 +22,21 @@ from tests.interop.tokenizer_files import sentencepiece_json
 # Most tests share the shapes (3 rows, cache of 128) and thereby the compiled programs: compiling is what costs here.
 NEW = 100
 ONE = dataclasses.replace(QWEN3, n_layers=1)  # half as much to compile, where a test needs programs of its own
+ATOL = 100 * 10 * np.finfo(np.float32).eps  # of float32 logits of size 10 after a few dozen roundings
 PROMPTS = [[3, 1, 4, 1, 5], [9], [2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2]]
 
 
-def argmax_loop(params, cfg, prompt, n):
-    """Return (n greedy tokens, the smallest lead of a winner over the runner-up) in NumPy float64, without a cache."""
-    tokens, lead = list(prompt), np.inf
-    for _ in range(n):
-        last = logits_float64(params, np.array([tokens]), cfg)[0, -1]
-        second, first = np.sort(last)[-2:]
+def loop(params, cfg, prompt, n, stop=(), rule=lambda scores, text, made: scores):
+    """Return (greedy tokens until a stop token, the smallest lead of a winner), token by token in NumPy float64."""
+    text, lead = list(prompt), np.inf
+    while len(text) < len(prompt) + n:
+        scores = rule(logits_float64(params, np.array([text]), cfg)[0, -1], text, len(text) - len(prompt))
+        second, first = np.sort(scores)[-2:]
         lead = min(lead, first - second)
-        tokens.append(int(last.argmax()))
-    return tokens[len(prompt) :], lead
+        text.append(int(scores.argmax()))
+        if text[-1] in stop:
+            break
+    return text[len(prompt) :], lead
 
 
 def as_lists(rows):
@@ -48,7 +52,7 @@ def test_greedy_equals_argmax_over_the_full_forward(cfg, seed):
     params = random_params(cfg, seed)
     got = generate(params, cfg, PROMPTS, NEW)
     for row, prompt in zip(got, PROMPTS, strict=True):
-        expected, lead = argmax_loop(params, cfg, prompt, 12)
+        expected, lead = loop(params, cfg, prompt, 12)
         assert lead > 1e-4, "choose another seed: float32 may not decide this"
         assert row.dtype == np.int32
         assert row[:12].tolist() == expected
@@ -85,8 +89,7 @@ def test_a_row_depends_on_seed_row_and_position_alone():
     a, _, c = rows = as_lists(generate(params, ONE, PROMPTS, NEW, **settings))
     others = as_lists(generate(params, ONE, [PROMPTS[0], PROMPTS[2], PROMPTS[2]], NEW - 9, **settings))
     assert others[0] == a[: NEW - 9] and others[2] == c[: NEW - 9]
-    fewer = as_lists(generate(params, ONE, PROMPTS[:1], 20, **settings))
-    assert fewer == [a[:20]]
+    assert as_lists(generate(params, ONE, PROMPTS[:1], 20, **settings)) == [a[:20]]
     assert others[1] != others[2], "two rows with one prompt draw from different streams"
     assert as_lists(generate(params, ONE, PROMPTS, NEW, temperature=1.5, seed=12)) != rows
 
@@ -112,19 +115,14 @@ def test_rollouts_return_the_log_probs_of_the_model_itself():
     for prompt, tokens, log_probs in zip(PROMPTS, got.tokens, got.log_probs, strict=True):
         text = np.concatenate([prompt, tokens])[None].astype(np.int32)
         expected = token_log_probs(forward(exact, text[:, :-1], ONE), text[:, 1:])[0, len(prompt) - 1 :]
-        # float32 logits of size 10 after a few dozen roundings
-        np.testing.assert_allclose(log_probs, expected, atol=100 * 10 * np.finfo(np.float32).eps)
+        np.testing.assert_allclose(log_probs, expected, atol=ATOL)
 
 
 @pytest.fixture
 def traced(monkeypatch):
     """A list of the shapes of tokens that the model is traced with."""
     shapes, hidden = [], decoding.hidden
-
-    def counting(params, tokens, *rest):
-        shapes.append(tokens.shape)
-        return hidden(params, tokens, *rest)
-
+    counting = lambda params, tokens, *rest: shapes.append(tokens.shape) or hidden(params, tokens, *rest)  # noqa: E731
     monkeypatch.setattr(decoding, "hidden", counting)
     return shapes
 
@@ -162,9 +160,7 @@ def test_samples_are_those_of_the_prompt_repeated(traced):
     assert traced == [(2, 16), (6, 1), (6, 16)]  # and the decoding is the same program
     assert as_lists(got.tokens) == as_lists(repeated.tokens)
     assert len({tuple(row) for row in as_lists(got.tokens)}) == 6
-    # float32 logits of size 10 after a few dozen roundings
-    atol = 100 * 10 * np.finfo(np.float32).eps
-    np.testing.assert_allclose(np.concatenate(got.log_probs), np.concatenate(repeated.log_probs), rtol=0, atol=atol)
+    np.testing.assert_allclose(np.concatenate(got.log_probs), np.concatenate(repeated.log_probs), rtol=0, atol=ATOL)
     with pytest.raises(ValueError, match="samples must be at least 1"):
         generate(params, cfg, prompts, NEW, samples=0)
 
@@ -194,16 +190,6 @@ def test_text_streams_in_whole_characters(monkeypatch):
     euro = Bytes().encode("\u20ac").tolist()  # and a prompt may, too
     assert streamed(monkeypatch, Bytes(), [97, *euro[:2]], [euro[2], 98]) == ["\u20ac", "b"]
     assert streamed(monkeypatch, Bytes(), "a\ufffd", [98]) == ["b"]
-
-
-def test_text_streams_from_a_model():
-    """Its tokens are control characters, each of them a byte."""
-    params = random_params(ONE, seed=0)
-    pieces = list(stream_text(params, ONE, Bytes(), "\1\2\3", 20, temperature=1.0, chunk=4))
-    ids = generate(params, ONE, [[1, 2, 3]], 20, temperature=1.0)[0]
-    assert "".join(pieces) == Bytes().decode(ids.tolist()) and len(pieces) > 2
-    with pytest.raises(ValueError, match="prompt is empty"):
-        stream_text(params, ONE, Bytes(), "", 3)
 
 
 def test_nothing_wanted_gives_nothing():
@@ -245,11 +231,10 @@ def test_weights_that_are_no_numbers_are_named(value, temperature):
 def test_weights_of_another_precision_trace_to_one_dtype():
     """A loop refuses a state whose dtypes change; the cache has the dtype of the weights."""
     in_bfloat16 = map_weights(lambda w: w.astype(ml_dtypes.bfloat16), random_params(ONE))
-    params, prompts, lengths, knobs, program = decoding._request(in_bfloat16, ONE, PROMPTS, 5, 1.0)
-    prefill = functools.partial(decoding._prefill, program=program)
-    state, _ = jax.eval_shape(prefill, params, prompts, lengths, knobs)
-    decode = functools.partial(decoding._decode, program=program)
-    after, tokens, log_probs = jax.eval_shape(decode, params, state, knobs, 5)
+    *given, program = decoding._request(in_bfloat16, ONE, PROMPTS, 5, 1.0)
+    prefill, decode = (functools.partial(f, program=program) for f in (decoding._prefill, decoding._decode))
+    state, _ = jax.eval_shape(prefill, *given)
+    after, tokens, log_probs = jax.eval_shape(decode, given[0], state, given[-1], 5)
     assert jax.tree.map(lambda x: x.dtype, after) == jax.tree.map(lambda x: x.dtype, state)
     assert (after.cache[0].k.dtype, tokens.dtype, log_probs.dtype) == (ml_dtypes.bfloat16, np.int32, np.float32)
 
@@ -288,3 +273,90 @@ def test_a_text_begins_as_the_tokenizer_says(monkeypatch):
     for prompt in ("the cat", "the cat</s>", [259, 260]):
         assert list(stream_text(None, None, tokenizer, prompt, 9)) == []
     assert [ids.tolist() for ids in given] == [[1, 259, 260], [1, 259, 260, 2], [259, 260]]
+
+
+RULES = {
+    "a penalty": dict(repetition_penalty=1.4),
+    "least new": dict(min_new_tokens=7),
+    "the later of both": dict(min_new_tokens=2, min_length=12),
+    "suppressed at first": dict(begin_suppress_tokens=(4, 1, 2)),
+    "all": dict(repetition_penalty=1.2, min_new_tokens=3, suppress_tokens=(4,), begin_suppress_tokens=(9,)),
+}
+STOP = {2, 5, 6}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rules_equal_a_loop_over_the_full_forward(name):
+    params, n, rules = random_params(ONE, seed=0), 14, LogitRules(**RULES[name])
+    stop = () if name == "a penalty" else STOP
+
+    def rule(scores, text, made):
+        scores, penalty = scores.copy(), rules.repetition_penalty
+        for token in set(text):
+            scores[token] *= 1 / penalty if scores[token] > 0 else penalty
+        banned = {*rules.suppress_tokens} | ({*rules.begin_suppress_tokens} if made == 0 else set())
+        banned |= {*stop} if made < rules.min_new_tokens or len(text) < rules.min_length else set()
+        scores[list(banned)] = -np.inf
+        return scores
+
+    expected = [loop(params, ONE, prompt, n, stop, rule) for prompt in PROMPTS]
+    assert min(lead for _, lead in expected) > 1e-4, "choose another seed: float32 may not decide this"
+    got = as_lists(generate(params, ONE, PROMPTS, NEW, stop=stop, rules=rules))
+    assert [row[:n] for row in got] == [row for row, _ in expected]
+    free = [loop(params, ONE, prompt, n, stop) for prompt in PROMPTS]
+    assert [row for row, _ in free] != [row for row, _ in expected], "the rule must show"
+
+
+def test_logits_after_the_rules_worked_out_by_hand():
+    """Row 0 stands at its first new token, row 1 later, both before the 9th position where a text may end."""
+    rules = LogitRules(2.0, min_length=9, suppress_tokens=(0,), begin_suppress_tokens=(1,))
+    arrays = RuleArrays.of(rules, [2], np.array([4, 3]), vocab_size=6)
+    logits = jax.numpy.array([[1.0, 1.0, 1.0, 3.0, -3.0, -0.5]] * 2, "bfloat16")
+    seen = np.array([[False, True, False, True, True, False], [False] * 6])
+    got = ruled(logits, arrays, seen, np.array([4, 8], np.int32))
+    assert got.dtype == np.float32
+    off = -np.inf
+    np.testing.assert_array_equal(got, [[off, off, off, 1.5, -6.0, -0.5], [off, 1.0, off, 3.0, -3.0, -0.5]])
+    at_the_end = ruled(logits, arrays, seen, np.array([9, 9], np.int32))
+    np.testing.assert_array_equal(at_the_end, [[off, 0.5, 1.0, 1.5, -6.0, -0.5], [off, 1.0, 1.0, 3.0, -3.0, -0.5]])
+
+
+def test_streamed_and_sampled_rows_obey_too():
+    params, prompts = random_params(ONE, seed=0), [PROMPTS[0]] * 3
+    rules = LogitRules(1.2, suppress_tokens=tuple(range(8)), begin_suppress_tokens=(8, 9), min_new_tokens=5)
+    settings = dict(temperature=3.0, seed=2, stop={10, 11}, rules=rules)
+    rows = as_lists(generate(params, ONE, prompts, NEW, **settings))
+    for row in rows:
+        assert min(row) > 7 and row[0] not in (8, 9) and not {10, 11} & set(row[:5])
+    said = {token for row in rows for token in row}
+    assert {8, 9} & said and {10, 11} & said
+    assert as_lists(generate(params, ONE, prompts[:1], NEW, samples=3, **settings)) == rows
+    pieces = zip(*stream(params, ONE, prompts, NEW, chunk=3, **settings), strict=True)
+    assert [np.concatenate(row).tolist() for row in pieces] == rows
+
+
+def test_rules_are_values_of_one_program(traced):
+    params, cfg = without_layers(124.0)
+    generate(params, cfg, PROMPTS, 20, rules=LogitRules(repetition_penalty=1.1))
+    once = list(traced)
+    for rules in (LogitRules(min_length=3, suppress_tokens=(1, 2, 3)), LogitRules(2.0, 4, 5, (6,), (7, 8))):
+        generate(params, cfg, PROMPTS, 19, stop=4, rules=rules)
+    assert traced == once and len(once) == 2
+    generate(params, cfg, PROMPTS, 19, rules=LogitRules())  # no rule: the program without them
+    assert len(traced) == 4
+
+
+@pytest.mark.parametrize(
+    "rule, error, names",
+    [
+        ({"repetition_penalty": 0.0}, ValueError, "repetition_penalty"),
+        ({"repetition_penalty": np.nan}, ValueError, "repetition_penalty"),
+        ({"repetition_penalty": "1.5"}, TypeError, "repetition_penalty"),
+        ({"min_new_tokens": -1}, ValueError, "min_new_tokens"),
+        ({"min_length": 1.5}, TypeError, "min_length"),
+        ({"suppress_tokens": ("a",)}, TypeError, "suppress_tokens"),
+    ],
+)
+def test_rules_without_sense_are_named(rule, error, names):
+    with pytest.raises(error, match=names):
+        generate(random_params(ONE), ONE, PROMPTS, 3, rules=LogitRules(**rule))

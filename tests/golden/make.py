@@ -20,8 +20,8 @@ from safetensors.numpy import save_file
 from afm_ref.interop import hugging_face as ours
 from afm_ref.post_training.rows import pad, response_log_probs
 from tests.oracles import peers, trl_peer, trl_rl_peer
+from tests.oracles.trl_rl_peer import BETA, EPSILON, K, P, nearby, transformers_model
 from tests.post_training.models import chats, float64, random_pairs
-from tests.rlhf.golden import BETA, EPSILON, K, P, nearby, transformers_model
 
 HERE = Path(__file__).parent
 QWEN3 = HERE / "qwen3"
@@ -46,10 +46,7 @@ def hugging_face(kind: str, **fields):
 
 def afm7():
     """Write the folder of mlx-lm's afm7."""
-    model = peers.random_afm7(
-        seed=7, vocab_size=16, hidden_dim=16, num_layers=2, num_kv_reuse_layers=0, num_heads=4, num_kv_heads=2,
-        hidden_dim_scale_factor=1.5, rope_theta=500_000.0, rms_norm_eps=1e-5,
-    )  # fmt: skip
+    model = peers.random_afm7(7, 4, 2, 4, 2, num_kv_reuse_layers=0, vocab_size=16, hidden_dim_scale_factor=1.5)
     ours.save(HERE / "afm7", *peers.afm7_params(model))
     expect("afm7", tokens=TOKENS, logits=peers.afm7_logits(model, TOKENS))
 

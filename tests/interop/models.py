@@ -27,7 +27,7 @@ def random_params(cfg: AFMConfig, seed: int = 0) -> Params:
 
 def map_weights(function, params: Params) -> Params:
     """Return the params with the function applied to every array."""
-    layers = jax.tree.map(function, params.layers)  # first: the noise of tests/rlhf/golden.py is drawn in this order
+    layers = jax.tree.map(function, params.layers)  # first: the noise of trl_rl_peer.py is drawn in this order
     return jax.tree.map(function, params._replace(layers=()))._replace(layers=layers)
 
 

@@ -1,4 +1,4 @@
-"""The adapter against sums of matrices written out, and the transformations against each other and the base."""
+"""The adapter against sums of matrices written out, the transformations against each other and the base; its costs."""
 
 import dataclasses
 
@@ -7,9 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from afm_ref import lora
+from afm_ref import lora, training
+from afm_ref.config import AFM_ON_DEVICE
 from afm_ref.containers import Remat, group, map_matrices, matrices, ungrouped
 from afm_ref.lora.adapter import LoRA, adapters, delta
+from afm_ref.lora.costs import adapter_parameters, training_bytes
+from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from afm_ref.quantization import palettize
 from afm_ref.transformer import Causal, forward
 from tests.lora.models import CFG, base_params, float64, random_adapter, stacked, tokens
@@ -52,9 +55,9 @@ def test_a_has_the_scale_of_its_inputs_and_no_two_are_alike():
 
 
 def test_chosen_layers_and_targets_alone_are_adapted():
-    adapted = lora.attach(base_params(), targets=("wq", "w_down"), layers=[0, 2], rank=2)
-    assert set(adapters(adapted)) == {(name, i) for name in ("wq", "w_down") for i in (0, 2)}
     base = base_params()
+    adapted = lora.attach(base, targets=("wq", "w_down"), layers=[0, 2], rank=2)
+    assert set(adapters(adapted)) == {(name, i) for name in ("wq", "w_down") for i in (0, 2)}
     halves = base._replace(layers=group(base.layers[:2]) + base.layers[2:])
     assert set(adapters(lora.attach(halves, targets="wo", layers=[2], rank=2))) == {("wo", 2)}
     with pytest.raises(ValueError, match=r"layers \[1\] have none of .* stacked with others"):
@@ -82,10 +85,9 @@ def test_merging_rounds_once(dtype):
 
 def test_unmerge_undoes_merge():
     adapted = float64(random_adapter(base_params(), rank=3))
-    again = lora.unmerge(lora.merge(adapted), adapted)
-    for mine, theirs in zip(jax.tree.leaves(again), jax.tree.leaves(adapted), strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-14)
     merged = lora.merge(adapted)
+    for mine, theirs in zip(jax.tree.leaves(lora.unmerge(merged, adapted)), jax.tree.leaves(adapted), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-14)
     assert np.abs(merged.layers[0].wq - lora.detach(adapted).layers[0].wq).max() > 0.01
 
 
@@ -118,10 +120,8 @@ def test_sixteen_bit_adapters_are_applied_in_the_dtype_of_x():
     [
         (dict(targets=("wz",)), "'wz'.*are no matrices of a layer"),
         (dict(targets=()), "choose from"),
-        (dict(rank=0), "rank must be a whole number of at least 1"),
-        (dict(rank=True), "rank must be a whole number of at least 1"),
-        (dict(alpha=0.0), "alpha must be a positive number"),
-        (dict(alpha=float("nan")), "alpha must be a positive number"),
+        *((dict(rank=rank), "rank must be a whole number of at least 1") for rank in (0, True)),
+        *((dict(alpha=alpha), "alpha must be a positive number") for alpha in (0.0, np.nan)),
         (dict(layers=[0, 3]), r"layers \[3\] have none"),
         (dict(layers=[]), "nothing to adapt"),
         (dict(params=base_params()._replace(layers=Causal())), "cannot walk layers in a Causal"),
@@ -139,3 +139,21 @@ def test_layers_without_keys_of_their_own_are_adapted_where_they_have_matrices()
     adapted = lora.attach(reuse, rank=2)
     assert len(adapters(adapted)) == 7 + 7 + 5
     np.testing.assert_array_equal(forward(adapted, tokens(), CFG), forward(reuse, tokens(), CFG))
+
+
+def test_on_device_counts():
+    """Per layer R (2 x 6144 + 2 x 4096 + 3 x 11136) = R 53,888, worked out by hand."""
+    assert adapter_parameters(AFM_ON_DEVICE, 16) == 26 * 16 * 53_888 == 22_417_408
+    assert adapter_parameters(AFM_ON_DEVICE, 16, lora.ATTENTION) * 2 == 17_039_360  # bytes in 16 bits
+
+
+def test_training_bytes_are_those_of_the_arrays():
+    for rank in (None, 3):
+        params = base_params() if rank is None else lora.attach(base_params(), rank=rank)
+        weights, _ = training.split(params, None if rank is None else lora.trainable)
+        state = jax.eval_shape(afm_optimizer(0.01, warmup_cosine(0, 10)).init, weights)
+        predicted = training_bytes(CFG, rank)
+        count = lambda tree: sum(4 * leaf.size for leaf in jax.tree.leaves(tree))  # noqa: E731
+        assert predicted["base"] + predicted["adapter"] == count(params)
+        assert predicted["gradients"] == count(weights)
+        assert predicted["moments"] == count((state.v, state.m))

@@ -62,17 +62,14 @@ def test_an_adapter_is_trained_saved_and_used(model, task, tmp_path, capsys):
 
 
 ONE = json.dumps({"prompt": "a", "completion": "b"})
+NO_PAIRS = '{"prompt": "a"}', ONE.replace('"b"', "3"), ONE.replace("b", " "), "[1]"
 
 
 @pytest.mark.parametrize(
     "text, why",
     [
-        (f"{ONE}\nnot json\n", "line 2: no JSON"),
-        (f"{ONE}\n" + ONE.replace("a", "\\ud83d") + "\n", "task.jsonl, line 2: no"),
-        ('{"prompt": "a"}\n', "line 1: expected"),
-        (ONE.replace('"b"', "3"), "line 1: expected"),
-        (ONE.replace("b", " "), "line 1: expected"),
-        ("[1]\n", "line 1: expected"),
+        (f"\ufeff{ONE}\n{{\u2028\n", "task.jsonl, line 2: no JSON"),  # the rest of reading lines: tests/disk
+        *((text, "line 1: expected") for text in NO_PAIRS),
         (f"\n{ONE}\n\n", "holds 1 pairs: give at least 2"),
         ("", "holds 0 pairs"),
     ],
@@ -81,19 +78,6 @@ def test_a_file_that_is_wrong_is_told_by_line(tmp_path, text, why):
     (tmp_path / "task.jsonl").write_text(text)
     with pytest.raises(ValueError, match=why):
         adapt.read_pairs(tmp_path / "task.jsonl")
-
-
-def test_strings_may_hold_other_ends_of_lines_and_files_a_mark(tmp_path):
-    """What JSON allows within a string: U+2028, U+2029 and NEL; Windows' line ends; a byte order mark."""
-    file = tmp_path / "task.jsonl"
-    rows = [(f"a{c}b", f"{c}c") for c in "\u2028\u2029\x85"]
-    texts = [json.dumps({"prompt": p, "completion": c}, ensure_ascii=False) for p, c in rows]
-    file.write_bytes(("\ufeff" + "\r\n".join(texts) + "\r\n").encode())
-    assert adapt.read_pairs(file) == rows
-    for encoding, line in (("latin-1", "line 2"), ("utf-16", "line 1")):
-        file.write_text(f'{texts[2]}\n{{"prompt": "ü", "completion": "b"}}\n'.replace("\x85", "x"), encoding=encoding)
-        with pytest.raises(ValueError, match=rf"task.jsonl.*{line}"):
-            adapt.read_pairs(file)
 
 
 @pytest.mark.parametrize(

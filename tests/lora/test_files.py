@@ -35,9 +35,9 @@ def test_what_is_saved_is_loaded(tmp_path, dtype, rounding, container):
     assert (adapter.rank, adapter.scale, adapter.base) == (2, 1.5, files.fingerprint(base))
     wanted = adapters(ungrouped(random_adapter(container(base), rank=2, alpha=3)))
     assert adapter.matrices.keys() == wanted.keys() and len(wanted) == 21
+    atol = 1e-7 if dtype == "float16" else 0
     for key, pair in adapter.matrices.items():
         for got, want in zip(pair, (wanted[key].a, wanted[key].b)):
-            atol = 1e-7 if dtype == "float16" else 0
             np.testing.assert_allclose(got.astype(np.float32), want, rtol=rounding, atol=atol)
             assert got.dtype.name == dtype
     assert load_file(path).keys() == {f"layers.{i}.{name}.{letter}" for name, i in wanted for letter in "ab"}
@@ -46,15 +46,12 @@ def test_what_is_saved_is_loaded(tmp_path, dtype, rounding, container):
 
 
 def test_it_is_put_beside_its_base_alone(saved):
-    path, params = saved
-    base = base_params()
+    (path, params), base = saved, base_params()
     adapter = files.load(path)
-    again = files.put(stacked(base), adapter)
-    for key, w in adapters(again).items():
+    for key, w in adapters(files.put(stacked(base), adapter)).items():
         assert np.array_equal(w.b, adapters(params)[key].b) and w.scale == 1.5
-    other = base._replace(final_norm=base.final_norm * 2)
     with pytest.raises(ValueError, match=r"trained on the base \w+, this base is \w+"):
-        files.put(other, adapter)
+        files.put(base._replace(final_norm=base.final_norm * 2), adapter)
 
 
 def test_fingerprint_tells_bases_apart():
@@ -70,21 +67,6 @@ def test_fingerprint_tells_bases_apart():
         others.append(base._replace(**{name: changed}))
     for other in others:
         assert files.fingerprint(other) != mine
-
-
-def test_every_damage_is_refused(saved):
-    """Cut off anywhere, or a bit changed anywhere: always a ValueError that names the file."""
-    path, _ = saved
-    whole = path.read_bytes()
-    rng = np.random.default_rng(0)
-    cuts = [0, 7, 8, 100, len(whole) - 1, *rng.integers(0, len(whole), 40)]
-    flips = [0, 8, 9, *rng.integers(0, len(whole), 80)]
-    damaged = [whole[:cut] for cut in cuts]
-    damaged += [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in flips]
-    for data in damaged:
-        path.write_bytes(data)
-        with pytest.raises(ValueError, match=r"one.safetensors"):
-            files.load(path)
 
 
 A = "layers.0.w_down.a"

@@ -77,14 +77,8 @@ def test_generation_takes_a_mixed_batch(folder):
 
 
 def test_swapping_compiles_nothing(folder):
-    bank, compiled = bank_of(folder), []
-
-    @jax.jit
-    def step(params, batch):
-        compiled.append(1)
-        return forward(params, batch, CFG)
-
-    batch = tokens(shape=(3, 7))
+    bank, batch, compiled = bank_of(folder), tokens(shape=(3, 7)), []
+    step = jax.jit(lambda params, batch: compiled.append(1) or forward(params, batch, CFG))
     for name in (*NAMES, None, "long"):
         step(bank.params(name), batch)
     assert len(compiled) == 1

@@ -27,8 +27,8 @@ def test_fit_trains_the_adapter_and_leaves_the_base_bit_identical(container, cfg
     before = [np.array(leaf) for leaf in jax.tree.leaves(base)]
     start = lora.attach(base, rank=2)
     optimizer = afm_optimizer(0.01, warmup_cosine(0, 20))
-    result = training.fit(start, partial(losses.next_token, cfg=cfg), lambda step: batch(), optimizer, 12,
-                          select=lora.trainable, progress=False)  # fmt: skip
+    loss, options = partial(losses.next_token, cfg=cfg), dict(select=lora.trainable, progress=False)
+    result = training.fit(start, loss, lambda step: batch(), optimizer, 12, **options)
     after = jax.tree.leaves(lora.detach(result.params))
     assert all(new is mine for new, mine in zip(after, jax.tree.leaves(base), strict=True))
     assert all(new.tobytes() == old.tobytes() for new, old in zip(map(np.asarray, after), before, strict=True))

@@ -19,34 +19,21 @@ def found(*names):
         return [importlib.import_module(name) for name in names][-1]
 
 
-@pytest.fixture(scope="session")
+session = pytest.fixture(scope="session")
+
+
+@session
 def transformers():
     module = found("torch", "transformers")
     module.utils.logging.disable_progress_bar()
     return module
 
 
-@pytest.fixture(scope="session")
-def peft(transformers):
-    return found("peft")
+peft, trl = session(lambda transformers: found("peft")), session(lambda transformers: found("trl"))
+mlx_lm, kmeans1d = session(lambda: found("mlx.core", "mlx_lm.models.afm7")), session(lambda: found("kmeans1d"))
 
 
-@pytest.fixture(scope="session")
-def trl(transformers):
-    return found("trl")
-
-
-@pytest.fixture(scope="session")
-def mlx_lm():
-    return found("mlx.core", "mlx_lm.models.afm7")
-
-
-@pytest.fixture(scope="session")
-def kmeans1d():
-    return found("kmeans1d")
-
-
-@pytest.fixture(scope="session")
+@session
 def coremltools():
     """It logs that it does not know this torch, and every block of a matrix."""
     logging.disable(logging.WARNING)

@@ -19,16 +19,11 @@ CLASSES = {"qwen3": "Qwen3", "llama": "Llama"}
 
 def random_model(kind: str, seed: int = 0, **fields):
     """Return transformers' model of that kind (call it within exact_torch for float64) with random float32 weights."""
-    import torch
     import transformers
 
     config = getattr(transformers, CLASSES[kind] + "Config")(attn_implementation="eager", **fields)
     model = getattr(transformers, CLASSES[kind] + "ForCausalLM")(config).eval()
-    generator = torch.Generator().manual_seed(seed)
-    for weight in model.parameters():
-        noise = torch.randn(weight.shape, generator=generator, dtype=torch.float32)
-        weight.data = (1 + 0.5 * noise if weight.ndim == 1 else noise * weight.shape[-1] ** -0.5).to(weight.dtype)
-    return model
+    return randomise(model, "", seed)
 
 
 def read(folder):
@@ -46,7 +41,8 @@ def randomise(model, part: str, seed: int = 0):
     for name, weight in model.named_parameters():
         if part in name:
             noise = torch.randn(weight.shape, generator=generator, dtype=torch.float32)
-            weight.data = (noise * weight.shape[-1] ** -0.5).to(weight.dtype)
+            weight.data = (1 + 0.5 * noise if weight.ndim == 1 else noise * weight.shape[-1] ** -0.5).to(weight.dtype)
+    return model
 
 
 class _Float64Torch:
@@ -83,14 +79,16 @@ def torch_logits(model, tokens) -> np.ndarray:
         return model(torch.as_tensor(tokens.astype(np.int64))).logits.numpy()
 
 
-def random_afm7(seed: int = 0, **fields):
+def random_afm7(seed: int, N: int, K: int, H: int, num_layers: int, **fields):
     """Return mlx-lm's afm7 on the CPU with random float32 weights."""
     import mlx.core as mx
     import mlx.utils
     from mlx_lm.models import afm7
 
     mx.set_default_device(mx.cpu)
-    model = afm7.Model(afm7.ModelArgs(model_type="afm7", **fields))
+    heads = dict(hidden_dim=N * H, num_heads=N, num_kv_heads=K)
+    rest = dict(model_type="afm7", num_layers=num_layers, rope_theta=500_000.0, rms_norm_eps=1e-5)
+    model = afm7.Model(afm7.ModelArgs(**heads, **rest, **fields))
     rng = np.random.default_rng((seed, 3))
 
     def fresh(name, old):
@@ -117,24 +115,23 @@ def afm7_params(model) -> tuple[Params, AFMConfig]:
     args = model.args
     H = args.hidden_dim // args.num_heads
 
-    def array(w):
-        return np.array(w, dtype=np.float32)
+    def array(part):
+        return np.array(part.weight, dtype=np.float32)
 
     def layer(block):
         attention, mlp = block.self_attn, block.mlp
         if hasattr(attention, "qkv_proj"):
             cuts = [args.num_heads * H, (args.num_heads + args.num_kv_heads) * H]
-            wq, wk, wv = np.split(array(attention.qkv_proj.weight), cuts)
-            k_norm = array(attention.k_norm.weight)
+            wq, wk, wv = np.split(array(attention.qkv_proj), cuts)
+            k_norm = array(attention.k_norm)
         else:
-            wq, wk, wv, k_norm = array(attention.q_proj.weight), None, None, None
-        norms = array(block.input_layernorm.weight), array(block.post_attention_layernorm.weight)
-        ffn = [array(part.weight) for part in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)]
-        of_heads = array(attention.out_proj.weight), array(attention.q_norm.weight), k_norm
-        return Layer(norms[0], wq, wk, wv, *of_heads, norms[1], *ffn)
+            wq, wk, wv, k_norm = array(attention.q_proj), None, None, None
+        of_heads = array(attention.out_proj), array(attention.q_norm), k_norm
+        ffn = map(array, (block.post_attention_layernorm, mlp.gate_proj, mlp.up_proj, mlp.down_proj))
+        return Layer(array(block.input_layernorm), wq, wk, wv, *of_heads, *ffn)
 
     d_ff = int(args.hidden_dim * args.hidden_dim_scale_factor)
     sizes = args.hidden_dim, args.num_layers, args.num_heads, args.num_kv_heads, H, d_ff, args.vocab_size
     cfg = AFMConfig(*sizes, rope_theta=args.rope_theta, norm_eps=args.rms_norm_eps)
     layers = tuple(layer(block) for block in model.layers)
-    return Params(array(model.model.embedding.weight), layers, array(model.model.output_norm.weight)), cfg
+    return Params(array(model.model.embedding), layers, array(model.model.output_norm)), cfg

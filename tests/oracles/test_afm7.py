@@ -11,28 +11,12 @@ from tests.oracles import peers
 CASES = [(4, 4, 6, 0), (6, 2, 10, 0), (8, 2, 4, 0), (1, 1, 14, 0), (6, 2, 6, 2), (4, 1, 8, 1)]
 
 
-@pytest.fixture(params=CASES, ids=str)
-def case(request, mlx_lm):
-    N, K, H, reused = request.param
-    model = peers.random_afm7(
-        seed=N,
-        vocab_size=23,
-        hidden_dim=N * H,
-        num_layers=4,
-        num_kv_reuse_layers=reused,
-        num_heads=N,
-        num_kv_heads=K,
-        hidden_dim_scale_factor=1.75,
-        rope_theta=500_000.0,
-        rms_norm_eps=1e-5,
-    )
+@pytest.mark.parametrize("N, K, H, reused", CASES)
+def test_logits_equal_afm7(mlx_lm, N, K, H, reused):
+    rest = dict(num_kv_reuse_layers=reused, vocab_size=23, hidden_dim_scale_factor=1.75)
+    model = peers.random_afm7(N, N, K, H, 4, **rest)
     params, cfg = peers.afm7_params(model)
     assert sum(layer.wk is None for layer in params.layers) == reused
-    return model, params, cfg
-
-
-def test_logits_equal_afm7(case):
-    model, params, cfg = case
     tokens = random_tokens(cfg, (2, 37))
     theirs = peers.afm7_logits(model, tokens)
     exact, unit = logits_float64(params, tokens, cfg), float32_unit(params, tokens, cfg)

@@ -1,6 +1,7 @@
 """Chat templates against transformers' apply_chat_template: the text, and its ids."""
 
 import json
+from functools import partial
 
 import pytest
 
@@ -44,22 +45,21 @@ TEMPLATES = {
 PROMPTS = ["Hello, a cat", "  two\nlines <|end|> \u00e9\U0001f600 ", ""]
 
 
-@pytest.fixture(params=["jinja", "text", "list"])
-def place(request):
-    """Return what writes a template into a folder, in one of the places where they stand."""
+def write(folder, place, template, settings):
+    """Write a template into a folder, in one of the places where they stand."""
+    if place == "jinja":
+        (folder / "chat_template.jinja").write_text(template, encoding="utf-8", newline="")
+    named = [{"name": "tool_use", "template": "not this one"}, {"name": "default", "template": template}]
+    said = {"jinja": "not this one", "text": template, "list": named}[place]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": said}))
 
-    def write(folder, template, settings):
-        if request.param == "jinja":
-            (folder / "chat_template.jinja").write_text(template, encoding="utf-8", newline="")
-            settings |= {"chat_template": "not this one"}
-        elif request.param == "text":
-            settings |= {"chat_template": template}
-        else:
-            named = {"tool_use": "not this one", "default": template}
-            settings |= {"chat_template": [{"name": name, "template": text} for name, text in named.items()]}
-        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
-    return write
+def both(transformers, folder, prompt="a", **settings):
+    """Return (our text of a chat, its text and ids as transformers has them, transformers' tokenizer)."""
+    theirs, messages = transformers.AutoTokenizer.from_pretrained(folder), [{"role": "user", "content": prompt}]
+    apply = partial(theirs.apply_chat_template, messages, **{"add_generation_prompt": True} | settings)
+    ours = chat_template.render(folder, messages, **settings)
+    return ours, apply(tokenize=False), apply(return_dict=False), theirs
 
 
 def folder_of(folder, make):
@@ -72,21 +72,18 @@ def folder_of(folder, make):
     return {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": added, "eos_token": end, "pad_token": None}
 
 
+@pytest.mark.parametrize("place", ["jinja", "text", "list"])
 @pytest.mark.parametrize("make", [byte_level_json, sentencepiece_json])
 def test_text_and_ids_equal_transformers(transformers, tmp_path, place, make):
     settings = folder_of(tmp_path, make)
     tokenizer = hugging_face.load_tokenizer(tmp_path)
     for name, template in TEMPLATES.items():
-        place(tmp_path, template, dict(settings))
-        theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+        write(tmp_path, place, template, settings)
         for prompt in PROMPTS if name in ("turns", "json") else PROMPTS[:1]:
-            messages = [{"role": "user", "content": prompt}]
-            text = chat_template.render(tmp_path, messages)
-            assert text == theirs.apply_chat_template(messages, add_generation_prompt=True, tokenize=False), name
-            ids = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-            assert tokenizer.encode(text, markers=True).tolist() == ids, name
-    closed = chat_template.render(tmp_path, messages, add_generation_prompt=False)
-    assert closed == theirs.apply_chat_template(messages, add_generation_prompt=False, tokenize=False)
+            ours, text, ids, _ = both(transformers, tmp_path, prompt)
+            assert (ours, tokenizer.encode(ours, markers=True).tolist()) == (text, ids), name
+    closed, text, *_ = both(transformers, tmp_path, add_generation_prompt=False)
+    assert closed == text
 
 
 def test_tokens_of_an_older_folder_are_those_of_special_tokens_map(transformers, tmp_path):
@@ -94,11 +91,8 @@ def test_tokens_of_an_older_folder_are_those_of_special_tokens_map(transformers,
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"bos_token": "<unk>"}))
     (tmp_path / "special_tokens_map.json").write_text(json.dumps({"bos_token": {"content": "<s>", "lstrip": False,
         "normalized": False, "rstrip": False, "single_word": False}, "unk_token": "<unk>"}))  # fmt: skip
-    messages = [{"role": "user", "content": "a"}]
-    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    text = chat_template.render(tmp_path, messages)
-    assert text == theirs.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    assert text.startswith("<s>[user]") and "<unk>" in text
+    ours, text, *_ = both(transformers, tmp_path)
+    assert ours == text and text.startswith("<s>[user]") and "<unk>" in text
 
 
 SUSPICIOUS = [
@@ -140,13 +134,9 @@ def test_the_class_that_a_folder_names_says_where_spaces_are_put(transformers, t
     folder_of(tmp_path, make)
     named = {} if kind is None else {"tokenizer_class": kind}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(named | settings | {"chat_template": LLAMA}))
-    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     ours = hugging_face.load_tokenizer(tmp_path)
-    messages = [{"role": "user", "content": " the cat"}]
-    text = chat_template.render(tmp_path, messages)
-    assert text == theirs.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    ids = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    assert ours.encode(text, markers=True).tolist() == ids
+    mine, text, ids, theirs = both(transformers, tmp_path, " the cat")
+    assert (mine, ours.encode(mine, markers=True).tolist()) == (text, ids)
     for prompt in ("the cat", " the", "  the cat ", "the</s>\ncat<s> on", ""):
         ids = theirs(prompt).input_ids
         assert ours.prompt_ids(prompt).tolist() == ids

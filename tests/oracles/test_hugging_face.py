@@ -11,16 +11,8 @@ from afm_ref.data import tokenizer as own_tokenizer
 from afm_ref.interop import hugging_face, palettized, palettizing
 from afm_ref.interop.foreign_tokenizer import ForeignTokenizer
 from afm_ref.transformer import forward
-from tests.interop.models import (
-    LLAMA,
-    QWEN3,
-    assert_close,
-    float32_unit,
-    logits_float64,
-    random_params,
-    random_tokens,
-    same_weights,
-)
+from tests.interop import models
+from tests.interop.models import LLAMA, QWEN3, assert_close, float32_unit, logits_float64, random_params, random_tokens
 from tests.interop.test_config_json import SAYS, SAYS_NOTHING
 from tests.interop.tokenizer_files import byte_level_json
 from tests.oracles import peers
@@ -91,7 +83,7 @@ def test_shards_that_transformers_writes_are_read(transformers, tmp_path, dtype,
     model.save_pretrained(tmp_path / "many", max_shard_size="2KB")
     assert len(list((tmp_path / "many").glob("*.safetensors"))) > 3
     one, many = hugging_face.load(tmp_path / "one"), hugging_face.load(tmp_path / "many")
-    assert one[1] == many[1] and same_weights(one[0], many[0])
+    assert one[1] == many[1] and models.same_weights(one[0], many[0])
     state = model.state_dict()
     assert np.array_equal(many[0].embed, state["model.embed_tokens.weight"].float().numpy())
     assert np.array_equal(many[0].layers[2].wv, state["model.layers.2.self_attn.v_proj.weight"].float().numpy())
@@ -113,21 +105,16 @@ def test_transformers_reads_what_we_save(transformers, tmp_path, cfg, dtype):
     assert again == cfg
     names = dict(model.float().named_parameters())
     assert np.array_equal(names["model.layers.1.mlp.down_proj.weight"].detach().numpy(), rounded.layers[1].w_down)
-    assert_close(
-        logits_float64(rounded, tokens, cfg),
-        peers.torch_logits(model, tokens),
-        float32_unit(rounded, tokens, cfg),
-        "float32",
-    )
+    theirs, unit = peers.torch_logits(model, tokens), float32_unit(rounded, tokens, cfg)
+    assert_close(logits_float64(rounded, tokens, cfg), theirs, unit, "float32")
 
 
 @pytest.mark.parametrize("kind", ["own", "byte level"])
 @pytest.mark.parametrize("cfg", [QWEN3, LLAMA], ids=["qwen3", "llama"])
 def test_transformers_reads_our_tokenizer(transformers, tmp_path, kind, cfg):
+    tokenizer = ForeignTokenizer(byte_level_json())
     if kind == "own":
         tokenizer = own_tokenizer.train(["the cat and the hat, the mat 12 " * 20], vocab_size=370)
-    else:
-        tokenizer = ForeignTokenizer(byte_level_json())
     cfg = dataclasses.replace(cfg, vocab_size=370)
     hugging_face.save(tmp_path, random_params(cfg), cfg, tokenizer=tokenizer)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
@@ -183,26 +170,18 @@ def published(transformers, folder, kind):
     tokenizer.save_pretrained(folder)
 
 
-def saved(source, out):
-    hugging_face.save(out, *hugging_face.load(source))
-
-
-def palettized_on_disk(source, out):
-    palettizing.palettize_folder(source, out, 2, progress=False)
-
-
-def palettized_again(source, out):
-    palettizing.palettize_folder(source, source.parent / "between", 2, progress=False)
-    palettized.save(out, *palettized.load(source.parent / "between"))
-
-
 @pytest.mark.parametrize("kind", ["qwen3", "llama"])
-@pytest.mark.parametrize("write", [saved, palettized_on_disk, palettized_again])
-def test_transformers_hears_the_same_from_what_is_written(transformers, tmp_path, write, kind):
+@pytest.mark.parametrize("written", ["saved", "palettized on disk", "palettized, and saved again"])
+def test_transformers_hears_the_same_from_what_is_written(transformers, tmp_path, written, kind):
     """Configuration, generation settings, tokenizer and chat template of the source, as transformers reads them."""
-    source, out = tmp_path / "source", tmp_path / "out"
+    source, between, out = (tmp_path / name for name in ("source", "between", "out"))
     published(transformers, source, kind)
-    write(source, out)
+    if written == "saved":
+        hugging_face.save(out, *hugging_face.load(source))
+    else:
+        palettizing.palettize_folder(source, out if "disk" in written else between, 2, progress=False)
+    if "again" in written:
+        palettized.save(out, *palettized.load(between))
 
     def heard(folder):
         generation = transformers.GenerationConfig.from_pretrained(folder).to_dict()
@@ -213,7 +192,7 @@ def test_transformers_hears_the_same_from_what_is_written(transformers, tmp_path
 
     assert heard(out) == heard(source)
     assert heard(out)[0]["eos_token_id"] == [259, 7, 9] and heard(out)[3] == "<|begin|>user: the hat<|end|>"
-    if write is saved:
+    if written == "saved":
         theirs, ours = (transformers.AutoConfig.from_pretrained(folder).to_dict() for folder in (source, out))
         assert ours == theirs | {"_name_or_path": ours["_name_or_path"]}
         assert (ours["eos_token_id"], ours["max_position_embeddings"]) == ([259, 7], 16384)

@@ -7,17 +7,10 @@ import pytest
 
 from afm_ref.quantization import palettize
 from afm_ref.quantization.palette import kmeans
+from tests.quantization import test_kmeans
 
-DRAWS = {
-    "gauss": lambda rng, n: rng.standard_normal(n),
-    "student": lambda rng, n: rng.standard_t(4, n),
-    "cauchy": lambda rng, n: rng.standard_cauchy(n),
-    "constant": lambda rng, n: np.full(n, 0.3),
-    "few": lambda rng, n: rng.choice([-1.0, -0.5, 0.25, 3.0, 3.5], n),
-    "tiny": lambda rng, n: 2e-30 * rng.standard_normal(n),
-    "huge": lambda rng, n: 1e15 * rng.laplace(size=n),
-    "small": lambda rng, n: 2e-4 * rng.standard_normal(n),
-}
+DRAWS = {kind: test_kmeans.DRAWS[kind] for kind in ("gauss", "student", "cauchy", "few", "tiny", "huge")}
+DRAWS |= {"constant": lambda rng, n: np.full(n, 0.3), "small": lambda rng, n: 2e-4 * rng.standard_normal(n)}
 
 
 def draw(kind, shape, seed=0):
@@ -26,9 +19,8 @@ def draw(kind, shape, seed=0):
 
 def error(values, centres):
     """Return the squared distance of values to their nearest centres, in units of 1e-30 or 1e15 alike."""
-    unit = np.abs(values).max()
-    v, c = values.astype(np.float64).reshape(-1, 1) / unit, np.asarray(centres, np.float64) / unit
-    return float((np.min((v - c) ** 2, axis=1)).sum())
+    unit = np.float64(np.abs(values).max())
+    return test_kmeans.error(values / unit, centres / unit)
 
 
 def matrix_error(w, dense):
@@ -40,7 +32,7 @@ def matrix_error(w, dense):
 def test_exact_is_the_optimum_and_fast_near_it(kmeans1d, kind, k):
     for n in (30, 12_000):
         values = draw(kind, n)
-        optimum = error(values, kmeans1d.cluster(values, k).centroids)
+        optimum = error(values, np.array(kmeans1d.cluster(values, k).centroids))
         # Where the optimum is zero, ours is what rounding the same centres leaves: float64's last digits of 1.
         assert error(values, kmeans.exact(values, k)) == pytest.approx(optimum, rel=1e-6, abs=1e-25)
         assert error(values, kmeans.fast(values, k)) <= optimum * (1 + 1e-4) + 1e-25

@@ -8,8 +8,8 @@ from afm_ref.rlhf import Experience, advantages
 from afm_ref.rlhf.mdloo import grpo_loss, rloo_loss
 from tests.interop.models import QWEN3
 from tests.oracles import peers, trl_rl_peer
+from tests.oracles.trl_rl_peer import BETA, EPSILON, K, P, nearby, transformers_model
 from tests.post_training.models import chats, float64
-from tests.rlhf.golden import BETA, EPSILON, K, P, nearby, transformers_model
 
 ROWS = pad(chats(P * K, 3, QWEN3))
 REWARDS = np.random.default_rng(4).standard_normal((P, K))

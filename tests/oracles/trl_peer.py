@@ -59,10 +59,7 @@ def dpo_loss(kind: str, beta: float, model, rows, reference) -> float:
     inputs = inputs_of(rows)
     fixed = isinstance(reference, np.ndarray)
     if fixed:
-        inputs |= {
-            "ref_chosen_logps": torch.as_tensor(reference[0]),
-            "ref_rejected_logps": torch.as_tensor(reference[1]),
-        }
+        inputs |= dict(zip(("ref_chosen_logps", "ref_rejected_logps"), map(torch.as_tensor, reference)))
     stub = SimpleNamespace(
         model=LogProbs(model), ref_model=None if fixed else LogProbs(reference), accelerator=accelerator(),
         aux_loss_enabled=False, ld_alpha=None, precompute_ref_logps=fixed, f_divergence_type="reverse_kl", beta=beta,

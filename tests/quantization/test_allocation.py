@@ -89,8 +89,7 @@ def test_the_frontier_is_that_of_single_allocations_and_falls():
 
 @pytest.mark.parametrize("target", [3.5, 3.7])
 def test_averages_are_hit_to_a_hundredth_at_true_scale(target):
-    weights = weight_counts(AFM_ON_DEVICE)
-    costs = synthetic(AFM_ON_DEVICE)
+    costs, weights = synthetic(AFM_ON_DEVICE), weight_counts(AFM_ON_DEVICE)
     bits = allocate(costs, weights, target)
     assert target - 0.01 <= average(weights, bits) <= target + 1e-9
     exact, bound = loss_of(costs, bits), lower_bound(costs, weights, target)
@@ -147,8 +146,7 @@ COSTS, WEIGHTS = {"a": {2: 1.0, 4: 0.0}, "b": {2: 1.0, 4: 0.0}}, {"a": 3, "b": 1
         (COSTS, {"a": 3}, 4, None, "name the same matrices"),
         ({}, {}, 4, None, "at least one"),
         (COSTS, {"a": 3, "b": 0}, 4, None, "b needs a weight"),
-        (COSTS | {"b": {2: float("inf")}}, WEIGHTS, 4, None, "b needs a weight and a finite cost"),
-        (COSTS | {"b": {}}, WEIGHTS, 4, None, "b needs a weight and a finite cost"),
+        *((COSTS | {"b": bad}, WEIGHTS, 4, None, "b needs a weight and a finite") for bad in ({2: float("inf")}, {})),
     ],
 )
 def test_what_cannot_be_allocated_is_refused(costs, weights, average_bits, fixed, message):

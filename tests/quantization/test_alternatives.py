@@ -27,9 +27,8 @@ def output_error(w, q, h):
 def test_grid_by_hand():
     w = np.array([[0.0, 1.0, 2.0, 3.0, -1.0, -1.0], [0.6, 0.4, 3.0, 1.0, 7.0, 8.0]], np.float32)
     blocks = uniform_grid(w, 2, rows=1, inputs=4)
-    np.testing.assert_allclose(
-        blocks.matrix, [[0, 1, 2, 3, -1, -1], [0.4, 0.4, 3.0, 0.4 + 2.6 / 3, 7, 8]], atol=2e-3
-    )  # float16
+    by_hand = [[0, 1, 2, 3, -1, -1], [0.4, 0.4, 3.0, 0.4 + 2.6 / 3, 7, 8]]
+    np.testing.assert_allclose(blocks.matrix, by_hand, atol=2e-3)  # float16
     assert blocks.bits_per_weight == 2 + 32 * 4 / 12
     whole = uniform_grid(w, 2, rows=2, inputs=None)  # one grid: -1, 2, 5, 8
     np.testing.assert_array_equal(whole.matrix, [[-1, 2, 2, 2, -1, -1], [2, -1, 2, 2, 8, 8]])

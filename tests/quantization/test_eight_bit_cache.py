@@ -14,6 +14,7 @@ from afm_ref.quantization import eight_bit_cache
 from afm_ref.quantization.eight_bit_cache import QuantizedCached, QuantizedKeys
 from afm_ref.transformer import forward
 from tests.generation.test_cache import HALVES, LENGTHS, S, example, in_pieces
+from tests.generation.test_generate import loop
 from tests.interop.models import SMALL
 
 ONE = dataclasses.replace(SMALL, n_layers=1)
@@ -61,18 +62,15 @@ def test_bytes_are_those_of_the_arrays():
 
 def test_generation_runs_with_it():
     """Greedy tokens are those of the whole forward with rounded keys, where no runner-up is near."""
-    params, _, _ = example(ONE)
-    prompts, n = [[3, 1, 4, 1, 5], [9, 2]], 6
-    params = jax.tree.map(np.float32, params)
-    got = generation.generate(params, ONE, prompts, n, cache=QuantizedCached)
-    for prompt, new in zip(prompts, got):
-        tokens = list(prompt)
-        for _ in range(n):
-            last = forward(params, np.array([tokens]), ONE, attend=QuantizedKeys())[0, -1]
-            first, second = np.sort(last)[::-1][:2]
-            assert first - second > 0.01  # a code that float32 rounds the other way moves a logit by less
-            tokens.append(int(last.argmax()))
-        assert new.tolist() == tokens[len(prompt) :]
+    params, prompts, n = jax.tree.map(np.float32, example(ONE)[0]), [[3, 1, 4, 1, 5], [9, 2]], 6
+
+    def rounded(scores, text, made):
+        return forward(params, np.array([text]), ONE, attend=QuantizedKeys())[0, -1]
+
+    for prompt, new in zip(prompts, generation.generate(params, ONE, prompts, n, cache=QuantizedCached)):
+        expected, lead = loop(params, ONE, prompt, n, rule=rounded)
+        assert lead > 0.01  # a code that float32 rounds the other way moves a logit by less
+        assert new.tolist() == expected
     *given, program = decoding._request(params, ONE, prompts, n, cache=QuantizedCached)
     state, _ = jax.eval_shape(functools.partial(decoding._prefill, program=program), *given)
     assert {layer.k.codes.dtype for layer in state.cache} == {np.dtype(np.int8)}

@@ -15,6 +15,7 @@ from afm_ref.quantization import quantize, recovery
 from afm_ref.quantization.recovery import StudentAndTeacher
 from afm_ref.transformer import Causal, forward
 from tests.lora.models import CFG, base_params, float64, random_adapter, tokens
+from tests.post_training.models import slope
 
 ONE = dataclasses.replace(CFG, n_layers=1)
 
@@ -65,15 +66,9 @@ def test_gradients_by_finite_differences():
         teacher = float64(base_params(ONE))
         student = random_adapter(quantize(teacher, 2), rank=2)
         weights, frozen = training.split(StudentAndTeacher(student, teacher), recovery.adapters_of)
-        weights = float64(weights)
         value = lambda w: recovery.recovery_loss(training.merge(w, frozen), batch(), ONE, 0.7)[0]  # noqa: E731
-        gradient = jax.tree.map(np.asarray, jax.jit(jax.grad(value))(weights))
-        rng = np.random.default_rng(0)
-        way = jax.tree.map(lambda m: rng.standard_normal(m.shape), weights)
-        end = lambda h: value(jax.tree.map(lambda m, d: m + h * d, weights, way))  # noqa: E731 - in NumPy
-        ends = end(1e-5), end(-1e-5)
-        predicted = sum(jax.tree.leaves(jax.tree.map(lambda g, d: (g * d).sum(), gradient, way)))
-    assert float(predicted) == pytest.approx(float(ends[0] - ends[1]) / 2e-5, rel=1e-5)
+        numeric, predicted = slope(value, float64(weights), step=1e-5)
+    assert predicted == pytest.approx(numeric, rel=1e-5)
 
 
 def test_recovery_trains_the_adapter_alone():
@@ -82,8 +77,8 @@ def test_recovery_trains_the_adapter_alone():
     base = quantize(teacher, 2)
     before = [np.array(leaf) for leaf in jax.tree.leaves((base, teacher))]
     optimizer = afm_optimizer(0.03, warmup_cosine(0, 12))
-    result = recovery.recover(base, teacher, ONE, lambda step: batch(), optimizer, 12, rank=2,
-                              weight=1.0, progress=False)  # fmt: skip
+    settings = dict(rank=2, weight=1.0, progress=False)
+    result = recovery.recover(base, teacher, ONE, lambda step: batch(), optimizer, 12, **settings)
     after = jax.tree.leaves((lora.detach(result.params), teacher))
     assert [m.dtype for m in before] == [np.asarray(m).dtype for m in after]
     assert all(np.asarray(new).tobytes() == old.tobytes() for new, old in zip(after, before, strict=True))
@@ -98,9 +93,8 @@ def test_residual_start_is_the_nearest_of_its_rank():
     optimizer = afm_optimizer(0.01, warmup_cosine(0, 2))
     originals, plain = (matrices(p) for p in (params, base))
     for rank in (3, 12):
-        untrained = recovery.recover(
-            base, params, ONE, lambda step: batch(), optimizer, 0, rank=rank, start="residual", progress=False
-        )
+        settings = dict(rank=rank, start="residual", progress=False)
+        untrained = recovery.recover(base, params, ONE, lambda step: batch(), optimizer, 0, **settings)
         for key, w in adapters(jax.tree.map(np.asarray, untrained.params)).items():
             lost = originals[key] - plain[key].dense(np.float64)
             tail = np.linalg.svd(lost, compute_uv=False)[rank:]

@@ -2,19 +2,24 @@
 
 import itertools
 from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
+from afm_ref.interop import hugging_face
 from afm_ref.post_training.losses import preference_loss
-from afm_ref.post_training.rows import response_log_probs, sequence_log_probs, share, take
-from afm_ref.rlhf import advantages, mdloo
+from afm_ref.post_training.rows import Padded, response_log_probs, sequence_log_probs, share, take
+from afm_ref.rlhf import Experience, advantages, mdloo
 from afm_ref.rlhf.train import ALGORITHMS
+from tests.oracles.trl_rl_peer import BETA, EPSILON
 from tests.post_training.models import two_sided
 from tests.rlhf import models
 from tests.rlhf.models import PRESENT, PREVIOUS, REFERENCE, REWARD, ROWS, SMALL, experience, gradient, weighted
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 GAMMA = 0.7
 LOG_K = sequence_log_probs(PREVIOUS, ROWS, SMALL)
 PI_K = np.exp(LOG_K)  # of all 13 responses
@@ -63,14 +68,6 @@ def test_per_token_divergence_is_biased():
     assert away > 0.1 and at_home < 1e-12
 
 
-def test_divergence_is_kl():
-    rng = np.random.default_rng(0)
-    p, q = rng.dirichlet(np.ones(7), 2)
-    shares = mdloo.bregman(np.log(p / q))
-    assert q @ shares == pytest.approx(p @ np.log(p / q), rel=1e-12) and shares.min() > 0
-    assert mdloo.bregman(np.zeros(1)) == 0
-
-
 RNG = np.random.default_rng(5)
 D, B = SMALL.d_model, len(REWARD)
 CRITIC = (REFERENCE, RNG.standard_normal(D), np.array(0.3))
@@ -89,11 +86,13 @@ def test_clip_has_no_slope_where_it_should_not():
     assert gone.sum() == 4
 
 
-def test_k3_is_kl():
+def test_divergences_are_kl():
+    """Bregman's is its mean under q and K3 under p, share by share the same; neither is ever below 0."""
     p, q = RNG.dirichlet(np.ones(7), 2)
-    shares = mdloo.k3(np.log(p / q))
-    assert p @ shares == pytest.approx(p @ np.log(p / q), rel=1e-12) and shares.min() > 0
-    np.testing.assert_allclose(mdloo.bregman(np.log(p / q)), p / q * shares, rtol=1e-9)  # the same, seen from q
+    shares, k3, kl = mdloo.bregman(np.log(p / q)), mdloo.k3(np.log(p / q)), p @ np.log(p / q)
+    assert q @ shares == pytest.approx(kl, rel=1e-12) and p @ k3 == pytest.approx(kl, rel=1e-12)
+    assert min(*shares, *k3) > 0 and mdloo.bregman(np.zeros(1)) == 0
+    np.testing.assert_allclose(shares, p / q * k3, rtol=1e-9)
 
 
 def test_all_gradients_agree_at_the_previous_iterate():
@@ -171,3 +170,20 @@ def test_padding_and_prompt_leak_nowhere(learner):
     dirty = batch._replace(rows=ROWS._replace(tokens=tokens.astype(np.int32)), **noise)
     assert (tokens != ROWS.tokens).any()
     assert [float(x) for x in loss(model, dirty, SMALL)] == [float(x) for x in loss(model, batch, SMALL)]
+
+
+def test_losses_equal_trl():
+    """RLOO's and GRPO's, which tests.golden.make stored, in float64; some ratios are clipped and some are not."""
+    params, cfg = hugging_face.load(GOLDEN / "qwen3", dtype="float64")
+    golden = load_file(GOLDEN / "trl_rl" / "expected.safetensors")
+    rows, old, reference = Padded(*(golden[name] for name in Padded._fields)), golden["old"], golden["reference"]
+    rewards = golden["rewards"]
+    R = advantages.penalised_reward(rewards.reshape(-1), old.sum(-1), reference.sum(-1), BETA)
+    A = advantages.leave_one_out(R.reshape(rewards.shape)).reshape(-1)
+    np.testing.assert_allclose(A, golden["advantages"], rtol=1e-9)
+    batch = Experience(rows, old, reference, A)
+    for loss, options, name in ((mdloo.rloo_loss, (EPSILON,), "rloo"), (mdloo.grpo_loss, (EPSILON, BETA), "grpo")):
+        total, count = loss(params, batch, cfg, *options)
+        assert total / count == pytest.approx(golden[name].item(), rel=1e-9)
+    unclipped, count = mdloo.rloo_loss(params, batch, cfg, 1e9)
+    assert unclipped / count != pytest.approx(golden["rloo"].item(), rel=1e-2)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from typing import NamedTuple
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ from afm_ref.post_training.committee import Situation
 from afm_ref.post_training.members import Workshop
 from afm_ref.post_training.responses import Response
 from afm_ref.post_training.rows import pad, response_log_probs, sequence_log_probs, share
-from afm_ref.rlhf import ALGORITHMS, Settings, Trained, advantages, mdloo, member, run
+from afm_ref.rlhf import ALGORITHMS, Settings, advantages, mdloo, member, run
 from afm_ref.rlhf.rollout import OnPolicy, Rollout
 from afm_ref.transformer import init
 from tests.post_training.models import TEXT_CFG, tokenizer
@@ -48,19 +48,11 @@ def rl(reward=even, **changes):
     return run(START, TEXT_CFG, TOK, PROMPTS, reward, optax.adam(0.01), ITERATIONS, **settings)
 
 
-class Plain(NamedTuple):
-    """A run with MDLOO, and how many programs had been compiled at the start of each iteration."""
-
-    outcome: Trained
-    compiled: list[int]
-
-
 @pytest.fixture(scope="module")
 def plain():
-    events, at_start = [], []
+    """A run with MDLOO, and how many programs had been compiled at the start of each iteration."""
+    events, at_start, collect = [], [], OnPolicy.collect
     jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: events.append(name))
-
-    collect = OnPolicy.collect
 
     def noted(self, iteration, params):
         collect(self, iteration, params)
@@ -68,7 +60,7 @@ def plain():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OnPolicy, "collect", noted)
-        return Plain(rl(), at_start)
+        return SimpleNamespace(outcome=rl(), compiled=at_start)
 
 
 def same(one, other):

@@ -1,10 +1,9 @@
 """fit() against closed forms and against a loop written out."""
 
 import dataclasses
-import functools
+from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -14,7 +13,6 @@ from afm_ref.config import AFMConfig
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from afm_ref.training import fit, merge, split, where
 from afm_ref.training.history import History
-from afm_ref.training.step import QUICK
 from tests.training.problems import data, noisy_batch, squares
 
 TINY = AFMConfig(d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=12, vocab_size=16)
@@ -25,52 +23,31 @@ def zeros(dim=4):
 
 
 def test_the_gradient_is_that_of_the_mean():
-    """One step of plain descent by hand: w = lr X^T y / n from w = 0. The loss is the one before the step."""
-    x, y = data()
-    result = fit(zeros(), squares, lambda step: (x, y), optax.sgd(0.1), 1, progress=False)
-    np.testing.assert_allclose(result.params["w"], 0.1 * x.T @ y / len(y), rtol=1e-5)
-    np.testing.assert_allclose(result.history.loss, [0.5 * (y**2).mean()], rtol=1e-6)
-    np.testing.assert_allclose(result.history.grad_norm, [np.linalg.norm(x.T @ y / len(y))], rtol=1e-6)
-    assert result.history.count.tolist() == [len(y)]
+    """Ten steps with momentum by hand, each over other rows: those whose first number is above 0 count.
 
-
-def test_equals_a_loop_written_out():
-    """The transformer by fit, and by a loop of optax calls on the whole tree. What it allows hides no fast compiler."""
-    rng = np.random.default_rng(0)
-    tokens = rng.integers(0, 16, (10, 3, 9)).astype(np.int32)
-    weights = rng.integers(0, 2, (10, 3, 8)).astype(np.float32)
-
-    def batches(step):
-        return losses.Batch(tokens[step, :, :-1], tokens[step, :, 1:], weights[step])
+    The loss is the one before the step.
+    """
 
     def loss(params, batch):
-        return losses.next_token(params, batch, TINY)
+        x, y = batch
+        errors, counted = x @ params["w"] + params["bias"] - y, x[:, 0] > 0
+        return 0.5 * (errors**2 * counted).sum(), counted.sum()
 
-    def mean(params, batch):
-        total, count = loss(params, batch)
-        return total / count
-
-    start = transformer.init(TINY, seed=0)
-    optimizer = optax.adam(1e-2)
-    result = fit(start, loss, batches, optimizer, 10, progress=False, compiler_options=QUICK)
-
-    params, seen = jax.tree.map(jnp.asarray, start), []
-    state = optimizer.init(params)
-
-    @functools.partial(jax.jit, compiler_options=QUICK)
-    def step(params, state, batch):
-        value, grads = jax.value_and_grad(mean)(params, batch)
-        updates, state = optimizer.update(grads, state, params)
-        return optax.apply_updates(params, updates), state, value
-
-    for i in range(10):
-        params, state, value = step(params, state, batches(i))
-        seen.append(float(value))
-    np.testing.assert_allclose(result.history.loss, seen, rtol=1e-5)
-    assert result.history.count.tolist() == weights.sum((1, 2)).tolist()
-    for got, wanted in zip(jax.tree.leaves(result.params), jax.tree.leaves(params), strict=True):
-        # Adam divides by the gradient's size: its rounding becomes one of the step, 1e-2.
-        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=2e-4)
+    start = zeros() | {"bias": np.ones((), np.float32)}
+    result = fit(start, loss, noisy_batch, optax.sgd(0.05, momentum=0.9), 10, progress=False)
+    w, velocity, wanted = np.array([0, 0, 0, 0, 1.0]), 0, []
+    for x, y in map(noisy_batch, range(10)):
+        x, y = np.float64(x[x[:, 0] > 0]), y[x[:, 0] > 0]
+        x = np.insert(x, 4, 1, axis=1)  # the bias
+        errors = x @ w - y
+        gradient = x.T @ errors / len(y)
+        wanted.append((0.5 * (errors**2).mean(), len(y), np.linalg.norm(gradient)))
+        velocity = 0.9 * velocity + gradient
+        w = w - 0.05 * velocity
+    found = result.history.loss, result.history.count, result.history.grad_norm
+    np.testing.assert_allclose(np.transpose(found), wanted, rtol=1e-5)
+    assert len(set(found[1])) > 2
+    np.testing.assert_allclose([*result.params["w"], result.params["bias"]], w, rtol=1e-5)
 
 
 def test_the_compilers_options_reach_it():
@@ -86,8 +63,8 @@ def test_frozen_leaves_come_back_untouched_and_the_callers_arrays_too():
     tokens = np.arange(12, dtype=np.int32).reshape(2, 6)
     batch = losses.Batch(tokens, tokens, np.ones((2, 6), np.float32))
     select = where(lambda path: path.endswith("wq"))
-    result = fit(params, lambda p, b: losses.next_token(p, b, TINY), lambda step: batch, optax.adam(0.1), 3,
-                 select=select, progress=False)  # fmt: skip
+    loss, options = partial(losses.next_token, cfg=TINY), dict(select=select, progress=False)
+    result = fit(params, loss, lambda step: batch, optax.adam(0.1), 3, **options)
     changed = []
     found = jax.tree_util.tree_leaves_with_path(result.params)
     for (path, got), old, mine in zip(found, jax.tree.leaves(before), jax.tree.leaves(params), strict=True):
@@ -126,26 +103,27 @@ def poisoned(steps):
     return batch
 
 
+APPLES = afm_optimizer(0.05, warmup_cosine(0, 50))
+
+
 def test_one_bad_batch_is_skipped_by_apples_optimizer():
-    optimizer = afm_optimizer(0.05, warmup_cosine(0, 50))
-    result = fit(zeros(), squares, poisoned({4}), optimizer, 8, progress=False)
+    result = fit(zeros(), squares, poisoned({4}), APPLES, 8, progress=False)
     assert np.isnan(result.history.loss).tolist() == [False] * 4 + [True] + [False] * 3
     assert result.history.changed.tolist() == [True] * 4 + [False] + [True] * 3
     assert np.isfinite(result.params["w"]).all()
 
 
-@pytest.mark.parametrize("optimizer", [optax.adam(0.1), afm_optimizer(0.05, warmup_cosine(0, 50))])
+@pytest.mark.parametrize("optimizer", [optax.adam(0.1), APPLES])
 def test_bad_steps_in_a_row_raise_and_are_named(optimizer):
-    bad = set(range(6, 100))
     with pytest.raises(FloatingPointError, match=r"steps 6 to 10 all .* Lower the learning rate"):
-        fit(zeros(), squares, poisoned(bad), optimizer, 100, max_bad_steps=5, progress=False)
+        fit(zeros(), squares, poisoned(range(6, 100)), optimizer, 100, max_bad_steps=5, progress=False)
 
 
 def test_steps_that_are_always_skipped_raise():
     """Gradients are always too large for afm_optimizer, and finite."""
+    large = lambda params, batch: (1e6 * squares(params, batch)[0], np.float32(8))  # noqa: E731
     with pytest.raises(FloatingPointError, match=r"changed no weight .* skip_norm"):
-        fit(zeros(), lambda params, batch: (1e6 * squares(params, batch)[0], np.float32(8)), noisy_batch,
-            afm_optimizer(0.05, warmup_cosine(0, 50)), 100, progress=False)  # fmt: skip
+        fit(zeros(), large, noisy_batch, APPLES, 100, progress=False)
 
 
 def test_weights_that_are_not_finite_are_not_written(tmp_path):

@@ -104,10 +104,7 @@ def test_folders_that_nobody_can_continue_are_refused(tmp_path):
     run(tmp_path / "none whole", 2)
     for file in (tmp_path / "none whole").glob("*.safetensors"):
         damage(file)
-    with (
-        pytest.warns(UserWarning, match="damaged"),
-        pytest.raises(ValueError, match=r"damaged .* none before it: delete"),
-    ):
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(ValueError, match="none before it: delete"):
         run(tmp_path / "none whole", 5)
     (tmp_path / "file").write_text("")
     (tmp_path / "of orbax" / "5" / "arrays").mkdir(parents=True)  # of versions before the safetensors files
@@ -138,14 +135,10 @@ def other_loss(params, batch):
         (dict(loss=other_loss), "loss was squares and is other_loss"),
         (dict(dim=5), r"weights.w was float32\[4\] .* and is float32\[5\]"),
         (dict(settings={"cfg": {"d_model": 8}}), "settings.cfg.d_model was absent and is 8"),
-        (dict(select=lambda p: {"w": p["w"], "fixed": None}), None),  # the same weights, chosen otherwise
     ],
 )
 def test_another_run_is_refused_by_name(tmp_path, change, told):
     run(tmp_path, 2)
-    if told is None:
-        assert len(run(tmp_path, 3, **change).history) == 3
-        return
     with pytest.raises(ValueError, match=rf"another run: .*{told}"):
         run(tmp_path, 3, **change)
     assert names(tmp_path) == ["1", "2"]  # and is left as it was
@@ -187,7 +180,8 @@ def test_evaluations_are_neither_lost_nor_repeated(tmp_path):
 
 def test_a_finished_run_returns_at_once_and_fewer_steps_are_refused(tmp_path, whole):
     run(tmp_path, STEPS, checkpoint_every=100)
-    assert bits(run(tmp_path, STEPS, callback=None)) == bits(whole)
+    otherwise = run(tmp_path, STEPS, select=lambda p: {"w": p["w"], "fixed": None})  # the same weights
+    assert bits(otherwise) == bits(whole)
     assert names(tmp_path) == [str(STEPS)]
     with pytest.raises(ValueError, match=rf"is at step {STEPS}, beyond the 7 steps"):
         run(tmp_path, 7)
@@ -213,24 +207,15 @@ def test_a_second_run_is_refused_while_one_writes_there(tmp_path, whole):
             run(tmp_path, STEPS, callback=second, callback_every=1)
     assert names(tmp_path) == ["5", "6"]
     assert bits(run(tmp_path, STEPS, checkpoint_every=STEPS)) == bits(whole)
-
-
-def test_the_folder_is_held_from_load_to_close(tmp_path):
-    shared = checkpoints.Folder(tmp_path, 2, {})
-    assert shared.load(None) is None
-    with pytest.raises(ValueError, match="is being written by"):
-        checkpoints.Folder(tmp_path, 2, {}).load(None)
-    shared.close()
     checkpoints.Folder(tmp_path, 2, {}).close()  # a process other than 0: it never had it
     with targets.only_writer(tmp_path):
-        pass
+        pass  # and free again
 
 
 def test_a_checkpoint_that_does_not_become_whole_costs_none_that_is(tmp_path, whole, monkeypatch):
     """The disk is full at step 8. Only the last ones are kept."""
     assert len(run(tmp_path / "kept", 7, keep=3).history) == 7 and names(tmp_path / "kept") == ["5", "6", "7"]
-    tmp_path = tmp_path / "full"
-    write = tensor_files.write
+    tmp_path, write = tmp_path / "full", tensor_files.write
 
     def full(path, tensors, about, sealed):
         write(path, tensors, about, sealed)

@@ -1,4 +1,4 @@
-"""The loss against its definition and its closed forms."""
+"""The loss and what is measured with it against definitions and closed forms."""
 
 import dataclasses
 import math
@@ -7,14 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from afm_ref import losses, transformer
+from afm_ref import evaluation, losses, transformer
 from afm_ref.config import AFMConfig
+from tests.post_training.models import params64
 
 CFG = AFMConfig(d_model=12, n_layers=2, n_heads=3, n_kv_heads=1, head_dim=4, d_ff=20, vocab_size=17)
-
-
-def params64(seed=0, cfg=CFG):
-    return jax.tree.map(lambda a: a.astype(np.float64), transformer.init(cfg, seed))
 
 
 def batch(B=2, T=6, seed=0):
@@ -34,7 +31,7 @@ def test_token_log_probs_closed_form():
 
 
 def test_next_token_equals_its_definition():
-    b, p = batch(), params64()
+    b, p = batch(), params64(cfg=CFG)
     total, count = losses.next_token(p, b, CFG)
     want = 0.0
     for row in range(2):
@@ -49,18 +46,13 @@ def test_next_token_equals_its_definition():
 
 def test_gradients_equal_finite_differences():
     """Along a random direction in every leaf, in float64: central differences of JAX's own gradient."""
-
     with jax.enable_x64(True):
         cfg = dataclasses.replace(CFG, n_layers=1)
         b, p = batch(), params64(cfg=cfg)
         b = b._replace(weights=b.weights.astype(np.float64))
         # gains away from one, so that the norms' own gradients are not special
-        rng = np.random.default_rng(1)
+        rng, loss = np.random.default_rng(1), lambda p: losses.next_token(p, b, cfg)[0]
         p = jax.tree.map(lambda a: a + 0.1 * rng.standard_normal(a.shape), p)
-
-        def loss(p):
-            return losses.next_token(p, b, cfg)[0]
-
         flat, tree = jax.tree.flatten(p)
         grads = list(map(np.asarray, jax.tree.leaves(jax.jit(jax.grad(loss))(p))))
         h = 1e-5  # error h^2 = 1e-10 from the third derivative, 1e-16 / h = 1e-11 from rounding
@@ -70,3 +62,30 @@ def test_gradients_equal_finite_differences():
             up, down = (loss(jax.tree.unflatten(tree, leaves)) for leaves in shifted)
             numeric = (up - down) / (2 * h)
             assert numeric == pytest.approx(float((grad * direction).sum()), rel=1e-6, abs=1e-7)
+
+
+UNIFORM = transformer.init(CFG, 0)._replace(embed=np.zeros((17, 12), np.float32))
+TOKENS = np.zeros((2, 5), np.int32)
+BATCH = losses.Batch(TOKENS, TOKENS, np.float32([[1, 1, 1, 1, 0]] * 2))
+
+
+def test_a_uniform_model_needs_log2_V_bits_a_token():
+    # 3 batches x 2 rows x 4 weighted tokens, over 12 bytes
+    got = evaluation.bits_per_byte(UNIFORM, CFG, [BATCH] * 3, n_bytes=12, progress=False)
+    assert math.isclose(got, 24 * math.log2(17) / 12, rel_tol=1e-6)
+
+
+def test_nothing_to_evaluate_is_refused():
+    for batches, n_bytes, why in (([], 3, "no batches"), ([BATCH], 0, "n_bytes")):
+        with pytest.raises(ValueError, match=why):
+            evaluation.bits_per_byte(UNIFORM, CFG, batches, n_bytes=n_bytes, progress=False)
+
+
+def test_interval_against_a_table_of_t():
+    # n = 3, s = 1: 4.303 / sqrt(3), from any printed table of Student's t at 2 degrees of freedom
+    mean, low, high = evaluation.mean_interval([1.0, 2.0, 3.0])
+    assert mean == 2.0
+    assert high - mean == pytest.approx(4.3027 / math.sqrt(3), rel=1e-4)
+    assert mean - low == pytest.approx(high - mean)
+    with pytest.raises(ValueError, match="at least 2"):
+        evaluation.mean_interval([1.0])

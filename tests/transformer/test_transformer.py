@@ -1,6 +1,7 @@
 """The forward function: what it must not see, what may be exchanged in it, and what it refuses."""
 
 import dataclasses
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -12,21 +13,15 @@ from hypothesis import strategies as st
 from afm_ref import transformer as tf
 from afm_ref.config import AFM_TINY, AFMConfig
 from afm_ref.containers import Remat, Stacked, group, ungroup
+from tests.post_training.models import float64
 
+OPTIONS = "qk_norm", "rope_layout", "tie_embeddings"
 CFG = AFMConfig(d_model=24, n_layers=3, n_heads=6, n_kv_heads=2, head_dim=4, d_ff=32, vocab_size=19)
 
+RANGES = [1, 2, 3], [1, 2, 3, 4], [2, 4, 10], [1, 2, 3], [3, 8, 24], ["after_rope", "before_rope", None]
 configs = st.builds(
-    lambda K, G, H, L, D, qk, layout, tied: AFMConfig(
-        D, L, K * G, K, H, 2 * D, 23, qk_norm=qk, rope_layout=layout, tie_embeddings=tied
-    ),
-    st.integers(1, 3),
-    st.integers(1, 4),
-    st.sampled_from([2, 4, 10]),
-    st.integers(1, 3),
-    st.sampled_from([3, 8, 24]),
-    st.sampled_from(["after_rope", "before_rope", None]),
-    st.sampled_from(["interleaved", "half_split"]),
-    st.booleans(),
+    lambda K, G, H, L, D, *rest: AFMConfig(D, L, K * G, K, H, 2 * D, 23, **dict(zip(OPTIONS, rest))),
+    *map(st.sampled_from, (*RANGES, ["interleaved", "half_split"], [True, False])),
 )
 
 
@@ -34,27 +29,15 @@ def tokens(B=2, T=7, cfg=CFG, seed=0):
     return np.random.default_rng(seed).integers(0, cfg.vocab_size, (B, T)).astype(np.int32)
 
 
-def as64(params):
-    return jax.tree.map(lambda a: np.asarray(a, np.float64), params)
-
-
-def float32_tolerance(cfg, logits):
-    """How far float32 may drift: eps per rounding, growing like the root of the roundings one logit depends on.
-
-    A logit is a chain of about 6 matrix products a layer, each a sum over at most max(D, F, N H) terms.
-    """
-    roundings = 6 * cfg.n_layers * max(cfg.d_model, cfg.d_ff, cfg.n_heads * cfg.head_dim)
-    return 4 * np.finfo(np.float32).eps * np.sqrt(roundings) * max(1.0, np.abs(logits).max())
-
-
 def agrees_with_float64(forward, cfg, B, T, seed):
     params, t = tf.init(cfg, seed), tokens(B, T, cfg, seed)
-    exact = tf.forward(as64(params), t, cfg)
-    assert exact.dtype == np.float64
-    assert exact.shape == (B, T, cfg.vocab_size)
-    got = forward(params, t, cfg)
-    assert got.dtype == np.float32
-    np.testing.assert_allclose(np.asarray(got), exact, atol=float32_tolerance(cfg, exact), rtol=0)
+    exact, got = tf.forward(float64(params), t, cfg), forward(params, t, cfg)
+    assert (exact.dtype, got.dtype, exact.shape) == (np.float64, np.float32, (B, T, cfg.vocab_size))
+    # float32 drifts by eps per rounding, growing like the root of the roundings that one logit depends on: a chain of
+    # about 6 matrix products a layer, each a sum over at most max(D, F, N H) terms.
+    roundings = 6 * cfg.n_layers * max(cfg.d_model, cfg.d_ff, cfg.n_heads * cfg.head_dim)
+    atol = 4 * np.finfo(np.float32).eps * np.sqrt(roundings) * max(1.0, np.abs(exact).max())
+    np.testing.assert_allclose(np.asarray(got), exact, atol=atol, rtol=0)
 
 
 @settings(max_examples=20)
@@ -64,15 +47,15 @@ def test_numpy_64_and_numpy_32_agree(cfg, B, T, seed):
 
 
 @pytest.mark.parametrize(
-    "cfg, B, T",
+    "sizes, rest, B, T",
     [
-        (AFMConfig(24, 1, 6, 3, 4, 48, 23, qk_norm="after_rope", rope_layout="interleaved", tie_embeddings=True), 3, 9),
-        (AFMConfig(8, 2, 2, 2, 2, 16, 23, qk_norm="before_rope", rope_layout="half_split", tie_embeddings=False), 1, 1),
-        (AFMConfig(3, 1, 4, 1, 10, 6, 23, qk_norm=None, rope_layout="half_split", tie_embeddings=True), 2, 5),
+        ((24, 1, 6, 3, 4, 48, 23), ("after_rope", "interleaved", True), 3, 9),
+        ((8, 2, 2, 2, 2, 16, 23), ("before_rope", "half_split", False), 1, 1),
+        ((3, 1, 4, 1, 10, 6, 23), (None, "half_split", True), 2, 5),
     ],
-    ids=["after_rope", "before_rope", "no norm"],
 )
-def test_numpy_64_and_jax_agree(cfg, B, T):
+def test_numpy_64_and_jax_agree(sizes, rest, B, T):
+    cfg = AFMConfig(*sizes, **dict(zip(OPTIONS, rest)))
     agrees_with_float64(jax.jit(tf.forward, static_argnums=2), cfg, B, T, seed=0)
 
 
@@ -86,16 +69,15 @@ def test_numpy_64_and_jax_agree_on_any_config(cfg, B, T, seed):
 @settings(max_examples=10)
 @given(configs, st.integers(1, 6), st.integers(0, 5))
 def test_the_future_does_not_reach_the_past(cfg, t, seed):
-    params, a = as64(tf.init(cfg, seed)), tokens(1, 8, cfg, seed)
-    b = a.copy()
-    b[:, t:] = (b[:, t:] + 1) % cfg.vocab_size
+    params, a = float64(tf.init(cfg, seed)), tokens(1, 8, cfg, seed)
+    b = np.where(np.arange(8) < t, a, (a + 1) % cfg.vocab_size)
     before, after = tf.forward(params, a, cfg), tf.forward(params, b, cfg)
     np.testing.assert_allclose(before[:, :t], after[:, :t], rtol=1e-9, atol=1e-12)
     assert np.abs(before[:, t] - after[:, t]).max() > 1e-9  # and the present does
 
 
 def test_documents_in_one_row_do_not_see_each_other():
-    params, t = as64(tf.init(CFG, 0)), tokens(1, 9)
+    params, t = float64(tf.init(CFG, 0)), tokens(1, 9)
     documents = np.array([[0, 0, 0, 0, 1, 1, 1, 1, 1]])
     packed = tf.forward(params, t, CFG, attend=tf.Causal(documents))
     for part in (slice(0, 4), slice(4, 9)):  # RoPE sees distances alone, so a document needs no positions of its own
@@ -103,7 +85,7 @@ def test_documents_in_one_row_do_not_see_each_other():
 
 
 def test_positions_matter_only_by_their_differences():
-    params, t = as64(tf.init(CFG, 0)), tokens()
+    params, t = float64(tf.init(CFG, 0)), tokens()
     shifted = tf.forward(params, t, CFG, positions=np.arange(7)[None] + 1000)
     np.testing.assert_allclose(shifted, tf.forward(params, t, CFG), rtol=1e-8, atol=1e-10)
     stretched = tf.forward(params, t, CFG, positions=2 * np.arange(7)[None])
@@ -174,9 +156,7 @@ def test_remat_computes_the_activations_again():
     params = jax.tree.map(jnp.asarray, tf.init(CFG, 0))
 
     def kept(wrap):
-        def loss(layers):
-            return tf.forward(params._replace(layers=wrap(layers)), tokens(), CFG).sum()
-
+        loss = lambda layers: tf.forward(params._replace(layers=wrap(layers)), tokens(), CFG).sum()  # noqa: E731
         residuals = jax.eval_shape(lambda layers: jax.vjp(loss, layers)[1], params.layers)
         return sum(np.prod(a.shape) for a in jax.tree.leaves(residuals))
 
@@ -184,19 +164,13 @@ def test_remat_computes_the_activations_again():
 
 
 def test_a_layer_without_keys_reuses_the_newest_ones():
-    params = as64(tf.init(CFG, 0))
+    params = float64(tf.init(CFG, 0))
     first, second, third = params.layers
     reuse = third._replace(wk=None, wv=None, k_norm=None)
-    seen = []
-
-    class Watch(tf.Causal):
-        def __call__(self, q, kv, positions):
-            seen.append(kv[0])
-            return super().__call__(q, kv, positions)
-
-    tf.forward(params._replace(layers=(first, second, reuse)), tokens(), CFG, attend=Watch())
-    assert seen[2] is seen[1]
-    assert seen[1] is not seen[0]
+    watch = mock.Mock(wraps=tf.Causal())
+    tf.forward(params._replace(layers=(first, second, reuse)), tokens(), CFG, attend=watch)
+    keys = [call.args[1][0] for call in watch.call_args_list]
+    assert keys[2] is keys[1] and keys[1] is not keys[0]
     with pytest.raises(ValueError, match="nothing to attend to"):
         tf.forward(params._replace(layers=(reuse, first)), tokens(), CFG)
 
