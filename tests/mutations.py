@@ -154,8 +154,8 @@ MUTATIONS = [
     Mutation(
         "the ids of the old tokenizer stay when another comes",
         "afm_ref/interop/folder_config.py",
-        "if tokenizer is None or _same(tokenizer, source.files.get(TOKENIZER)):",
-        "if tokenizer is None or source.files:",
+        "if tokenizer is None or _same(tokenizer, files.get(TOKENIZER)):",
+        "if tokenizer is None or files:",
         "tests/interop/test_folder_config.py::test_another_tokenizer_leaves_the_old_ones_ids_and_files_behind",
     ),
     Mutation(

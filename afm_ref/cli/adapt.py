@@ -64,11 +64,7 @@ def add_arguments(parser):
 
 def run(args):
     """Train an adapter on pairs of prompt and completion, the base frozen."""
-    checkpoint = (
-        args.save.with_name(args.save.name + ".checkpoints")
-        if args.checkpoint is None
-        else args.checkpoint
-    )
+    checkpoint = args.checkpoint or args.save.with_name(args.save.name + ".checkpoints")
     _check(args, checkpoint)
     params, cfg, tokenizer = generate.load_model(args.model)
     trained, held_out = _rows(args, tokenizer)
@@ -113,12 +109,9 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
     """
     pairs = []
     for number, record in text_files.read_json_lines(path):
-        texts = (
-            [record.get(key) for key in ("prompt", "completion")]
-            if isinstance(record, dict)
-            else []
-        )
-        if not (texts and all(isinstance(text, str) and text.strip() for text in texts)):
+        record = record if isinstance(record, dict) else {}
+        texts = [record.get(key) for key in ("prompt", "completion")]
+        if not all(isinstance(text, str) and text.strip() for text in texts):
             raise ValueError(
                 f'{path}, line {number}: expected {{"prompt": "...", "completion": "..."}}, both with text'
             )

@@ -23,7 +23,13 @@ OF_THE_TOKENIZER = (
     "merges.txt", "generation_config.json", "chat_template.jinja", "chat_template.json",
     "additional_chat_templates/*.jinja",
 )  # fmt: skip
+ALSO_OF_THE_TOKENIZER = ("bad_words_ids", "prefix", "task_specific_params")  # fields
 OF_THE_MODEL = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt")
+
+
+def names(text: str) -> frozenset[str]:
+    """Return the words of a text: the keys of a settings file."""
+    return frozenset(text.split())
 
 
 class Source(NamedTuple):
@@ -81,13 +87,12 @@ def refuse_other_keys(
             raise ValueError(
                 f"{key} = {value!r} is not supported, only {[*allowed, None]} is: it would change the outputs"
             )
-    unknown = sorted(
-        k
-        for k, value in fields.items()
-        if k not in known and k not in neutral and value not in unset
+    told = ", ".join(
+        f"{key} = {value!r}"
+        for key, value in sorted(fields.items())
+        if key not in known and key not in neutral and value not in unset
     )
-    if unknown:
-        told = ", ".join(f"{key} = {fields[key]!r}" for key in unknown)
+    if told:
         raise ValueError(
             f"{told}: not known here, and could change the outputs; remove from the file what does not"
         )
@@ -123,27 +128,24 @@ def _said(cfg, tokenizer):
             f"the tokenizer has {tokenizer.vocab_size} ids, but the model's vocab_size is {cfg.vocab_size}"
         )
     source = getattr(cfg, "source", None)
+    own_files = _tokenizer_files(tokenizer)
     if source is None:
-        return _token_ids(tokenizer), _tokenizer_files(tokenizer)
+        return _token_ids(tokenizer), own_files
     files = source.files
-    if tokenizer is None or _same(tokenizer, source.files.get(TOKENIZER)):
+    if tokenizer is None or _same(tokenizer, files.get(TOKENIZER)):
         if tokenizer is None and cfg.vocab_size < source.vocab_size:
             raise ValueError(
                 f"vocab_size is {cfg.vocab_size}, but {source.folder}, which this config is from, has token ids up to "
                 f"{source.vocab_size - 1}: give the tokenizer that belongs to the model"
             )
-        return source.fields, files if TOKENIZER in files else files | _tokenizer_files(
-            tokenizer
-        )
+        return source.fields, files if TOKENIZER in files else files | own_files
     fields = {
-        name: value for name, value in source.fields.items() if not _of_the_tokenizer(name)
+        name: value
+        for name, value in source.fields.items()
+        if "token" not in name and name not in ALSO_OF_THE_TOKENIZER
     }
     files = {name: data for name, data in files.items() if name in OF_THE_MODEL}
-    return fields | _token_ids(tokenizer), files | _tokenizer_files(tokenizer)
-
-
-def _of_the_tokenizer(name):
-    return "token" in name or name in ("bad_words_ids", "prefix", "task_specific_params")
+    return fields | _token_ids(tokenizer), files | own_files
 
 
 def _token_ids(tokenizer):

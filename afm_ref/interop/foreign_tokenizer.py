@@ -159,18 +159,16 @@ def _apply(backend, fields):
         for token in backend.get_added_tokens_decoder().values()
     }
     try:
-        names = [
+        new = dict.fromkeys(
             token
             for token in _special(fields, known)
-            if backend.token_to_id(token) is not None
-        ]
+            if backend.token_to_id(token) is not None and not known.get(token)
+        )
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(
             f"tokenizer_config.json beside it names special tokens in no known way ({error!r})"
         ) from None
-    backend.add_special_tokens(
-        [token for token in dict.fromkeys(names) if not known.get(token)]
-    )
+    backend.add_special_tokens([*new])
 
 
 def _special(fields, known):
@@ -196,12 +194,12 @@ def _special(fields, known):
 def _read_spaces_as_llama(backend, fields):
     from tokenizers import decoders, pre_tokenizers
 
-    prefix = fields.get("add_prefix_space") is not False
-    scheme = "never" if not prefix else "always" if fields.get("legacy") else "first"
     parts = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
-    backend.decoder = decoders.Sequence(
-        [*parts, decoders.Strip(" ", 1)] if prefix else parts
-    )
+    scheme = "never"
+    if fields.get("add_prefix_space") is not False:
+        parts.append(decoders.Strip(" ", 1))
+        scheme = "always" if fields.get("legacy") else "first"
+    backend.decoder = decoders.Sequence(parts)
     backend.normalizer = None
     backend.pre_tokenizer = pre_tokenizers.Metaspace(
         replacement="\u2581", prepend_scheme=scheme, split=False

@@ -16,32 +16,39 @@ from afm_ref.disk.text_files import naming, read_json
 from afm_ref.generation import LogitRules
 from afm_ref.generation.sampling import checked_number
 
-from . import folder_config
+from .folder_config import names, refuse_other_keys
 
-# fmt: off
 # Read into Decoding. Their own neutral values are those of LogitRules.
-READ = frozenset([
-    "begin_suppress_tokens", "eos_token_id", "max_length", "max_new_tokens", "min_length", "min_new_tokens",
-    "repetition_penalty", "suppress_tokens",
-])
+READ = names("""
+    begin_suppress_tokens eos_token_id max_length max_new_tokens min_length min_new_tokens
+    repetition_penalty suppress_tokens
+""")
 # Leaves greedy tokens alone: what only sampling, only a search with several beams, or only
 # an encoder looks at; speed; what is returned beside the tokens; bookkeeping.
-HARMLESS = frozenset([
-    "assistant_confidence_threshold", "assistant_early_exit", "assistant_lookbehind", "attn_implementation",
-    "bos_token_id", "cache_config", "chat_format", "compile_config", "continuous_batching_config",
-    "decoder_start_token_id", "disable_compile", "do_sample", "early_stopping", "epsilon_cutoff", "eta_cutoff",
-    "length_penalty", "low_memory", "max_cache_len", "max_matching_ngram_size", "max_window_size", "min_p",
-    "num_assistant_tokens", "num_assistant_tokens_schedule", "output_attentions", "output_hidden_states",
-    "output_logits", "output_scores", "pad_token_id", "prefill_chunk_size", "prompt_lookup_num_tokens",
-    "remove_invalid_values", "renormalize_logits", "return_dict_in_generate", "speculation_type", "target_lookbehind",
-    "temperature", "top_h", "top_k", "top_p", "transformers_version", "trust_remote_code", "typical_p", "use_cache",
-    "use_mtp",
-])
+HARMLESS = names("""
+    assistant_confidence_threshold assistant_early_exit assistant_lookbehind
+    attn_implementation bos_token_id cache_config chat_format compile_config
+    continuous_batching_config decoder_start_token_id disable_compile do_sample
+    early_stopping epsilon_cutoff eta_cutoff length_penalty low_memory max_cache_len
+    max_matching_ngram_size max_window_size min_p num_assistant_tokens
+    num_assistant_tokens_schedule output_attentions output_hidden_states output_logits
+    output_scores pad_token_id prefill_chunk_size prompt_lookup_num_tokens
+    remove_invalid_values renormalize_logits return_dict_in_generate speculation_type
+    target_lookbehind temperature top_h top_k top_p transformers_version trust_remote_code
+    typical_p use_cache use_mtp
+""")
 # Changes greedy tokens at any other value. None always stands for "not set".
 NEUTRAL = {
     "assistant_ensemble_weight": (),
     "bad_words_ids": (),
-    "cache_implementation": ("dynamic", "dynamic_full", "hybrid", "offloaded", "offloaded_static", "static"),
+    "cache_implementation": (
+        "dynamic",
+        "dynamic_full",
+        "hybrid",
+        "offloaded",
+        "offloaded_static",
+        "static",
+    ),
     "constraints": (),
     "diversity_penalty": 0.0,
     "dola_layers": (),
@@ -64,7 +71,6 @@ NEUTRAL = {
     "token_healing": False,
     "watermarking_config": (),
 }
-# fmt: on
 
 
 class Decoding(NamedTuple):
@@ -81,8 +87,10 @@ class Decoding(NamedTuple):
 
         Raises ValueError if max_length leaves no room for one.
         """
-        if self.max_new_tokens is not None or self.max_length is None:
-            return default if self.max_new_tokens is None else self.max_new_tokens
+        if self.max_new_tokens is not None:
+            return self.max_new_tokens
+        if self.max_length is None:
+            return default
         if prompt_length >= self.max_length:
             raise ValueError(
                 f"the prompt has {prompt_length} tokens and the folder's max_length is {self.max_length}: give "
@@ -113,7 +121,7 @@ def read(folder: str | os.PathLike) -> Decoding:
         if not key.startswith(("_", "transformers."))
     }
     with naming(path, TypeError):
-        folder_config.refuse_other_keys(ours, known or ours, NEUTRAL)
+        refuse_other_keys(ours, known or ours, NEUTRAL)
         return _decoding(fields, config.get("vocab_size"))
 
 

@@ -62,13 +62,12 @@ def tensor_shapes(cfg: AFMConfig) -> dict[str, tuple]:
     Test: tests/oracles/test_hugging_face.py::test_logits_equal_transformers_in_float64
     """
     D = cfg.d_model
-    found = {"attention_norm": (D,), "ffn_norm": (D,)} | matrix_shapes(cfg)
+    layer = {"attention_norm": (D,), "ffn_norm": (D,)} | matrix_shapes(cfg)
     if cfg.qk_norm:
-        found |= {"q_norm": (cfg.head_dim,), "k_norm": (cfg.head_dim,)}
-    layer = {field: found[field] for field in Layer._fields if field in found}
+        layer |= {"q_norm": (cfg.head_dim,), "k_norm": (cfg.head_dim,)}
     shapes = {EMBED: (cfg.vocab_size, D), FINAL_NORM: (D,)}
     if not cfg.tie_embeddings:
-        shapes[UNEMBED] = (cfg.vocab_size, D)
+        shapes[UNEMBED] = shapes[EMBED]
     return shapes | {
         layer_tensor(i, field): shape
         for i in range(cfg.n_layers)
@@ -194,9 +193,7 @@ def locate(folder: Path, cfg: AFMConfig) -> dict[str, tuple]:
         if not IGNORED.fullmatch(name)
     }
     shapes = tensor_shapes(cfg)
-    tensor_files.check(
-        where, shapes, {UNEMBED: shapes[EMBED]} if cfg.tie_embeddings else {}, folder
-    )
+    tensor_files.check(where, shapes, {UNEMBED: shapes[EMBED]}, folder)
     return where
 
 
@@ -222,7 +219,12 @@ def _located(folder):
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f"{index} has no weight_map from tensor names to files")
     found = {}
-    for shard in sorted({_plain_name(index, name) for name in weight_map.values()}):
+    for shard in sorted({*map(str, weight_map.values())}):
+        # nothing may lead out of the folder
+        if not re.fullmatch(r"[\w-][\w.-]*\.safetensors", shard):
+            raise ValueError(
+                f"{index} names the file {shard!r}; a shard must be a plain *.safetensors name in the same folder"
+            )
         if not (folder / shard).is_file():
             raise ValueError(
                 f"{index} names {shard}, which is not in the folder: download it too"
@@ -242,15 +244,6 @@ def _located(folder):
             f"{index} names tensors that their files do not hold: {tensor_files.first(lost)}"
         )
     return found
-
-
-def _plain_name(index, name):
-    """Return a shard's file name, refusing anything that could lead out of the folder."""
-    if not re.fullmatch(r"[\w-][\w.-]*\.safetensors", str(name)):
-        raise ValueError(
-            f"{index} names the file {name!r}; a shard must be a plain *.safetensors name in the same folder"
-        )
-    return name
 
 
 def named(params: Params, cfg: AFMConfig) -> dict[str, tuple]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from afm_ref.disk import tensor_files
 from afm_ref.disk.text_files import read_json
+from afm_ref.evaluation import bar
 from afm_ref.quantization import allocate, int8, palettize, weight_counts
 from afm_ref.quantization.palette.quantizers import ROWS_PER_TABLE, checked_matrix
 
@@ -59,9 +60,8 @@ def palettize_folder(
     if average_bits in (FEW, MANY):
         bits = dict.fromkeys(weights, int(average_bits))
     else:
-        costs = (
-            weight_errors(checkpoint, rows_per_table, progress) if costs is None else costs
-        )
+        if costs is None:
+            costs = weight_errors(checkpoint, rows_per_table, progress)
         bits = bits_near(costs, weights, average_bits)
     packed = {
         hugging_face.layer_tensor(i, field): (b, rows_per_table)
@@ -97,10 +97,8 @@ class Checkpoint:
         self.shapes = hugging_face.tensor_shapes(self.cfg)
         self.where = hugging_face.locate(folder, self.cfg)
         if self.cfg.tie_embeddings and hugging_face.UNEMBED in self.where:
-            ends = {
-                name: self.read(name) for name in (hugging_face.EMBED, hugging_face.UNEMBED)
-            }
-            hugging_face.check_tied(folder, ends)
+            ends = (hugging_face.EMBED, hugging_face.UNEMBED)
+            hugging_face.check_tied(folder, {name: self.read(name) for name in ends})
 
     def read(self, name: str) -> np.ndarray:
         """Return one tensor as float32."""
@@ -108,9 +106,8 @@ class Checkpoint:
 
     def file_bytes(self) -> int:
         """Return the bytes of all its files of tensors."""
-        return sum(
-            path.stat().st_size for path in {path for path, _, _ in self.where.values()}
-        )
+        paths = {path for path, _, _ in self.where.values()}
+        return sum(path.stat().st_size for path in paths)
 
 
 def weight_errors(
@@ -126,18 +123,19 @@ def weight_errors(
     better. At most SAMPLED_TABLES tables of a matrix are looked at, evenly spread.
     """
     costs = {}
-    for key in _bar(weight_counts(checkpoint.cfg), "measure", progress):
-        w = _sampled(
-            checked_matrix(checkpoint.read(hugging_face.layer_tensor(key[1], key[0]))),
-            rows_per_table,
-        )
-        total = float(np.square(w, dtype=np.float64).sum()) or 1.0
-        errors = (w - palettize(w, bits, rows_per_table).dense() for bits in (FEW, MANY))
-        costs[key] = {
-            b: float(np.square(e, dtype=np.float64).sum()) / total
-            for b, e in zip((FEW, MANY), errors)
+    for field, i in bar(weight_counts(checkpoint.cfg), "measure", progress):
+        w = checked_matrix(checkpoint.read(hugging_face.layer_tensor(i, field)))
+        w = _sampled(w, rows_per_table)
+        total = _squares(w) or 1.0
+        costs[field, i] = {
+            bits: _squares(w - palettize(w, bits, rows_per_table).dense()) / total
+            for bits in (FEW, MANY)
         }
     return costs
+
+
+def _squares(w):
+    return float(np.square(w, dtype=np.float64).sum())
 
 
 def read_costs(path: str | os.PathLike) -> dict:
@@ -163,7 +161,7 @@ def read_costs(path: str | os.PathLike) -> dict:
 
 def _packed_arrays(checkpoint, contents, progress) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (name, array) of all parts of all tensors, one matrix after the other."""
-    for name in _bar(checkpoint.shapes, "palettize", progress):
+    for name in bar(checkpoint.shapes, "palettize", progress):
         w = checkpoint.read(name)
         if name in contents.packed:
             w = palettize(w, *contents.packed[name])
@@ -178,9 +176,3 @@ def _sampled(w, rows_per_table):
     chosen = np.unique(np.linspace(0, tables - 1, SAMPLED_TABLES).round().astype(int))
     rows = (chosen[:, None] * rows_per_table + np.arange(rows_per_table)).reshape(-1)
     return w[rows[rows < len(w)]]
-
-
-def _bar(items, what, progress):
-    from tqdm.auto import tqdm
-
-    return tqdm(items, desc=what, unit="tensor", disable=not progress, leave=False)

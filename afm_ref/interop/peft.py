@@ -24,7 +24,7 @@ from afm_ref.lora.adapter import TARGETS, LoRA, adapters
 from afm_ref.weights import Params
 
 from . import config_json
-from .folder_config import refuse_other_keys
+from .folder_config import names, refuse_other_keys
 from .hugging_face import LAYER_NAMES, layer_tensor
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
@@ -32,16 +32,14 @@ MODULES = {name: LAYER_NAMES[name] for name in TARGETS}  # wq: self_attn.q_proj
 TENSOR = re.compile(
     r"base_model\.model\.model\.layers\.(\d+)\.(\w+\.\w+)\.lora_([AB])\.weight"
 )
-READ = frozenset(["init_lora_weights", "lora_alpha", "peft_type", "r", "use_rslora"])
-# fmt: off
+READ = names("init_lora_weights lora_alpha peft_type r use_rslora")
 # Says nothing about the outputs of a trained adapter: bookkeeping, training, and which
 # modules it is on, which the names of the tensors say as well.
-HARMLESS = frozenset([
-    "auto_mapping", "base_model_name_or_path", "ensure_weight_tying", "eva_config", "exclude_modules",
-    "inference_mode", "layers_pattern", "layers_to_transform", "lora_dropout", "megatron_core", "peft_version",
-    "qalora_group_size", "revision", "runtime_config", "target_modules", "task_type",
-])
-# fmt: on
+HARMLESS = names("""
+    auto_mapping base_model_name_or_path ensure_weight_tying eva_config exclude_modules
+    inference_mode layers_pattern layers_to_transform lora_dropout megatron_core
+    peft_version qalora_group_size revision runtime_config target_modules task_type
+""")
 # where a source is named
 KEPT = ("auto_mapping", "base_model_name_or_path", "lora_dropout", "revision", "task_type")
 OF_THE_BASE = ("base_model_name_or_path", "revision")

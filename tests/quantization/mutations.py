@@ -114,8 +114,8 @@ MUTATIONS = [
     Mutation(
         "the errors at 2 and at 4 bits change places",
         "afm_ref/interop/palettizing.py",
-        "zip((FEW, MANY), errors)",
-        "zip((MANY, FEW), errors)",
+        "_squares(w - palettize(w, bits, rows_per_table)",
+        "_squares(w - palettize(w, FEW + MANY - bits, rows_per_table)",
         "tests/interop/test_palettizing.py::test_a_matrix_that_is_hard_to_palettize_gets_more_bits",
     ),
     Mutation(
