@@ -140,7 +140,7 @@ MUTATIONS = [
     Mutation(
         "a source's chat template and generation settings are lost on writing",
         "afm_ref/interop/folder_config.py",
-        '"generation_config.json", "chat_template.jinja", ',
+        "generation_config.json chat_template.jinja ",
         "",
         "tests/interop/test_folder_config.py::test_every_writer_says_what_the_source_said",
     ),

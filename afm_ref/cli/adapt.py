@@ -38,13 +38,11 @@ def add_arguments(parser):
         "--model", metavar="FOLDER", help="the base (default: the shipped tiny model)"
     )
     number("--rank", 16, "of the adapter")
-    number("--alpha", 16.0, "the scale is alpha / rank", float)
+    number("--alpha", 16.0, "the scale is alpha / rank")
     number("--steps", 400, "optimizer steps")
     number("--batch", 4, "rows a step")
-    number("--learning-rate", 0.006, "peak", float)
-    number(
-        "--held-out", 0.1, "share of the pairs that is measured and not trained on", float
-    )
+    number("--learning-rate", 0.006, "peak")
+    number("--held-out", 0.1, "share of the pairs that is measured and not trained on")
     number("--seed", 0, "of the first weights and of the order")
     place(
         "--save",
@@ -141,6 +139,7 @@ def _rows(args, tokenizer):
 
 
 def _measure(params, cfg, rows):
-    loss, batches = partial(losses.next_token, cfg=cfg), packing.evaluation_batches(rows, 8)
+    loss = partial(losses.next_token, cfg=cfg)
+    batches = packing.evaluation_batches(rows, 8)
     total, count = evaluation.total_loss(params, loss, batches, progress=False)
     return {"nats": total / count}

@@ -14,8 +14,9 @@ EXAMPLE = "text=0.7,code=0.3"
 
 
 def number(group, name, default, text, kind=int):
-    """Add an option for a number; its help ends with the default, if there is one."""
+    """Add an option for a number, of the default's kind if there is one: its help ends so."""
     if default is not None:
+        kind = type(default)
         text += f" (default: {default:.3g})" if kind is float else f" (default: {default})"
     group.add_argument(
         name, type=kind, default=default, metavar="N" if kind is int else "X", help=text
@@ -36,7 +37,7 @@ def of_training(group, steps, batch, seq_len, learning_rate="peak"):
     number(group, "--steps", *steps)
     number(group, "--batch", *batch)
     number(group, "--seq-len", *seq_len)
-    number(group, "--learning-rate", 0.006, learning_rate, float)
+    number(group, "--learning-rate", 0.006, learning_rate)
     number(group, "--seed", 0, "of the first weights and of the order of the rows")
     place(
         group,

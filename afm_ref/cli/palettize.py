@@ -24,7 +24,7 @@ def add_arguments(parser):
     parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER",
                         help="a Hugging Face folder (default: the shipped tiny model)")  # fmt: skip
     options.number(
-        parser, "--bits", 3.5, "per projection weight, 2 to 4; between them a mix", float
+        parser, "--bits", 3.5, "per projection weight, 2 to 4; between them a mix"
     )
     options.place(
         parser,

@@ -94,7 +94,7 @@ def _hash_spans(codes, starts, ends):
         return (hashes >> 32).astype(np.uint32)
     if len(starts) == 1:  # a single run of enormous words: its beginning must do
         return _hash_spans(codes[starts[0] :][:PIECE], starts * 0, np.array([PIECE]))
-    parts = zip(np.array_split(starts, 2), np.array_split(ends, 2), strict=True)
+    parts = zip(np.array_split(starts, 2), np.array_split(ends, 2))
     return np.concatenate(
         [_hash_spans(codes[s[0] : e[-1]], s - s[0], e - s[0]) for s, e in parts]
     )

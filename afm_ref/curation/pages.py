@@ -145,7 +145,9 @@ def inventory(folder) -> Inventory:
             f"no folder at {root}; give the folder that holds your pages"
         )
     shards.check_finished(root)
-    count, size, digest = 0, 0, hashlib.sha256()
+    count = 0
+    size = 0
+    digest = hashlib.sha256()
     for name, path in _files(root):
         if _is_known(name) and path.is_file():
             about = path.stat()

@@ -23,8 +23,8 @@ ARCHITECTURES = {
     "qwen3": "Qwen3ForCausalLM",
     "llama": "LlamaForCausalLM",
     "afm_ref": "AFMForCausalLM",
+    PALETTIZED: "AFMForCausalLM",
 }
-ARCHITECTURES[PALETTIZED] = ARCHITECTURES["afm_ref"]
 DEFAULT_THETA = 10_000.0  # what transformers takes where a file names none
 DEFAULT_EPS = 1e-6
 SIZES = {  # AFMConfig's fields, and Hugging Face's names of them
@@ -79,33 +79,26 @@ HARMLESS |= names("""
 # Changes the maths at any other value. None always stands for "not set".
 NEUTRAL = {
     "activation": ("silu", "swiglu"),
-    "add_cross_attention": False,
-    "alibi": False,
-    "attention_bias": False,
     "cross_attention_hidden_size": (),
-    "embedding_multiplier": 1.0,
     "hidden_act": "silu",
     "hidden_activation": "silu",
     "is_causal": True,
-    "is_encoder_decoder": False,
     "is_llama_config": True,
-    "logits_scaling": 1.0,
-    "mlp_bias": False,
     "mlp_only_layers": [],
-    "partial_rotary_factor": 1.0,
     "per_layer_config": {},
     "pruned_heads": {},
-    "qk_layer_norms": False,
-    "qkv_bias": False,
     "quantization": (),
     "quantization_config": (),
-    "residual_multiplier": 1.0,
     "rope_interleaved": False,
-    "rotary_pct": 1.0,
-    "use_bias": False,
-    "use_bidirectional_attention": False,
-    "use_sliding_window": False,
 }
+OFF = names("""
+    add_cross_attention alibi attention_bias is_encoder_decoder mlp_bias qk_layer_norms
+    qkv_bias use_bias use_bidirectional_attention use_sliding_window
+""")
+FACTORS = names("""
+    embedding_multiplier logits_scaling partial_rotary_factor residual_multiplier rotary_pct
+""")
+NEUTRAL |= dict.fromkeys(OFF, False) | dict.fromkeys(FACTORS, 1.0)
 
 
 def read(path: Path) -> FolderConfig:
@@ -152,7 +145,7 @@ def from_fields(fields: dict) -> AFMConfig:
             {k: v for k, v in fields.items() if k not in HARMLESS | set(NEUTRAL)}
         )
     given = _given(fields)
-    sizes = {field: _integer(given, key) for field, key in SIZES.items()}
+    sizes = {field: integer(given, key) for field, key in SIZES.items()}
     # null is as many as query heads; a Qwen3 that does not name it at all is refused
     named = kind == "llama" or "num_key_value_heads" in fields
     tied = given.get("tie_word_embeddings", False)
@@ -160,7 +153,7 @@ def from_fields(fields: dict) -> AFMConfig:
         raise ValueError(f"tie_word_embeddings must be true or false, got {tied!r}")
     return AFMConfig(
         **sizes,
-        n_kv_heads=_integer(
+        n_kv_heads=integer(
             given, "num_key_value_heads", sizes["n_heads"] if named else None
         ),
         head_dim=_head_dim(given, kind, sizes),
@@ -246,10 +239,11 @@ def _head_dim(fields, kind, sizes):
                 f"head_dim is missing, and hidden_size {D} is no multiple of num_attention_heads {N}"
             )
         default = D // N
-    return _integer(fields, "head_dim", default)
+    return integer(fields, "head_dim", default)
 
 
-def _integer(fields, key, default=None):
+def integer(fields: dict, key: str, default: int | None = None) -> int:
+    """Return the positive integer that a key holds; ValueError names it for anything else."""
     value = fields.get(key, default)
     if type(value) is not int or value < 1:
         raise ValueError(f"{key} must be a positive integer, got {value!r}")

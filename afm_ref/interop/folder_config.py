@@ -16,20 +16,23 @@ from typing import NamedTuple
 from afm_ref.config import AFMConfig
 from afm_ref.data import tokenizer as own_tokenizer
 
-TOKENIZER = "tokenizer.json"
-# These speak of a tokenizer's ids, and go when another tokenizer comes.
-OF_THE_TOKENIZER = (
-    TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model", "vocab.json",
-    "merges.txt", "generation_config.json", "chat_template.jinja", "chat_template.json",
-    "additional_chat_templates/*.jinja",
-)  # fmt: skip
-ALSO_OF_THE_TOKENIZER = ("bad_words_ids", "prefix", "task_specific_params")  # fields
-OF_THE_MODEL = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt")
-
 
 def names(text: str) -> frozenset[str]:
-    """Return the words of a text: the keys of a settings file."""
+    """Return the words of a text: names of files, or the keys of a settings file."""
     return frozenset(text.split())
+
+
+TOKENIZER = "tokenizer.json"
+# These speak of a tokenizer's ids, and go when another tokenizer comes.
+OF_THE_TOKENIZER = names("""
+    tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json
+    tokenizer.model vocab.json merges.txt
+    generation_config.json chat_template.jinja chat_template.json
+    additional_chat_templates/*.jinja
+""")
+# so do the fields with "token" in their names, and these
+FIELDS_OF_THE_TOKENIZER = names("bad_words_ids prefix task_specific_params")
+OF_THE_MODEL = names("LICENSE LICENSE.txt LICENSE.md NOTICE NOTICE.txt")
 
 
 class Source(NamedTuple):
@@ -46,7 +49,7 @@ class Source(NamedTuple):
         """Return it, with the files that are there."""
         files = {
             name: (folder / name).read_bytes()
-            for name in _present(folder, OF_THE_TOKENIZER + OF_THE_MODEL)
+            for name in _present(folder, OF_THE_TOKENIZER | OF_THE_MODEL)
         }
         return cls(str(folder), model_type, vocab_size, fields, files)
 
@@ -81,7 +84,7 @@ def refuse_other_keys(
     neutral: {key: the value at which it changes nothing, or a tuple of them}. What is
     `unset` is not there.
     """
-    for key, allowed in neutral.items():
+    for key, allowed in sorted(neutral.items()):
         allowed = allowed if isinstance(allowed, tuple) else (allowed,)
         if (value := fields.get(key)) is not None and value not in allowed:
             raise ValueError(
@@ -117,9 +120,9 @@ def written(folder: Path, cfg: AFMConfig, tokenizer=None) -> tuple[dict, dict]:
     return fields, files
 
 
-def _present(folder, names):
-    paths = [path for name in names for path in sorted(folder.glob(name)) if path.is_file()]
-    return [path.relative_to(folder).as_posix() for path in paths]
+def _present(folder, patterns):
+    paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
+    return [path.relative_to(folder).as_posix() for path in paths if path.is_file()]
 
 
 def _said(cfg, tokenizer):
@@ -142,7 +145,7 @@ def _said(cfg, tokenizer):
     fields = {
         name: value
         for name, value in source.fields.items()
-        if "token" not in name and name not in ALSO_OF_THE_TOKENIZER
+        if "token" not in name and name not in FIELDS_OF_THE_TOKENIZER
     }
     files = {name: data for name, data in files.items() if name in OF_THE_MODEL}
     return fields | _token_ids(tokenizer), files | own_files

@@ -5,7 +5,6 @@ add_bos_token and add_eos_token are not read, as there: the template of tokenize
 what a text begins with.
 """
 
-import os
 import re
 from pathlib import Path
 
@@ -16,8 +15,10 @@ from afm_ref.data.tokenizer import backends
 from afm_ref.disk import atomic
 from afm_ref.disk.text_files import read_json, read_text
 
-SPECIAL_TOKENS = tuple(
-    f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+from .folder_config import names
+
+SPECIAL_TOKENS = names(
+    "bos_token eos_token unk_token sep_token pad_token cls_token mask_token"
 )
 LLAMA = ("LlamaTokenizer", "LlamaTokenizerFast")
 # where a folder names none
@@ -36,9 +37,7 @@ class ForeignTokenizer:
         for backend in (self._plain, self._marked):
             _apply(backend, settings or {})
         self._json = spec_json
-        self.vocab_size = (
-            max(self._plain.get_vocab(with_added_tokens=True).values(), default=-1) + 1
-        )
+        self.vocab_size = max(self._plain.get_vocab().values(), default=-1) + 1
         byte_ids = {self._plain.token_to_id(f"<0x{byte:02X}>") for byte in range(256)}
         self._open = byte_ids | {
             i
@@ -112,7 +111,7 @@ class ForeignTokenizer:
         atomic.write(path, self._json)
 
 
-def read_settings(folder: str | os.PathLike) -> dict:
+def read_settings(folder: str | Path) -> dict:
     """Return the fields of a folder's tokenizer_config.json, {} without it; an older
     folder's special_tokens_map too.
 

@@ -8,7 +8,6 @@ generation_config.json stands for all settings: the EOS of config.json counts on
 there is no such file.
 """
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,10 +36,14 @@ HARMLESS = names("""
     target_lookbehind temperature top_h top_k top_p transformers_version trust_remote_code
     typical_p use_cache use_mtp
 """)
+# Changes greedy tokens at any value.
+ALWAYS_UNSET = names("""
+    assistant_ensemble_weight bad_words_ids constraints dola_layers
+    exponential_decay_length_penalty force_words_ids forced_bos_token_id forced_eos_token_id
+    max_time sequence_bias stop_strings watermarking_config
+""")
 # Changes greedy tokens at any other value. None always stands for "not set".
 NEUTRAL = {
-    "assistant_ensemble_weight": (),
-    "bad_words_ids": (),
     "cache_implementation": (
         "dynamic",
         "dynamic_full",
@@ -49,28 +52,19 @@ NEUTRAL = {
         "offloaded_static",
         "static",
     ),
-    "constraints": (),
     "diversity_penalty": 0.0,
-    "dola_layers": (),
     "encoder_no_repeat_ngram_size": 0,
     "encoder_repetition_penalty": 1.0,
-    "exponential_decay_length_penalty": (),
-    "force_words_ids": (),
-    "forced_bos_token_id": (),
-    "forced_eos_token_id": (),
     "guidance_scale": 1.0,
     "is_assistant": False,
-    "max_time": (),
     "no_repeat_ngram_size": 0,
     "num_beam_groups": 1,
     "num_beams": 1,
     "num_return_sequences": 1,
     "penalty_alpha": 0.0,
-    "sequence_bias": (),
-    "stop_strings": (),
     "token_healing": False,
-    "watermarking_config": (),
 }
+NEUTRAL |= dict.fromkeys(ALWAYS_UNSET, ())
 
 
 class Decoding(NamedTuple):
@@ -99,7 +93,7 @@ class Decoding(NamedTuple):
         return min(default, self.max_length - prompt_length)
 
 
-def read(folder: str | os.PathLike) -> Decoding:
+def read(folder: str | Path) -> Decoding:
     """Return the settings of a folder's generation_config.json, or of its config.json where
     that file is missing.
 
@@ -111,10 +105,13 @@ def read(folder: str | os.PathLike) -> Decoding:
         [standard].
     Test: tests/oracles/test_generate.py::test_a_folders_settings_equal_transformers
     """
-    path, known = Path(folder) / "config.json", None
+    path = Path(folder) / "config.json"
+    known = None
     fields = config = read_json(path)
     if (own := path.with_name("generation_config.json")).is_file():
-        path, fields, known = own, read_json(own), READ | HARMLESS
+        path = own
+        fields = read_json(own)
+        known = READ | HARMLESS
     ours = {
         key: value
         for key, value in fields.items()

@@ -5,7 +5,6 @@ params, cfg = load(folder)         # a Qwen3 or Llama download, or what save wro
 save(folder, params, cfg)          # transformers reads it back where it knows such a model
 """
 
-import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -29,11 +28,9 @@ OTHER_MODELS = (INDEX, PALETTIZED)
 # A table of RoPE's frequencies that old Llama files carry; transformers ignores it and so
 # do we.
 IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
-EMBED, FINAL_NORM, UNEMBED = (
-    "model.embed_tokens.weight",
-    "model.norm.weight",
-    "lm_head.weight",
-)
+EMBED = "model.embed_tokens.weight"
+FINAL_NORM = "model.norm.weight"
+UNEMBED = "lm_head.weight"
 LAYER_NAMES = {
     "attention_norm": "input_layernorm",
     "wq": "self_attn.q_proj",
@@ -75,7 +72,7 @@ def tensor_shapes(cfg: AFMConfig) -> dict[str, tuple]:
     }
 
 
-def load(folder: str | os.PathLike, dtype="float32") -> tuple[Params, AFMConfig]:
+def load(folder: str | Path, dtype="float32") -> tuple[Params, AFMConfig]:
     """Return (params, cfg) from a folder in Qwen3's, Llama's or our own format, weights as
     NumPy arrays.
 
@@ -104,7 +101,7 @@ def load(folder: str | os.PathLike, dtype="float32") -> tuple[Params, AFMConfig]
 
 
 def save(
-    folder: str | os.PathLike, params: Params, cfg: AFMConfig, dtype=None, tokenizer=None
+    folder: str | Path, params: Params, cfg: AFMConfig, dtype=None, tokenizer=None
 ) -> None:
     """Write a folder that `load` reads back bit for bit, and transformers too if it knows
     such a model.
@@ -155,7 +152,7 @@ def check_target(folder: Path, others: Collection[str]) -> None:
             )
 
 
-def load_tokenizer(folder: str | os.PathLike):
+def load_tokenizer(folder: str | Path):
     """Return the tokenizer of a model folder: afm_ref's own, or a ForeignTokenizer around
     any other tokenizer.json.
     """
@@ -173,7 +170,7 @@ def load_tokenizer(folder: str | os.PathLike):
             return foreign_tokenizer.ForeignTokenizer(text, settings)
 
 
-def existing(folder: str | os.PathLike) -> Path:
+def existing(folder: str | Path) -> Path:
     """Return the path of a folder; FileNotFoundError if it is none."""
     folder = Path(folder)
     if not folder.is_dir():
@@ -208,7 +205,8 @@ def check_tied(folder: Path, tensors: Mapping) -> None:
 
 def _located(folder):
     """Return {tensor name: (file, dtype, shape)} over all files of the folder."""
-    single, index = folder / SINGLE, folder / INDEX
+    single = folder / SINGLE
+    index = folder / INDEX
     if single.is_file():  # as in transformers, it goes before an index
         return tensor_files.locate(single)
     if not index.is_file():

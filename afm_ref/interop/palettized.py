@@ -13,7 +13,6 @@ reading compares all of it.
 
 import json
 import math
-import os
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -71,7 +70,7 @@ class Contents(NamedTuple):
         )
 
 
-def save(folder: str | os.PathLike, params: Params, cfg: AFMConfig, tokenizer=None) -> None:
+def save(folder: str | Path, params: Params, cfg: AFMConfig, tokenizer=None) -> None:
     """Write the folder of a quantized model; nothing in it changes unless all could be
     written.
 
@@ -84,7 +83,7 @@ def save(folder: str | os.PathLike, params: Params, cfg: AFMConfig, tokenizer=No
     write(folder, contents_of(params, cfg), arrays, tokenizer)
 
 
-def load(folder: str | os.PathLike) -> tuple[Params, AFMConfig]:
+def load(folder: str | Path) -> tuple[Params, AFMConfig]:
     """Return (params, cfg) of a folder that `save` wrote, the weights packed as they are in
     the file.
 
@@ -92,7 +91,8 @@ def load(folder: str | os.PathLike) -> tuple[Params, AFMConfig]:
     everything that was cut short, changed or is of another format.
     """
     folder = Path(folder)
-    cfg, path = _read_config(folder / "config.json"), folder / FILE
+    cfg = _read_config(folder / "config.json")
+    path = folder / FILE
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} does not exist, but config.json says that the model is in it"
@@ -111,7 +111,7 @@ def load(folder: str | os.PathLike) -> tuple[Params, AFMConfig]:
     return _assembled(arrays, contents), cfg
 
 
-def is_palettized(folder: str | os.PathLike) -> bool:
+def is_palettized(folder: str | Path) -> bool:
     """Return whether a folder's config.json says that it holds a palettized model."""
     path = Path(folder) / "config.json"
     return (
@@ -210,7 +210,8 @@ def _write_tensors(path, contents, arrays):
     checksums.
     """
     index = tensor_files.entries(contents.tensors)
-    checksums, start = {}, len(contents.header({}))
+    checksums = {}
+    start = len(contents.header({}))
     with open(path, "wb") as file:
         for name, array in arrays:
             data = tensor_files.bytes_of(array)

@@ -4,9 +4,8 @@ palettize_folder("my_model", "my_model_small", average_bits=3.5)
 """
 
 import json
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +24,8 @@ SAMPLED_TABLES = 32  # as many tables of a matrix tell its error
 
 
 def palettize_folder(
-    source: str | os.PathLike,
-    target: str | os.PathLike,
+    source: str | Path,
+    target: str | Path,
     average_bits: float = 3.5,
     rows_per_table: int = ROWS_PER_TABLE,
     costs: Mapping | None = None,
@@ -138,7 +137,7 @@ def _squares(w):
     return float(np.square(w, dtype=np.float64).sum())
 
 
-def read_costs(path: str | os.PathLike) -> dict:
+def read_costs(path: str | Path) -> dict:
     """Return the costs in a JSON file: {"layers.0.wq": {"2": loss, "4": loss}, ...}, one
     entry for every matrix.
 
@@ -159,7 +158,7 @@ def read_costs(path: str | os.PathLike) -> dict:
     return costs
 
 
-def _packed_arrays(checkpoint, contents, progress) -> Iterator[tuple[str, np.ndarray]]:
+def _packed_arrays(checkpoint, contents, progress):
     """Yield (name, array) of all parts of all tensors, one matrix after the other."""
     for name in bar(checkpoint.shapes, "palettize", progress):
         w = checkpoint.read(name)

@@ -1,6 +1,5 @@
 """A reward model on disk: the folder of its language model, and its heads in a file beside."""
 
-import os
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +14,7 @@ HEADS = "heads.safetensors"
 FIELDS = RewardModel._fields[1:]  # all but the language model
 
 
-def save(folder: str | os.PathLike, model: RewardModel, cfg: AFMConfig) -> None:
+def save(folder: str | Path, model: RewardModel, cfg: AFMConfig) -> None:
     """Write a reward model: what `hugging_face.save` writes of its language model, and
     heads.safetensors.
 
@@ -28,7 +27,7 @@ def save(folder: str | os.PathLike, model: RewardModel, cfg: AFMConfig) -> None:
     atomic.write_together(folder, contents | {HEADS: write_heads})
 
 
-def load(folder: str | os.PathLike) -> tuple[RewardModel, AFMConfig]:
+def load(folder: str | Path) -> tuple[RewardModel, AFMConfig]:
     """Return (reward model, its config) of a folder that `save` wrote, as float32 NumPy
     arrays.
 

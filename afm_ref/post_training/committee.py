@@ -68,9 +68,10 @@ def pool_of(
 
     Raises ValueError if a member gives too few, or the reward is not a number for one.
     """
-    groups, rewards = [], []
+    groups = []
+    rewards = []
     for name, said in _answers(committee, tools, prompts, n, seed):
-        values = np.asarray(tools.score(reward, prompts, said), np.float64)
+        values = np.asarray(tools.score(reward, prompts, said), float)
         if values.shape != (len(prompts), n) or not np.isfinite(values).all():
             raise ValueError(
                 f"the rewards of member {name!r} must be finite numbers [P, n], got shape {values.shape}"
@@ -109,7 +110,7 @@ def chosen(pool: Pool, prompts: Sequence[str], choice: Best) -> list[tuple[str, 
     """Return (prompt, chosen response) for each prompt: what the student learns from."""
     return [
         (prompt, pool.groups[m][p][i])
-        for p, (prompt, m, i) in enumerate(zip(prompts, *choice, strict=True))
+        for p, (prompt, m, i) in enumerate(zip(prompts, *choice))
     ]
 
 
@@ -210,5 +211,5 @@ def _answers(committee, tools, prompts, n, seed):
         yield name, said
 
 
-def _seed(*key) -> int:
+def _seed(*key):
     return int(np.random.default_rng(key).integers(2**31))

@@ -20,11 +20,13 @@ def table(results: dict) -> str:
     rows = {name: row for name, row in results["steps"].items() if "utility" in row}
     taught = np.isin(results["task_of"], TAUGHT)
     values = {name: np.array(row["by_prompt"])[taught] for name, row in rows.items()}
-    lines, before = [COLUMNS], None
+    lines = [COLUMNS]
+    before = None
     for name, row in rows.items():
         change = "" if before is None else bounds(values[name] - values[before], "+.3f")
         text = "-" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.3f}"
-        sums, bits = row["utility"]["sums"], row["bits"]
+        sums = row["utility"]["sums"]
+        bits = row["bits"]
         lines.append(
             f"{name:15} {bounds(values[name]):34} {change:26} {sums:7.3f} {text:>11} {bits:12.2f}".rstrip()
         )

@@ -20,8 +20,14 @@ from ..data import packing
 from ..interop import hugging_face, palettized, reward_files
 from ..losses import next_token
 from ..post_training.sft import examples_of, packed_examples
-from ..quantization import dequantize, quantize, recovery
-from ..quantization.bits import allocation, sensitivity
+from ..quantization import (
+    allocate,
+    dequantize,
+    measured_costs,
+    quantize,
+    recovery,
+    weight_counts,
+)
 from ..training import fit
 from . import artifacts, online_rl, workshops
 from .artifacts import ADAPTER, HISTORY, REWARD
@@ -95,11 +101,10 @@ def make_mdloo(run, folder):
     Its prompts are others than the committee's. fit keeps checkpoints, so that a killed run
     continues within.
     """
-    bench, s = run.bench, run.sizes
-    start, reward = (
-        run.policy("3_committee"),
-        reward_files.load(run.step("3_committee") / REWARD)[0],
-    )
+    bench = run.bench
+    s = run.sizes
+    start = run.policy("3_committee")
+    reward = reward_files.load(run.step("3_committee") / REWARD)[0]
     records = bench.records(s.mdloo_records, seed=80 + run.seed, only=TAUGHT)
     judge, truth = (
         workshops.shops(bench, records, name).online for name in (run.judge, "utility")
@@ -122,22 +127,19 @@ def make_palettized(run, folder):
     Which matrix gets how many follows from the loss that each costs, on text that the
     policy is to be good at.
     """
-    bench, policy = run.bench, run.policy("4_mdloo")
-    costs = sensitivity.measured_costs(
-        policy, bench.cfg, run.sensitivity_batches(), progress=False
-    )
-    bits = allocation.allocate(
-        costs,
-        allocation.weight_counts(bench.cfg),
-        run.sizes.average_bits,
-        within=run.sizes.within,
-    )
+    bench = run.bench
+    policy = run.policy("4_mdloo")
+    costs = measured_costs(policy, bench.cfg, run.sensitivity_batches(), progress=False)
+    counts = weight_counts(bench.cfg)
+    s = run.sizes
+    bits = allocate(costs, counts, s.average_bits, within=s.within)
     palettized.save(folder, quantize(policy, bits), bench.cfg, bench.tok)
 
 
 def make_recovered(run, folder):
     """Write an adapter that gives back what the palettes took, taught by the policy before."""
-    s, palettes = run.sizes, run.palettes()
+    s = run.sizes
+    palettes = run.palettes()
     done = recovery.recover(
         dequantize(palettes), run.policy("4_mdloo"), run.bench.cfg, run.recovery_batches(),
         afm(s.recovery_rate, s.recovery_steps), s.recovery_steps,
@@ -148,7 +150,9 @@ def make_recovered(run, folder):
 
 def make_features(run, folder):
     """Write an adapter for each task that rewards teach, from the recovery adapter on."""
-    s, bench, base = run.sizes, run.bench, lora.files.fingerprint(run.palettes())
+    s = run.sizes
+    bench = run.bench
+    base = lora.files.fingerprint(run.palettes())
     start = _over_dense(artifacts.adapted(run, run.step("6_recovered") / ADAPTER))
     for task in TAUGHT:
         examples = examples_of(
