@@ -217,8 +217,10 @@ def _layout(args, cfg):
         unplace=strategies.unplace,
         place_batch=partial(strategies.place_batch, plan=plan),
     )
-    several = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    return layout, f"{shape.size} devices, {shape},{several}".rstrip(",")
+    told = f"{shape.size} devices, {shape}"
+    if jax.process_count() > 1:
+        told += f", in {jax.process_count()} processes"
+    return layout, told
 
 
 def _finish(args, cfg, result, tokenizer):

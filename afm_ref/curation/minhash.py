@@ -44,8 +44,8 @@ def shingles(text: str, n: int = 5) -> np.ndarray:
     if not len(codes):
         return np.zeros(0, np.uint32)
     spaces = np.flatnonzero(codes == SPACE)
-    starts = np.concatenate([[0], spaces + 1])
-    ends = np.concatenate([spaces, [len(codes)]])
+    starts = np.append(0, spaces + 1)
+    ends = np.append(spaces, len(codes))
     starts, ends = starts[: max(1, len(starts) - n + 1)], ends[min(n, len(ends)) - 1 :]
     return _hash_spans(codes, starts, ends)
 

@@ -186,8 +186,11 @@ def originals(
         places = np.searchsorted(shared, batch["keys"])  # [N, bands]
         is_shared = shared[places] == batch["keys"]
         for at, sketch in zip(map(np.compress, is_shared, places), batch["sketch"]):
-            near = (i for i in np.unique(owners[at]).tolist() if i >= 0)
-            alike = (i for i in near if np.count_nonzero(sketches[i] == sketch) >= least)
+            alike = (
+                i
+                for i in np.unique(owners[at]).tolist()
+                if i >= 0 and np.count_nonzero(sketches[i] == sketch) >= least
+            )
             original = next(alike, None)
             if original is None and len(at):
                 sketches[len(found)] = sketch.copy()

@@ -112,14 +112,14 @@ def read(folder: str | Path) -> Decoding:
         path = own
         fields = read_json(own)
         known = READ | HARMLESS
-    ours = {
+    given = {
         key: value
         for key, value in fields.items()
-        if not key.startswith(("_", "transformers."))
+        if value is not None and not key.startswith(("_", "transformers."))
     }
     with naming(path, TypeError):
-        refuse_other_keys(ours, known or ours, NEUTRAL)
-        return _decoding(fields, config.get("vocab_size"))
+        refuse_other_keys(given, known or given, NEUTRAL)
+        return _decoding(given, config.get("vocab_size"))
 
 
 def _decoding(fields, rows):
@@ -127,22 +127,23 @@ def _decoding(fields, rows):
         name: _token_ids(fields, name, rows)
         for name in ("suppress_tokens", "begin_suppress_tokens")
     }
-    least = {name: _count(fields, name) or 0 for name in ("min_new_tokens", "min_length")}
-    penalty = fields.get("repetition_penalty")
-    rules = LogitRules(1.0 if penalty is None else penalty, **least, **ids).check()
-    most = {name: _count(fields, name) for name in ("max_new_tokens", "max_length")}
+    least = _counts(fields, "min_new_tokens", "min_length")
+    penalty = fields.get("repetition_penalty", 1.0)
+    rules = LogitRules(penalty, **least, **ids).check()
+    most = _counts(fields, "max_new_tokens", "max_length")
     return Decoding(_token_ids(fields, "eos_token_id", rows), rules, **most)
 
 
 def _token_ids(fields, name, rows):
     """Return the ids that a key holds, one or a list of them, if the model has such rows."""
-    value = fields.get(name)
-    ids = [] if value is None else value if isinstance(value, list) else [value]
+    value = fields.get(name, [])
+    ids = value if isinstance(value, list) else [value]
     if any(isinstance(token, bool) or not isinstance(token, int) for token in ids):
         raise ValueError(f"{name} = {value!r} must be a token id or a list of them")
     return tuple(sorted(token for token in set(ids) if 0 <= token < (rows or 0)))
 
 
-def _count(fields, name):
-    value = fields.get(name)
-    return None if value is None else checked_number(name, value, whole=True)
+def _counts(fields, *names):
+    """Return the whole numbers of those keys that are there."""
+    there = [name for name in names if name in fields]
+    return {name: checked_number(name, fields[name], whole=True) for name in there}

@@ -184,16 +184,12 @@ def equal_budget(
             f"{N} samples cannot be dealt to {M} members, or judged has not the shape {(M, P, N)}"
         )
 
-    def value(rewards, values):
-        member, i = best_per_prompt(rewards)
-        return values[member, np.arange(P), i]
+    def value(which):  # of these members' and samples' best by reward
+        member, i = best_per_prompt(pool.rewards[which])
+        return judged[which][member, np.arange(P), i]
 
-    alone = {
-        name: value(pool.rewards[m : m + 1], judged[m : m + 1])
-        for m, name in enumerate(pool.names)
-    }
-    few = slice(N // M)
-    together = value(pool.rewards[:, :, few], judged[:, :, few])
+    alone = {name: value(slice(m, m + 1)) for m, name in enumerate(pool.names)}
+    together = value(np.s_[:, :, : N // M])
     return {
         "committee": together,
         "best teacher": alone[pool.names[best_member(pool.rewards)]],

@@ -217,10 +217,6 @@ def calibration(predicted, outcome, bins: int = 10) -> Calibration:
     ):
         raise ValueError("predictions must be probabilities, one for each outcome")
     place = np.minimum((predicted * bins).astype(int), bins - 1)
-    count = np.bincount(place, minlength=bins)
-    full = count > 0
-    means = [
-        np.bincount(place, x, minlength=bins)[full] / count[full]
-        for x in (predicted, outcome)
-    ]
-    return Calibration(*means, count[full])
+    _, full, count = np.unique(place, return_inverse=True, return_counts=True)
+    means = (np.bincount(full, x) / count for x in (predicted, outcome))
+    return Calibration(*means, count)

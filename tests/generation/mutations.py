@@ -60,8 +60,8 @@ MUTATIONS = [
     Mutation(
         "config.json's EOS counts beside generation_config.json",
         INTEROP + "generation_config.py",
-        "return _decoding(fields,",
-        'return _decoding({"eos_token_id": config.get("eos_token_id")} | fields,',
+        "return _decoding(given,",
+        'return _decoding({"eos_token_id": config.get("eos_token_id")} | given,',
         "tests/interop/test_generation_config.py::test_config_json_counts_only_alone",
     ),
     Mutation(

@@ -79,8 +79,8 @@ MUTATIONS = [
     Mutation(
         "the committee looks at more samples than a single teacher",
         "afm_ref/post_training/committee.py",
-        "few = slice(N // M)",
-        "few = slice(N)",
+        "value(np.s_[:, :, : N // M])",
+        "value(np.s_[:, :, :N])",
         "tests/post_training/test_committee.py::test_budgets_are_equal",
     ),
     Mutation(
