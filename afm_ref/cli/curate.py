@@ -80,15 +80,11 @@ def run(args):
 
 def recipe_of(args):
     """Return the recipe of the command line."""
-    defaults = Recipe()
-    shape = {}
-    if args.threshold != defaults.threshold:
-        bands, rows = near_duplicates.choose(args.threshold, defaults.permutations, 0.9)
-        shape = {"bands": bands, "rows": rows}
+    bands, rows = near_duplicates.choose(args.threshold, Recipe.permutations, 0.9)
     return Recipe(
         main_content=not args.whole_pages, threshold=args.threshold, quality=args.quality, benchmarks=args.benchmarks,
         language=args.language, common_usage=args.common_usage, chunk_bytes=_bytes("chunk-mb", args.chunk_mb),
-        index_bytes=_bytes("memory-mb", args.memory_mb), **shape,
+        index_bytes=_bytes("memory-mb", args.memory_mb), bands=bands, rows=rows,
     )  # fmt: skip
 
 

@@ -163,7 +163,7 @@ def _train(args):
             init(cfg, args.seed), partial(losses.next_token, cfg=cfg), packing.batches(train, args.batch, args.seed),
             tiny_optimizer(cfg, args.learning_rate, args.steps), args.steps,
             layout=layout, checkpoint=args.checkpoint, checkpoint_every=args.checkpoint_every,
-            evaluate=None if args.evaluate_every is None else partial(_measure, cfg=cfg, rows=held_out),
+            evaluate=args.evaluate_every and partial(_measure, cfg=cfg, rows=held_out),
             evaluate_every=args.evaluate_every or args.steps, progress=first,
         )  # fmt: skip
     if first:

@@ -151,7 +151,8 @@ def inventory(folder) -> Inventory:
     for name, path in _files(root):
         if _is_known(name) and path.is_file():
             about = path.stat()
-            count, size = count + 1, size + about.st_size
+            count += 1
+            size += about.st_size
             digest.update(f"{name!r} {about.st_size} {about.st_mtime_ns}\n".encode())
     if not count:
         known = ", ".join(sorted({*WEB, *TEXT, *LINES})) + " or a programming language's"

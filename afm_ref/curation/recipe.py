@@ -106,9 +106,10 @@ class Recipe:
 
     def after(self) -> Steps:
         """Return the steps between near-duplicates and decontamination."""
-        judged = self.quality and self.is_english  # the classifier has seen no other
         steps = {"heuristics": heuristics.Heuristics(self.thresholds, self.language)}
-        return {**steps, "quality": quality.Quality(self.quality)} if judged else steps
+        if self.quality and self.is_english:  # the classifier has seen no other
+            steps["quality"] = quality.Quality(self.quality)
+        return steps
 
     def shingles(self, text: str) -> np.ndarray:
         """Return the hashes of a text's runs of words; for any language a letter without

@@ -180,11 +180,11 @@ def _refuse_other_maths(fields):
     kinds = fields.get("layer_types") or []
     if not isinstance(kinds, list):
         raise ValueError(f"layer_types must be a list, got {kinds!r}")
-    windowed = [kind for kind in kinds if kind != "full_attention"]
-    if windowed:
-        raise ValueError(
-            f"layer_types with {windowed[0]!r} is not supported: every layer attends to all earlier tokens"
-        )
+    for kind in kinds:
+        if kind != "full_attention":
+            raise ValueError(
+                f"layer_types with {kind!r} is not supported: every layer attends to all earlier tokens"
+            )
     # Qwen3 has a switch for it
     if fields["model_type"] != "qwen3" and fields.get("sliding_window") is not None:
         raise ValueError(
@@ -213,8 +213,7 @@ def _rope_theta(fields):
                 raise ValueError(
                     f"{key} with {name} {rope[name]!r} is not supported, only 1.0 is"
                 )
-        unknown = sorted(set(rope) - ROPE)
-        if unknown:
+        if unknown := sorted(set(rope) - ROPE):
             raise ValueError(
                 f"{key} has unknown keys {unknown}; known are rope_type 'default' and rope_theta"
             )

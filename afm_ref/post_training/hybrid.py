@@ -124,7 +124,7 @@ def without_copies(records: list[Record]) -> list[Record]:
 
 def without_held_out(held_out: Sequence[Record]) -> Callable:
     """Return a step that drops records with 13 words in a row of a held-out prompt."""
-    forbidden = overlap.ngrams([_document(record) for record in held_out])
+    forbidden = overlap.ngrams(map(_document, held_out))
     prompts = {overlap.normal(record.prompt) for record in held_out}
 
     def step(records):

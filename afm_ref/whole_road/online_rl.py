@@ -93,7 +93,6 @@ def curve(history) -> dict[str, list]:
     of equal length.
     """
     rows = [row for row in history.evaluations if "kl" in row]
-    samples = [int(row.get("samples", 0)) for row in rows]
-    return {"samples": samples} | {
+    return {"samples": [int(row.get("samples", 0)) for row in rows]} | {
         name: [round(row[name], 4) for row in rows] for name in MEASURES
     }

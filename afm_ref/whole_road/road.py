@@ -99,17 +99,13 @@ class Road:
             {"task": r.task, "prompt": r.prompt, "reference": r.reference}
             for r in shown(self.bench)
         ]
-        done = {
+        steps = {
             name: read_json(self.step(name) / MEASURES)
             for name in STEPS
             if self.step(name).exists()
         }
-        return {
-            "config": self.config,
-            "prompts": prompts,
-            "task_of": self.bench.task_of.tolist(),
-            "steps": done,
-        }
+        task_of = self.bench.task_of.tolist()
+        return dict(config=self.config, prompts=prompts, task_of=task_of, steps=steps)
 
     def step(self, name) -> Path:
         """Return the folder of a step."""

@@ -16,10 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import lora, rlhf
-from ..data import packing
 from ..interop import hugging_face, palettized, reward_files
-from ..losses import next_token
-from ..post_training.sft import examples_of, packed_examples
+from ..post_training.sft import examples_of, fine_tune
 from ..quantization import (
     allocate,
     dequantize,
@@ -28,7 +26,6 @@ from ..quantization import (
     recovery,
     weight_counts,
 )
-from ..training import fit
 from . import artifacts, online_rl, workshops
 from .artifacts import ADAPTER, HISTORY, REWARD
 from .bench import TAUGHT, BenchSizes, adam, afm
@@ -158,14 +155,9 @@ def make_features(run, folder):
         examples = examples_of(
             bench.records(s.feature_records, seed=90 + run.seed, only=(task,)), bench.tok
         )
-        batches = packing.batches(
-            packed_examples(examples, bench.tok, SEQ_LEN, run.seed),
-            s.feature_batch,
-            run.seed,
-        )
-        done = fit(
-            start, partial(next_token, cfg=bench.cfg), batches, afm(s.feature_rate, s.feature_steps), s.feature_steps,
-            select=lora.trainable, progress=False,
+        done = fine_tune(
+            start, bench.cfg, bench.tok, examples, afm(s.feature_rate, s.feature_steps), s.feature_steps,
+            batch_size=s.feature_batch, seq_len=SEQ_LEN, seed=run.seed, select=lora.trainable, progress=False,
         )  # fmt: skip
         lora.files.save(folder / f"{task}.safetensors", done.params, base=base)
 
