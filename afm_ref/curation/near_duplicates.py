@@ -73,10 +73,10 @@ def _removal(s, bands, rows, permutations, least):
     power = np.polynomial.polynomial.polypow
     q = s + (1 - s) / 256
     entry = [1 - q, q]
-    band, rest = power(entry, rows), power(entry, permutations - bands * rows)
-    without = band - s**rows * (np.arange(rows + 1) == rows)
-    every, none = (np.convolve(power(each, bands), rest) for each in (band, without))
-    return every[least:].sum() - none[least:].sum()
+    band = power(entry, rows)
+    band[rows] -= s**rows  # no band whose entries are all equal
+    none = np.convolve(power(band, bands), power(entry, permutations - bands * rows))
+    return power(entry, permutations)[least:].sum() - none[least:].sum()
 
 
 def least_agreeing(threshold: float, permutations: int) -> int:

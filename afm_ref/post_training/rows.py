@@ -113,10 +113,9 @@ class Shared(NamedTuple):
         """Return each token's position in its own conversation, FAR for padding: [P, T]."""
         H, (_, K, R) = self.prompts.shape[1], self.said.shape
         xp = self.lengths.__array_namespace__()
-        lengths = self.lengths[:, None]
-        prompt = np.arange(H, dtype=np.int32) - H + lengths
-        responses = np.tile(np.arange(R - 1, dtype=np.int32), K) + lengths
-        return xp.concatenate([xp.where(prompt < 0, FAR, prompt), responses], axis=1)
+        from_prompts_end = np.append(np.arange(-H, 0), np.tile(np.arange(R - 1), K))
+        positions = from_prompts_end.astype(np.int32) + self.lengths[:, None]
+        return xp.where(positions < 0, FAR, positions)
 
     @property
     def segments(self):

@@ -132,8 +132,8 @@ MUTATIONS = [
     Mutation(
         "positions run on from one response to the next",
         ROWS,
-        "np.tile(np.arange(R - 1, dtype=np.int32), K)",
-        "np.arange(K * (R - 1), dtype=np.int32)",
+        "np.tile(np.arange(R - 1), K)",
+        "np.arange(K * (R - 1))",
         "tests/post_training/test_rows.py::test_numbers_are_those_of_padded_rows[3]",
     ),
     Mutation(
