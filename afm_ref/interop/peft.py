@@ -27,7 +27,6 @@ from .folder_config import names, refuse_other_keys
 from .hugging_face import LAYER_NAMES, layer_tensor
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
-MODULES = {name: LAYER_NAMES[name] for name in TARGETS}  # wq: self_attn.q_proj
 TENSOR = re.compile(
     r"base_model\.model\.model\.layers\.(\d+)\.(\w+\.\w+)\.lora_([AB])\.weight"
 )
@@ -156,10 +155,10 @@ def _target_modules(loras, n_layers):
     """Return short names where every layer has them all, else each module's own; PEFT
     matches the ends of names.
     """
-    names = {name for name, _ in loras}
-    if len(loras) == len(names) * n_layers:
-        return sorted(MODULES[name].partition(".")[2] for name in names)
-    return sorted(f"layers.{i}.{MODULES[name]}" for name, i in loras)
+    targets = {name for name, _ in loras}
+    if len(loras) == len(targets) * n_layers:
+        return sorted(LAYER_NAMES[name].partition(".")[2] for name in targets)
+    return sorted(f"layers.{i}.{LAYER_NAMES[name]}" for name, i in loras)
 
 
 def _rank_and_scale(fields):
@@ -187,7 +186,7 @@ def _shapes(path, params, rank):
     """Return {tensor: shape} of the adapters on the modules that the file names, each of
     them with A and B.
     """
-    fields = {module: name for name, module in MODULES.items()}
+    fields = {LAYER_NAMES[name]: name for name in TARGETS}  # self_attn.q_proj: wq
     shapes = {}
     for tensor in tensor_files.locate(path):
         found = TENSOR.fullmatch(tensor)
