@@ -216,13 +216,13 @@ def _located(folder):
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f"{index} has no weight_map from tensor names to files")
-    found = {}
-    for shard in sorted({*map(str, weight_map.values())}):
-        # nothing may lead out of the folder
-        if not re.fullmatch(r"[\w-][\w.-]*\.safetensors", shard):
+    for name in weight_map.values():  # nothing may lead out of the folder
+        if not re.fullmatch(r"[\w-][\w.-]*\.safetensors", str(name)):
             raise ValueError(
-                f"{index} names the file {shard!r}; a shard must be a plain *.safetensors name in the same folder"
+                f"{index} names the file {name!r}; a shard must be a plain *.safetensors name in the same folder"
             )
+    found = {}
+    for shard in sorted(set(weight_map.values())):
         if not (folder / shard).is_file():
             raise ValueError(
                 f"{index} names {shard}, which is not in the folder: download it too"
