@@ -12,6 +12,7 @@ of the method, no judge of the web.
 import re
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -217,7 +218,8 @@ def shipped() -> Classifier:
     return load(SHIPPED)
 
 
-class Quality(NamedTuple):
+@dataclass(frozen=True)
+class Quality:
     """The step: a document with P(good) below the threshold is dropped; code and maths
     pass.
 
