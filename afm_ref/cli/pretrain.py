@@ -259,9 +259,8 @@ def _plan(args, parts, tok):
     )
     if long_qa:
         tokens = int(stage_data.LONG_QA_SHARE * steps["lengthening"] * args.batch * window)
-        parts[stage_data.LONG_QA] = stage_data.long_questions(
-            tok, longest, tokens, args.seed
-        )
+        questions = stage_data.long_questions(tok, longest, tokens, args.seed)
+        parts[stage_data.LONG_QA] = questions
     for weights in mixtures.values():  # of a later stage now, not when it begins
         checked_shares(weights, {name: len(documents) for name, documents in parts.items()})
     return parts, stages.tiny_stages(
