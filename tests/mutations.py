@@ -93,7 +93,7 @@ afm_ref/interop/folder_config.py
     + return _token_ids(tokenizer), files if
     tests/interop/test_folder_config.py::test_every_writer_says_what_the_source_said
   a source's chat template and generation settings are lost on writing
-    - "generation_config.json", "chat_template.jinja",
+    - generation_config.json chat_template.jinja
     tests/interop/test_folder_config.py::test_every_writer_says_what_the_source_said
 afm_ref/interop/palettized.py
   a palettized folder forgets where texts end
@@ -102,8 +102,8 @@ afm_ref/interop/palettized.py
     tests/interop/test_folder_config.py::test_every_writer_says_what_the_source_said
 afm_ref/interop/folder_config.py
   the ids of the old tokenizer stay when another comes
-    - if tokenizer is None or _same(tokenizer, source.files.get(TOKENIZER)):
-    + if tokenizer is None or source.files:
+    - if tokenizer is None or _same(tokenizer, files.get(TOKENIZER)):
+    + if tokenizer is None or files:
     tests/interop/test_folder_config.py::test_another_tokenizer_leaves_the_old_ones_ids_and_files_behind
 afm_ref/interop/config_json.py
   the longest context is a guess although the source says it

@@ -38,13 +38,11 @@ def add_arguments(parser):
         "--model", metavar="FOLDER", help="the base (default: the shipped tiny model)"
     )
     number("--rank", 16, "of the adapter")
-    number("--alpha", 16.0, "the scale is alpha / rank", float)
+    number("--alpha", 16.0, "the scale is alpha / rank")
     number("--steps", 400, "optimizer steps")
     number("--batch", 4, "rows a step")
-    number("--learning-rate", 0.006, "peak", float)
-    number(
-        "--held-out", 0.1, "share of the pairs that is measured and not trained on", float
-    )
+    number("--learning-rate", 0.006, "peak")
+    number("--held-out", 0.1, "share of the pairs that is measured and not trained on")
     number("--seed", 0, "of the first weights and of the order")
     place(
         "--save",
@@ -64,11 +62,7 @@ def add_arguments(parser):
 
 def run(args):
     """Train an adapter on pairs of prompt and completion, the base frozen."""
-    checkpoint = (
-        args.save.with_name(args.save.name + ".checkpoints")
-        if args.checkpoint is None
-        else args.checkpoint
-    )
+    checkpoint = args.checkpoint or args.save.with_name(args.save.name + ".checkpoints")
     _check(args, checkpoint)
     params, cfg, tokenizer = generate.load_model(args.model)
     trained, held_out = _rows(args, tokenizer)
@@ -113,12 +107,9 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
     """
     pairs = []
     for number, record in text_files.read_json_lines(path):
-        texts = (
-            [record.get(key) for key in ("prompt", "completion")]
-            if isinstance(record, dict)
-            else []
-        )
-        if not (texts and all(isinstance(text, str) and text.strip() for text in texts)):
+        record = record if isinstance(record, dict) else {}
+        texts = [record.get(key) for key in ("prompt", "completion")]
+        if not all(isinstance(text, str) and text.strip() for text in texts):
             raise ValueError(
                 f'{path}, line {number}: expected {{"prompt": "...", "completion": "..."}}, both with text'
             )
@@ -148,6 +139,7 @@ def _rows(args, tokenizer):
 
 
 def _measure(params, cfg, rows):
-    loss, batches = partial(losses.next_token, cfg=cfg), packing.evaluation_batches(rows, 8)
+    loss = partial(losses.next_token, cfg=cfg)
+    batches = packing.evaluation_batches(rows, 8)
     total, count = evaluation.total_loss(params, loss, batches, progress=False)
     return {"nats": total / count}

@@ -31,11 +31,8 @@ each letter is a word then, to the rules and near-duplicates; benchmark texts ar
 
 def add_arguments(parser):
     """Add the options of `curate`."""
-    number, place, s = (
-        partial(options.number, parser),
-        partial(options.place, parser),
-        Recipe(),
-    )
+    number, place = partial(options.number, parser), partial(options.place, parser)
+    s = Recipe()
     parser.add_argument("folder", type=Path, help="where the pages are; subfolders too")
     place("--out", "runs/curated", "new, empty, or of the run to go on with")
     place("--benchmarks", None, "a folder, a .jsonl with \"text\", or a .txt of one text a line: documents that share "
@@ -46,22 +43,17 @@ def add_arguments(parser):
         "--memory-mb",
         s.index_bytes / 1e6,
         "to look for the near-duplicates' keys in; with less it takes longer",
-        float,
     )
-    number(
-        "--chunk-mb", s.chunk_bytes / 1e6, "of pages at a time; a kill loses as much", float
-    )
+    number("--chunk-mb", s.chunk_bytes / 1e6, "of pages at a time; a kill loses as much")
     number(
         "--threshold",
         s.threshold,
         "Jaccard similarity of near-duplicates, 0 to 1; bands and rows follow",
-        float,
     )
     number(
         "--quality",
         s.quality,
         "least P(good) of the classifier, 0 for no classifier",
-        float,
     )
     options.language(parser)
     parser.add_argument(
@@ -88,14 +80,11 @@ def run(args):
 
 def recipe_of(args):
     """Return the recipe of the command line."""
-    defaults, shape = Recipe(), {}
-    if args.threshold != defaults.threshold:
-        bands, rows = near_duplicates.choose(args.threshold, defaults.permutations, 0.9)
-        shape = {"bands": bands, "rows": rows}
+    bands, rows = near_duplicates.choose(args.threshold, Recipe.permutations, 0.9)
     return Recipe(
         main_content=not args.whole_pages, threshold=args.threshold, quality=args.quality, benchmarks=args.benchmarks,
         language=args.language, common_usage=args.common_usage, chunk_bytes=_bytes("chunk-mb", args.chunk_mb),
-        index_bytes=_bytes("memory-mb", args.memory_mb), **shape,
+        index_bytes=_bytes("memory-mb", args.memory_mb), bands=bands, rows=rows,
     )  # fmt: skip
 
 

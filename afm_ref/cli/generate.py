@@ -40,9 +40,7 @@ def add_arguments(parser):
         None,
         f"default: what the folder says, or {DEFAULT_NEW_TOKENS}",
     )
-    options.number(
-        parser, "--temperature", 0.0, "0 always takes the most likely token", float
-    )
+    options.number(parser, "--temperature", 0.0, "0 always takes the most likely token")
     options.number(parser, "--top-k", None, "draw from the N most likely tokens")
     options.number(
         parser, "--top-p", None, "draw from the fewest tokens that reach X together", float
@@ -91,11 +89,9 @@ def _prompt(args, tokenizer):
 
 def _adapted(params, path):
     """Return the params with the adapter of a file of `adapt`, or of a folder of PEFT's."""
-    return (
-        peft.load(path, params)
-        if Path(path).is_dir()
-        else files.put(params, files.load(path))
-    )
+    if Path(path).is_dir():
+        return peft.load(path, params)
+    return files.put(params, files.load(path))
 
 
 def load_model(folder):

@@ -14,8 +14,9 @@ EXAMPLE = "text=0.7,code=0.3"
 
 
 def number(group, name, default, text, kind=int):
-    """Add an option for a number; its help ends with the default, if there is one."""
+    """Add an option for a number, of the default's kind if there is one: its help ends so."""
     if default is not None:
+        kind = type(default)
         text += f" (default: {default:.3g})" if kind is float else f" (default: {default})"
     group.add_argument(
         name, type=kind, default=default, metavar="N" if kind is int else "X", help=text
@@ -24,7 +25,8 @@ def number(group, name, default, text, kind=int):
 
 def place(group, name, default, text, metavar="FOLDER"):
     """Add an option for a folder or a file; its help ends with the default, if any."""
-    text = text if default is None else f"{text} (default: %(default)s)"
+    if default:
+        text += " (default: %(default)s)"
     group.add_argument(
         name, type=Path, default=default and Path(default), metavar=metavar, help=text
     )
@@ -32,13 +34,10 @@ def place(group, name, default, text, metavar="FOLDER"):
 
 def of_training(group, steps, batch, seq_len, learning_rate="peak"):
     """Add the options that `train` and `pretrain` share; steps, ...: (default, help)."""
-    for name, (default, text) in (
-        ("--steps", steps),
-        ("--batch", batch),
-        ("--seq-len", seq_len),
-    ):
-        number(group, name, default, text)
-    number(group, "--learning-rate", 0.006, learning_rate, float)
+    number(group, "--steps", *steps)
+    number(group, "--batch", *batch)
+    number(group, "--seq-len", *seq_len)
+    number(group, "--learning-rate", 0.006, learning_rate)
     number(group, "--seed", 0, "of the first weights and of the order of the rows")
     place(
         group,
@@ -60,16 +59,15 @@ def check(args, at_least_1=(), at_least_0=(), above_0=()) -> None:
 
     None, which is an option that was not given, is not looked at.
     """
-    _ask(args, at_least_1, lambda value: value >= 1, "at least 1")
-    _ask(args, at_least_0, lambda value: value >= 0, "at least 0")
-    _ask(args, above_0, lambda value: value > 0, "a number above 0")
-
-
-def _ask(args, names, holds, what):
-    for name in names:
-        value = getattr(args, name)
-        if value is not None and not (math.isfinite(value) and holds(value)):
-            raise ValueError(f"--{name.replace('_', '-')} is {value}: give {what}")
+    for names, holds, what in (
+        (at_least_1, lambda value: value >= 1, "at least 1"),
+        (at_least_0, lambda value: value >= 0, "at least 0"),
+        (above_0, lambda value: value > 0, "a number above 0"),
+    ):
+        for name in names:
+            value = getattr(args, name)
+            if value is not None and not (math.isfinite(value) and holds(value)):
+                raise ValueError(f"--{name.replace('_', '-')} is {value}: give {what}")
 
 
 @contextlib.contextmanager
@@ -92,21 +90,16 @@ def weights(text, option):
     if text is None:
         return None
     try:
-        pairs = [
-            (name.strip(), float(weight))
-            for name, weight in (pair.split("=") for pair in text.split(","))
-        ]
+        pairs = [pair.split("=") for pair in text.split(",")]
+        given = {name.strip(): float(weight) for name, weight in pairs}
     except ValueError:
         raise ValueError(
             f"{option} {text!r}: give parts and weights as in {EXAMPLE}"
         ) from None
-    given = dict(pairs)
     if len(given) < len(pairs):
         raise ValueError(f"{option} {text!r}: give each part once")
-    try:
+    with text_files.naming(option):
         checked_shares(given, dict.fromkeys(given, 1))  # as if there were all parts
-    except ValueError as error:
-        raise ValueError(f"{option}: {error}") from None
     return given
 
 

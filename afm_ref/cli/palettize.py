@@ -24,7 +24,7 @@ def add_arguments(parser):
     parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER",
                         help="a Hugging Face folder (default: the shipped tiny model)")  # fmt: skip
     options.number(
-        parser, "--bits", 3.5, "per projection weight, 2 to 4; between them a mix", float
+        parser, "--bits", 3.5, "per projection weight, 2 to 4; between them a mix"
     )
     options.place(
         parser,
@@ -40,8 +40,8 @@ def add_arguments(parser):
 
 def run(args):
     """Palettize a model folder on disk: mixed 2 and 4 bits, an 8-bit embedding."""
-    source = assets.FOLDER if args.folder is None else args.folder
-    costs = None if args.sensitivity is None else palettizing.read_costs(args.sensitivity)
+    source = args.folder or assets.FOLDER
+    costs = args.sensitivity and palettizing.read_costs(args.sensitivity)
     targets.check_folder(args.out, "--out")
     bits = palettizing.palettize_folder(
         source, args.out, args.bits, args.rows_per_table, costs

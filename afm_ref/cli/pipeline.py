@@ -57,11 +57,8 @@ def run(args):
     """Take the shipped model through all steps, to feature adapters on 3.5 bits."""
     options.check(args, at_least_0=("seed",))
     folder = args.folder or Path("runs/pipeline_fast" if args.fast else "runs/pipeline")
-    for option, target in (
-        ("--folder", folder),
-        ("--bench", args.bench or folder / "bench"),
-    ):
-        targets.check_folder(target, option)
+    targets.check_folder(folder, "--folder")
+    targets.check_folder(args.bench or folder / "bench", "--bench")
     # The steps train by the same programs again and again: each is compiled once.
     jax.config.update("jax_compilation_cache_dir", str(folder.resolve() / "compiled"))
     with options.resumable(folder):

@@ -70,7 +70,7 @@ def add_arguments(parser):
         ),
         learning_rate="peak of the core stage",
     )
-    options.number(model, "--z-loss", 0.0, "weight of AXLearn's z-loss, there 1e-6", float)
+    options.number(model, "--z-loss", 0.0, "weight of AXLearn's z-loss, there 1e-6")
     model.add_argument("--optimizer", choices=("fresh", "carried"), default="fresh",
                        help="its moments at the beginning of a stage (default: %(default)s)")  # fmt: skip
     options.place(
@@ -80,22 +80,20 @@ def add_arguments(parser):
 
 
 def _add_text(group):
-    group.add_argument("--corpus", type=Path, required=True, metavar="FOLDER",
-                       help="raw files (.txt .md .html .py .jsonl ...), or what `curate` wrote")  # fmt: skip
+    add = group.add_argument
+    add("--corpus", type=Path, required=True, metavar="FOLDER",
+        help="raw files (.txt .md .html .py .jsonl ...), or what `curate` wrote")  # fmt: skip
     options.number(
-        group, "--quality", 0.5, "of raw files: least P(good), 0 for no classifier", float
+        group, "--quality", 0.5, "of raw files: least P(good), 0 for no classifier"
     )
     options.language(group)
     options.number(group, "--processes", 1, "that curate raw files")
-    group.add_argument(
-        "--train-tokenizer",
-        action="store_true",
-        help="on this text (default: the shipped one)",
-    )
-    group.add_argument("--mixture", metavar="PART=X,...",
-                       help="weights of web, text, code, maths in the core stage (default: as there is)")  # fmt: skip
-    group.add_argument("--continued-mixture", metavar="PART=X,...",
-                       help="after it (default: web and text halved, code and maths doubled)")  # fmt: skip
+    text = "on this text (default: the shipped one)"
+    add("--train-tokenizer", action="store_true", help=text)
+    add("--mixture", metavar="PART=X,...",
+        help="weights of web, text, code, maths in the core stage (default: as there is)")  # fmt: skip
+    add("--continued-mixture", metavar="PART=X,...",
+        help="after it (default: web and text halved, code and maths doubled)")  # fmt: skip
 
 
 def run(args):
@@ -113,7 +111,7 @@ def _train(args):
     parts, planned = _plan(args, parts, tok)
     result = stages.run(
         init(cfg, args.seed), cfg, planned, stage_data.rows_of(parts, tok), args.seed,
-        loss=partial(_loss, z_weight=args.z_loss, distilled=args.teacher is not None),
+        loss=partial(_loss, z_weight=args.z_loss, distilled=bool(args.teacher)),
         batches=teach, optimizer=args.optimizer, checkpoint=args.out / "checkpoints",
         checkpoint_every=args.checkpoint_every,
         announce=lambda stage: _tell(f"stage {planned.index(stage) + 1} of 3: {_told(stage)}"),
@@ -131,7 +129,7 @@ def _check(args):
         )
     if args.seq_len is not None and args.seq_len < LEAST_WINDOW:
         raise ValueError(f"--seq-len is {args.seq_len}: give at least {LEAST_WINDOW}")
-    if args.teacher is not None and args.z_loss:
+    if args.teacher and args.z_loss:
         raise ValueError("--z-loss and --teacher change the same loss: give one of them")
     _check_models(args)
     _check_mixtures(args)
@@ -144,7 +142,7 @@ def _check(args):
 def _check_models(args):
     """Refuse a config or a teacher that cannot be used, as far as shows without weights."""
     cfg = _config(args, None if args.train_tokenizer else _tokenizer(args, {}))
-    if args.teacher is not None:
+    if args.teacher:
         teacher_cfg = config_json.read(args.teacher / "config.json")
         if not args.train_tokenizer:  # else the vocabulary is not known yet
             distillation.check_vocabularies(cfg, teacher_cfg)
@@ -190,7 +188,8 @@ def _tokenizer(args, parts):
         return hugging_face.load_tokenizer(assets.FOLDER)
     texts = [d.text for documents in parts.values() for d in documents]
     size = _config(args).vocab_size
-    path, about = args.out / "tokenizer.json", args.out / "tokenizer_trained_on.json"
+    path = args.out / "tokenizer.json"
+    about = args.out / "tokenizer_trained_on.json"
     if not path.exists():
         about.unlink(missing_ok=True)  # by itself it claims nothing
     elif not about.exists():
@@ -212,7 +211,7 @@ def _digest(texts):
 def _config(args, tok=None):
     """Return the model; a preset's has as many tokens as the tokenizer."""
     cfg = options.read_config(args.config, tok)
-    if args.config is not None:
+    if args.config:
         return cfg
     vocab_size = cfg.vocab_size if tok is None else tok.vocab_size
     return dataclasses.replace(cfg, **PRESETS[args.preset], vocab_size=vocab_size)
@@ -220,7 +219,7 @@ def _config(args, tok=None):
 
 def _teacher(args, cfg, tok):
     """Return what puts a teacher's tokens, if there is one, beside the core stage's batches."""
-    if args.teacher is None:
+    if not args.teacher:
         return lambda stage, cfg, batches: batches
     teacher, teacher_cfg, teacher_tok = load_model(args.teacher)
     distillation.check_vocabularies(cfg, teacher_cfg, tok, teacher_tok)
@@ -264,8 +263,9 @@ def _plan(args, parts, tok):
         parts[stage_data.LONG_QA] = questions
     for weights in mixtures.values():  # of a later stage now, not when it begins
         checked_shares(weights, {name: len(documents) for name, documents in parts.items()})
-    shape = (window, args.batch, args.learning_rate)
-    return parts, stages.tiny_stages(mixtures, steps, *shape)
+    return parts, stages.tiny_stages(
+        mixtures, steps, window, args.batch, args.learning_rate
+    )
 
 
 def _tell(text):

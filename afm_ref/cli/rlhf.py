@@ -25,13 +25,19 @@ the same command goes on from the last checkpoint, one every other iteration, to
 drawn beside those that experiments.rlhf recorded."""
 
 
+OF_SETTINGS = {  # its fields that are options
+    "K": "responses to a prompt",
+    "prompts": "an iteration",
+    "inner_steps": "an iteration",
+    "beta": "weight of the KL to the reference",
+    "gamma": "of that to the previous iterate",
+    "epsilon": "where ratios are clipped",
+}
+
+
 def add_arguments(parser):
     """Add the options of `rlhf`."""
-    number, place, s = (
-        partial(options.number, parser),
-        partial(options.place, parser),
-        online_rl.SETTINGS,
-    )
+    number, place = partial(options.number, parser), partial(options.place, parser)
     parser.add_argument(
         "--algorithm",
         choices=sorted(ALGORITHMS),
@@ -47,12 +53,8 @@ def add_arguments(parser):
         "peak (default: the algorithm's in the recording, else 0.0003)",
         float,
     )
-    number("--K", s.K, "responses to a prompt")
-    number("--prompts", s.prompts, "an iteration")
-    number("--inner-steps", s.inner_steps, "an iteration")
-    number("--beta", s.beta, "weight of the KL to the reference", float)
-    number("--gamma", s.gamma, "of that to the previous iterate", float)
-    number("--epsilon", s.epsilon, "where ratios are clipped", float)
+    for name, text in OF_SETTINGS.items():
+        number(f"--{name.replace('_', '-')}", getattr(online_rl.SETTINGS, name), text)
     number("--seed", 0, "of the student, its reward model, the prompts and the samples")
     place("--folder", "runs/rlhf_run", "where the run is kept and continued from")
     place("--bench", "runs/rlhf/bench", "where students and reward models are kept")
@@ -66,10 +68,8 @@ def add_arguments(parser):
 
 def run(args):
     """Train the tiny model by online RL: MDLOO, or what it is compared with."""
-    names = ("K", "prompts", "inner_steps", "beta", "gamma", "epsilon")
-    settings = dataclasses.replace(
-        online_rl.SETTINGS, **{name: getattr(args, name) for name in names}
-    )
+    asked = {name: getattr(args, name) for name in OF_SETTINGS}
+    settings = dataclasses.replace(online_rl.SETTINGS, **asked)
     _check(args)
     recorded = (
         text_files.read_json(args.recorded) if args.recorded else assets.recording("rlhf")

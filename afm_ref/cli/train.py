@@ -61,7 +61,8 @@ def add_arguments(parser):
 
 
 def _add_devices(group):
-    number, add = partial(options.number, group), group.add_argument
+    number = partial(options.number, group)
+    add = group.add_argument
     add(
         "--mesh",
         metavar="AXES",
@@ -141,9 +142,9 @@ def _check_targets(args):
         config=args.config, checkpoint=args.checkpoint, history=args.history, save=args.save
     )
     targets.check_folder(args.checkpoint, "--checkpoint")
-    if args.history is not None:
+    if args.history:
         targets.check_file(args.history, "--history")
-    if args.save is not None:
+    if args.save:
         targets.check_folder(args.save, "--save", without=hugging_face.OTHER_MODELS)
 
 
@@ -162,7 +163,7 @@ def _train(args):
             init(cfg, args.seed), partial(losses.next_token, cfg=cfg), packing.batches(train, args.batch, args.seed),
             tiny_optimizer(cfg, args.learning_rate, args.steps), args.steps,
             layout=layout, checkpoint=args.checkpoint, checkpoint_every=args.checkpoint_every,
-            evaluate=None if args.evaluate_every is None else partial(_measure, cfg=cfg, rows=held_out),
+            evaluate=args.evaluate_every and partial(_measure, cfg=cfg, rows=held_out),
             evaluate_every=args.evaluate_every or args.steps, progress=first,
         )  # fmt: skip
     if first:
@@ -192,20 +193,17 @@ def _measure(params, cfg, rows):
 
 def _layout(args, cfg):
     """Return (the layout, or None on one device; what it is in words)."""
-    shape = (
-        MeshShape(data=jax.device_count())
-        if args.mesh is None
-        else MeshShape.parse(args.mesh)
-    )
-    if shape.size > jax.device_count():
+    there = jax.device_count()
+    shape = MeshShape(data=there) if args.mesh is None else MeshShape.parse(args.mesh)
+    if shape.size > there:
         raise ValueError(
-            f"--mesh {shape} needs {shape.size} devices and there are {jax.device_count()}: give a smaller mesh, or "
+            f"--mesh {shape} needs {shape.size} devices and there are {there}: give a smaller mesh, or "
             f"--fake-devices {shape.size} to let the CPU pass for them"
         )
-    if jax.process_count() > 1 and shape.size != jax.device_count():
+    if jax.process_count() > 1 and shape.size != there:
         raise ValueError(
-            f"--mesh {shape} has {shape.size} devices, the {jax.process_count()} processes have {jax.device_count()}: "
-            f"each must take part with all of its own, so give a mesh of {jax.device_count()}, or --fake-devices "
+            f"--mesh {shape} has {shape.size} devices, the {jax.process_count()} processes have {there}: "
+            f"each must take part with all of its own, so give a mesh of {there}, or --fake-devices "
             f"{shape.size}"
         )
     if shape.size == 1:
@@ -219,15 +217,17 @@ def _layout(args, cfg):
         unplace=strategies.unplace,
         place_batch=partial(strategies.place_batch, plan=plan),
     )
-    several = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    return layout, f"{shape.size} devices, {shape},{several}".rstrip(",")
+    told = f"{shape.size} devices, {shape}"
+    if jax.process_count() > 1:
+        told += f", in {jax.process_count()} processes"
+    return layout, told
 
 
 def _finish(args, cfg, result, tokenizer):
     """Say how it went, and write what was asked for."""
-    if args.history is not None:
+    if args.history:
         result.history.save(args.history)
-    if args.save is not None:
+    if args.save:
         hugging_face.save(args.save, result.params, cfg, tokenizer=tokenizer)
     for row in result.history.evaluations:
         print(

@@ -49,7 +49,7 @@ class Benchmarks:
             raise ValueError(f"expected 1 <= low <= high, got {low} and {high}")
         self.low, self.high = low, high
         runs = [_by_length(word_hashes(text), low, high) for text in texts]
-        found = [np.unique(np.concatenate(of_n)) for of_n in zip(*runs, strict=True)]
+        found = [np.unique(np.concatenate(of_n)) for of_n in zip(*runs)]
         self.runs = [of_n for of_n in found if len(of_n)]  # of n = low, low + 1, ...
         if not self.runs:
             raise ValueError(
@@ -69,7 +69,8 @@ class Benchmarks:
         """
         words = word_hashes(text)
         at = np.arange(max(0, len(words) - self.low + 1))
-        state, hits = _start(words, at, self.low - 1), []
+        state = _start(words, at, self.low - 1)
+        hits = []
         for n, of_n in enumerate(self.runs, start=self.low):
             inside = at + n <= len(words)
             at, state = at[inside], state[inside]

@@ -140,7 +140,8 @@ def repeated_runs(text: str, n: int = 10) -> float:
     """
     words = _words(text)
     runs = list(zip(*(words[i:] for i in range(n))))
-    counts, inside = Counter(runs), 0
+    counts = Counter(runs)
+    inside = 0
     end = 0  # words before it are counted
     for i, run in enumerate(runs):
         if counts[run] > 1:
@@ -236,12 +237,9 @@ def broken_rules(
 def _broken(text, source, thresholds, language):
     """Yield the names of the rules that a text breaks, as they are asked for."""
     text = text if source == "code" else overlap.spaced(overlap.normal(text))
-    rules = RULES.get(source, RULES["web"]).items()
-    return (
-        name
-        for name, rule in rules
-        if not (language == ANY and name in OF_ENGLISH) and rule(text, thresholds)
-    )
+    for name, rule in RULES.get(source, RULES["web"]).items():
+        if not (language == ANY and name in OF_ENGLISH) and rule(text, thresholds):
+            yield name
 
 
 @dataclass(frozen=True)
@@ -257,8 +255,8 @@ class Heuristics:
     language: str = ENGLISH
 
     def __call__(self, document: Document) -> Document | Dropped:
-        text, source = document.text, document.source
-        reason = next(_broken(text, source, self.thresholds, self.language), None)
+        broken = _broken(document.text, document.source, self.thresholds, self.language)
+        reason = next(broken, None)
         return Dropped(reason) if reason else document
 
 

@@ -6,7 +6,6 @@ resiliparse, the extractor of DCLM.
 
 import re
 from collections import Counter
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..data import overlap
@@ -31,13 +30,12 @@ WIDER = {
 META_BYTES = 2048  # where a page may declare its encoding
 # elements in each other, as in browsers; judging 5,000 takes 0.6 s, 20,000 take 11 s
 DEEPEST = 512
-# elements that hold nothing, or that the next one of their kind or the end of their parent
-# closes
-FLAT = {
-    "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr",
-    "a", "body", "colgroup", "dd", "dt", "head", "html", "li", "optgroup", "option", "p", "rp", "rt", "tbody", "td",
-    "tfoot", "th", "thead", "tr",
-}  # fmt: skip
+HOLD_NOTHING = "area base br col embed hr img input link meta param source track wbr"
+# by the next one of their kind or the end of their parent
+CLOSED_BY_OTHERS = (
+    "a body colgroup dd dt head html li optgroup option p rp rt tbody td tfoot th thead tr"
+)
+FLAT = {*HOLD_NOTHING.split(), *CLOSED_BY_OTHERS.split()}  # names of elements
 # comments, scripts and styles as a whole: what looks like a tag in them is none
 TAG = re.compile(
     r"<(?:!--[^-]*(?:-(?!->)[^-]*)*|script\b[^<]*(?:<(?!/script)[^<]*)*|style\b[^<]*(?:<(?!/style)[^<]*)*"
@@ -233,7 +231,8 @@ def is_deep(html: str, deepest: int = DEEPEST) -> bool:
     Test: tests/curation/test_html.py::test_depth_by_hand,
         tests/curation/test_html.py::test_pages_that_are_too_deep_are_not_even_parsed
     """
-    opened, depth = Counter(), 0
+    opened = Counter()
+    depth = 0
     for tag in TAG.finditer(html):
         name = (tag["name"] or "").lower()
         if not name or name in FLAT:
@@ -250,8 +249,7 @@ def is_deep(html: str, deepest: int = DEEPEST) -> bool:
     return False
 
 
-@dataclass(frozen=True)
-class Extraction:
+class Extraction(NamedTuple):
     """The step: a web document's HTML becomes its text. Others pass as they are.
 
     A page without text is dropped, and so is one that `is_deep`: it could hold up the whole

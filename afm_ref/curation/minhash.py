@@ -44,8 +44,8 @@ def shingles(text: str, n: int = 5) -> np.ndarray:
     if not len(codes):
         return np.zeros(0, np.uint32)
     spaces = np.flatnonzero(codes == SPACE)
-    starts = np.concatenate([[0], spaces + 1])
-    ends = np.concatenate([spaces, [len(codes)]])
+    starts = np.append(0, spaces + 1)
+    ends = np.append(spaces, len(codes))
     starts, ends = starts[: max(1, len(starts) - n + 1)], ends[min(n, len(ends)) - 1 :]
     return _hash_spans(codes, starts, ends)
 
@@ -94,7 +94,7 @@ def _hash_spans(codes, starts, ends):
         return (hashes >> 32).astype(np.uint32)
     if len(starts) == 1:  # a single run of enormous words: its beginning must do
         return _hash_spans(codes[starts[0] :][:PIECE], starts * 0, np.array([PIECE]))
-    parts = zip(np.array_split(starts, 2), np.array_split(ends, 2), strict=True)
+    parts = zip(np.array_split(starts, 2), np.array_split(ends, 2))
     return np.concatenate(
         [_hash_spans(codes[s[0] : e[-1]], s - s[0], e - s[0]) for s, e in parts]
     )

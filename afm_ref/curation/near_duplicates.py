@@ -70,12 +70,13 @@ def removal_probability(s, bands: int, rows: int, permutations: int, least: int)
 
 
 def _removal(s, bands, rows, permutations, least):
-    power, q = np.polynomial.polynomial.polypow, s + (1 - s) / 256
+    power = np.polynomial.polynomial.polypow
+    q = s + (1 - s) / 256
     entry = [1 - q, q]
-    band, rest = power(entry, rows), power(entry, permutations - bands * rows)
-    without = band - s**rows * (np.arange(rows + 1) == rows)
-    every, none = (np.convolve(power(each, bands), rest) for each in (band, without))
-    return every[least:].sum() - none[least:].sum()
+    band = power(entry, rows)
+    band[rows] -= s**rows  # no band whose entries are all equal
+    none = np.convolve(power(band, bands), power(entry, permutations - bands * rows))
+    return power(entry, permutations)[least:].sum() - none[least:].sum()
 
 
 def least_agreeing(threshold: float, permutations: int) -> int:
@@ -179,15 +180,17 @@ def originals(
     shared = np.append(repeated_keys(batches, memory_bytes), 2**64 - 1)
     # kept documents with each key; -1: none yet
     owners = np.full((len(shared), OWNERS), -1)
-    sketches, found = {}, []
+    sketches = {}
+    found = []
     for batch in batches:
         places = np.searchsorted(shared, batch["keys"])  # [N, bands]
         is_shared = shared[places] == batch["keys"]
-        for at, sketch in zip(
-            map(np.compress, is_shared, places), batch["sketch"], strict=True
-        ):
-            near = (i for i in np.unique(owners[at]).tolist() if i >= 0)
-            alike = (i for i in near if np.count_nonzero(sketches[i] == sketch) >= least)
+        for at, sketch in zip(map(np.compress, is_shared, places), batch["sketch"]):
+            alike = (
+                i
+                for i in np.unique(owners[at]).tolist()
+                if i >= 0 and np.count_nonzero(sketches[i] == sketch) >= least
+            )
             original = next(alike, None)
             if original is None and len(at):
                 sketches[len(found)] = sketch.copy()

@@ -145,11 +145,14 @@ def inventory(folder) -> Inventory:
             f"no folder at {root}; give the folder that holds your pages"
         )
     shards.check_finished(root)
-    count, size, digest = 0, 0, hashlib.sha256()
+    count = 0
+    size = 0
+    digest = hashlib.sha256()
     for name, path in _files(root):
         if _is_known(name) and path.is_file():
             about = path.stat()
-            count, size = count + 1, size + about.st_size
+            count += 1
+            size += about.st_size
             digest.update(f"{name!r} {about.st_size} {about.st_mtime_ns}\n".encode())
     if not count:
         known = ", ".join(sorted({*WEB, *TEXT, *LINES})) + " or a programming language's"

@@ -20,7 +20,6 @@ somebody's.
 import ipaddress
 import re
 from collections import Counter
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..data.corpora import Document
@@ -230,7 +229,8 @@ def _search(pattern, test, text):
 
 def _replaced(text, found, by):
     """Return the text with by(kind, piece) in place of each piece that was found."""
-    pieces, at = [], 0
+    pieces = []
+    at = 0
     for kind, start, end in found:
         pieces += [text[at:start], by(kind, text[start:end])]
         at = end
@@ -253,7 +253,8 @@ def find(text: str) -> list[Found]:
     tests/curation/test_pii.py::test_lookalikes_stay,
     tests/curation/test_pii.py::test_numbers_beside_it_hide_nothing
     """
-    found, before = [], -1
+    found = []
+    before = -1
     text = TAG.sub(lambda tag: "]" * len(tag[0]), text)
     if not text.isascii():
         text = OTHER_LETTER.sub(";", DASH.sub("-", text.translate(HALF_WIDTH)))
@@ -285,7 +286,6 @@ def count_tags(text: str) -> Counter:
     return Counter({kind: n for kind, tag in TAGS.items() if (n := text.count(tag))})
 
 
-@dataclass(frozen=True)
 class Masking:
     """The step: personal data is masked; no document is dropped.
 

@@ -22,7 +22,7 @@ import numpy as np
 from .._typing import Array, Float, Int
 from ..data import overlap
 from ..data.corpora import Document
-from ..disk import atomic
+from ..disk import atomic, tensor_files
 from . import Dropped
 
 FEATURES = 2**14
@@ -75,7 +75,7 @@ def features(text: str) -> tuple[Int[Array, " entries"], Float[Array, " entries"
 
 def rows(texts: Sequence[str]) -> Rows:
     """Return the features of texts, one row each."""
-    found, values = zip(*map(features, texts), strict=True)
+    found, values = zip(*map(features, texts))
     starts = np.cumsum([0, *map(len, found)])
     return Rows(np.concatenate(found), np.concatenate(values), starts)
 
@@ -147,15 +147,14 @@ def train(
             f"expected a label of 0 or 1 for each of {len(texts)} texts, and both kinds, "
             f"got {len(labels)} labels of {sorted(kinds)}"
         )
-    data, step = rows(texts), 1 / (0.5 + decay)
+    data = rows(texts)
+    step = 1 / (0.5 + decay)
     now = ahead = Classifier(np.zeros(FEATURES), 0.0)
     for t in range(steps):
         _, slope = loss_and_gradient(ahead, data, labels, decay)
-        new = Classifier(*(a - step * s for a, s in zip(ahead, slope, strict=True)))
+        new = Classifier(*(a - step * s for a, s in zip(ahead, slope)))
         momentum = t / (t + 3)
-        ahead = Classifier(
-            *(n + momentum * (n - old) for n, old in zip(new, now, strict=True))
-        )
+        ahead = Classifier(*(n + momentum * (n - old) for n, old in zip(new, now)))
         now = new
     return now
 
@@ -204,22 +203,13 @@ def load(path) -> Classifier:
     """Return the classifier of a file; FileNotFoundError or ValueError says what is wrong
     with it.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     if not Path(path).exists():
         raise FileNotFoundError(
             f"no classifier at {path}: run `python -m experiments.curation_quality` to make it"
         )
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file: {error}") from None
-    expected = {"weights": (FEATURES,), "bias": (1,)}
-    found = {name: tensor.shape for name, tensor in tensors.items()}
-    if found != expected:
-        raise ValueError(f"{path}: expected {expected}, got {found}")
-    return Classifier(tensors["weights"].astype(np.float32), float(tensors["bias"][0]))
+    shapes = {"weights": (FEATURES,), "bias": (1,)}
+    tensors = tensor_files.read(Path(path), shapes, "float32")
+    return Classifier(tensors["weights"], float(tensors["bias"][0]))
 
 
 @cache

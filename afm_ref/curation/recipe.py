@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from . import (
 
 PERSONAL_DATA, NEAR_DUPLICATES = "personal data", "near-duplicates"
 DECONTAMINATION = "decontamination"
-Steps = dict[str, Callable[[Document], Document | Dropped]]  # by name, in order
+Steps = dict[str, Callable]  # by name, in order: Document -> Document or Dropped
 
 
 @dataclass(frozen=True)
@@ -61,21 +61,13 @@ class Recipe:
     index_bytes: int = 2**28
 
     def __post_init__(self):
-        for name in (
-            "shingle",
-            "permutations",
-            "bands",
-            "rows",
-            "shortest_run",
-            "common_usage",
-            "chunk_bytes",
-            "index_bytes",
-        ):
+        for each in fields(self):
+            name = each.name
+            value = getattr(self, each.name)
             least = 0 if name == "index_bytes" else 1
-            if (value := getattr(self, name)) < least:
+            if each.type is int and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
-        for name in ("threshold", "quality"):
-            if not 0 <= (value := getattr(self, name)) <= 1:
+            if each.type is float and not 0 <= value <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, got {value}")
         if self.language not in heuristics.LANGUAGES:
             raise ValueError(
@@ -114,9 +106,10 @@ class Recipe:
 
     def after(self) -> Steps:
         """Return the steps between near-duplicates and decontamination."""
-        judged = self.quality and self.is_english  # the classifier has seen no other
         steps = {"heuristics": heuristics.Heuristics(self.thresholds, self.language)}
-        return {**steps, "quality": quality.Quality(self.quality)} if judged else steps
+        if self.quality and self.is_english:  # the classifier has seen no other
+            steps["quality"] = quality.Quality(self.quality)
+        return steps
 
     def shingles(self, text: str) -> np.ndarray:
         """Return the hashes of a text's runs of words; for any language a letter without
@@ -135,8 +128,7 @@ class Recipe:
 
     def as_json(self) -> dict:
         """Return the fields as JSON can hold them."""
-        path = self.benchmarks
-        return asdict(self) | {"benchmarks": None if path is None else str(path)}
+        return asdict(self) | {"benchmarks": self.benchmarks and str(self.benchmarks)}
 
     def digest(self) -> str:
         """Return a hash of all that the result depends on: the benchmarks' texts, and not
@@ -161,7 +153,9 @@ def through(
     RuntimeError, naming the document and the step, if a step fails: that is a fault of the
     program.
     """
-    passed, size, masked = [], _size(document), {}
+    passed = []
+    size = _size(document)
+    masked = {}
     for name, step in steps.items():
         try:
             done = step(document)
@@ -174,7 +168,8 @@ def through(
         if name == PERSONAL_DATA:  # tags that the text had already are none of ours
             masked = dict(pii.count_tags(done.text) - pii.count_tags(document.text))
         passed.append((name, size, _size(done)))
-        size, document = passed[-1][2], done
+        size = passed[-1][2]
+        document = done
     return passed, document, masked
 
 

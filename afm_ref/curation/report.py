@@ -141,10 +141,10 @@ class Report:
         return self.steps.get(step, Flow()).dropped.get(reason, (0, 0))[0]
 
     def _remarks(self):
-        amounts = (
-            (kind, *_amounts(*counts)) for kind, counts in sorted(self.kinds.items())
+        kinds = ", ".join(
+            f"{kind} {count:,} ({size / 1e6:,.2f} MB)"
+            for kind, (count, size) in sorted(self.kinds.items())
         )
-        kinds = ", ".join(f"{kind} {count} ({size} MB)" for kind, count, size in amounts)
         return [
             f"left by kind: {kinds or 'nothing'}",
             f"personal data masked: {_listed(sorted(self.personal_data.items()))}",

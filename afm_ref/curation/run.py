@@ -24,7 +24,7 @@ import shutil
 import signal
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache, partial
@@ -78,11 +78,12 @@ def curate(
     inventory = pages.inventory(source)
     _check_folders(source, out)
     identity = {"settings": recipe.digest(), "source": inventory.digest}
-    if not (out / REPORT).exists():
+    done = out / REPORT
+    if not done.exists():
         recipe.benchmark_runs()  # what is wrong with them is said before anything is made
     with targets.only_writer(out):
-        if (out / REPORT).exists():
-            report = Report.load(out / REPORT)
+        if done.exists():
+            report = Report.load(done)
             found = {
                 "settings": report.source.get("settings_digest"),
                 "source": report.source.get("digest"),
@@ -94,7 +95,7 @@ def curate(
             _stage(staged, source, recipe, processes, inventory.size_bytes, progress)
             about = inventory._asdict() | {"settings_digest": identity["settings"]}
             report = _settle(staged, out, recipe, Report(recipe.as_json(), about), progress)
-            report.save(out / REPORT)
+            report.save(done)
         # a finished run may have been killed here
         shutil.rmtree(out / STAGED, ignore_errors=True)
         return report
@@ -150,9 +151,6 @@ class Staged:
     def __len__(self):
         return len(shards.numbers(self.folder))
 
-    def _read(self, number):
-        return [row for _, row in shards.read_lines(shards.path_of(self.folder, number))]
-
     def __iter__(self):
         return (np.load(self.folder / f"{number:05}.npy") for number in range(len(self)))
 
@@ -178,9 +176,12 @@ class Staged:
         """Yield each chunk's rows, those of near-duplicates with the name of the
         "original".
         """
-        names, wanted, number = {}, set(originals), 0
+        names = {}
+        wanted = set(originals)
+        number = 0
         for chunk in range(len(self)):
-            _, *rows = self._read(chunk)
+            lines = shards.read_lines(shards.path_of(self.folder, chunk))
+            _, *rows = (row for _, row in lines)
             for row in rows:
                 if row.get("is_signed"):
                     if number in wanted:
@@ -237,14 +238,15 @@ def chunked(stream: Iterable, chunk_bytes: int) -> Iterator[Chunk]:
         yield Chunk(position, items, size)
 
 
-def _in_turn(work: Callable, items: Iterable, processes: int) -> Iterator:
+def _in_turn(work, items, processes):
     """Yield work(item) in the order of the items, of this process or of others that import
     no JAX.
     """
     if processes == 1:
         yield from map(work, items)
         return
-    waiting, context = deque(), multiprocessing.get_context("spawn")
+    waiting = deque()
+    context = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(processes, context, _end_with_parent) as pool:
             for item in items:
@@ -273,7 +275,7 @@ def _benchmarks(recipe, digest):
     return recipe.benchmark_runs()  # of the texts that the digest is of: a file may change
 
 
-def _worked(recipe: Recipe, digest: str, chunk: Chunk):
+def _worked(recipe, digest, chunk):
     """Return (position, bytes, rows, signatures) of a chunk after all steps on single
     documents.
 
@@ -282,7 +284,9 @@ def _worked(recipe: Recipe, digest: str, chunk: Chunk):
     the benchmarks' "hits", and whether it "is_signed", that is, has the next of the chunk's
     signatures.
     """
-    rows, signed, benchmarks = [], [], _benchmarks(recipe, digest)
+    rows = []
+    signed = []
+    benchmarks = _benchmarks(recipe, digest)
     before, after = recipe.before(), recipe.after()
     for one in map(pages.parse, chunk.items):
         rows.append(row := {"name": one.name})
@@ -305,7 +309,7 @@ def _worked(recipe: Recipe, digest: str, chunk: Chunk):
     return chunk.position, chunk.size_bytes, rows, kept
 
 
-def _settle(staged, out, recipe, report, progress) -> Report:
+def _settle(staged, out, recipe, report, progress):
     """Decide on all documents, write those that stay and a line on each that does not, and
     count.
     """
@@ -318,10 +322,10 @@ def _settle(staged, out, recipe, report, progress) -> Report:
     }
     last_step = None
     if recipe.benchmarks is not None:
-        rows = (row for chunk in staged.decided(originals) for row in chunk)
         counts = Counter(
             hit
-            for row in rows
+            for chunk in staged.decided(originals)
+            for row in chunk
             if "text" in row and not row.get("original")
             for hit in row["hits"]
         )
@@ -331,7 +335,7 @@ def _settle(staged, out, recipe, report, progress) -> Report:
         lines = [_counted(report, row, last_step) for row in rows]
         if dropped := [line for line in lines if line]:
             shards.write_lines(shards.path_of(out, number, "dropped"), dropped)
-        if kept := [row for row, line in zip(rows, lines, strict=True) if not line]:
+        if kept := [row for row, line in zip(rows, lines) if not line]:
             documents = (Document(row["text"], row["source"], row["name"]) for row in kept)
             shards.write(shards.path_of(out, report.shards), documents)
             report.shards += 1
@@ -363,7 +367,8 @@ def _passed(row, last_step):
     """Return (step, bytes in, bytes out or the reason of dropping it) of all steps of a
     document.
     """
-    passed, size = row["before"], row["before"][-1][2]
+    passed = row["before"]
+    size = row["before"][-1][2]
     if row.get("original"):
         return [*passed, (NEAR_DUPLICATES, size, DUPLICATE)]
     if "after" in row:

@@ -26,13 +26,12 @@ def environment() -> sandbox.ImmutableSandboxedEnvironment:
         trim_blocks=True, lstrip_blocks=True, extensions=[GenerationBlock, ext.loopcontrols]
     )
     found.filters["tojson"] = _to_json
-    functions = {
+    found.globals |= {
         "raise_exception": _raise,
         "strftime_now": _now,
         "dict": _Dict(),
         "namespace": _Namespace,
     }
-    found.globals |= functions
     return found
 
 
@@ -116,7 +115,8 @@ def limit(cpu_s: int, memory_bytes: int) -> None:
 
 def render(template: str, variables: dict, characters: int) -> str:
     """Return the template's text; ValueError if it is longer than so many characters."""
-    pieces, length = [], 0
+    pieces = []
+    length = 0
     for piece in environment().from_string(template).generate(variables):
         pieces.append(piece)
         length += len(piece)

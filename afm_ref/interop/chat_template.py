@@ -6,7 +6,6 @@ sandbox, in a process of its own (chat_sandbox) that may use little time and mem
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +22,7 @@ CHARACTERS = 1_000_000
 
 
 def render(
-    folder: str | os.PathLike, messages: list[dict], add_generation_prompt: bool = True
+    folder: str | Path, messages: list[dict], add_generation_prompt: bool = True
 ) -> str:
     """Return a conversation, [{"role": "user", "content": "Hi"}, ...], as a folder's chat
     template writes it.
@@ -56,7 +55,8 @@ def find(folder: Path, settings: dict) -> tuple[str, str]:
     path = folder / "chat_template.jinja"
     if path.is_file():
         return str(path), read_text(path)
-    path, found = folder / "tokenizer_config.json", settings.get("chat_template")
+    path = folder / "tokenizer_config.json"
+    found = settings.get("chat_template")
     if found is None:
         raise FileNotFoundError(
             f"{folder} has no chat template, neither chat_template.jinja nor chat_template in tokenizer_config.json: "

@@ -15,7 +15,7 @@ from afm_ref.config import AFMConfig
 from afm_ref.disk.text_files import naming, read_json
 
 from . import folder_config
-from .folder_config import FolderConfig, Source
+from .folder_config import FolderConfig, Source, names
 
 PALETTIZED = "afm_ref_palettized"  # the folders of interop.palettized
 QK_NORM = {"qwen3": "before_rope", "llama": None}
@@ -23,81 +23,82 @@ ARCHITECTURES = {
     "qwen3": "Qwen3ForCausalLM",
     "llama": "LlamaForCausalLM",
     "afm_ref": "AFMForCausalLM",
+    PALETTIZED: "AFMForCausalLM",
 }
-ARCHITECTURES[PALETTIZED] = ARCHITECTURES["afm_ref"]
 DEFAULT_THETA = 10_000.0  # what transformers takes where a file names none
 DEFAULT_EPS = 1e-6
+SIZES = {  # AFMConfig's fields, and Hugging Face's names of them
+    "d_model": "hidden_size",
+    "n_layers": "num_hidden_layers",
+    "n_heads": "num_attention_heads",
+    "d_ff": "intermediate_size",
+    "vocab_size": "vocab_size",
+}
 MOST_LAYERS = 4096  # a broken number shall not make us list billions of missing tensors
 
-# fmt: off
 # Read into AFMConfig.
-READ = frozenset([
-    "head_dim", "hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "num_key_value_heads",
-    "rms_norm_eps", "rope_parameters", "rope_scaling", "rope_theta", "tie_word_embeddings", "vocab_size",
-])
-ROPE = frozenset([
-    "factor", "original_max_position_embeddings", "partial_rotary_factor", "rope_theta", "rope_type", "type",
-])
-OF_WINDOWS = frozenset(["layer_types", "sliding_window"])
+READ = names("""
+    head_dim hidden_size intermediate_size num_attention_heads num_hidden_layers
+    num_key_value_heads rms_norm_eps rope_parameters rope_scaling rope_theta
+    tie_word_embeddings vocab_size
+""")
+ROPE = names("""
+    factor original_max_position_embeddings partial_rotary_factor rope_theta rope_type type
+""")
+OF_WINDOWS = names("layer_types sliding_window")
 # Written of the tensors as they are, never kept.
-OURS = frozenset(["architectures", "dtype", "model_type", "torch_dtype"])
+OURS = names("architectures dtype model_type torch_dtype")
 # Says nothing about the logits of a forward pass: bookkeeping, initialisation, training,
 # how it is run, exports ...
-HARMLESS = OURS | frozenset([
-    "_attn_implementation", "_attn_implementation_autoset", "_attn_implementation_internal", "_commit_hash",
-    "_flash_attn_2_enabled", "_from_model_config", "_name_or_path", "_output_attentions", "attention_dropout",
-    "attn_implementation", "attn_pdrop", "base_model_ep_plan", "base_model_fsdp_plan", "base_model_pp_plan",
-    "base_model_tp_plan", "bos_token_id", "cache_implementation", "chunk_size_feed_forward", "decoder_start_token_id",
-    "embd_pdrop", "eos_token_id", "finetuning_task", "gradient_checkpointing", "hidden_dropout", "id2label",
-    "initializer_range", "is_composition", "is_decoder", "keys_to_ignore_at_inference", "label2id",
-    "max_position_embeddings", "max_sequence_length", "max_window_layers", "model_max_length", "name_or_path",
-    "neftune_noise_alpha", "num_labels", "output_attentions", "output_hidden_states", "pad_token_id", "pretraining_tp",
-    "problem_type", "resid_pdrop", "return_dict", "sep_token_id", "task_specific_params", "tf_legacy_loss",
-    "tie_encoder_decoder", "tie_last_hidden_states", "tokenizer_class", "torchscript", "transformers.js_config",
-    "transformers_version", "unk_token_id", "unsloth_fixed", "unsloth_version", "use_bfloat16", "use_cache",
-    "use_reentrant_checkpointing", "use_return_dict", "xla_device",
-])
+HARMLESS = OURS | names("""
+    _attn_implementation _attn_implementation_autoset _attn_implementation_internal
+    _commit_hash _flash_attn_2_enabled _from_model_config _name_or_path _output_attentions
+    attention_dropout attn_implementation attn_pdrop base_model_ep_plan base_model_fsdp_plan
+    base_model_pp_plan base_model_tp_plan bos_token_id cache_implementation
+    chunk_size_feed_forward decoder_start_token_id embd_pdrop eos_token_id finetuning_task
+    gradient_checkpointing hidden_dropout id2label initializer_range is_composition
+    is_decoder keys_to_ignore_at_inference label2id max_position_embeddings
+    max_sequence_length max_window_layers model_max_length name_or_path neftune_noise_alpha
+    num_labels output_attentions output_hidden_states pad_token_id pretraining_tp
+    problem_type resid_pdrop return_dict sep_token_id task_specific_params tf_legacy_loss
+    tie_encoder_decoder tie_last_hidden_states tokenizer_class torchscript
+    transformers.js_config transformers_version unk_token_id unsloth_fixed unsloth_version
+    use_bfloat16 use_cache use_reentrant_checkpointing use_return_dict xla_device
+""")
 # ... and what old files say of generation, which changes the choice of tokens after the
 # logits.
-HARMLESS |= frozenset([
-    "bad_words_ids", "begin_suppress_tokens", "diversity_penalty", "do_sample", "early_stopping",
-    "encoder_no_repeat_ngram_size", "encoder_repetition_penalty", "epsilon_cutoff", "eta_cutoff",
-    "exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id", "length_penalty", "max_length",
-    "max_new_tokens", "min_length", "min_new_tokens", "min_p", "no_repeat_ngram_size", "num_beam_groups", "num_beams",
-    "num_return_sequences", "output_scores", "prefix", "remove_invalid_values", "repetition_penalty",
-    "return_dict_in_generate", "suppress_tokens", "temperature", "top_k", "top_p", "typical_p",
-])
-# fmt: on
+HARMLESS |= names("""
+    bad_words_ids begin_suppress_tokens diversity_penalty do_sample early_stopping
+    encoder_no_repeat_ngram_size encoder_repetition_penalty epsilon_cutoff eta_cutoff
+    exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id length_penalty
+    max_length max_new_tokens min_length min_new_tokens min_p no_repeat_ngram_size
+    num_beam_groups num_beams num_return_sequences output_scores prefix
+    remove_invalid_values repetition_penalty return_dict_in_generate suppress_tokens
+    temperature top_k top_p typical_p
+""")
 # Changes the maths at any other value. None always stands for "not set".
 NEUTRAL = {
     "activation": ("silu", "swiglu"),
-    "add_cross_attention": False,
-    "alibi": False,
-    "attention_bias": False,
     "cross_attention_hidden_size": (),
-    "embedding_multiplier": 1.0,
     "hidden_act": "silu",
     "hidden_activation": "silu",
     "is_causal": True,
-    "is_encoder_decoder": False,
     "is_llama_config": True,
-    "logits_scaling": 1.0,
-    "mlp_bias": False,
     "mlp_only_layers": [],
-    "partial_rotary_factor": 1.0,
     "per_layer_config": {},
     "pruned_heads": {},
-    "qk_layer_norms": False,
-    "qkv_bias": False,
     "quantization": (),
     "quantization_config": (),
-    "residual_multiplier": 1.0,
     "rope_interleaved": False,
-    "rotary_pct": 1.0,
-    "use_bias": False,
-    "use_bidirectional_attention": False,
-    "use_sliding_window": False,
 }
+OFF = names("""
+    add_cross_attention alibi attention_bias is_encoder_decoder mlp_bias qk_layer_norms
+    qkv_bias use_bias use_bidirectional_attention use_sliding_window
+""")
+FACTORS = names("""
+    embedding_multiplier logits_scaling partial_rotary_factor residual_multiplier rotary_pct
+""")
+NEUTRAL |= dict.fromkeys(OFF, False) | dict.fromkeys(FACTORS, 1.0)
 
 
 def read(path: Path) -> FolderConfig:
@@ -143,21 +144,30 @@ def from_fields(fields: dict) -> AFMConfig:
         return AFMConfig.from_dict(
             {k: v for k, v in fields.items() if k not in HARMLESS | set(NEUTRAL)}
         )
-    N = _integer(fields, "num_attention_heads")
+    given = _given(fields)
+    sizes = {field: integer(given, key) for field, key in SIZES.items()}
+    # null is as many as query heads; a Qwen3 that does not name it at all is refused
+    named = kind == "llama" or "num_key_value_heads" in fields
+    tied = given.get("tie_word_embeddings", False)
+    if type(tied) is not bool:
+        raise ValueError(f"tie_word_embeddings must be true or false, got {tied!r}")
     return AFMConfig(
-        d_model=_integer(fields, "hidden_size"),
-        n_layers=_integer(fields, "num_hidden_layers"),
-        n_heads=N,
-        n_kv_heads=_n_kv_heads(fields, kind, N),
-        head_dim=_head_dim(fields, kind),
-        d_ff=_integer(fields, "intermediate_size"),
-        vocab_size=_integer(fields, "vocab_size"),
-        rope_theta=_rope_theta(fields),
-        norm_eps=_number(fields, "rms_norm_eps", DEFAULT_EPS),
+        **sizes,
+        n_kv_heads=integer(
+            given, "num_key_value_heads", sizes["n_heads"] if named else None
+        ),
+        head_dim=_head_dim(given, kind, sizes),
+        rope_theta=_rope_theta(given),
+        norm_eps=_number(given, "rms_norm_eps", DEFAULT_EPS),
         qk_norm=QK_NORM[kind],
         rope_layout="half_split",
-        tie_embeddings=_boolean(fields, "tie_word_embeddings", False),
+        tie_embeddings=tied,
     )
+
+
+def _given(fields):
+    """Return the fields that are not null, which stands for "not set"."""
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def _refuse_other_maths(fields):
@@ -170,11 +180,11 @@ def _refuse_other_maths(fields):
     kinds = fields.get("layer_types") or []
     if not isinstance(kinds, list):
         raise ValueError(f"layer_types must be a list, got {kinds!r}")
-    windowed = [kind for kind in kinds if kind != "full_attention"]
-    if windowed:
-        raise ValueError(
-            f"layer_types with {windowed[0]!r} is not supported: every layer attends to all earlier tokens"
-        )
+    for kind in kinds:
+        if kind != "full_attention":
+            raise ValueError(
+                f"layer_types with {kind!r} is not supported: every layer attends to all earlier tokens"
+            )
     # Qwen3 has a switch for it
     if fields["model_type"] != "qwen3" and fields.get("sliding_window") is not None:
         raise ValueError(
@@ -186,14 +196,12 @@ def _rope_theta(fields):
     """Return the base, from rope_parameters (transformers 5), rope_scaling or rope_theta
     (4); they must agree.
     """
-    thetas = {}
+    named = {}
     for key in ("rope_parameters", "rope_scaling"):
-        rope = fields.get(key)
-        if rope is None:
-            continue
+        rope = fields.get(key, {})
         if not isinstance(rope, dict):
             raise ValueError(f"{key} must be an object, got {rope!r}")
-        rope = {name: value for name, value in rope.items() if value is not None}
+        rope = _given(rope)
         kind = rope.get("rope_type", rope.get("type", "default"))
         if kind != "default" and not (kind == "linear" and rope.get("factor") == 1.0):
             raise ValueError(
@@ -205,14 +213,14 @@ def _rope_theta(fields):
                 raise ValueError(
                     f"{key} with {name} {rope[name]!r} is not supported, only 1.0 is"
                 )
-        unknown = sorted(set(rope) - ROPE)
-        if unknown:
+        if unknown := sorted(set(rope) - ROPE):
             raise ValueError(
                 f"{key} has unknown keys {unknown}; known are rope_type 'default' and rope_theta"
             )
-        thetas[key] = _number(rope, "rope_theta", None)
-    thetas["rope_theta"] = _number(fields, "rope_theta", None)
-    named = {key: theta for key, theta in thetas.items() if theta is not None}
+        if "rope_theta" in rope:
+            named[key] = _number(rope, "rope_theta")
+    if "rope_theta" in fields:
+        named["rope_theta"] = _number(fields, "rope_theta")
     if fields.get("rope_scaling") and not named.keys() & {"rope_scaling", "rope_theta"}:
         # transformers reads it in place of rope_parameters
         named["rope_scaling"] = DEFAULT_THETA
@@ -221,49 +229,31 @@ def _rope_theta(fields):
     return next(iter(named.values()), DEFAULT_THETA)
 
 
-def _n_kv_heads(fields, kind, N):
-    """Return K, as many as query heads if it is null; a Qwen3 that does not name it at all
-    is refused.
-    """
-    missing = kind == "qwen3" and "num_key_value_heads" not in fields
-    return _integer(fields, "num_key_value_heads", default=None if missing else N)
+def _head_dim(fields, kind, sizes):
+    default = 128  # transformers' of Qwen3, whatever hidden_size is
+    if kind == "llama":
+        D, N = sizes["d_model"], sizes["n_heads"]
+        if "head_dim" not in fields and D % N:
+            raise ValueError(
+                f"head_dim is missing, and hidden_size {D} is no multiple of num_attention_heads {N}"
+            )
+        default = D // N
+    return integer(fields, "head_dim", default)
 
 
-def _head_dim(fields, kind):
-    if kind == "qwen3":
-        # transformers' default, whatever hidden_size is
-        return _integer(fields, "head_dim", default=128)
-    D, N = _integer(fields, "hidden_size"), _integer(fields, "num_attention_heads")
-    if fields.get("head_dim") is None and D % N:
-        raise ValueError(
-            f"head_dim is missing, and hidden_size {D} is no multiple of num_attention_heads {N}"
-        )
-    return _integer(fields, "head_dim", default=D // N)
-
-
-def _integer(fields, key, default=None):
-    value = fields.get(key)
-    value = default if value is None else value
+def integer(fields: dict, key: str, default: int | None = None) -> int:
+    """Return the positive integer that a key holds; ValueError names it for anything else."""
+    value = fields.get(key, default)
     if type(value) is not int or value < 1:
         raise ValueError(f"{key} must be a positive integer, got {value!r}")
     return value
 
 
-def _number(fields, key, default):
-    value = fields.get(key)
-    if value is None:
-        return default
+def _number(fields, key, default=None):
+    value = fields.get(key, default)
     if type(value) not in (int, float) or not abs(value) < math.inf:
         raise ValueError(f"{key} must be a finite number, got {value!r}")
     return float(value)
-
-
-def _boolean(fields, key, default):
-    value = fields.get(key)
-    value = default if value is None else value
-    if type(value) is not bool:
-        raise ValueError(f"{key} must be true or false, got {value!r}")
-    return value
 
 
 def model_type(cfg: AFMConfig) -> str:
@@ -295,14 +285,11 @@ def to_fields(cfg: AFMConfig, dtype: str, kept: dict) -> dict:
         usual
         | kept
         | own
+        | {key: getattr(cfg, field) for field, key in SIZES.items()}
         | {
             "attention_bias": False,
             "head_dim": cfg.head_dim,
             "hidden_act": "silu",
-            "hidden_size": cfg.d_model,
-            "intermediate_size": cfg.d_ff,
-            "num_attention_heads": cfg.n_heads,
-            "num_hidden_layers": cfg.n_layers,
             "num_key_value_heads": cfg.n_kv_heads,
             "rms_norm_eps": float(cfg.norm_eps),
             "rope_parameters": {
@@ -312,7 +299,6 @@ def to_fields(cfg: AFMConfig, dtype: str, kept: dict) -> dict:
             "rope_theta": float(cfg.rope_theta),
             "tie_word_embeddings": cfg.tie_embeddings,
             "torch_dtype": dtype,
-            "vocab_size": cfg.vocab_size,
         }
         | ({"mlp_bias": False} if kind == "llama" else {"use_sliding_window": False})
     )

@@ -16,14 +16,23 @@ from typing import NamedTuple
 from afm_ref.config import AFMConfig
 from afm_ref.data import tokenizer as own_tokenizer
 
+
+def names(text: str) -> frozenset[str]:
+    """Return the words of a text: names of files, or the keys of a settings file."""
+    return frozenset(text.split())
+
+
 TOKENIZER = "tokenizer.json"
 # These speak of a tokenizer's ids, and go when another tokenizer comes.
-OF_THE_TOKENIZER = (
-    TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model", "vocab.json",
-    "merges.txt", "generation_config.json", "chat_template.jinja", "chat_template.json",
-    "additional_chat_templates/*.jinja",
-)  # fmt: skip
-OF_THE_MODEL = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt")
+OF_THE_TOKENIZER = names("""
+    tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json
+    tokenizer.model vocab.json merges.txt
+    generation_config.json chat_template.jinja chat_template.json
+    additional_chat_templates/*.jinja
+""")
+# so do the fields with "token" in their names, and these
+FIELDS_OF_THE_TOKENIZER = names("bad_words_ids prefix task_specific_params")
+OF_THE_MODEL = names("LICENSE LICENSE.txt LICENSE.md NOTICE NOTICE.txt")
 
 
 class Source(NamedTuple):
@@ -40,7 +49,7 @@ class Source(NamedTuple):
         """Return it, with the files that are there."""
         files = {
             name: (folder / name).read_bytes()
-            for name in _present(folder, OF_THE_TOKENIZER + OF_THE_MODEL)
+            for name in _present(folder, OF_THE_TOKENIZER | OF_THE_MODEL)
         }
         return cls(str(folder), model_type, vocab_size, fields, files)
 
@@ -75,19 +84,18 @@ def refuse_other_keys(
     neutral: {key: the value at which it changes nothing, or a tuple of them}. What is
     `unset` is not there.
     """
-    for key, allowed in neutral.items():
+    for key, allowed in sorted(neutral.items()):
         allowed = allowed if isinstance(allowed, tuple) else (allowed,)
         if (value := fields.get(key)) is not None and value not in allowed:
             raise ValueError(
                 f"{key} = {value!r} is not supported, only {[*allowed, None]} is: it would change the outputs"
             )
-    unknown = sorted(
-        k
-        for k, value in fields.items()
-        if k not in known and k not in neutral and value not in unset
+    told = ", ".join(
+        f"{key} = {value!r}"
+        for key, value in sorted(fields.items())
+        if key not in known and key not in neutral and value not in unset
     )
-    if unknown:
-        told = ", ".join(f"{key} = {fields[key]!r}" for key in unknown)
+    if told:
         raise ValueError(
             f"{told}: not known here, and could change the outputs; remove from the file what does not"
         )
@@ -112,9 +120,9 @@ def written(folder: Path, cfg: AFMConfig, tokenizer=None) -> tuple[dict, dict]:
     return fields, files
 
 
-def _present(folder, names):
-    paths = [path for name in names for path in sorted(folder.glob(name)) if path.is_file()]
-    return [path.relative_to(folder).as_posix() for path in paths]
+def _present(folder, patterns):
+    paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
+    return [path.relative_to(folder).as_posix() for path in paths if path.is_file()]
 
 
 def _said(cfg, tokenizer):
@@ -123,27 +131,24 @@ def _said(cfg, tokenizer):
             f"the tokenizer has {tokenizer.vocab_size} ids, but the model's vocab_size is {cfg.vocab_size}"
         )
     source = getattr(cfg, "source", None)
+    own_files = _tokenizer_files(tokenizer)
     if source is None:
-        return _token_ids(tokenizer), _tokenizer_files(tokenizer)
+        return _token_ids(tokenizer), own_files
     files = source.files
-    if tokenizer is None or _same(tokenizer, source.files.get(TOKENIZER)):
+    if tokenizer is None or _same(tokenizer, files.get(TOKENIZER)):
         if tokenizer is None and cfg.vocab_size < source.vocab_size:
             raise ValueError(
                 f"vocab_size is {cfg.vocab_size}, but {source.folder}, which this config is from, has token ids up to "
                 f"{source.vocab_size - 1}: give the tokenizer that belongs to the model"
             )
-        return source.fields, files if TOKENIZER in files else files | _tokenizer_files(
-            tokenizer
-        )
+        return source.fields, files if TOKENIZER in files else files | own_files
     fields = {
-        name: value for name, value in source.fields.items() if not _of_the_tokenizer(name)
+        name: value
+        for name, value in source.fields.items()
+        if "token" not in name and name not in FIELDS_OF_THE_TOKENIZER
     }
     files = {name: data for name, data in files.items() if name in OF_THE_MODEL}
-    return fields | _token_ids(tokenizer), files | _tokenizer_files(tokenizer)
-
-
-def _of_the_tokenizer(name):
-    return "token" in name or name in ("bad_words_ids", "prefix", "task_specific_params")
+    return fields | _token_ids(tokenizer), files | own_files
 
 
 def _token_ids(tokenizer):

@@ -5,7 +5,6 @@ add_bos_token and add_eos_token are not read, as there: the template of tokenize
 what a text begins with.
 """
 
-import os
 import re
 from pathlib import Path
 
@@ -16,8 +15,10 @@ from afm_ref.data.tokenizer import backends
 from afm_ref.disk import atomic
 from afm_ref.disk.text_files import read_json, read_text
 
-SPECIAL_TOKENS = tuple(
-    f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+from .folder_config import names
+
+SPECIAL_TOKENS = names(
+    "bos_token eos_token unk_token sep_token pad_token cls_token mask_token"
 )
 LLAMA = ("LlamaTokenizer", "LlamaTokenizerFast")
 # where a folder names none
@@ -36,9 +37,7 @@ class ForeignTokenizer:
         for backend in (self._plain, self._marked):
             _apply(backend, settings or {})
         self._json = spec_json
-        self.vocab_size = (
-            max(self._plain.get_vocab(with_added_tokens=True).values(), default=-1) + 1
-        )
+        self.vocab_size = max(self._plain.get_vocab().values(), default=-1) + 1
         byte_ids = {self._plain.token_to_id(f"<0x{byte:02X}>") for byte in range(256)}
         self._open = byte_ids | {
             i
@@ -112,7 +111,7 @@ class ForeignTokenizer:
         atomic.write(path, self._json)
 
 
-def read_settings(folder: str | os.PathLike) -> dict:
+def read_settings(folder: str | Path) -> dict:
     """Return the fields of a folder's tokenizer_config.json, {} without it; an older
     folder's special_tokens_map too.
 
@@ -159,18 +158,16 @@ def _apply(backend, fields):
         for token in backend.get_added_tokens_decoder().values()
     }
     try:
-        names = [
+        new = dict.fromkeys(
             token
             for token in _special(fields, known)
-            if backend.token_to_id(token) is not None
-        ]
+            if backend.token_to_id(token) is not None and not known.get(token)
+        )
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(
             f"tokenizer_config.json beside it names special tokens in no known way ({error!r})"
         ) from None
-    backend.add_special_tokens(
-        [token for token in dict.fromkeys(names) if not known.get(token)]
-    )
+    backend.add_special_tokens([*new])
 
 
 def _special(fields, known):
@@ -196,12 +193,12 @@ def _special(fields, known):
 def _read_spaces_as_llama(backend, fields):
     from tokenizers import decoders, pre_tokenizers
 
-    prefix = fields.get("add_prefix_space") is not False
-    scheme = "never" if not prefix else "always" if fields.get("legacy") else "first"
     parts = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
-    backend.decoder = decoders.Sequence(
-        [*parts, decoders.Strip(" ", 1)] if prefix else parts
-    )
+    scheme = "never"
+    if fields.get("add_prefix_space") is not False:
+        parts.append(decoders.Strip(" ", 1))
+        scheme = "always" if fields.get("legacy") else "first"
+    backend.decoder = decoders.Sequence(parts)
     backend.normalizer = None
     backend.pre_tokenizer = pre_tokenizers.Metaspace(
         replacement="\u2581", prepend_scheme=scheme, split=False

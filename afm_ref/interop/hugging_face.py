@@ -5,7 +5,6 @@ params, cfg = load(folder)         # a Qwen3 or Llama download, or what save wro
 save(folder, params, cfg)          # transformers reads it back where it knows such a model
 """
 
-import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -29,11 +28,9 @@ OTHER_MODELS = (INDEX, PALETTIZED)
 # A table of RoPE's frequencies that old Llama files carry; transformers ignores it and so
 # do we.
 IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
-EMBED, FINAL_NORM, UNEMBED = (
-    "model.embed_tokens.weight",
-    "model.norm.weight",
-    "lm_head.weight",
-)
+EMBED = "model.embed_tokens.weight"
+FINAL_NORM = "model.norm.weight"
+UNEMBED = "lm_head.weight"
 LAYER_NAMES = {
     "attention_norm": "input_layernorm",
     "wq": "self_attn.q_proj",
@@ -62,13 +59,12 @@ def tensor_shapes(cfg: AFMConfig) -> dict[str, tuple]:
     Test: tests/oracles/test_hugging_face.py::test_logits_equal_transformers_in_float64
     """
     D = cfg.d_model
-    found = {"attention_norm": (D,), "ffn_norm": (D,)} | matrix_shapes(cfg)
+    layer = {"attention_norm": (D,), "ffn_norm": (D,)} | matrix_shapes(cfg)
     if cfg.qk_norm:
-        found |= {"q_norm": (cfg.head_dim,), "k_norm": (cfg.head_dim,)}
-    layer = {field: found[field] for field in Layer._fields if field in found}
+        layer |= {"q_norm": (cfg.head_dim,), "k_norm": (cfg.head_dim,)}
     shapes = {EMBED: (cfg.vocab_size, D), FINAL_NORM: (D,)}
     if not cfg.tie_embeddings:
-        shapes[UNEMBED] = (cfg.vocab_size, D)
+        shapes[UNEMBED] = shapes[EMBED]
     return shapes | {
         layer_tensor(i, field): shape
         for i in range(cfg.n_layers)
@@ -76,7 +72,7 @@ def tensor_shapes(cfg: AFMConfig) -> dict[str, tuple]:
     }
 
 
-def load(folder: str | os.PathLike, dtype="float32") -> tuple[Params, AFMConfig]:
+def load(folder: str | Path, dtype="float32") -> tuple[Params, AFMConfig]:
     """Return (params, cfg) from a folder in Qwen3's, Llama's or our own format, weights as
     NumPy arrays.
 
@@ -105,7 +101,7 @@ def load(folder: str | os.PathLike, dtype="float32") -> tuple[Params, AFMConfig]
 
 
 def save(
-    folder: str | os.PathLike, params: Params, cfg: AFMConfig, dtype=None, tokenizer=None
+    folder: str | Path, params: Params, cfg: AFMConfig, dtype=None, tokenizer=None
 ) -> None:
     """Write a folder that `load` reads back bit for bit, and transformers too if it knows
     such a model.
@@ -156,7 +152,7 @@ def check_target(folder: Path, others: Collection[str]) -> None:
             )
 
 
-def load_tokenizer(folder: str | os.PathLike):
+def load_tokenizer(folder: str | Path):
     """Return the tokenizer of a model folder: afm_ref's own, or a ForeignTokenizer around
     any other tokenizer.json.
     """
@@ -174,7 +170,7 @@ def load_tokenizer(folder: str | os.PathLike):
             return foreign_tokenizer.ForeignTokenizer(text, settings)
 
 
-def existing(folder: str | os.PathLike) -> Path:
+def existing(folder: str | Path) -> Path:
     """Return the path of a folder; FileNotFoundError if it is none."""
     folder = Path(folder)
     if not folder.is_dir():
@@ -194,9 +190,7 @@ def locate(folder: Path, cfg: AFMConfig) -> dict[str, tuple]:
         if not IGNORED.fullmatch(name)
     }
     shapes = tensor_shapes(cfg)
-    tensor_files.check(
-        where, shapes, {UNEMBED: shapes[EMBED]} if cfg.tie_embeddings else {}, folder
-    )
+    tensor_files.check(where, shapes, {UNEMBED: shapes[EMBED]}, folder)
     return where
 
 
@@ -211,7 +205,8 @@ def check_tied(folder: Path, tensors: Mapping) -> None:
 
 def _located(folder):
     """Return {tensor name: (file, dtype, shape)} over all files of the folder."""
-    single, index = folder / SINGLE, folder / INDEX
+    single = folder / SINGLE
+    index = folder / INDEX
     if single.is_file():  # as in transformers, it goes before an index
         return tensor_files.locate(single)
     if not index.is_file():
@@ -221,8 +216,13 @@ def _located(folder):
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f"{index} has no weight_map from tensor names to files")
+    for name in weight_map.values():  # nothing may lead out of the folder
+        if not re.fullmatch(r"[\w-][\w.-]*\.safetensors", str(name)):
+            raise ValueError(
+                f"{index} names the file {name!r}; a shard must be a plain *.safetensors name in the same folder"
+            )
     found = {}
-    for shard in sorted({_plain_name(index, name) for name in weight_map.values()}):
+    for shard in sorted(set(weight_map.values())):
         if not (folder / shard).is_file():
             raise ValueError(
                 f"{index} names {shard}, which is not in the folder: download it too"
@@ -242,15 +242,6 @@ def _located(folder):
             f"{index} names tensors that their files do not hold: {tensor_files.first(lost)}"
         )
     return found
-
-
-def _plain_name(index, name):
-    """Return a shard's file name, refusing anything that could lead out of the folder."""
-    if not re.fullmatch(r"[\w-][\w.-]*\.safetensors", str(name)):
-        raise ValueError(
-            f"{index} names the file {name!r}; a shard must be a plain *.safetensors name in the same folder"
-        )
-    return name
 
 
 def named(params: Params, cfg: AFMConfig) -> dict[str, tuple]:

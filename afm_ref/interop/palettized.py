@@ -12,7 +12,7 @@ reading compares all of it.
 """
 
 import json
-import os
+import math
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -65,11 +65,12 @@ class Contents(NamedTuple):
 
     def file_bytes(self) -> int:
         """Return the size of the file."""
-        entries = tensor_files.entries(self.tensors).values()
-        return len(self.header({})) + max(entry["data_offsets"][1] for entry in entries)
+        return len(self.header({})) + sum(
+            dtype.itemsize * math.prod(shape) for dtype, shape in self.tensors.values()
+        )
 
 
-def save(folder: str | os.PathLike, params: Params, cfg: AFMConfig, tokenizer=None) -> None:
+def save(folder: str | Path, params: Params, cfg: AFMConfig, tokenizer=None) -> None:
     """Write the folder of a quantized model; nothing in it changes unless all could be
     written.
 
@@ -82,7 +83,7 @@ def save(folder: str | os.PathLike, params: Params, cfg: AFMConfig, tokenizer=No
     write(folder, contents_of(params, cfg), arrays, tokenizer)
 
 
-def load(folder: str | os.PathLike) -> tuple[Params, AFMConfig]:
+def load(folder: str | Path) -> tuple[Params, AFMConfig]:
     """Return (params, cfg) of a folder that `save` wrote, the weights packed as they are in
     the file.
 
@@ -90,7 +91,8 @@ def load(folder: str | os.PathLike) -> tuple[Params, AFMConfig]:
     everything that was cut short, changed or is of another format.
     """
     folder = Path(folder)
-    cfg, path = _read_config(folder / "config.json"), folder / FILE
+    cfg = _read_config(folder / "config.json")
+    path = folder / FILE
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} does not exist, but config.json says that the model is in it"
@@ -109,7 +111,7 @@ def load(folder: str | os.PathLike) -> tuple[Params, AFMConfig]:
     return _assembled(arrays, contents), cfg
 
 
-def is_palettized(folder: str | os.PathLike) -> bool:
+def is_palettized(folder: str | Path) -> bool:
     """Return whether a folder's config.json says that it holds a palettized model."""
     path = Path(folder) / "config.json"
     return (
@@ -136,22 +138,18 @@ def planned(
     tensors = {}
     for name, shape in hugging_face.tensor_shapes(cfg).items():
         if len(shape) == 1:
-            tensors[name] = (np.dtype(np.float32 if gains is None else gains[name]), shape)
+            tensors[name] = ("float32" if gains is None else gains[name], shape)
             continue
-        tensors[f"{name}.exponent"] = (np.dtype(np.int16), ())
+        tensors[f"{name}.exponent"] = ("int16", ())
         if name in (hugging_face.EMBED, hugging_face.UNEMBED):
-            tensors[f"{name}.codes"] = (np.dtype(np.int8), shape)
-            tensors[f"{name}.scale"] = (np.dtype(np.float16), shape[:1])
+            tensors[f"{name}.codes"] = ("int8", shape)
+            tensors[f"{name}.scale"] = ("float16", shape[:1])
         else:
             bits, rows = packed[name]
-            tensors[f"{name}.codes"] = (
-                np.dtype(np.uint8),
-                (shape[0], bit_packing.packed_bytes(shape[1], bits)),
-            )
-            tensors[f"{name}.tables"] = (
-                np.dtype(np.float16),
-                (-(-shape[0] // rows), 2**bits),
-            )
+            width = bit_packing.packed_bytes(shape[1], bits)
+            tensors[f"{name}.codes"] = ("uint8", (shape[0], width))
+            tensors[f"{name}.tables"] = ("float16", (-(-shape[0] // rows), 2**bits))
+    tensors = {name: (np.dtype(kind), shape) for name, (kind, shape) in tensors.items()}
     return Contents(cfg, dict(packed), tensors)
 
 
@@ -161,8 +159,8 @@ def contents_of(params: Params, cfg: AFMConfig) -> Contents:
     """
     weights = hugging_face.named(params, cfg)
     for name, (w, shape) in weights.items():
-        gain = len(shape) == 1
-        if (type(w) in PARTS) == gain or (gain and not hasattr(w, "__array_namespace__")):
+        is_array = hasattr(w, "__array_namespace__")
+        if not (is_array if len(shape) == 1 else type(w) in PARTS):
             raise ValueError(
                 f"{name} is a {type(w).__name__}: quantization.quantize makes a palettized model, lora.detach takes an "
                 "adapter off"
@@ -212,7 +210,8 @@ def _write_tensors(path, contents, arrays):
     checksums.
     """
     index = tensor_files.entries(contents.tensors)
-    checksums, start = {}, len(contents.header({}))
+    checksums = {}
+    start = len(contents.header({}))
     with open(path, "wb") as file:
         for name, array in arrays:
             data = tensor_files.bytes_of(array)
@@ -243,19 +242,17 @@ def _contents_in(file, where, cfg):
     about = file.metadata() or {}
     if about.get("format") != FORMAT:
         raise ValueError(f"is of the format {about.get('format')!r}, expected {FORMAT!r}")
-    found = {
-        name: (tensor_files.KINDS.get(kind), shape)
-        for name, (_, kind, shape) in where.items()
-    }
     try:
+        kinds = {name: tensor_files.KINDS[kind] for name, (_, kind, _) in where.items()}
         packed = {
             name: (bits, rows)
             for name, (bits, rows) in json.loads(about["bits, rows_per_table"]).items()
         }
-        contents = planned(cfg, packed, {name: dtype for name, (dtype, _) in found.items()})
+        contents = planned(cfg, packed, kinds)
+        fits = contents.tensors == {name: (kinds[name], where[name][2]) for name in where}
     except (KeyError, TypeError, AttributeError, ArithmeticError, ValueError):
-        contents = None
-    if contents is None or contents.tensors != found:
+        fits = False
+    if not fits:
         raise ValueError(
             f"has no header of the format {FORMAT} that fits config.json: copy both again"
         )

@@ -4,15 +4,15 @@ palettize_folder("my_model", "my_model_small", average_bits=3.5)
 """
 
 import json
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from afm_ref.disk import tensor_files
 from afm_ref.disk.text_files import read_json
+from afm_ref.evaluation import bar
 from afm_ref.quantization import allocate, int8, palettize, weight_counts
 from afm_ref.quantization.palette.quantizers import ROWS_PER_TABLE, checked_matrix
 
@@ -24,8 +24,8 @@ SAMPLED_TABLES = 32  # as many tables of a matrix tell its error
 
 
 def palettize_folder(
-    source: str | os.PathLike,
-    target: str | os.PathLike,
+    source: str | Path,
+    target: str | Path,
     average_bits: float = 3.5,
     rows_per_table: int = ROWS_PER_TABLE,
     costs: Mapping | None = None,
@@ -59,9 +59,8 @@ def palettize_folder(
     if average_bits in (FEW, MANY):
         bits = dict.fromkeys(weights, int(average_bits))
     else:
-        costs = (
-            weight_errors(checkpoint, rows_per_table, progress) if costs is None else costs
-        )
+        if costs is None:
+            costs = weight_errors(checkpoint, rows_per_table, progress)
         bits = bits_near(costs, weights, average_bits)
     packed = {
         hugging_face.layer_tensor(i, field): (b, rows_per_table)
@@ -97,10 +96,8 @@ class Checkpoint:
         self.shapes = hugging_face.tensor_shapes(self.cfg)
         self.where = hugging_face.locate(folder, self.cfg)
         if self.cfg.tie_embeddings and hugging_face.UNEMBED in self.where:
-            ends = {
-                name: self.read(name) for name in (hugging_face.EMBED, hugging_face.UNEMBED)
-            }
-            hugging_face.check_tied(folder, ends)
+            ends = (hugging_face.EMBED, hugging_face.UNEMBED)
+            hugging_face.check_tied(folder, {name: self.read(name) for name in ends})
 
     def read(self, name: str) -> np.ndarray:
         """Return one tensor as float32."""
@@ -108,9 +105,8 @@ class Checkpoint:
 
     def file_bytes(self) -> int:
         """Return the bytes of all its files of tensors."""
-        return sum(
-            path.stat().st_size for path in {path for path, _, _ in self.where.values()}
-        )
+        paths = {path for path, _, _ in self.where.values()}
+        return sum(path.stat().st_size for path in paths)
 
 
 def weight_errors(
@@ -126,21 +122,22 @@ def weight_errors(
     better. At most SAMPLED_TABLES tables of a matrix are looked at, evenly spread.
     """
     costs = {}
-    for key in _bar(weight_counts(checkpoint.cfg), "measure", progress):
-        w = _sampled(
-            checked_matrix(checkpoint.read(hugging_face.layer_tensor(key[1], key[0]))),
-            rows_per_table,
-        )
-        total = float(np.square(w, dtype=np.float64).sum()) or 1.0
-        errors = (w - palettize(w, bits, rows_per_table).dense() for bits in (FEW, MANY))
-        costs[key] = {
-            b: float(np.square(e, dtype=np.float64).sum()) / total
-            for b, e in zip((FEW, MANY), errors)
+    for field, i in bar(weight_counts(checkpoint.cfg), "measure", progress):
+        w = checked_matrix(checkpoint.read(hugging_face.layer_tensor(i, field)))
+        w = _sampled(w, rows_per_table)
+        total = _squares(w) or 1.0
+        costs[field, i] = {
+            bits: _squares(w - palettize(w, bits, rows_per_table).dense()) / total
+            for bits in (FEW, MANY)
         }
     return costs
 
 
-def read_costs(path: str | os.PathLike) -> dict:
+def _squares(w):
+    return float(np.square(w, dtype=np.float64).sum())
+
+
+def read_costs(path: str | Path) -> dict:
     """Return the costs in a JSON file: {"layers.0.wq": {"2": loss, "4": loss}, ...}, one
     entry for every matrix.
 
@@ -161,9 +158,9 @@ def read_costs(path: str | os.PathLike) -> dict:
     return costs
 
 
-def _packed_arrays(checkpoint, contents, progress) -> Iterator[tuple[str, np.ndarray]]:
+def _packed_arrays(checkpoint, contents, progress):
     """Yield (name, array) of all parts of all tensors, one matrix after the other."""
-    for name in _bar(checkpoint.shapes, "palettize", progress):
+    for name in bar(checkpoint.shapes, "palettize", progress):
         w = checkpoint.read(name)
         if name in contents.packed:
             w = palettize(w, *contents.packed[name])
@@ -178,9 +175,3 @@ def _sampled(w, rows_per_table):
     chosen = np.unique(np.linspace(0, tables - 1, SAMPLED_TABLES).round().astype(int))
     rows = (chosen[:, None] * rows_per_table + np.arange(rows_per_table)).reshape(-1)
     return w[rows[rows < len(w)]]
-
-
-def _bar(items, what, progress):
-    from tqdm.auto import tqdm
-
-    return tqdm(items, desc=what, unit="tensor", disable=not progress, leave=False)

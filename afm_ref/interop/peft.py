@@ -10,7 +10,6 @@ adapters along).
 """
 
 import math
-import os
 import re
 from functools import partial
 from pathlib import Path
@@ -24,41 +23,33 @@ from afm_ref.lora.adapter import TARGETS, LoRA, adapters
 from afm_ref.weights import Params
 
 from . import config_json
-from .folder_config import refuse_other_keys
+from .folder_config import names, refuse_other_keys
 from .hugging_face import LAYER_NAMES, layer_tensor
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
-MODULES = {name: LAYER_NAMES[name] for name in TARGETS}  # wq: self_attn.q_proj
 TENSOR = re.compile(
     r"base_model\.model\.model\.layers\.(\d+)\.(\w+\.\w+)\.lora_([AB])\.weight"
 )
-READ = frozenset(["init_lora_weights", "lora_alpha", "peft_type", "r", "use_rslora"])
-# fmt: off
+READ = names("init_lora_weights lora_alpha peft_type r use_rslora")
 # Says nothing about the outputs of a trained adapter: bookkeeping, training, and which
 # modules it is on, which the names of the tensors say as well.
-HARMLESS = frozenset([
-    "auto_mapping", "base_model_name_or_path", "ensure_weight_tying", "eva_config", "exclude_modules",
-    "inference_mode", "layers_pattern", "layers_to_transform", "lora_dropout", "megatron_core", "peft_version",
-    "qalora_group_size", "revision", "runtime_config", "target_modules", "task_type",
-])
-# fmt: on
+HARMLESS = names("""
+    auto_mapping base_model_name_or_path ensure_weight_tying eva_config exclude_modules
+    inference_mode layers_pattern layers_to_transform lora_dropout megatron_core
+    peft_version qalora_group_size revision runtime_config target_modules task_type
+""")
 # where a source is named
-KEPT = ("auto_mapping", "base_model_name_or_path", "lora_dropout", "revision", "task_type")
-OF_THE_BASE = ("base_model_name_or_path", "revision")
+KEPT = names("auto_mapping base_model_name_or_path lora_dropout revision task_type")
+OF_THE_BASE = names("base_model_name_or_path revision")
 # Changes the maths at any other value. None and what is empty always stand for "not set".
-NEUTRAL = {
-    "bias": "none",
-    "fan_in_fan_out": False,
-    "lora_bias": False,
-    "use_dora": False,
-    "use_qalora": False,
-}
+NEUTRAL = {"bias": "none"}
+NEUTRAL |= dict.fromkeys(names("fan_in_fan_out lora_bias use_dora use_qalora"), False)
 # These starts leave W0 as it is; the others (PiSSA, OLoRA, ...) change it, and their files
 # need that other base.
 PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 
 
-def load(folder: str | os.PathLike, params: Params, dtype="float32") -> Params:
+def load(folder: str | Path, params: Params, dtype="float32") -> Params:
     """Return the base's params with the adapter of a PEFT folder beside its matrices;
     layers come as a tuple.
 
@@ -102,7 +93,7 @@ def load(folder: str | os.PathLike, params: Params, dtype="float32") -> Params:
 
 
 def save(
-    folder: str | os.PathLike, params: Params, dtype=None, base_model: str = "", source=None
+    folder: str | Path, params: Params, dtype=None, base_model: str = "", source=None
 ) -> None:
     """Write the adapters of params as a PEFT folder; the base is not written.
 
@@ -164,10 +155,10 @@ def _target_modules(loras, n_layers):
     """Return short names where every layer has them all, else each module's own; PEFT
     matches the ends of names.
     """
-    names = {name for name, _ in loras}
-    if len(loras) == len(names) * n_layers:
-        return sorted(MODULES[name].partition(".")[2] for name in names)
-    return sorted(f"layers.{i}.{MODULES[name]}" for name, i in loras)
+    targets = {name for name, _ in loras}
+    if len(loras) == len(targets) * n_layers:
+        return sorted(LAYER_NAMES[name].partition(".")[2] for name in targets)
+    return sorted(f"layers.{i}.{LAYER_NAMES[name]}" for name, i in loras)
 
 
 def _rank_and_scale(fields):
@@ -181,10 +172,9 @@ def _rank_and_scale(fields):
             "folder: convert the adapter to a plain one (PEFT's path_initial_model_for_weight_conversion)"
         )
     refuse_other_keys(fields, READ | HARMLESS, NEUTRAL, unset=(None, False, {}, []))
-    rank, alpha = fields.get("r"), fields.get("lora_alpha")
+    rank = config_json.integer(fields, "r")
+    alpha = fields.get("lora_alpha")
     rooted = fields.get("use_rslora") or False
-    if type(rank) is not int or rank < 1:
-        raise ValueError(f"r must be a positive integer, got {rank!r}")
     if type(alpha) not in (int, float) or not 0 < alpha < math.inf:
         raise ValueError(f"lora_alpha must be a positive number, got {alpha!r}")
     if type(rooted) is not bool:
@@ -196,7 +186,7 @@ def _shapes(path, params, rank):
     """Return {tensor: shape} of the adapters on the modules that the file names, each of
     them with A and B.
     """
-    fields = {module: name for name, module in MODULES.items()}
+    fields = {LAYER_NAMES[name]: name for name in TARGETS}  # self_attn.q_proj: wq
     shapes = {}
     for tensor in tensor_files.locate(path):
         found = TENSOR.fullmatch(tensor)
@@ -204,7 +194,8 @@ def _shapes(path, params, rank):
             raise ValueError(
                 f"{path}: {tensor} is no A or B of a matrix that this model adapts, {list(fields)}"
             )
-        i, name = int(found[1]), fields[found[2]]
+        i = int(found[1])
+        name = fields[found[2]]
         w = getattr(params.layers[i], name) if i < len(params.layers) else None
         if w is None:
             raise ValueError(

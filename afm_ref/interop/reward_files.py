@@ -1,6 +1,5 @@
 """A reward model on disk: the folder of its language model, and its heads in a file beside."""
 
-import os
 from functools import partial
 from pathlib import Path
 
@@ -12,28 +11,23 @@ from ..post_training.reward_model import RewardModel, init_reward_model
 from . import hugging_face
 
 HEADS = "heads.safetensors"
+FIELDS = RewardModel._fields[1:]  # all but the language model
 
 
-def save(folder: str | os.PathLike, model: RewardModel, cfg: AFMConfig) -> None:
+def save(folder: str | Path, model: RewardModel, cfg: AFMConfig) -> None:
     """Write a reward model: what `hugging_face.save` writes of its language model, and
     heads.safetensors.
 
     Nothing in the folder changes unless all could be written. The heads come last: a folder
     that lacks them was not written to the end, and `load` refuses it.
     """
-    folder = Path(folder)
-    heads = {
-        name: np.asarray(value)
-        for name, value in model._asdict().items()
-        if name != "params"
-    }
+    heads = {name: np.asarray(getattr(model, name)) for name in FIELDS}
     write_heads = partial(tensor_files.write, tensors=heads, about=tensor_files.PYTORCH)
-    atomic.write_together(
-        folder, hugging_face.contents(folder, model.params, cfg) | {HEADS: write_heads}
-    )
+    contents = hugging_face.contents(Path(folder), model.params, cfg)
+    atomic.write_together(folder, contents | {HEADS: write_heads})
 
 
-def load(folder: str | os.PathLike) -> tuple[RewardModel, AFMConfig]:
+def load(folder: str | Path) -> tuple[RewardModel, AFMConfig]:
     """Return (reward model, its config) of a folder that `save` wrote, as float32 NumPy
     arrays.
 
@@ -45,6 +39,6 @@ def load(folder: str | os.PathLike) -> tuple[RewardModel, AFMConfig]:
             f"{path} is not there: the folder holds no reward model, or was not written to the end"
         )
     params, cfg = hugging_face.load(folder)
-    like = init_reward_model(params, cfg)._asdict()
-    shapes = {name: value.shape for name, value in like.items() if name != "params"}
+    like = init_reward_model(params, cfg)
+    shapes = {name: getattr(like, name).shape for name in FIELDS}
     return RewardModel(params, **tensor_files.read(path, shapes, "float32")), cfg

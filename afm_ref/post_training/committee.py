@@ -68,9 +68,10 @@ def pool_of(
 
     Raises ValueError if a member gives too few, or the reward is not a number for one.
     """
-    groups, rewards = [], []
+    groups = []
+    rewards = []
     for name, said in _answers(committee, tools, prompts, n, seed):
-        values = np.asarray(tools.score(reward, prompts, said), np.float64)
+        values = np.asarray(tools.score(reward, prompts, said), float)
         if values.shape != (len(prompts), n) or not np.isfinite(values).all():
             raise ValueError(
                 f"the rewards of member {name!r} must be finite numbers [P, n], got shape {values.shape}"
@@ -109,7 +110,7 @@ def chosen(pool: Pool, prompts: Sequence[str], choice: Best) -> list[tuple[str, 
     """Return (prompt, chosen response) for each prompt: what the student learns from."""
     return [
         (prompt, pool.groups[m][p][i])
-        for p, (prompt, m, i) in enumerate(zip(prompts, *choice, strict=True))
+        for p, (prompt, m, i) in enumerate(zip(prompts, *choice))
     ]
 
 
@@ -183,16 +184,12 @@ def equal_budget(
             f"{N} samples cannot be dealt to {M} members, or judged has not the shape {(M, P, N)}"
         )
 
-    def value(rewards, values):
-        member, i = best_per_prompt(rewards)
-        return values[member, np.arange(P), i]
+    def value(which):  # of these members' and samples' best by reward
+        member, i = best_per_prompt(pool.rewards[which])
+        return judged[which][member, np.arange(P), i]
 
-    alone = {
-        name: value(pool.rewards[m : m + 1], judged[m : m + 1])
-        for m, name in enumerate(pool.names)
-    }
-    few = slice(N // M)
-    together = value(pool.rewards[:, :, few], judged[:, :, few])
+    alone = {name: value(slice(m, m + 1)) for m, name in enumerate(pool.names)}
+    together = value(np.s_[:, :, : N // M])
     return {
         "committee": together,
         "best teacher": alone[pool.names[best_member(pool.rewards)]],
@@ -210,5 +207,5 @@ def _answers(committee, tools, prompts, n, seed):
         yield name, said
 
 
-def _seed(*key) -> int:
+def _seed(*key):
     return int(np.random.default_rng(key).integers(2**31))

@@ -98,7 +98,7 @@ def evolve(records: Sequence[Record], seed: int = 0) -> list[Record]:
 
 
 def curate(
-    items: list, steps: Sequence[tuple[str, Callable[[list], list]]]
+    items: list, steps: Sequence[tuple[str, Callable]]
 ) -> tuple[list, list[CurationStep]]:
     """Return what is left after all steps (name, list -> list), and the counts of each.
 
@@ -122,21 +122,19 @@ def without_copies(records: list[Record]) -> list[Record]:
     return [*kept.values()]
 
 
-def without_held_out(held_out: Sequence[Record], n: int = 13) -> Callable:
-    """Return a step that drops records with n words in a row of a held-out prompt."""
-    forbidden = overlap.ngrams([_document(record) for record in held_out], n)
+def without_held_out(held_out: Sequence[Record]) -> Callable:
+    """Return a step that drops records with 13 words in a row of a held-out prompt."""
+    forbidden = overlap.ngrams(map(_document, held_out))
     prompts = {overlap.normal(record.prompt) for record in held_out}
 
     def step(records):
         new = [r for r in records if overlap.normal(r.prompt) not in prompts]
-        return [r for r in new if not forbidden & overlap.ngrams([_document(r)], n)]
+        return [r for r in new if not forbidden & overlap.ngrams([_document(r)])]
 
     return step
 
 
-def of_difficulty(
-    solved: Sequence[Solved], lowest: float = 0.1, highest: float = 0.9
-) -> list[Solved]:
+def of_difficulty(solved: Sequence[Solved]) -> list[Solved]:
     """Return those of which the verifier passes neither too large nor too small a share.
 
     Source: TR24 section 4.1, a difficulty threshold in one secondary account [inferred].
@@ -145,7 +143,7 @@ def of_difficulty(
     rates = [
         np.mean([tasks.success(s.record, r.text) for r in s.responses]) for s in solved
     ]
-    return [s for s, rate in zip(solved, rates) if lowest <= rate <= highest]
+    return [s for s, rate in zip(solved, rates) if 0.1 <= rate <= 0.9]
 
 
 def solutions(solved: Sequence[Solved]) -> list[tuple[str, Response]]:

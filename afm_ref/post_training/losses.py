@@ -121,7 +121,7 @@ def prompt_batches(
     Test: tests/post_training/test_losses.py::test_loss_is_that_of_the_pairs,
         tests/post_training/test_losses.py::test_an_epoch_has_every_prompt_once
     """
-    by_prompt: dict[str, list[int]] = {}  # prompt -> the numbers of its pairs
+    by_prompt = {}  # prompt -> the numbers of its pairs
     for number, preference in enumerate(preferences):
         by_prompt.setdefault(preference.prompt, []).append(number)
     groups = [np.array(numbers) for numbers in by_prompt.values()]
@@ -186,7 +186,7 @@ def ipo(h: Float[Array, " B"], tau: float) -> Float[Array, " B"]:
 
 
 # name -> (loss of h, whether each log-ratio is divided by its response's length first)
-LOSSES: dict[str, tuple[Callable, bool]] = {
+LOSSES = {
     "dpo": (dpo, False),
     "ipo": (ipo, False),
     "ipo_mean": (ipo, True),

@@ -13,7 +13,6 @@ import numpy as np
 from ..data.tasks import Record, lexicon, score
 from .responses import Response
 
-GRADES = ("instruction_following", "conciseness", "truthfulness", "form")
 # Ours. `form` stands in the place of harmlessness: nothing in these tasks could do harm.
 WEIGHTS = {
     "instruction_following": 0.6,
@@ -21,6 +20,7 @@ WEIGHTS = {
     "truthfulness": 0.15,
     "form": 0.1,
 }
+GRADES = tuple(WEIGHTS)
 
 # Without "the", and longest first: "the school play" speaks of no school.
 _LISTS = (lexicon.NAMES, lexicon.DAYS, lexicon.PLACES, lexicon.EVENTS, lexicon.THINGS)

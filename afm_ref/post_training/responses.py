@@ -50,8 +50,9 @@ def sample(
 ) -> list[list[Response]]:
     """Return n responses to each prompt, drawn independently: see `sample_tokens`."""
     heads = [chat_tokens(tokenizer, prompt).tokens for prompt in prompts]
-    settings = temperature, seed, batch_size
-    groups = sample_tokens(params, cfg, heads, n, max_new_tokens, *settings)
+    groups = sample_tokens(
+        params, cfg, heads, n, max_new_tokens, temperature, seed, batch_size
+    )
     return [[sampled(tokenizer, tokens) for tokens, _ in group] for group in groups]
 
 
@@ -79,8 +80,9 @@ def sample_tokens(
     from .. import generation
 
     if min(n, max_new_tokens, batch_size) < 1:
-        got = f"{n}, {max_new_tokens} and {batch_size}"
-        raise ValueError(f"n, max_new_tokens and batch_size must be at least 1, got {got}")
+        raise ValueError(
+            f"n, max_new_tokens and batch_size must be at least 1, got {n}, {max_new_tokens} and {batch_size}"
+        )
     if temperature == 0 and n > 1:
         raise ValueError(
             "temperature 0 gives the same response n times: take n=1, or a temperature above 0"
@@ -104,7 +106,7 @@ def sample_tokens(
             stop=END,
             samples=samples,
         )
-        said += zip(new.tokens, new.log_probs, strict=True)
+        said += zip(new.tokens, new.log_probs)
     return [said[i : i + n] for i in range(0, len(wanted) * samples, parts * samples)]
 
 
@@ -120,8 +122,8 @@ def expected_best(rewards, n: int, judged=None) -> float:
     Source: order statistics without replacement [standard].
     Test: tests/post_training/test_responses.py::test_expected_best_over_all_subsets
     """
-    rewards = np.asarray(rewards, np.float64)
-    values = rewards if judged is None else np.asarray(judged, np.float64)
+    rewards = np.asarray(rewards, float)
+    values = rewards if judged is None else np.asarray(judged, float)
     m = len(rewards)
     if not (rewards.shape == values.shape == (m,) and np.isfinite(rewards).all()):
         raise ValueError(f"give a finite reward and value for each of {m} samples")

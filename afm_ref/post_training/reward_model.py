@@ -48,12 +48,11 @@ def init_reward_model(
     Test: tests/post_training/test_reward_model.py::test_loss_at_the_start
     """
     rng = np.random.default_rng((seed, 7))
-    D, n = cfg.d_model, len(GRADES)
-    preference = rng.standard_normal(D) / D
-    w_in = rng.standard_normal((n, width, D)) * D**-0.5
+    D = cfg.d_model
+    n = len(GRADES)
     heads = (
-        preference,
-        w_in,
+        rng.standard_normal(D) / D,
+        rng.standard_normal((n, width, D)) * D**-0.5,
         np.zeros((n, width)),
         np.zeros((n, GRADE_LEVELS, width)),
         np.zeros((n, GRADE_LEVELS)),
@@ -193,7 +192,7 @@ def accuracy(margins, gaps) -> float:
     Source: textbook [standard].
     Test: tests/post_training/test_reward_model.py::test_accuracy_by_hand
     """
-    margins, gaps = np.asarray(margins, np.float64), np.asarray(gaps, np.float64)
+    margins, gaps = np.asarray(margins, float), np.asarray(gaps, float)
     margins, gaps = margins[gaps != 0], gaps[gaps != 0]
     if not gaps.size:
         raise ValueError(
@@ -210,7 +209,7 @@ def calibration(predicted, outcome, bins: int = 10) -> Calibration:
     Source: reliability diagram and expected calibration error [standard].
     Test: tests/post_training/test_reward_model.py::test_calibration_by_hand
     """
-    predicted, outcome = np.asarray(predicted, np.float64), np.asarray(outcome, np.float64)
+    predicted, outcome = np.asarray(predicted, float), np.asarray(outcome, float)
     if (
         not predicted.size
         or predicted.shape != outcome.shape
@@ -218,10 +217,6 @@ def calibration(predicted, outcome, bins: int = 10) -> Calibration:
     ):
         raise ValueError("predictions must be probabilities, one for each outcome")
     place = np.minimum((predicted * bins).astype(int), bins - 1)
-    count = np.bincount(place, minlength=bins)
-    full = count > 0
-    means = [
-        np.bincount(place, x, minlength=bins)[full] / count[full]
-        for x in (predicted, outcome)
-    ]
-    return Calibration(*means, count[full])
+    _, full, count = np.unique(place, return_inverse=True, return_counts=True)
+    means = (np.bincount(full, x) / count for x in (predicted, outcome))
+    return Calibration(*means, count)

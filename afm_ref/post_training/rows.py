@@ -112,10 +112,10 @@ class Shared(NamedTuple):
     def positions(self):
         """Return each token's position in its own conversation, FAR for padding: [P, T]."""
         H, (_, K, R) = self.prompts.shape[1], self.said.shape
-        xp, lengths = self.lengths.__array_namespace__(), self.lengths[:, None]
-        prompt = np.arange(H, dtype=np.int32) - H + lengths
-        responses = np.tile(np.arange(R - 1, dtype=np.int32), K) + lengths
-        return xp.concatenate([xp.where(prompt < 0, FAR, prompt), responses], axis=1)
+        xp = self.lengths.__array_namespace__()
+        from_prompts_end = np.append(np.arange(-H, 0), np.tile(np.arange(R - 1), K))
+        positions = from_prompts_end.astype(np.int32) + self.lengths[:, None]
+        return xp.where(positions < 0, FAR, positions)
 
     @property
     def segments(self):
@@ -137,7 +137,8 @@ class Shared(NamedTuple):
         """Return the hidden states that the targets are predicted from: [B, R, D]."""
         H, (P, K, R) = self.prompts.shape[1], self.said.shape
         x, _ = hidden(params, self.tokens, cfg, self.positions, SharedPrompt(self.segments))
-        xp, D = x.__array_namespace__(), x.shape[-1]
+        xp = x.__array_namespace__()
+        D = x.shape[-1]
         first = xp.broadcast_to(x[:, None, H - 1 : H], (P, K, 1, D))
         rest = x[:, H:].reshape(P, K, R - 1, D)  # [P, K (R - 1), D] -> [P, K, R - 1, D]
         return xp.concatenate([first, rest], axis=2).reshape(P * K, R, D)
@@ -186,7 +187,7 @@ def pad(
     Test: tests/post_training/test_rows.py::test_padding_leaks_nowhere
     """
     lengths = np.array([len(tokens) for tokens, _ in conversations], np.int32)
-    length = round_up(lengths.max(), multiple) if length is None else length
+    length = length or round_up(lengths.max(), multiple)
     if lengths.max() > length:
         raise ValueError(
             f"conversation {lengths.argmax()} has {lengths.max()} tokens, a row holds {length}: raise it"
@@ -210,7 +211,8 @@ def share(
     Source: a prefix shared by its continuations [standard].
     Test: tests/post_training/test_rows.py::test_numbers_are_those_of_padded_rows
     """
-    P, sizes = len(prompts), [len(group) for group in groups]
+    P = len(prompts)
+    sizes = [len(group) for group in groups]
     if not P or len(set(sizes)) != 1 or len(sizes) != P:
         raise ValueError(f"each of {P} prompts needs as many responses: got {sizes}")
     lengths = np.array([len(prompt) for prompt in prompts], np.int32)
@@ -223,10 +225,8 @@ def share(
             raise ValueError(
                 f"a {name} must have 1 to {most} tokens, got {found.min()} to {found.max()}"
             )
-    ids, said = (
-        np.full((P, prompt_length), PAD, np.int32),
-        np.full((P, sizes[0], response_length), PAD, np.int32),
-    )
+    ids = np.full((P, prompt_length), PAD, np.int32)
+    said = np.full((P, sizes[0], response_length), PAD, np.int32)
     for p, (prompt, group) in enumerate(zip(prompts, groups)):
         ids[p, prompt_length - len(prompt) :] = prompt
         for k, y in enumerate(group):
@@ -246,7 +246,8 @@ def in_batches(function: Callable, params, rows, cfg, batch_size: int = 32) -> n
     """
     import jax
 
-    compiled, count = jax.jit(function, static_argnums=2), len(rows.tokens)
+    compiled = jax.jit(function, static_argnums=2)
+    count = len(rows.tokens)
     # also of fewer rows: no new program for their number
     size = max(1, batch_size // rows.K)
     params = jax.device_put(params)

@@ -50,11 +50,9 @@ def of_recovered(run, folder):
 def of_features(run, folder):
     """Return the palettized model with each task's adapter, or else the recovery adapter."""
     recovery_adapter = run.step("6_recovered") / ADAPTER
-    paths = {
-        task: folder / f"{task}.safetensors" if task in TAUGHT else recovery_adapter
-        for task in TASKS
-    }
-    policies = {task: plain(adapted(run, path)) for task, path in paths.items()}
+    policies = dict.fromkeys(TASKS, plain(adapted(run, recovery_adapter)))
+    for task in TAUGHT:
+        policies[task] = plain(adapted(run, folder / f"{task}.safetensors"))
     # A feature's adapter began as the recovery adapter and takes its place: one at a time.
     return Made(policies, _bytes(run, recovery_adapter), whole=False)
 

@@ -105,7 +105,8 @@ class Bench:
     """
 
     def __init__(self, sizes=BenchSizes(), folder=None):
-        self.sizes, self.folder = sizes, None if folder is None else Path(folder)
+        self.sizes = sizes
+        self.folder = folder and Path(folder)
         self.base, self.cfg, self.tok = assets.load_tiny()
         self.held_out = self.records(
             sizes.held_out, seed=sizes.held_out_seed, split="held_out"
@@ -131,13 +132,12 @@ class Bench:
         """Return the held-out records of these tasks."""
         return [record for record in self.held_out if record.task in only]
 
-    def sample(self, policy, records, n, seed, temperature=1.0):
+    def sample(self, policy, records, n, seed):
         """Return n responses to each record's prompt."""
         prompts = [record.prompt for record in records]
-        settings = dict(temperature=temperature, seed=seed, batch_size=SAMPLE_ROWS)
         return responses.sample(
-            policy, self.cfg, self.tok, prompts, n, NEW_TOKENS, **settings
-        )
+            policy, self.cfg, self.tok, prompts, n, NEW_TOKENS, seed=seed, batch_size=SAMPLE_ROWS,
+        )  # fmt: skip
 
     def score(self, reward, records, groups):
         """Return the rewards of groups of responses, [P, n]."""
@@ -197,11 +197,11 @@ class Bench:
     @lru_cache(maxsize=1)  # noqa: B019
     def student(self, seed):
         """Return the policy fine-tuned on all hybrid data."""
-
-        def make():
-            return self.fine_tune(self.hybrid(seed)[0]["all"], self.sizes.sft_steps, seed)
-
-        return self.kept(f"student_{seed}", make)
+        steps = self.sizes.sft_steps
+        return self.kept(
+            f"student_{seed}",
+            lambda: self.fine_tune(self.hybrid(seed)[0]["all"], steps, seed),
+        )
 
     @lru_cache(maxsize=1)  # noqa: B019
     def hybrid(self, seed):
@@ -253,20 +253,11 @@ class Bench:
             loss = partial(reward_model.reward_loss, cfg=self.cfg, **VARIANTS[variant])
             start = reward_model.init_reward_model(self.backbone(), self.cfg, seed)
             steps = self.sizes.reward_steps
-            return fit(
-                start,
-                loss,
-                batches,
-                adam(self.sizes.reward_rate, steps),
-                steps,
-                progress=False,
-            ).params
+            optimizer = adam(self.sizes.reward_rate, steps)
+            return fit(start, loss, batches, optimizer, steps, progress=False).params
 
-        return self.kept(
-            f"reward_{variant}_{seed}".replace(", ", "_").replace(" ", "_"),
-            make,
-            reward_files,
-        )
+        name = f"reward_{variant}_{seed}".replace(", ", "_").replace(" ", "_")
+        return self.kept(name, make, reward_files)
 
     @lru_cache(maxsize=1)  # noqa: B019
     def preferences(self, seed):

@@ -43,12 +43,10 @@ class Measures:
         spread = np.linspace(0, len(rows.tokens) - 1, size).astype(int)
         chosen = packing.Packed(*(field[spread] for field in rows[:3]), 0)
         self.text = packing.evaluation_batches(chosen, TEXT_BATCH)
-        self.text_bytes = sum(self._bytes(batch) for batch in self.text)
+        targets = (batch.targets[batch.weights > 0] for batch in self.text)
+        self.text_bytes = sum(int(bench.tok.byte_lengths(ids).sum()) for ids in targets)
         # one object, so that it is compiled once
         self.loss = partial(next_token, cfg=bench.cfg)
-
-    def _bytes(self, batch):
-        return int(self.bench.tok.byte_lengths(batch.targets[batch.weights > 0]).sum())
 
     def of(self, made: Made) -> dict:
         """Return the measures of what a step has made.
@@ -87,7 +85,8 @@ class Measures:
 
     def answers(self, policies):
         """Return the most likely answers, token by token, to the prompts that are shown."""
-        bench, records = self.bench, shown(self.bench)
+        bench = self.bench
+        records = shown(self.bench)
         prompts = [tasks.chat_tokens(bench.tok, record.prompt).tokens for record in records]
         said = {
             task: generate(policies[task], bench.cfg, prompts, NEW_TOKENS, stop=END)
@@ -108,14 +107,12 @@ class Measures:
         On the tasks that rewards teach; pairs of equal utility are left out.
         """
         records = self.bench.held_out_of(*TAUGHT)
-        groups = self.bench.sample(policy, records, self.bench.sizes.samples, REWARD_SEED)
-        rewards, judged = (
-            self.bench.score(reward, records, groups),
-            self.bench.judged(records, groups),
-        )
-        first, second = np.triu_indices(judged.shape[1], 1)
-        gaps = [values[:, first] - values[:, second] for values in (rewards, judged)]
-        return round(reward_model.accuracy(*(gap.ravel() for gap in gaps)), 5)
+        bench = self.bench
+        groups = bench.sample(policy, records, bench.sizes.samples, REWARD_SEED)
+        values = bench.score(reward, records, groups), bench.judged(records, groups)
+        first, second = np.triu_indices(values[1].shape[1], 1)
+        gaps = ((each[:, first] - each[:, second]).ravel() for each in values)
+        return round(reward_model.accuracy(*gaps), 5)
 
 
 def shown(bench):

@@ -12,9 +12,9 @@ from .bench import NEW_TOKENS, ROW, SAMPLE_ROWS, TAUGHT, adam
 from .workshops import JUDGES, shops
 
 SETTINGS = Settings(
-    K=4, prompts=16, inner_steps=2, max_new_tokens=NEW_TOKENS, row_length=ROW, batch_size=64
+    K=4, prompts=16, inner_steps=2, max_new_tokens=NEW_TOKENS, row_length=ROW
 )
-ITERATIONS, MEASURE_EVERY = 20, 4
+ITERATIONS, MEASURE_EVERY, MEASURE_SEED = 20, 4, 81
 PROMPTS = 32  # of each task; every one is visited again and again, as few samples must do
 MEASURES = ("utility", "proxy", "kl", "tokens", "held_out_utility", "held_out_proxy")
 
@@ -60,7 +60,7 @@ def learn(
     )  # fmt: skip
 
 
-def measured(bench, policy, on: Course, seed: int = 81) -> dict[str, float]:
+def measured(bench, policy, on: Course) -> dict[str, float]:
     """Return MEASURES of a policy.
 
     Of 2 responses to each prompt that it learns on: the mean true utility, the proxy (the
@@ -68,7 +68,7 @@ def measured(bench, policy, on: Course, seed: int = 81) -> dict[str, float]:
     of 1 to each held-out prompt the utility and the proxy. The random numbers are the same
     at every call.
     """
-    groups = bench.sample(policy, on.records, 2, seed)
+    groups = bench.sample(policy, on.records, 2, MEASURE_SEED)
     said = [(record.prompt, y) for record, group in zip(on.records, groups) for y in group]
     rows = pad([conversation(bench.tok, *item) for item in said], ROW)
     log_probs, to = (
@@ -76,7 +76,7 @@ def measured(bench, policy, on: Course, seed: int = 81) -> dict[str, float]:
         for p in (policy, on.student)
     )
     held_out = bench.held_out_of(*TAUGHT)
-    answers = bench.sample(policy, held_out, 1, seed)
+    answers = bench.sample(policy, held_out, 1, MEASURE_SEED)
     values = (
         bench.judged(on.records, groups),
         bench.score(on.reward, on.records, groups),
@@ -85,7 +85,7 @@ def measured(bench, policy, on: Course, seed: int = 81) -> dict[str, float]:
         bench.judged(held_out, answers),
         bench.score(on.reward, held_out, answers),
     )
-    return {name: float(np.mean(of)) for name, of in zip(MEASURES, values, strict=True)}
+    return {name: float(np.mean(of)) for name, of in zip(MEASURES, values)}
 
 
 def curve(history) -> dict[str, list]:
@@ -93,7 +93,6 @@ def curve(history) -> dict[str, list]:
     of equal length.
     """
     rows = [row for row in history.evaluations if "kl" in row]
-    samples = [int(row.get("samples", 0)) for row in rows]
-    return {"samples": samples} | {
+    return {"samples": [int(row.get("samples", 0)) for row in rows]} | {
         name: [round(row[name], 4) for row in rows] for name in MEASURES
     }

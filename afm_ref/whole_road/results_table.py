@@ -17,18 +17,21 @@ def table(results: dict) -> str:
     Intervals, 95%, are over held-out prompts: they say how far the prompts determine a
     number, not how another seed would turn out.
     """
-    rows = {name: row for name, row in results["steps"].items() if "utility" in row}
     taught = np.isin(results["task_of"], TAUGHT)
-    values = {name: np.array(row["by_prompt"])[taught] for name, row in rows.items()}
-    lines, before = [COLUMNS], None
-    for name, row in rows.items():
-        change = "" if before is None else bounds(values[name] - values[before], "+.3f")
+    lines = [COLUMNS]
+    before = None
+    for name, row in results["steps"].items():
+        if "utility" not in row:
+            continue
+        values = np.array(row["by_prompt"])[taught]
+        change = "" if before is None else bounds(values - before, "+.3f")
         text = "-" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.3f}"
-        sums, bits = row["utility"]["sums"], row["bits"]
+        sums = row["utility"]["sums"]
+        bits = row["bits"]
         lines.append(
-            f"{name:15} {bounds(values[name]):34} {change:26} {sums:7.3f} {text:>11} {bits:12.2f}".rstrip()
+            f"{name:15} {bounds(values):34} {change:26} {sums:7.3f} {text:>11} {bits:12.2f}".rstrip()
         )
-        before = name
+        before = values
     if "2_reward" in results["steps"]:
         lines.append(
             f"the reward model orders {results['steps']['2_reward']['accuracy']:.0%} of pairs as the utility does"

@@ -7,7 +7,6 @@ measured. The next call with the same folder goes on with the steps that are not
 """
 
 import dataclasses
-import json
 import shutil
 import time
 from functools import cached_property, partial
@@ -18,7 +17,7 @@ import numpy as np
 from ..data.packing import batch_of, batches
 from ..disk import atomic, resumable, targets
 from ..disk.text_files import read_json
-from ..interop import hugging_face, palettized
+from ..interop import config_json, hugging_face, palettized
 from ..lora import files
 from . import text
 from .bench import Bench
@@ -26,12 +25,10 @@ from .measuring import Measures, shown
 from .steps import STEPS, RoadSizes
 from .workshops import JUDGES
 
-CONFIG, MEASURES, RESULTS, COST = (
-    "config.json",
-    "measures.json",
-    "results.json",
-    "cost.json",
-)
+CONFIG = "config.json"
+MEASURES = "measures.json"
+RESULTS = "results.json"
+COST = "cost.json"
 BENCH = "bench.json"
 # What the models of a bench's own folder depend on.
 BENCH_FIELDS = ("held_out", "held_out_seed", "learning_rate", "sft_steps", "records", "backbone_records",
@@ -50,7 +47,9 @@ class Road:
     def __init__(self, folder, seed=0, judge="reward model", sizes=None, bench_folder=None):
         if judge not in JUDGES:
             raise ValueError(f"judge must be one of {sorted(JUDGES)}, got {judge!r}")
-        self.folder, self.seed, self.judge = Path(folder), seed, judge
+        self.folder = Path(folder)
+        self.seed = seed
+        self.judge = judge
         self.sizes = RoadSizes() if sizes is None else sizes
         self.bench = Bench(
             self.sizes, self.folder / "bench" if bench_folder is None else bench_folder
@@ -100,17 +99,13 @@ class Road:
             {"task": r.task, "prompt": r.prompt, "reference": r.reference}
             for r in shown(self.bench)
         ]
-        done = {
+        steps = {
             name: read_json(self.step(name) / MEASURES)
             for name in STEPS
             if self.step(name).exists()
         }
-        return {
-            "config": self.config,
-            "prompts": prompts,
-            "task_of": self.bench.task_of.tolist(),
-            "steps": done,
-        }
+        task_of = self.bench.task_of.tolist()
+        return dict(config=self.config, prompts=prompts, task_of=task_of, steps=steps)
 
     def step(self, name) -> Path:
         """Return the folder of a step."""
@@ -159,4 +154,4 @@ class Road:
 
 def write(path: Path, fields):
     """Write a JSON file whole or not at all."""
-    atomic.write(path, json.dumps(fields, indent=2, sort_keys=True) + "\n")
+    atomic.write(path, config_json.text(fields))

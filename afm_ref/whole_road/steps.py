@@ -16,13 +16,16 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import lora, rlhf
-from ..data import packing
 from ..interop import hugging_face, palettized, reward_files
-from ..losses import next_token
-from ..post_training.sft import examples_of, packed_examples
-from ..quantization import dequantize, quantize, recovery
-from ..quantization.bits import allocation, sensitivity
-from ..training import fit
+from ..post_training.sft import examples_of, fine_tune
+from ..quantization import (
+    allocate,
+    dequantize,
+    measured_costs,
+    quantize,
+    recovery,
+    weight_counts,
+)
 from . import artifacts, online_rl, workshops
 from .artifacts import ADAPTER, HISTORY, REWARD
 from .bench import TAUGHT, BenchSizes, adam, afm
@@ -95,11 +98,10 @@ def make_mdloo(run, folder):
     Its prompts are others than the committee's. fit keeps checkpoints, so that a killed run
     continues within.
     """
-    bench, s = run.bench, run.sizes
-    start, reward = (
-        run.policy("3_committee"),
-        reward_files.load(run.step("3_committee") / REWARD)[0],
-    )
+    bench = run.bench
+    s = run.sizes
+    start = run.policy("3_committee")
+    reward = reward_files.load(run.step("3_committee") / REWARD)[0]
     records = bench.records(s.mdloo_records, seed=80 + run.seed, only=TAUGHT)
     judge, truth = (
         workshops.shops(bench, records, name).online for name in (run.judge, "utility")
@@ -122,22 +124,19 @@ def make_palettized(run, folder):
     Which matrix gets how many follows from the loss that each costs, on text that the
     policy is to be good at.
     """
-    bench, policy = run.bench, run.policy("4_mdloo")
-    costs = sensitivity.measured_costs(
-        policy, bench.cfg, run.sensitivity_batches(), progress=False
-    )
-    bits = allocation.allocate(
-        costs,
-        allocation.weight_counts(bench.cfg),
-        run.sizes.average_bits,
-        within=run.sizes.within,
-    )
+    bench = run.bench
+    policy = run.policy("4_mdloo")
+    costs = measured_costs(policy, bench.cfg, run.sensitivity_batches(), progress=False)
+    counts = weight_counts(bench.cfg)
+    s = run.sizes
+    bits = allocate(costs, counts, s.average_bits, within=s.within)
     palettized.save(folder, quantize(policy, bits), bench.cfg, bench.tok)
 
 
 def make_recovered(run, folder):
     """Write an adapter that gives back what the palettes took, taught by the policy before."""
-    s, palettes = run.sizes, run.palettes()
+    s = run.sizes
+    palettes = run.palettes()
     done = recovery.recover(
         dequantize(palettes), run.policy("4_mdloo"), run.bench.cfg, run.recovery_batches(),
         afm(s.recovery_rate, s.recovery_steps), s.recovery_steps,
@@ -148,20 +147,17 @@ def make_recovered(run, folder):
 
 def make_features(run, folder):
     """Write an adapter for each task that rewards teach, from the recovery adapter on."""
-    s, bench, base = run.sizes, run.bench, lora.files.fingerprint(run.palettes())
+    s = run.sizes
+    bench = run.bench
+    base = lora.files.fingerprint(run.palettes())
     start = _over_dense(artifacts.adapted(run, run.step("6_recovered") / ADAPTER))
     for task in TAUGHT:
         examples = examples_of(
             bench.records(s.feature_records, seed=90 + run.seed, only=(task,)), bench.tok
         )
-        batches = packing.batches(
-            packed_examples(examples, bench.tok, SEQ_LEN, run.seed),
-            s.feature_batch,
-            run.seed,
-        )
-        done = fit(
-            start, partial(next_token, cfg=bench.cfg), batches, afm(s.feature_rate, s.feature_steps), s.feature_steps,
-            select=lora.trainable, progress=False,
+        done = fine_tune(
+            start, bench.cfg, bench.tok, examples, afm(s.feature_rate, s.feature_steps), s.feature_steps,
+            batch_size=s.feature_batch, seq_len=SEQ_LEN, seed=run.seed, select=lora.trainable, progress=False,
         )  # fmt: skip
         lora.files.save(folder / f"{task}.safetensors", done.params, base=base)
 

@@ -25,10 +25,7 @@ def mixed_rows(bench, policy, documents, seed) -> packing.Packed:
     """
     records = bench.records(bench.sizes.conversations, seed=70 + seed)
     groups = bench.sample(policy, records, 1, seed)
-    said = [
-        (record.prompt, response)
-        for record, (response,) in zip(records, groups, strict=True)
-    ]
+    said = [(record.prompt, response) for record, (response,) in zip(records, groups)]
     chats = packed_examples(said, bench.tok, SEQ_LEN, seed)
     text = packing.pack(documents, bench.tok, SEQ_LEN)
     rng = np.random.default_rng((seed, 70))

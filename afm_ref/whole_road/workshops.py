@@ -41,17 +41,11 @@ class Shops(NamedTuple):
 def shops(bench, records, judge) -> Shops:
     """Return the workshops of a bench for these records' prompts; judge: one of JUDGES."""
     s = bench.sizes
-    sizes = dict(
-        seq_len=128,
-        row_length=ROW,
-        max_new_tokens=NEW_TOKENS,
-        sample_rows=SAMPLE_ROWS,
-        batch_size=8,
-    )
     of = {record.prompt: record for record in records}
     supervised = JUDGES[judge](
-        bench.cfg, bench.tok, of, partial(afm, s.member_rate), s.member_steps, **sizes
-    )
+        bench.cfg, bench.tok, of, partial(afm, s.member_rate), s.member_steps,
+        sample_rows=SAMPLE_ROWS, row_length=ROW, max_new_tokens=NEW_TOKENS,
+    )  # fmt: skip
 
     def by_adam(rate, **changes):
         return dataclasses.replace(supervised, optimizer=partial(adam, rate), **changes)

@@ -100,7 +100,7 @@ def test_files(tmp_path, monkeypatch):
     assert back.bias == pytest.approx(-0.7, rel=1e-7) and path.stat().st_size < 64_000
     (tmp_path / "bad").write_bytes(b"no tensors")
     save_file({"weights": np.zeros(3, np.float16)}, tmp_path / "short")
-    for name, message in (("none", "curation_quality"), ("bad", "no safetensors"), ("short", "expected {'weights'")):
+    for name, message in (("none", "curation_quality"), ("bad", "no safetensors"), ("short", "missing: bias")):
         with pytest.raises((FileNotFoundError, ValueError), match=message):
             quality.load(tmp_path / name)
     real = Path.write_bytes

@@ -22,8 +22,8 @@ afm_ref/interop/foreign_tokenizer.py
     + markers=True, template=False
     tests/generation/test_generate.py::test_a_text_begins_as_the_tokenizer_says
   a token that only tokenizer_config.json calls special is shown
-    - if not known.get(token)]
-    + if token in known]
+    - is not None and not known.get(token)
+    + is not None and token in known
     tests/interop/test_tokenizers.py::test_tokens_named_as_special_are_special
 afm_ref/generation/streaming.py
   a continuation is decoded by itself and loses its first space
@@ -36,8 +36,8 @@ afm_ref/generation/streaming.py
     tests/generation/test_generate.py::test_bytes_of_a_foreign_tokenizer_come_when_their_run_is_over
 afm_ref/interop/generation_config.py
   config.json's EOS counts beside generation_config.json
-    - return _decoding(fields,
-    + return _decoding({"eos_token_id": config.get("eos_token_id")} | fields,
+    - return _decoding(given,
+    + return _decoding({"eos_token_id": config.get("eos_token_id")} | given,
     tests/interop/test_generation_config.py::test_config_json_counts_only_alone
 afm_ref/cli/generate.py
   the command does not stop at the folder's EOS

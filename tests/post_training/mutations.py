@@ -54,8 +54,8 @@ afm_ref/post_training/rows.py
     + return super().mask(positions, key_positions) & (of_key == of_key)
     tests/post_training/test_rows.py::test_a_response_does_not_see_its_neighbours
   positions run on from one response to the next
-    - np.tile(np.arange(R - 1, dtype=np.int32), K)
-    + np.arange(K * (R - 1), dtype=np.int32)
+    - np.tile(np.arange(R - 1), K)
+    + np.arange(K * (R - 1))
     tests/post_training/test_rows.py::test_numbers_are_those_of_padded_rows[3]
 afm_ref/post_training/reward_model.py
   the soft label is ignored
@@ -73,8 +73,8 @@ afm_ref/post_training/committee.py
     +         choice = Best(np.full(len(prompts), m), pool.rewards[m].argmax(axis=1))
     tests/post_training/test_committee.py::test_rounds_by_hand
   the committee looks at more samples than a single teacher
-    - few = slice(N // M)
-    + few = slice(N)
+    - value(np.s_[:, :, : N // M])
+    + value(np.s_[:, :, :N])
     tests/post_training/test_committee.py::test_budgets_are_equal
   the reward model of the round before picks the winners
     - pool = pool_of(committee, reward, tools, prompts, n, seeds[3])
