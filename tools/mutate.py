@@ -106,7 +106,11 @@ class Place(NamedTuple):
         options = (
             f"-q -x -rfE --tb=no -p no:cacheprovider -p no:nbval -W {REWRITTEN} -o addopts=--import-mode=importlib"
         )
-        env = {"COLUMNS": "300", "AFM_REF_HYPOTHESIS": "no_shrink"}  # the smallest failing example is for people
+        env = {
+            "COLUMNS": "300",
+            "AFM_REF_HYPOTHESIS": "no_shrink",  # the smallest failing example is for people
+            "AFM_REF_COMPILED": str(self.tree.parent / "compiled"),
+        }
         status, output = self.forked.pytest(self.tree, [*options.split(), "-m", tier, *tests], timeout_s, env)
         return status, f"no end after {timeout_s:.0f} s" if status == TIMED_OUT else output
 
