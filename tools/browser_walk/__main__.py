@@ -15,6 +15,7 @@ import json
 import os
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tools.browser_walk import broken
@@ -26,24 +27,36 @@ CHROMIUM += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-
 SIZE = {"width": 1280, "height": 1200}
 
 
-def walk_all(python: str, chromium: str, root: Path, names: list[str], out: Path, limits: Limits) -> list[dict]:
-    """Return each notebook's report, printing them as they come."""
+def walk_all(python: str, chromium: str, root: Path, names: list[str], out: Path, limits: Limits, jobs=1) -> list[dict]:
+    """Return each notebook's report, printing them as they come; `jobs` at a time, each in a browser of its own."""
+    out.mkdir(parents=True, exist_ok=True)
+    left = iter(names)
+    with ThreadPoolExecutor(jobs) as pool:
+        walks = [
+            pool.submit(_walk_next, python, chromium, root, left, out, limits, f"jupyterlab_{job}.log")
+            for job in range(jobs)
+        ]
+        reports = [report for each in walks for report in each.result()]
+    (out / "report.json").write_text(json.dumps(reports, indent=1) + "\n")
+    return reports
+
+
+def _walk_next(python, chromium, root, left, out, limits, log):
+    """Walk what comes next until nothing is left."""
     from playwright.sync_api import sync_playwright
 
-    out.mkdir(parents=True, exist_ok=True)
     reports = []
     with (
         tempfile.TemporaryDirectory(prefix="browser_walk_", ignore_cleanup_errors=True) as scratch,
-        Server(python, root, Path(scratch), out / "jupyterlab.log") as server,
+        Server(python, root, Path(scratch), out / log) as server,
         sync_playwright() as playwright,
     ):
         options = {"executable_path": chromium, "headless": True, "args": CHROMIUM, "viewport": SIZE}
         context = playwright.chromium.launch_persistent_context(f"{scratch}/chromium", **options)
-        for name in names:
+        for name in left:
             reports.append(report := walk(context, server, name, out, limits))
             print(summary(report), flush=True)
         context.close()
-    (out / "report.json").write_text(json.dumps(reports, indent=1) + "\n")
     return reports
 
 
@@ -72,6 +85,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--python", default=sys.executable, help="of the environment that runs the notebooks")
     parser.add_argument("--chromium", default=os.environ.get("CHROMIUM", "/usr/bin/chromium"), help="the browser")
     parser.add_argument("--timeout", type=float, default=Limits().run_s, metavar="S", help="of one Run All, seconds")
+    parser.add_argument("--jobs", type=int, default=1, help="notebooks at a time (default: 1); a walk mostly waits")
     parser.add_argument("--prove", action="store_true", help="first walk a notebook of faults: all must be found")
     return parser.parse_args()
 
@@ -97,7 +111,7 @@ def main() -> int:
             if missed := broken.missed(report["problems"]):
                 print(f"the walk is blind: it did not find {missed}", file=sys.stderr)
                 return 2
-        reports = walk_all(args.python, args.chromium, root, names, args.out, Limits(run_s=args.timeout))
+        reports = walk_all(args.python, args.chromium, root, names, args.out, Limits(run_s=args.timeout), args.jobs)
     except (RuntimeError, OSError, ImportError) as error:
         print(f"browser_walk: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
