@@ -43,18 +43,15 @@ class Rollouts(NamedTuple):
     log_probs: list[np.ndarray]
 
 
-def generate(params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, top_p=None, seed=0, stop=None,
-             cache=Cached, samples=1, rules=None) -> list[np.ndarray]:  # fmt: skip
-    """Return the new tokens of each prompt, int32 arrays; arguments are those of
-    `rollouts`.
+def generate(params, cfg, tokens, max_new_tokens, **settings) -> list[np.ndarray]:
+    """Return the new tokens of each prompt, int32 arrays; settings are those of `rollouts`.
 
     Source: TR24 section 2 (decoder-only model); the interface is our choice [ours].
     Test: tests/generation/test_generate.py::test_greedy_equals_argmax_over_the_full_forward,
     tests/generation/test_generate.py::test_samples_are_those_of_the_prompt_repeated,
     tests/oracles/test_generate.py::test_greedy_equals_transformers
     """
-    settings = temperature, top_k, top_p, seed, stop, cache, samples, rules
-    return rollouts(params, cfg, tokens, max_new_tokens, *settings).tokens
+    return rollouts(params, cfg, tokens, max_new_tokens, **settings).tokens
 
 
 def rollouts(
@@ -89,18 +86,18 @@ def rollouts(
     return Rollouts(*([np.concatenate(row) for row in zip(*column)] for column in columns))
 
 
-def stream(params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, top_p=None, seed=0, stop=None,
-           chunk: int = 8, cache=Cached, rules=None) -> Iterator[list[np.ndarray]]:  # fmt: skip
+def stream(
+    params, cfg, tokens, max_new_tokens, chunk: int = 8, **settings
+) -> Iterator[list[np.ndarray]]:
     """Yield the tokens of `generate` as they come, `chunk` at a time: an array for each
-    row.
+    row. Settings are those of `rollouts` but for samples.
 
     Settings and prompts are checked when it is called, not when the first tokens are asked
     for.
     """
     if not 1 <= chunk <= CHUNK:
         raise ValueError(f"chunk must lie in 1 .. {CHUNK}, got {chunk}")
-    settings = temperature, top_k, top_p, seed, stop, cache, 1, rules
-    request = _request(params, cfg, tokens, max_new_tokens, *settings)
+    request = _request(params, cfg, tokens, max_new_tokens, samples=1, **settings)
     return (new.tokens for new in _pieces(request, max_new_tokens, chunk))
 
 
@@ -231,11 +228,8 @@ def _decode(params, state, knobs, steps, *, program):
         token, log_prob, done, finite = _emit(
             params, x[:, 0], state.position + 1, knobs, top_k, state.seen
         )
-        done, finite, seen = (
-            state.done | done,
-            state.finite & (finite | state.done),
-            _also(state.seen, token),
-        )
+        finite = state.finite & (finite | state.done)
+        done, seen = state.done | done, _also(state.seen, token)
         state = DecodeState(token, state.position + 1, done, finite, cache, seen)
         return (
             i + 1,
@@ -295,9 +289,11 @@ def _request(params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, t
     ids = _stop_tokens(stop, cfg)
     stops = np.full(_bucket(len(ids), least=8), -1, np.int32)
     stops[: len(ids)] = ids
-    rules = None if rules in (None, LogitRules()) else rules.check()
-    if rules is not None:
-        rules = RuleArrays.of(rules, ids, np.repeat(lengths, samples), cfg.vocab_size)
+    if rules in (None, LogitRules()):
+        rules = None
+    else:
+        of_rows = np.repeat(lengths, samples)
+        rules = RuleArrays.of(rules.check(), ids, of_rows, cfg.vocab_size)
     keys = row_keys(checked_number("seed", seed, whole=True), len(prompts) * samples)
     if temperature == 0:  # nothing is drawn
         temperature = top_k = top_p = None

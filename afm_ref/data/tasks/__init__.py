@@ -19,7 +19,6 @@ from . import builders
 from .builders import DEFAULT_DIFFICULTY, PRETRAINING_DIFFICULTY, TASKS, Record
 
 __all__ = [
-    "DEFAULT_DIFFICULTY",
     "TASKS",
     "Record",
     "Rendered",

@@ -97,20 +97,14 @@ Which day does {name} name? = {day}
 """
 INTENTS = [_intent(*block.splitlines()) for block in LISTING.strip().split("\n\n")]
 
-CASUAL_OPEN = ("hey {friend}, ", "hi {friend}! ", "yo {friend}, ", "hiya {friend}, ")
-CASUAL_CLOSE = (" cheers, {name}", " thx, {name}", " see ya, {name}", " bye, {name}")
-FORMAL_OPEN = (
-    "Dear {friend}, ",
-    "Good morning {friend}, ",
-    "Good evening {friend}, ",
-    "Dear colleague {friend}, ",
-)
-FORMAL_CLOSE = (
-    " Kind regards, {name}",
-    " Best wishes, {name}",
-    " Yours sincerely, {name}",
-    " With thanks, {name}",
-)
+CASUAL_OPEN = lexicon.entries("hey {friend},|hi {friend}!|yo {friend},|hiya {friend},")
+CASUAL_CLOSE = lexicon.entries("cheers, {name}|thx, {name}|see ya, {name}|bye, {name}")
+FORMAL_OPEN = lexicon.entries("""
+Dear {friend},|Good morning {friend},|Good evening {friend},|Dear colleague {friend},
+""")
+FORMAL_CLOSE = lexicon.entries("""
+Kind regards, {name}|Best wishes, {name}|Yours sincerely, {name}|With thanks, {name}
+""")
 QUESTION_STARTS = ("could you", "have you", "would you")
 WORDINGS = 48  # 3 bodies x 4 closings x 4 openings
 
@@ -185,7 +179,8 @@ def formal(news: News, wording: int) -> str:
 
 
 def _letter(news, wording, openings, body, closings):
-    return news.fill(openings[wording % 4]) + body + news.fill(closings[wording // 4 % 4])
+    opening, closing = openings[wording % 4], closings[wording // 4 % 4]
+    return f"{news.fill(opening)} {body} {news.fill(closing)}"
 
 
 def say(rng, news: News) -> str:
