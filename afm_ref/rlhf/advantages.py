@@ -40,7 +40,7 @@ def mean_baseline(rewards) -> Float[Array, "P K"]:
     Source: a common baseline [standard].
     Test: tests/rlhf/test_advantages.py::test_by_hand
     """
-    rewards = _checked(rewards)
+    rewards = _checked(rewards, 2)
     return rewards - rewards.mean(axis=1, keepdims=True)
 
 
@@ -54,7 +54,7 @@ def leave_one_out(rewards) -> Float[Array, "P K"]:
     Source: TR24 section 4 [confirmed]; Kool et al. 2019 [standard].
     Test: tests/rlhf/test_advantages.py::test_leave_one_out_is_unbiased
     """
-    rewards = _checked(rewards)
+    rewards = _checked(rewards, 2)
     K = rewards.shape[1]
     return K / (K - 1) * (rewards - rewards.mean(axis=1, keepdims=True))
 
@@ -72,7 +72,7 @@ def standardised(rewards, epsilon: float = 1e-4) -> Float[Array, "P K"]:
         [standard].
     Test: tests/rlhf/test_advantages.py::test_standardised_is_bounded
     """
-    rewards = _checked(rewards)
+    rewards = _checked(rewards, 2)
     return mean_baseline(rewards) / (rewards.std(axis=1, ddof=1, keepdims=True) + epsilon)
 
 
@@ -82,7 +82,7 @@ def best_against_worst(rewards) -> Float[Array, "P K"]:
     Source: best and worst of K as a pair [standard].
     Test: tests/rlhf/test_advantages.py::test_by_hand
     """
-    rewards = _checked(rewards)
+    rewards = _checked(rewards, 2)
     chosen = np.zeros_like(rewards)
     np.put_along_axis(chosen, rewards.argmax(axis=1, keepdims=True), 1.0, axis=1)
     np.put_along_axis(chosen, rewards.argmin(axis=1, keepdims=True), -1.0, axis=1)
@@ -105,7 +105,7 @@ def returns_to_go(
     return rewards[:, None] - beta * to_go
 
 
-def _checked(rewards, least: int = 2):
+def _checked(rewards, least: int):
     """Return the rewards as an array [P, K] of numbers, or raise ValueError."""
     rewards = np.asarray(rewards)
     if rewards.ndim != 2 or not rewards.size or not np.isfinite(rewards).all():
