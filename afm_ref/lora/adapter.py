@@ -89,6 +89,7 @@ def attach(
     rank: int = 16,
     alpha: float = 16.0,
     seed: int = 0,
+    layers: Iterable[int] | None = None,
 ) -> Params:
     """Return the params with a fresh adapter beside each targeted matrix: the same
     function, for B = 0.
@@ -96,9 +97,10 @@ def attach(
         A ~ normal(0, 1/in),   B = 0,   scale = alpha / rank
 
     targets: fields of `Layer`, by default Apple's list, all matrices of attention and of
-    the feed-forward layer. A depends on (seed, layer, matrix) alone. The base's arrays are
-    shared, not copied. Raises ValueError for settings that make no sense and for a second
-    adapter on top of one.
+    the feed-forward layer. layers: numbers from 0; None is all. A depends on (seed, layer,
+    matrix) alone. The base's arrays are shared, not copied. Raises ValueError for settings
+    that make no sense, a second adapter on top of one, and layers that would cut a
+    `Stacked` in two.
 
     Source: TR24 section 5 (targets, rank 16) [confirmed]; Hu et al. 2021 section 4.1
         (start) [standard]; alpha [ours].
@@ -106,14 +108,17 @@ def attach(
     """
     targets = checked_targets(targets)
     scale = checked_scale(rank, alpha)
+    chosen = None if layers is None else set(layers)
+    attached = set()
 
     def beside(name, w, numbers):
-        if name not in targets:
+        if name not in targets or not (chosen is None or chosen.issuperset(numbers)):
             return w
         if isinstance(w, LoRA):
             raise ValueError(
                 f"{name} of layer {numbers[0]} has an adapter already: merge or detach it first"
             )
+        attached.update(numbers)
         *lead, out_dim, in_dim = w.shape
         which = TARGETS.index(name)
         drawn = [
@@ -125,7 +130,12 @@ def attach(
         return LoRA(w, a.astype(np.float32), b, scale)
 
     adapted = map_matrices(params, beside)
-    if not adapters(adapted):
+    if chosen is not None and chosen - attached:
+        raise ValueError(
+            f"layers {sorted(chosen - attached)} have none of {targets}, or are stacked with others "
+            "(containers.ungroup parts them); the first layer has the number 0"
+        )
+    if not attached:
         raise ValueError(f"the model has no matrix of {targets}: nothing to adapt")
     return adapted
 

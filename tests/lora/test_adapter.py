@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from afm_ref import lora
-from afm_ref.containers import Remat, map_matrices, matrices, ungrouped
+from afm_ref.containers import Remat, group, map_matrices, matrices, ungrouped
 from afm_ref.lora.adapter import LoRA, adapters, delta
 from afm_ref.quantization import palettize
 from afm_ref.transformer import Causal, forward
@@ -51,9 +51,14 @@ def test_a_has_the_scale_of_its_inputs_and_no_two_are_alike():
         np.testing.assert_array_equal(w.a, found[key])
 
 
-def test_chosen_targets_alone_are_adapted():
-    adapted = lora.attach(base_params(), targets=("wq", "w_down"), rank=2)
-    assert set(adapters(adapted)) == {(name, i) for name in ("wq", "w_down") for i in range(CFG.n_layers)}
+def test_chosen_layers_and_targets_alone_are_adapted():
+    adapted = lora.attach(base_params(), targets=("wq", "w_down"), layers=[0, 2], rank=2)
+    assert set(adapters(adapted)) == {(name, i) for name in ("wq", "w_down") for i in (0, 2)}
+    base = base_params()
+    halves = base._replace(layers=group(base.layers[:2]) + base.layers[2:])
+    assert set(adapters(lora.attach(halves, targets="wo", layers=[2], rank=2))) == {("wo", 2)}
+    with pytest.raises(ValueError, match=r"layers \[1\] have none of .* stacked with others"):
+        lora.attach(halves, layers=[1])
 
 
 @pytest.mark.parametrize("container", [lambda p: p, stacked])
@@ -117,7 +122,8 @@ def test_sixteen_bit_adapters_are_applied_in_the_dtype_of_x():
         (dict(rank=True), "rank must be a whole number of at least 1"),
         (dict(alpha=0.0), "alpha must be a positive number"),
         (dict(alpha=float("nan")), "alpha must be a positive number"),
-        (dict(params=base_params()._replace(layers=())), "nothing to adapt"),
+        (dict(layers=[0, 3]), r"layers \[3\] have none"),
+        (dict(layers=[]), "nothing to adapt"),
         (dict(params=base_params()._replace(layers=Causal())), "cannot walk layers in a Causal"),
         (dict(params=lora.attach(base_params(), rank=2)), "wq of layer 0 has an adapter already"),
     ],
