@@ -182,5 +182,10 @@ def is_held_out(document: Document, share: float = HELD_OUT_SHARE) -> bool:
     The docstrings and the code of one module are on the same side.
     """
     kind = "module" if document.source in ("docstrings", "code") else document.source
-    digest = hashlib.sha256(f"{SPLIT_SALT}:{kind}:{document.name}".encode()).digest()
+    return hash_below(share, SPLIT_SALT, kind, document.name)
+
+
+def hash_below(share: float, *parts) -> bool:
+    """Return whether the hash of these parts is in the lowest `share` of all hashes."""
+    digest = hashlib.sha256(":".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64

@@ -104,10 +104,8 @@ def _windows(documents, tokenizer, order):
 
 
 def _key(tokens, vocab_size):
-    key = np.zeros(len(tokens), np.int64)
-    for column in tokens.T:
-        key = key * vocab_size + column
-    return key
+    """Return each row of tokens as one number, the first token's place the highest."""
+    return tokens @ vocab_size ** np.arange(tokens.shape[1])[::-1]
 
 
 def _find(sorted_keys, keys):

@@ -9,17 +9,19 @@ so the form is ours. Where each answer and its fact stand is known: loss and acc
 answers can be measured against the distance.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
 
 from afm_ref._typing import Array, Int
 from afm_ref.data.corpora import Document
-from afm_ref.data.tasks import SPLITS
+from afm_ref.data.tasks import generator
 from afm_ref.data.tasks.lexicon import NAMES, entries
 from afm_ref.data.tokenizer import BOS, EOS
 
 THINGS = entries("key|badge|locker|room|ticket|order|desk|seat|parcel|account|phone|file")
+PAIRS = list(itertools.product(THINGS, NAMES))
 QUESTION_SHARE = 0.25  # of the document's tokens
 
 
@@ -69,18 +71,21 @@ def long_qa_documents(
     if count < 1 or digits < 1:
         raise ValueError(f"count {count} and digits {digits} must be at least 1")
     sizes = _sizes(tokens, tokenizer, digits)
-    return [_document(i, tokens, sizes, tokenizer, (400, SPLITS.index(split), seed, i), split, digits)
-            for i in range(count)]  # fmt: skip
+    documents = []
+    for i in range(count):
+        rng = generator(400, split, seed, i)
+        name = f"generated-{split}-long-{i}"
+        documents.append(_document(name, rng, tokens, sizes, tokenizer, digits))
+    return documents
 
 
 def _sizes(tokens, tokenizer, digits):
     """Return (facts, questions) that fill so many tokens, by the mean fact and question
     there is.
     """
-    pairs = [(thing, name) for thing in THINGS for name in NAMES]
     value = "8" * digits  # a sentence by itself has up to two tokens more than in the text
     fact, question = (
-        np.mean([len(tokenizer.encode(make(*pair, value))) for pair in pairs])
+        np.mean([len(tokenizer.encode(make(*pair, value))) for pair in PAIRS])
         for make in (_fact, _question)
     )
     questions = int(tokens * QUESTION_SHARE / question)
@@ -89,18 +94,16 @@ def _sizes(tokens, tokenizer, digits):
         raise ValueError(
             f"{tokens} tokens hold {facts} facts and {questions} questions: give room for 4 and 1"
         )
-    if facts > len(pairs):
+    if facts > len(PAIRS):
         raise ValueError(
-            f"{tokens} tokens would need {facts} facts, there are {len(pairs)} pairs of thing and person"
+            f"{tokens} tokens would need {facts} facts, there are {len(PAIRS)} pairs of thing and person"
         )
     return facts, questions
 
 
-def _document(i, tokens, sizes, tokenizer, key, split, digits):
-    rng = np.random.default_rng(key)
+def _document(name, rng, tokens, sizes, tokenizer, digits):
     facts, questions = sizes
-    pairs = [(THINGS[p // len(NAMES)], NAMES[p % len(NAMES)])
-             for p in rng.permutation(len(THINGS) * len(NAMES))[:facts]]  # fmt: skip
+    pairs = [PAIRS[p] for p in rng.permutation(len(PAIRS))[:facts]]
     values = ["".join(map(str, rng.integers(0, 10, digits))) for _ in pairs]
     asked = rng.choice(facts, questions, replace=questions > facts)
     # the facts that do not fit are left out from the end, with the questions about them
@@ -115,9 +118,7 @@ def _document(i, tokens, sizes, tokenizer, key, split, digits):
     answers = tuple(
         Answer(*(_token_span(ids, tokenizer, span) for span in pair)) for pair in spans
     )
-    return LongDocument(
-        Document(text, "long_qa", f"generated-{split}-long-{i}"), ids, answers
-    )
+    return LongDocument(Document(text, "long_qa", name), ids, answers)
 
 
 def _text(pairs, values, asked):

@@ -31,8 +31,7 @@ def pretraining_documents(seed: int = 0, weights=None, progress: bool = True):
         tests/data/test_pretraining_text.py::test_mixture_shares_no_13_gram
     """
     weights = _checked(WEIGHTS if weights is None else weights)
-    real = corpora.embedded(progress=progress)
-    real, held_out = _sides(real)
+    real, held_out = _sides(corpora.embedded(progress=progress))
     for part, make in GENERATED.items():
         if weights[part]:
             held_out += make(HELD_OUT_GENERATED, seed, "held_out")

@@ -79,10 +79,6 @@ class Tokenizer:
         found = (self.token_bytes[i] for i in self._checked(ids).tolist() if i >= first)
         return b"".join(found).decode("utf-8", errors="replace")
 
-    def token(self, token_id) -> str:
-        """Return how one token is written in tokenizer.json, for showing it."""
-        return self._plain.id_to_token(int(self._checked(token_id)))
-
     def byte_lengths(self, ids) -> Array:
         """Return the number of UTF-8 bytes of text that each id stands for (0 for special
         tokens).

@@ -34,20 +34,16 @@ def claim(path, about: Mapping, what: str = "pieces") -> None:
 
 def difference(old: Mapping, new: Mapping) -> str | None:
     """Return a sentence about the first differences of two runs' settings, or None."""
-    names = [
-        name
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name, "absent") != new.get(name, "absent")
-    ]
+    absent = dict.fromkeys(old | new, "absent")
+    old, new = absent | old, absent | new
     told = [
-        f"{name} was {old.get(name, 'absent')} and is {new.get(name, 'absent')}"
-        for name in names[:3]
+        f"{name} was {old[name]} and is {new[name]}"
+        for name in sorted(absent)
+        if old[name] != new[name]
     ]
-    return (
-        "; ".join(told) + (f"; and {len(names) - 3} more" if len(names) > 3 else "")
-        if names
-        else None
-    )
+    if len(told) > 3:
+        told[3:] = [f"and {len(told) - 3} more"]
+    return "; ".join(told) or None
 
 
 def finished(path, make: Callable[[Path], None]) -> Path:

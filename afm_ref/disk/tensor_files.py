@@ -216,11 +216,10 @@ def check(
             )
 
 
-def first(names: list[str], count: int = 3) -> str:
-    """Return the first of these names, and how many more there are."""
-    return ", ".join(names[:count]) + (
-        f" and {len(names) - count} more" if len(names) > count else ""
-    )
+def first(names: list[str]) -> str:
+    """Return the first three of these names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def values(where: Mapping[str, tuple], dtype) -> dict[str, np.ndarray]:

@@ -6,16 +6,14 @@ over the prompts (prefill) and then one token at a time (decode).
     prompts -> prefill -> first tokens -> decode, a chunk of steps a call -> more -> ...
 """
 
-from .cache import FAR, Cached, LayerCache
-from .decoding import CHUNK, Rollouts, generate, rollouts, stream
+from .cache import FAR, Cached
+from .decoding import Rollouts, generate, rollouts, stream
 from .sampling import LogitRules
 from .streaming import prompt_ids, stream_text
 
 __all__ = [
-    "CHUNK",
     "FAR",
     "Cached",
-    "LayerCache",
     "LogitRules",
     "Rollouts",
     "generate",

@@ -54,11 +54,8 @@ class Cached(Causal):
         """
         (B, T, K, H), S = k.shape, cache.positions.shape[1]
         positions = jnp.broadcast_to(jnp.asarray(positions, jnp.int32), (B, T))
-        rows, heads, slots = (
-            jnp.arange(B)[:, None],
-            jnp.arange(B * K)[:, None],
-            jnp.repeat(positions, K, axis=0),
-        )
+        rows, heads = jnp.arange(B)[:, None], jnp.arange(B * K)[:, None]
+        slots = jnp.repeat(positions, K, axis=0)
 
         def by_head(new, like):
             return jnp.swapaxes(new, 1, 2).reshape(B * K, T, H).astype(like.dtype)

@@ -231,11 +231,8 @@ def _decode(params, state, knobs, steps, *, program):
         token, log_prob, done, finite = _emit(
             params, x[:, 0], state.position + 1, knobs, top_k, state.seen
         )
-        done, finite, seen = (
-            state.done | done,
-            state.finite & (finite | state.done),
-            _also(state.seen, token),
-        )
+        finite = state.finite & (finite | state.done)
+        done, seen = state.done | done, _also(state.seen, token)
         state = DecodeState(token, state.position + 1, done, finite, cache, seen)
         return (
             i + 1,
@@ -295,9 +292,11 @@ def _request(params, cfg, tokens, max_new_tokens, temperature=0.0, top_k=None, t
     ids = _stop_tokens(stop, cfg)
     stops = np.full(_bucket(len(ids), least=8), -1, np.int32)
     stops[: len(ids)] = ids
-    rules = None if rules in (None, LogitRules()) else rules.check()
-    if rules is not None:
-        rules = RuleArrays.of(rules, ids, np.repeat(lengths, samples), cfg.vocab_size)
+    if rules in (None, LogitRules()):
+        rules = None
+    else:
+        of_rows = np.repeat(lengths, samples)
+        rules = RuleArrays.of(rules.check(), ids, of_rows, cfg.vocab_size)
     keys = row_keys(checked_number("seed", seed, whole=True), len(prompts) * samples)
     if temperature == 0:  # nothing is drawn
         temperature = top_k = top_p = None

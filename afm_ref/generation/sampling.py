@@ -110,10 +110,8 @@ def ruled(
     """
     logits = logits.astype(jnp.float32)
     penalised = jnp.where(logits > 0, logits / rules.penalty, logits * rules.penalty)
-    early, first = (
-        (positions < rules.may_stop)[:, None],
-        (positions == rules.first)[:, None],
-    )
+    early = (positions < rules.may_stop)[:, None]
+    first = (positions == rules.first)[:, None]
     banned = rules.suppressed | (early & rules.stops) | (first & rules.suppressed_first)
     return jnp.where(banned, -jnp.inf, jnp.where(seen, penalised, logits))
 

@@ -1,6 +1,6 @@
 """LoRA: adapters beside frozen weights, their files, and the bank that serves them."""
 
-from ..config import ATTENTION, FFN
+from ..config import ATTENTION
 from . import costs, files
 from .adapter import TARGETS, LoRA, attach, detach, merge, trainable, unmerge
 from .extraction import extract
@@ -8,7 +8,6 @@ from .serving import AdapterBank
 
 __all__ = [
     "ATTENTION",
-    "FFN",
     "TARGETS",
     "AdapterBank",
     "LoRA",

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..containers import map_matrices, ungrouped
 from ..disk import tensor_files
+from ..disk.text_files import naming
 from ..weights import Params
 from .adapter import TARGETS, LoRA, adapters, detach
 
@@ -84,12 +85,11 @@ def save(
             f"all matrices must share one rank and one scale, found (rank, scale) {sorted(kinds)}"
         )
     [(_, scale)] = kinds
-    named = {
-        f"layers.{layer}.{name}.{letter}": np.asarray(m)
-        for (name, layer), w in loras.items()
-        for letter, m in (("a", w.a), ("b", w.b))
-    }
-    tensors = {name: tensor_files.cast(m, dtype, name) for name, m in named.items()}
+    tensors = {}
+    for (name, layer), w in loras.items():
+        for letter in "ab":
+            key, m = f"layers.{layer}.{name}.{letter}", np.asarray(getattr(w, letter))
+            tensors[key] = tensor_files.cast(m, dtype, key)
     about = {
         "format": FORMAT,
         "scale": repr(float(scale)),
@@ -106,12 +106,9 @@ def load(path: str | os.PathLike) -> Adapter:
     format, matrices that do not fit together, NaN and infinity.
     """
     tensors, about = tensor_files.load(path, FORMAT)
-    try:
-        return Adapter(
-            _matrices(tensors), _scale(about.get("scale", "nan")), str(about.get("base"))
-        )
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    with naming(path):
+        scale = _scale(about.get("scale", "nan"))
+        return Adapter(_matrices(tensors), scale, str(about.get("base")))
 
 
 def put(params: Params, adapter: Adapter) -> Params:

@@ -2,9 +2,9 @@
 here, and in Apple's run.
 """
 
-import dataclasses
 import functools
 import time
+from typing import NamedTuple
 
 import numpy as np
 
@@ -84,8 +84,7 @@ def axlearn_mfu(chips: int, attention: bool = True) -> float:
     return mfu(tokens, per_token, AXLEARN_STEP_S[chips], chips, TPU_PEAK_FLOPS["v5p"])
 
 
-@dataclasses.dataclass(frozen=True)
-class Bill:
+class Bill(NamedTuple):
     """What a run takes on given chips."""
 
     flops: float

@@ -112,11 +112,7 @@ def best_rate(rates, losses_of_rates) -> float:
     x = np.log2(np.asarray(rates, np.float64))
     y = np.array([np.inf if loss is None else loss for loss in losses_of_rates], np.float64)
     rises = np.diff(x)
-    if (
-        len(x) < 3
-        or len(x) != len(y)
-        or not (np.allclose(rises, rises[0]) and rises[0] > 0)
-    ):
+    if not 3 <= len(x) == len(y) or not (np.allclose(rises, rises[0]) and rises[0] > 0):
         raise ValueError(
             f"give at least three rates that rise by one factor, a loss each; got {list(rates)}"
         )
@@ -157,12 +153,8 @@ def _optimizer(learning_rate, matrix_scale):
     """Return Apple's optimizer at a constant rate, without decay; both arguments may be
     traced.
     """
-    return afm_optimizer(
-        learning_rate,
-        lambda t: 1.0,
-        weight_decay=0.0,
-        update_scale=on_matrices(matrix_scale),
-    )
+    scale = on_matrices(matrix_scale)
+    return afm_optimizer(learning_rate, lambda t: 1.0, 0.0, update_scale=scale)
 
 
 @cache

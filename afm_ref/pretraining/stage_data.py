@@ -68,14 +68,11 @@ def default_mixtures(counts: Mapping[str, int], core: Mapping | None = None, con
     continued = _to_one(
         continued or {name: w * SHIFT.get(name, 1.0) for name, w in core.items()}
     )
-    if not long_qa:
-        return {"core": core, "continued": continued, "lengthening": continued}
-    rest = {name: (1 - LONG_QA_SHARE) * w for name, w in continued.items()}
-    return {
-        "core": core,
-        "continued": continued,
-        "lengthening": rest | {LONG_QA: LONG_QA_SHARE},
-    }
+    lengthening = continued
+    if long_qa:
+        rest = {name: (1 - LONG_QA_SHARE) * w for name, w in continued.items()}
+        lengthening = rest | {LONG_QA: LONG_QA_SHARE}
+    return {"core": core, "continued": continued, "lengthening": lengthening}
 
 
 def rows_of(parts: Mapping[str, list], tok):

@@ -140,12 +140,9 @@ def gradient_variance(policy, rewards, K: int, baseline: str = "leave one out") 
     squares = 1 - 2 * p + p @ p  # |s|^2 of each arm
     g = policy_gradient(policy, rewards)
     variance = (p @ (centred**2 * squares) - g @ g) / K
-    price = (
-        (p @ centred**2 * (p @ squares) + g @ g) / (K * (K - 1))
-        if baseline == "leave one out"
-        else 0.0
-    )
-    return float(variance + price)
+    if baseline == "leave one out":
+        variance += (p @ centred**2 * (p @ squares) + g @ g) / (K * (K - 1))
+    return float(variance)
 
 
 def _float64(*arrays):

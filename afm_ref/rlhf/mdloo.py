@@ -116,8 +116,7 @@ def mdloo_per_token_loss(
 ):
     """Return (sum, count) over responses of the negative `mdloo_per_token`."""
     log_probs = response_log_probs(params, batch.rows, cfg)
-    each = mdloo_per_token(log_probs, batch.old, batch.advantages, gamma)
-    return _descended(each)
+    return _descended(mdloo_per_token(log_probs, batch.old, batch.advantages, gamma))
 
 
 def clipped(
@@ -155,8 +154,7 @@ def reinforce_loss(params: Params, batch: Experience, cfg: AFMConfig):
     Source: Williams 1992 [standard].
     Test: tests/rlhf/test_mdloo.py::test_all_gradients_agree_at_the_previous_iterate
     """
-    each = batch.advantages * sequence_log_probs(params, batch.rows, cfg)
-    return _descended(each)
+    return _descended(batch.advantages * sequence_log_probs(params, batch.rows, cfg))
 
 
 def rloo_loss(params: Params, batch: Experience, cfg: AFMConfig, epsilon: float = 0.2):
@@ -167,8 +165,7 @@ def rloo_loss(params: Params, batch: Experience, cfg: AFMConfig, epsilon: float 
         tests/oracles/test_trl_rl.py::test_rloo
     """
     log_rho = sequence_log_probs(params, batch.rows, cfg) - wide(batch.old).sum(-1)
-    each = clipped(log_rho, batch.advantages, epsilon)
-    return _descended(each)
+    return _descended(clipped(log_rho, batch.advantages, epsilon))
 
 
 def dpo_loss(

@@ -144,12 +144,12 @@ def member(
     Source: TR24 section 4 (online RL among the committee's algorithms) [confirmed].
     Test: tests/rlhf/test_train.py::test_online_rl_joins_the_committee
     """
-    sizes = dict(
+    settings = dataclasses.replace(
+        settings or Settings(),
         max_new_tokens=shop.max_new_tokens,
         row_length=shop.row_length,
         batch_size=shop.sample_rows,
     )
-    settings = dataclasses.replace(settings or Settings(), **sizes)
 
     def train(situation: Situation) -> Params:
         def reward(prompts, groups):

@@ -190,11 +190,9 @@ def identity(parts, state, frozen) -> dict:
     """Return what must agree for a run to be the same: described parts, shapes and first
     values of all weights.
     """
-    said = {
-        name: part
-        for at, value in parts.items()
-        for name, part in describe(value, at).items()
-    }
+    said = {}
+    for at, value in parts.items():
+        said |= describe(value, at)
     for name, array in _flatten(state).items():
         said[name] = f"{array.dtype}{list(array.shape)} checksum {_checksum(array)}"
     return said | {"frozen": _tree_checksum(frozen)}
@@ -218,11 +216,9 @@ def describe(value, at: str, depth: int = 16) -> dict:
     if leaves and all(hasattr(leaf, "dtype") for leaf in leaves):
         return {at: _tree_checksum(value)}
     name, parts = _parts(value) if depth else (type(value).__name__, {})
-    inner = {
-        k: v
-        for key, part in parts.items()
-        for k, v in describe(part, f"{at}.{key}", depth - 1).items()
-    }
+    inner = {}
+    for key, part in parts.items():
+        inner |= describe(part, f"{at}.{key}", depth - 1)
     if len(parts) > 100:
         return {
             at: f"{name} of {len(parts)} with checksum {zlib.crc32(str(inner).encode())}"
@@ -235,14 +231,14 @@ def _parts(value):
     if isinstance(value, functools.partial):
         name, parts = _parts(value.func)
         return name, parts | dict(enumerate(value.args)) | value.keywords
+    kind = type(value).__name__
     if isinstance(value, dict):
-        return type(value).__name__, value
+        return kind, value
     if isinstance(value, (list, tuple)):
-        names = getattr(value, "_fields", range(len(value)))
-        return type(value).__name__, dict(zip(names, value))
+        return kind, dict(zip(getattr(value, "_fields", range(len(value))), value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = (field.name for field in dataclasses.fields(value))
-        return type(value).__name__, {name: getattr(value, name) for name in names}
+        return kind, {name: getattr(value, name) for name in names}
     value = inspect.unwrap(value)
     try:
         parts = inspect.getclosurevars(value).nonlocals

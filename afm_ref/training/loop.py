@@ -70,8 +70,9 @@ def fit(
     run = _Loop(params, select, optimizer, optimizer_state, batches, layout, max_bad_steps)
     try:
         if checkpoint is not None or multihost.several():
-            parts = dict(loss=loss, batches=batches, optimizer=optimizer)
-            parts["settings"] = settings or {}
+            parts = dict(
+                loss=loss, batches=batches, optimizer=optimizer, settings=settings or {}
+            )
             about = checkpoints.identity(parts, run.state, run.frozen)
             run.open(checkpoints.open_folder(checkpoint, keep, about), steps)
         run.prepare(loss, optimizer, compiler_options)

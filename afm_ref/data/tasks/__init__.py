@@ -19,7 +19,6 @@ from . import builders
 from .builders import DEFAULT_DIFFICULTY, PRETRAINING_DIFFICULTY, TASKS, Record
 
 __all__ = [
-    "DEFAULT_DIFFICULTY",
     "TASKS",
     "Record",
     "Rendered",
@@ -54,22 +53,27 @@ def records(
     difficulty = DEFAULT_DIFFICULTY[task] if difficulty is None else difficulty
     if not 0 <= difficulty <= 4:
         raise ValueError(f"difficulty must be 0..4, not {difficulty}")
-    key = (list(TASKS).index(task), SPLITS.index(split), seed)
+    kind = list(TASKS).index(task)
     return [
-        TASKS[task](np.random.default_rng((*key, i)), split, difficulty)
+        TASKS[task](generator(kind, split, seed, i), split, difficulty)
         for i in range(count)
     ]
 
 
+def generator(kind: int, split: str, seed: int, i: int) -> np.random.Generator:
+    """Return the source of chance of the i-th text of a kind: numbers 0, 1, .. of the tasks,
+    from 100 on of other texts.
+    """
+    return np.random.default_rng((kind, SPLITS.index(split), seed, i))
+
+
 def everyday_documents(count: int, seed: int = 0, split: str = "train") -> list[Document]:
     """Return generated messages, mails, threads and notification stacks as plain documents."""
-    documents = []
-    for i in range(count):
-        text = builders.everyday(
-            np.random.default_rng((100, SPLITS.index(split), seed, i)), split
-        )
-        documents.append(Document(text + "\n", "everyday", f"generated-{split}-{i}"))
-    return documents
+    texts = (builders.everyday(generator(100, split, seed, i), split) for i in range(count))
+    return [
+        Document(text + "\n", "everyday", f"generated-{split}-{i}")
+        for i, text in enumerate(texts)
+    ]
 
 
 def task_documents(count: int, seed: int = 0, split: str = "train") -> list[Document]:
@@ -79,7 +83,7 @@ def task_documents(count: int, seed: int = 0, split: str = "train") -> list[Docu
     documents = []
     for t, task in enumerate(TASKS):
         for i in range(t, count, len(TASKS)):
-            rng = np.random.default_rng((200, SPLITS.index(split), seed, i))
+            rng = generator(200, split, seed, i)
             record = TASKS[task](
                 rng, split, int(rng.integers(PRETRAINING_DIFFICULTY[task] + 1))
             )

@@ -5,7 +5,7 @@ everyday text without a task.
 import re
 from typing import Any, NamedTuple
 
-from afm_ref.data.tasks import grammar, lexicon
+from afm_ref.data.tasks import grammar
 from afm_ref.data.tasks.grammar import pick
 from afm_ref.data.tasks.metrics import holds
 
@@ -28,6 +28,8 @@ def summarise(rng, split, difficulty):
     news = grammar.draw(rng, split)
     lines = [_news_line(rng, news)]
     kind = pick(rng, ("thread", "mail", "notifications"))
+    if kind == "notifications":
+        lines[0] = "Messages: " + lines[0]
     for _ in range(1 + int(rng.integers(difficulty + 1))):
         noise = (
             grammar.notification(rng, split)
@@ -35,11 +37,6 @@ def summarise(rng, split, difficulty):
             else _chatter(rng, news)
         )
         lines.insert(int(rng.integers(len(lines) + 1)), noise)
-    if kind == "notifications":
-        lines = [
-            line if line.split(":")[0] in lexicon.APPS else f"Messages: {line}"
-            for line in lines
-        ]
     if kind == "mail":
         lines = [f"Mail from {news.slots['name']}"] + [
             line.split(": ", 1)[1] for line in lines
@@ -72,10 +69,7 @@ def tone(rng, split, difficulty):
     target = pick(rng, ("casual", "formal"))
     if target == "formal":
         source, reference = reference, source
-    said = [
-        news.slots[slot]
-        for slot in ("name", "friend", "event", "thing", "day", "time", "place", "reason")
-    ]
+    said = [fact for slot, fact in news.slots.items() if slot not in ("them", "is_are")]
     facts = [fact for fact in said if holds(source, fact) and holds(reference, fact)]
     if difficulty >= 2 and rng.random() < 0.5:
         extra = grammar.small_talk(rng)
@@ -210,9 +204,18 @@ def _doubled_word(rng, word, i):
     return f"{word} {word}" if word.isalpha() else None
 
 
+AGREEMENTS = {
+    "is": "are",
+    "are": "is",
+    "has": "have",
+    "have": "has",
+    "it": "them",
+    "them": "it",
+}
+
+
 def _wrong_agreement(rng, word, i):
-    pairs = {"is": "are", "has": "have", "it": "them"}
-    return (pairs | {plural: single for single, plural in pairs.items()}).get(word)
+    return AGREEMENTS.get(word)
 
 
 def _lost_capital(rng, word, i):
@@ -223,5 +226,5 @@ def _lost_mark(rng, word, i):
     return word[:-1] if word[-1:] in ".,?" else None
 
 
-SLIPS = (_swapped_letters, _dropped_letter, _doubled_letter, _doubled_word)
-ERRORS = (*SLIPS, _wrong_agreement, _lost_capital, _lost_mark)
+ERRORS = (_swapped_letters, _dropped_letter, _doubled_letter, _doubled_word,
+          _wrong_agreement, _lost_capital, _lost_mark)  # fmt: skip

@@ -25,10 +25,9 @@ def by_magnitude(params: Params) -> list:
         [ours].
     Test: tests/pretraining/test_pruning.py::test_criteria_by_hand
     """
-    layers = ungroup(params.layers)
     return [
         _lengths(layer.w_gate, 1) * _lengths(layer.w_up, 1) * _lengths(layer.w_down, 0)
-        for layer in layers
+        for layer in ungroup(params.layers)
     ]
 
 

@@ -99,11 +99,8 @@ def with_masks(
     Test: tests/pretraining/test_pruning.py::test_fresh_masks_are_even_or_follow_the_scores
     """
     layers = ungroup(params.layers)
-    scores = (
-        [np.zeros(layer.w_down.shape[-1], np.float32) for layer in layers]
-        if scores is None
-        else list(scores)
-    )
+    if scores is None:
+        scores = [np.zeros(layer.w_down.shape[-1], np.float32) for layer in layers]
     if len(scores) != len(layers):
         raise ValueError(
             f"scores must be one array per layer: the model has {len(layers)} layers, got {len(scores)}"
@@ -121,11 +118,8 @@ def with_masks(
             w_down=Masked(layer.w_down, s, np.asarray(eps, s.dtype), int(k))
         )
 
-    return params._replace(
-        layers=tuple(
-            masked(layer, s, i) for i, (layer, s) in enumerate(zip(layers, scores))
-        )
-    )
+    numbers = range(len(layers))
+    return params._replace(layers=tuple(map(masked, layers, scores, numbers)))
 
 
 def at_eps(params: Params, eps) -> Params:
@@ -227,8 +221,8 @@ def mask_values(params: Params) -> Float[Array, "L F"]:
     return np.stack([np.asarray(layer.w_down.mask()) for layer in ungroup(params.layers)])
 
 
-def undecided(mask: Float[Array, "*layers F"], edge: float = 0.05) -> float:
-    """Return the share of mask values in edge .. 1 - edge: 0 when the mask is as good as
+def undecided(mask: Float[Array, "*layers F"]) -> float:
+    """Return the share of mask values in 0.05 .. 0.95: 0 when the mask is as good as
     binary.
     """
-    return float(np.mean((mask > edge) & (mask < 1 - edge)))
+    return float(np.mean((mask > 0.05) & (mask < 0.95)))

@@ -97,7 +97,7 @@ def coordinate_descent(
     """Return what a fixed number of steps of coordinate descent makes of the same operator:
     its sum falls short of k.
 
-        b_0 = -s;   a = e (log k - logsumexp((s + b) / e)),   b = -relu(s + a),   e = max(eps, start_eps decay^step)
+        b_0 = -s;   a = e (log k - logsumexp((s + b) / e)),   b = -relu(s + a),   e = max(eps, 4 * 0.7^step)
         lambda = exp((s + a + b) / e) = min(1, exp((s + a) / e))
 
     Each step shares out k among ALL entries, with those above 1 cut back to 1 for the next:
@@ -110,9 +110,9 @@ def coordinate_descent(
     """
     check_scores(scores, k, eps)
     xp, scores = scores.__array_namespace__(), wide(scores)
-    b, a, start_eps, decay = -scores, None, 4.0, 0.7
+    b = -scores
     for step in range(steps):
-        e = max(eps, start_eps * decay**step)
+        e = max(eps, 4.0 * 0.7**step)
         z = (scores + b) / e
         top = xp.max(z, axis=-1, keepdims=True)
         a = e * (math.log(k) - top - xp.log(xp.exp(z - top).sum(axis=-1, keepdims=True)))
