@@ -235,7 +235,7 @@ def weight_bytes(
     an 8-bit embedding.
 
     Source: BLOG24 (3.7 bits per weight), TR24 section 5 (8-bit embedding) [confirmed].
-    Test: tests/quantization/test_storage.py::test_on_device_numbers
+    Test: tests/quantization/test_allocation.py::test_on_device_numbers
     """
     per_layer, counts = layer_parameters(cfg), parameters(cfg)
     matrices = cfg.n_layers * (per_layer["attention"] + per_layer["ffn"])

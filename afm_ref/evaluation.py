@@ -48,7 +48,7 @@ def bits_per_byte(
 
     Source: Shannon 1948; standard for language models on text of several tokenizers
         [standard].
-    Test: tests/transformer/test_losses.py::test_a_uniform_model_needs_log2_V_bits_a_token
+    Test: tests/transformer/test_transformer.py::test_a_uniform_model_needs_log2_V_bits_a_token
     """
     if n_bytes < 1:
         raise ValueError(
@@ -77,7 +77,7 @@ def mean_interval(values, confidence: float = 0.95) -> Interval:
     than two values raise ValueError, for one run has no spread.
 
     Source: Student 1908 [standard].
-    Test: tests/transformer/test_losses.py::test_interval_against_a_table_of_t
+    Test: tests/transformer/test_transformer.py::test_interval_against_a_table_of_t
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or len(values) < 2:

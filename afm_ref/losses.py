@@ -34,7 +34,7 @@ def token_log_probs(
     slices on several devices.
 
     Source: textbook [standard].
-    Test: tests/transformer/test_losses.py::test_token_log_probs_closed_form
+    Test: tests/transformer/test_transformer.py::test_token_log_probs_closed_form
     """
     if hasattr(logits, "token_log_probs"):
         return logits.token_log_probs(targets)
@@ -61,7 +61,7 @@ def next_token(params: Params, batch: Batch, cfg: AFMConfig, positions=None, att
     document.
 
     Source: TR24 section 3.2 (next-token pre-training) [confirmed].
-    Test: tests/transformer/test_losses.py::test_next_token_equals_its_definition
+    Test: tests/transformer/test_transformer.py::test_next_token_equals_its_definition
     """
     attend = Causal(batch.documents) if attend is None else attend
     logits = forward(params, batch.tokens, cfg, positions, attend)

@@ -160,18 +160,15 @@ def test_a_platform_without_a_device_is_one_line(monkeypatch, say, capsys, said)
     assert "set it to cpu" in line and (str(said) or "there is no") in line
 
 
-@pytest.mark.parametrize(
-    "error, told",
-    [
+def test_too_little_memory_and_a_pipe_of_its_own_are_one_line(say, capsys):
+    for error, told in (
         (MemoryError(), "out of memory: a smaller model"),
         (MemoryError("Unable to allocate 3 TiB"), "out of memory: Unable to allocate 3 TiB"),
         (BrokenPipeError(errno.EPIPE, "a worker has gone"), "[Errno 32] a worker has gone"),
-    ],
-)
-def test_too_little_memory_and_a_pipe_of_its_own_are_one_line(say, capsys, error, told):
-    say(error)
-    assert main(["info"]) == 2
-    assert line_of(capsys).startswith(told)
+    ):
+        say(error)
+        assert main(["info"]) == 2
+        assert line_of(capsys).startswith(told)
 
 
 def test_ctrl_c_while_commands_are_loaded_is_silent(monkeypatch, capsys):
@@ -209,9 +206,9 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    "line, told",
-    [
+def test_a_target_is_looked_at_before_any_work(place, capsys):
+    before = sorted(place.rglob("*"))
+    for line, told in (
         ("adapt --save pages", "--save pages is a folder"),
         ("adapt --save file/a", "--save file/a cannot be written"),
         ("adapt --peft --save file", "--save file is a file: give a folder"),
@@ -233,14 +230,11 @@ def place(tmp_path, monkeypatch):
         ("train --history pages", "--history pages is a folder"),
         ("train --save file --processes 2", "--save file is a file"),
         ("train --save shards", "--save shards holds model.safetensors.index.json"),
-    ],
-)
-def test_a_target_is_looked_at_before_any_work(place, capsys, line, told):
-    before = sorted(place.rglob("*"))
-    name, *options = line.split()
-    assert main([name, *WORK[name][1].split(), *options]) == 2
-    assert line_of(capsys).startswith(told)
-    assert sorted(place.rglob("*")) == before
+    ):
+        name, *options = line.split()
+        assert main([name, *WORK[name][1].split(), *options]) == 2
+        assert line_of(capsys).startswith(told)
+        assert sorted(place.rglob("*")) == before
 
 
 def test_a_second_command_in_a_folder_names_the_first(tmp_path, monkeypatch, capsys):

@@ -45,7 +45,7 @@ def palettize_folder(
     `weight_errors` takes the place of the loss.
 
     Source: TR24 section 5, BLOG24 (mixed 2 and 4 bits, 3.5 on average) [confirmed].
-    Test: tests/interop/test_palettizing.py::test_streaming_gives_the_file_of_quantize
+    Test: tests/interop/test_palettized.py::test_streaming_gives_the_file_of_quantize
     """
     source, target = Path(source), Path(target)
     hugging_face.check_target(target, palettized.OTHER_MODELS)

@@ -19,7 +19,7 @@ def rope_permutation(head_dim: int, layout: str) -> np.ndarray:
         to half_split:  0, 2, 4, ..., 1, 3, 5, ...        to interleaved:  0, H/2, 1, H/2 + 1, ...
 
     Source: the permutation in transformers' Llama conversion script [standard].
-    Test: tests/interop/test_rope_layout.py::test_logits_do_not_change
+    Test: tests/interop/test_golden.py::test_logits_do_not_change
     """
     if layout not in ("interleaved", "half_split"):
         raise ValueError(f"layout must be 'interleaved' or 'half_split', got {layout!r}")
@@ -42,7 +42,7 @@ def permute_rope_layout(
     ValueError.
 
     Source: the permutation in transformers' Llama conversion script [standard].
-    Test: tests/interop/test_rope_layout.py::test_logits_do_not_change
+    Test: tests/interop/test_golden.py::test_logits_do_not_change
     """
     order = rope_permutation(cfg.head_dim, layout)
     if layout == cfg.rope_layout:

@@ -209,7 +209,7 @@ def trainable(params: Params):
     training.fit.
 
     Source: Hu et al. 2021 section 4 (W0 is frozen) [standard].
-    Test: tests/lora/test_training.py::test_fit_trains_the_adapter_and_leaves_the_base_bit_identical
+    Test: tests/lora/test_adapter.py::test_fit_trains_the_adapter_and_leaves_the_base_bit_identical
     """
     import jax
 

@@ -30,8 +30,8 @@ def extract(
     "tuned". Both must hold their layers in the same containers (ValueError).
 
     Source: Eckart and Young 1936 [standard].
-    Test: tests/lora/test_extraction.py::test_full_rank_extraction_is_the_fine_tune,
-        tests/lora/test_extraction.py::test_extraction_error_is_what_eckart_and_young_say
+    Test: tests/lora/test_adapter.py::test_full_rank_extraction_is_the_fine_tune,
+        tests/lora/test_adapter.py::test_extraction_error_is_what_eckart_and_young_say
     """
     targets, rank = checked_targets(targets), rank if rank is None else checked_rank(rank)
     if rest not in RESTS:

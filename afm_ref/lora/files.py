@@ -71,7 +71,7 @@ def save(
     replaced in one step. base: the fingerprint of the base, where it is known already.
 
     Source: BLOG24 (adapter values in 16 bits) [confirmed].
-    Test: tests/lora/test_files.py::test_what_is_saved_is_loaded
+    Test: tests/lora/test_serving.py::test_what_is_saved_is_loaded
     """
     dtype = tensor_files.float_dtype(dtype)
     if dtype.name not in DTYPES:

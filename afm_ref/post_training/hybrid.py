@@ -40,7 +40,7 @@ def demonstrations() -> list[Record]:
 
     Source: TR24 section 4.1 (human demonstrations) [confirmed]; that a model wrote these
         [ours].
-    Test: tests/post_training/test_hybrid.py::test_demonstrations_do_their_tasks
+    Test: tests/post_training/test_members.py::test_demonstrations_do_their_tasks
     """
     return [Record(**fields) for _, fields in text_files.read_json_lines(DEMONSTRATIONS)]
 
@@ -53,7 +53,7 @@ def deeper(record: Record, rng: np.random.Generator) -> Record:
 
     Source: TR24 section 4.1 (evolving in depth) [confirmed]; by these rules instead of a
         model [ours].
-    Test: tests/post_training/test_hybrid.py::test_evolution_keeps_references_true
+    Test: tests/post_training/test_members.py::test_evolution_keeps_references_true
     """
     talk = grammar.small_talk(rng)
     if record.task == "sums":
@@ -81,7 +81,7 @@ def broader(record: Record, rng: np.random.Generator) -> Record:
 
     Source: TR24 section 4.1 (evolving in breadth) [confirmed]; by the task's generator
         instead of a model [ours].
-    Test: tests/post_training/test_hybrid.py::test_evolution_keeps_references_true
+    Test: tests/post_training/test_members.py::test_evolution_keeps_references_true
     """
     return tasks.records(
         record.task, 1, seed=int(rng.integers(1, 2**31)), split=record.split
@@ -103,7 +103,7 @@ def curate(
     """Return what is left after all steps (name, list -> list), and the counts of each.
 
     Source: TR24 section 4.1 (curation) [confirmed]; the steps [ours].
-    Test: tests/post_training/test_hybrid.py::test_curation_counts
+    Test: tests/post_training/test_members.py::test_curation_counts
     """
     counts = []
     for name, step in steps:
@@ -138,7 +138,7 @@ def of_difficulty(solved: Sequence[Solved]) -> list[Solved]:
     """Return those of which the verifier passes neither too large nor too small a share.
 
     Source: TR24 section 4.1, a difficulty threshold in one secondary account [inferred].
-    Test: tests/post_training/test_hybrid.py::test_solutions_are_kept_by_the_verifier
+    Test: tests/post_training/test_members.py::test_solutions_are_kept_by_the_verifier
     """
     rates = [
         np.mean([tasks.success(s.record, r.text) for r in s.responses]) for s in solved
@@ -153,7 +153,7 @@ def solutions(solved: Sequence[Solved]) -> list[tuple[str, Response]]:
 
     Source: TR24 section 4.1 (kept by ground truth, or by a judge where there is none: the
         first here) [confirmed].
-    Test: tests/post_training/test_hybrid.py::test_solutions_are_kept_by_the_verifier
+    Test: tests/post_training/test_members.py::test_solutions_are_kept_by_the_verifier
     """
     kept = []
     for s in solved:

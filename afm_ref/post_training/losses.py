@@ -168,7 +168,7 @@ def dpo(h: Float[Array, " B"], beta: float) -> Float[Array, " B"]:
 
     Source: TR24 section 4 names DPO [confirmed]; Rafailov et al. 2023 equation 7
         [standard].
-    Test: tests/post_training/test_trl_golden.py::test_losses_equal_trl,
+    Test: tests/post_training/test_losses.py::test_losses_equal_trl,
         tests/oracles/test_trl.py::test_dpo_and_ipo
     """
     return -log_sigmoid(beta * wide(h))
@@ -201,7 +201,7 @@ def log_ratio_difference(
     per_token divides each by its response's number of tokens.
 
     Source: Rafailov et al. 2023 [standard]; per token as TRL has it for IPO [standard].
-    Test: tests/post_training/test_trl_golden.py::test_losses_equal_trl
+    Test: tests/post_training/test_losses.py::test_losses_equal_trl
     """
     if pairs.reference is None:
         raise ValueError(
@@ -224,7 +224,7 @@ def preference_loss(
     another kind, and for a beta that is not above 0.
 
     Source: TR24 section 4 names DPO and IPO [confirmed]; Azar et al. 2023, TRL [standard].
-    Test: tests/post_training/test_trl_golden.py::test_losses_equal_trl,
+    Test: tests/post_training/test_losses.py::test_losses_equal_trl,
         tests/oracles/test_trl.py::test_dpo_and_ipo
     """
     if kind not in LOSSES:

@@ -74,8 +74,8 @@ def sample_tokens(
     numbers below 1, and for n > 1 at temperature 0, where all would be equal.
 
     Source: TR24 section 4 (several responses a prompt) [confirmed].
-    Test: tests/post_training/test_responses.py::test_sampling_does_not_depend_on_the_fill,
-    tests/post_training/test_responses.py::test_every_prompt_gets_its_own_responses
+    Test: tests/post_training/test_preferences.py::test_sampling_does_not_depend_on_the_fill,
+    tests/post_training/test_preferences.py::test_every_prompt_gets_its_own_responses
     """
     from .. import generation
 
@@ -120,7 +120,7 @@ def expected_best(rewards, n: int, judged=None) -> float:
     share the mean of their v. Raises ValueError unless 1 <= n <= m.
 
     Source: order statistics without replacement [standard].
-    Test: tests/post_training/test_responses.py::test_expected_best_over_all_subsets
+    Test: tests/post_training/test_preferences.py::test_expected_best_over_all_subsets
     """
     rewards = np.asarray(rewards, float)
     values = rewards if judged is None else np.asarray(judged, float)
@@ -141,7 +141,7 @@ def kl_of_best_of_n(n: int) -> float:
     That is reached where neither rewards nor responses repeat.
 
     Source: Stiennon et al. 2020; a bound by Beirami et al. 2024 [standard].
-    Test: tests/post_training/test_responses.py::test_divergence_reaches_its_bound
+    Test: tests/post_training/test_preferences.py::test_divergence_reaches_its_bound
     """
     return math.log(n) - (n - 1) / n
 
@@ -152,7 +152,7 @@ def rejection_sample(
     """Return (prompt, its response of highest reward) for SFT; rewards: [P][n].
 
     Source: TR24 section 4 (rejection sampling) [confirmed].
-    Test: tests/post_training/test_responses.py::test_rejection_sampling_by_hand
+    Test: tests/post_training/test_preferences.py::test_rejection_sampling_by_hand
     """
     best = []
     for prompt, group, values in zip(prompts, groups, rewards, strict=True):

@@ -45,7 +45,7 @@ def init_reward_model(
     """Return a reward model on a language model: rewards near 0, all grades equally likely.
 
     Source: TR24 section 4, as one account has it: a linear and four MLP heads [inferred].
-    Test: tests/post_training/test_reward_model.py::test_loss_at_the_start
+    Test: tests/post_training/test_losses.py::test_loss_at_the_start
     """
     rng = np.random.default_rng((seed, 7))
     D = cfg.d_model
@@ -69,7 +69,7 @@ def read(model: RewardModel, rows: Rows, cfg: AFMConfig) -> Heads:
     The last token is <|end|> where the response came to an end: padding is never read.
 
     Source: TR24 section 4, as a secondary account has it [inferred]; tanh [ours].
-    Test: tests/post_training/test_reward_model.py::test_heads_read_the_last_real_token
+    Test: tests/post_training/test_losses.py::test_heads_read_the_last_real_token
     """
     e = wide(rows.ends(model.params, cfg))  # [B, D]
     xp = e.__array_namespace__()
@@ -96,7 +96,7 @@ def soft_label_loss(
 
     Source: TR24 section 4: the idea [confirmed], the formula in one secondary account
         [inferred].
-    Test: tests/post_training/test_reward_model.py::test_margins_reach_their_optimum,
+    Test: tests/post_training/test_losses.py::test_margins_reach_their_optimum,
         tests/oracles/test_trl.py::test_reward_model
     """
     return -label * log_sigmoid(margin) - (1 - label) * log_sigmoid(-margin)
@@ -108,7 +108,7 @@ def optimal_margin(label):
     2.94, 1.73, 1.10 and 0.62 for the labels 0.95, 0.85, 0.75 and 0.65.
 
     Source: arithmetic from the loss [standard].
-    Test: tests/post_training/test_reward_model.py::test_margins_reach_their_optimum
+    Test: tests/post_training/test_losses.py::test_margins_reach_their_optimum
     """
     return np.log(label) - np.log1p(-np.asarray(label))
 
@@ -127,8 +127,8 @@ def reward_loss(
     soft=False takes the label 1 for every level. grading_weight: lambda, ours.
 
     Source: TR24 section 4: both parts [confirmed], the formula in one account [inferred].
-    Test: tests/post_training/test_reward_model.py::test_loss_equals_its_definition,
-        tests/post_training/test_reward_model.py::test_gradient_against_finite_differences
+    Test: tests/post_training/test_losses.py::test_loss_equals_its_definition,
+        tests/post_training/test_losses.py::test_gradient_of_the_reward_model
     """
     rewards, grade_logits = read(model, pairs.rows, cfg)
     xp = rewards.__array_namespace__()
@@ -190,7 +190,7 @@ def accuracy(margins, gaps) -> float:
     Pairs of equal utility are left out; ValueError if there are no others.
 
     Source: textbook [standard].
-    Test: tests/post_training/test_reward_model.py::test_accuracy_by_hand
+    Test: tests/post_training/test_losses.py::test_accuracy_by_hand
     """
     margins, gaps = np.asarray(margins, float), np.asarray(gaps, float)
     margins, gaps = margins[gaps != 0], gaps[gaps != 0]
@@ -207,7 +207,7 @@ def calibration(predicted, outcome, bins: int = 10) -> Calibration:
     outcome: 0 or 1, or the true probability where it is known.
 
     Source: reliability diagram and expected calibration error [standard].
-    Test: tests/post_training/test_reward_model.py::test_calibration_by_hand
+    Test: tests/post_training/test_losses.py::test_calibration_by_hand
     """
     predicted, outcome = np.asarray(predicted, float), np.asarray(outcome, float)
     if (

@@ -52,7 +52,7 @@ def fine_tune(
     than a row.
 
     Source: TR24 section 4 (SFT; rates, dropout) [confirmed]; masked prompts [standard].
-    Test: tests/post_training/test_sft.py::test_loss_is_that_of_whole_responses
+    Test: tests/post_training/test_members.py::test_loss_is_that_of_whole_responses
     """
     if not examples:
         raise ValueError(

@@ -22,7 +22,7 @@ def momentum_over_gradient(
         m <- b1 m + (1 - b1) g,   u = (m / (1 - b1^t)) / sqrt(v / (1 - b2^t)),   b1 = b2
 
     Source: Kingma and Ba 2015 section 3 (both corrections) [standard].
-    Test: tests/pretraining/test_ablations.py::test_equals_optax
+    Test: tests/pretraining/test_optimizer.py::test_equals_optax
     """
     if b1 != b2:
         raise ValueError(
@@ -45,7 +45,7 @@ def factored(g, v, m, w, gathered, take=True, *, rate, decay, b1=0.95, b2=0.95, 
     so this keeps v whole. To keep R and C alone, out + in numbers, is what saves memory.
 
     Source: Shazeer and Stern 2018 (factored second moment) [standard].
-    Test: tests/pretraining/test_ablations.py::test_equals_optax
+    Test: tests/pretraining/test_optimizer.py::test_equals_optax
     """
     v = jnp.where(take, b2 * v + (1 - b2) * (jnp.square(g) + EPS), v)
     size = v  # gains have no rows

@@ -25,7 +25,7 @@ def step_count(tokens: float, rows: int, seq_len: int) -> int:
 
     Source: TR24 section 3.2 (tokens, windows, the server's 4096 rows) [confirmed]; the
         division [standard].
-    Test: tests/pretraining/test_compute.py::test_steps_of_the_three_stages
+    Test: tests/pretraining/test_stages.py::test_steps_of_the_three_stages
     """
     return round(tokens / (rows * seq_len))
 
@@ -35,7 +35,7 @@ def training_flops(n_parameters: float, tokens: float) -> float:
     pass is a third.
 
     Source: Kaplan et al. 2020 section 2.1 [standard].
-    Test: tests/pretraining/test_compute.py::test_flops_of_the_on_device_core_stage
+    Test: tests/pretraining/test_stages.py::test_flops_of_the_on_device_core_stage
     """
     return 6.0 * n_parameters * tokens
 
@@ -45,7 +45,7 @@ def forward_flops(n_parameters: float, tokens: float) -> float:
     teacher adds.
 
     Source: Kaplan et al. 2020 section 2.1 [standard].
-    Test: tests/pretraining/test_compute.py::test_flops_of_the_on_device_core_stage
+    Test: tests/pretraining/test_stages.py::test_flops_of_the_on_device_core_stage
     """
     return 2.0 * n_parameters * tokens
 
@@ -65,7 +65,7 @@ def mfu(
     What is computed twice to save memory does not count.
 
     Source: Chowdhery et al. 2022 appendix B [standard].
-    Test: tests/pretraining/test_compute.py::test_axlearns_step_times
+    Test: tests/pretraining/test_stages.py::test_axlearns_step_times
     """
     return tokens_per_step * flops_per_token / (step_s * chips * peak_flops)
 
@@ -75,7 +75,7 @@ def axlearn_mfu(chips: int, attention: bool = True) -> float:
     attention's FLOPs or by 6 N alone.
 
     Source: AXLearn honeycrisp (step times, batch); v5p's peak of 459 TFLOP/s [inferred].
-    Test: tests/pretraining/test_compute.py::test_axlearns_step_times
+    Test: tests/pretraining/test_stages.py::test_axlearns_step_times
     """
     tokens = AXLEARN_ROWS * AXLEARN_SEQ_LEN
     per_token = training_flops(parameters(AFM_ON_DEVICE)["total"], 1)
@@ -103,7 +103,7 @@ def bill(flops: float, chips: int, chip: str, used: float) -> Bill:
 
     Source: TR24 section 3.2 (8192 v4 chips for the server, 2048 v5p on-device) [confirmed];
         arithmetic [standard].
-    Test: tests/pretraining/test_compute.py::test_days_by_hand
+    Test: tests/pretraining/test_stages.py::test_days_by_hand
     """
     if chip not in TPU_PEAK_FLOPS or not 0 < used <= 1:
         raise ValueError(
@@ -123,7 +123,7 @@ def on_device_core(used: float, teacher: float = PARENT_PARAMETERS) -> Bill:
 
     Source: TR24 section 3.2 (6.3T tokens, distilled) [confirmed]; the parent as teacher,
         one account [inferred].
-    Test: tests/pretraining/test_compute.py::test_flops_of_the_on_device_core_stage
+    Test: tests/pretraining/test_stages.py::test_flops_of_the_on_device_core_stage
     """
     tokens = 6.3e12
     student = training_flops(parameters(AFM_ON_DEVICE)["total"], tokens)

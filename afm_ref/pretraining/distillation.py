@@ -44,8 +44,8 @@ def mixed_target(
 
     Source: TR24 section 3.2 (0.9 the teacher's top-1 label, 0.1 the true label)
         [confirmed].
-    Test: tests/pretraining/test_distillation.py::test_the_loss_by_hand,
-        tests/pretraining/test_distillation.py::test_the_gradient_by_finite_differences_and_none_through_the_teacher
+    Test: tests/pretraining/test_losses.py::test_the_loss_by_hand,
+        tests/pretraining/test_losses.py::test_the_gradient_by_finite_differences_and_none_through_the_teacher
     """
     if not 0 <= share <= 1:
         raise ValueError(
@@ -69,7 +69,7 @@ def top_tokens(teacher: Params, batch: Batch, cfg: AFMConfig) -> Int[Array, "B T
     reaches the teacher.
 
     Source: TR24 section 3.2 (top-1 label of the teacher) [confirmed].
-    Test: tests/pretraining/test_distillation.py::test_top_tokens_equal_the_argmax_of_all_logits
+    Test: tests/pretraining/test_losses.py::test_top_tokens_equal_the_argmax_of_all_logits
     """
     x, _ = hidden(teacher, batch.tokens, cfg, attend=Causal(batch.documents))
     x = stop_gradient(x)  # argmax has no gradient either, so none reaches the output head

@@ -24,8 +24,8 @@ def next_token_z(params: Params, batch: Batch, cfg: AFMConfig, z_weight: float =
 
     Source: Chowdhery et al. 2022 (PaLM) section 5 [standard]; the weight 1e-6 from AXLearn
         honeycrisp [inferred].
-    Test: tests/pretraining/test_z_loss.py::test_gradient_of_the_weights_by_finite_differences,
-        tests/pretraining/test_z_loss.py::test_equals_its_definition
+    Test: tests/pretraining/test_losses.py::test_gradient_of_the_z_loss_by_finite_differences,
+        tests/pretraining/test_losses.py::test_z_loss_equals_its_definition
     """
     if not z_weight >= 0:
         raise ValueError(f"z_weight is {z_weight}: a penalty needs at least 0")
@@ -45,7 +45,7 @@ def log_normaliser(
         log Z = z_y - log p(y)
 
     Source: textbook [standard].
-    Test: tests/pretraining/test_z_loss.py::test_equals_its_definition
+    Test: tests/pretraining/test_losses.py::test_z_loss_equals_its_definition
     """
     xp = logits.__array_namespace__()
     return xp.take_along_axis(wide(logits), targets[..., None], axis=-1)[..., 0] - log_probs

@@ -48,8 +48,8 @@ def uniform_grid(
 
     Source: asymmetric round-to-nearest and GPTQ with groups, Frantar et al. 2022
         [standard].
-    Test: tests/quantization/test_alternatives.py::test_grid_by_hand,
-        tests/quantization/test_alternatives.py::test_compensation_lowers_the_error_of_the_outputs
+    Test: tests/quantization/test_quantizers.py::test_grid_by_hand,
+        tests/quantization/test_quantizers.py::test_compensation_lowers_the_error_of_the_outputs
     """
     w = checked_matrix(matrix).astype(np.float64)
     bit_packing.group_size(bits)
@@ -97,7 +97,7 @@ def gptq_palette(
 
     Source: Frantar et al. 2022, GPTQ, algorithm 1 without its blocks; on k-means tables
         [ours].
-    Test: tests/quantization/test_alternatives.py::test_three_columns_follow_the_conditional_optimum
+    Test: tests/quantization/test_quantizers.py::test_three_columns_follow_the_conditional_optimum
     """
     start = palettize(matrix, bits)
     w = np.ldexp(checked_matrix(matrix).astype(np.float64), -int(start.exponent))

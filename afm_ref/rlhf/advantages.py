@@ -17,7 +17,7 @@ def penalised_reward(rewards, log_probs, reference, beta: float):
     log_probs, reference: log pi(y|x) and log pi_ref(y|x) of whole responses, in nats.
 
     Source: TR24 section 4 [confirmed].
-    Test: tests/rlhf/test_advantages.py::test_penalised_reward_is_the_objective
+    Test: tests/rlhf/test_bandit.py::test_penalised_reward_is_the_objective
     """
     rewards, log_probs, reference = (
         wide(np.asarray(x)) for x in (rewards, log_probs, reference)
@@ -29,7 +29,7 @@ def none(rewards) -> Float[Array, "P K"]:
     """Return the rewards as they are: REINFORCE without a baseline.
 
     Source: Williams 1992 [standard].
-    Test: tests/rlhf/test_advantages.py::test_by_hand
+    Test: tests/rlhf/test_bandit.py::test_by_hand
     """
     return _checked(rewards, 1)
 
@@ -38,7 +38,7 @@ def mean_baseline(rewards) -> Float[Array, "P K"]:
     """Return R_i - mean R: (K - 1) / K of the leave-one-out advantage, and so biased.
 
     Source: a common baseline [standard].
-    Test: tests/rlhf/test_advantages.py::test_by_hand
+    Test: tests/rlhf/test_bandit.py::test_by_hand
     """
     rewards = _checked(rewards, 2)
     return rewards - rewards.mean(axis=1, keepdims=True)
@@ -52,7 +52,7 @@ def leave_one_out(rewards) -> Float[Array, "P K"]:
     The others know nothing of y_i, so the gradient stays unbiased without a critic.
 
     Source: TR24 section 4 [confirmed]; Kool et al. 2019 [standard].
-    Test: tests/rlhf/test_advantages.py::test_leave_one_out_is_unbiased
+    Test: tests/rlhf/test_bandit.py::test_leave_one_out_is_unbiased
     """
     rewards = _checked(rewards, 2)
     K = rewards.shape[1]
@@ -70,7 +70,7 @@ def standardised(rewards, epsilon: float = 1e-4) -> Float[Array, "P K"]:
 
     Source: Shao et al. 2024 (DeepSeekMath) [standard]; epsilon and K - 1 as in TRL
         [standard].
-    Test: tests/rlhf/test_advantages.py::test_standardised_is_bounded
+    Test: tests/rlhf/test_bandit.py::test_standardised_is_bounded
     """
     rewards = _checked(rewards, 2)
     return mean_baseline(rewards) / (rewards.std(axis=1, ddof=1, keepdims=True) + epsilon)
@@ -80,7 +80,7 @@ def best_against_worst(rewards) -> Float[Array, "P K"]:
     """Return DPO's pair: 1 for a prompt's best response, -1 for its worst, 0 else.
 
     Source: best and worst of K as a pair [standard].
-    Test: tests/rlhf/test_advantages.py::test_by_hand
+    Test: tests/rlhf/test_bandit.py::test_by_hand
     """
     rewards = _checked(rewards, 2)
     chosen = np.zeros_like(rewards)
@@ -99,7 +99,7 @@ def returns_to_go(
     log_ratios: 0 outside the response.
 
     Source: Ziegler et al. 2019, GAE with lambda = gamma = 1 [standard].
-    Test: tests/rlhf/test_advantages.py::test_returns_to_go
+    Test: tests/rlhf/test_bandit.py::test_returns_to_go
     """
     to_go = np.cumsum(wide(log_ratios)[:, ::-1], axis=1)[:, ::-1]
     return rewards[:, None] - beta * to_go

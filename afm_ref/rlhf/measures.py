@@ -17,7 +17,7 @@ def samples_to(
     samples rise, with a finite value for each.
 
     Source: linear interpolation [standard].
-    Test: tests/rlhf/test_measures.py::test_samples_to_by_hand
+    Test: tests/rlhf/test_bandit.py::test_samples_to_by_hand
     """
     if not (
         len(samples) == len(values) > 0

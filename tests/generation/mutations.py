@@ -38,7 +38,7 @@ afm_ref/interop/generation_config.py
   config.json's EOS counts beside generation_config.json
     - return _decoding(given,
     + return _decoding({"eos_token_id": config.get("eos_token_id")} | given,
-    tests/interop/test_generation_config.py::test_config_json_counts_only_alone
+    tests/interop/test_config_json.py::test_config_json_counts_only_alone
 afm_ref/cli/generate.py
   the command does not stop at the folder's EOS
     - stop=decoding.stop + ends
@@ -71,8 +71,8 @@ afm_ref/interop/chat_sandbox.py
   a chat template may change what it is given
     - found = sandbox.ImmutableSandboxedEnvironment(
     + found = sandbox.SandboxedEnvironment(
-    tests/interop/test_chat_template.py::test_what_fails_or_asks_for_too_much_is_one_line
+    tests/interop/test_tokenizers.py::test_what_fails_or_asks_for_too_much_is_one_line
   a chat template may run for ever
     - "CPU": cpu_s,
-    tests/interop/test_chat_template.py::test_what_never_ends_is_ended
+    tests/interop/test_tokenizers.py::test_what_never_ends_is_ended
 """)

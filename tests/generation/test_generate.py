@@ -198,9 +198,8 @@ def test_nothing_wanted_gives_nothing():
     assert list(stream(random_params(SMALL), SMALL, PROMPTS, 0)) == []
 
 
-@pytest.mark.parametrize(
-    "tokens, n, settings, error, names",
-    [
+def test_bad_input_is_named_at_once():
+    for tokens, n, settings, error, names in (
         (np.zeros((0, 3), int), 3, {}, ValueError, "batch is empty"),
         ([[1], []], 3, {}, ValueError, "prompt 1 is empty"),
         ([1, 2], 3, {}, ValueError, "wrap"),
@@ -212,12 +211,10 @@ def test_nothing_wanted_gives_nothing():
         ([[1]], 3, {"stop": 17}, ValueError, "stop token 17"),
         ([[1]], 3, {"stop": {"a"}}, TypeError, "stop"),
         ([[1]], 3, {"seed": 1.5}, TypeError, "seed"),
-    ],
-)
-def test_bad_input_is_named_at_once(tokens, n, settings, error, names):
-    for function in (generate, stream):
-        with pytest.raises(error, match=names):
-            function(random_params(SMALL), SMALL, tokens, n, **settings)
+    ):
+        for function in (generate, stream):
+            with pytest.raises(error, match=names):
+                function(random_params(SMALL), SMALL, tokens, n, **settings)
 
 
 @pytest.mark.parametrize("temperature, value", [(0.0, np.nan), (1.0, np.inf)])
@@ -346,17 +343,9 @@ def test_rules_are_values_of_one_program(traced):
     assert len(traced) == 4
 
 
-@pytest.mark.parametrize(
-    "rule, error, names",
-    [
-        ({"repetition_penalty": 0.0}, ValueError, "repetition_penalty"),
-        ({"repetition_penalty": np.nan}, ValueError, "repetition_penalty"),
-        ({"repetition_penalty": "1.5"}, TypeError, "repetition_penalty"),
-        ({"min_new_tokens": -1}, ValueError, "min_new_tokens"),
-        ({"min_length": 1.5}, TypeError, "min_length"),
-        ({"suppress_tokens": ("a",)}, TypeError, "suppress_tokens"),
-    ],
-)
-def test_rules_without_sense_are_named(rule, error, names):
-    with pytest.raises(error, match=names):
-        generate(random_params(ONE), ONE, PROMPTS, 3, rules=LogitRules(**rule))
+def test_rules_without_sense_are_named():
+    numbers = [("repetition_penalty", 0.0), ("repetition_penalty", np.nan), ("min_new_tokens", -1)]
+    kinds = [("repetition_penalty", "1.5"), ("min_length", 1.5), ("suppress_tokens", ("a",))]
+    for error, name, value in [(ValueError, *bad) for bad in numbers] + [(TypeError, *bad) for bad in kinds]:
+        with pytest.raises(error, match=name):
+            generate(random_params(ONE), ONE, PROMPTS, 3, rules=LogitRules(**{name: value}))

@@ -87,17 +87,10 @@ def test_draws_of_a_row_at_successive_positions_are_independent():
     assert statistic < chi_square_limit(degrees)
 
 
-@pytest.mark.parametrize(
-    "error, name, bad",
-    [
-        (ValueError, "temperature", [-0.1, np.nan, np.inf]),
-        (TypeError, "temperature", ["hot"]),
-        (ValueError, "top_k", [0]),
-        (TypeError, "top_k", [2.5, True]),
-        (ValueError, "top_p", [0.0, 1.01, np.nan]),
-    ],
-)
-def test_settings_without_sense_are_named(error, name, bad):
-    for value in bad:
+def test_settings_without_sense_are_named():
+    numbers = dict(temperature=[-0.1, np.nan, np.inf], top_k=[0], top_p=[0.0, 1.01, np.nan])
+    kinds = dict(temperature=["hot"], top_k=[2.5, True])
+    bad = [(error, *item) for error, of in ((ValueError, numbers), (TypeError, kinds)) for item in of.items()]
+    for error, name, value in ((error, name, value) for error, name, values in bad for value in values):
         with pytest.raises(error, match=f"{name} .* and finite" if value == np.inf else name):
             check_sampling(**{"temperature": 1.0, name: value})

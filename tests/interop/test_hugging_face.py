@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from afm_ref.containers import Remat, group
-from afm_ref.interop import hugging_face
+from afm_ref.disk import tensor_files
+from afm_ref.interop import hugging_face, reward_files
+from afm_ref.post_training.reward_model import init_reward_model
 from tests.interop.files import config_fields, halves, named_tensors, safetensors_bytes, write_folder, write_index
 from tests.interop.models import LLAMA, QWEN3, SMALL, map_weights, random_params, same_weights
 
@@ -239,3 +241,40 @@ def test_a_failure_while_writing_leaves_the_folder_as_it_was(tmp_path):
         hugging_face.save(tmp_path, new, SMALL, tokenizer=SimpleNamespace(vocab_size=2, save=full))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert same_weights(hugging_face.load(tmp_path)[0], old)
+
+
+START = init_reward_model(random_params(SMALL), SMALL, 4)
+MODEL = START._replace(b_out=START.b_out + np.float32(0.25))
+
+
+def test_what_is_written_is_read_and_a_full_disk_at_the_heads_changes_nothing(tmp_path, monkeypatch):
+    folder, write = tmp_path / "reward", tensor_files.write
+    reward_files.save(folder, MODEL, SMALL)
+    found, cfg = reward_files.load(folder)
+    assert cfg == SMALL
+    jax.tree.map(np.testing.assert_array_equal, found, MODEL)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full(path, tensors, about):
+        if "b_out" in tensors:
+            raise OSError("no space left on device")
+        write(path, tensors, about)
+
+    monkeypatch.setattr(tensor_files, "write", full)
+    with pytest.raises(OSError, match="no space left"):
+        reward_files.save(folder, init_reward_model(random_params(SMALL, 5), SMALL, 4), SMALL)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_half_a_folder_and_heads_of_another_model_are_refused(tmp_path):
+    folder, other = tmp_path / "reward", tmp_path / "other"
+    reward_files.save(folder, MODEL, SMALL)
+    reward_files.save(other, init_reward_model(MODEL.params, SMALL, width=8), SMALL)
+    (other / "heads.safetensors").replace(folder / "heads.safetensors")
+    with pytest.raises(ValueError, match="b_in has shape"):
+        reward_files.load(folder)
+    for missing in ("model.safetensors", "config.json", "heads.safetensors"):
+        reward_files.save(folder, MODEL, SMALL)
+        (folder / missing).unlink()
+        with pytest.raises((ValueError, FileNotFoundError), match=missing):
+            reward_files.load(folder)

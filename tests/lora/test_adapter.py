@@ -1,17 +1,19 @@
-"""The adapter against sums of matrices written out, the transformations against each other and the base; its costs."""
+"""The adapter against sums of matrices written out, its transformations, training, costs; the SVD of a fine-tune."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from afm_ref import lora, training
+from afm_ref import lora, losses, training
 from afm_ref.config import AFM_ON_DEVICE
 from afm_ref.containers import Remat, group, map_matrices, matrices, ungrouped
 from afm_ref.lora.adapter import LoRA, adapters, delta
 from afm_ref.lora.costs import adapter_parameters, training_bytes
+from afm_ref.lora.extraction import factors
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from afm_ref.quantization import palettize
 from afm_ref.transformer import Causal, forward
@@ -115,9 +117,8 @@ def test_sixteen_bit_adapters_are_applied_in_the_dtype_of_x():
         np.testing.assert_allclose(got, wide, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "settings, why",
-    [
+def test_bad_settings_are_refused():
+    for settings, why in (
         (dict(targets=("wz",)), "'wz'.*are no matrices of a layer"),
         (dict(targets=()), "choose from"),
         *((dict(rank=rank), "rank must be a whole number of at least 1") for rank in (0, True)),
@@ -126,11 +127,9 @@ def test_sixteen_bit_adapters_are_applied_in_the_dtype_of_x():
         (dict(layers=[]), "nothing to adapt"),
         (dict(params=base_params()._replace(layers=Causal())), "cannot walk layers in a Causal"),
         (dict(params=lora.attach(base_params(), rank=2)), "wq of layer 0 has an adapter already"),
-    ],
-)
-def test_bad_settings_are_refused(settings, why):
-    with pytest.raises(ValueError, match=why):
-        lora.attach(**{"params": base_params()} | settings)
+    ):
+        with pytest.raises(ValueError, match=why):
+            lora.attach(**{"params": base_params()} | settings)
 
 
 def test_layers_without_keys_of_their_own_are_adapted_where_they_have_matrices():
@@ -157,3 +156,94 @@ def test_training_bytes_are_those_of_the_arrays():
         assert predicted["base"] + predicted["adapter"] == count(params)
         assert predicted["gradients"] == count(weights)
         assert predicted["moments"] == count((state.v, state.m))
+
+
+def tuned_of(base, seed=0, size=0.1):
+    """Return the params with every matrix changed by full-rank noise."""
+    rng = np.random.default_rng(seed)
+    return map_matrices(base, lambda n, w, i: (w + size * rng.standard_normal(w.shape)).astype(w.dtype))
+
+
+@pytest.mark.parametrize("container", [lambda p: p, stacked])
+def test_full_rank_extraction_is_the_fine_tune(container):
+    base = float64(container(base_params()))
+    tuned = tuned_of(base)
+    extracted = lora.extract(base, tuned, rank=None)
+    for mine, theirs in zip(jax.tree.leaves(lora.merge(extracted)), jax.tree.leaves(tuned), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-11, atol=1e-12)
+
+
+def test_extraction_error_is_what_eckart_and_young_say():
+    rng = np.random.default_rng(0)
+    change = rng.standard_normal((9, 13))
+    singular = np.sqrt(np.linalg.eigvalsh(change @ change.T)[::-1])  # not by the SVD that is under test
+    for rank in range(1, 12):  # those above the full one are filled with zeros
+        a, b = factors(change, rank)
+        assert (a.shape, b.shape) == ((rank, 13), (9, rank))
+        error = np.linalg.norm(change - b @ a)
+        assert error == pytest.approx(np.sqrt((singular[rank:] ** 2).sum()), rel=1e-9, abs=1e-12)
+        assert np.linalg.matrix_rank(b @ a) == min(rank, 9)
+
+
+def test_the_rest_is_refused_dropped_or_kept():
+    base = base_params()
+    tuned = tuned_of(base)._replace(final_norm=base.final_norm + 1)
+    assert lora.extract(base, tuned, rank=2, rest="base").final_norm is base.final_norm
+    kept = lora.extract(base, tuned, rank=2, rest="tuned", targets=("wq",))
+    assert kept.final_norm is tuned.final_norm and kept.layers[1].wo is tuned.layers[1].wo
+    assert kept.layers[1].wq.base is base.layers[1].wq
+    for other, settings, why in (
+        (tuned, {}, "final_norm differs between base and fine-tune"),
+        (tuned_of(base), dict(targets=("wq",)), r"layers.0.wk differs"),
+        (tuned, dict(rest="mine"), "rest must be"),
+        (tuned, dict(rank=0), "rank must be a whole number of at least 1"),
+        (stacked(tuned), {}, "in the same containers"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            lora.extract(base, other, **{"rank": 2} | settings)
+
+
+ONE = dataclasses.replace(CFG, n_layers=1)  # a quarter of the time to compile
+
+
+def batch():
+    row = tokens(shape=(4, 8))
+    return losses.Batch(row[:, :-1], row[:, 1:], np.ones((4, 7), np.float32))
+
+
+@pytest.mark.parametrize("container, cfg", [(lambda p: p, ONE), pytest.param(stacked, CFG, marks=pytest.mark.slow)])
+def test_fit_trains_the_adapter_and_leaves_the_base_bit_identical(container, cfg):
+    base = container(base_params(cfg))
+    before = [np.array(leaf) for leaf in jax.tree.leaves(base)]
+    start = lora.attach(base, rank=2)
+    optimizer = afm_optimizer(0.01, warmup_cosine(0, 20))
+    loss, options = partial(losses.next_token, cfg=cfg), dict(select=lora.trainable, progress=False)
+    result = training.fit(start, loss, lambda step: batch(), optimizer, 12, **options)
+    after = jax.tree.leaves(lora.detach(result.params))
+    assert all(new is mine for new, mine in zip(after, jax.tree.leaves(base), strict=True))
+    assert all(new.tobytes() == old.tobytes() for new, old in zip(map(np.asarray, after), before, strict=True))
+    for key, w in adapters(result.params).items():
+        fresh = adapters(start)[key]
+        assert not np.array_equal(w.a, fresh.a) and np.abs(w.b).max() > 0
+    assert result.history.loss[-1] < result.history.loss[0] - 0.05
+
+
+def test_gradients_of_a_and_b_by_hand():
+    """dL/dB = s G (A x)^T and dL/dA = s B^T G x^T, summed over the rows, G = dL/dy."""
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        w, a, b, x, g = (jnp.asarray(rng.standard_normal(s)) for s in ((5, 7), (3, 7), (5, 3), (4, 7), (4, 5)))
+        loss = lambda a, b: (LoRA(w, a, b, 0.7).apply(x) * g).sum()  # noqa: E731
+        da, db = jax.jit(jax.grad(loss, (0, 1)))(a, b)
+    np.testing.assert_allclose(db, 0.7 * np.einsum("no,nr->or", g, np.einsum("ri,ni->nr", a, x)), rtol=1e-12)
+    np.testing.assert_allclose(da, 0.7 * np.einsum("or,no,ni->ri", b, g, x), rtol=1e-12)
+
+
+def test_with_both_at_zero_nothing_moves():
+    """Each gradient has the other factor in it: from A = B = 0 no step leads away, from B = 0 alone B moves first."""
+    x = np.random.default_rng(0).standard_normal((3, 12)).astype(np.float32)
+    fresh = lora.attach(base_params(ONE), targets="wq", rank=2).layers[0].wq
+    slope = jax.jit(jax.grad(lambda w: (w.apply(x) ** 2).sum()))
+    at_start, dead = slope(fresh), slope(dataclasses.replace(fresh, a=0 * fresh.a))
+    assert not np.any(at_start.a) and np.any(at_start.b)
+    assert not np.any(dead.a) and not np.any(dead.b)

@@ -65,32 +65,26 @@ ONE = json.dumps({"prompt": "a", "completion": "b"})
 NO_PAIRS = '{"prompt": "a"}', ONE.replace('"b"', "3"), ONE.replace("b", " "), "[1]"
 
 
-@pytest.mark.parametrize(
-    "text, why",
-    [
+def test_a_file_that_is_wrong_is_told_by_line(tmp_path):
+    for text, why in (
         (f"\ufeff{ONE}\n{{\u2028\n", "task.jsonl, line 2: no JSON"),  # the rest of reading lines: tests/disk
         *((text, "line 1: expected") for text in NO_PAIRS),
         (f"\n{ONE}\n\n", "holds 1 pairs: give at least 2"),
         ("", "holds 0 pairs"),
-    ],
-)
-def test_a_file_that_is_wrong_is_told_by_line(tmp_path, text, why):
-    (tmp_path / "task.jsonl").write_text(text)
-    with pytest.raises(ValueError, match=why):
-        adapt.read_pairs(tmp_path / "task.jsonl")
+    ):
+        (tmp_path / "task.jsonl").write_text(text)
+        with pytest.raises(ValueError, match=why):
+            adapt.read_pairs(tmp_path / "task.jsonl")
 
 
-@pytest.mark.parametrize(
-    "options, why",
-    [
+def test_bad_options_are_one_line(model, task, tmp_path, capsys):
+    for options, why in (
         (("--rank", 0), "--rank is 0"),
         (("--steps", 0), "--steps is 0"),
         (("--held-out", 1.5), "--held-out is 1.5"),
         (("--alpha", -1), "alpha must be a positive number"),
         (("--task", "absent.jsonl"), "absent.jsonl"),
-    ],
-)
-def test_bad_options_are_one_line(model, task, tmp_path, capsys, options, why):
-    assert run("adapt", "--model", model, "--task", task, "--save", tmp_path / "x", *options) == 2
-    err = capsys.readouterr().err
-    assert why in err and err.count("\n") == 1 and not (tmp_path / "x").exists()
+    ):
+        assert run("adapt", "--model", model, "--task", task, "--save", tmp_path / "x", *options) == 2
+        err = capsys.readouterr().err
+        assert why in err and err.count("\n") == 1 and not (tmp_path / "x").exists()

@@ -7,9 +7,9 @@ import pytest
 
 from afm_ref.quantization import palettize
 from afm_ref.quantization.palette import kmeans
-from tests.quantization import test_kmeans
+from tests.quantization import test_quantizers
 
-DRAWS = {kind: test_kmeans.DRAWS[kind] for kind in ("gauss", "student", "cauchy", "few", "tiny", "huge")}
+DRAWS = {kind: test_quantizers.DRAWS[kind] for kind in ("gauss", "student", "cauchy", "few", "tiny", "huge")}
 DRAWS |= {"constant": lambda rng, n: np.full(n, 0.3), "small": lambda rng, n: 2e-4 * rng.standard_normal(n)}
 
 
@@ -20,7 +20,7 @@ def draw(kind, shape, seed=0):
 def error(values, centres):
     """Return the squared distance of values to their nearest centres, in units of 1e-30 or 1e15 alike."""
     unit = np.float64(np.abs(values).max())
-    return test_kmeans.error(values / unit, centres / unit)
+    return test_quantizers.error(values / unit, centres / unit)
 
 
 def matrix_error(w, dense):

@@ -7,7 +7,7 @@ afm_ref/post_training/losses.py
   DPO forgets its reference
     - ratios = sequence_log_probs(params, pairs.rows, cfg) - pairs.reference  # [R]
     + ratios = sequence_log_probs(params, pairs.rows, cfg)
-    tests/post_training/test_trl_golden.py::test_losses_equal_trl
+    tests/post_training/test_losses.py::test_losses_equal_trl
   log sigmoid has a wrong slope at zero
     - return -xp.logaddexp(xp.zeros_like(x), -x)
     + return xp.minimum(x, xp.zeros_like(x)) - xp.log1p(xp.exp(-xp.abs(x)))
@@ -15,11 +15,11 @@ afm_ref/post_training/losses.py
   IPO aims at 1 / tau and not at 1 / (2 tau)
     - return (wide(h) - 1 / (2 * tau)) ** 2
     + return (wide(h) - 1 / tau) ** 2
-    tests/post_training/test_trl_golden.py::test_losses_equal_trl
+    tests/post_training/test_losses.py::test_losses_equal_trl
   chosen and rejected are swapped
     - chosen, rejected = ratios[pairs.places]
     + rejected, chosen = ratios[pairs.places]
-    tests/post_training/test_trl_golden.py::test_losses_equal_trl
+    tests/post_training/test_losses.py::test_losses_equal_trl
   pairs that only fill a batch up are learnt from
     - np.where(
     -                 np.arange(len(filled)) < len(numbers), self.weights[filled], np.float32(0)
@@ -38,7 +38,7 @@ afm_ref/post_training/rows.py
   the reward is read at the last position, padding or not
     - last = xp.asarray(self.lengths)[:, None, None] - 1
     + last = 0 * xp.asarray(self.lengths)[:, None, None] + self.tokens.shape[1] - 1
-    tests/post_training/test_reward_model.py::test_heads_read_the_last_real_token
+    tests/post_training/test_losses.py::test_heads_read_the_last_real_token
   padding is part of the response
     - tokens[row, : len(ids)], response[row, start : len(ids)] = ids, True
     + tokens[row, : len(ids)], response[row, start:] = ids, True
@@ -61,11 +61,11 @@ afm_ref/post_training/reward_model.py
   the soft label is ignored
     - label if soft else xp.ones_like(label)
     + xp.ones_like(label)
-    tests/post_training/test_reward_model.py::test_loss_equals_its_definition
+    tests/post_training/test_losses.py::test_loss_equals_its_definition
   grades of chosen and rejected responses are mixed up
     - xp.moveaxis(xp.asarray(pairs.grades), -1, 0)
     + xp.moveaxis(xp.asarray(pairs.grades), -1, 0)[:, ::-1]
-    tests/post_training/test_reward_model.py::test_loss_equals_its_definition
+    tests/post_training/test_losses.py::test_loss_equals_its_definition
 afm_ref/post_training/committee.py
   one teacher for all prompts instead of the best for each
     - choice = best_per_prompt(pool.rewards)
@@ -84,10 +84,10 @@ afm_ref/post_training/responses.py
   the best of n is drawn with replacement
     - weights = [math.comb(i, n - 1) / math.comb(m, n) for i in range(m)]
     + weights = [((i + 1) / m) ** n - (i / m) ** n for i in range(m)]
-    tests/post_training/test_responses.py::test_expected_best_over_all_subsets
+    tests/post_training/test_preferences.py::test_expected_best_over_all_subsets
 afm_ref/post_training/hybrid.py
   a solution that never ended is kept as a demonstration
     - if r.ended and tasks.success(s.record, r.text)]
     + if tasks.success(s.record, r.text)]
-    tests/post_training/test_hybrid.py::test_solutions_are_kept_by_the_verifier
+    tests/post_training/test_members.py::test_solutions_are_kept_by_the_verifier
 """)

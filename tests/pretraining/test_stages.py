@@ -1,4 +1,4 @@
-"""The three stages: the published numbers, what changes between stages, and stopping anywhere."""
+"""The three stages: the published numbers and their cost, what changes between stages, and stopping anywhere."""
 
 import dataclasses
 import math
@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 from afm_ref import assets
-from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, AFMConfig
+from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, AFMConfig, train_flops_per_token
 from afm_ref.data import corpora, long_qa
 from afm_ref.data.mixing import mix
 from afm_ref.data.packing import Packed
 from afm_ref.interop import hugging_face
 from afm_ref.losses import token_log_probs
 from afm_ref.ops import rope_frequencies
-from afm_ref.pretraining import long_context, stage_data, stages
+from afm_ref.pretraining import compute, long_context, stage_data, stages
 from afm_ref.pretraining.optimizer import afm_optimizer, mup_scales, warmup_cosine
-from afm_ref.pretraining.stages import apple_stages, rope_base, tiny_stages
-from afm_ref.training import fit
+from afm_ref.pretraining.stages import APPLE_TOKENS, apple_stages, rope_base, tiny_stages
+from afm_ref.training import History, fit
 from afm_ref.transformer import forward, init
 
 CFG = AFMConfig(d_model=8, n_layers=1, n_heads=1, n_kv_heads=1, head_dim=4, d_ff=8, vocab_size=32)
@@ -263,3 +263,53 @@ def test_default_mixtures_by_hand():
     assert found["lengthening"] == pytest.approx({"text": 0.3, "code": 0.4, "long_qa": 0.3})
     given = stage_data.default_mixtures({"text": 1}, {"text": 1, "code": 3}, {"code": 2}, long_qa=False)
     assert given == {"core": {"text": 0.25, "code": 0.75}, "continued": {"code": 1}, "lengthening": {"code": 1}}
+
+
+def test_steps_of_the_three_stages():
+    found = [compute.step_count(APPLE_TOKENS[s.name], s.batch_size, s.seq_len) for s in apple_stages()]
+    assert found == [375_509, 29_802, 745]
+    assert compute.step_count(6.3e12, 2048, 4096) == pytest.approx(750_000, rel=2e-3)  # AXLearn's 3B
+
+
+def test_axlearns_step_times():
+    """36.6% by 6 N, 41.0% with attention at 1024 chips; 39.6% and 31.2% by 6 N at 512 and 2048."""
+    cases = ((1024, False), (1024, True), (512, False), (2048, False))
+    found = [compute.axlearn_mfu(chips, attention) for chips, attention in cases]
+    np.testing.assert_allclose(found, [0.366, 0.410, 0.396, 0.312], atol=5e-4)
+    # 1000 tokens of 6e9 FLOPs in 2 s on 3 chips of 2e12: half of what they could
+    assert compute.mfu(1000, 6e9, 2.0, 3, 2e12) == 0.5
+
+
+def test_flops_of_the_on_device_core_stage():
+    assert compute.training_flops(2.73e9, 6.3e12) == pytest.approx(1.03e23, rel=5e-3)
+    assert compute.forward_flops(6.4e9, 6.3e12) == pytest.approx(8.1e22, rel=5e-3)
+    alone, distilled = compute.on_device_core(0.4, teacher=1e-9), compute.on_device_core(0.4)
+    assert distilled.flops - alone.flops == pytest.approx(8.064e22)
+    assert alone.flops == pytest.approx(6 * 2_737_739_264 * 6.3e12)
+    # 6 N leaves attention's scores out and counts gains and the tied head: 11% below the products of a 4096 window
+    assert alone.flops / (train_flops_per_token(AFM_ON_DEVICE, 4096) * 6.3e12) == pytest.approx(0.893, abs=0.002)
+
+
+def test_days_by_hand():
+    """1000 v4 at a half: 1.375e17 FLOP/s; a day of it is 1.188e22 FLOPs, and 24,000 chip-hours."""
+    found = compute.bill(1.188e22, 1000, "v4", 0.5)
+    assert found.cluster_flops == pytest.approx(1.375e17) and found.days == pytest.approx(1.0)
+    assert found.chip_hours == pytest.approx(24_000)
+    assert compute.bill(1, 8192, "v4", compute.SERVER_MFU).cluster_flops == pytest.approx(1.17e18, rel=2e-3)
+    with pytest.raises(ValueError, match="share of the peak"):
+        compute.bill(1, 1, "v4", 50)
+
+
+def test_the_measured_peak_counts_two_flops_a_product(monkeypatch):
+    """A clock that says that each product took 1 ms, one of them 0.5 ms: 2 * 64^3 / 0.0005."""
+    times = iter([0, 1e-3, 1, 1.0005, 2, 2.001])
+    monkeypatch.setattr(compute.time, "perf_counter", lambda: next(times))
+    for _ in range(2):  # measured once
+        assert compute.measured_peak_flops(64, tries=3) == pytest.approx(2 * 64**3 / 0.0005)
+
+
+def test_step_seconds_leave_out_what_compiles():
+    past = [History(*[np.array(seconds)] * 5) for seconds in ([9.0, 9.5, 10.0, 10.7], [1.0, 2.0])]
+    assert compute.step_seconds(past[0]) == pytest.approx(0.6)  # of 0.5 and 0.7
+    with pytest.raises(ValueError, match="too short"):
+        compute.step_seconds(past[1])

@@ -1,16 +1,19 @@
-"""What chapter 2 shows of the stages as recorded: whole, fair, and still what the code gives."""
+"""What chapter 2 shows as recorded of the stages and of a longer window: whole, fair, still what the code gives."""
 
 import numpy as np
 import pytest
 
 from afm_ref import assets, transformer
 from afm_ref.config import AFMConfig
+from afm_ref.data import long_qa
+from afm_ref.lora import files
+from afm_ref.pretraining import long_context
 from afm_ref.pretraining.stages import rope_base
-from experiments import stages
+from experiments import lengthening, stages
 
 RECORDING = assets.recording("stages")
 CONFIG, NUMBERS, SEEDS = RECORDING["config"], RECORDING["numbers"], RECORDING["seeds"]
-RUNS = NUMBERS["runs"]
+RUNS, LONGER = NUMBERS["runs"], assets.recording("lengthening")
 ARGUMENTS = stages.arguments(["--answers", "2", "--long-documents", "1"])
 
 
@@ -56,3 +59,32 @@ def test_a_mixtures_ends_are_the_best_for_their_own_part():
     for seed in SEEDS:
         none, all_code = (RUNS[f"sweep_{share:g}_{seed}"]["bits_per_byte"] for share in (0, 1))
         assert none["english"] < all_code["english"] and none["code"] > all_code["code"]
+
+
+def test_answers_of_the_shipped_model_are_recomputed():
+    """The shipped model's first answers in generated documents, which no Python version changes."""
+    params, cfg, tok = assets.load_tiny()
+    assert files.fingerprint(params) == LONGER["config"]["base"]
+    questions = long_qa.long_qa_documents(LONGER["config"]["answers"], stages.LONG_QA_TOKENS, tok, split="held_out")[:2]
+    found = long_context.answer_losses(params, cfg, questions)
+    recorded = LONGER["numbers"]["runs"]["before_old"]["answers"][: len(found)]
+    assert [x.distance for x in found] == [row[0] for row in recorded]
+    assert [x.nats for x in found] == pytest.approx([row[1] for row in recorded], abs=0.0015)  # three places recorded
+
+
+def test_runs_of_lengthening_are_complete():
+    seeds, runs = LONGER["seeds"], LONGER["numbers"]["runs"]
+    arguments = lengthening.arguments([f"--seeds={len(seeds)}", f"--first-seed={seeds[0]}"])
+    assert len(seeds) >= 3 and set(runs) == set(lengthening.jobs(None, arguments))
+    for run in runs.values():
+        assert {len(nats) for nats in run["by_position"].values()} == {len(LONGER["config"]["edges"]) - 1}
+        assert np.isfinite([*run["by_position"].values()]).all()
+
+
+def test_the_base_is_that_of_the_rule_and_the_stage_as_short_as_apples():
+    _, cfg, _ = assets.load_tiny()
+    stage = lengthening.stage_of(cfg, LONGER["config"]["steps"], True)
+    assert stage.rope_theta == pytest.approx(LONGER["config"]["new_base"])
+    assert lengthening.stage_of(cfg, LONGER["config"]["steps"], False).rope_theta == cfg.rope_theta
+    trained = assets.recording("train_tiny")["numbers"]["tokens"]
+    assert stage.tokens / trained == pytest.approx(100e9 / (6.3e12 + 1e12), rel=0.05)

@@ -1,5 +1,6 @@
-"""Allocation against all assignments, the bound and the two simpler methods; budgets; overrides; true scale."""
+"""Allocation against all assignments, the bound and simpler methods, at true scale; sizes counted by hand."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, AFMConfig, layer_parameters
-from afm_ref.containers import matrices
-from afm_ref.quantization import allocate, frontier, greedy, lagrangian, lower_bound, weight_counts
+from afm_ref import lora, quantization
+from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, AFMConfig, layer_parameters, weight_bytes
+from afm_ref.containers import group, matrices, replaced
+from afm_ref.quantization import allocate, frontier, greedy, lagrangian, lower_bound, sizes, weight_counts
+from afm_ref.quantization.bits import storage
 from afm_ref.transformer import init
 
 
@@ -135,9 +138,8 @@ def test_weight_counts_are_the_sizes_of_real_arrays():
 COSTS, WEIGHTS = {"a": {2: 1.0, 4: 0.0}, "b": {2: 1.0, 4: 0.0}}, {"a": 3, "b": 1}
 
 
-@pytest.mark.parametrize(
-    "costs, weights, average_bits, fixed, message",
-    [
+def test_what_cannot_be_allocated_is_refused():
+    for costs, weights, average_bits, fixed, message in (
         (COSTS, WEIGHTS, 1.9, None, "average of 1.9 bits is impossible: the fewest bits of all matrices take 2 on"),
         (COSTS, WEIGHTS, 3.0, {"a": 4}, "average of 3.0 bits is impossible: .* take 3.5 on"),
         (COSTS, WEIGHTS, float("nan"), None, "is impossible"),
@@ -147,8 +149,51 @@ COSTS, WEIGHTS = {"a": {2: 1.0, 4: 0.0}, "b": {2: 1.0, 4: 0.0}}, {"a": 3, "b": 1
         ({}, {}, 4, None, "at least one"),
         (COSTS, {"a": 3, "b": 0}, 4, None, "b needs a weight"),
         *((COSTS | {"b": bad}, WEIGHTS, 4, None, "b needs a weight and a finite") for bad in ({2: float("inf")}, {})),
-    ],
-)
-def test_what_cannot_be_allocated_is_refused(costs, weights, average_bits, fixed, message):
-    with pytest.raises(ValueError, match=message):
-        allocate(costs, weights, average_bits, fixed=fixed)
+    ):
+        with pytest.raises(ValueError, match=message):
+            allocate(costs, weights, average_bits, fixed=fixed)
+
+
+CFG = AFMConfig(vocab_size=50, d_model=32, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=16, d_ff=48)
+
+
+def test_sizes_of_a_small_model_by_hand():
+    matrices = dict(wq=(32, 32), wk=(16, 32), wv=(16, 32), wo=(32, 32), w_gate=(48, 32), w_up=(48, 32), w_down=(32, 48))
+    bits = {(name, i): 2 if (name, i) == ("w_up", 1) else 4 for name in matrices for i in range(2)}
+    found = sizes(quantization.quantize(init(CFG, 0), bits))
+    weights = 2 * sum(out * n for out, n in matrices.values())
+    codes = 4 * weights - 2 * 48 * 32
+    tables = sum(out // 16 * 2 ** bits[name, i] * 16 + 16 for name, (out, _) in matrices.items() for i in range(2))
+    embedding = 50 * 32 * 8 + 50 * 16 + 16
+    gains = 32 * (2 * (2 * 32 + 2 * 16) + 32)
+    assert found.projection_bits == pytest.approx(codes / weights, rel=1e-12)
+    assert found.stored_bytes * 8 == codes + tables + embedding + gains
+    parameters = weights + 50 * 32 + 2 * (2 * 32 + 2 * 16) + 32
+    assert found.model_bits == pytest.approx((codes + tables + embedding + gains) / parameters, rel=1e-12)
+
+
+def test_a_plain_model_counts_its_dtype():
+    params = init(CFG, 0)
+    found = sizes(params._replace(layers=group(params.layers)))
+    assert found.projection_bits == found.model_bits == 32
+    assert found.stored_bytes == weight_bytes(CFG, 32, 32) + 2 * (2 * (2 * 32 + 2 * 16) + 32)  # gains: 32 bits, not 16
+    assert sizes(lora.attach(params)) == found
+    eight = replaced(params, {key: quantization.int8(w) for key, w in matrices(params).items()})
+    assert sizes(eight).projection_bits == 8
+
+
+def test_on_device_numbers():
+    """Gigabytes to three digits, and 40 GB/s for 30 tokens/s at 3.7 bits."""
+    rows = storage.true_scale()
+    assert [row["projection_bits"] for row in rows] == [16, 3.7, 3.5]
+    assert [round(row["gigabytes"], 2) for row in rows] == [5.48, 1.35, 1.28]
+    assert round(rows[1]["gigabytes_per_s"]) == 40
+    assert storage.tokens_per_s(AFM_ON_DEVICE, 3.7, 40.4e9) == pytest.approx(30, rel=0.01)
+    assert storage.tokens_per_s(AFM_ON_DEVICE, 16, 40.4e9, embedding_bits=16) == pytest.approx(7.4, rel=0.01)
+
+
+def test_an_untied_head_reads_one_of_two_matrices():
+    """By hand for AFM_TINY: 4 layers of 430,080 weights, 1,856 gains, an embedding of 2048 x 192."""
+    read = 4 * 430_080 * 3.5 / 8 + (4 * (2 * 192 + 2 * 32) + 192) * 2 + 2048 * 192
+    for cfg in (AFM_TINY, dataclasses.replace(AFM_TINY, tie_embeddings=False)):
+        assert storage.weight_bytes_per_token(cfg, 3.5) == pytest.approx(read)

@@ -80,11 +80,11 @@ afm_ref/rlhf/advantages.py
   rewards are standardised by K
     - rewards.std(axis=1, ddof=1, keepdims=True)
     + rewards.std(axis=1, keepdims=True)
-    tests/rlhf/test_advantages.py::test_standardised_is_bounded
+    tests/rlhf/test_bandit.py::test_standardised_is_bounded
 afm_ref/rlhf/bandit.py
   the price of guessing the mean is forgotten
-    - return float(variance + price)
-    + return float(variance)
+    - variance += (p @ centred**2 * (p @ squares) + g @ g) / (K * (K - 1))
+    + pass
     tests/rlhf/test_bandit.py::test_variances_by_enumeration[2]
 afm_ref/teaching/exercises/registry.py
   an exercise's own judge is not heard
@@ -100,7 +100,7 @@ afm_ref/rlhf/advantages.py
   DPO prefers the worst response
     - rewards.argmax(axis=1, keepdims=True), 1.0, axis=1)
     + rewards.argmax(axis=1, keepdims=True), -1.0, axis=1)
-    tests/rlhf/test_advantages.py::test_by_hand
+    tests/rlhf/test_bandit.py::test_by_hand
 afm_ref/rlhf/rollout.py
   DPO learns from responses of its own
     - policy_of(params) if self.algorithm.online else self.reference

@@ -127,21 +127,18 @@ def other_loss(params, batch):
     return squares(params, batch)
 
 
-@pytest.mark.parametrize(
-    "change, told",
-    [
+def test_another_run_is_refused_by_name(tmp_path):
+    run(tmp_path, 2)
+    for change, told in (
         (dict(lr=0.06), "optimizer.update.learning_rate was 0.05 and is 0.06"),
         (dict(seed=1), "batches.seed was 0 and is 1"),
         (dict(loss=other_loss), "loss was squares and is other_loss"),
         (dict(dim=5), r"weights.w was float32\[4\] .* and is float32\[5\]"),
         (dict(settings={"cfg": {"d_model": 8}}), "settings.cfg.d_model was absent and is 8"),
-    ],
-)
-def test_another_run_is_refused_by_name(tmp_path, change, told):
-    run(tmp_path, 2)
-    with pytest.raises(ValueError, match=rf"another run: .*{told}"):
-        run(tmp_path, 3, **change)
-    assert names(tmp_path) == ["1", "2"]  # and is left as it was
+    ):
+        with pytest.raises(ValueError, match=rf"another run: .*{told}"):
+            run(tmp_path, 3, **change)
+        assert names(tmp_path) == ["1", "2"]  # and is left as it was
 
 
 def test_an_interrupt_within_a_step_waits_for_its_end(tmp_path, whole, monkeypatch):

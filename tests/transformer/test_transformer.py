@@ -1,6 +1,7 @@
-"""The forward function: what it must not see, what may be exchanged in it, and what it refuses."""
+"""The forward function: what it must not see, what may be exchanged in it, what it refuses; the loss by definition."""
 
 import dataclasses
+import math
 from unittest import mock
 
 import jax
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from afm_ref import evaluation, losses
 from afm_ref import transformer as tf
 from afm_ref.config import AFM_TINY, AFMConfig
 from afm_ref.containers import Remat, Stacked, group, ungroup
-from tests.post_training.models import float64
+from tests.post_training.models import float64, params64
 
 OPTIONS = "qk_norm", "rope_layout", "tie_embeddings"
 CFG = AFMConfig(d_model=24, n_layers=3, n_heads=6, n_kv_heads=2, head_dim=4, d_ff=32, vocab_size=19)
@@ -46,17 +48,14 @@ def test_numpy_64_and_numpy_32_agree(cfg, B, T, seed):
     agrees_with_float64(tf.forward, cfg, B, T, seed)
 
 
-@pytest.mark.parametrize(
-    "sizes, rest, B, T",
-    [
+def test_numpy_64_and_jax_agree():
+    for sizes, rest, B, T in (
         ((24, 1, 6, 3, 4, 48, 23), ("after_rope", "interleaved", True), 3, 9),
         ((8, 2, 2, 2, 2, 16, 23), ("before_rope", "half_split", False), 1, 1),
         ((3, 1, 4, 1, 10, 6, 23), (None, "half_split", True), 2, 5),
-    ],
-)
-def test_numpy_64_and_jax_agree(sizes, rest, B, T):
-    cfg = AFMConfig(*sizes, **dict(zip(OPTIONS, rest)))
-    agrees_with_float64(jax.jit(tf.forward, static_argnums=2), cfg, B, T, seed=0)
+    ):
+        cfg = AFMConfig(*sizes, **dict(zip(OPTIONS, rest)))
+        agrees_with_float64(jax.jit(tf.forward, static_argnums=2), cfg, B, T, seed=0)
 
 
 @pytest.mark.slow
@@ -175,22 +174,96 @@ def test_a_layer_without_keys_reuses_the_newest_ones():
         tf.forward(params._replace(layers=(reuse, first)), tokens(), CFG)
 
 
-@pytest.mark.parametrize(
-    "bad, error, match",
-    [
+def test_bad_tokens_are_refused_in_words():
+    for bad, error, match in (
         (np.array([1, 2, 3]), ValueError, r"\[B, T\]"),
         (np.zeros((2, 0), np.int32), ValueError, "non-empty"),
         (np.array([[1.0, 2.0]]), (TypeError, ValueError), "integers|int"),
         (np.array([[0, 19]]), ValueError, "0 .. 18"),
         (np.array([[-1, 3]]), ValueError, "-1"),
         (jnp.array([[0, 19]]), ValueError, "tokenizer"),
-    ],
-)
-def test_bad_tokens_are_refused_in_words(bad, error, match):
-    with pytest.raises(error, match=match):
-        tf.check_tokens(bad, CFG)
+    ):
+        with pytest.raises(error, match=match):
+            tf.check_tokens(bad, CFG)
 
 
 def test_forward_checks_its_tokens():
     with pytest.raises(ValueError, match="token ids run from 0 to 500"):
         tf.forward(tf.init(CFG, 0), np.array([[0, 500]]), CFG)
+
+
+def batch(B=2, T=6, seed=0):
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(0, CFG.vocab_size, (B, T + 1)).astype(np.int32)
+    weights = (rng.random((B, T)) < 0.7).astype(np.float32)
+    documents = np.sort(rng.integers(0, 3, (B, T)), axis=1).astype(np.int32)
+    return losses.Batch(tokens[:, :-1], tokens[:, 1:], weights, documents)
+
+
+def test_token_log_probs_closed_form():
+    # p = (1, 2, 5) / 8 whatever constant is added, also one that overflows exp
+    for shift in (0.0, 5000.0, -5000.0):
+        logits = np.log([[1.0, 2.0, 5.0]] * 3) + shift
+        got = losses.token_log_probs(logits, np.array([0, 1, 2]))
+        np.testing.assert_allclose(got, np.log([1 / 8, 2 / 8, 5 / 8]), rtol=1e-11)
+
+
+def test_next_token_equals_its_definition():
+    b, p = batch(), params64(cfg=CFG)
+    total, count = losses.next_token(p, b, CFG)
+    want = 0.0
+    for row in range(2):
+        for doc in np.unique(b.documents[row]):  # a document alone sees exactly what it may see in the pack
+            at = np.flatnonzero(b.documents[row] == doc)
+            z = tf.forward(p, b.tokens[row : row + 1, at], CFG)[0]
+            log_p = z - np.log(np.exp(z).sum(-1, keepdims=True))
+            want -= sum(b.weights[row, t] * log_p[i, b.targets[row, t]] for i, t in enumerate(at))
+    assert math.isclose(total, want, rel_tol=1e-10)
+    assert count == b.weights.sum()
+
+
+def test_gradients_equal_finite_differences():
+    """Along a random direction in every leaf, in float64: central differences of JAX's own gradient."""
+    with jax.enable_x64(True):
+        cfg = dataclasses.replace(CFG, n_layers=1)
+        b, p = batch(), params64(cfg=cfg)
+        b = b._replace(weights=b.weights.astype(np.float64))
+        # gains away from one, so that the norms' own gradients are not special
+        rng, loss = np.random.default_rng(1), lambda p: losses.next_token(p, b, cfg)[0]
+        p = jax.tree.map(lambda a: a + 0.1 * rng.standard_normal(a.shape), p)
+        flat, tree = jax.tree.flatten(p)
+        grads = list(map(np.asarray, jax.tree.leaves(jax.jit(jax.grad(loss))(p))))
+        h = 1e-5  # error h^2 = 1e-10 from the third derivative, 1e-16 / h = 1e-11 from rounding
+        for i, (leaf, grad) in enumerate(zip(flat, grads)):
+            direction = rng.standard_normal(leaf.shape)
+            shifted = [flat[:i] + [leaf + s * h * direction] + flat[i + 1 :] for s in (1, -1)]
+            up, down = (loss(jax.tree.unflatten(tree, leaves)) for leaves in shifted)
+            numeric = (up - down) / (2 * h)
+            assert numeric == pytest.approx(float((grad * direction).sum()), rel=1e-6, abs=1e-7)
+
+
+UNIFORM = tf.init(CFG, 0)._replace(embed=np.zeros((19, 24), np.float32))
+TOKENS = np.zeros((2, 5), np.int32)
+BATCH = losses.Batch(TOKENS, TOKENS, np.float32([[1, 1, 1, 1, 0]] * 2))
+
+
+def test_a_uniform_model_needs_log2_V_bits_a_token():
+    # 3 batches x 2 rows x 4 weighted tokens, over 12 bytes
+    got = evaluation.bits_per_byte(UNIFORM, CFG, [BATCH] * 3, n_bytes=12, progress=False)
+    assert math.isclose(got, 24 * math.log2(19) / 12, rel_tol=1e-6)
+
+
+def test_nothing_to_evaluate_is_refused():
+    for batches, n_bytes, why in (([], 3, "no batches"), ([BATCH], 0, "n_bytes")):
+        with pytest.raises(ValueError, match=why):
+            evaluation.bits_per_byte(UNIFORM, CFG, batches, n_bytes=n_bytes, progress=False)
+
+
+def test_interval_against_a_table_of_t():
+    # n = 3, s = 1: 4.303 / sqrt(3), from any printed table of Student's t at 2 degrees of freedom
+    mean, low, high = evaluation.mean_interval([1.0, 2.0, 3.0])
+    assert mean == 2.0
+    assert high - mean == pytest.approx(4.3027 / math.sqrt(3), rel=1e-4)
+    assert mean - low == pytest.approx(high - mean)
+    with pytest.raises(ValueError, match="at least 2"):
+        evaluation.mean_interval([1.0])

@@ -44,8 +44,8 @@ def soft_top_k(scores: Float[Array, "*batch F"], k: int, eps) -> Float[Array, "*
 
     Source: Lei et al. 2023 (CoDA), the operator [standard]; that Apple used it is a single
         account [inferred]; solved exactly, with the derivative of the implicit a [ours].
-    Test: tests/pretraining/test_top_k.py::test_sum_is_exactly_k_by_bisection,
-        tests/pretraining/test_top_k.py::test_derivative_by_finite_differences
+    Test: tests/pretraining/test_pruning.py::test_sum_is_exactly_k_by_bisection,
+        tests/pretraining/test_pruning.py::test_derivative_by_finite_differences
     """
     check_scores(scores, k, eps)
     scores = wide(scores)
@@ -80,7 +80,7 @@ def hard_top_k(scores: Float[Array, "*batch F"], k: int) -> Float[Array, "*batch
     ones win.
 
     Source: the limit of soft_top_k for eps -> 0 [standard].
-    Test: tests/pretraining/test_top_k.py::test_small_eps_is_the_hard_top_k
+    Test: tests/pretraining/test_pruning.py::test_small_eps_is_the_hard_top_k
     """
     check_scores(scores, k, 1.0)
     xp = scores.__array_namespace__()
@@ -106,7 +106,7 @@ def coordinate_descent(
 
     Source: Lei et al. 2023 as in lucidrains' coor_descent.py; Apple's iteration is not
         stated [inferred].
-    Test: tests/pretraining/test_top_k.py::test_truncated_iteration_falls_short
+    Test: tests/pretraining/test_pruning.py::test_truncated_iteration_falls_short
     """
     check_scores(scores, k, eps)
     xp, scores = scores.__array_namespace__(), wide(scores)

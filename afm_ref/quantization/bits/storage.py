@@ -32,7 +32,7 @@ def sizes(params: Params) -> StoredSizes:
 
     Source: BLOG24 (bits per weight); which weights Apple counts is not stated, here the
         projections [inferred].
-    Test: tests/quantization/test_storage.py::test_sizes_of_a_small_model_by_hand
+    Test: tests/quantization/test_allocation.py::test_sizes_of_a_small_model_by_hand
     """
     import jax
 
@@ -73,7 +73,7 @@ def weight_bytes_per_token(
     the KV cache (`config.kv_cache_bytes_per_token`).
 
     Source: TR24 section 5 (decoding is bound by memory bandwidth) [inferred].
-    Test: tests/quantization/test_storage.py::test_an_untied_head_reads_one_of_two_matrices
+    Test: tests/quantization/test_allocation.py::test_an_untied_head_reads_one_of_two_matrices
     """
     unread = (
         0 if cfg.tie_embeddings else parameters(cfg)["embedding"] / 2 * embedding_bits / 8
@@ -91,7 +91,7 @@ def tokens_per_s(
     bytes a token.
 
     Source: roofline of a memory-bound program [standard].
-    Test: tests/quantization/test_storage.py::test_on_device_numbers
+    Test: tests/quantization/test_allocation.py::test_on_device_numbers
     """
     return bandwidth_bytes_per_s / weight_bytes_per_token(
         cfg, projection_bits, embedding_bits
@@ -106,7 +106,7 @@ def true_scale(cfg: AFMConfig = AFM_ON_DEVICE, rate: float = 30.0) -> list[dict]
 
     Source: BLOG24 (30 tokens/s, 3.7 and 3.5 bits per weight) [confirmed]; the bytes and
         GB/s are ours [ours].
-    Test: tests/quantization/test_storage.py::test_on_device_numbers
+    Test: tests/quantization/test_allocation.py::test_on_device_numbers
     """
     return [
         {

@@ -30,7 +30,7 @@ def exact(values, k: int, weights=None) -> np.ndarray:
     values they are the centres and the last one is repeated: the error is zero.
 
     Source: Wu 1991; Gronlund et al. 2017, k-means in one dimension [standard].
-    Test: tests/quantization/test_kmeans.py::test_exact_is_the_best_of_all_partitions
+    Test: tests/quantization/test_quantizers.py::test_exact_is_the_best_of_all_partitions
     """
     values, weights = _checked(values, k, weights)
     v, which = np.unique(values.astype(np.float64), return_inverse=True)
@@ -92,7 +92,7 @@ def fast(values, k: int, weights=None) -> np.ndarray:
     times as fast as `exact` for 49,152 values; equal to it if few values differ.
 
     Source: Wu 1991 over a subset of cuts [standard]; the places and the moves [ours].
-    Test: tests/quantization/test_kmeans.py::test_fast_is_near_the_optimum
+    Test: tests/quantization/test_quantizers.py::test_fast_is_near_the_optimum
     """
     values, weights = _checked(values, k, weights)
     if weights is None:
@@ -178,7 +178,7 @@ def nearest(values, centres) -> np.ndarray:
     goes to the lower one.
 
     Source: textbook [standard].
-    Test: tests/quantization/test_kmeans.py::test_nearest_is_the_argmin
+    Test: tests/quantization/test_quantizers.py::test_nearest_is_the_argmin
     """
     bounds = ((centres[1:] + centres[:-1]) / 2).astype(values.dtype)
     codes = np.zeros(values.shape, np.uint8)

@@ -1,4 +1,4 @@
-"""Distillation: the loss from probabilities, its gradient by differences, the teacher a constant."""
+"""Distillation and the z-loss: from probabilities, their gradients by differences, the teacher a constant."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from afm_ref.losses import next_token
 from afm_ref.pretraining import distillation as distil
+from afm_ref.pretraining import losses
 from afm_ref.training.step import QUICK
 from afm_ref.transformer import Causal, forward
 from tests.pretraining.small_models import CFG, batch, params64
@@ -84,3 +86,29 @@ def test_another_vocabulary_is_refused():
     for other in (b, SimpleNamespace()):  # someone else's: what its tokens mean is not known
         with pytest.raises(ValueError, match="of two different tokenizers"):
             distil.check_vocabularies(CFG, CFG, a, other)
+
+
+def test_z_loss_equals_its_definition():
+    params, one = params64(), batch()
+    log_zs = np.log(np.exp(forward(params, one.tokens, CFG, None, Causal(one.documents))).sum(axis=-1))
+    log_p = np.log(np.take_along_axis(probabilities(params, one), one.targets[..., None], -1)[..., 0])
+    total, count = losses.next_token_z(params, one, CFG, 0.3)
+    assert (total, count) == pytest.approx(((one.weights * (0.3 * log_zs**2 - log_p)).sum(), 10), rel=1e-12)
+    for power in (1, 2):
+        wanted = (one.weights * log_zs**power).sum(), 10
+        assert losses.log_z(params, one, CFG, power) == pytest.approx(wanted, rel=1e-12)
+    np.testing.assert_allclose(losses.next_token_z(params, one, CFG, 0.0), next_token(params, one, CFG))
+    for weight in (-1e-6, float("nan")):
+        with pytest.raises(ValueError, match="z_weight"):
+            losses.next_token_z(params, one, CFG, weight)
+
+
+def test_gradient_of_the_z_loss_by_finite_differences():
+    """Through the whole model, in a random direction of the embedding; a large weight, so that the z part counts."""
+    params = params64()
+    direction = np.random.default_rng(1).standard_normal(params.embed.shape)
+
+    def at(step):
+        return losses.next_token_z(params._replace(embed=params.embed + step * direction), batch(), CFG, 1.0)[0]
+
+    assert float(gradient(at, 0.0)) == pytest.approx((at(1e-5) - at(-1e-5)) / 2e-5, rel=1e-6)
