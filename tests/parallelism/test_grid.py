@@ -58,17 +58,19 @@ def test_an_untied_model_with_the_other_layouts():
     cfg = dataclasses.replace(grid.CFG, n_layers=2, **changes)
     plan = Plan(cfg, "data=2,fsdp=2,model=2", sequence="norm", zero=2)
 
-    def run(loss, *arguments):
+    def run(loss, plain, *arguments):
         gradient = jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(*arguments)
         compiled, found = collectives.compile_and_count(gradient, collectives.QUICK)
         (total, count), grads = compiled(*arguments)
-        return total / count, grads, found
+        return float(total / count), [np.asarray(leaf) for leaf in jax.tree.leaves(plain(grads))], found
 
+    next_token = lambda params, batch: losses.next_token(params, batch, cfg)  # noqa: E731
     with jax.enable_x64(True):
-        loss, grads, found = run(NextToken(plan), place(grid.params64(cfg), plan), place_batch(grid.batch(0), plan))
-        want, plain, _ = run(lambda p, b: losses.next_token(p, b, cfg), grid.stacked(cfg), grid.batch(0))
+        placed = place(grid.params64(cfg), plan), place_batch(grid.batch(0), plan)
+        loss, grads, found = run(NextToken(plan), unplace, *placed)
+        want, plain, _ = run(next_token, containers.ungrouped, grid.stacked(cfg), grid.batch(0))
     np.testing.assert_allclose(loss, want, rtol=grid.ROUNDING)
-    for g, got in zip(jax.tree.leaves(containers.ungrouped(plain)), jax.tree.leaves(unplace(grads)), strict=True):
+    for g, got in zip(plain, grads, strict=True):
         assert np.abs(got - g).max() <= grid.ROUNDING * np.abs(g).max()
     assert sent(grid.ours(found)) == traffic.bytes_sent(plan, grid.B, grid.T, width=8, documents=True)
 
