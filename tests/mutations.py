@@ -142,7 +142,7 @@ afm_ref/data/overlap.py
   held-out text keeps a run of 13 words in common with training text
     - range(place[k], place[k + n - 1] + 1)
     + range(place[k], place[k] + 1)
-    tests/data/test_overlap.py::test_a_run_across_paragraphs_takes_both
+    tests/data/test_pretraining_text.py::test_a_run_across_paragraphs_takes_both
 afm_ref/data/tasks/grammar.py
   held-out pairs of sender and topic are in training too
     - == (split == "held_out")
@@ -152,7 +152,7 @@ afm_ref/data/tasks/metrics.py
   errors that a correction brings in do not count
     - return len(a) + len(b) - 2 * matched
     + return len(b) - matched
-    tests/data/test_metrics.py::test_scores_by_hand
+    tests/data/test_tasks.py::test_scores_by_hand
 afm_ref/pretraining/optimizer.py
   Apple's optimizer multiplies weight decay by the learning rate
     - -(rate * m + decay * w)
@@ -251,7 +251,7 @@ afm_ref/teaching/checks.py
   a check passes on NaN
     - bool(measured <= tolerance)
     + not measured > tolerance
-    tests/teaching/test_checks.py::test_what_does_not_hold_raises_and_says_what_was_measured
+    tests/teaching/test_helpers.py::test_what_does_not_hold_raises_and_says_what_was_measured
 afm_ref/teaching/exercises/registry.py
   an answer can change what it is judged by
     - copy.deepcopy(case.arguments)
@@ -309,7 +309,7 @@ afm_ref/parallelism/annotated/annotation.py
   pins make every device work on the whole batch
     - out = P(rules.batch, rules.time, use[0])
     + out = P(None, rules.time, use[0])
-    tests/parallelism/test_annotation.py::test_pins_keep_the_batch_cut
+    tests/parallelism/test_grid.py::test_pins_keep_the_batch_cut
 afm_ref/parallelism/predicted/traffic.py
   the bytes by formula forget that the backward pass of tensor parallelism sums as well
     - kinds = {"all-reduce": 4 + r}
@@ -400,7 +400,7 @@ afm_ref/parallelism/sharded/pipelining.py
   a pipeline returns the bubble's results
     - done[P - 1 :]
     + done[:M]
-    tests/parallelism/test_pipelining.py::test_pipeline_equals_the_layers_in_turn
+    tests/parallelism/test_strategies.py::test_pipeline_equals_the_layers_in_turn
 afm_ref/parallelism/sharded/strategies.py
   gradients are summed over copies whole, before they are cut
     - vary(leaf, COPY_AXES)

@@ -36,7 +36,7 @@ def shingles(text: str, n: int = 5) -> np.ndarray:
 
     Source: n-gram hashing for global fuzzy deduplication, TR24 section 3.1 [confirmed];
         words, n = 5 [ours].
-    Test: tests/curation/test_minhash.py::test_equal_runs_and_only_those_get_equal_hashes
+    Test: tests/curation/test_near_duplicates.py::test_equal_runs_and_only_those_get_equal_hashes
     """
     if n < 1:
         raise ValueError(f"shingles have at least 1 word, got n = {n}")
@@ -130,7 +130,7 @@ def signature(hashes: np.ndarray, permutations: int = 128) -> np.ndarray:
     set resembles nothing.
 
     Source: Broder 1997, as in datasketch.MinHash [standard].
-    Test: tests/curation/test_minhash.py::test_signatures_are_datasketchs
+    Test: tests/curation/test_near_duplicates.py::test_signatures_are_datasketchs
     """
     if not len(hashes):
         raise ValueError("a document without words has no signature")
@@ -166,6 +166,6 @@ def jaccard(a: np.ndarray, b: np.ndarray) -> float:
     none.
 
     Source: the Jaccard index [standard].
-    Test: tests/curation/test_minhash.py::test_jaccard_equals_that_of_sets_of_words
+    Test: tests/curation/test_near_duplicates.py::test_jaccard_equals_that_of_sets_of_words
     """
     return len(np.intersect1d(a, b)) / max(1, len(np.union1d(a, b)))

@@ -107,7 +107,7 @@ def maths_density(text: str) -> float:
 
     Source: maths found by tags and symbols, TR24 section 3.1 [confirmed]; which, and the
         density [ours].
-    Test: tests/curation/test_pages.py::test_kinds_by_hand
+    Test: tests/curation/test_files.py::test_kinds_by_hand
     """
     words = overlap.spaced(overlap.normal(text)).split()
     return len(MATHS_SYMBOLS.findall(text)) / max(1, len(words))
@@ -122,7 +122,7 @@ def kind_of(name: str, text: str = "") -> str:
 
     Source: 14 common languages, TR24 section 3.1 [confirmed]; these 14, and by extension
         [ours].
-    Test: tests/curation/test_pages.py::test_kinds_by_hand
+    Test: tests/curation/test_files.py::test_kinds_by_hand
     """
     if is_code(name):
         return "code"

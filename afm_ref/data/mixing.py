@@ -33,9 +33,9 @@ def mix(parts: Mapping[str, Packed], weights: Mapping[str, float], batch_size: i
 
     Source: TR24 section 3.1 (web, licensed, code and maths data); weights not stated, the
         order is ours [ours].
-    Test: tests/data/test_mixing.py::test_shares_are_within_the_bound_at_every_moment,
-        tests/data/test_mixing.py::test_every_row_of_a_part_once_an_epoch,
-        tests/data/test_mixing.py::test_batches_are_pure
+    Test: tests/data/test_packing.py::test_shares_are_within_the_bound_at_every_moment,
+        tests/data/test_packing.py::test_every_row_of_a_part_once_an_epoch,
+        tests/data/test_packing.py::test_mixed_batches_are_pure
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: give at least 1")
@@ -86,7 +86,7 @@ def part_order(shares: tuple[float, ...], places: int):
     Source: the part with the largest deficit comes next, as in Megatron-LM's blended data
         set, which compares w_k max(n, 1) - c_k [standard]; n + 1, for which the bounds
         hold, and they themselves [ours].
-    Test: tests/data/test_mixing.py::test_shares_are_within_the_bound_at_every_moment
+    Test: tests/data/test_packing.py::test_shares_are_within_the_bound_at_every_moment
     """
     size = FIRST_PLACES
     while size < places:

@@ -64,7 +64,7 @@ def remove_shared(train, held_out, n: int = 13) -> list[Document]:
     that was not there. Documents with turn markers are dropped whole.
 
     Source: TR24 section 3.1 decontaminates [confirmed]; by paragraphs, and n = 13 [ours].
-    Test: tests/data/test_overlap.py::test_nothing_is_shared_after_removal
+    Test: tests/data/test_pretraining_text.py::test_nothing_is_shared_after_removal
     """
     forbidden = ngrams(held_out, n)
     return [piece for document in train for piece in _clean_pieces(document, forbidden, n)]

@@ -14,7 +14,7 @@ def attention_weights(q, k, mask):
     A head has only H channels, so S keys are read H at a time.
 
     Source: textbook [standard].
-    Test: tests/teaching/test_lens.py::test_weights_average_the_values_as_attention_does
+    Test: tests/teaching/test_helpers.py::test_weights_average_the_values_as_attention_does
     """
     B, S, K, H = k.shape
     parts = []

@@ -19,23 +19,23 @@ afm_ref/data/overlap.py
   a soft hyphen ends a word
     - UNSEEN.sub("", text)
     + text
-    tests/curation/test_minhash.py::test_a_copy_in_another_form_of_unicode_has_the_same_shingles
+    tests/curation/test_near_duplicates.py::test_a_copy_in_another_form_of_unicode_has_the_same_shingles
   words are of code points
     - findall(normal(text))
     + findall(text)
-    tests/data/test_overlap.py::test_forms_of_unicode_are_the_same_words
+    tests/data/test_pretraining_text.py::test_forms_of_unicode_are_the_same_words
 afm_ref/curation/minhash.py
   near-duplicates are of code points
     -     text = overlap.normal(text)
     -
-    tests/curation/test_minhash.py::test_a_copy_in_another_form_of_unicode_has_the_same_shingles
+    tests/curation/test_near_duplicates.py::test_a_copy_in_another_form_of_unicode_has_the_same_shingles
   shingles forget where in the text they are
     -  * inverses[starts]
-    tests/curation/test_minhash.py::test_equal_runs_and_only_those_get_equal_hashes
+    tests/curation/test_near_duplicates.py::test_equal_runs_and_only_those_get_equal_hashes
   only the last block counts
     - np.minimum(least, block.min(axis=0), out=least)
     + least = block.min(axis=0)
-    tests/curation/test_minhash.py::test_signatures_are_datasketchs
+    tests/curation/test_near_duplicates.py::test_signatures_are_datasketchs
 afm_ref/curation/decontamination.py
   a run at the threshold is still rare
     - < self.threshold
@@ -49,20 +49,20 @@ afm_ref/disk/text_files.py
   half of a surrogate pair is text
     - json.dumps(value, ensure_ascii=False).encode()
     + pass
-    tests/disk/test_text_files.py::test_lines_end_at_line_feeds_alone
+    tests/disk/test_formats.py::test_lines_end_at_line_feeds_alone
   lines end wherever str.splitlines ends them
     - read_text(file).split("\n")
     + read_text(file).splitlines()
-    tests/disk/test_text_files.py::test_lines_end_at_line_feeds_alone
+    tests/disk/test_formats.py::test_lines_end_at_line_feeds_alone
   the marks of joined files are text
     - line = line.lstrip("\ufeff")
     + pass
-    tests/disk/test_text_files.py::test_marks_of_joined_files_are_no_text
+    tests/disk/test_formats.py::test_marks_of_joined_files_are_no_text
 afm_ref/data/corpora.py
   a form feed ends a line of code
     - re.split("\r\n?|\n", source)
     + source.splitlines()
-    tests/data/test_corpora.py::test_docstrings_are_found_behind_form_feeds
+    tests/data/test_pretraining_text.py::test_docstrings_are_found_behind_form_feeds
 afm_ref/curation/near_duplicates.py
   rows and bands are exchanged
     - ** rows) ** bands
@@ -92,27 +92,27 @@ afm_ref/curation/pages.py
   one bad byte makes a line Latin-1
     - , errors="replace")
     +  if raw.data.isascii() else "latin-1")
-    tests/curation/test_pages.py::test_a_bad_byte_in_a_line_is_one_character
+    tests/curation/test_files.py::test_a_bad_byte_in_a_line_is_one_character
   a file of lines is begun again
     - if position > after
     + if True
-    tests/curation/test_pages.py::test_it_goes_on_behind_any_place
+    tests/curation/test_files.py::test_it_goes_on_behind_any_place
   a disk that fails puts its file back to the first line
     - yield number, UNREADABLE
     + yield 0, UNREADABLE
-    tests/curation/test_pages.py::test_it_goes_on_behind_a_disk_that_fails
+    tests/curation/test_files.py::test_it_goes_on_behind_a_disk_that_fails
   a country's .rs makes a page Rust
     - if "://" not in name and is_code(name)
     + if is_code(name)
-    tests/curation/test_pages.py::test_files_make_a_line_code_and_addresses_do_not
+    tests/curation/test_files.py::test_files_make_a_line_code_and_addresses_do_not
   a third of a text may be undecodable
     - > MOST_UNDECODABLE
     + > 30 * MOST_UNDECODABLE
-    tests/curation/test_pages.py::test_one_character_in_a_hundred_may_be_undecodable
+    tests/curation/test_files.py::test_one_character_in_a_hundred_may_be_undecodable
   Greek is mathematics
     - (?<![\u0370-\u03ff\u1f00-\u1fff])[πθλ](?![\u0370-\u03ff\u1f00-\u1fff])
     + [πθλ]
-    tests/curation/test_pages.py::test_kinds_by_hand
+    tests/curation/test_files.py::test_kinds_by_hand
 afm_ref/curation/run.py
   a run that goes on begins with the first page
     - = staged.reached()
@@ -147,7 +147,7 @@ afm_ref/curation/shards.py
   a shard bears the time
     - , mtime=0)
     + )
-    tests/curation/test_shards.py::test_same_documents_same_bytes
+    tests/curation/test_files.py::test_same_documents_same_bytes
 afm_ref/curation/heuristics.py
   a page without spaces is one word to the rules
     - text = text if source == "code"

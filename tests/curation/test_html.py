@@ -37,6 +37,7 @@ HEADS = {
 TEXT = "Zoë says \u201cna\u00efve\u201d in the café \u2014 for 5 €"
 STREET, FOX, CAT = "Straße für Häuser. " * 9, "The quick fox. " * 150, "吾輩は猫である。" * 20
 RUSSIAN = next(text for text, others in SENTENCES.items() if "koi8-r" in others) * 50
+BODY = "Tea is made from leaves that were dried & rolled.\n\nIt is < hot > when it comes, and some like it with milk."
 
 
 def page(charset, text=TEXT):
@@ -49,12 +50,15 @@ READ = {  # {why: [(text, encoding, what stands behind it, charset of HTTP)]}
         (page(""), "utf-8", b"", "windows-1252"),
         (page("windows-1252"), "windows-1252"),
         (page("iso-8859-1"), "windows-1252"),
+        (page("iso-8859-1", "Zoë’s café"), "windows-1252"),  # nearly valid under its own name, too
         (page("utf-8"), "windows-1252", b"", "no-such-charset"),  # both are wrong
         (page(""), "windows-1252", b"", "windows-1252"),
         (page("utf-8"), "utf-16"),
         (page("utf-8"), "utf-16-le", b"", "utf-16le"),
         (page("windows-1252"), "utf-8-sig", b"", "windows-1252"),
         ("\ufeff" + TEXT, "utf-16-be"),
+        ("\ufeff" + "胜藏" * 9, "utf-16-le"),  # nearly valid UTF-8
+        ("\ufeff" + "습" * 9, "utf-16-be"),
         # ringed numbers are none of Shift_JIS proper but of Windows' own, which pages call by the same name
         (page("shift_jis", "①川はゆっくりと流れる㈱"), "cp932"),
     ],
@@ -151,9 +155,6 @@ def test_a_bad_byte_spoils_nothing_but_itself(text, encoding, head):
 @settings(max_examples=150, deadline=None)
 def test_decode_never_raises(raw, declared):
     html.decode(raw, declared).encode("utf-8", "surrogatepass")
-
-
-BODY = "Tea is made from leaves that were dried & rolled.\n\nIt is < hot > when it comes, and some like it with milk."
 
 
 @pytest.mark.parametrize("style", made_up_pages.STYLES)

@@ -24,6 +24,11 @@ from afm_ref.disk import atomic, targets
 
 NAMES = ["river", "stone", "bridge", "market", "winter", "garden", "letter", "window", "island", "captain", "harbour"]
 BENCHMARK = "seven purple elephants calculate the orbital period of a distant copper moon"
+STAGES = (
+    (atomic, "write"), (run.Staged, "write"), (np, "save"), (shards, "write_lines"), (shards, "write"),
+    (report.Report, "save"), (run.shutil, "rmtree"),
+)  # fmt: skip
+QUESTION = "Wie führte die Straße über größere Hügel, vorbei an Häusern und Gärten bis zum Fluß? " * 2
 
 
 def prose(seed):
@@ -88,9 +93,8 @@ def test_numbers_of_a_small_run_by_hand(crawl, tmp_path):
         "y.png": ("reading", "unknown extension"),
     }  # fmt: skip
     left = list(shards.read(out))
-    assert [(d.name, d.source) for d in left] == [
-        ("a.html", "web"), ("c.txt", "text"), ("g.jsonl#0", "text"), ("h.py", "code")
-    ]  # fmt: skip
+    kept = {"a.html": "web", "c.txt": "text", "g.jsonl#0": "text", "h.py": "code"}
+    assert [(d.name, d.source) for d in left] == list(kept.items())
     assert "[EMAIL]" in left[1].text and "ada@" not in left[1].text and found.personal_data == {"email": 1}
     assert left[0].text.split() == prose(1).split()
     flows = {name: (flow.documents_in, flow.documents_out) for name, flow in found.steps.items()}
@@ -126,12 +130,6 @@ def test_lengths_are_counted_up_to_a_power_of_two():
         found = report.Report()
         found.measure("read", size)
         assert found.lengths == {"read": {bucket: 1}, "left": {}}
-
-
-STAGES = (
-    (atomic, "write"), (run.Staged, "write"), (np, "save"), (shards, "write_lines"), (shards, "write"),
-    (report.Report, "save"), (run.shutil, "rmtree"),
-)  # fmt: skip
 
 
 def test_killed_anywhere_it_goes_on_to_the_same_bytes(crawl, tmp_path, monkeypatch):
@@ -285,9 +283,6 @@ def test_benchmarks_of_any_form(tmp_path):
     for name, message in {"e.jsonl": "e.jsonl, line 1: no JSON", "f.csv": "is no folder", "g": "no benchmarks"}.items():
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             list(recipe.benchmark_texts(tmp_path / name))
-
-
-QUESTION = "Wie führte die Straße über größere Hügel, vorbei an Häusern und Gärten bis zum Fluß? " * 2
 
 
 def test_benchmarks_are_read_to_the_letter(tmp_path):

@@ -1,4 +1,4 @@
-"""Targets: tried before work, written by one process at a time; finished pieces: made once, whole, of one run."""
+"""Writes are whole or as before; targets are tried before work, and written by one process; pieces are of one run."""
 
 import contextlib
 import errno
@@ -7,10 +7,72 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from afm_ref.disk import atomic, resumable, targets
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\r\n\xff", "a\r\nb\n\u2028\U0001f600"])
+def test_what_is_written_is_there_byte_for_byte(tmp_path, content):
+    """In folders that are made, over an older file that is longer."""
+    for before in ("old and longer than what comes", content):
+        atomic.write(tmp_path / "a" / "b" / "file", before)
+    assert contents(tmp_path / "a" / "b") == {"file": content if isinstance(content, bytes) else content.encode()}
+
+
+def test_a_block_that_raises_changes_nothing(tmp_path):
+    (tmp_path / "one").write_text("old")
+    stopped = pytest.raises(KeyboardInterrupt)
+    with stopped, atomic.replacing(tmp_path / "one", tmp_path / "two") as (one, _):
+        one.write_text("ne")
+        assert len(contents(tmp_path)) == 2
+        raise KeyboardInterrupt
+    with pytest.raises(FileNotFoundError), atomic.replacing(tmp_path / "one", tmp_path / "two") as (one, _):
+        one.write_text("new")  # and two is not written
+    full = pytest.raises(OSError, match=r"No space left on device: '.*one \(nothing there has changed\)'")
+    with full, atomic.replacing(tmp_path / "one") as [temporary]:
+        temporary.write_text("ne")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert contents(tmp_path) == {"one": b"old"}
+
+
+def test_nothing_is_moved_before_all_is_on_disk(tmp_path, monkeypatch):
+    (tmp_path / "one").write_text("old")
+    sync, synced = atomic.os.fsync, []
+
+    def full(handle):
+        synced.append(handle)
+        if len(synced) == 2:
+            raise OSError("no space left")
+        sync(handle)
+
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    with pytest.raises(OSError, match="no space"), atomic.replacing(tmp_path / "one", tmp_path / "two") as temporary:
+        [path.write_text("new") for path in temporary]
+    assert contents(tmp_path) == {"one": b"old"}
+
+
+def test_what_a_killed_process_leaves_is_known_by_its_name(tmp_path):
+    with atomic.replacing(tmp_path / "a.1.tmp") as [temporary]:
+        assert atomic.intended(temporary.name) == "a.1.tmp"
+        temporary.write_text("x")
+    others = ["a.1.tmp", ".a.tmp", "..1.tmp", "a"]
+    assert [atomic.intended(name) for name in others] == others
+
+
+def test_a_folder_in_the_way_is_seen_before_anything_is_moved(tmp_path):
+    (tmp_path / "two").mkdir()
+    told = pytest.raises(IsADirectoryError, match=r"a folder stands where a file is to be written: .*two")
+    with told, atomic.replacing(tmp_path / "one", tmp_path / "two") as temporary:
+        temporary[0].write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["two"]
+
 
 HOLD = """
 import sys
@@ -83,9 +145,7 @@ def test_a_lock_that_its_holder_has_removed_holds_nobody_out(tmp_path, monkeypat
 
 
 def test_where_nothing_can_be_locked_it_warns_and_goes_on(tmp_path, monkeypatch):
-    def none(file, how):
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
+    none = mock.Mock(side_effect=OSError(errno.ENOLCK, os.strerror(errno.ENOLCK)))
     monkeypatch.setattr(targets.fcntl, "flock", none)
     with pytest.warns(UserWarning, match="cannot be locked .*start no other run"), targets.only_writer(tmp_path):
         pass
@@ -121,10 +181,7 @@ def test_what_cannot_be_written_is_named(tmp_path):
 
 def test_no_permission_is_found_by_trying(tmp_path, monkeypatch):
     """The superuser has every permission, so the system's answer is put in the place of the file."""
-
-    def refused(**_):
-        raise OSError(errno.EACCES, "Permission denied")
-
+    refused = mock.Mock(side_effect=OSError(errno.EACCES, "Permission denied"))
     monkeypatch.setattr(targets.tempfile, "NamedTemporaryFile", refused)
     with pytest.raises(OSError, match=r"--save .*/new cannot be written \(Permission denied\): give another place"):
         targets.check_file(tmp_path / "new", "--save")

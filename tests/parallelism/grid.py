@@ -107,13 +107,15 @@ LOSS = functools.partial(losses.next_token, cfg=CFG)
 @functools.cache
 def single():
     """Return the run of the plain model on one device."""
-    return run(stacked(), LOSS, batch)
+    with jax.enable_x64(True):
+        return run(stacked(), LOSS, batch)
 
 
 @functools.cache
 def sharded(name):
     plan = plan_of(name)
-    return run(place(params64(), plan), NextToken(plan), lambda step: place_batch(batch(step), plan), unplace)
+    with jax.enable_x64(True):
+        return run(place(params64(), plan), NextToken(plan), lambda step: place_batch(batch(step), plan), unplace)
 
 
 def ours(found):

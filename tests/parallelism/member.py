@@ -23,8 +23,7 @@ from tests.training.problems import noisy_batch, squares
 
 
 def layout(devices=None):
-    """Return a layout that cuts weights and batch over these devices, or all of all processes; the compiler does the
-    rest."""
+    """Return a layout that cuts weights and batch over these devices, or all of all processes."""
     import jax
     from jax.experimental.multihost_utils import process_allgather
     from jax.sharding import AxisType, NamedSharding, PartitionSpec

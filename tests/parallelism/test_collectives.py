@@ -30,9 +30,8 @@ def one(*lines, **kwargs):
     return found
 
 
-@pytest.mark.parametrize(
-    "groups, size",
-    [
+def test_every_syntax_of_groups():
+    for groups, size in (
         ("{{0,1},{2,3},{4,5},{6,7}}", 2),
         ("{{0,1,2,3,4,5,6,7}}", 8),
         ("{}", 8),  # everyone, as the header counts them
@@ -43,32 +42,23 @@ def one(*lines, **kwargs):
         ("mesh['data'=2,'model'=4] {'data','model'}", 8),
         ("mesh['data'=2,'model'=4], device_ids=([8]) {'data'}", 2),
         ("mesh['data'=8] {'data':(2)4}", 4),
-    ],
-)
-def test_every_syntax_of_groups(groups, size):
-    found = one(f"ROOT %r = f32[16,4]{{1,0}} all-reduce(%x), channel_id=1, replica_groups={groups}, to_apply=%sum")
-    assert (found.kind, found.group_size, found.operand_bytes) == ("all-reduce", size, 256)
+    ):
+        found = one(f"ROOT %r = f32[16,4]{{1,0}} all-reduce(%x), channel_id=1, replica_groups={groups}, to_apply=%sum")
+        assert (found.kind, found.group_size, found.operand_bytes) == ("all-reduce", size, 256), groups
 
 
-@pytest.mark.parametrize(
-    "kind, type_, attributes, result, sent",
-    [
+def test_every_kind():
+    pairs, tiled = "source_target_pairs={{0,1},{1,2},{2,3},{3,0}}", "f32[16,4]{1,0:T(8,128)S(1)}"
+    for kind, type_, attributes, result, sent in (
         ("all-gather", "f32[64,4]{1,0}", f"{GROUPS}, dimensions={{0}}", 1024, 768),
         ("reduce-scatter", "f32[4,4]{1,0}", f"{GROUPS}, dimensions={{0}}, to_apply=%sum", 64, 192),
         ("all-reduce", "f32[16,4]{1,0}", f"{GROUPS}, to_apply=%sum", 256, 384),
         ("all-to-all", "f32[16,4]{1,0}", f"{GROUPS}, dimensions={{0}}", 256, 192),
-        (
-            "collective-permute",
-            "f32[16,4]{1,0:T(8,128)S(1)}",
-            "source_target_pairs={{0,1},{1,2},{2,3},{3,0}}",
-            *2 * [256],
-        ),
-    ],
-)
-def test_every_kind(kind, type_, attributes, result, sent):
-    for operand in ("%x", "f32[16,4]{1,0} %x"):
-        found = one(f"ROOT %r = {type_} {kind}({operand}), {attributes}")
-        assert found == Collective(kind, 256, result, 4, 1) and found.bytes_sent == sent
+        ("collective-permute", tiled, pairs, 256, 256),
+    ):
+        for operand in ("%x", "f32[16,4]{1,0} %x"):
+            found = one(f"ROOT %r = {type_} {kind}({operand}), {attributes}")
+            assert found == Collective(kind, 256, result, 4, 1) and found.bytes_sent == sent
 
 
 def test_what_is_asynchronous_counts_once_at_its_start():
@@ -84,10 +74,8 @@ def test_what_is_asynchronous_counts_once_at_its_start():
 
 
 def test_a_tuple_is_the_sum_of_its_arrays_and_a_copy_of_its_own_is_not_sent():
-    found = one(
-        "%h = bf16[10]{0} constant({...})",
-        "ROOT %r = (f32[16,4]{1,0}, /*index=1*/bf16[10]{0}) all-reduce(%x, %h), replica_groups={}, to_apply=%sum",
-    )
+    both = "(f32[16,4]{1,0}, /*index=1*/bf16[10]{0}) all-reduce(%x, %h), replica_groups={}, to_apply=%sum"
+    found = one("%h = bf16[10]{0} constant({...})", f"ROOT %r = {both}")
     assert (found.operand_bytes, found.bytes_sent) == (276, 2 * 7 * 276 / 8)
     assert one("ROOT %r = f32[16,4] collective-permute(%x), source_target_pairs={{0,0},{1,1}}").bytes_sent == 0
 
@@ -122,10 +110,7 @@ LOOPS = """
 
 
 def test_loops_multiply_and_nest():
-    """Outside: five times, as the compiler says. Inside: from 2 to below 9, read from the loop itself.
-
-    As TPUs write it no trip count is there, and the counter's start and next value pass through copies.
-    """
+    """Outside five times, as the compiler says; inside from 2 to below 9, read from the loop; as TPUs write it, too."""
     found = one(
         "%zero = s32[] constant(0)",
         "%init = (s32[], f32[16,4]{1,0}) tuple(%zero, %x)",
@@ -133,8 +118,7 @@ def test_loops_multiply_and_nest():
         'backend_config={"known_trip_count":{"n":"5"},"known_induction_variable":{"tuple_index":"0"}}',
         others=LOOPS.replace("NNN", "9"),
     )
-    assert (found.count, found.op_name) == (5 * 7, "a/while/body/psum")
-    assert found.bytes_sent == 5 * 7 * 384
+    assert (found.count, found.op_name, found.bytes_sent) == (5 * 7, "a/while/body/psum", 5 * 7 * 384)
     copied = LOOPS.replace("NNN", "6").replace("tuple(%next, %z)", "tuple(%next.copy, %z)")
     copied = copied.replace("add(%i, %one)\n", "add(%i.copy, %one)\n  %next.copy = s32[] copy(%next)\n")
     found = one(
@@ -158,37 +142,29 @@ def test_calls_are_followed_and_the_larger_branch_counts():
     assert [c.count for c in collectives.of(text)] == [1, 1]
 
 
-def test_a_fused_reduce_scatter_of_a_tpu():
+def test_a_fused_reduce_scatter_of_a_tpu_and_an_all_reduce_that_rounds_its_sums():
+    """A tuple of which one part is rounded: what enters counts."""
     reduced = f"%r = f32[16,4] all-reduce(%p), {GROUPS}, to_apply=%sum"
     kept = "ROOT %s = f32[4,4] dynamic-slice(%r, %i), dynamic_slice_sizes={4,4}"
     others = computation("%all-reduce-scatter.1", reduced, kept)
     found = one("ROOT %f = f32[4,4] fusion(%x), kind=kCustom, calls=%all-reduce-scatter.1", others=others)
     assert found == Collective("reduce-scatter", 256, 64, 4, 1)
-
-
-def test_an_all_reduce_of_a_tpu_that_rounds_its_sums():
-    """A tuple of which one part is rounded: what enters counts."""
     found = one(f"ROOT %r = (bf16[16,4], f32[16,4]) all-reduce(%x, %x), {GROUPS}, to_apply=%sum")
     assert found == Collective("all-reduce", 512, 512, 4, 1)
 
 
-ENDLESS = LOOPS.replace("constant(NNN)", "parameter(1)")
-
-
-@pytest.mark.parametrize(
-    "call, told",
-    [
+def test_what_cannot_be_read_is_refused():
+    endless = LOOPS.replace("constant(NNN)", "parameter(1)")
+    for call, told in (
         (lambda: collectives.of("hello"), "no ENTRY"),
         (lambda: one(f"ROOT %r = f32[32,4] all-gather(%x), {GROUPS}, dimensions={{0}}"), "should give 1024 bytes"),
         (lambda: one(f"ROOT %r = f32[4,4] all-reduce(%x), {GROUPS}, to_apply=%sum"), "should give 256 bytes"),
-        (lambda: one("ROOT %w = (s32[]) while(%x), condition=%cond, body=%body", others=ENDLESS), "how often it runs"),
+        (lambda: one("ROOT %w = (s32[]) while(%x), condition=%cond, body=%body", others=endless), "how often it runs"),
         (lambda: collectives.sent("broadcast", 8, 2), "unknown collective"),
         (lambda: collectives.sent("all-reduce", 8, 0), "at least 1"),
-    ],
-)
-def test_what_cannot_be_read_is_refused(call, told):
-    with pytest.raises(ValueError, match=told):
-        call()
+    ):
+        with pytest.raises(ValueError, match=told):
+            call()
 
 
 MESH = make_mesh(MeshShape(data=2, model=4))

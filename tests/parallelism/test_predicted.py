@@ -37,12 +37,10 @@ def test_without_a_memory_wall_compute_is_flops_over_peak():
         seconds = roofline.compute_s(plan, 8, 256, FAST)
         flops = train_flops_per_token(SMALL, 256) * 8 * 256
         assert seconds == pytest.approx(flops / (1e15 * plan.shape.size), rel=1e-12)
-    once_more = roofline.compute_s(Plan(SMALL, "data=1", remat=True), 8, 256, FAST) - roofline.compute_s(
-        Plan(SMALL, "data=1"), 8, 256, FAST
-    )
+    again, once = (roofline.compute_s(Plan(SMALL, "data=1", remat=way), 8, 256, FAST) for way in (True, False))
     head = 2 * SMALL.vocab_size * SMALL.d_model  # is not computed again
     forward = train_flops_per_token(SMALL, 256) / 3 - head
-    assert once_more == pytest.approx(forward * 8 * 256 / 1e15, rel=1e-12)
+    assert again - once == pytest.approx(forward * 8 * 256 / 1e15, rel=1e-12)
 
 
 def test_large_products_run_at_peak_and_small_ones_at_the_memory():
@@ -157,9 +155,10 @@ def bytes_of(name):
     return found.argument_size_in_bytes + found.temp_size_in_bytes
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PLANS]
-)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in PLANS if name not in QUICK]
+
+
+@pytest.mark.parametrize("name", [*QUICK, *SLOW])
 def test_memory_formula_beside_the_compiled_program(name):
     predicted = sum(held_bytes(plan_of(name), B, T, 4, fused_attention=False).values())
     assert predicted / bytes_of(name) - 1 == pytest.approx(PLANS[name][1], abs=0.05)

@@ -116,9 +116,7 @@ def test_on_several_hosts_a_lost_process_ends_the_others(tmp_path):
     arguments = f"{str(tmp_path)!r}, 1_000_000, '--at', 8, 'kill', 1, coordinator={coordinator!r}"
     hosts = []
     for i in range(2):
-        code = (
-            f"import sys; from tests.parallelism import test_processes as t; sys.exit(t.launch({arguments}, index={i}))"
-        )
+        code = f"import sys; from {__name__} import launch; sys.exit(launch({arguments}, index={i}))"
         hosts.append(subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True))
     try:
         _, second = hosts[1].communicate(timeout=120)
@@ -140,9 +138,8 @@ def test_on_several_hosts_a_lost_process_ends_the_others(tmp_path):
 def script(tmp_path, text):
     """Return a command that runs this text, in which `me` is the number of the process."""
     file = tmp_path / "script.py"
-    file.write_text(
-        f"import os, pathlib, signal, sys, time\nme = int(os.environ['AFM_REF_PROCESS'].split()[1])\n{text}\n"
-    )
+    head = "import os, pathlib, signal, sys, time\nme = int(os.environ['AFM_REF_PROCESS'].split()[1])\n"
+    file.write_text(f"{head}{text}\n")
     return [sys.executable, str(file)]
 
 
@@ -196,16 +193,13 @@ sys.exit({processes.INTERRUPTED})""")  # fmt: skip
     assert (tmp_path / "saved 0").exists() and (tmp_path / "saved 1").exists()
 
 
-@pytest.mark.parametrize(
-    "text, status, heard",
-    [
+def test_only_the_first_process_is_heard(tmp_path, capfd):
+    for text, status, heard in (
         ("print('number', me); sys.stderr.write('\\r 10%'); sys.stderr.flush()", 0, ("number 0\n", "\r 10%")),
         ("print('error: no mesh', file=sys.stderr); sys.exit(2)", 2, ("", "error: no mesh\n")),  # and not told again
-    ],
-)
-def test_only_the_first_process_is_heard(tmp_path, capfd, text, status, heard):
-    assert processes.launch(script(tmp_path, text), 2) == status
-    assert capfd.readouterr() == heard
+    ):
+        assert processes.launch(script(tmp_path, text), 2) == status
+        assert capfd.readouterr() == heard
 
 
 def test_processes_do_not_outlive_their_launcher(tmp_path):

@@ -106,26 +106,20 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("call, told", REFUSED)
-def test_what_cannot_be_done_is_told(call, told):
-    with pytest.raises(ValueError, match=told):
+OF_ANOTHER_TYPE = [
+    (lambda: annotated(PARAMS.layers[0]._replace(wq="a palette")), r"cannot annotate layers\.0\.wq, a str"),
+    (lambda: annotated({"wq": PARAMS.embed}), r"cannot annotate layers\.0\.wq"),
+    (lambda: NextToken(cut("data=2"))(place(PARAMS, cut("data=2")), batch(8)), "takes what place_batch"),
+]
+TOO_LATE = [(lambda: use_fake_devices(16), r"already started with 8 device\(s\), too late for 16.*restart the kernel")]
+ERRORS = {ValueError: REFUSED, TypeError: OF_ANOTHER_TYPE, RuntimeError: TOO_LATE}
+
+
+@pytest.mark.parametrize("error, call, told", [(error, *case) for error, cases in ERRORS.items() for case in cases])
+def test_what_cannot_be_done_is_told(error, call, told):
+    with pytest.raises(error, match=told):
         call()
 
 
-@pytest.mark.parametrize(
-    "call, told",
-    [
-        (lambda: annotated(PARAMS.layers[0]._replace(wq="a palette")), r"cannot annotate layers\.0\.wq, a str"),
-        (lambda: annotated({"wq": PARAMS.embed}), r"cannot annotate layers\.0\.wq"),
-        (lambda: NextToken(cut("data=2"))(place(PARAMS, cut("data=2")), batch(8)), "takes what place_batch"),
-    ],
-)
-def test_what_is_of_another_type_is_told(call, told):
-    with pytest.raises(TypeError, match=told):
-        call()
-
-
-def test_fake_devices_too_late():
-    use_fake_devices(jax.device_count())  # as many as there are: nothing to do
-    with pytest.raises(RuntimeError, match=r"already started with 8 device\(s\), too late for 16.*restart the kernel"):
-        use_fake_devices(16)
+def test_as_many_fake_devices_as_there_are_need_nothing():
+    use_fake_devices(jax.device_count())

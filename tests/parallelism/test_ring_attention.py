@@ -10,17 +10,11 @@ from jax.sharding import PartitionSpec as P
 from afm_ref.parallelism.compiled.collectives import QUICK
 from afm_ref.parallelism.mesh import MeshShape, make_mesh
 from afm_ref.parallelism.sharded import ring_attention
-from afm_ref.parallelism.sharded.ring_attention import (
-    GatheredKeys,
-    Ring,
-    combine,
-    partial_attention,
-    ring_work,
-    sequence_order,
-)
+from afm_ref.parallelism.sharded.ring_attention import GatheredKeys, Ring, ring_work, sequence_order
 from afm_ref.transformer import Causal
 
 B, T, N, K, H = 2, 16, 6, 2, 4
+ZIGZAG = functools.partial(Ring, zigzag=True)
 
 
 @pytest.fixture(autouse=True)
@@ -50,14 +44,9 @@ def over_parts(make, n, zigzag, q, k, v, documents):
     order = sequence_order(T, n, zigzag)
     cut = P(None, "seq")
     specs = (cut, cut, cut, None if documents is None else cut, cut)
+    ordered = [None if a is None else a[:, order] for a in (q, k, v, documents)]
     local, mesh = functools.partial(attend, make), make_mesh(MeshShape(seq=n))
-    out = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=cut)(
-        *(None if a is None else a[:, order] for a in (q, k, v, documents)), order[None]
-    )
-    return out[:, np.argsort(order)]
-
-
-ZIGZAG = functools.partial(Ring, zigzag=True)
+    return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=cut)(*ordered, order[None])[:, np.argsort(order)]
 
 
 # Order and documents are the mask's business, alike for both; the grid has every way whole.
@@ -86,7 +75,8 @@ def test_parts_combine_to_the_whole_softmax():
     def taken_in_turn(q, big, v, mask):
         seen = ring_attention.nothing(q)
         for part in reversed(parts):
-            seen = combine(seen, partial_attention(q, big[:, part], v[:, part], mask[:, :, part]))
+            now = ring_attention.partial_attention(q, big[:, part], v[:, part], mask[:, :, part])
+            seen = ring_attention.combine(seen, now)
         return seen.out / seen.total
 
     got = jax.jit(taken_in_turn, compiler_options=QUICK)(q, big, v, mask)
@@ -111,9 +101,7 @@ def test_zigzag_halves_what_the_slowest_device_does():
 
 def test_what_is_skipped_is_what_is_counted():
     # The blocks that the compiled ring takes in, counted by a callback, are those of ring_work.
-    taken = []
-    n = 4
-    real = ring_attention.partial_attention
+    n, taken, real = 4, [], ring_attention.partial_attention
 
     def counting(q, k, v, mask):
         jax.debug.callback(lambda: taken.append(q.shape[1] * k.shape[1]))

@@ -13,6 +13,9 @@ from afm_ref.parallelism.simulator.cluster import PARTIAL, REPLICATED, Cluster, 
 from afm_ref.parallelism.simulator.pipeline_schedules import gpipe, one_f_one_b
 
 SIZES = {"T": 16, "D": 8, "F": 12}
+SCHEDULES = [gpipe, one_f_one_b]
+sizes = st.tuples(st.integers(1, 6), st.integers(1, 9))
+times = st.sampled_from([(1.0, 1.0), (1.0, 2.0), (2.0, 1.0), (0.5, 4.0)])
 
 
 def whole(axes, seed=0):
@@ -220,11 +223,6 @@ def test_the_input_is_left_alone():
         for result in collective(parts).result:
             result += 1
     np.testing.assert_array_equal(parts, before)
-
-
-SCHEDULES = [gpipe, one_f_one_b]
-sizes = st.tuples(st.integers(1, 6), st.integers(1, 9))
-times = st.sampled_from([(1.0, 1.0), (1.0, 2.0), (2.0, 1.0), (0.5, 4.0)])
 
 
 def starts(timeline, stage):

@@ -24,15 +24,15 @@ afm_ref/data/mixing.py
   a part that is behind is not caught up with
     - shares[i] * (n + 1) - counts[i]
     + shares[i]
-    tests/data/test_mixing.py::test_shares_are_within_the_bound_at_every_moment
+    tests/data/test_packing.py::test_shares_are_within_the_bound_at_every_moment
   the row that is due is not counted, as in Megatron-LM: a part of weight 0 is drawn
     - shares[i] * (n + 1) - counts[i]
     + shares[i] * max(n, 1) - counts[i]
-    tests/data/test_mixing.py::test_shares_are_within_the_bound_at_every_moment
+    tests/data/test_packing.py::test_shares_are_within_the_bound_at_every_moment
   all parts share one order of their rows' epochs by the place in the mixture
     - orders[k](int(i))[0]
     + orders[k](int(places[0]))[0]
-    tests/data/test_mixing.py::test_every_row_of_a_part_once_an_epoch
+    tests/data/test_packing.py::test_every_row_of_a_part_once_an_epoch
 afm_ref/data/long_qa.py
   so many facts are planned as if they were questions
     - (tokens - 2 - questions * question) / fact

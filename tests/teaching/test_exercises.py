@@ -21,6 +21,7 @@ from afm_ref.teaching import attempt
 from afm_ref.teaching.exercises import EXERCISES, grade
 
 NOTEBOOKS = pathlib.Path(__file__).resolve().parents[2] / "notebooks"
+CHAPTERS = sorted(NOTEBOOKS.glob("*.ipynb"))
 
 
 def verdicts(path):
@@ -36,21 +37,13 @@ def verdicts(path):
     return found
 
 
-def notebooks():
-    return sorted(NOTEBOOKS.glob("*.ipynb"))
-
-
-@pytest.mark.parametrize("path", notebooks(), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_stubs_are_not_attempted_and_solutions_are_right(path):
     stubs, solutions = verdicts(path), verdicts(NOTEBOOKS / "solutions" / path.name)
     chapter = str(int(path.name[:2]))
     assert set(stubs) == set(solutions) == {id for id in EXERCISES if id.split(".")[0] == chapter} and stubs
     assert {v.status for v in stubs.values()} == {"not attempted"}
     assert {id: v for id, v in solutions.items() if v.status != "right"} == {}
-
-
-def test_every_exercise_is_in_a_notebook():
-    assert {id.split(".")[0] for id in EXERCISES} == {str(int(p.name[:2])) for p in notebooks()}
 
 
 def pool_strided(w, n_kv_heads, head_dim):
@@ -78,6 +71,10 @@ def gather_s(n, n_bytes, latency_s, bandwidth_bytes_per_s):
 
 def without_scores(cfg, tokens, step_s, chips, peak_flops, **_):
     return config.train_flops_per_token(cfg, 0) * tokens / (step_s * chips * peak_flops)
+
+
+def all_of_the_memory(n_parameters, model, hbm_bytes, **_):
+    return 2 ** ceil(log2(16 * n_parameters / model / hbm_bytes))
 
 
 def rank_by_sum(singular_values, tolerance):
@@ -129,11 +126,7 @@ WRONG = [  # an exercise, a plausible wrong answer, words of the hint it must ge
     ("3.5", lambda out_a, total_a, out_b, total_b, **_: (out_a / total_a + out_b / total_b) / 2, "not weigh the same"),
     ("4.1", lambda found: sum(w * (n - 1) / n * times for kind, w, n, times in found), "AND an all-gather"),
     ("4.2", without_scores, "scores and weighted values"),
-    (
-        "4.3",
-        lambda n_parameters, model, hbm_bytes, **_: 2 ** ceil(log2(16 * n_parameters / model / hbm_bytes)),
-        "beside",
-    ),
+    ("4.3", all_of_the_memory, "beside"),
     ("4.4", lambda n, peak_flops, **of: ceil(2 * (n - 1) / n * peak_flops / of["bandwidth_bytes_per_s"]), "6 FLOPs a"),
     ("5.1", lambda shapes, bytes_per_value, **_: bytes_per_value * sum(o * i for o, i in shapes), "not of A and B"),
     ("5.2", lambda w, a, b, alpha: w + b @ a, "alpha / R"),
@@ -167,7 +160,8 @@ WRONG = [  # an exercise, a plausible wrong answer, words of the hint it must ge
 ]
 
 
-def test_every_exercise_has_a_plausible_wrong_answer():
+def test_every_exercise_is_in_a_notebook_and_has_a_plausible_wrong_answer():
+    assert {id.split(".")[0] for id in EXERCISES} == {str(int(p.name[:2])) for p in CHAPTERS}
     assert {id for id, *_ in WRONG} == set(EXERCISES)
 
 
@@ -305,22 +299,16 @@ def test_the_best_step_passes_and_its_neighbours_do_not():
         assert "no other beats" in grade("8.3", answer).message
 
 
-BANDITS = [
-    ([0.25, 0.5, 0.25], [1.0, 0.0, -1.0]),
-    ([0.9, 0.05, 0.05], [1.0, 0.0, 0.0]),  # the mean is not near 0, but the common arm hardly moves the scores
-    ([0.3, 0.3, 0.4], [0.4, 0.4, 0.0]),
-    ([0.1, 0.2, 0.3, 0.4], [4.0, 3.0, 2.0, 1.0]),
-    ([0.2, 0.3, 0.5], [1.0, -1.0, 0.25]),
-]
-
-
 def test_what_harms_is_decided_as_the_closed_form_decides():
-    statuses = set()
-    for p, rewards in BANDITS:
-        variances = [
-            [bandit.gradient_variance(np.log(p), rewards, K, name) for name in ("leave one out", "none")]
-            for K in (2, 3, 4)
-        ]
+    statuses, names = set(), ("leave one out", "none")
+    for p, rewards in (
+        ([0.25, 0.5, 0.25], [1.0, 0.0, -1.0]),
+        ([0.9, 0.05, 0.05], [1.0, 0.0, 0.0]),  # the mean is not near 0, but the common arm hardly moves the scores
+        ([0.3, 0.3, 0.4], [0.4, 0.4, 0.0]),
+        ([0.1, 0.2, 0.3, 0.4], [4.0, 3.0, 2.0, 1.0]),
+        ([0.2, 0.3, 0.5], [1.0, -1.0, 0.25]),
+    ):
+        variances = [[bandit.gradient_variance(np.log(p), rewards, K, name) for name in names] for K in (2, 3, 4)]
         harmed = all(ours >= 1.5 * none for ours, none in variances)
         verdict = grade("8.4", lambda K, p=p, rewards=rewards: [p, rewards])
         statuses.add(verdict.status)

@@ -54,12 +54,8 @@ def test_accuracy_counts_pairs(measures, monkeypatch):
     monkeypatch.setattr(bench, "sample", lambda *_: None)
     monkeypatch.setattr(bench, "score", lambda *_: rewards)
     monkeypatch.setattr(bench, "judged", lambda *_: judged)
-    points = [
-        0.5 if r[i] == r[j] else float((r[i] > r[j]) == (u[i] > u[j]))
-        for r, u in zip(rewards, judged)
-        for i, j in itertools.combinations(range(5), 2)
-        if u[i] != u[j]
-    ]
+    every = [pair for of in zip(rewards, judged) for pair in itertools.combinations(zip(*of), 2)]
+    points = [0.5 if a == b else float((a > b) == (u > v)) for (a, u), (b, v) in every if u != v]
     assert 0 < len(points) < 40 and measures.accuracy(None, None) == round(np.mean(points), 5)
 
 
@@ -81,9 +77,8 @@ def test_the_table_by_hand():
 def test_both_kinds_have_about_as_many_targets(measures, monkeypatch):
     """With references for responses: they are as long as good ones. Within a factor of 2; equal rows would give 4."""
     bench, (train, _) = measures.bench, small.documents()
-    monkeypatch.setattr(
-        bench, "sample", lambda _, records, n, seed: [[written(bench.tok, r.reference)] for r in records]
-    )
+    answer = lambda _, records, n, seed: [[written(bench.tok, r.reference)] for r in records]  # noqa: E731
+    monkeypatch.setattr(bench, "sample", answer)
     rows = text.mixed_rows(bench, None, train, seed=0)
     batch = batch_of(rows, np.arange(len(rows.tokens)))
     said = {bench.tok.decode(bench.tok.encode(r.reference)) for r in bench.records(small.SIZES.conversations, seed=70)}

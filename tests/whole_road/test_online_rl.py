@@ -61,11 +61,9 @@ def test_measures_by_hand(bench):
 
 def test_the_judge_is_the_one_that_is_asked_for(bench):
     """The first iteration's samples are the same: to one judge they have utilities, to the other numbers near 0."""
-    rewards = {}
+    rewards, how = {}, dict(iterations=1, settings=online_rl.SETTINGS, measure_every=1, progress=False)
     for judge in online_rl.JUDGES:
-        done = online_rl.learn(
-            bench, 3, judge=judge, iterations=1, settings=online_rl.SETTINGS, measure_every=1, progress=False
-        )
+        done = online_rl.learn(bench, 3, judge=judge, **how)
         rewards[judge] = done.history.evaluation("reward")[1][0]
         curve = online_rl.curve(done.history)
         assert curve["samples"] == [0, 4] and curve["kl"][0] == 0 and set(curve) == {"samples", *online_rl.MEASURES}

@@ -69,10 +69,9 @@ def test_sizes_follow_from_bits():
 
 def test_intervals_are_those_of_the_runs():
     """Half the width of an interval of three is 4.303 s / sqrt(3), from a table of t."""
-    base, sft, committee = (
-        np.array([NUMBERS["runs"][pipeline.key_of("utility", s)][step]["utility"]["taught"] for s in SEEDS[:3]])
-        for step in ("0_base", "1_sft", "3_committee")
-    )
+    runs = [NUMBERS["runs"][pipeline.key_of("utility", seed)] for seed in SEEDS[:3]]
+    rows = ([run[step]["utility"]["taught"] for run in runs] for step in ("0_base", "1_sft", "3_committee"))
+    base, sft, committee = map(np.array, rows)
     for step, values, before in ("1_sft", sft, base), ("3_committee", committee, sft):
         parts = {"mean": values, "minus_base": values - base, "minus_before": values - before}
         halves = {name: 4.303 * of_seeds.std(ddof=1) / np.sqrt(3) for name, of_seeds in parts.items()}

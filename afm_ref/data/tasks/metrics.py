@@ -22,7 +22,7 @@ def score(record, response: str) -> float:
 
     Source: TR24 section 6 judges summaries and the like by graders; these automatic metrics
         are ours [ours].
-    Test: tests/data/test_metrics.py::test_references_are_perfect_and_nothing_is_worthless
+    Test: tests/data/test_tasks.py::test_references_are_perfect_and_nothing_is_worthless
     """
     return METRICS[record.task](record, response.strip())
 

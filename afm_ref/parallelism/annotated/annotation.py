@@ -104,7 +104,7 @@ class Pinned:
 
     Source: AXLearn's with_sharding_constraint on activations; XLA GSPMD 2021 section 3
         [inferred].
-    Test: tests/parallelism/test_annotation.py::test_pins_keep_the_batch_cut
+    Test: tests/parallelism/test_grid.py::test_pins_keep_the_batch_cut
     """
 
     w: Any  # [out, in]

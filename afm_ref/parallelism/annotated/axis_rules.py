@@ -41,7 +41,7 @@ class Rules:
 
     Source: AXLearn's partition specs of the honeycrisp model (fsdp along D, model along the
         other axis) [inferred].
-    Test: tests/parallelism/test_annotation.py::test_equals_one_device
+    Test: tests/parallelism/test_grid.py::test_equals_one_device
     """
 
     batch: MeshAxes = ("data", "fsdp")  # B
@@ -62,7 +62,7 @@ class Rules:
 
         Source: AXLearn's logical rules; Megatron-LM 2019 section 3 (which side of a matrix
             is cut) [standard].
-        Test: tests/parallelism/test_annotation.py::test_specs_of_every_weight
+        Test: tests/parallelism/test_grid.py::test_specs_of_every_weight
         """
         one = lambda leaf, axes: P(*(getattr(self, name) for name in axes))  # noqa: E731
         return jax.tree.map(one, params, logical_axes(params))

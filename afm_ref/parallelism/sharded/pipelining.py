@@ -23,7 +23,7 @@ class Pipeline:
     AD runs the same schedule backwards.
 
     Source: Huang et al. 2019 (GPipe) section 2.2 [standard].
-    Test: tests/parallelism/test_pipelining.py::test_pipeline_equals_the_layers_in_turn
+    Test: tests/parallelism/test_strategies.py::test_pipeline_equals_the_layers_in_turn
     """
 
     layers: Any

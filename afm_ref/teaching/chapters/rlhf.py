@@ -98,7 +98,7 @@ def utility_against_kl(groups: Mapping):
     it, it is over-optimised.
 
     Source: over-optimisation against KL as Gao et al. 2022 draw it [standard].
-    Test: tests/teaching/chapters/test_rlhf.py::test_utility_and_proxy_share_their_kl
+    Test: tests/teaching/chapters/test_post_training.py::test_utility_and_proxy_share_their_kl
     """
     fig, (above, below) = subplots(2, 1, figsize=(7.6, 5.4), sharex=True)
     cross = dict(marker="x", ls="", color=BLACK, ms=11, mew=2)

@@ -27,11 +27,9 @@ def test_a_tensor_is_drawn_as_it_lies():
     boxes = rectangles(ax)
     assert len(boxes) == 8 and texts(ax) == ["0", "1", "2", "3", "data 0", "data 1"]
     assert ax.get_title() == "[T/data, D/model]"
-    for device in range(4):
-        outline, piece = boxes[2 * device], boxes[2 * device + 1]
-        assert piece[2:] == (0.5, 0.5) and outline[2:] == (1.0, 1.0)
-        assert piece[0] - outline[0] == pytest.approx(0.5 * (device % 2))
-        assert piece[1] - outline[1] == pytest.approx(0.5 * (device // 2))
+    for device, (outline, piece) in enumerate(zip(boxes[::2], boxes[1::2])):
+        assert np.subtract(piece, outline) == pytest.approx([device % 2 / 2, device // 2 / 2, -0.5, -0.5])
+        assert piece[2:] == (0.5, 0.5)
     assert figures.png(fig)
 
 

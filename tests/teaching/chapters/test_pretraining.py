@@ -14,6 +14,10 @@ from afm_ref.teaching import figures
 from afm_ref.teaching.chapters import data, distillation, optimizer, stages
 from afm_ref.training.history import History
 
+RATES = 2.0 ** np.arange(-8, -2)
+SHARES = (0.0, 0.5, 1.0)
+BITS = {"english": [[2, 2.2, 3], [2.2, 2.4, 3.2]], "code": [[3, 2.5, 2], [3, 2.5, 2]]}
+
 
 def report():
     found = Report()
@@ -27,12 +31,14 @@ def report():
     return found
 
 
-def test_the_funnel_is_the_reports():
+def test_funnel_and_lengths_are_the_reports():
     (ax,) = data.funnel(report()).axes
     np.testing.assert_allclose([bar.get_width() for bar in ax.patches], [7, 3.5, 3, 2])
     names = [label.get_text() for label in ax.get_yticklabels()]
     assert names == ["read", "extraction", "near-duplicates", "heuristics"]
     assert "kB" in ax.get_xlabel() and [t.get_text().strip() for t in ax.texts][-1] == "1 documents"
+    bars = data.lengths(report()).axes[0].patches  # by powers of two: 1000, 2000 and 4000; the one left is on 2000
+    assert {(bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in bars} == {(10, 1), (11, 1), (12, 1)}
 
 
 def test_drops_are_in_order():
@@ -43,12 +49,6 @@ def test_drops_are_in_order():
     names = [label.get_text() for label in ax.get_yticklabels()]
     assert names == ["heuristics: too short", "near-duplicates: near-duplicate"]
     assert [bar.get_width() for bar in ax.patches] == [4, 1]
-
-
-def test_lengths_are_counted_by_powers_of_two():
-    (ax,) = data.lengths(report()).axes
-    places = {(bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in ax.patches}
-    assert places == {(10, 1), (11, 1), (12, 1)}  # 1000, 2000 and 4000; the one left is on top of 2000
 
 
 def test_the_s_curve_is_the_closed_form():
@@ -82,9 +82,6 @@ def test_bars_are_means():
     (ax,) = data.precision_by_style({"plain, main content": [0.9, 1.0], "plain, all text": [0.5, 0.7]}).axes
     assert [bar.get_height() for bar in ax.patches] == pytest.approx([0.95, 0.6])
     assert ax.lines[0].get_ydata().tolist() == [0.9, 1.0]
-
-
-RATES = 2.0 ** np.arange(-8, -2)
 
 
 def made_up(shift, noise=(0.0, 0.1, -0.1)):
@@ -138,8 +135,7 @@ RUNS = {key: {"loss": loss, "rate": 2.0**-10 if "-10" in key else 0.125} for key
 
 def test_recorded_runs_are_sorted():
     sweeps = optimizer.recorded_sweeps(RUNS)
-    assert sweeps["standard"][64] == {2.0**-10: [5.0], 0.125: [4.0, 4.1]}
-    assert list(sweeps["standard"][64]) == [2.0**-10, 0.125]
+    assert list(sweeps["standard"][64].items()) == [(2.0**-10, [5.0]), (0.125, [4.0, 4.1])]
     assert sweeps["mup_simple"] == {32: {0.125: [3.0]}} and sweeps["standard"][32] == {0.125: [3.0]}
     found = optimizer.recorded_differences(RUNS, ["no skip"], times=(1, 4))
     assert found["no skip"][1] == pytest.approx([0.1, 0.3]) and found["no skip"][4] == [None, 0.0]
@@ -159,15 +155,8 @@ def test_growth_is_drawn_part_by_part():
     axes = optimizer.coordinate_growth((32, 64), {"standard": parts, "mup_simple": parts}).axes
     assert [ax.get_title() for ax in axes] == ["ffn out", "logits"]
     assert axes[0].lines[0].get_ydata().tolist() == [0.2, 0.4]
-
-
-def test_descents_start_at_one():
-    fig = optimizer.descents({"a": [4.0, 2.0, 1.0], "b": [8.0, 2.0, 0.8]})
-    assert [line.get_ydata().tolist() for line in fig.axes[0].lines] == [[1, 0.5, 0.25], [1, 0.25, 0.1]]
-
-
-SHARES = (0.0, 0.5, 1.0)
-BITS = {"english": [[2, 2.2, 3], [2.2, 2.4, 3.2]], "code": [[3, 2.5, 2], [3, 2.5, 2]]}
+    descents = optimizer.descents({"a": [4.0, 2.0, 1.0], "b": [8.0, 2.0, 0.8]}).axes[0].lines  # start at one
+    assert [line.get_ydata().tolist() for line in descents] == [[1, 0.5, 0.25], [1, 0.25, 0.1]]
 
 
 def test_losses_stand_one_behind_the_other():
@@ -183,8 +172,7 @@ def test_schedules_are_drawn_to_scale():
     x, y = core.get_data()
     assert x[-1] == pytest.approx(6.3, rel=1e-4) and y[-1] == pytest.approx(5e-5) and y.max() == pytest.approx(0.01)
     assert x[y.argmax()] / x[-1] == pytest.approx(5000 / 375_509)
-    assert continued.get_xdata()[-1] == pytest.approx(7.3, rel=1e-3)
-    assert lengthening.get_xdata()[-1] == pytest.approx(7.4, rel=1e-3)
+    assert [line.get_xdata()[-1] for line in (continued, lengthening)] == pytest.approx([7.3, 7.4], rel=1e-3)
 
 
 def test_wavelengths_by_hand():

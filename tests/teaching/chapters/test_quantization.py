@@ -1,4 +1,4 @@
-"""Chapter 6's pictures: what they show is what the allocation and the palettes are."""
+"""Pictures of chapters 5 and 6: what they compute, and that they show what the allocation and the palettes are."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from matplotlib.patches import Rectangle
 
 from afm_ref.config import AFM_TINY
 from afm_ref.quantization import allocate, palettize, weight_counts
-from afm_ref.teaching.chapters import quantization
+from afm_ref.teaching.chapters import lora, quantization
 
 WEIGHTS = weight_counts(AFM_TINY)
 COSTS = {key: {2: 0.01 * (1 + i % 5), 4: 0.0004 * (1 + i % 3)} for i, key in enumerate(WEIGHTS)}
@@ -41,8 +41,7 @@ def test_a_matrix_set_by_hand_is_kept_and_framed():
     left, right = quantization.talaria(COSTS, AFM_TINY, 3.0, fixed={key: 4}).axes
     assert cells(left)[key] == 4 and cells(left) != free
     (frame,) = left.patches
-    assert frame.get_x() + 0.44 == pytest.approx(NAMES.index(key[0]))
-    assert frame.get_y() + 0.44 == pytest.approx(key[1])
+    assert (frame.get_x() + 0.44, frame.get_y() + 0.44) == pytest.approx((NAMES.index(key[0]), key[1]))
     assert right.lines[1].get_ydata()[0] > sum(COSTS[k][b] for k, b in free.items())
 
 
@@ -59,9 +58,6 @@ def test_the_palette_figure_shows_the_table_and_the_error():
     counted = 3 + (3 * 8 * 16 + 16) / w.size  # three tables of eight entries, and the exponent
     error = 100 * np.sqrt(((w - dense) ** 2).sum() / (w**2).sum())
     assert (chosen.get_xdata()[0], chosen.get_ydata()[0]) == pytest.approx((counted, error))
-
-
-def test_a_matrix_of_zeros_is_drawn():
     assert quantization.relative_error(np.zeros((2, 2)), np.zeros((2, 2))) == 0
     assert quantization.table_and_error(np.zeros((4, 8)), 2, 16).axes
 
@@ -78,3 +74,31 @@ def test_the_widgets_redraw(explored):
     start = {name: control.value for name, control in palette_controls.items()}
     assert start == {"matrix": "wq", "bits": 4, "rows": 16}
     assert draw_palette(**start | {"rows": 64}).axes[0].get_title().endswith("of 64 rows")
+
+
+def test_errors_are_those_of_the_matrices_themselves():
+    change = np.random.default_rng(0).standard_normal((6, 9))
+    u, s, vt = np.linalg.svd(change, full_matrices=False)
+    errors = lora.relative_errors(s)
+    for rank in range(7):
+        left = change - (u[:, :rank] * s[:rank]) @ vt[:rank]
+        assert errors[rank] == pytest.approx(np.linalg.norm(left) / np.linalg.norm(change), abs=1e-7)
+
+
+def test_matrices_are_drawn_to_scale():
+    frozen, b, a = (patch.get_bbox().size for patch in lora.low_rank_sum(576, 192, 16).axes[0].patches)
+    np.testing.assert_allclose([frozen[0] / frozen[1], b[0] / b[1], a[1] / a[0]], [192 / 576, 0.12 / 4, 0.12 / (4 / 3)])
+
+
+def test_the_active_adapter_lies_beside_its_layers():
+    ax = lora.adapters_over_base(["a", "b"], 1, n_layers=3).axes[0]
+    assert [text.get_text() for text in ax.texts].count("BA") == 3
+    weights = {text.get_text(): text.get_fontweight() for text in ax.texts}
+    assert (weights["a"], weights["b"]) == ("normal", "bold")
+
+
+def test_the_widget_redraws(explored):
+    lora.explore_rank({"wq": np.eye(4), "wk": np.ones((3, 4))}, "wq", 2)
+    ((draw, _, controls),) = explored
+    assert controls["rank"].max == 3 and controls["matrix"].value == "wq"
+    assert [draw("wq", rank).axes[3].get_title() for rank in (2, 4)] == ["71%", "0%"]  # sqrt(2 / 4)

@@ -19,9 +19,8 @@ BY_JUDGE = {"one": BASE | {"1_sft": (0.6, 0.5, 0.65)}, "other": BASE}
 TRACE = ring_collectives.all_reduce([np.zeros(3)] * 3)
 
 
-@pytest.mark.parametrize(
-    ("draw", "given", "told"),
-    [
+def test_what_makes_no_sense_is_refused():
+    for draw, given, told in (
         ("data.funnel", (Report(),), "no steps"),
         ("data.s_curve", (17, 8), "do not fit into 128"),
         ("distillation.arms", ({"new": [CURVE, CURVE | {"steps": [0, 9, 20]}]},), "new: seeds were measured at diff"),
@@ -52,8 +51,6 @@ TRACE = ring_collectives.all_reduce([np.zeros(3)] * 3)
         ("rlhf.mirror_descent", (0.0, 0.4), "beta"),
         ("rlhf.mirror_descent", (0.2, 0.4, 1), "K"),
         ("whole_road.utility_by_step", (BY_JUDGE,), "the same steps for each judge"),
-    ],
-)
-def test_what_makes_no_sense_is_refused(draw, given, told):
-    with pytest.raises(ValueError, match=told):
-        resolve_name(f"afm_ref.teaching.chapters.{draw}")(*given)
+    ):
+        with pytest.raises(ValueError, match=told):
+            resolve_name(f"afm_ref.teaching.chapters.{draw}")(*given)
