@@ -419,17 +419,17 @@ MUTATIONS = [
     Mutation(
         "process 1's part of the batch is process 0's",
         "afm_ref/parallelism/sharded/strategies.py",
-        "return _lay(made, _batch_specs(made), plan)\n\n\ndef placed_batch_shapes",
+        "return _lay(made, BATCH_SPECS, plan)\n\n\ndef placed_batch_shapes",
         """rolled = (np.roll(x, len(x) // 2 * jax.process_index(), 0) for x in made if x is not None)
     made = jax.tree.unflatten(jax.tree.structure(made), rolled)
-    return _lay(made, _batch_specs(made), plan)\n\n\ndef placed_batch_shapes""",
+    return _lay(made, BATCH_SPECS, plan)\n\n\ndef placed_batch_shapes""",
         "tests/parallelism/test_train_command.py::test_one_process_begins_and_two_continue",
     ),
     Mutation(
         "a loop's collectives count once",
         "afm_ref/parallelism/compiled/collectives.py",
-        "count=c.count * trips)",
-        "count=c.count)",
+        "c._replace(count=c.count * trips)",
+        "c._replace(count=c.count)",
         "tests/parallelism/test_collectives.py::test_loops_multiply_and_nest",
     ),
     Mutation(
@@ -526,7 +526,7 @@ MUTATIONS = [
     Mutation(
         "the sum after a row-cut matrix is dropped",
         "afm_ref/parallelism/sharded/tensor_parallel.py",
-        "if scatter else psum(x, axis)",
+        'if scatter else psum(x, "model")',
         "if scatter else x",
         "tests/parallelism/test_placements.py::test_column_then_row_is_the_whole_product",
     ),
@@ -540,7 +540,7 @@ MUTATIONS = [
     Mutation(
         "each device subtracts its own largest logit",
         "afm_ref/parallelism/sharded/tensor_parallel.py",
-        "pmax(jax.lax.stop_gradient(local).max(-1, keepdims=True), self.axis)",
+        'pmax(jax.lax.stop_gradient(local).max(-1, keepdims=True), "model")',
         "jax.lax.stop_gradient(local).max(-1, keepdims=True)",
         "tests/parallelism/test_placements.py::test_vocab_parallel_equals_whole",
     ),

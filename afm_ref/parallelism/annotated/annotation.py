@@ -138,7 +138,7 @@ def pin(params: Params, mesh: Mesh, rules: Rules = DEFAULT) -> Params:
         rows, columns = (getattr(rules, name) for name in axes[-2:])
         use = P(
             *(
-                tuple(name for name in axes_of(names) if name not in batch) or None
+                tuple(name for name in axes_of(names) if name not in batch)
                 for names in (rows, columns)
             )
         )
@@ -151,7 +151,7 @@ def pin(params: Params, mesh: Mesh, rules: Rules = DEFAULT) -> Params:
 def unpin(params):
     """Return the tree with the plain array in every `Pinned` weight's place."""
     return jax.tree.map(
-        lambda w: w.w if isinstance(w, Pinned) else w,
+        lambda w: getattr(w, "w", w),
         params,
         is_leaf=lambda w: isinstance(w, Pinned),
     )

@@ -93,7 +93,7 @@ def place_batch(batch: losses.Batch, plan: Plan) -> PlacedBatch:
     order = plan.order(*batch.tokens.shape)
     ordered = jax.tree.map(lambda array: np.asarray(array)[:, order], batch)
     made = PlacedBatch(*ordered, order[None])
-    return _lay(made, _batch_specs(made), plan)
+    return _lay(made, BATCH_SPECS, plan)
 
 
 def placed_batch_shapes(plan: Plan, B: int, T: int, documents: bool = False) -> PlacedBatch:
@@ -102,18 +102,16 @@ def placed_batch_shapes(plan: Plan, B: int, T: int, documents: bool = False) -> 
     ids = jax.ShapeDtypeStruct((B, T), jnp.int32)
     weights, positions = ids.update(dtype=jnp.float32), ids.update(shape=(1, T))
     made = PlacedBatch(ids, ids, weights, ids if documents else None, positions)
-    return _lay(made, _batch_specs(made), plan)
-
-
-def _batch_specs(batch: PlacedBatch) -> PlacedBatch:
-    return (
-        BATCH_SPECS if batch.documents is not None else BATCH_SPECS._replace(documents=None)
-    )
+    return _lay(made, BATCH_SPECS, plan)
 
 
 def _lay(tree, tree_specs, plan):
-    """Return the arrays, or shapes, where the specs say."""
-    return jax.tree.map(lambda x, spec: put(x, plan.sharding(spec)), tree, tree_specs)
+    """Return the arrays, or shapes, where the specs say; None stays."""
+
+    def lay(spec, x):
+        return None if x is None else put(x, plan.sharding(spec))
+
+    return jax.tree.map(lay, tree_specs, tree)
 
 
 def wrap(params: Params, plan: Plan) -> Params:
@@ -195,7 +193,7 @@ class NextToken:
                 f"this loss takes what place_batch(batch, plan) returns, got a {type(batch).__name__}"
             )
         in_specs = jax.tree.map(
-            lambda spec: trim(spec, self.plan.mesh), (specs(params), _batch_specs(batch))
+            lambda spec: trim(spec, self.plan.mesh), (specs(params), BATCH_SPECS)
         )
         whole = PartitionSpec()
         return jax.shard_map(
@@ -244,5 +242,5 @@ def attend_of(plan: Plan, documents, positions):
     if plan.sequence == "gather":
         return GatheredKeys(documents, positions)
     if plan.sequence == "ring":
-        return Ring(documents, positions, zigzag=plan.zigzag)
+        return Ring(documents, positions, plan.zigzag)
     return Local(documents, positions)
