@@ -7,12 +7,12 @@ dump after the SPMD partitioner: give `of` what `jax.jit(f).lower(...)` returns.
 program, or its text, is read as it is.
 """
 
-import dataclasses
 import math
 import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from ...training.step import QUICK
 from . import hlo
@@ -20,8 +20,7 @@ from . import hlo
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 
 
-@dataclasses.dataclass(frozen=True)
-class Collective:
+class Collective(NamedTuple):
     """One collective of a program as one device sees it, executed `count` times a run.
 
     operand_bytes and result_bytes are one execution's; bytes_sent is all executions'.
@@ -117,13 +116,12 @@ def _inside(module: hlo.Module, computation: str, count: int) -> Iterator[Collec
         elif opcode == "while":
             if inner := tuple(_inside(module, called[0], count)):
                 trips = hlo.trips(module.computations, one, computation, called[0])
-                yield from (dataclasses.replace(c, count=c.count * trips) for c in inner)
+                yield from (c._replace(count=c.count * trips) for c in inner)
         elif opcode == "fusion" and "all-reduce-scatter" in one.attributes:
             # as TPUs write it, with the slice to keep
             for c in _inside(module, called[0], count):
-                yield dataclasses.replace(
-                    c, kind="reduce-scatter", result_bytes=c.operand_bytes // c.group_size
-                )
+                part = c.operand_bytes // c.group_size
+                yield c._replace(kind="reduce-scatter", result_bytes=part)
         elif opcode == "conditional":
             yield from max(
                 (tuple(_inside(module, name, count)) for name in called),

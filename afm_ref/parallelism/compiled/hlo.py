@@ -1,22 +1,20 @@
 """XLA's text of a program as data: its computations, and how often a loop runs."""
 
-import dataclasses
 import math
 import re
+from typing import NamedTuple
 
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) (?:\(.*\) -> .*)?\{$")
 _INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*)$")
 _ARRAY = re.compile(r"\b([a-z]+\d*\w*)\[([\d,<=\s]*)\]")
 _CALLS = re.compile(
-    r"\b(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)"
+    r"\b(?:calls|to_apply|body|(?:branch|true|false)_computations?)=(\{[^}]*\}|[%\w.\-]+)"
 )
-_BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
 _TRIPS = re.compile(r'known_trip_count"?[:=]\{"?n"?:"?(\d+)')
 OP_NAME = re.compile(r'op_name="([^"]*)"')
 
 
-@dataclasses.dataclass(frozen=True)
-class Instruction:
+class Instruction(NamedTuple):
     """One line of a computation: NAME = TYPE OPCODE(OPERANDS), ATTRIBUTES."""
 
     name: str
@@ -38,7 +36,8 @@ class Module:
         for line in text.splitlines():
             if found := _HEADER.match(line):
                 current = self.computations.setdefault(found[2], {})
-                self.entry = found[2] if found[1] else self.entry
+                if found[1]:
+                    self.entry = found[2]
             elif current is not None and (found := _INSTRUCTION.match(line)):
                 instruction = _instruction(found[2], found[3], bool(found[1]))
                 current[instruction.name] = instruction
@@ -108,18 +107,15 @@ def bytes_of(type_text: str) -> int:
     for dtype, shape in _ARRAY.findall(type_text):
         width = re.match(r"[a-z]+(\d+)", dtype)
         if width or dtype == "pred":
-            sizes = [
-                int(size.replace("<=", "")) for size in shape.split(",") if size.strip()
-            ]
-            bits += math.prod(sizes) * (int(width[1]) if width else 8)
+            size = math.prod(map(int, re.findall(r"\d+", shape)))
+            bits += size * (int(width[1]) if width else 8)
     return -(-bits // 8)
 
 
 def called(attributes: str) -> list[str]:
     """Return the names of the computations that an instruction runs."""
-    listed = _BRANCHES.search(attributes)
-    names = [name.strip().lstrip("%") for name in listed[1].split(",")] if listed else []
-    return names + _CALLS.findall(attributes)
+    # one name, or {several}
+    return re.findall(r"[\w.\-]+", " ".join(_CALLS.findall(attributes)))
 
 
 def _root(computation):

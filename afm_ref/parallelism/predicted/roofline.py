@@ -9,6 +9,7 @@ state are float32.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 from ...config import TPU_PEAK_FLOPS, train_flops_per_token
 from ..compiled.collectives import sent
@@ -46,8 +47,7 @@ V4 = Chip(
 CHIPS = {"v5p": V5P, "v4": V4}
 
 
-@dataclasses.dataclass(frozen=True)
-class Estimate:
+class Estimate(NamedTuple):
     """One step by one plan: seconds by mesh axis, hidden or not, and bytes a chip."""
 
     compute_s: float
@@ -116,10 +116,8 @@ def compute_s(plan: Plan, B: int, T: int, chip: Chip) -> float:
     cfg, shape = plan.cfg, plan.shape
     M = B * T / (shape.data * shape.fsdp * shape.seq)  # tokens of one chip
     D, F, V = cfg.d_model, cfg.d_ff / shape.model, cfg.vocab_size / shape.model
-    q, kv = (
-        cfg.n_heads * cfg.head_dim / shape.model,
-        cfg.n_kv_heads * cfg.head_dim / shape.model,
-    )
+    q = cfg.n_heads * cfg.head_dim / shape.model
+    kv = cfg.n_kv_heads * cfg.head_dim / shape.model
 
     def product(K, N):
         return max(

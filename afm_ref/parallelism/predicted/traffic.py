@@ -43,7 +43,7 @@ def bytes_sent(
     table = Counter()
     for term in terms(plan, B, T, width, documents):
         table[term.kind] += term.bytes_sent
-    return {kind: size for kind, size in table.items() if size}
+    return dict(+table)  # without the kinds that send nothing
 
 
 def bytes_by_axis(plan: Plan, B: int, T: int, width: int = 2) -> dict[str, float]:
