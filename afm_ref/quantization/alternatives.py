@@ -77,12 +77,7 @@ def uniform_grid(
     return UniformGrid(dense.astype(np.float32), bits + 2 * FLOAT16_BITS * blocks / w.size)
 
 
-def gptq_palette(
-    matrix,
-    bits: int,
-    hessian,
-    damping: float = DAMPING,
-) -> Palettized:
+def gptq_palette(matrix, bits: int, hessian, damping: float = DAMPING) -> Palettized:
     """Return a palette whose codes are chosen column by column, each column's error made up
     for by those to come.
 

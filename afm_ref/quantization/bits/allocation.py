@@ -67,11 +67,9 @@ def allocate(
     """
     problem = _Problem(costs, weights, fixed)
     budget = problem.budget(average_bits)
-    least = (
-        0
-        if within is None
-        else min((average_bits - within) * problem.total * (1 - 1e-12), problem.most)
-    )
+    least = 0
+    if within is not None:
+        least = min((average_bits - within) * problem.total * (1 - 1e-12), problem.most)
     return _Knapsack(problem).best(budget, least)
 
 
@@ -110,11 +108,11 @@ def greedy(costs: Mapping, weights: Mapping, average_bits: float) -> dict:
             (key, new)
             for key, old in at.items()
             for new in problem.options[key]
-            if 0 < new[1] - old[1] <= left
+            if 0 < new[1] - old[1] <= left and new[2] < old[2]
         ]
-        key, new = max(up, key=rate, default=(None, None))
-        if key is None or rate((key, new)) <= 0:
+        if not up:
             return {key: bits for key, (bits, _, _) in at.items()}
+        key, new = max(up, key=rate)
         left -= new[1] - at[key][1]
         at[key] = new
 

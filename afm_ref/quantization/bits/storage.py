@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ...config import AFM_ON_DEVICE, AFMConfig, parameters, weight_bytes
 from ...containers import map_matrices, matrices, ungrouped
 from ...weights import Params
-from ..palette.quantized_weights import QUANTIZED, Int8, Palettized
+from ..palette.quantized_weights import Quantized
 
 
 class StoredSizes(NamedTuple):
@@ -41,10 +41,10 @@ def sizes(params: Params) -> StoredSizes:
 
     params = map_matrices(ungrouped(params), of_base)
     projections = matrices(params).values()
-    everything = jax.tree.leaves(params, is_leaf=lambda w: isinstance(w, QUANTIZED))
+    everything = jax.tree.leaves(params, is_leaf=lambda w: isinstance(w, Quantized))
     code_bits = sum(_code_bits(w) * math.prod(w.shape) for w in projections)
     stored_bits = sum(
-        w.stored_bits if isinstance(w, QUANTIZED) else 8 * w.nbytes for w in everything
+        w.stored_bits if isinstance(w, Quantized) else 8 * w.nbytes for w in everything
     )
     return StoredSizes(
         code_bits / sum(math.prod(w.shape) for w in projections),
@@ -55,9 +55,7 @@ def sizes(params: Params) -> StoredSizes:
 
 def _code_bits(w) -> int:
     """Return the bits that one weight's code takes; tables and scales are not in it."""
-    if isinstance(w, Int8):
-        return 8
-    return w.bits if isinstance(w, Palettized) else 8 * w.dtype.itemsize
+    return w.bits if isinstance(w, Quantized) else 8 * w.dtype.itemsize
 
 
 def weight_bytes_per_token(

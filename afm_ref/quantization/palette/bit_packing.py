@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8)
+WIDTHS = range(1, 9)
 
 
 def group_size(bits: int) -> tuple[int, int]:
@@ -36,7 +36,7 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
 
     Raises ValueError for a code that does not fit.
     """
-    n_codes, _ = group_size(bits)
+    n_codes, size = group_size(bits)
     codes = np.asarray(codes)
     if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < 2**bits:
         raise ValueError(
@@ -44,18 +44,10 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
         )
     pad = -codes.shape[-1] % n_codes
     codes = np.pad(codes.astype(np.uint8), [(0, 0)] * (codes.ndim - 1) + [(0, pad)])
-    if 8 % bits == 0:  # by far the most common, 6 times as fast by shifts of bytes
-        # [..., bytes, codes of a byte]
-        groups = codes.reshape(*codes.shape[:-1], -1, n_codes)
-        out = groups[..., 0].copy()
-        for i in range(1, n_codes):
-            out |= groups[..., i] << np.uint8(i * bits)
-        return out
-    # [..., n, bits]
-    one_bit_each = (codes[..., None] >> np.arange(bits, dtype=np.uint8)) & 1
-    return np.packbits(
-        one_bit_each.reshape(*codes.shape[:-1], -1), axis=-1, bitorder="little"
-    )
+    groups = codes.reshape(*codes.shape[:-1], -1, n_codes)
+    # a group as one number, of which the lowest `size` bytes are kept
+    numbers = groups @ (1 << np.arange(0, n_codes * bits, bits, dtype="<u8"))
+    return numbers[..., None].view(np.uint8)[..., :size].reshape(*codes.shape[:-1], -1)
 
 
 def unpack(packed, bits: int, n: int | None = None):

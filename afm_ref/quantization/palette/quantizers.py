@@ -13,7 +13,7 @@ from ...containers import matrices, replaced, ungroup, ungrouped
 from ...evaluation import bar
 from ...weights import Layer, Params
 from . import bit_packing, kmeans
-from .quantized_weights import QUANTIZED, Int8, Palettized
+from .quantized_weights import Int8, Palettized, Quantized
 
 ROWS_PER_TABLE = 16
 METHODS = {"fast": kmeans.fast, "exact": kmeans.exact}
@@ -144,7 +144,7 @@ def dequantize(params: Params, dtype=np.float32) -> Params:
     """
 
     def dense(w):
-        return w.dense(dtype) if isinstance(w, QUANTIZED) else w
+        return w.dense(dtype) if isinstance(w, Quantized) else w
 
     layers = tuple(Layer(*map(dense, layer)) for layer in ungroup(params.layers))
     return Params(*map(dense, params._replace(layers=layers)))
