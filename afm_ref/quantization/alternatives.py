@@ -10,7 +10,6 @@ compared with equals.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -104,7 +103,7 @@ def gptq_palette(matrix, bits: int, hessian, damping: float = DAMPING) -> Palett
     return dataclasses.replace(start, codes=bit_packing.pack(codes, bits))
 
 
-def _compensated(w, hessian, damping, entries: Callable, inputs: int):
+def _compensated(w, hessian, damping, entries, inputs):
     """Return (codes uint8, values) [out, in]; entries(w, column) -> [out, 2^bits] is asked
     every `inputs` columns.
     """

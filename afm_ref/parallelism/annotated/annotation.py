@@ -135,13 +135,8 @@ def pin(params: Params, mesh: Mesh, rules: Rules = DEFAULT) -> Params:
     def one(leaf, axes):
         if "norm" in axes or "head" in axes:
             return leaf
-        rows, columns = (getattr(rules, name) for name in axes[-2:])
-        use = P(
-            *(
-                tuple(name for name in axes_of(names) if name not in batch)
-                for names in (rows, columns)
-            )
-        )
+        cuts = (axes_of(getattr(rules, name)) for name in axes[-2:])
+        use = P(*(tuple(name for name in names if name not in batch) for names in cuts))
         out = P(rules.batch, rules.time, use[0])
         return Pinned(leaf, NamedSharding(mesh, use), NamedSharding(mesh, out))
 

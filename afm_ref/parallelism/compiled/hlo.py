@@ -11,7 +11,6 @@ _CALLS = re.compile(
     r"\b(?:calls|to_apply|body|(?:branch|true|false)_computations?)=(\{[^}]*\}|[%\w.\-]+)"
 )
 _TRIPS = re.compile(r'known_trip_count"?[:=]\{"?n"?:"?(\d+)')
-OP_NAME = re.compile(r'op_name="([^"]*)"')
 
 
 class Instruction(NamedTuple):
@@ -30,8 +29,8 @@ class Module:
 
     def __init__(self, text: str):
         self.computations, self.entry, current = {}, None, None
-        header = text.split("\n", 1)[0]
-        sizes = re.findall(r"\b(?:replica_count|num_partitions)=(\d+)", header)
+        counts = r"\b(?:replica_count|num_partitions)=(\d+)"
+        sizes = re.findall(counts, text.partition("\n")[0])
         self.n_devices = math.prod(map(int, sizes))
         for line in text.splitlines():
             if found := _HEADER.match(line):

@@ -133,7 +133,7 @@ def wrap(params: Params, plan: Plan) -> Params:
     if plan.shape.pipe > 1:
         layers = Pipeline(layers, plan.microbatches)
     embed, unembed = (
-        None if w is None else VocabParallel(Gathered(w), scatter=scatter)
+        None if w is None else VocabParallel(Gathered(w), scatter)
         for w in (params.embed, params.unembed)
     )
     return Params(embed, layers, norm(params.final_norm), unembed)
@@ -144,7 +144,7 @@ def _wrap_layer(layer, norm, scatter):
     makers = (
         (norm, ("attention_norm", "ffn_norm")),
         (lambda w: Column(Gathered(w, dim="in")), ("wq", "wk", "wv", "w_gate", "w_up")),
-        (lambda w: Row(Gathered(w, dim="out"), scatter=scatter), ("wo", "w_down")),
+        (lambda w: Row(Gathered(w, dim="out"), scatter), ("wo", "w_down")),
     )
     return layer._replace(
         **{

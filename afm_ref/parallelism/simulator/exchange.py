@@ -38,8 +38,7 @@ def all_gather(x: Tensor, axis: str) -> Tensor:
         replicated=(NO_PARTS, COMPLETE),
         partial=(NO_PARTS, f'all_reduce(x, "{axis}") adds the summands'),
     )
-    at = _finest(x, axis, kind, "all_gather")
-    return _exchange(x, axis, REPLICATED, ring_collectives.all_gather, at)
+    return _exchange(x, axis, REPLICATED, ring_collectives.all_gather, kind)
 
 
 def reduce_scatter(x: Tensor, axis: str, letter: str) -> Tensor:
@@ -55,8 +54,7 @@ def reduce_scatter(x: Tensor, axis: str, letter: str) -> Tensor:
         replicated=(why, f'split(x, "{axis}", "{letter}"), which is free'),
         cut=(why, "leave it as it is"),
     )
-    at = _finest(x, axis, letter, "reduce_scatter")
-    return _exchange(x, axis, letter, ring_collectives.reduce_scatter, at)
+    return _exchange(x, axis, letter, ring_collectives.reduce_scatter, letter)
 
 
 def all_to_all(x: Tensor, axis: str, letter: str) -> Tensor:
@@ -71,8 +69,7 @@ def all_to_all(x: Tensor, axis: str, letter: str) -> Tensor:
     if kind == letter:
         why = f"{letter} is the axis that is cut already"
         raise LayoutError(f"all_to_all {x.type} over {axis!r}", why, "name another axis")
-    origin, to = (_finest(x, axis, name, "all_to_all") for name in (kind, letter))
-    return _exchange(x, axis, letter, ring_collectives.all_to_all, to, origin)
+    return _exchange(x, axis, letter, ring_collectives.all_to_all, letter, kind)
 
 
 def split(x: Tensor, axis: str, letter: str) -> Tensor:
@@ -92,8 +89,9 @@ def split(x: Tensor, axis: str, letter: str) -> Tensor:
     return dataclasses.replace(x, layout={**x.layout, axis: letter}, pieces=pieces)
 
 
-def _exchange(x, axis, kind, collective, *where):
-    """Run the collective on every ring along the mesh axis; one is logged."""
+def _exchange(x, axis, kind, collective, *letters):
+    """Run the collective, along these axes of x, on every ring of the mesh axis; log one."""
+    where = [_finest(x, axis, letter, collective.__name__) for letter in letters]
     pieces = {}
     for line in x.cluster.lines(axis):
         trace = collective([x.pieces[c] for c in line], *where)

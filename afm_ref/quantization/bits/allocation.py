@@ -164,7 +164,7 @@ class _Problem:
             )
         if unknown := sorted(set(fixed) - set(costs)):
             raise ValueError(f"fixed names {unknown[:4]}, which costs do not have")
-        self.counts, self.total = weights, sum(weights.values())
+        self.costs, self.counts, self.total = costs, weights, sum(weights.values())
         self.options = {
             key: _options(key, costs[key], weights[key], fixed.get(key)) for key in costs
         }
@@ -190,12 +190,7 @@ class _Problem:
 
     def point(self, bits):
         """Return the average and the loss of an assignment with it."""
-        loss = sum(
-            cost
-            for key, options in self.options.items()
-            for b, _, cost in options
-            if b == bits[key]
-        )
+        loss = sum(float(self.costs[key][b]) for key, b in bits.items())
         return Point(self.size(bits) / self.total, loss, bits)
 
     def chosen(self, price):
@@ -270,10 +265,8 @@ class _Knapsack:
 
     def best(self, budget, least=0):
         """Return the bits of the least loss with least <= size <= budget."""
-        start, end = (
-            math.ceil(max(0, least - self.first) / self.unit),
-            (budget - self.first) // self.unit + 1,
-        )
+        start = math.ceil(max(0, least - self.first) / self.unit)
+        end = (budget - self.first) // self.unit + 1
         if not np.isfinite(self.loss[start:end]).any():
             raise ValueError(
                 "no assignment comes so near below the average: allow more with `within`"

@@ -59,11 +59,7 @@ def unpack(packed, bits: int, n: int | None = None):
         shifts = xp.arange(0, 8, bits, dtype=xp.uint8)
         codes = (packed[..., None] >> shifts) & xp.uint8(2**bits - 1)
     else:
-        one_bit_each = xp.unpackbits(packed, axis=-1, bitorder="little").reshape(
-            *packed.shape[:-1], -1, bits
-        )
-        codes = (one_bit_each << xp.arange(bits, dtype=xp.uint8)).sum(
-            axis=-1, dtype=xp.uint8
-        )
-    codes = codes.reshape(*packed.shape[:-1], -1)
-    return codes if n is None else codes[..., :n]
+        each_bit = xp.unpackbits(packed, axis=-1, bitorder="little")
+        groups = each_bit.reshape(*packed.shape[:-1], -1, bits)
+        codes = groups @ (1 << xp.arange(bits, dtype=xp.uint8))
+    return codes.reshape(*packed.shape[:-1], -1)[..., :n]
