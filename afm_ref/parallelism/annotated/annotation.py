@@ -30,8 +30,7 @@ def shardings(tree, specs, mesh: Mesh):
     """
 
     def one(path, leaf, spec):
-        for axis, names in enumerate(spec):
-            names = axes_of(names)
+        for axis, names in enumerate(map(axes_of, spec)):
             if missing := [name for name in names if name not in mesh.shape]:
                 raise ValueError(
                     f"the rules name the mesh axis {missing[0]!r}, but the mesh has {mesh.axis_names}"

@@ -28,7 +28,7 @@ class Module:
     """The computations of an HLO text by name, each a dict of its instructions by name."""
 
     def __init__(self, text: str):
-        self.computations, self.entry, current = {}, None, None
+        self.computations, self.entry, current = {}, None, {}
         counts = r"\b(?:replica_count|num_partitions)=(\d+)"
         sizes = re.findall(counts, text.partition("\n")[0])
         self.n_devices = math.prod(map(int, sizes))
@@ -37,9 +37,8 @@ class Module:
                 current = self.computations.setdefault(found[2], {})
                 if found[1]:
                     self.entry = found[2]
-            elif current is not None and (found := _INSTRUCTION.match(line)):
-                instruction = _instruction(found[2], found[3], bool(found[1]))
-                current[instruction.name] = instruction
+            elif found := _INSTRUCTION.match(line):
+                current[found[2]] = _instruction(*found.groups())
         if self.entry is None:
             raise ValueError(
                 "no ENTRY computation: give the HLO text of a whole module, as compiled.as_text() does"
@@ -75,19 +74,19 @@ def trips(computations, loop: Instruction, computation: str, body: str) -> int:
         ) from error
 
 
-def _instruction(name, rest, root):
+def _instruction(root, name, rest):
     """Split `TYPE opcode(operands), attributes`, whose parentheses may nest."""
     end = _balanced(rest) if rest.startswith("(") else rest.index(" ")
     opcode, paren, tail = rest[end:].strip().partition("(")
     close = _balanced(paren + tail) - 1
     inside, attributes = tail[: close - 1], tail[close:]
-    if opcode == "constant":
-        return Instruction(name, rest[:end], opcode, (), inside, root)
     # "%x", "f32[8]{0} %x", or "x" where names bear no mark
     operands = re.findall(r"%([\w.\-]+)", inside) or re.findall(
         r"[\w.\-]+", re.sub(r"/\*.*?\*/", "", inside)
     )
-    return Instruction(name, rest[:end], opcode, tuple(operands), attributes, root)
+    if opcode == "constant":
+        operands, attributes = (), inside
+    return Instruction(name, rest[:end], opcode, tuple(operands), attributes, bool(root))
 
 
 def _balanced(text):

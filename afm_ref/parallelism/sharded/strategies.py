@@ -195,9 +195,8 @@ class NextToken:
         in_specs = jax.tree.map(
             lambda spec: trim(spec, self.plan.mesh), (specs(params), BATCH_SPECS)
         )
-        whole = PartitionSpec()
         return jax.shard_map(
-            self.local, mesh=self.plan.mesh, in_specs=in_specs, out_specs=(whole, whole)
+            self.local, mesh=self.plan.mesh, in_specs=in_specs, out_specs=PartitionSpec()
         )(params, batch)
 
     def local(self, params: Params, batch: PlacedBatch):

@@ -194,13 +194,11 @@ class _Problem:
         return Point(self.size(bits) / self.total, loss, bits)
 
     def chosen(self, price):
-        """Return every matrix's own choice at a price for a bit; a tie goes to the fewer
-        bits.
+        """Return every matrix's own choice at a price for a bit; a tie goes to the first,
+        of the fewer bits.
         """
         return {
-            key: min(
-                options, key=lambda option: (option[2] + price * option[1], option[1])
-            )[0]
+            key: min(options, key=lambda option: option[2] + price * option[1])[0]
             for key, options in self.options.items()
         }
 
