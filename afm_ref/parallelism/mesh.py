@@ -37,9 +37,8 @@ class MeshShape:
     model: int = 1
 
     def __post_init__(self):
-        for name in AXES:
-            size = getattr(self, name)
-            if not isinstance(size, int) or isinstance(size, bool):
+        for name, size in zip(AXES, self.sizes):
+            if type(size) is not int:
                 raise TypeError(
                     f"axis {name} of the mesh must be a whole number of devices, got {size!r}"
                 )
@@ -56,7 +55,7 @@ class MeshShape:
     @property
     def sizes(self) -> tuple[int, ...]:
         """The devices along each of AXES."""
-        return tuple(getattr(self, name) for name in AXES)
+        return dataclasses.astuple(self)
 
     def __str__(self):
         """Return the text that `parse` reads: "data=2,model=2"."""
@@ -90,16 +89,13 @@ def make_mesh(shape: MeshShape, devices=None) -> jax.sharding.Mesh:
 
     Its axis types are Auto: outside `jax.shard_map` the compiler places, inside we do.
     """
-    found = jax.devices() if devices is None else list(devices)
+    found = list(jax.devices() if devices is None else devices)
     if len(found) < shape.size:
         raise ValueError(
             f"the mesh {shape} needs {shape.size} devices and there are {len(found)}: take a smaller mesh, or call "
             f"use_fake_devices({shape.size}) before anything else of JAX runs"
         )
-    types = (jax.sharding.AxisType.Auto,) * len(AXES)
-    return jax.sharding.Mesh(
-        np.array(found[: shape.size]).reshape(shape.sizes), AXES, axis_types=types
-    )
+    return jax.sharding.Mesh(np.array(found[: shape.size]).reshape(shape.sizes), AXES)
 
 
 def axes_of(names: MeshAxes) -> tuple[str, ...]:

@@ -146,9 +146,7 @@ class _Worker:
     def __init__(self, command, member, shown):
         self.member, self.log = member, None if shown else tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
         # Unbuffered: what it said is there however it ends.
-        env = (
-            {"PYTHONUNBUFFERED": "1"} | os.environ | {VARIABLE: " ".join(map(str, member))}
-        )
+        env = os.environ | {"PYTHONUNBUFFERED": "1", VARIABLE: " ".join(map(str, member))}
         # In a session of its own: a Ctrl-C reaches the launcher alone.
         self.process = subprocess.Popen(
             command, env=env, stdin=subprocess.PIPE, stdout=self.log,
@@ -219,9 +217,5 @@ def _report(workers, advice):
         return status  # a command's own error, in its own words
     else:
         what = f"{first.member} failed: {first.told()}"
-    print(
-        f"\nerror: {what}\nThe run has ended. {advice}".rstrip(),
-        file=sys.stderr,
-        flush=True,
-    )
+    print(f"\nerror: {what}\nThe run has ended. {advice}".rstrip(), file=sys.stderr)
     return status if status > 0 else 1

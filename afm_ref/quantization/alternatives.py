@@ -10,7 +10,6 @@ compared with equals.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -77,12 +76,7 @@ def uniform_grid(
     return UniformGrid(dense.astype(np.float32), bits + 2 * FLOAT16_BITS * blocks / w.size)
 
 
-def gptq_palette(
-    matrix,
-    bits: int,
-    hessian,
-    damping: float = DAMPING,
-) -> Palettized:
+def gptq_palette(matrix, bits: int, hessian, damping: float = DAMPING) -> Palettized:
     """Return a palette whose codes are chosen column by column, each column's error made up
     for by those to come.
 
@@ -109,7 +103,7 @@ def gptq_palette(
     return dataclasses.replace(start, codes=bit_packing.pack(codes, bits))
 
 
-def _compensated(w, hessian, damping, entries: Callable, inputs: int):
+def _compensated(w, hessian, damping, entries, inputs):
     """Return (codes uint8, values) [out, in]; entries(w, column) -> [out, 2^bits] is asked
     every `inputs` columns.
     """

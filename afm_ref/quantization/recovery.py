@@ -134,10 +134,8 @@ def kl_divergence(
     Source: Kullback and Leibler 1951 [standard].
     Test: tests/quantization/test_recovery.py::test_divergence_and_its_gradient_in_closed_form
     """
-    log_p, log_q = (
-        jax.nn.log_softmax(wide(stop_gradient(teacher))),
-        jax.nn.log_softmax(wide(student)),
-    )
+    log_p = jax.nn.log_softmax(wide(stop_gradient(teacher)))
+    log_q = jax.nn.log_softmax(wide(student))
     return (jax.numpy.exp(log_p) * (log_p - log_q)).sum(axis=-1)
 
 

@@ -1,6 +1,5 @@
 """The roofline and the memory formula against sums by hand and compiled programs; the chooser's order, its reasons."""
 
-import dataclasses
 import functools
 import math
 
@@ -44,9 +43,9 @@ def test_without_a_memory_wall_compute_is_flops_over_peak():
 
 
 def test_large_products_run_at_peak_and_small_ones_at_the_memory():
-    slow_memory, plan = dataclasses.replace(FAST, hbm_bandwidth=1e9), Plan(SMALL, "data=1")
+    slow_memory, plan = FAST._replace(hbm_bandwidth=1e9), Plan(SMALL, "data=1")
     wall = roofline.compute_s(plan, 8, 256, slow_memory)
-    faster = roofline.compute_s(plan, 8, 256, dataclasses.replace(slow_memory, flops=1e18))
+    faster = roofline.compute_s(plan, 8, 256, slow_memory._replace(flops=1e18))
     assert wall == pytest.approx(faster, rel=1e-3)  # FLOPs do not matter when bytes do
     # On a v5p every product of AFM-on-device runs at peak: what is left are 3 passes over norms, rope, gates, logits,
     # and the optimizer's 28 bytes a weight.

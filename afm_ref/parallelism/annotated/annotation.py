@@ -30,8 +30,7 @@ def shardings(tree, specs, mesh: Mesh):
     """
 
     def one(path, leaf, spec):
-        for axis, names in enumerate(spec):
-            names = axes_of(names)
+        for axis, names in enumerate(map(axes_of, spec)):
             if missing := [name for name in names if name not in mesh.shape]:
                 raise ValueError(
                     f"the rules name the mesh axis {missing[0]!r}, but the mesh has {mesh.axis_names}"
@@ -135,13 +134,8 @@ def pin(params: Params, mesh: Mesh, rules: Rules = DEFAULT) -> Params:
     def one(leaf, axes):
         if "norm" in axes or "head" in axes:
             return leaf
-        rows, columns = (getattr(rules, name) for name in axes[-2:])
-        use = P(
-            *(
-                tuple(name for name in axes_of(names) if name not in batch) or None
-                for names in (rows, columns)
-            )
-        )
+        cuts = (axes_of(getattr(rules, name)) for name in axes[-2:])
+        use = P(*(tuple(name for name in names if name not in batch) for names in cuts))
         out = P(rules.batch, rules.time, use[0])
         return Pinned(leaf, NamedSharding(mesh, use), NamedSharding(mesh, out))
 
@@ -151,7 +145,7 @@ def pin(params: Params, mesh: Mesh, rules: Rules = DEFAULT) -> Params:
 def unpin(params):
     """Return the tree with the plain array in every `Pinned` weight's place."""
     return jax.tree.map(
-        lambda w: w.w if isinstance(w, Pinned) else w,
+        lambda w: getattr(w, "w", w),
         params,
         is_leaf=lambda w: isinstance(w, Pinned),
     )

@@ -64,8 +64,11 @@ class Rules:
             is cut) [standard].
         Test: tests/parallelism/test_grid.py::test_specs_of_every_weight
         """
-        one = lambda leaf, axes: P(*(getattr(self, name) for name in axes))  # noqa: E731
-        return jax.tree.map(one, params, logical_axes(params))
+        return jax.tree.map(
+            lambda leaf, axes: P(*(getattr(self, name) for name in axes)),
+            params,
+            logical_axes(params),
+        )
 
     def batch_specs(self, documents: bool = False) -> Batch:
         """Return the `PartitionSpec` of each array of a Batch, [B, T]."""
@@ -87,7 +90,7 @@ def logical_axes(params: Params) -> Params:
         # layers, layer of a Stacked, w_up
         fields = [getattr(key, "name", None) for key in path]
         axes = ("layers",) * fields.count("layer") + LOGICAL.get(fields[-1], ())
-        if fields[-1] not in LOGICAL or getattr(leaf, "ndim", None) != len(axes):
+        if getattr(leaf, "ndim", None) != len(axes):
             raise TypeError(
                 f"cannot annotate {leaf_name(path)}, a {type(leaf).__name__}: give plain arrays as weights"
             )

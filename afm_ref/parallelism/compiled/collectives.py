@@ -7,12 +7,11 @@ dump after the SPMD partitioner: give `of` what `jax.jit(f).lower(...)` returns.
 program, or its text, is read as it is.
 """
 
-import dataclasses
 import math
 import re
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from ...training.step import QUICK
 from . import hlo
@@ -20,8 +19,7 @@ from . import hlo
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 
 
-@dataclasses.dataclass(frozen=True)
-class Collective:
+class Collective(NamedTuple):
     """One collective of a program as one device sees it, executed `count` times a run.
 
     operand_bytes and result_bytes are one execution's; bytes_sent is all executions'.
@@ -74,7 +72,7 @@ def of(program) -> tuple[Collective, ...]:
         return compile_and_count(program, QUICK)[1]
     text = program if isinstance(program, str) else program.as_text()
     module = hlo.Module(text)
-    return tuple(_inside(module, module.entry, 1))
+    return tuple(_inside(module, module.entry))
 
 
 def compile_and_count(lowered, options: dict | None = None):
@@ -106,36 +104,35 @@ def by_kind(collectives) -> dict[str, dict[str, float]]:
     return table
 
 
-def _inside(module: hlo.Module, computation: str, count: int) -> Iterator[Collective]:
-    """Yield the collectives of a computation that runs `count` times, and of its calls."""
+def _inside(module, computation):
+    """Yield the collectives of one run of a computation, and of its calls."""
     for one in module.computations.get(computation, {}).values():
         opcode, called = one.opcode.removesuffix("-start"), hlo.called(one.attributes)
         if opcode.endswith(("-update", "-done")):
             continue  # asynchronous: counted at its start
         if opcode in KINDS:
-            yield _collective(module, computation, one, opcode, count)
+            yield _collective(module, computation, one, opcode)
         elif opcode == "while":
-            if inner := tuple(_inside(module, called[0], count)):
+            if inner := tuple(_inside(module, called[0])):
                 trips = hlo.trips(module.computations, one, computation, called[0])
-                yield from (dataclasses.replace(c, count=c.count * trips) for c in inner)
+                yield from (c._replace(count=c.count * trips) for c in inner)
         elif opcode == "fusion" and "all-reduce-scatter" in one.attributes:
             # as TPUs write it, with the slice to keep
-            for c in _inside(module, called[0], count):
-                yield dataclasses.replace(
-                    c, kind="reduce-scatter", result_bytes=c.operand_bytes // c.group_size
-                )
+            for c in _inside(module, called[0]):
+                part = c.operand_bytes // c.group_size
+                yield c._replace(kind="reduce-scatter", result_bytes=part)
         elif opcode == "conditional":
             yield from max(
-                (tuple(_inside(module, name, count)) for name in called),
+                (tuple(_inside(module, name)) for name in called),
                 key=total_bytes,
                 default=(),
             )
         else:
             for name in called:
-                yield from _inside(module, name, count)
+                yield from _inside(module, name)
 
 
-def _collective(module, computation, instruction, kind, count):
+def _collective(module, computation, instruction, kind):
     operand = sum(
         hlo.bytes_of(module.computations[computation][name].type)
         for name in instruction.operands
@@ -151,18 +148,17 @@ def _collective(module, computation, instruction, kind, count):
             f"{instruction.name}: {kind} of {operand} bytes over {n} devices should give {result} bytes, but the "
             f"text says {said}: a syntax of replica_groups that this reader does not know?"
         )
-    op_name = hlo.OP_NAME.search(instruction.attributes)
-    return Collective(kind, operand, result, n, count, op_name[1] if op_name else "")
+    op_name = re.search(r'op_name="([^"]*)"', instruction.attributes)
+    return Collective(kind, operand, result, n, 1, op_name[1] if op_name else "")
 
 
 def _group_size(kind, attributes, n_devices):
     """Return the devices of one group, from a list, an iota, or axes of a mesh."""
     if kind == "collective-permute":
-        pairs = re.search(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}", attributes)
-        moved = [
-            pair for pair in re.findall(r"(\d+),(\d+)", pairs[1]) if pair[0] != pair[1]
-        ]
-        return len({device for pair in moved for device in pair}) or 1  # all that take part
+        listed = re.search(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}", attributes)
+        pairs = re.findall(r"(\d+),(\d+)", listed[1])
+        # all that take part
+        return len({device for a, b in pairs if a != b for device in (a, b)}) or 1
     # [groups,size]<=[...]T(...)
     if found := re.search(r"replica_groups=\[(\d+),(\d+)\]<=", attributes):
         return int(found[2])

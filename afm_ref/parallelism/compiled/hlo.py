@@ -1,22 +1,19 @@
 """XLA's text of a program as data: its computations, and how often a loop runs."""
 
-import dataclasses
 import math
 import re
+from typing import NamedTuple
 
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) (?:\(.*\) -> .*)?\{$")
 _INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*)$")
 _ARRAY = re.compile(r"\b([a-z]+\d*\w*)\[([\d,<=\s]*)\]")
 _CALLS = re.compile(
-    r"\b(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)"
+    r"\b(?:calls|to_apply|body|(?:branch|true|false)_computations?)=(\{[^}]*\}|[%\w.\-]+)"
 )
-_BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
 _TRIPS = re.compile(r'known_trip_count"?[:=]\{"?n"?:"?(\d+)')
-OP_NAME = re.compile(r'op_name="([^"]*)"')
 
 
-@dataclasses.dataclass(frozen=True)
-class Instruction:
+class Instruction(NamedTuple):
     """One line of a computation: NAME = TYPE OPCODE(OPERANDS), ATTRIBUTES."""
 
     name: str
@@ -31,17 +28,17 @@ class Module:
     """The computations of an HLO text by name, each a dict of its instructions by name."""
 
     def __init__(self, text: str):
-        self.computations, self.entry, current = {}, None, None
-        header = text.split("\n", 1)[0]
-        sizes = re.findall(r"\b(?:replica_count|num_partitions)=(\d+)", header)
+        self.computations, self.entry, current = {}, None, {}
+        counts = r"\b(?:replica_count|num_partitions)=(\d+)"
+        sizes = re.findall(counts, text.partition("\n")[0])
         self.n_devices = math.prod(map(int, sizes))
         for line in text.splitlines():
             if found := _HEADER.match(line):
                 current = self.computations.setdefault(found[2], {})
-                self.entry = found[2] if found[1] else self.entry
-            elif current is not None and (found := _INSTRUCTION.match(line)):
-                instruction = _instruction(found[2], found[3], bool(found[1]))
-                current[instruction.name] = instruction
+                if found[1]:
+                    self.entry = found[2]
+            elif found := _INSTRUCTION.match(line):
+                current[found[2]] = _instruction(*found.groups())
         if self.entry is None:
             raise ValueError(
                 "no ENTRY computation: give the HLO text of a whole module, as compiled.as_text() does"
@@ -77,19 +74,19 @@ def trips(computations, loop: Instruction, computation: str, body: str) -> int:
         ) from error
 
 
-def _instruction(name, rest, root):
+def _instruction(root, name, rest):
     """Split `TYPE opcode(operands), attributes`, whose parentheses may nest."""
     end = _balanced(rest) if rest.startswith("(") else rest.index(" ")
     opcode, paren, tail = rest[end:].strip().partition("(")
     close = _balanced(paren + tail) - 1
     inside, attributes = tail[: close - 1], tail[close:]
-    if opcode == "constant":
-        return Instruction(name, rest[:end], opcode, (), inside, root)
     # "%x", "f32[8]{0} %x", or "x" where names bear no mark
     operands = re.findall(r"%([\w.\-]+)", inside) or re.findall(
         r"[\w.\-]+", re.sub(r"/\*.*?\*/", "", inside)
     )
-    return Instruction(name, rest[:end], opcode, tuple(operands), attributes, root)
+    if opcode == "constant":
+        operands, attributes = (), inside
+    return Instruction(name, rest[:end], opcode, tuple(operands), attributes, bool(root))
 
 
 def _balanced(text):
@@ -108,18 +105,15 @@ def bytes_of(type_text: str) -> int:
     for dtype, shape in _ARRAY.findall(type_text):
         width = re.match(r"[a-z]+(\d+)", dtype)
         if width or dtype == "pred":
-            sizes = [
-                int(size.replace("<=", "")) for size in shape.split(",") if size.strip()
-            ]
-            bits += math.prod(sizes) * (int(width[1]) if width else 8)
+            size = math.prod(map(int, re.findall(r"\d+", shape)))
+            bits += size * (int(width[1]) if width else 8)
     return -(-bits // 8)
 
 
 def called(attributes: str) -> list[str]:
     """Return the names of the computations that an instruction runs."""
-    listed = _BRANCHES.search(attributes)
-    names = [name.strip().lstrip("%") for name in listed[1].split(",")] if listed else []
-    return names + _CALLS.findall(attributes)
+    # one name, or {several}
+    return re.findall(r"[\w.\-]+", " ".join(_CALLS.findall(attributes)))
 
 
 def _root(computation):

@@ -62,8 +62,8 @@ def lower_step(
     )
     state = annotation.state_shapes(optimizer, params)
     ids = jax.ShapeDtypeStruct((batch, seq_len), jnp.int32)
-    rows = losses.Batch(ids, ids, ids.update(dtype=jnp.bfloat16))
-    rows = annotation.shard_batch(rows, mesh)
+    weights = ids.update(dtype=jnp.bfloat16)
+    rows = annotation.shard_batch(losses.Batch(ids, ids, weights), mesh)
     step = training.make_step(step_loss(cfg), optimizer, (params, state))
     return step.lower(params, state, training.split(params)[1], rows)
 
@@ -95,7 +95,7 @@ def mesh_of(topology: str, shape: MeshShape, slices: int = 1) -> jax.sharding.Me
     return make_mesh(shape, arranged.flat)
 
 
-def chips(topology: str, slices: int = 1) -> list:
+def chips(topology: str, slices: int) -> list:
     """Return the abstract chips of a TPU topology, such as "v5p:8x16x16"."""
     if importlib.util.find_spec("libtpu") is None:
         raise ModuleNotFoundError(

@@ -1,8 +1,8 @@
 """Every mesh of a number of chips, estimated and ranked, or refused with the reason."""
 
-import dataclasses
 import math
 from collections import Counter
+from typing import NamedTuple
 
 from ...config import AFMConfig
 from ..mesh import AXES, MeshShape
@@ -12,8 +12,7 @@ from .roofline import Chip, Estimate, step
 RESERVED = 0.05  # of HBM: the compiler's own buffers and fragmentation, our allowance
 
 
-@dataclasses.dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A mesh with its estimate and what speaks for or against it."""
 
     shape: MeshShape

@@ -57,6 +57,7 @@ def held_bytes(
     layers = cfg.n_layers // shape.pipe
     matrices = (layer["attention"] + layer["ffn"]) / shape.model
     of_layers = {1: 2 * layers, 2: layers + 1, 3: 2}[plan.zero] * matrices
+    gathered = 2 * tables(plan) / shape.model + of_layers
     tokens = B * T / (shape.data * shape.fsdp * shape.seq)
     ticks = (plan.microbatches + shape.pipe - 1) / plan.microbatches
     a = kept_per_token(plan, T, fused_attention)
@@ -71,9 +72,7 @@ def held_bytes(
         "gradients": width * held * (2 if shape.data * shape.seq > 1 else 1),
         "optimizer": 2 * F32 * held,
         "activations": width * (kept + at_work),
-        "gathered": width * (2 * tables(plan) / shape.model + of_layers)
-        if shape.fsdp > 1
-        else 0.0,
+        "gathered": width * gathered if shape.fsdp > 1 else 0.0,
     }
 
 

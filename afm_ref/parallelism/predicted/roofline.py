@@ -8,7 +8,7 @@ is shown, not tuned away. Products and what travels are bfloat16; weights and op
 state are float32.
 """
 
-import dataclasses
+from typing import NamedTuple
 
 from ...config import TPU_PEAK_FLOPS, train_flops_per_token
 from ..compiled.collectives import sent
@@ -20,8 +20,7 @@ from .traffic import bytes_by_axis
 BF16 = 2
 
 
-@dataclasses.dataclass(frozen=True)
-class Chip:
+class Chip(NamedTuple):
     """A chip's peaks; bandwidths are bytes a second one way, of two links a torus axis."""
 
     name: str
@@ -46,8 +45,7 @@ V4 = Chip(
 CHIPS = {"v5p": V5P, "v4": V4}
 
 
-@dataclasses.dataclass(frozen=True)
-class Estimate:
+class Estimate(NamedTuple):
     """One step by one plan: seconds by mesh axis, hidden or not, and bytes a chip."""
 
     compute_s: float
@@ -88,7 +86,10 @@ def step(plan: Plan, B: int, T: int, chip: Chip, *, slices: int = 1) -> Estimate
     check_slices(shape, slices)
     compute = compute_s(plan, B, T, chip)
     traffic = bytes_by_axis(plan, B, T, BF16)
-    seconds = {axis: size / _bandwidth(shape, chip) for axis, size in traffic.items()}
+    # of one mesh axis: two links for each torus axis that it gets
+    used = sum(size > 1 for size in shape.sizes)
+    bandwidth = 2 * chip.link_bandwidth * max(1, chip.torus_axes // max(used, 1))
+    seconds = {axis: size / bandwidth for axis, size in traffic.items()}
     seconds["data"] += _between_slices_s(plan, chip, slices)
     hidden = seconds["data"] + seconds["fsdp"]
     exposed = seconds["model"] + seconds["seq"] + seconds["pipe"]
@@ -116,10 +117,8 @@ def compute_s(plan: Plan, B: int, T: int, chip: Chip) -> float:
     cfg, shape = plan.cfg, plan.shape
     M = B * T / (shape.data * shape.fsdp * shape.seq)  # tokens of one chip
     D, F, V = cfg.d_model, cfg.d_ff / shape.model, cfg.vocab_size / shape.model
-    q, kv = (
-        cfg.n_heads * cfg.head_dim / shape.model,
-        cfg.n_kv_heads * cfg.head_dim / shape.model,
-    )
+    q = cfg.n_heads * cfg.head_dim / shape.model
+    kv = cfg.n_kv_heads * cfg.head_dim / shape.model
 
     def product(K, N):
         return max(
@@ -139,12 +138,6 @@ def compute_s(plan: Plan, B: int, T: int, chip: Chip) -> float:
     head = product(D, V) + elementwise(2 * V)
     update = 7 * F32 * sum(held_parameters(plan).values()) / chip.hbm_bandwidth
     return cfg.n_layers / shape.pipe * layer * (4 if plan.remat else 3) + head * 3 + update
-
-
-def _bandwidth(shape, chip):
-    """Bytes a second along one mesh axis: two links for each torus axis that it gets."""
-    used = sum(size > 1 for size in shape.sizes)
-    return 2 * chip.link_bandwidth * max(1, chip.torus_axes // max(used, 1))
 
 
 def _between_slices_s(plan, chip, slices):

@@ -6,7 +6,6 @@ which the compiler makes: a number for each block of weights.
 
 import math
 from collections import Counter
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from ...config import layer_parameters
@@ -43,7 +42,7 @@ def bytes_sent(
     table = Counter()
     for term in terms(plan, B, T, width, documents):
         table[term.kind] += term.bytes_sent
-    return {kind: size for kind, size in table.items() if size}
+    return dict(+table)  # without the kinds that send nothing
 
 
 def bytes_by_axis(plan: Plan, B: int, T: int, width: int = 2) -> dict[str, float]:
@@ -112,7 +111,7 @@ def terms(
     ]
 
 
-def _of_weights(plan, runs, term) -> list[Term]:
+def _of_weights(plan, runs, term):
     """Gradients of what the devices hold in copies; slices gathered, gradients scattered."""
     held, layer, m = held_parameters(plan), layer_parameters(plan.cfg), plan.shape.model
     matrices, embedding = (layer["attention"] + layer["ffn"]) // m, tables(plan) // m
@@ -130,7 +129,7 @@ def _of_weights(plan, runs, term) -> list[Term]:
     ]
 
 
-def _of_activations(plan, A, runs, term) -> Iterator[Term]:
+def _of_activations(plan, A, runs, term):
     """Tensor parallelism's, and gradients of gains that the devices use differently."""
     D, r = plan.cfg.d_model, int(plan.remat)
     heads = layer_parameters(plan.cfg)["norms"] - 2 * D
@@ -147,7 +146,7 @@ def _of_activations(plan, A, runs, term) -> Iterator[Term]:
         )
 
 
-def _of_sequences(plan, tokens, labels, runs, term) -> list[Term]:
+def _of_sequences(plan, tokens, labels, runs, term):
     """Keys and values over the parts of the sequence, and which of them may be seen."""
     if plan.sequence not in ("gather", "ring"):
         return []

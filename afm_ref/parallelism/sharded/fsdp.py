@@ -27,21 +27,18 @@ class Gathered(Slice):
     """
 
     shard: Any
-    axis: str = "fsdp"
+    axis = "fsdp"
     dim: str = "in"
 
     def whole(self):
         """Return the whole weight, the sum of its gradients cut again by AD."""
 
         def gather(leaf, names):
-            names = tuple(names)
             if self.dim not in names:
                 return leaf
             # counted from the end: a stacked leaf has an axis of layers in front
-            dim = names.index(self.dim)
-            return checkpoint_name(
-                all_gather(leaf, self.axis, leaf.ndim - len(names) + dim), GATHERED
-            )
+            dim = names.index(self.dim) - len(names)
+            return checkpoint_name(all_gather(leaf, self.axis, dim), GATHERED)
 
         return jax.tree.map(gather, self.shard, spec(self.shard))
 

@@ -21,14 +21,11 @@ def live(axes) -> tuple[str, ...]:
 
 def trim(spec: PartitionSpec, mesh: jax.sharding.Mesh) -> PartitionSpec:
     """Return the spec without the axes along which the mesh has one device."""
-
-    def entry(axes):
-        kept = tuple(name for name in axes_of(axes) if mesh.shape[name] > 1)
-        return kept[0] if len(kept) == 1 else kept or None
-
-    entries = [entry(axes) for axes in spec]
+    entries = [
+        tuple(name for name in axes_of(axes) if mesh.shape[name] > 1) for axes in spec
+    ]
     # as XLA writes what it returns: else a second step would compile anew
-    while entries and entries[-1] is None:
+    while entries and not entries[-1]:
         entries.pop()
     return PartitionSpec(*entries)
 
@@ -46,12 +43,12 @@ def vary(x, axes):
     new = tuple(
         axis for axis in live(axes) if axis not in jax.typeof(x).manual_axis_type.varying
     )
-    return jax.lax.pcast(x, new, to="varying") if new else x
+    return jax.lax.pcast(x, new, to="varying")
 
 
 def psum(x, axes):
     """Return the sum of x over the devices of the axes."""
-    return jax.lax.psum(x, live(axes)) if live(axes) else x
+    return jax.lax.psum(x, live(axes))
 
 
 def pmax(x, axis: str):
@@ -61,11 +58,9 @@ def pmax(x, axis: str):
 
 def all_gather(x, axis: str, dim: int):
     """Return the slices of x along dim put together; its transpose is `psum_scatter`."""
-    return jax.lax.all_gather(x, axis, axis=dim, tiled=True) if live(axis) else x
+    return jax.lax.all_gather(x, live(axis), axis=dim, tiled=True)
 
 
 def psum_scatter(x, axis: str, dim: int):
     """Return this device's slice of the sum of x; its transpose is `all_gather`."""
-    if not live(axis):
-        return x
-    return jax.lax.psum_scatter(x, axis, scatter_dimension=dim, tiled=True)
+    return jax.lax.psum_scatter(x, live(axis), scatter_dimension=dim, tiled=True)

@@ -13,7 +13,7 @@ from .manual import index, vary
 
 @weight
 class Pipeline:
-    """Layers cut over `axis`: device p runs the p-th part of them on every microbatch.
+    """Layers cut over pipe: device p runs the p-th part of them on every microbatch.
 
         tick t: stage p works on microbatch t - p and passes it on;   M + P - 1 ticks
 
@@ -28,7 +28,6 @@ class Pipeline:
 
     layers: Any
     microbatches: int
-    axis: str = "pipe"
 
     def run(self, step, stream: Stream, cache=None):
         """Return (stream, cache) after the layers of all stages, on the last stage."""
@@ -41,7 +40,7 @@ class Pipeline:
             raise ValueError(
                 f"{B} sequences a device cannot be cut into {M} microbatches: make one divide the other"
             )
-        stage, P = jax.lax.axis_index(self.axis), jax.lax.axis_size(self.axis)
+        stage, P = jax.lax.axis_index("pipe"), jax.lax.axis_size("pipe")
         todo = stream.x.reshape(M, B // M, *stream.x.shape[1:])
         onward = [(p, p + 1) for p in range(P - 1)]
         # Every microbatch adds to the gradient of the weights: in float32, as AD sums in
@@ -55,9 +54,9 @@ class Pipeline:
             mine = jnp.clip(t - stage, 0, M - 1)
             x = jnp.where(stage == 0, todo[jnp.clip(t, 0, M - 1)], received)
             x = self._stage(step, layers, x, mine * (B // M))
-            return jax.lax.ppermute(x, self.axis, onward), x
+            return jax.lax.ppermute(x, "pipe", onward), x
 
-        start = vary(jnp.zeros_like(todo[0]), (self.axis,))
+        start = vary(jnp.zeros_like(todo[0]), "pipe")
         _, done = jax.lax.scan(tick, start, jnp.arange(M + P - 1))
         x = jnp.where(stage == P - 1, done[P - 1 :], 0).reshape(stream.x.shape)
         return Stream(x), None
@@ -88,6 +87,6 @@ def _tied(step):
     return tied
 
 
-def is_last(axis: str = "pipe"):
+def is_last():
     """Return whether this device is the last stage, whose result counts."""
-    return index(axis) == jax.lax.axis_size(axis) - 1
+    return index("pipe") == jax.lax.axis_size("pipe") - 1

@@ -24,7 +24,7 @@ class Slice:
     """A matrix of which each device of `axis` holds a slice along its dimension `dim`."""
 
     shard: Any
-    axis: str = "model"
+    axis = "model"
     dim = "out"
 
     def spec(self):
@@ -38,10 +38,9 @@ class Slice:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Gain:
-    """The gain of a norm, the same on all devices of `axis`."""
+    """The gain of a norm, the same on all devices of model."""
 
     gain: Any
-    axis: str = "model"
 
     def spec(self):
         """Return the axes of the leaves: nothing is cut."""
@@ -75,7 +74,7 @@ def specs(tree, leading=()):
 
     def of(node):
         if isinstance(node, Pipeline):
-            return dataclasses.replace(node, layers=specs(node.layers, (node.axis,)))
+            return dataclasses.replace(node, layers=specs(node.layers, ("pipe",)))
         if isinstance(node, Stacked):
             return Stacked(specs(node.layer, leading or (None,)))
         if is_placed(node):

@@ -54,10 +54,7 @@ class Plan:
         shape = MeshShape.parse(self.shape) if isinstance(self.shape, str) else self.shape
         remat = (shape.fsdp > 1 or shape.pipe > 1) if self.remat is None else self.remat
         microbatches = shape.pipe if self.microbatches is None else self.microbatches
-        for field, value in dict(
-            shape=shape, remat=remat, microbatches=microbatches
-        ).items():
-            object.__setattr__(self, field, value)
+        vars(self).update(shape=shape, remat=remat, microbatches=microbatches)
         if problem := next(_problems(self), None):
             raise ValueError(problem)
 

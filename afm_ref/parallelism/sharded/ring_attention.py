@@ -35,7 +35,7 @@ class Local:
         """Return ((k, v, documents of the queries, documents of all keys), cache)."""
         rows = (self.documents, self.all_documents)
         if cache is not None:
-            rows = (_part(documents, cache, len(k), axis=0) for documents in rows)
+            rows = _part(rows, cache, len(k), axis=0)
         return (k, v, *rows), cache
 
     def __call__(self, q, kv, positions):
@@ -59,16 +59,14 @@ class Parted(Local):
     They are gathered once, not in every layer: small integers.
     """
 
-    def __init__(self, documents, positions, axis: str = "seq"):
+    def __init__(self, documents, positions):
         super().__init__(documents, positions)
-        self.axis = axis
-        self.all_positions = all_gather(positions, axis, SEQUENCE)
-        if documents is not None:
-            self.all_documents = all_gather(documents, axis, SEQUENCE)
+        labels = (positions, documents)
+        self.all_positions, self.all_documents = all_gather(labels, "seq", SEQUENCE)
 
 
 class GatheredKeys(Parted):
-    """Attend to all keys and values, gathered from the devices of `axis`.
+    """Attend to all keys and values, gathered from the devices of seq.
 
         k, v = all-gather over T of the parts;   their gradients return by reduce-scatter
 
@@ -80,7 +78,7 @@ class GatheredKeys(Parted):
 
     def keys(self, k, v, positions, cache=None):
         """Return ((k, v of all, documents of the queries, of the keys), cache)."""
-        k, v = (all_gather(part, self.axis, SEQUENCE) for part in (k, v))
+        k, v = all_gather((k, v), "seq", SEQUENCE)
         return super().keys(k, v, positions, cache)
 
 
@@ -106,8 +104,8 @@ class Ring(Parted):
     Test: tests/parallelism/test_ring_attention.py::test_attention_over_a_cut_sequence_equals_the_whole
     """
 
-    def __init__(self, documents, positions, axis: str = "seq", zigzag: bool = False):
-        super().__init__(documents, positions, axis)
+    def __init__(self, documents, positions, zigzag: bool):
+        super().__init__(documents, positions)
         self.chunks = 2 if zigzag else 1
 
     def __call__(
@@ -115,7 +113,7 @@ class Ring(Parted):
     ) -> Float[Array, "B part N H"]:
         """Return each query's average of the values it may see, wherever they lie."""
         k, v, documents, all_documents = kv
-        n, me = jax.lax.axis_size(self.axis), index(self.axis)
+        n, me = jax.lax.axis_size("seq"), index("seq")
         onward = [(i, (i + 1) % n) for i in range(n)]
 
         # the backward pass computes the scores again, step by step, instead of keeping all
@@ -124,17 +122,12 @@ class Ring(Parted):
         def attend(keys, seen, r):
             # where the part that is here now begins in the gathered arrays
             home = (me - r) % n * k.shape[1]
-            labels = (
-                _part(each, home, k.shape[1])
-                for each in (self.all_positions, all_documents)
-            )
+            labels = _part((self.all_positions, all_documents), home, k.shape[1])
             return self._attend((q, positions, documents), (*keys, *labels), seen)
 
         def step(carry, r):
             keys, seen = carry
-            keys = jax.tree.map(
-                lambda leaf: jax.lax.ppermute(leaf, self.axis, onward), keys
-            )
+            keys = jax.lax.ppermute(keys, "seq", onward)
             return (keys, attend(keys, seen, r)), None
 
         seen = attend((k, v), nothing(q), 0)
@@ -170,10 +163,10 @@ def _cut(tree, n):
     ]
 
 
-def _part(array, start, size, axis=SEQUENCE):
-    if array is None:
-        return None
-    return jax.lax.dynamic_slice_in_dim(array, start, size, axis)
+def _part(tree, start, size, axis=SEQUENCE):
+    return jax.tree.map(
+        lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, size, axis), tree
+    )
 
 
 def nothing(q) -> Partial:

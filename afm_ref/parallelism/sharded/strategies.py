@@ -93,7 +93,7 @@ def place_batch(batch: losses.Batch, plan: Plan) -> PlacedBatch:
     order = plan.order(*batch.tokens.shape)
     ordered = jax.tree.map(lambda array: np.asarray(array)[:, order], batch)
     made = PlacedBatch(*ordered, order[None])
-    return _lay(made, _batch_specs(made), plan)
+    return _lay(made, BATCH_SPECS, plan)
 
 
 def placed_batch_shapes(plan: Plan, B: int, T: int, documents: bool = False) -> PlacedBatch:
@@ -102,18 +102,16 @@ def placed_batch_shapes(plan: Plan, B: int, T: int, documents: bool = False) -> 
     ids = jax.ShapeDtypeStruct((B, T), jnp.int32)
     weights, positions = ids.update(dtype=jnp.float32), ids.update(shape=(1, T))
     made = PlacedBatch(ids, ids, weights, ids if documents else None, positions)
-    return _lay(made, _batch_specs(made), plan)
-
-
-def _batch_specs(batch: PlacedBatch) -> PlacedBatch:
-    return (
-        BATCH_SPECS if batch.documents is not None else BATCH_SPECS._replace(documents=None)
-    )
+    return _lay(made, BATCH_SPECS, plan)
 
 
 def _lay(tree, tree_specs, plan):
-    """Return the arrays, or shapes, where the specs say."""
-    return jax.tree.map(lambda x, spec: put(x, plan.sharding(spec)), tree, tree_specs)
+    """Return the arrays, or shapes, where the specs say; None stays."""
+
+    def lay(spec, x):
+        return None if x is None else put(x, plan.sharding(spec))
+
+    return jax.tree.map(lay, tree_specs, tree)
 
 
 def wrap(params: Params, plan: Plan) -> Params:
@@ -135,7 +133,7 @@ def wrap(params: Params, plan: Plan) -> Params:
     if plan.shape.pipe > 1:
         layers = Pipeline(layers, plan.microbatches)
     embed, unembed = (
-        None if w is None else VocabParallel(Gathered(w), scatter=scatter)
+        None if w is None else VocabParallel(Gathered(w), scatter)
         for w in (params.embed, params.unembed)
     )
     return Params(embed, layers, norm(params.final_norm), unembed)
@@ -146,7 +144,7 @@ def _wrap_layer(layer, norm, scatter):
     makers = (
         (norm, ("attention_norm", "ffn_norm")),
         (lambda w: Column(Gathered(w, dim="in")), ("wq", "wk", "wv", "w_gate", "w_up")),
-        (lambda w: Row(Gathered(w, dim="out"), scatter=scatter), ("wo", "w_down")),
+        (lambda w: Row(Gathered(w, dim="out"), scatter), ("wo", "w_down")),
     )
     return layer._replace(
         **{
@@ -195,11 +193,10 @@ class NextToken:
                 f"this loss takes what place_batch(batch, plan) returns, got a {type(batch).__name__}"
             )
         in_specs = jax.tree.map(
-            lambda spec: trim(spec, self.plan.mesh), (specs(params), _batch_specs(batch))
+            lambda spec: trim(spec, self.plan.mesh), (specs(params), BATCH_SPECS)
         )
-        whole = PartitionSpec()
         return jax.shard_map(
-            self.local, mesh=self.plan.mesh, in_specs=in_specs, out_specs=(whole, whole)
+            self.local, mesh=self.plan.mesh, in_specs=in_specs, out_specs=PartitionSpec()
         )(params, batch)
 
     def local(self, params: Params, batch: PlacedBatch):
@@ -244,5 +241,5 @@ def attend_of(plan: Plan, documents, positions):
     if plan.sequence == "gather":
         return GatheredKeys(documents, positions)
     if plan.sequence == "ring":
-        return Ring(documents, positions, zigzag=plan.zigzag)
+        return Ring(documents, positions, plan.zigzag)
     return Local(documents, positions)

@@ -20,7 +20,7 @@ from .placements import Gain, Slice
 
 @weight
 class Column(Slice):
-    """A matrix with its outputs cut over `axis`: y_local = W_local x, x whole everywhere.
+    """A matrix with its outputs cut over model: y_local = W_local x, x whole everywhere.
 
     The gradient of x is a sum over the devices. It is taken once, where x entered
     (NormEnter), not in each matrix.
@@ -36,7 +36,7 @@ class Column(Slice):
 
 @weight
 class Row(Slice):
-    """A matrix whose inputs are cut over `axis`: y = sum over devices of W_local x_local.
+    """A matrix whose inputs are cut over model: y = sum over devices of W_local x_local.
 
     scatter cuts the sum along T at once (reduce-scatter): Megatron's sequence parallelism.
 
@@ -49,7 +49,7 @@ class Row(Slice):
 
     def apply(self, x):
         """Return the sum, whole or this device's part of T."""
-        return _sum(ops.linear(x, self.shard), self.axis, self.scatter)
+        return _sum(ops.linear(x, self.shard), self.scatter)
 
 
 @weight
@@ -64,7 +64,7 @@ class NormEnter(Gain):
 
     def rms_norm(self, x, eps):
         """Return the norm of x, from here on a value of each device's own."""
-        return vary(ops.rms_norm(x, self.gain, eps), (self.axis,))
+        return vary(ops.rms_norm(x, self.gain, eps), "model")
 
 
 @weight
@@ -81,12 +81,12 @@ class NormGather(Gain):
 
     def rms_norm(self, x: Float[Array, "B part D"], eps) -> Float[Array, "B T D"]:
         """Return the norm of the whole sequence."""
-        return all_gather(ops.rms_norm(x, self.gain, eps), self.axis, SEQUENCE)
+        return all_gather(ops.rms_norm(x, self.gain, eps), "model", SEQUENCE)
 
 
 @weight
 class VocabParallel(Slice):
-    """The embedding cut over `axis`: each device has its own part of the vocabulary.
+    """The embedding cut over model: each device has its own part of the vocabulary.
 
         lookup(t) = psum over devices of (row t where this device holds it, else 0)
         apply(x)  = VocabLogits: this device's logits
@@ -99,21 +99,20 @@ class VocabParallel(Slice):
 
     def lookup(self, tokens: Int[Array, "B T"]):
         """Return the tokens' rows: [B, T, D], or with scatter this device's part of T."""
-        rows, mine = _local_rows(tokens, self.shard.shape[0], self.axis)
+        rows, mine = _local_rows(tokens, self.shard.shape[0])
         found = jnp.where(mine[..., None], ops.lookup(rows, self.shard), 0)
-        return _sum(found, self.axis, self.scatter)
+        return _sum(found, self.scatter)
 
     def apply(self, x):
         """Return the logits of the whole vocabulary, in slices."""
-        return VocabLogits(ops.linear(x, self.shard), self.axis)
+        return VocabLogits(ops.linear(x, self.shard))
 
 
 @weight
 class VocabLogits:
-    """Logits of which each device of `axis` holds those of its part of the vocabulary."""
+    """Logits of which each device of model holds those of its part of the vocabulary."""
 
     local: Any  # [..., V / devices]
-    axis: str
 
     @property
     def shape(self):
@@ -134,22 +133,22 @@ class VocabLogits:
         Test: tests/parallelism/test_placements.py::test_vocab_parallel_equals_whole
         """
         local = ops.wide(self.local)
-        top = pmax(jax.lax.stop_gradient(local).max(-1, keepdims=True), self.axis)
+        top = pmax(jax.lax.stop_gradient(local).max(-1, keepdims=True), "model")
         shifted = local - top
-        rows, mine = _local_rows(targets, local.shape[-1], self.axis)
+        rows, mine = _local_rows(targets, local.shape[-1])
         picked = jnp.take_along_axis(shifted, rows[..., None], axis=-1)[..., 0]
         picked, total = psum(
-            (jnp.where(mine, picked, 0), jnp.exp(shifted).sum(-1)), self.axis
+            (jnp.where(mine, picked, 0), jnp.exp(shifted).sum(-1)), "model"
         )
         return picked - jnp.log(total)
 
 
-def _sum(x, axis, scatter):
-    return psum_scatter(x, axis, SEQUENCE) if scatter else psum(x, axis)
+def _sum(x, scatter):
+    return psum_scatter(x, "model", SEQUENCE) if scatter else psum(x, "model")
 
 
-def _local_rows(ids, n_rows, axis):
+def _local_rows(ids, n_rows):
     """Return (row within this device's slice, whether it is there) of each id."""
-    rows = ids - index(axis) * n_rows
+    rows = ids - index("model") * n_rows
     mine = (rows >= 0) & (rows < n_rows)
     return jnp.where(mine, rows, 0), mine

@@ -45,8 +45,8 @@ class Cluster:
                 raise ValueError(
                     f"mesh axis {name!r} needs at least one device, got {size}"
                 )
-        self.mesh = dict(mesh)
-        self.coordinates = list(itertools.product(*(range(size) for size in mesh.values())))
+        self.mesh = mesh
+        self.coordinates = list(itertools.product(*map(range, mesh.values())))
         self.log: list[ring_collectives.Trace] = []
 
     def __repr__(self):
@@ -75,13 +75,13 @@ class Cluster:
             raise ValueError(
                 f"{axes!r} must name each of the {x.ndim} axes of shape {x.shape} by its own letter"
             )
-        whole = {name: layout.get(name, REPLICATED) for name in self.mesh}
         for name, kind in layout.items():
             self.check_axis(name)
             if kind not in (*axes, REPLICATED):
                 raise ValueError(
                     f"{name}={kind!r}: name one of the axes {axes!r} to cut, or leave {name} out to copy"
                 )
+        whole = dict.fromkeys(self.mesh, REPLICATED) | layout
         pieces = dict.fromkeys(self.coordinates, x)
         for name, kind in whole.items():
             if kind != REPLICATED:
@@ -105,12 +105,10 @@ class Cluster:
 
     def lines(self, name: str) -> list[list[tuple]]:
         """Return the rings along a mesh axis, as coordinates that differ in it alone."""
-        position = list(self.mesh).index(name)
-        starts = [c for c in self.coordinates if c[position] == 0]
-        return [
-            [(*c[:position], i, *c[position + 1 :]) for i in range(self.mesh[name])]
-            for c in starts
-        ]
+        position, rings = list(self.mesh).index(name), collections.defaultdict(list)
+        for c in self.coordinates:
+            rings[c[:position] + c[position + 1 :]].append(c)
+        return list(rings.values())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -211,35 +209,28 @@ def einsum(spec: str, a: Tensor, b: Tensor) -> Tensor:
 
 def product_layout(axis: str, spec: str, a: Tensor, b: Tensor) -> str:
     """Return how a product lies along one mesh axis, or raise LayoutError."""
-    kinds = (a.layout[axis], b.layout[axis])
-    if PARTIAL in kinds:
-        if REPLICATED in kinds:
-            return PARTIAL  # a product with a whole factor is linear in the summands
-        why = "a device would multiply only its own summand"
-        raise _unfit(spec, a, b, axis, why, f'all_reduce the partial factor over "{axis}"')
-    letters = sorted({kind for kind in kinds if kind != REPLICATED})
-    if not letters:
+    kinds = {a.layout[axis], b.layout[axis]}
+    if kinds == {REPLICATED}:
         return REPLICATED
-    if len(letters) == 2:
-        first, second = letters
-        why = f"part i of {first} would meet only part i of {second}; the other pairs are lost"
-        raise _unfit(spec, a, b, axis, why, f'all_gather one of the two over "{axis}"')
-    (letter,) = letters
-    for tensor, kind in zip((a, b), kinds, strict=True):
-        if letter in tensor.axes and kind != letter:
-            why = f"a device has its part of {letter} in one factor, all of it in the other"
-            mend = f'split(x, "{axis}", "{letter}") the whole one (free), or all_gather the cut one'
-            raise _unfit(spec, a, b, axis, why, mend)
-    return letter if letter in spec.split("->")[1] else PARTIAL
+    if kinds == {PARTIAL, REPLICATED}:
+        return PARTIAL  # a product with a whole factor is linear in the summands
+    letter, *other = sorted(kinds - {REPLICATED})
+    if PARTIAL in kinds:
+        why = "a device would multiply only its own summand"
+        mend = f'all_reduce the partial factor over "{axis}"'
+    elif other:
+        why = f"part i of {letter} would meet only part i of {other[0]}; the other pairs are lost"
+        mend = f'all_gather one of the two over "{axis}"'
+    elif any(letter in x.axes and x.layout[axis] != letter for x in (a, b)):
+        why = f"a device has its part of {letter} in one factor, all of it in the other"
+        mend = f'split(x, "{axis}", "{letter}") the whole one (free), or all_gather the cut one'
+    else:
+        return letter if letter in spec.split("->")[1] else PARTIAL
+    what = f"multiply {a.type} by {b.type} ({spec})"
+    raise LayoutError(what, f"along {axis!r} {why}", mend)
 
 
-def _unfit(spec, a, b, axis, why, mend):
-    return LayoutError(
-        f"multiply {a.type} by {b.type} ({spec})", f"along {axis!r} {why}", mend
-    )
-
-
-def _addable(name: str, a: Tensor, b: Tensor) -> None:
+def _addable(name, a, b):
     kinds = (a.layout[name], b.layout[name])
     if kinds[0] == kinds[1]:
         return
@@ -259,14 +250,14 @@ def _addable(name: str, a: Tensor, b: Tensor) -> None:
     raise LayoutError(f"add {a.type} and {b.type}", why, mend)
 
 
-def _same_devices(verb: str, a: Tensor, b: Tensor) -> None:
+def _same_devices(verb, a, b):
     if a.cluster is not b.cluster:
         why = f"the first lives on {a.cluster!r}, the second on {b.cluster!r}: another cluster"
         mend = "place both on one cluster; a device computes only with what is in its own memory"
         raise LayoutError(f"{verb} {a.type} and {b.type}", why, mend)
 
 
-def _join(group: list, kind: str, axes: str) -> np.ndarray:
+def _join(group, kind, axes):
     if kind == REPLICATED:
         return group[0]
     return sum(group) if kind == PARTIAL else np.concatenate(group, axis=axes.index(kind))

@@ -6,7 +6,6 @@ split            replicated  -> cut, for free
 """
 
 import dataclasses
-from collections.abc import Callable
 
 from . import ring_collectives
 from .cluster import PARTIAL, REPLICATED, LayoutError, Tensor
@@ -17,12 +16,14 @@ COMPLETE = "nothing: every device has it already"
 
 def all_reduce(x: Tensor, axis: str) -> Tensor:
     """Return x summed over a mesh axis; LayoutError unless x is partial there."""
-    n = x.cluster.mesh.get(axis)
     _kind(
         x,
         axis,
         "all_reduce",
-        full=(f"summing full arrays gives {n} times its value", COMPLETE),
+        replicated=(
+            f"summing full arrays gives {x.cluster.mesh.get(axis)} times its value",
+            COMPLETE,
+        ),
         cut=("a sum of parts means nothing", f'all_gather(x, "{axis}")'),
     )
     return _exchange(x, axis, REPLICATED, ring_collectives.all_reduce)
@@ -34,11 +35,10 @@ def all_gather(x: Tensor, axis: str) -> Tensor:
         x,
         axis,
         "all_gather",
-        full=(NO_PARTS, COMPLETE),
+        replicated=(NO_PARTS, COMPLETE),
         partial=(NO_PARTS, f'all_reduce(x, "{axis}") adds the summands'),
     )
-    at = _finest(x, axis, kind, "all_gather")
-    return _exchange(x, axis, REPLICATED, ring_collectives.all_gather, at)
+    return _exchange(x, axis, REPLICATED, ring_collectives.all_gather, kind)
 
 
 def reduce_scatter(x: Tensor, axis: str, letter: str) -> Tensor:
@@ -51,11 +51,10 @@ def reduce_scatter(x: Tensor, axis: str, letter: str) -> Tensor:
         x,
         axis,
         "reduce_scatter",
-        full=(why, f'split(x, "{axis}", "{letter}"), which is free'),
+        replicated=(why, f'split(x, "{axis}", "{letter}"), which is free'),
         cut=(why, "leave it as it is"),
     )
-    at = _finest(x, axis, letter, "reduce_scatter")
-    return _exchange(x, axis, letter, ring_collectives.reduce_scatter, at)
+    return _exchange(x, axis, letter, ring_collectives.reduce_scatter, letter)
 
 
 def all_to_all(x: Tensor, axis: str, letter: str) -> Tensor:
@@ -65,13 +64,12 @@ def all_to_all(x: Tensor, axis: str, letter: str) -> Tensor:
     """
     instead = f'reduce_scatter(x, "{axis}", "{letter}") adds the summands and cuts'
     kind = _kind(
-        x, axis, "all_to_all", full=(NO_PARTS, COMPLETE), partial=(NO_PARTS, instead)
+        x, axis, "all_to_all", replicated=(NO_PARTS, COMPLETE), partial=(NO_PARTS, instead)
     )
     if kind == letter:
         why = f"{letter} is the axis that is cut already"
         raise LayoutError(f"all_to_all {x.type} over {axis!r}", why, "name another axis")
-    origin, to = (_finest(x, axis, name, "all_to_all") for name in (kind, letter))
-    return _exchange(x, axis, letter, ring_collectives.all_to_all, to, origin)
+    return _exchange(x, axis, letter, ring_collectives.all_to_all, letter, kind)
 
 
 def split(x: Tensor, axis: str, letter: str) -> Tensor:
@@ -79,24 +77,21 @@ def split(x: Tensor, axis: str, letter: str) -> Tensor:
 
     Raises LayoutError unless x is replicated there.
     """
-    why, where = (
-        "only where all hold the same can each keep its part",
-        f'"{axis}", "{letter}"',
-    )
+    why = "only where all hold the same can each keep its part"
     _kind(
         x,
         axis,
         "split",
-        partial=(why, f"reduce_scatter(x, {where})"),
-        cut=(why, f"all_to_all(x, {where})"),
+        partial=(why, f'reduce_scatter(x, "{axis}", "{letter}")'),
+        cut=(why, f'all_to_all(x, "{axis}", "{letter}")'),
     )
-    at = _finest(x, axis, letter, "split")
-    pieces = x.cluster.parts(x.pieces, axis, at, "split")
+    pieces = x.cluster.parts(x.pieces, axis, _finest(x, axis, letter, "split"), "split")
     return dataclasses.replace(x, layout={**x.layout, axis: letter}, pieces=pieces)
 
 
-def _exchange(x: Tensor, axis: str, kind: str, collective: Callable, *where: int) -> Tensor:
-    """Run the collective on every ring along the mesh axis; one is logged."""
+def _exchange(x, axis, kind, collective, *letters):
+    """Run the collective, along these axes of x, on every ring of the mesh axis; log one."""
+    where = [_finest(x, axis, letter, collective.__name__) for letter in letters]
     pieces = {}
     for line in x.cluster.lines(axis):
         trace = collective([x.pieces[c] for c in line], *where)
@@ -105,15 +100,13 @@ def _exchange(x: Tensor, axis: str, kind: str, collective: Callable, *where: int
     return dataclasses.replace(x, layout={**x.layout, axis: kind}, pieces=pieces)
 
 
-def _kind(x: Tensor, axis: str, name: str, **refused: tuple[str, str]) -> str:
+def _kind(x, axis, name, **refused):
     """Return how x lies along the mesh axis, unless that is refused: {kind: (why, mend)}."""
     x.cluster.check_axis(axis)
     kind = x.layout[axis]
-    words = {
-        REPLICATED: ("full", "replicated"),
-        PARTIAL: (PARTIAL, "a sum over the devices"),
-    }
-    which, said = words.get(kind, ("cut", f"cut along {kind}"))
+    words = {REPLICATED: REPLICATED, PARTIAL: "a sum over the devices"}
+    said = words.get(kind, f"cut along {kind}")
+    which = kind if kind in words else "cut"
     if which in refused:
         why, mend = refused[which]
         what = f"{name} {x.type} over {axis!r}"
@@ -121,7 +114,7 @@ def _kind(x: Tensor, axis: str, name: str, **refused: tuple[str, str]) -> str:
     return kind
 
 
-def _finest(x: Tensor, axis: str, letter: str, name: str) -> int:
+def _finest(x, axis, letter, name):
     """Return the place of an axis of x; no later axis of the mesh, a finer cut, may cut it."""
     if letter not in x.axes:
         raise ValueError(

@@ -1,32 +1,24 @@
 """Pipeline schedules as timelines: who computes which microbatch when, and who waits."""
 
-import dataclasses
-from collections.abc import Callable
 from itertools import accumulate
-from typing import Literal
-
-Kind = Literal["forward", "backward"]
-JobName = tuple[Kind, int, int]  # kind, stage, microbatch
+from typing import Literal, NamedTuple
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """One microbatch going forward or backward through one stage."""
 
-    kind: Kind
+    kind: Literal["forward", "backward"]
     stage: int
     microbatch: int
     start_s: float
     end_s: float
 
 
-@dataclasses.dataclass(frozen=True)
-class Timeline:
+class Timeline(NamedTuple):
     """All jobs of one training step on p stages (devices) with m microbatches."""
 
     name: str
     n_stages: int
-    n_microbatches: int
     jobs: tuple[Job, ...]
 
     @property
@@ -99,22 +91,15 @@ def one_f_one_b(
     return _timeline("1F1B", n_stages, n_microbatches, forward_s, backward_s, order)
 
 
-def _needs(job: JobName, n_stages: int) -> JobName | None:
-    """Return the job, of another stage or of this one, that must end before."""
+def _needs(job, n_stages):
+    """Return the job (kind, stage, microbatch) that must end before this one, if any."""
     kind, stage, i = job
     if kind == "forward":
         return ("forward", stage - 1, i) if stage else None
     return ("backward", stage + 1, i) if stage < n_stages - 1 else ("forward", stage, i)
 
 
-def _timeline(
-    name: str,
-    n_stages: int,
-    n_microbatches: int,
-    forward_s: float,
-    backward_s: float,
-    order: Callable,
-):
+def _timeline(name, n_stages, n_microbatches, forward_s, backward_s, order):
     """Return the timeline of jobs in the given order, each as early as its input allows."""
     if min(n_stages, n_microbatches) < 1:
         raise ValueError(
@@ -126,14 +111,14 @@ def _timeline(
             f"forward_s and backward_s must be positive, got {forward_s} and {backward_s}"
         )
     seconds = {"forward": forward_s, "backward": backward_s}
-    queues = [list(order(stage)) for stage in range(n_stages)]
-    free, done, jobs = [0.0] * n_stages, {}, []
+    queues = [order(stage) for stage in range(n_stages)]
+    free, done, jobs = [0.0] * n_stages, {None: 0.0}, []
     while any(queues):
         for stage, queue in enumerate(queues):
-            while queue and ((need := _needs(queue[0], n_stages)) is None or need in done):
+            while queue and (need := _needs(queue[0], n_stages)) in done:
                 job = queue.pop(0)
-                start = max(free[stage], done.get(need, 0.0))
+                start = max(free[stage], done[need])
                 free[stage] = done[job] = start + seconds[job[0]]
                 jobs.append(Job(*job, start, free[stage]))
     jobs.sort(key=lambda job: (job.stage, job.start_s))
-    return Timeline(name, n_stages, n_microbatches, tuple(jobs))
+    return Timeline(name, n_stages, tuple(jobs))

@@ -8,6 +8,7 @@ what every device held and what went over which link.
 import collections
 import dataclasses
 from collections.abc import Hashable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,16 +35,14 @@ class Link:
 LINK = Link()
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Held:
+class Held(NamedTuple):
     """A chunk in one device's memory, and the devices whose contributions it sums."""
 
     value: np.ndarray
     sources: frozenset
 
 
-@dataclasses.dataclass(frozen=True)
-class Message:
+class Message(NamedTuple):
     """One chunk on one link."""
 
     source: int
@@ -52,16 +51,14 @@ class Message:
     n_bytes: int
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Hop:
+class Hop(NamedTuple):
     """What all devices send at once, and what they hold then: `held[device][chunk]`."""
 
     messages: tuple[Message, ...]
     held: tuple[dict, ...]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Trace:
+class Trace(NamedTuple):
     """A collective as it happened. `steps[0]` is the start and has no messages."""
 
     name: str
@@ -110,7 +107,7 @@ def _per_link(messages):
 class _Ring:
     """The memories of the devices, and the tape on which every step is written."""
 
-    def __init__(self, chunks: list[dict]):
+    def __init__(self, chunks):
         """chunks: [device] {name: array}."""
         self.memories = [
             {name: Held(x, frozenset({device})) for name, x in mine.items()}
@@ -123,9 +120,7 @@ class _Ring:
         # the values are never changed in place
         self.steps.append(Hop(tuple(messages), tuple(map(dict, self.memories))))
 
-    def step(
-        self, sends, direction: int = 1, add: bool = False, keep: bool = False
-    ) -> None:
+    def step(self, sends, direction=1, add=False, keep=False):
         """Send chunks to the neighbours at once: sends[device]; keep or drop them there."""
         flying = []
         for device, chunks in enumerate(sends):
@@ -142,13 +137,13 @@ class _Ring:
             memory[message.chunk] = held
         self._record(message for message, _ in flying)
 
-    def joined(self, axis: int) -> list[np.ndarray]:
+    def joined(self, axis):
         """Return the chunks of each device put together."""
         names = range(len(self.memories))
         return [np.concatenate([m[c].value for c in names], axis) for m in self.memories]
 
 
-def _same(parts: list) -> list[np.ndarray]:
+def _same(parts):
     arrays = [np.asarray(part) for part in parts]
     if not arrays:
         raise ValueError("a ring needs at least one device: give one array per device")
@@ -170,13 +165,13 @@ def cut(x: np.ndarray, n: int, axis: int, what: str) -> list[np.ndarray]:
     return np.split(x, n, axis=axis)
 
 
-def _reduce_scatter_steps(ring: _Ring, n: int) -> None:
+def _reduce_scatter_steps(ring, n):
     """Chunk c starts at device c + 1, is added to at every hop, and ends at device c."""
     for s in range(n - 1):
         ring.step([[(device - 1 - s) % n] for device in range(n)], add=True)
 
 
-def _all_gather_steps(ring: _Ring, n: int) -> None:
+def _all_gather_steps(ring, n):
     """Chunk c starts at device c and is copied onwards until all have it."""
     for s in range(n - 1):
         ring.step([[(device - s) % n] for device in range(n)], keep=True)

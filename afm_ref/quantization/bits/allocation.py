@@ -67,11 +67,9 @@ def allocate(
     """
     problem = _Problem(costs, weights, fixed)
     budget = problem.budget(average_bits)
-    least = (
-        0
-        if within is None
-        else min((average_bits - within) * problem.total * (1 - 1e-12), problem.most)
-    )
+    least = 0
+    if within is not None:
+        least = min((average_bits - within) * problem.total * (1 - 1e-12), problem.most)
     return _Knapsack(problem).best(budget, least)
 
 
@@ -110,11 +108,11 @@ def greedy(costs: Mapping, weights: Mapping, average_bits: float) -> dict:
             (key, new)
             for key, old in at.items()
             for new in problem.options[key]
-            if 0 < new[1] - old[1] <= left
+            if 0 < new[1] - old[1] <= left and new[2] < old[2]
         ]
-        key, new = max(up, key=rate, default=(None, None))
-        if key is None or rate((key, new)) <= 0:
+        if not up:
             return {key: bits for key, (bits, _, _) in at.items()}
+        key, new = max(up, key=rate)
         left -= new[1] - at[key][1]
         at[key] = new
 
@@ -166,7 +164,7 @@ class _Problem:
             )
         if unknown := sorted(set(fixed) - set(costs)):
             raise ValueError(f"fixed names {unknown[:4]}, which costs do not have")
-        self.counts, self.total = weights, sum(weights.values())
+        self.costs, self.counts, self.total = costs, weights, sum(weights.values())
         self.options = {
             key: _options(key, costs[key], weights[key], fixed.get(key)) for key in costs
         }
@@ -192,22 +190,15 @@ class _Problem:
 
     def point(self, bits):
         """Return the average and the loss of an assignment with it."""
-        loss = sum(
-            cost
-            for key, options in self.options.items()
-            for b, _, cost in options
-            if b == bits[key]
-        )
+        loss = sum(float(self.costs[key][b]) for key, b in bits.items())
         return Point(self.size(bits) / self.total, loss, bits)
 
     def chosen(self, price):
-        """Return every matrix's own choice at a price for a bit; a tie goes to the fewer
-        bits.
+        """Return every matrix's own choice at a price for a bit; a tie goes to the first,
+        of the fewer bits.
         """
         return {
-            key: min(
-                options, key=lambda option: (option[2] + price * option[1], option[1])
-            )[0]
+            key: min(options, key=lambda option: option[2] + price * option[1])[0]
             for key, options in self.options.items()
         }
 
@@ -272,10 +263,8 @@ class _Knapsack:
 
     def best(self, budget, least=0):
         """Return the bits of the least loss with least <= size <= budget."""
-        start, end = (
-            math.ceil(max(0, least - self.first) / self.unit),
-            (budget - self.first) // self.unit + 1,
-        )
+        start = math.ceil(max(0, least - self.first) / self.unit)
+        end = (budget - self.first) // self.unit + 1
         if not np.isfinite(self.loss[start:end]).any():
             raise ValueError(
                 "no assignment comes so near below the average: allow more with `within`"

@@ -40,8 +40,7 @@ def measured_costs(
     """
     import jax
 
-    params, batches = ungrouped(params), list(batches)
-    plain = _plain(params)
+    (params, plain), batches = _plain(params), list(batches)
     on_device = jax.device_put(replaced(params, plain))
     loss = jax.jit(partial(next_token, cfg=cfg))
 
@@ -78,8 +77,7 @@ def fisher(
     """
     import jax
 
-    params = ungrouped(params)
-    plain = _plain(params)
+    params, plain = _plain(params)
 
     def row_nats(chosen, params, row):
         return next_token(
@@ -117,7 +115,7 @@ def predicted_costs(params: Params, fisher: Mapping, bits=(2, 4)) -> dict:
         [standard].
     Test: tests/quantization/test_sensitivity.py::test_predicted_equals_loops_and_falls_with_bits
     """
-    plain = _plain(ungrouped(params))
+    _, plain = _plain(params)
     if set(fisher) != set(plain):
         raise ValueError(
             f"fisher must have every matrix once; different: {sorted(set(fisher) ^ set(plain))[:4]}"
@@ -149,8 +147,7 @@ def input_moments(
     """
     import jax
 
-    params = ungrouped(params)
-    plain = _plain(params)
+    params, plain = _plain(params)
 
     @jax.jit
     def moments(params, batch):
@@ -178,7 +175,9 @@ def input_moments(
 
 
 def _plain(params):
-    return {key: checked_matrix(w) for key, w in matrices(params).items()}
+    """Return (params of single layers, their matrices as plain arrays)."""
+    params = ungrouped(params)
+    return params, {key: checked_matrix(w) for key, w in matrices(params).items()}
 
 
 def _mean(sums, batches, what, progress):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ...config import AFM_ON_DEVICE, AFMConfig, parameters, weight_bytes
 from ...containers import map_matrices, matrices, ungrouped
 from ...weights import Params
-from ..palette.quantized_weights import QUANTIZED, Int8, Palettized
+from ..palette.quantized_weights import Quantized
 
 
 class StoredSizes(NamedTuple):
@@ -41,23 +41,20 @@ def sizes(params: Params) -> StoredSizes:
 
     params = map_matrices(ungrouped(params), of_base)
     projections = matrices(params).values()
-    everything = jax.tree.leaves(params, is_leaf=lambda w: isinstance(w, QUANTIZED))
-    code_bits = sum(_code_bits(w) * math.prod(w.shape) for w in projections)
+    everything = jax.tree.leaves(params, is_leaf=lambda w: isinstance(w, Quantized))
+    # tables and scales are not in it
+    code_bits = sum(
+        (w.bits if isinstance(w, Quantized) else 8 * w.dtype.itemsize) * math.prod(w.shape)
+        for w in projections
+    )
     stored_bits = sum(
-        w.stored_bits if isinstance(w, QUANTIZED) else 8 * w.nbytes for w in everything
+        w.stored_bits if isinstance(w, Quantized) else 8 * w.nbytes for w in everything
     )
     return StoredSizes(
         code_bits / sum(math.prod(w.shape) for w in projections),
         stored_bits / sum(math.prod(w.shape) for w in everything),
         stored_bits // 8,
     )
-
-
-def _code_bits(w) -> int:
-    """Return the bits that one weight's code takes; tables and scales are not in it."""
-    if isinstance(w, Int8):
-        return 8
-    return w.bits if isinstance(w, Palettized) else 8 * w.dtype.itemsize
 
 
 def weight_bytes_per_token(
@@ -98,11 +95,11 @@ def tokens_per_s(
     )
 
 
-def true_scale(cfg: AFMConfig = AFM_ON_DEVICE, rate: float = 30.0) -> list[dict]:
-    """Return a row for 16 bits, 3.7 and 3.5 with an 8-bit embedding: GB, and the GB/s that
-    `rate` tokens/s need.
+def true_scale() -> list[dict]:
+    """Return a row for AFM-on-device in 16 bits, 3.7 and 3.5 with an 8-bit embedding: GB,
+    and the GB/s that 30 tokens/s need.
 
-    AFM-on-device: 5.48, 1.35 and 1.28 GB; 40 GB/s for 30 tokens/s at 3.7 bits.
+    5.48, 1.35 and 1.28 GB; 40 GB/s at 3.7 bits.
 
     Source: BLOG24 (30 tokens/s, 3.7 and 3.5 bits per weight) [confirmed]; the bytes and
         GB/s are ours [ours].
@@ -112,8 +109,8 @@ def true_scale(cfg: AFMConfig = AFM_ON_DEVICE, rate: float = 30.0) -> list[dict]
         {
             "projection_bits": bits,
             "embedding_bits": ends,
-            "gigabytes": weight_bytes(cfg, bits, ends) / 1e9,
-            "gigabytes_per_s": rate * weight_bytes_per_token(cfg, bits, ends) / 1e9,
+            "gigabytes": weight_bytes(AFM_ON_DEVICE, bits, ends) / 1e9,
+            "gigabytes_per_s": 30 * weight_bytes_per_token(AFM_ON_DEVICE, bits, ends) / 1e9,
         }
         for bits, ends in ((16, 16), (3.7, 8), (3.5, 8))
     ]

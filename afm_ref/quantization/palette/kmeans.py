@@ -35,7 +35,7 @@ def exact(values, k: int, weights=None) -> np.ndarray:
     values, weights = _checked(values, k, weights)
     v, which = np.unique(values.astype(np.float64), return_inverse=True)
     if len(v) <= k:
-        return _padded(v, k)
+        return np.pad(v, (0, k - len(v)), "edge")
     sums = PrefixSums(v, np.bincount(which, weights))
     ends = np.arange(1, len(v) + 1)
     D = np.append(0.0, sums.cost(0, ends))
@@ -102,8 +102,6 @@ def fast(values, k: int, weights=None) -> np.ndarray:
         v, w = values[order], weights[order]
     # where a new value begins: the only places that may be cut
     starts = np.flatnonzero(v[1:] != v[:-1]) + 1
-    if len(starts) < k:
-        return _padded(v[np.append(0, starts)].astype(np.float64), k)
     if k == 1 or len(starts) < 8 * max(PARTS, k):
         return exact(values, k, weights)
     sums = PrefixSums(v, w)
@@ -250,7 +248,3 @@ def floats(values) -> np.ndarray:
     values = np.asarray(values)
     kept = np.float64 if values.dtype == np.float64 else np.float32
     return values.astype(kept, copy=False)
-
-
-def _padded(centres, k):
-    return np.pad(centres, (0, k - len(centres)), "edge")

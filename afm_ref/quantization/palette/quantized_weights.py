@@ -15,8 +15,17 @@ from ...weights import weight
 from . import bit_packing
 
 
+class Quantized:
+    """A matrix in few bits."""
+
+    @property
+    def stored_bits(self) -> int:
+        """Return the bits of everything that is stored: codes, tables or scales, exponent."""
+        return 8 * sum(getattr(x, "nbytes", 0) for x in vars(self).values())
+
+
 @weight
-class Palettized:
+class Palettized(Quantized):
     """A matrix of codes into look-up tables, one table for every `rows_per_table` rows.
 
         W_oi = 2^exponent table[o // rows_per_table, code_oi]          W: [out, in]
@@ -42,11 +51,6 @@ class Palettized:
         """Return the shape of the whole matrix, [out, in]."""
         *rows, n_bytes = self.codes.shape
         return *rows, 8 * n_bytes // self.bits - self.pad
-
-    @property
-    def stored_bits(self) -> int:
-        """Return the bits of everything that is stored: codes, tables and the exponent."""
-        return 8 * sum(leaf.nbytes for leaf in (self.codes, self.tables, self.exponent))
 
     @property
     def bits_per_weight(self) -> float:
@@ -90,7 +94,7 @@ class Palettized:
 
 
 @weight
-class Int8:
+class Int8(Quantized):
     """An embedding of 8-bit integers with one scale for every row (token), used on both
     ends of the model.
 
@@ -107,16 +111,12 @@ class Int8:
     codes: Any
     scale: Any
     exponent: Any
+    bits = 8
 
     @property
     def shape(self):
         """Return the shape of the whole matrix, [V, D]."""
         return self.codes.shape
-
-    @property
-    def stored_bits(self) -> int:
-        """Return the bits of everything that is stored."""
-        return 8 * sum(leaf.nbytes for leaf in (self.codes, self.scale, self.exponent))
 
     def dense(self, dtype=np.float32):
         """Return E as a plain matrix [V, D]."""
@@ -148,9 +148,6 @@ class Int8:
         from jax.sharding import PartitionSpec
 
         return Int8(PartitionSpec("out", "in"), PartitionSpec("out"), PartitionSpec())
-
-
-QUANTIZED = Palettized | Int8
 
 
 def look_up(tables, codes, rows_per_table: int):

@@ -13,7 +13,7 @@ from ...containers import matrices, replaced, ungroup, ungrouped
 from ...evaluation import bar
 from ...weights import Layer, Params
 from . import bit_packing, kmeans
-from .quantized_weights import QUANTIZED, Int8, Palettized
+from .quantized_weights import Int8, Palettized, Quantized
 
 ROWS_PER_TABLE = 16
 METHODS = {"fast": kmeans.fast, "exact": kmeans.exact}
@@ -44,7 +44,7 @@ def palettize(
     Test: tests/quantization/test_quantizers.py::test_error_is_that_of_the_optimal_palette
     """
     w = checked_matrix(matrix)
-    bit_packing.group_size(bits)
+    group, _ = bit_packing.group_size(bits)
     if isinstance(rows_per_table, bool) or not 1 <= rows_per_table <= 2**30:
         raise ValueError(f"rows_per_table must be at least 1, got {rows_per_table!r}")
     if method not in METHODS:
@@ -72,7 +72,7 @@ def palettize(
     # NumPy's sorts and loops let go of the GIL
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         codes, tables = zip(*pool.map(encoded, range(0, len(w), rows_per_table)))
-    pad = -w.shape[1] % bit_packing.group_size(bits)[0]
+    pad = -w.shape[1] % group
     return Palettized(
         np.concatenate(codes),
         np.stack(tables),
@@ -144,7 +144,7 @@ def dequantize(params: Params, dtype=np.float32) -> Params:
     """
 
     def dense(w):
-        return w.dense(dtype) if isinstance(w, QUANTIZED) else w
+        return w.dense(dtype) if isinstance(w, Quantized) else w
 
     layers = tuple(Layer(*map(dense, layer)) for layer in ungroup(params.layers))
     return Params(*map(dense, params._replace(layers=layers)))
