@@ -12,7 +12,7 @@ Array = Any
 
 try:
     from jaxtyping import Bool, Float, Int, UInt
-except ImportError:  # pragma: no cover - exercised by tests/transformer/test_imports.py in a bare environment
+except ImportError:  # pragma: no cover - exercised by tests/workshop/test_repository.py in a bare environment
 
     class _Shapeless:
         """Stands in for Float[Array, "B T D"]: any subscript is Any."""

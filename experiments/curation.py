@@ -135,7 +135,9 @@ def crawl(seed: int, megabytes: float, memory_mb: float, processes: int) -> dict
             raise RuntimeError(f"the command failed: {usage.output[-2000:]}")
         report, truth = Report.load(out / "report.json"), wild.read_truth(folder)
         shard_bytes = sum(path.stat().st_size for path in out.glob("part-*"))
-        dropped = {row["name"]: row for path in sorted(out.glob("dropped-*")) for _, row in shards.read_lines(path)}
+        dropped = {
+            row["name"]: row for path in sorted(out.glob("dropped-*")) for _, row in shards.read_gzip_lines(path)
+        }
         return {
             "crawl_bytes": report.source["size_bytes"], "documents": len(truth), "wall_s": round(usage.wall_s, 1),
             "peak_bytes": usage.peak_bytes, "children_cpu_s": round(usage.cpu_s, 1), "shard_bytes": shard_bytes,

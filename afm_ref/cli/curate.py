@@ -80,7 +80,7 @@ def run(args):
 
 def recipe_of(args):
     """Return the recipe of the command line."""
-    bands, rows = near_duplicates.choose(args.threshold, Recipe.permutations, 0.9)
+    bands, rows = near_duplicates.choose_bands(args.threshold, Recipe.permutations, 0.9)
     return Recipe(
         main_content=not args.whole_pages, threshold=args.threshold, quality=args.quality, benchmarks=args.benchmarks,
         language=args.language, common_usage=args.common_usage, chunk_bytes=_bytes("chunk-mb", args.chunk_mb),

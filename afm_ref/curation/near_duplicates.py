@@ -118,7 +118,7 @@ def _gauss(n):
     return (nodes + 1) / 2, weights / 2
 
 
-def choose(
+def choose_bands(
     threshold: float, permutations: int, false_negative_weight: float = 0.5
 ) -> tuple[int, int]:
     """Return the (bands, rows) of the least weighted error that fit into a signature.

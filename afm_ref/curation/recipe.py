@@ -32,7 +32,7 @@ Steps = dict[str, Callable]  # by name, in order: Document -> Document or Droppe
 class Recipe:
     """What is asked for. Raises ValueError for what makes no sense, naming the field.
 
-    The defaults of the near-duplicates are `near_duplicates.choose(0.75, 128, 0.9)`: 16
+    The defaults of the near-duplicates are `near_duplicates.choose_bands(0.75, 128, 0.9)`: 16
     bands of 8 rows.
 
     Source: the steps, TR24 section 3.1 [confirmed]; 4- to 13-grams and a common usage of

@@ -169,7 +169,7 @@ class Staged:
         """Return behind which place to go on, and how many bytes were read up to there."""
         if not len(self):
             return None, 0
-        _, header = next(shards.read_lines(shards.path_of(self.folder, len(self) - 1)))
+        _, header = next(shards.read_gzip_lines(shards.path_of(self.folder, len(self) - 1)))
         return pages.Position(*header["position"]), header["read"]
 
     def decided(self, originals: list[int | None]) -> Iterator[list[dict]]:
@@ -180,7 +180,7 @@ class Staged:
         wanted = set(originals)
         number = 0
         for chunk in range(len(self)):
-            lines = shards.read_lines(shards.path_of(self.folder, chunk))
+            lines = shards.read_gzip_lines(shards.path_of(self.folder, chunk))
             _, *rows = (row for _, row in lines)
             for row in rows:
                 if row.get("is_signed"):

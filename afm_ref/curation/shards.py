@@ -72,7 +72,7 @@ def read(folder) -> Iterator[Document]:
             f"{folder} has no part-00000.jsonl.gz: make one with `python -m afm_ref curate`"
         )
     for path in (path_of(folder, number) for number in there):
-        for number, row in read_lines(path):
+        for number, row in read_gzip_lines(path):
             row = row if isinstance(row, dict) else {}
             fields = [row.get(name) for name in FIELDS]
             if not all(isinstance(text, str) for text in fields):
@@ -82,7 +82,7 @@ def read(folder) -> Iterator[Document]:
             yield Document(*fields)
 
 
-def read_lines(path) -> Iterator[tuple[int, object]]:
+def read_gzip_lines(path) -> Iterator[tuple[int, object]]:
     """Yield (line number from 1, JSON value) of a gzip of JSON lines; errors as of `read`."""
     number = 0
     try:

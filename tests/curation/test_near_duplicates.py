@@ -206,10 +206,10 @@ def test_bands_are_those_of_datasketch():
 
     for threshold, n, weight in ((0.5, 64, 0.5), (0.8, 48, 0.5), (0.7, 32, 0.9)):
         theirs = MinHashLSH(threshold, n, weights=(1 - weight, weight))
-        assert near_duplicates.choose(threshold, n, weight) == (theirs.b, theirs.r)
+        assert near_duplicates.choose_bands(threshold, n, weight) == (theirs.b, theirs.r)
     np.testing.assert_allclose(near_duplicates.areas(1, 2, 0.5), [1 / 24, 0.5 - 7 / 24])  # of s^2
     s = Recipe()
-    assert (s.bands, s.rows) == near_duplicates.choose(s.threshold, s.permutations, 0.9)
+    assert (s.bands, s.rows) == near_duplicates.choose_bands(s.threshold, s.permutations, 0.9)
 
 
 def test_bad_input_is_refused():
@@ -217,8 +217,8 @@ def test_bad_input_is_refused():
         (lambda: minhash.shingles("a", 0), "n = 0"),
         (lambda: minhash.signature(np.array([], np.uint32)), "without words"),
         (lambda: near_duplicates.band_keys(np.zeros(8, np.uint32), 3, 3), "need 9 entries"),
-        (lambda: near_duplicates.choose(1.0, 8), "threshold must be between"),
-        (lambda: near_duplicates.choose(0.5, 0), "at least 1 entry"),
+        (lambda: near_duplicates.choose_bands(1.0, 8), "threshold must be between"),
+        (lambda: near_duplicates.choose_bands(0.5, 0), "at least 1 entry"),
     ):
         with pytest.raises(ValueError, match=message):
             call()

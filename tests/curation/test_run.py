@@ -84,7 +84,7 @@ def contents(out):
 def test_numbers_of_a_small_run_by_hand(crawl, tmp_path):
     out = tmp_path / "out"
     found = go(crawl, out)
-    rows = (row for path in out.glob("dropped-*") for _, row in shards.read_lines(path))
+    rows = (row for path in out.glob("dropped-*") for _, row in shards.read_gzip_lines(path))
     dropped = {row["name"]: tuple(row.values())[1:] for row in rows}
     assert dropped == {
         "b.html": ("near-duplicates", "near-duplicate", "a.html"), "d.txt": ("heuristics", "too short"),

@@ -134,12 +134,12 @@ def _inside(module, computation):
 
 def _collective(module, computation, instruction, kind):
     operand = sum(
-        hlo.bytes_of(module.computations[computation][name].type)
+        hlo.type_bytes(module.computations[computation][name].type)
         for name in instruction.operands
     )
     n = _group_size(kind, instruction.attributes, module.n_devices)
     result = {"all-gather": operand * n, "reduce-scatter": operand // n}.get(kind, operand)
-    said = hlo.bytes_of(instruction.type)
+    said = hlo.type_bytes(instruction.type)
     # a TPU may round float32 sums to 16 bits at once
     least = result // 2 if kind == "all-reduce" else result
     # a start's type holds its operand as well

@@ -99,7 +99,7 @@ def _balanced(text):
     raise ValueError(f"unbalanced parentheses in HLO text: {text[:80]!r}")
 
 
-def bytes_of(type_text: str) -> int:
+def type_bytes(type_text: str) -> int:
     """Return the bytes of all arrays named in a type: bf16[8,32]{1,0} is 512."""
     bits = 0
     for dtype, shape in _ARRAY.findall(type_text):
