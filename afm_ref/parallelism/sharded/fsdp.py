@@ -27,7 +27,7 @@ class Gathered(Slice):
     """
 
     shard: Any
-    axis = "fsdp"
+    axis: str = "fsdp"
     dim: str = "in"
 
     def whole(self):
