@@ -28,8 +28,8 @@ from afm_ref import containers, losses, transformer
 from afm_ref.assets import load_tiny
 from afm_ref.data import packing, pretraining_text
 from afm_ref.evaluation import total_loss
-from afm_ref.pretraining import ablations, afm_optimizer, mup, mup_scales, warmup_cosine
-from afm_ref.pretraining.optimizer import on_matrices
+from afm_ref.pretraining import ablations, afm_optimizer, mup_check, mup_scales, warmup_cosine
+from afm_ref.pretraining.mup import on_matrices
 from afm_ref.training import fit
 
 from . import _record
@@ -137,7 +137,7 @@ def batches_of(rows, seed, corrupted_step=None):
 
 def run(a, seed, d_model, rate, make=afm_optimizer, scaled=False, corrupted=False):
     """Return the held-out loss of one run at its end, and what the gradients' norms were."""
-    cfg = mup.width_config(d_model, 2, VOCAB, 32)
+    cfg = mup_check.width_config(d_model, 2, VOCAB, 32)
     loss, plain = losses_of(cfg)
     schedule = warmup_cosine(max(1, a.steps // 10), a.steps)
     published = make in PUBLISHED.values()
@@ -169,7 +169,7 @@ def run(a, seed, d_model, rate, make=afm_optimizer, scaled=False, corrupted=Fals
 
 def start_run(a, d_model):
     """Return the held-out loss of the first seed's weights before any step."""
-    cfg = mup.width_config(d_model, 2, VOCAB, 32)
+    cfg = mup_check.width_config(d_model, 2, VOCAB, 32)
     start, held_out = transformer.init(cfg, 0), held_out_batches(a.held_out_rows)
     params = start._replace(layers=containers.group(start.layers))
     return {"loss": round(float(np.divide(*total_loss(params, losses_of(cfg)[1], held_out, progress=False))), 5)}

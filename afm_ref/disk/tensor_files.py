@@ -208,7 +208,7 @@ def check(
     for name, (path, kind, shape) in where.items():
         if shape != (wanted := (required | optional)[name]):
             raise ValueError(
-                f"{path}: {name} has shape {shape}, but config.json asks for {wanted}"
+                f"{path}: {name} has shape {shape}, expected {wanted}"
             )
         if kind not in FLOATS:
             raise ValueError(

@@ -1,6 +1,5 @@
 """A continuation as text that appears while the model writes it."""
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -57,4 +56,6 @@ def _whole_characters(chunks, decode, prompt_ids, settled):
 
 def _common(a: str, b: str) -> int:
     """Return how many characters two texts begin with in common."""
-    return len(os.path.commonprefix([a, b]))  # noqa: RUF071 - of characters, as meant
+    if b.startswith(a):
+        return len(a)
+    return next(i for i, x in enumerate(a) if x != b[i : i + 1])

@@ -73,9 +73,8 @@ def save(
     Source: BLOG24 (adapter values in 16 bits) [confirmed].
     Test: tests/lora/test_serving.py::test_what_is_saved_is_loaded
     """
-    dtype = tensor_files.float_dtype(dtype)
-    if dtype.name not in DTYPES:
-        raise ValueError(f"dtype must be one of {DTYPES}, got {dtype.name!r}")
+    if str(dtype) not in DTYPES:
+        raise ValueError(f"dtype must be one of {DTYPES}, got {dtype!r}")
     loras = adapters(ungrouped(params))
     if not loras:
         raise ValueError("these params have no adapter: lora.attach makes one")

@@ -110,7 +110,7 @@ def chosen(pool: Pool, prompts: Sequence[str], choice: Best) -> list[tuple[str, 
     """Return (prompt, chosen response) for each prompt: what the student learns from."""
     return [
         (prompt, pool.groups[m][p][i])
-        for p, (prompt, m, i) in enumerate(zip(prompts, *choice))
+        for p, (prompt, m, i) in enumerate(zip(prompts, *choice, strict=True))
     ]
 
 

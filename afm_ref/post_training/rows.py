@@ -187,7 +187,7 @@ def pad(
     Test: tests/post_training/test_rows.py::test_padding_leaks_nowhere
     """
     lengths = np.array([len(tokens) for tokens, _ in conversations], np.int32)
-    length = length or round_up(lengths.max(), multiple)
+    length = round_up(lengths.max(), multiple) if length is None else length
     if lengths.max() > length:
         raise ValueError(
             f"conversation {lengths.argmax()} has {lengths.max()} tokens, a row holds {length}: raise it"

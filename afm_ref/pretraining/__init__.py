@@ -8,6 +8,7 @@ student, student_cfg = pruning.slice_ffn(learnt.params, cfg, k)
 loss = partial(distillation.mixed_target, cfg=student_cfg)      # nine tenths of the target are the teacher's
 """
 
-from .optimizer import afm_optimizer, mup_scales, tiny_optimizer, warmup_cosine
+from .mup import mup_scales
+from .optimizer import afm_optimizer, tiny_optimizer, warmup_cosine
 
 __all__ = ["afm_optimizer", "mup_scales", "tiny_optimizer", "warmup_cosine"]

@@ -44,7 +44,7 @@ def mixed_target(
 
     Source: TR24 section 3.2 (0.9 the teacher's top-1 label, 0.1 the true label)
         [confirmed].
-    Test: tests/pretraining/test_losses.py::test_the_loss_by_hand,
+    Test: tests/pretraining/test_losses.py::test_the_loss_is_the_cross_entropy_with_the_mixed_target,
         tests/pretraining/test_losses.py::test_the_gradient_by_finite_differences_and_none_through_the_teacher
     """
     if not 0 <= share <= 1:

@@ -1,7 +1,8 @@
-"""Loss by position: how well a model predicts the tokens early and late in long documents,
-and beyond its window.
+"""A longer window: the base of RoPE that it takes, and loss by position, early and late in
+long documents and beyond the window.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,31 @@ from ..data.tokenizer import BOS
 from ..losses import token_log_probs
 from ..transformer import forward
 from ..weights import Params
+
+
+def rope_base(base: float, T_train: int, T: int) -> float:
+    """Return the RoPE base for windows of T tokens of a model trained with `base` on
+    windows of T_train.
+
+        base' = base^( ln(T / 2 pi) / ln(T_train / 2 pi) )        500000, 8192, 32768 -> 6,315,089
+
+    Pair i of H/2 turns by base^(-2 i / H) a position: its wavelength is 2 pi base^(2 i / H).
+    The pairs below the critical dimension, 2 i / H < ln(T_train / 2 pi) / ln(base),
+    complete a turn within the window in training; those above have not seen all of their
+    angles. base' is the one at which that same share of the pairs completes a turn within
+    T. Raises ValueError for a base of at most 1 or windows of at most 2 pi tokens.
+
+    Source: Liu et al. 2023 "Scaling laws of RoPE-based extrapolation" [standard]; the base
+        6,315,089 of TR24 section 3.2 [confirmed], which the rule gives to the digit
+        [inferred].
+    Test: tests/pretraining/test_stages.py::test_the_rule_gives_the_published_base,
+        tests/pretraining/test_stages.py::test_the_rule_keeps_the_share_of_pairs_that_turn
+    """
+    if not base > 1 or min(T_train, T) <= 2 * math.pi:
+        raise ValueError(
+            f"base {base} must be above 1, and windows {T_train} and {T} above 2 pi tokens"
+        )
+    return base ** (math.log(T / (2 * math.pi)) / math.log(T_train / (2 * math.pi)))
 
 
 class ByPosition(NamedTuple):

@@ -1,4 +1,4 @@
-"""Apple's optimizer, RMSProp with momentum, for optax; its schedule; the muP-simple scales.
+"""Apple's optimizer, RMSProp with momentum, for optax, and its schedule.
 
 `block_update` is the update of one matrix or gain; `afm_optimizer` applies it to any tree
 of float arrays, None leaves (weights that are not trained) included.
@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..config import MATRICES, AFMConfig
+from ..config import AFMConfig
 from ..containers import Stacked
 from ..ops import wide
 from ..training import global_norm
 from ..weights import leaf_name
+from .mup import mup_scales
 
 EPS = 1e-30  # inside the mean of squares, so that a gradient of zero divides by something
 
@@ -174,26 +175,6 @@ def warmup_cosine(warmup_steps: int, total_steps: int, final: float = 0.005) -> 
         )
 
     return schedule
-
-
-def mup_scales(cfg: AFMConfig, base_dim: int = 768) -> Callable[[str], float]:
-    """Return path -> factor of the learning rate: of attention and FFN matrices, 1 for the
-    rest.
-
-        scale = min(1, base_dim / d_model)          0.25 at d_model 3072
-
-    The path is a leaf's, such as "layers.3.wq". For `afm_optimizer` as `update_scale`.
-
-    Source: TR24 section 3.2 (muP-simple) [confirmed]; base_dim, cap and list of matrices
-        from AXLearn [inferred].
-    Test: tests/pretraining/test_optimizer.py::test_mup_scales
-    """
-    return on_matrices(min(1.0, base_dim / cfg.d_model))
-
-
-def on_matrices(scale) -> Callable[[str], float]:
-    """Return path -> this factor for attention and FFN matrices, 1 for the rest."""
-    return lambda path: scale if set(MATRICES) & set(path.split(".")) else 1.0
 
 
 def tiny_optimizer(

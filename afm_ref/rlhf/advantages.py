@@ -29,7 +29,7 @@ def none(rewards) -> Float[Array, "P K"]:
     """Return the rewards as they are: REINFORCE without a baseline.
 
     Source: Williams 1992 [standard].
-    Test: tests/rlhf/test_bandit.py::test_by_hand
+    Test: tests/rlhf/test_bandit.py::test_advantages_by_hand
     """
     return _checked(rewards, 1)
 
@@ -38,7 +38,7 @@ def mean_baseline(rewards) -> Float[Array, "P K"]:
     """Return R_i - mean R: (K - 1) / K of the leave-one-out advantage, and so biased.
 
     Source: a common baseline [standard].
-    Test: tests/rlhf/test_bandit.py::test_by_hand
+    Test: tests/rlhf/test_bandit.py::test_advantages_by_hand
     """
     rewards = _checked(rewards, 2)
     return rewards - rewards.mean(axis=1, keepdims=True)
@@ -80,7 +80,7 @@ def best_against_worst(rewards) -> Float[Array, "P K"]:
     """Return DPO's pair: 1 for a prompt's best response, -1 for its worst, 0 else.
 
     Source: best and worst of K as a pair [standard].
-    Test: tests/rlhf/test_bandit.py::test_by_hand
+    Test: tests/rlhf/test_bandit.py::test_advantages_by_hand
     """
     rewards = _checked(rewards, 2)
     chosen = np.zeros_like(rewards)

@@ -1,4 +1,4 @@
-"""python -m afm_ref, as a user runs it."""
+"""The commands around generation, as python -m afm_ref calls them."""
 
 from pathlib import Path
 

@@ -79,7 +79,7 @@ def test_logits_do_not_change(qk_norm, head_dim, layout):
     assert back_cfg == cfg and models.same_weights(back, params)
 
 
-def test_it_reaches_into_containers_of_jax_arrays():
+def test_a_layout_conversion_reaches_into_containers_of_jax_arrays():
     params = random_params(SMALL)
     reusing = params.layers[1]._replace(wk=None, wv=None, k_norm=None)
     params = params._replace(layers=(*params.layers, reusing))

@@ -114,6 +114,7 @@ def test_shapes_are_those_of_weights_slices_lie_apart_and_pins_come_off():
     mesh = make_mesh(MeshShape(data=2, fsdp=2, model=2))
     cut = annotation.shard(transformer.init(CFG, seed=0), mesh, pinned=False).layers[0].w_up
     assert {shard.data.shape for shard in cut.addressable_shards} == {(CFG.d_ff // 2, CFG.d_model // 2)}
+    assert cut.sharding.spec == P("model", "fsdp")
     pinned = annotation.pin(params, mesh)
     assert pinned is not params and jax.tree.all(jax.tree.map(lambda a, b: a is b, annotation.unpin(pinned), params))
 

@@ -104,8 +104,8 @@ def test_continued_with_the_same_layout_equals_never_interrupted_to_the_last_bit
 
 
 def test_processes_that_were_started_differently_are_refused(tmp_path, capfd):
-    assert launch(tmp_path / "run", STEPS, "--seed-of", 1) != 0
-    assert "process 1 was not started like process 0: batches.seed was 0 and is 1" in capfd.readouterr().err
+    assert launch(tmp_path / "run", STEPS, "--seed-of", 3, count=4) != 0  # end before their first step
+    assert "process 3 was not started like process 0: batches.seed was 0 and is 1" in capfd.readouterr().err
     assert {path.name for path in (tmp_path / "run").glob("*")} <= {targets.LOCK}  # process 0 was killed: see above
 
 

@@ -79,7 +79,7 @@ def test_one_process_begins_and_two_continue(texts, alone, tmp_path):
     np.testing.assert_array_equal(history.count, alone[0].count)
 
 
-def test_a_bar_the_losses_and_a_model_to_use(alone):
+def test_a_bar_the_losses_and_a_model_to_use(texts, alone, capsys):
     history, model, (out, err) = alone
     assert len(history) == STEPS
     assert f"{STEPS}/{STEPS}" in err and "0.04 million weights on one device" in err
@@ -87,6 +87,8 @@ def test_a_bar_the_losses_and_a_model_to_use(alone):
     assert history.loss[-2:].mean() < history.loss[:2].mean()
     _, cfg = hugging_face.load(model)
     assert cfg.to_dict() == CFG.to_dict()
+    assert command_line.main(arguments(texts, model.parent / "run", "--mesh", "data=1", "--seed", "1")) == 2
+    assert "batches.numbers.order.seed was 0 and is 1" in capsys.readouterr().err  # another run in that folder
 
 
 def test_ctrl_c_says_how_to_continue(texts, tmp_path, capsys, monkeypatch):

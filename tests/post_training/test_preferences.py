@@ -111,7 +111,6 @@ def test_rejection_sampling_by_hand():
             rejection_sample(["x"], groups, values)
 
 
-TOK = tokenizer()
 RECORD = tasks.Record("sums", "3 + 4 =", "7", "train", {})
 NEWS = tasks.Record("summarise", "Summarise:\nLeo: away on Friday", "Leo is off on Friday.", "train",
                     {"facts": ["Leo", "Friday"]})  # fmt: skip
@@ -207,7 +206,7 @@ def test_qualities_by_hand():
     # facts: 2 of 3, 11 words of an allowance of 1.2 * 7; claims: Leo, school play hold, Monday, gym do not
     want = (2 / 3 * 8.4 / 11, 7 / 11, 2 / 4, 1 / 3)
     assert tuple(preferences.qualities(record, cut).values()) == pytest.approx(want)
-    assert tuple(preferences.qualities(record, cut)) == preferences.GRADES == tuple(preferences.WEIGHTS)
+    assert tuple(preferences.qualities(record, cut)) == preferences.GRADES
     assert preferences.utility(record, cut) == pytest.approx(np.dot((0.6, 0.15, 0.15, 0.1), want))
     # a wrong sum, though a 3 stands in the prompt
     assert preferences.qualities(RECORD, written(TOK, "3"))["truthfulness"] == 0

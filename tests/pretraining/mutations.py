@@ -94,24 +94,24 @@ afm_ref/pretraining/optimizer.py
     -     u = u / jnp.maximum(1.0, rms(u) / clip)
     +     u = u + 0 / jnp.maximum(1.0, rms(u) / clip)
     tests/pretraining/test_optimizer.py::test_two_steps_by_hand
-afm_ref/pretraining/mup.py
+afm_ref/pretraining/mup_check.py
   the coordinate check forgets the factor of the matrices
     - scale = on_matrices(matrix_scale)
     + scale = on_matrices(1.0)
-    tests/pretraining/test_mup.py::test_standard_changes_grow_with_width_and_mup_simple_keeps_them_level
+    tests/pretraining/test_mup_check.py::test_standard_changes_grow_with_width_and_mup_simple_keeps_them_level
   the vertex of the parabola is mirrored
     - 0.5 * (before - after) / bend
     + 0.5 * (after - before) / bend
-    tests/pretraining/test_mup.py::test_the_best_rate_of_a_parabola_is_its_vertex
+    tests/pretraining/test_mup_check.py::test_the_best_rate_of_a_parabola_is_its_vertex
   a run whose loss is NaN has the best rate
     - y = np.where(np.isfinite(y), y, np.inf)
     + y = np.asarray(y)
-    tests/pretraining/test_mup.py::test_a_run_that_diverged_is_never_the_best
+    tests/pretraining/test_mup_check.py::test_a_run_that_diverged_is_never_the_best
 afm_ref/pretraining/pruning/top_k.py
   soft top-k clips one entry too few
     - pivot = xp.take_along_axis(ordered, over.sum(axis=-1, keepdims=True)
     + pivot = xp.take_along_axis(ordered, xp.maximum(over.sum(axis=-1, keepdims=True) - 1, 0)
-    tests/pretraining/test_pruning.py::test_by_hand
+    tests/pretraining/test_pruning.py::test_soft_top_k_by_hand
   the unclipped entries share k, not what the clipped ones leave
     - left = (k - clipped.sum(axis=-1, keepdims=True)).astype(z.dtype)
     + left = xp.full_like(pivot, k)
@@ -150,7 +150,7 @@ afm_ref/pretraining/distillation.py
   the teacher gets a tenth and the text nine
     - log_probs = share * token_log_probs(z, teacher) + (1 - share) * token_log_probs(
     + log_probs = (1 - share) * token_log_probs(z, teacher) + share * token_log_probs(
-    tests/pretraining/test_losses.py::test_the_loss_by_hand
+    tests/pretraining/test_losses.py::test_the_loss_is_the_cross_entropy_with_the_mixed_target
   the teacher reads across documents
     - hidden(teacher, batch.tokens, cfg, attend=Causal(batch.documents))
     + hidden(teacher, batch.tokens, cfg)

@@ -30,7 +30,7 @@ def probabilities(params, one, cfg=CFG):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 1.0])
-def test_the_loss_by_hand(share):
+def test_the_loss_is_the_cross_entropy_with_the_mixed_target(share):
     """The cross-entropy with the target written out over all V tokens; padding is in neither sum nor count."""
     params, one = params64(), batch()
     teacher = np.random.default_rng(5).integers(0, CFG.vocab_size, (2, 6), dtype=np.int32)

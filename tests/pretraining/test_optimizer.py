@@ -12,7 +12,8 @@ import pytest
 from afm_ref.config import AFM_ON_DEVICE, AFM_TINY, AFMConfig
 from afm_ref.containers import group
 from afm_ref.pretraining import ablations, afm_optimizer, mup_scales, warmup_cosine
-from afm_ref.pretraining.optimizer import block_update, on_matrices
+from afm_ref.pretraining.mup import on_matrices
+from afm_ref.pretraining.optimizer import block_update
 from afm_ref.training.step import QUICK
 from afm_ref.transformer import init
 

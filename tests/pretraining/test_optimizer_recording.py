@@ -11,7 +11,7 @@ import pytest
 from afm_ref import assets
 from afm_ref.data import overlap, pretraining_text
 from afm_ref.evaluation import mean_interval
-from afm_ref.pretraining.mup import best_rate
+from afm_ref.pretraining.mup_check import best_rate
 from afm_ref.teaching.chapters.optimizer import best_rates, recorded_sweeps
 from experiments import optimizer
 

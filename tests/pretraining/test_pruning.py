@@ -34,7 +34,7 @@ def by_bisection(scores, k, eps):
     return np.exp(np.minimum((scores + high) / eps, 0))
 
 
-def test_by_hand():
+def test_soft_top_k_by_hand():
     """Scores in units of eps: ln 8, ln 2, 0, 0, k = 2. Nobody clipped: the sum of exp is 12, the first would be 16/12.
 
     So c = 1: the others share 1 in proportion 2 : 1 : 1, and a = -ln 4.

@@ -19,8 +19,10 @@ from afm_ref.interop import hugging_face
 from afm_ref.losses import token_log_probs
 from afm_ref.ops import rope_frequencies
 from afm_ref.pretraining import compute, long_context, stage_data, stages
-from afm_ref.pretraining.optimizer import afm_optimizer, mup_scales, warmup_cosine
-from afm_ref.pretraining.stages import APPLE_TOKENS, apple_stages, rope_base, tiny_stages
+from afm_ref.pretraining.long_context import rope_base
+from afm_ref.pretraining.mup import mup_scales
+from afm_ref.pretraining.optimizer import afm_optimizer, warmup_cosine
+from afm_ref.pretraining.stages import APPLE_TOKENS, apple_stages, tiny_stages
 from afm_ref.training import History, fit
 from afm_ref.transformer import forward, init
 

@@ -8,7 +8,7 @@ from afm_ref.config import AFMConfig
 from afm_ref.data import long_qa
 from afm_ref.lora import files
 from afm_ref.pretraining import long_context
-from afm_ref.pretraining.stages import rope_base
+from afm_ref.pretraining.long_context import rope_base
 from experiments import lengthening, stages
 
 RECORDING = assets.recording("stages")

@@ -100,7 +100,7 @@ afm_ref/rlhf/advantages.py
   DPO prefers the worst response
     - rewards.argmax(axis=1, keepdims=True), 1.0, axis=1)
     + rewards.argmax(axis=1, keepdims=True), -1.0, axis=1)
-    tests/rlhf/test_bandit.py::test_by_hand
+    tests/rlhf/test_bandit.py::test_advantages_by_hand
 afm_ref/rlhf/rollout.py
   DPO learns from responses of its own
     - policy_of(params) if self.algorithm.online else self.reference

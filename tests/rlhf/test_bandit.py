@@ -110,7 +110,7 @@ def test_bad_requests_are_refused():
 KINDS = (advantages.none, advantages.mean_baseline, advantages.leave_one_out, advantages.standardised)
 
 
-def test_by_hand():
+def test_advantages_by_hand():
     R = np.array([[1.0, 2.0, 6.0], [0.0, 0.0, 3.0]])
     assert advantages.none(R).tolist() == R.tolist()
     np.testing.assert_allclose(advantages.mean_baseline(R), [[-2, -1, 3], [-1, -1, 2]])

@@ -30,13 +30,17 @@ SIZE = {"width": 1280, "height": 1200}
 def walk_all(python: str, chromium: str, root: Path, names: list[str], out: Path, limits: Limits, jobs=1) -> list[dict]:
     """Return each notebook's report, printing them as they come; `jobs` at a time, each in a browser of its own."""
     out.mkdir(parents=True, exist_ok=True)
-    left = iter(names)
+    left, jobs = iter(names), min(max(jobs, 1), len(names))
     with ThreadPoolExecutor(jobs) as pool:
         walks = [
             pool.submit(_walk_next, python, chromium, root, left, out, limits, f"jupyterlab_{job}.log")
             for job in range(jobs)
         ]
-        reports = [report for each in walks for report in each.result()]
+        try:
+            reports = [report for each in walks for report in each.result()]
+        finally:
+            list(left)  # after Ctrl-C or a failure nobody begins another
+    reports.sort(key=lambda report: names.index(report["notebook"]))
     (out / "report.json").write_text(json.dumps(reports, indent=1) + "\n")
     return reports
 

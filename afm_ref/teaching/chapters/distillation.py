@@ -80,7 +80,7 @@ def arms(
     finish(ax, "student's steps", MEASURES[measure], **BESIDE)
     if measure != "accuracy":  # the start from scratch is far above all else
         later = np.array(seen)[:, 1:]
-        ax.set_ylim(min(later.min(), *levels.values()) - 0.1, later.max() + 0.2)
+        ax.set_ylim(min([later.min(), *levels.values()]) - 0.1, later.max() + 0.2)
     return fig
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ...evaluation import Interval, mean_interval
-from ...pretraining.mup import best_rate
+from ...pretraining.mup_check import best_rate
 from ..figures import (
     BLUE,
     GREY,
@@ -44,7 +44,7 @@ def recorded_sweeps(runs: Mapping) -> dict[str, dict]:
 
 
 def best_rates(sweep: Mapping) -> dict[int, list[float]]:
-    """Return {width: [best rate of each seed]}, by `pretraining.mup.best_rate`."""
+    """Return {width: [best rate of each seed]}, by `pretraining.mup_check.best_rate`."""
     return {
         width: [
             best_rate(list(by_rate), losses)
@@ -73,8 +73,8 @@ def loss_against_rate(sweeps: Mapping):
     Source: learning rates that transfer, as Yang et al. 2022 figure 1 draws it [standard].
     Test: tests/teaching/chapters/test_pretraining.py::test_lines_are_means_of_seeds
     """
-    fig, axes = subplots(1, len(sweeps), figsize=(9.6, 3.8), sharey=True)
-    for ax, (name, sweep) in zip(axes, sweeps.items()):
+    fig, axes = subplots(1, len(sweeps), figsize=(9.6, 3.8), sharey=True, squeeze=False)
+    for ax, (name, sweep) in zip(axes[0], sweeps.items()):
         for width, by_rate, style in styled(sweep):
             kept = [rate for rate, losses in by_rate.items() if None not in losses]
             losses = np.array([by_rate[rate] for rate in kept])
@@ -82,8 +82,8 @@ def loss_against_rate(sweeps: Mapping):
             band(ax, kept, losses.min(1), losses.max(1), style["color"])
         ax.set_xscale("log", base=2)
         ax.set(title=LINES[name]["label"], xlabel="learning rate")
-    axes[0].set(ylabel="held-out loss, nats per token")
-    axes[-1].legend(fontsize=9)
+    axes[0, 0].set(ylabel="held-out loss, nats per token")
+    axes[0, -1].legend(fontsize=9)
     return fig
 
 
@@ -180,7 +180,7 @@ def descents(curves: Mapping):
 def coordinate_growth(widths: Sequence, checks: Mapping):
     """Draw how far each part's outputs move in the first steps, against width.
 
-    checks: {parametrisation: what `pretraining.mup.coordinate_check` returns}; drawn is the
+    checks: {parametrisation: what `pretraining.mup_check.coordinate_check` returns}; drawn is the
     last step.
 
     Source: the check is Yang et al.'s (muP, 2022, appendix D.1) [standard].

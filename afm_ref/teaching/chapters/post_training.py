@@ -79,8 +79,8 @@ def who_teaches(shares: Mapping):
 def reliability(found: Mapping):
     """Draw what came true against what was predicted, a curve a reward model.
 
-    The area of a dot grows with the pairs in its bin; the legend has the expected
-    calibration error.
+    found: {name: `reward_model.Calibration`}. The area of a dot grows with the pairs in its
+    bin; the legend has the expected calibration error.
     """
     fig, ax = subplots(figsize=(5.6, 4.6))
     ax.plot([0, 1], [0, 1], label="calibrated", **DOTTED)

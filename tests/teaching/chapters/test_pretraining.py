@@ -231,6 +231,7 @@ def test_arms_are_means_with_intervals():
     ends = ends[ends[:, 0] == 20][:, 1]
     np.testing.assert_allclose([ends.min(), ends.max()], mean_interval([3.0, 3.4])[1:])
     assert ax.get_ylim()[0] < 2.5 and ax.get_ylim()[1] < 9
+    assert distillation.arms({"scratch": runs}).axes[0].get_ylim()[0] > 2.5
     (line,) = distillation.arms({"scratch": runs[:1]}, measure="accuracy").axes[0].lines
     np.testing.assert_allclose(line.get_ydata(), [0.9, 0.4, 0.3])
 
