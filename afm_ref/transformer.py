@@ -20,6 +20,10 @@ from .weights import Layer, Params, init
 
 __all__ = ["Causal", "block", "check_tokens", "forward", "hidden", "init", "logits", "qkv"]
 
+# Queries that attend at a time. All at once, the scores of T = 1024 leave the cache and half
+# of them are masked.
+QUERIES = 128
+
 
 class Causal:
     """Attend to the tokens at the same or an earlier position, within the same document if
@@ -54,7 +58,23 @@ class Causal:
     ) -> Float[Array, "B T N H"]:
         """Return each query's average of the values it may see."""
         k, v, key_positions = kv
-        return ops.attention(q, k, v, self.mask(positions, key_positions))
+        mask, T = self.mask(positions, key_positions), q.shape[1]
+        if T <= QUERIES:
+            return ops.attention(q, k, v, mask)
+        blocks = [slice(t, t + QUERIES) for t in range(0, T, QUERIES)]
+        seen = [_seen(positions[:, block], key_positions) for block in blocks]
+        out = [
+            ops.attention(q[:, block], k[:, :n], v[:, :n], mask[:, block, :n])
+            for block, n in zip(blocks, seen)
+        ]
+        return q.__array_namespace__().concatenate(out, axis=1)
+
+
+def _seen(positions, key_positions) -> int:
+    """Return how many keys there are up to the last that any of the queries may see."""
+    if not isinstance(positions, np.ndarray) or not isinstance(key_positions, np.ndarray):
+        return key_positions.shape[1]  # not known before it runs
+    return 1 + int(np.flatnonzero((positions.max() >= key_positions).any(axis=0))[-1])
 
 
 def qkv(x: Float[Array, "B T D"], layer: Layer, cfg: AFMConfig, positions):

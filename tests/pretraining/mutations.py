@@ -4,10 +4,6 @@ from tools.mutate import faults
 
 MUTATIONS = faults("""
 afm_ref/pretraining/stages.py
-  RoPE's rule forgets the 2 pi
-    - (math.log(T / (2 * math.pi)) / math.log(T_train / (2 * math.pi)))
-    + (math.log(T) / math.log(T_train))
-    tests/pretraining/test_stages.py::test_the_rule_gives_the_published_base
   a stage trains with the RoPE base of the one before
     -             loss(stage, cfg),
     +             loss(stage, stages[max(number - 1, 0)].config(cfg)),
@@ -67,6 +63,10 @@ afm_ref/pretraining/losses.py
     + weighted(-penalty - log_probs,
     tests/pretraining/test_losses.py::test_z_loss_equals_its_definition
 afm_ref/pretraining/long_context.py
+  RoPE's rule forgets the 2 pi
+    - (math.log(T / (2 * math.pi)) / math.log(T_train / (2 * math.pi)))
+    + (math.log(T) / math.log(T_train))
+    tests/pretraining/test_stages.py::test_the_rule_gives_the_published_base
   an answer is measured one token late
     - slice(answer.asked[0] - 1, answer.asked[1] - 1)
     + slice(answer.asked[0], answer.asked[1])
