@@ -207,9 +207,7 @@ def check(
         )
     for name, (path, kind, shape) in where.items():
         if shape != (wanted := (required | optional)[name]):
-            raise ValueError(
-                f"{path}: {name} has shape {shape}, expected {wanted}"
-            )
+            raise ValueError(f"{path}: {name} has shape {shape}, expected {wanted}")
         if kind not in FLOATS:
             raise ValueError(
                 f"{path}: {name} holds {kind} values; weights must be one of {sorted(FLOATS)}"

@@ -190,6 +190,8 @@ def slow(self, number, *rest):
 run.Staged.write = slow
 assert not {"jax", "scipy"} & set(sys.modules)  # each process would pay for them
 if __name__ == "__main__":
+    import afm_ref.teaching.chapters.data  # which draws the report
+    assert "jax" not in sys.modules
     asked = recipe.Recipe(benchmarks=Path(sys.argv[1]).parent / "benchmarks.txt", quality=0, chunk_bytes=1500)
     run.curate(sys.argv[1], sys.argv[2], asked, 2, progress=False)
 """

@@ -13,9 +13,9 @@ from afm_ref.curation import Dropped, decontamination
 from afm_ref.data.corpora import Document
 from afm_ref.parallelism.sharded import ring_attention
 from afm_ref.post_training import committee, losses, responses, reward_model
+from afm_ref.pretraining.long_context import rope_base
 from afm_ref.pretraining.optimizer import block_update
 from afm_ref.pretraining.pruning.top_k import soft_top_k, solve
-from afm_ref.pretraining.long_context import rope_base
 from afm_ref.rlhf import advantages, bandit, mdloo
 from afm_ref.teaching import attempt
 from afm_ref.teaching.exercises import EXERCISES, grade

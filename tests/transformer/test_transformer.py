@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afm_ref import evaluation, losses
+from afm_ref import evaluation, losses, ops
 from afm_ref import transformer as tf
 from afm_ref.config import AFM_TINY, AFMConfig
 from afm_ref.containers import Remat, Stacked, group, ungroup
@@ -81,6 +81,30 @@ def test_documents_in_one_row_do_not_see_each_other():
     packed = tf.forward(params, t, CFG, attend=tf.Causal(documents))
     for part in (slice(0, 4), slice(4, 9)):  # RoPE sees distances alone, so a document needs no positions of its own
         np.testing.assert_allclose(packed[:, part], tf.forward(params, t[:, part], CFG), rtol=1e-9, atol=1e-11)
+
+
+class LookingAhead(tf.Causal):
+    def mask(self, positions, key_positions):
+        return positions[:, :, None] <= key_positions[:, None, :]
+
+
+def test_blocks_of_queries_are_all_at_once(monkeypatch):
+    """In order and shuffled, with documents, in NumPy and inside jit, where only positions given as NumPy's are known."""
+    rng, T = np.random.default_rng(0), 45
+    q, k, v = (rng.normal(size=(2, T, heads, 4)) for heads in (6, 2, 2))
+    inside = jax.jit(lambda *arrays: tf.Causal()(arrays[0], arrays[1:], arrays[3]))
+    for positions in (np.arange(T)[None], rng.permutation(T)[None], np.array([np.arange(T), rng.permutation(T)])):
+        kv, documents = (k, v, positions), rng.integers(0, 3, (2, T))
+        for attend in (tf.Causal(), tf.Causal(documents), LookingAhead()):
+            whole = ops.attention(q, k, v, attend.mask(positions, positions))
+            for queries in (2, 7, 44, 200):  # at least, and at least a sixteenth of all
+                monkeypatch.setattr(tf, "QUERIES", queries)
+                np.testing.assert_allclose(attend(q, kv, positions), whole, rtol=0, atol=1e-14)
+        monkeypatch.setattr(tf, "QUERIES", 16)
+        found = inside(q, k, v, positions), jax.jit(lambda *a, p=positions: tf.Causal()(a[0], (*a[1:], p), p))(q, k, v)
+        wanted = ops.attention(q, k, v, tf.Causal().mask(positions, positions))
+        for got in found:
+            np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5)
 
 
 def test_positions_matter_only_by_their_differences():
