@@ -10,8 +10,8 @@ import optax
 from ..ops import wide
 from ..weights import leaf_name
 
-# Of the CPU's compiler, for programs that run a few times only: it takes a fifth of the
-# time, and the program up to five times as long.
+# Of the CPU's compiler, for programs that run a few times only. Of a training step of 4
+# layers compiling takes half the CPU seconds, and running 2.5 times as long.
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 

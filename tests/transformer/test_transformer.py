@@ -89,7 +89,7 @@ class LookingAhead(tf.Causal):
 
 
 def test_blocks_of_queries_are_all_at_once(monkeypatch):
-    """In order and shuffled, with documents, in NumPy and inside jit, where only positions given as NumPy's are known."""
+    """In order and shuffled, with documents, in NumPy and inside jit, which knows only positions given as NumPy's."""
     rng, T = np.random.default_rng(0), 45
     q, k, v = (rng.normal(size=(2, T, heads, 4)) for heads in (6, 2, 2))
     inside = jax.jit(lambda *arrays: tf.Causal()(arrays[0], arrays[1:], arrays[3]))
