@@ -101,7 +101,7 @@ def test_broken_tensors_are_refused_by_name(tmp_path, qwen3):
         (NORM, None, f"missing: {NORM}"),
         (EXTRA, np.ones((3, 3)), f"does not have: {EXTRA}"),
         (BIAS, np.ones(24), f"biases.*{BIAS}"),
-        (WQ, wq.T, rf"{WQ} has shape \(12, 24\), but config\.json asks for \(24, 12\)"),
+        (WQ, wq.T, rf"{WQ} has shape \(12, 24\), expected \(24, 12\)"),
         (WQ, ("I32", wq), f"{WQ} holds I32"),
         (WQ, with_last(wq, np.nan), f"{WQ} holds NaN"),
         (NORM, with_last(norm, -np.inf), f"{NORM} holds NaN or inf"),
