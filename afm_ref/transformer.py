@@ -32,16 +32,17 @@ class Causal:
     """Attend to the tokens at the same or an earlier position, within the same document if
     documents are given.
 
-    documents: [B, T] integers. An attend has two halves, so that a cache, a gather or a
-    ring can come between them: `keys` says what is attended to, the call attends.
+    documents: [B, T] integers. queries: how many attend at a time, at least. An attend has
+    two halves, so that a cache, a gather or a ring can come between them: `keys` says what
+    is attended to, the call attends.
 
     Source: TR24 section 2 (decoder-only); masking between packed documents is our choice
         [ours].
     Test: tests/transformer/test_transformer.py::test_the_future_does_not_reach_the_past
     """
 
-    def __init__(self, documents: Int[Array, "B T"] | None = None):
-        self.documents = documents
+    def __init__(self, documents: Int[Array, "B T"] | None = None, queries: int = QUERIES):
+        self.documents, self.queries = documents, queries
 
     def keys(self, k, v, positions, cache=None):
         """Return ((k, v, key positions), cache): k, v [B, T, K, H]."""
@@ -62,9 +63,9 @@ class Causal:
         """Return each query's average of the values it may see."""
         k, v, key_positions = kv
         mask, T = self.mask(positions, key_positions), q.shape[1]
-        if T <= QUERIES:
+        if self.queries >= T:
             return ops.attention(q, k, v, mask)
-        out, size = [], max(QUERIES, T // 16)
+        out, size = [], max(self.queries, T // 16)
         for t in range(0, T, size):
             block = slice(t, t + size)
             n = self._seen(positions[:, block], key_positions)

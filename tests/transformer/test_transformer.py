@@ -88,22 +88,20 @@ class LookingAhead(tf.Causal):
         return positions[:, :, None] <= key_positions[:, None, :]
 
 
-def test_blocks_of_queries_are_all_at_once(monkeypatch):
+def test_blocks_of_queries_are_all_at_once():
     """In order and shuffled, with documents, in NumPy and inside jit, which knows only positions given as NumPy's."""
     rng, T = np.random.default_rng(0), 45
     q, k, v = (rng.normal(size=(2, T, heads, 4)) for heads in (6, 2, 2))
-    inside = jax.jit(lambda *arrays: tf.Causal()(arrays[0], arrays[1:], arrays[3]))
+    of_jit = jax.jit(lambda q, k, v, positions: tf.Causal(queries=16)(q, (k, v, positions), positions))
     for positions in (np.arange(T)[None], rng.permutation(T)[None], np.array([np.arange(T), rng.permutation(T)])):
         kv, documents = (k, v, positions), rng.integers(0, 3, (2, T))
-        for attend in (tf.Causal(), tf.Causal(documents), LookingAhead()):
-            whole = ops.attention(q, k, v, attend.mask(positions, positions))
-            for queries in (2, 7, 44, 200):  # at least, and at least a sixteenth of all
-                monkeypatch.setattr(tf, "QUERIES", queries)
+        for queries in (2, 7, 44, 200):  # at least, and at least a sixteenth of all
+            for attend in (tf.Causal(None, queries), tf.Causal(documents, queries), LookingAhead(None, queries)):
+                whole = ops.attention(q, k, v, attend.mask(positions, positions))
                 np.testing.assert_allclose(attend(q, kv, positions), whole, rtol=0, atol=1e-14)
-        monkeypatch.setattr(tf, "QUERIES", 16)
-        found = inside(q, k, v, positions), jax.jit(lambda *a, p=positions: tf.Causal()(a[0], (*a[1:], p), p))(q, k, v)
+        known = jax.jit(lambda q, k, v, p=positions: tf.Causal(queries=16)(q, (k, v, p), p))(q, k, v)
         wanted = ops.attention(q, k, v, tf.Causal().mask(positions, positions))
-        for got in found:
+        for got in (known, of_jit(q, k, v, positions)):
             np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5)
 
 
