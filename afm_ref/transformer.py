@@ -21,10 +21,10 @@ from .weights import Layer, Params, init
 __all__ = ["Causal", "block", "check_tokens", "forward", "hidden", "init", "logits", "qkv"]
 
 # Queries that attend at a time, at least; a longer sequence is cut in 16 blocks, for each is
-# compiled for itself. A block leaves out the keys after its last query, and its scores stay
-# in the cache: a training step takes 0.98, 0.80 and 0.41 of the time of all queries at once
-# for T = 256, 1024 and 4096, and at 4096 half the memory (two AMD cores; the sizes of
-# benchmarks.train).
+# compiled for itself. A block leaves out the keys after its last query: a training step
+# takes 0.98, 0.80 and 0.41 of the time of all queries at once for T = 256, 1024 and 4096,
+# and at 4096 half the memory (two AMD cores; the sizes of benchmarks.train). Blocks that
+# leave out no key gain nothing.
 QUERIES = 128
 
 
@@ -63,21 +63,17 @@ class Causal:
         """Return each query's average of the values it may see."""
         k, v, key_positions = kv
         mask, T = self.mask(positions, key_positions), q.shape[1]
-        if self.queries >= T:
+        # inside jit only positions given as NumPy's are known; another mask may look ahead
+        known = isinstance(positions, np.ndarray) and isinstance(key_positions, np.ndarray)
+        if self.queries >= T or not known or type(self).mask is not Causal.mask:
             return ops.attention(q, k, v, mask)
         out, size = [], max(self.queries, T // 16)
         for t in range(0, T, size):
             block = slice(t, t + size)
-            n = self._seen(positions[:, block], key_positions)
+            seen = (positions[:, block].max() >= key_positions).any(axis=0)
+            n = 1 + int(np.flatnonzero(seen)[-1])
             out.append(ops.attention(q[:, block], k[:, :n], v[:, :n], mask[:, block, :n]))
         return q.__array_namespace__().concatenate(out, axis=1)
-
-    def _seen(self, positions, key_positions) -> int:
-        """Return how many keys there are up to the last that any of the queries may see."""
-        known = isinstance(positions, np.ndarray) and isinstance(key_positions, np.ndarray)
-        if not known or type(self).mask is not Causal.mask:  # which may look ahead
-            return key_positions.shape[1]
-        return 1 + int(np.flatnonzero((positions.max() >= key_positions).any(axis=0))[-1])
 
 
 def qkv(x: Float[Array, "B T D"], layer: Layer, cfg: AFMConfig, positions):

@@ -49,12 +49,12 @@ afm_ref/transformer.py
     + positions[:, :, None] >= key_positions[:, None, :] - 1
     tests/transformer/test_transformer.py::test_the_future_does_not_reach_the_past
   a block of queries leaves out the last key that it may see
-    - return 1 + int(np.flatnonzero(
-    + return int(np.flatnonzero(
+    - n = 1 + int(np.flatnonzero(
+    + n = int(np.flatnonzero(
     tests/transformer/test_transformer.py::test_blocks_of_queries_are_all_at_once
   a mask that looks ahead loses the keys after the block
-    - if not known or type(self).mask is not Causal.mask:
-    + if not known:
+    - or not known or type(self).mask is not Causal.mask:
+    + or not known:
     tests/transformer/test_transformer.py::test_blocks_of_queries_are_all_at_once
   packed documents see each other
     - if self.documents is not None:

@@ -14,7 +14,7 @@ EXAMPLE = "text=0.7,code=0.3"
 
 
 def number(group, name, default, text, kind=int):
-    """Add an option for a number, of its default's kind; its help ends with the default, if any."""
+    """Add an option for a number, of its default's kind, which its help ends with, if any."""
     if default is not None:
         kind = type(default)
         text += f" (default: {default:.3g})" if kind is float else f" (default: {default})"

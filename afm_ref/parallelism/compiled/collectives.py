@@ -78,7 +78,7 @@ def of(program) -> tuple[Collective, ...]:
 def compile_and_count(lowered, options: dict | None = None):
     """Return (compiled, collectives after the SPMD partitioner) of a lowered program.
 
-    options go to the compiler; QUICK ones save half of its CPU seconds.
+    options go to the compiler, such as QUICK.
     """
     with tempfile.TemporaryDirectory() as folder:
         dump = {"xla_dump_to": folder, "xla_dump_hlo_pass_re": "spmd-partitioning"}
