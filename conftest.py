@@ -4,12 +4,11 @@ import os
 
 import pytest
 
-from tools import environment, typechecker  # noqa: F401 - the hook below names the second
+from tools import environment, typechecker
 
 environment.prepare()  # notebook kernels and subprocesses inherit it
 
 import jax  # noqa: E402
-import jaxtyping  # noqa: E402
 from hypothesis import HealthCheck, Phase, settings  # noqa: E402
 
 from tests import compiling  # noqa: E402
@@ -18,7 +17,7 @@ from tests import compiling  # noqa: E402
 jax.config.update("jax_num_cpu_devices", 8)
 
 # Every annotated shape of the package is checked at each call. It stays installed for the whole run.
-jaxtyping.install_import_hook("afm_ref", "tools.typechecker.check")
+typechecker.install("afm_ref")
 
 settings.register_profile(
     "afm_ref", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]

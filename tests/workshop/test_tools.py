@@ -1,13 +1,17 @@
-"""The tools: what tools.mutate counts as a catch, what tools.paper reads and refuses, what tools.regenerate stores."""
+"""The tools: what tools.mutate counts as a catch, what tools.paper reads and refuses, what tools.regenerate stores,
+what tools.typechecker checks."""
 
 import base64
 import shutil
 import zlib
 
+import jaxtyping
 import nbformat
+import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from afm_ref.post_training.reward_model import soft_label_loss
 from tests.mutations import MUTATIONS
 from tools import mutate, paper, regenerate
 
@@ -216,3 +220,10 @@ def test_two_runs_write_the_same_bytes_and_check_sees_a_change(tmp_path, capsys)
     assert regenerate.main(["--check"], tmp_path) == 1
     assert "notebooks/00_a.ipynb: changed" in capsys.readouterr().out
     assert b'"8"' in path.read_bytes()
+
+
+def test_shapes_in_signatures_are_checked_at_each_call():
+    """Three margins beside one label would broadcast; NumPy has nothing against it."""
+    soft_label_loss(np.zeros(3), np.ones(3))
+    with pytest.raises(jaxtyping.TypeCheckError):
+        soft_label_loss(np.zeros(3), np.ones(1))
