@@ -18,6 +18,7 @@ COMMANDS = {  # name: help; a command's module is imported when it is asked for
     "rlhf": "Train the tiny model by online RL: MDLOO, or what it is compared with.",
     "train": "Train a fresh model on one device, on many, or in several processes, with checkpoints.",
 }
+TRAINING = ("adapt", "pipeline", "pretrain", "rlhf", "train")
 INPUT_ERRORS = (ValueError, TypeError, OSError, ArithmeticError, ImportError)
 INTERRUPTED, NOBODY_READS = 130, 141  # as shells tell SIGINT and SIGPIPE
 
@@ -38,6 +39,10 @@ def _parser(argv):
             module = importlib.import_module(f"{__package__}.cli.{name}")
             command.epilog = getattr(module, "EPILOG", None)
             module.add_arguments(command)
+            if name in TRAINING:
+                from .cli import options
+
+                options.heap(command)
             command.set_defaults(run=module.run)
     return parser
 
@@ -79,6 +84,10 @@ def _status(argv):
     try:
         args = _parser(argv).parse_args(argv)
         args.argv = argv  # a command may start itself again, in several processes
+        if getattr(args, "keep_memory", False):
+            from .training import heap
+
+            heap.keep_freed_memory()
         return args.run(args) or 0
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -2,10 +2,10 @@
 
     ours = lambda: ...            # one call does work_per_call units of work, and is finished when it returns
     compare("train_vs_transformers_compile", ours, peer, unit="tokens/s", work_per_call=2048, rounds=7,
-            peak=gemm_flops_per_s, cost_per_work=train_flops_per_token(cfg, 256))
+            peaks=(gemm_of_jax, gemm_of_torch), cost_per_work=train_flops_per_token(cfg, 256))
 
 The machines that this runs on are shared and their clocks wander, so only what was measured in turn is compared:
-every round calls ours, the peer and the peak once, in alternating order.
+every round calls ours, the peer and the peaks once, in alternating order.
 """
 
 import argparse
@@ -70,39 +70,39 @@ def seconds(call) -> float:
     return time.perf_counter() - start
 
 
-def compare(name, ours, peer, unit, work_per_call, rounds=7, peak=None, cost_per_work=None, warmup=2, **extra) -> dict:
+def compare(name, ours, peer, unit, work_per_call, rounds=7, peaks=(), cost_per_work=None, warmup=2, **extra) -> dict:
     """Time both sides in turn, print the comparison as one JSON line, and return it.
 
         ours, peer    = medians over the rounds of work_per_call / seconds
         ratio         = ours / peer                            above 1 is better for us
-        share_of_peak = ours * cost_per_work / median(peak())  None without a peak
+        share_of_peak = ours * cost_per_work / the highest median of peaks      None without one
 
-    `peak()` returns a rate of the machine, in FLOP/s or bytes/s, and cost_per_work is what a unit of work costs of
-    it. `ratio_range` has the lowest and highest ratio of a round. `extra` is put into the line as it is.
+    Each of `peaks` is a function that returns a rate of the machine, in FLOP/s or bytes/s, and cost_per_work is what a
+    unit of work costs of it. `ratio_range` has the lowest and highest ratio of a round. `extra` is put into the line
+    as it is.
     """
     for _ in range(warmup):  # compiles, fills caches; unmeasured
         ours(), peer()
-    rates = {"ours": [], "peer": [], "peak": []}
+    rates = {"ours": [], "peer": []} | {peak.__name__: [] for peak in peaks}
     for i in range(rounds):
         sides = [("ours", ours), ("peer", peer)]
         for side, call in sides if i % 2 == 0 else reversed(sides):
             rates[side].append(work_per_call / seconds(call))
-        if peak is not None:
-            rates["peak"].append(peak())
-    mine, theirs = statistics.median(rates["ours"]), statistics.median(rates["peer"])
+        for peak in peaks if i % 2 == 0 else reversed(peaks):
+            rates[peak.__name__].append(peak())
+    mine, theirs, *tops = map(statistics.median, rates.values())
     ratios = [a / b for a, b in zip(rates["ours"], rates["peer"], strict=True)]
-    share = None if peak is None else mine * cost_per_work / statistics.median(rates["peak"])
     line = dict(
         name=name,
         ours=_short(mine),
         peer=_short(theirs),
         ratio=_short(mine / theirs),
         unit=unit,
-        share_of_peak=None if share is None else _short(share),
+        share_of_peak=_short(mine * cost_per_work / max(tops)) if tops else None,
         rounds=rounds,
         versions=versions(),
         ratio_range=[_short(min(ratios)), _short(max(ratios))],
-        peak_per_s=None if peak is None else _short(statistics.median(rates["peak"])),
+        peaks_per_s={peak.__name__: _short(top) for peak, top in zip(peaks, tops, strict=True)},
         **extra,
     )
     print(json.dumps(line), flush=True)
@@ -124,15 +124,26 @@ def versions() -> dict[str, str]:
     return found
 
 
-def gemm_flops_per_s(n: int = 2048, repeats: int = 3) -> float:
-    """Return the machine's rate of float32 matrix multiplication in FLOP/s: the best of a few n x n products."""
+def gemm_of_jax(n: int = 2048) -> float:
+    """Return jax's rate of float32 matrix multiplication in FLOP/s: the best of a few n x n products."""
     import jax
     import jax.numpy as jnp
 
-    a = jnp.ones((n, n), jnp.float32)
-    product = jax.jit(jnp.matmul)
-    product(a, a).block_until_ready()
-    return 2 * n**3 / min(seconds(lambda: product(a, a).block_until_ready()) for _ in range(repeats))
+    a, product = jnp.ones((n, n), jnp.float32), jax.jit(jnp.matmul)
+    return _flops_per_s(n, lambda: product(a, a).block_until_ready())
+
+
+def gemm_of_torch(n: int = 2048) -> float:
+    """Return torch's rate of the same product, in FLOP/s: the machine's peak is the better of both."""
+    import torch
+
+    a = torch.ones(n, n)
+    return _flops_per_s(n, lambda: a @ a)
+
+
+def _flops_per_s(n, product, repeats=3):
+    product()  # compiles
+    return 2 * n**3 / min(seconds(product) for _ in range(repeats))
 
 
 def read_bytes_per_s(size_bytes: int, repeats: int = 20) -> float:

@@ -98,6 +98,9 @@ def main():
     peer, params, cfg = model()
     read_bytes = 2 * weight_bytes(cfg)  # float32: every weight once a step, the tied embedding as the output matrix
 
+    def reading():
+        return _common.read_bytes_per_s(int(read_bytes))
+
     def compare(name, B, **cache):
         prompts = np.random.default_rng(1).integers(1, cfg.vocab_size, (B, PROMPT)).astype(np.int32)
         ids = torch.from_numpy(prompts.astype(np.int64))
@@ -117,7 +120,7 @@ def main():
             unit="tokens/s",
             work_per_call=B * NEW,
             rounds=args.rounds,
-            peak=lambda: _common.read_bytes_per_s(int(read_bytes)),
+            peaks=(reading,),
             cost_per_work=read_bytes / B,
             warmup=1,
             same_tokens=float((ours() == theirs()).mean().round(3)),

@@ -72,7 +72,7 @@ def main():
         unit="parameters/s",
         work_per_call=UPDATES * parameters(cfg)["total"],
         rounds=args.rounds,
-        peak=copy_bytes_per_s,
+        peaks=(copy_bytes_per_s,),
         cost_per_work=BYTES_PER_PARAMETER,
         optax=importlib.metadata.version("optax"),
     )

@@ -81,7 +81,7 @@ def main():
         unit="tokens/s",
         work_per_call=STEPS_PER_TURN * BATCH * SEQ_LEN,
         rounds=args.rounds,
-        peak=_common.gemm_flops_per_s,
+        peaks=(_common.gemm_of_jax, _common.gemm_of_torch),
         cost_per_work=train_flops_per_token(cfg, SEQ_LEN),
     )
     _common.plot([line], args.plot, "benchmark_train.png")
