@@ -186,6 +186,6 @@ def draw(
         )
     )
     logits = wide(logits)
-    return jnp.argmax(logits + noise(keys, positions).astype(logits.dtype), axis=-1).astype(
-        jnp.int32
-    )
+    scores = logits + noise(keys, positions).astype(logits.dtype)
+    # argmax, for which XLA on a CPU makes the noise twice: 4.4 ms for 64 rows against 2.6
+    return jax.lax.top_k(scores, 1)[1][:, 0]
