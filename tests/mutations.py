@@ -174,6 +174,11 @@ afm_ref/pretraining/optimizer.py
     - AFMState(jnp.where(take, t, state.count), v, m)
     + AFMState(t, v, m)
     tests/pretraining/test_optimizer.py::test_a_skipped_step_leaves_everything_bit_identical
+afm_ref/training/heap.py
+  every thread has a heap of its own
+    - "M_ARENA_MAX": (-8, 1)
+    + "M_ARENA_MAX": (-8, 8)
+    tests/training/test_heap.py::test_large_arrays_are_cleared_once
 afm_ref/training/step.py
   fit descends the sum instead of the mean
     - (g / count).astype(g.dtype)
