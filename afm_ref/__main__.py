@@ -19,6 +19,7 @@ COMMANDS = {  # name: help; a command's module is imported when it is asked for
     "train": "Train a fresh model on one device, on many, or in several processes, with checkpoints.",
 }
 TRAINING = ("adapt", "pipeline", "pretrain", "rlhf", "train")
+KEEP_MEMORY = "keep what a step gives back for the next one: 3 to 40 percent faster, and up to 1.7 times the memory"
 INPUT_ERRORS = (ValueError, TypeError, OSError, ArithmeticError, ImportError)
 INTERRUPTED, NOBODY_READS = 130, 141  # as shells tell SIGINT and SIGPIPE
 
@@ -40,9 +41,7 @@ def _parser(argv):
             command.epilog = getattr(module, "EPILOG", None)
             module.add_arguments(command)
             if name in TRAINING:
-                from .cli import options
-
-                options.heap(command)
+                command.add_argument("--keep-memory", action="store_true", help=KEEP_MEMORY)
             command.set_defaults(run=module.run)
     return parser
 

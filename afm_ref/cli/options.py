@@ -48,12 +48,6 @@ def of_training(group, steps, batch, seq_len, learning_rate="peak"):
     )
 
 
-def heap(group):
-    """Add --keep-memory, of the commands that train."""
-    text = "keep what a step gives back for the next one: 3 to 40 percent faster, and up to 1.7 times the memory"
-    group.add_argument("--keep-memory", action="store_true", help=text)
-
-
 def language(group):
     """Add --language, of the prose that curation keeps."""
     text = "of the prose that is kept; any: nothing is asked that only English answers (default: %(default)s)"
