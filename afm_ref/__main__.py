@@ -19,7 +19,7 @@ COMMANDS = {  # name: help; a command's module is imported when it is asked for
     "train": "Train a fresh model on one device, on many, or in several processes, with checkpoints.",
 }
 TRAINING = ("adapt", "pipeline", "pretrain", "rlhf", "train")
-KEEP_MEMORY = "keep what a step gives back for the next one: 3 to 40 percent faster, and up to 1.7 times the memory"
+KEEP_MEMORY = "on Linux, keep what a step gives back for the next: 0 to 11 percent faster, up to 1.7 times the memory"
 INPUT_ERRORS = (ValueError, TypeError, OSError, ArithmeticError, ImportError)
 INTERRUPTED, NOBODY_READS = 130, 141  # as shells tell SIGINT and SIGPIPE
 

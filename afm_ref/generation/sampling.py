@@ -187,5 +187,5 @@ def draw(
     )
     logits = wide(logits)
     scores = logits + noise(keys, positions).astype(logits.dtype)
-    # argmax, for which XLA on a CPU makes the noise twice: 4.4 ms for 64 rows against 2.6
+    # an argmax of the same takes XLA on a CPU 4.4 ms for 64 rows, this 2.6
     return jax.lax.top_k(scores, 1)[1][:, 0]
