@@ -8,8 +8,8 @@ A side's time is that of a whole call: reading the prompt, decoding, handing the
 compares the palettized model with the same in 32 and 16 bits instead, at that size and at 150M parameters: tokens/s,
 and the bytes of the weights that are handed to the program (there, too, a ratio above 1 is better for us). Why the
 speeds are about level, `matrices_*` shows: 8 products of a matrix 3840 x 1024 and one token, for so many bits. Undoing
-a palette takes longer than the product, so XLA does it once a call, before its loop over tokens (`temporary_bytes` of the
-program: all weights as plain matrices), and the loop reads those. Needs no peer.
+a palette takes longer than the product, so XLA does it once a call, before its loop over tokens (`temporary_bytes`
+of the program: all weights as plain matrices), and the loop reads those. Needs no peer.
 """
 
 import json
