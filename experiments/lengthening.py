@@ -1,4 +1,4 @@
-"""Context lengthening of the shipped model, with RoPE's base changed by the rule and without: numbers of chapter 2.
+"""Context lengthening of the shipped model, with RoPE's base changed by the rule and without: numbers of chapter 4.
 
     python -m experiments.lengthening                # call it again to resume; about 14 CPU-minutes
     python -m experiments.lengthening --seeds 2 --steps 2 --long-documents 2 --answers 2 \\

@@ -1,4 +1,4 @@
-"""What rank does, what a fine-tune changes, and whether adapters specialise: the numbers of chapter 5.
+"""What rank does, what a fine-tune changes, and whether adapters specialise: the numbers of chapter 8.
 
     nice -n 10 python -m experiments.lora          # call it again to resume; about 40 CPU-minutes
     python -m experiments.lora --seeds 2 --steps 5 --matrix-steps 5 --held-out 8 --folder runs/lora_smoke --no-ship

@@ -1,4 +1,4 @@
-"""Apple's optimizer, term by term, and how its learning rate carries over to other widths: numbers of chapter 2.
+"""Apple's optimizer, term by term, and how its learning rate carries over to other widths: numbers of chapter 3.
 
     python -m experiments.optimizer                            # call it again to resume; about 25 CPU-minutes
     NPROC=1 python -m experiments.optimizer --stage widths --no-ship              # one of several, side by side

@@ -1,4 +1,4 @@
-"""All steps from the shipped model to feature adapters on 3.5 bits, for three seeds: the numbers of chapter 0's page.
+"""All steps from the shipped model to feature adapters on 3.5 bits, for three seeds: the numbers of chapter 12.
 
     python -m experiments.pipeline                # call it again to resume; 28 CPU-minutes beside the bench
     NPROC=1 python -m experiments.pipeline --seeds 1 --first-seed 2 --no-ship       # one of several side by side
@@ -6,7 +6,7 @@
         --no-ship
 
 `python -m afm_ref pipeline` with the seeds 0, 1, 2 and both judges: the reward model, and the utility itself, which
-shows what the reward model's errors cost. The students and reward models are those of chapter 8's recording where its
+shows what the reward model's errors cost. The students and reward models are those of chapter 11's recording where its
 bench has them. Intervals are over seeds, of three runs; differences are paired by seed.
 A model wrote the demonstrations, a program the other records, a formula the preferences: no person did.
 """

@@ -1,4 +1,4 @@
-"""Hybrid data, reward models and the teaching committee: the numbers of chapter 7.
+"""Hybrid data, reward models and the teaching committee: the numbers of chapter 10.
 
     python -m experiments.post_training              # call it again to resume; about 80 CPU-minutes
     NPROC=1 python -m experiments.post_training --seeds 1 --first-seed 2 --no-ship    # one of several side by side

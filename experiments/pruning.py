@@ -1,4 +1,4 @@
-"""A small model from scratch, cut from a larger one, and taught by it: the pruning numbers of chapter 2.
+"""A small model from scratch, cut from a larger one, and taught by it: the pruning numbers of chapter 5.
 
     python -m experiments.pruning                       # call it again to resume; about 52 CPU-minutes
     NPROC=1 python -m experiments.pruning --stage search --no-ship                 # the step sizes alone

@@ -1,4 +1,4 @@
-"""What few bits cost and what an adapter gives back: the numbers of chapter 6.
+"""What few bits cost and what an adapter gives back: the numbers of chapter 9.
 
     OPENBLAS_NUM_THREADS=1 nice -n 5 python -m experiments.quantization   # call it again to resume; 21 CPU-minutes
     python -m experiments.quantization --seeds 2 --steps 3 --feature-steps 4 --held-out 6 --text-rows 10 \\

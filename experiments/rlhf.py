@@ -1,4 +1,4 @@
-"""REINFORCE, RLOO, PPO, GRPO, DPO and MDLOO at equal samples: the numbers of chapter 8.
+"""REINFORCE, RLOO, PPO, GRPO, DPO and MDLOO at equal samples: the numbers of chapter 11.
 
     python -m experiments.rlhf                       # call it again to resume; about 80 CPU-minutes
     NPROC=1 python -m experiments.rlhf --stage search --algorithms rloo ppo --no-ship        # one of several
@@ -7,7 +7,7 @@
         --backbone-records 20 --records 8 --preference-records 8 --reward-steps 3 --held-out 4 \\
         --folder runs/rlhf_smoke --no-ship
 
-On chapter 7's bench: its student (SFT on hybrid data) is the start and the reference, its reward model the proxy, its
+On chapter 10's bench: its student (SFT on hybrid data) is the start and the reference, its reward model the proxy, its
 latent utility the truth. All draw 64 responses an iteration and take 2 steps on them.
   search      each algorithm with the same step sizes, on a seed of its own, the utility the reward; the best by
               utility - beta KL at the end on the prompts that it learns on is the one that it keeps

@@ -1,4 +1,4 @@
-"""The three stages of pre-training in miniature, the z-loss and a sweep of the mixture: numbers of chapter 2.
+"""The three stages of pre-training in miniature, the z-loss and a sweep of the mixture: numbers of chapter 4.
 
     python -m experiments.stages                     # call it again to resume; about 16 CPU-minutes
     NPROC=1 python -m experiments.stages --seeds 1 --first-seed 2 --no-ship         # side by side

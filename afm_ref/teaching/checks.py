@@ -18,9 +18,9 @@ def check(
       at most that;
     - a number with `between=(low, high)`.
 
-    `reason` says where the tolerance or range comes from. The printed line holds no
-    measured number, so that it is the same on every machine; a failure shows three digits
-    of it. NaN never passes.
+    `reason` says where the tolerance or range comes from. A number ends the line in two
+    digits, as " [measured 3.1e-07]": the one thing in it that may differ between machines,
+    which nbval is told to leave out (tools/measured.cfg). NaN never passes.
     """
     if not claim:
         raise ValueError("check needs a claim: a sentence that says what must hold")
@@ -47,4 +47,5 @@ def check(
             f"this does not hold: {claim}{shown}{wanted}\n"
             "    If you changed a cell above, undo it or restart the kernel and run all cells in order."
         )
-    print(f"✓ {claim} ({detail})" if detail else f"✓ {claim}")
+    size = "" if measured is None else f" [measured {measured:.2g}]"
+    print(f"✓ {claim}" + (f" ({detail})" if detail else "") + size)

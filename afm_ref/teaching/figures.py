@@ -1,14 +1,15 @@
 """One style for all figures, what many of them draw, and one way to show and save them.
 
 Colours are Okabe and Ito's, which people with any common colour blindness tell apart.
-`show` is how a notebook ends a figure: it displays a PNG with its alt text, and writes the
-same bytes to the folder named by the environment variable AFM_REF_FIGURES when that is set
-(tools.regenerate sets it; a reader's run writes nothing).
+`show` is how a notebook ends a figure: under a line that says what to see it displays a PNG
+with its alt text, and writes the same bytes to the folder named by the environment variable
+AFM_REF_FIGURES when that is set (tools.regenerate sets it; a reader's run writes nothing).
 """
 
 import io
 import os
 import pathlib
+import textwrap
 from collections.abc import Mapping
 
 import numpy as np
@@ -198,8 +199,26 @@ def image(data: bytes, alt: str):
     return Image(data=data, format="png", width=round(pixels * SCREEN_DPI / DPI), alt=alt)
 
 
-def show(name: str, fig, alt: str) -> None:
-    """Display the figure in the notebook, and save it where `save` does."""
+def headline(fig, see: str) -> None:
+    """Write what to see over the figure, at its left.
+
+    ValueError: longer than two lines.
+    """
+    lines = textwrap.wrap(
+        see, round(11 * fig.get_figwidth())
+    )  # letters of 11 points an inch
+    if not 1 <= len(lines) <= 2:
+        raise ValueError(f"say in one line, two at most, what to see; got {see!r}")
+    fig.suptitle(
+        "\n".join(lines), x=0.01, ha="left", fontsize=11, fontweight="bold", color=BLACK
+    )
+
+
+def show(name: str, fig, alt: str, see: str) -> None:
+    """Display the figure in the notebook under a line that says what to see; save it where
+    `save` does.
+    """
     from IPython.display import display
 
-    display(image(save(name, fig, alt), alt))
+    headline(fig, see)
+    display(image(save(name, fig, alt), f"{see} {alt}"))

@@ -17,8 +17,76 @@ AXES = {
     "R": "rank of a LoRA adapter",
 }
 
+# One glyph, one meaning, in all chapters. Italic capitals are the axes; matrices are bold; sets,
+# losses and other things of their own have their own alphabets. A count is an n that says of what.
+SYMBOLS = AXES | {
+    r"\mathbf W": "matrix of weights, [out, in]",
+    r"\mathbf A": "LoRA's matrix that reads, [R, in]",
+    r"\mathbf B": "LoRA's matrix that writes, [out, R]",
+    r"\mathbf G": "gradient of the loss with respect to a matrix",
+    r"\mathbf I": "identity",
+    r"\mathbf M": "any matrix",
+    r"\mathbf R": "rotation of RoPE",
+    r"\mathbf U": "left singular vectors, one a column",
+    r"\mathbf V": "right singular vectors, one a column",
+    r"\mathbf X": "inputs of a matrix, one a row",
+    r"\mathbf Y": "outputs of a matrix, one a row",
+    r"\mathbf \Sigma": "diagonal matrix of singular values",
+    r"\mathbb E": "expectation, mean over what is drawn",
+    r"\mathbb R": "real numbers",
+    r"\mathcal A": "set of shingles of one document",
+    r"\mathcal B": "set of shingles of another document",
+    r"\mathcal D": "data set",
+    r"\mathcal L": "loss, the mean over tokens",
+    r"\mathcal N": "normal distribution",
+    r"\mathcal Z": "sum of the exponentials of all logits",
+    r"\Delta": "change of what follows",
+    r"\alpha": "LoRA's scale, divided by the rank",
+    r"\beta": "weight of the KL penalty",
+    r"\gamma": "weight of MDLOO's trust region",
+    r"\delta": "small change, as of a finite difference",
+    r"\epsilon": "small number that guards a division",
+    r"\zeta": "weight of the z-loss",
+    r"\eta": "learning rate at its peak",
+    r"\theta": "base of RoPE",
+    r"\kappa": "cut: the score above which soft top-k begins to keep",
+    r"\lambda": "weight decay",
+    r"\mu": "price of a constraint (Lagrange multiplier)",
+    r"\nu": "softness of soft top-k",
+    r"\pi": "policy, a model's distribution over responses; in 2π the number",
+    r"\rho": "ratio of two policies' probabilities",
+    r"\sigma": "singular value",
+    r"\tau": "step of training",
+    r"\phi": "time of a flow, from noise to picture",
+    r"\omega": "angle by which RoPE turns a pair of channels from token to token",
+    "a": "attention weight",
+    "b": "memory of a moving average",
+    "c": "largest size that a clip lets through",
+    "e": "which adapter, or which expert",
+    "f": "schedule: share of the peak rate at a step",
+    "g": "gradient of the loss",
+    "h": "hidden vector",
+    "i": "running index",
+    "j": "second running index",
+    "k": "key vector",
+    "\\ell": "loss of one token or example",
+    "m": "mask: share of a channel that is kept",
+    "n": "count; its index says of what",
+    "p": "probability",
+    "q": "query vector",
+    "r": "reward",
+    "s": "score: of a pair, a document, a channel",
+    "t": "position in a sequence that asks",
+    "u": "update before the learning rate",
+    "v": "value vector",
+    "w": "one weight, or a vector of them",
+    "x": "what goes in: a vector, a prompt",
+    "y": "what comes out: a vector, a response",
+    "z": "logit",
+}
+
 TERMS = {
-    "adapter": "a small set of extra weights, trained for one feature while the base model stays frozen (chapter 5)",
+    "adapter": "a small set of extra weights, trained for one feature while the base model stays frozen (chapter 8)",
     "attention": "a position averages the values of positions up to its own, weighted by how its query fits their keys",
     "bits per byte": "how many bits the model needs to write down one byte of text; lower is better, and it compares "
     "models with different tokenizers",
@@ -29,9 +97,9 @@ TERMS = {
     "logits": "one number per token of the vocabulary; softmax turns them into probabilities",
     "loss": "here always the mean of minus log p(right token), in nats (natural logarithm)",
     "nat": "the unit of information with the natural logarithm; 1 nat = 1.44 bits",
-    "palettization": "storing each weight as an index into a small table of values (chapter 6)",
-    "post-training": "everything after pre-training that turns a text predictor into an assistant (chapters 7 and 8)",
-    "pre-training": "predicting the next token on a large amount of text (chapter 2)",
+    "palettization": "storing each weight as an index into a small table of values (chapter 9)",
+    "post-training": "everything after pre-training that turns a text predictor into an assistant (chapters 10 and 11)",
+    "pre-training": "predicting the next token on a large amount of text (chapters 2 to 5)",
     "qk-norm": "RMSNorm on every query and key, so that attention logits stay small",
     "residual stream": "the vector of a position that every block reads from and adds to",
     "RMSNorm": "divides a vector by its root mean square and multiplies by a learned gain",
@@ -44,6 +112,14 @@ TERMS = {
 def show_axes() -> None:
     """Display the axis letters as a table."""
     show_table(("letter", "axis"), ((f"`{letter}`", text) for letter, text in AXES.items()))
+
+
+def show_symbols(*glyphs: str) -> None:
+    r"""Display a chapter's table of symbols, as show_symbols("T", r"\mathbf W").
+
+    KeyError: a glyph that the course does not have.
+    """
+    show_table(("symbol", "meaning"), ((f"${glyph}$", SYMBOLS[glyph]) for glyph in glyphs))
 
 
 def show_terms() -> None:

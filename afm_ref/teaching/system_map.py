@@ -8,7 +8,7 @@ from . import figures
 class Box(NamedTuple):
     """A place on the map; x, y: the lower left corner, in units of the axes (12.4 x 7)."""
 
-    chapter: int
+    chapters: tuple[int, ...]
     title: str
     text: str
     x: float
@@ -17,18 +17,19 @@ class Box(NamedTuple):
     height: float
 
 
+WHOLE_ROAD = 12  # the chapter that walks the row from end to end
 # One row from left to right, what it stands on below, what comes out above.
 BOXES = (
-    Box(2, "Data", "web crawl,\nlicensed, code,\nmath", 0.2, 2.95, 1.9, 2.0),
-    Box(2, "Pre-training", "core, continued,\nlonger context;\nprune and distil", 2.65, 2.95, 2.1, 2.0),
-    Box(7, "Post-training", "fine-tuning, reward\nmodel, committee", 5.3, 3.82, 2.1, 1.13),
-    Box(8, "RLHF", "MDLOO", 5.3, 2.95, 2.1, 0.75),
-    Box(6, "Optimization", "palettization to\n3.7 bits a weight,\nrecovery adapter", 7.95, 2.95, 2.1, 2.0),
-    Box(5, "Adapters", "LoRA, rank 16,\none per feature", 10.4, 2.95, 1.8, 2.0),
-    Box(1, "The transformer", "one forward function: embeddings, RMSNorm, RoPE, grouped-query attention, SwiGLU",
+    Box((2,), "Data", "web crawl,\nlicensed, code,\nmath", 0.2, 2.95, 1.9, 2.0),
+    Box((3, 4, 5), "Pre-training", "core, continued,\nlonger context;\nprune and distil", 2.65, 2.95, 2.1, 2.0),
+    Box((10,), "Post-training", "fine-tuning, reward\nmodel, committee", 5.3, 3.82, 2.1, 1.13),
+    Box((11,), "RLHF", "MDLOO", 5.3, 2.95, 2.1, 0.75),
+    Box((9,), "Optimization", "palettization to\n3.7 bits a weight,\nrecovery adapter", 7.95, 2.95, 2.1, 2.0),
+    Box((8,), "Adapters", "LoRA, rank 16,\none per feature", 10.4, 2.95, 1.8, 2.0),
+    Box((1,), "The transformer", "one forward function: embeddings, RMSNorm, RoPE, grouped-query attention, SwiGLU",
         2.65, 1.45, 9.55, 1.0),
-    Box(3, "Parallelism", "shards of data, weights, sequence", 2.65, 0.2, 4.55, 0.95),
-    Box(4, "At scale", "AXLearn on JAX and XLA, thousands of chips", 7.45, 0.2, 4.75, 0.95),
+    Box((6,), "Parallelism", "shards of data, weights, sequence", 2.65, 0.2, 4.55, 0.95),
+    Box((7,), "At scale", "AXLearn on JAX and XLA, thousands of chips", 7.45, 0.2, 4.75, 0.95),
 )  # fmt: skip
 FAMILY = (
     ("On-device model", "about 3 billion weights", 2.65, True),
@@ -50,31 +51,38 @@ ALT = (
 
 
 def at_chapter(number: int):
-    """Return (figure, alt text) of the map, one chapter's boxes lit up; 0 lights all.
+    """Return (figure, alt text) of the map, one chapter's boxes lit up; 0 and the whole road
+    light all.
 
     Source: BLOG24 (the family, the path from data to adapters); chapters are ours
         [confirmed].
     Test: tests/teaching/test_figures.py::test_the_map_names_every_chapter
     """
-    chapters = {box.chapter for box in BOXES}
-    if number and number not in chapters:
-        raise ValueError(f"no chapter {number} on the map; it shows {sorted(chapters)}")
+    taught = {0, WHOLE_ROAD}.union(*(box.chapters for box in BOXES))
+    if number not in taught:
+        raise ValueError(f"no chapter {number} on the map; it shows {sorted(taught)}")
     fig, ax = figures.subplots(figsize=(9.6, 5.6))
     ax.set(xlim=(0, 12.4), ylim=(0, 7.15))
     ax.set_axis_off()
     for box in BOXES:
-        _box(ax, box, *{0: ALL, box.chapter: LIT}.get(number, OTHER))
+        look = LIT if number in box.chapters else OTHER
+        _box(ax, box, *(ALL if number in (0, WHOLE_ROAD) else look))
     _arrows(ax)
     _family(ax)
     lit = f" Chapter {number} is lit up." if number else ""
     return fig, ALT + lit
 
 
+def label(chapters: tuple[int, ...]) -> str:
+    """Return "3-5" of (3, 4, 5)."""
+    return "-".join(str(n) for n in dict.fromkeys((chapters[0], chapters[-1])))
+
+
 def _box(ax, box, face, edge, ink):
-    chapter, title, text, x, y, width, height = box
+    chapters, title, text, x, y, width, height = box
     figures.box(ax, x, y, width, height, ROUNDING, fc=face, ec=edge, lw=1.4)
     middle, top = x + width / 2, y + height - 0.27
-    title = f"{chapter}  {title}"
+    title = f"{label(chapters)}  {title}"
     ax.text(middle, top, title, **CENTRED, fontsize=12, fontweight="bold", color=ink)
     ax.text(middle, (y + top - 0.14) / 2, text, **CENTRED, fontsize=10.5, color=ink)
 

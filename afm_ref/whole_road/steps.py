@@ -34,7 +34,7 @@ from .text import SEQ_LEN
 
 @dataclasses.dataclass(frozen=True)
 class RoadSizes(BenchSizes):
-    """How much of everything, ours; the bench's sizes are those of chapters 7 and 8."""
+    """How much of everything, ours; the bench's sizes are those of chapters 10 and 11."""
 
     samples: int = 4  # of a held-out prompt, to measure with
     text_rows: int = 32  # of held-out English, likewise
@@ -74,7 +74,7 @@ class RoadStep(NamedTuple):
 
 
 def make_sft(run, folder):
-    """Write the shipped model after SFT on hybrid data: the student of chapter 7."""
+    """Write the shipped model after SFT on hybrid data: the student of chapter 10."""
     _save(run, folder, run.bench.student(run.seed))
 
 

@@ -1,4 +1,4 @@
-"""What chapter 2 shows of pruning as recorded: whole, fair, and still what the code gives."""
+"""What chapter 5 shows of pruning as recorded: whole, fair, and still what the code gives."""
 
 import numpy as np
 import pytest

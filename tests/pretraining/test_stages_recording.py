@@ -1,4 +1,4 @@
-"""What chapter 2 shows as recorded of the stages and of a longer window: whole, fair, still what the code gives."""
+"""What chapter 4 shows as recorded of the stages and of a longer window: whole, fair, still what the code gives."""
 
 import numpy as np
 import pytest

@@ -110,7 +110,7 @@ def test_all_gradients_agree_at_the_previous_iterate():
 
 
 def test_dpo_is_that_of_chapter_7():
-    """Three prompts of four responses, as chapter 7's pairs; with equal rewards there is no slope, and log 2."""
+    """Three prompts of four responses, as chapter 10's pairs; with equal rewards there is no slope, and log 2."""
     numbers, signs = np.arange(12), np.array([1, 0, -1, 0, 0, -1, 0, 1, 0, 0, 0, 0.0])
     total, count = mdloo.dpo_loss(PRESENT, experience(signs, numbers=numbers), SMALL, K=4, beta=0.3)
     which = np.array([[0, 7], [2, 5]])  # chosen, rejected

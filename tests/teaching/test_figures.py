@@ -34,23 +34,29 @@ def test_the_same_figure_gives_the_same_bytes_in_one_style_without_metadata():
 def test_save_writes_only_where_the_variable_says_and_show_displays(tmp_path, monkeypatch, shown):
     monkeypatch.delenv(figures.FOLDER_VARIABLE, raising=False)
     monkeypatch.chdir(tmp_path)
-    data = figures.save("00_line", line(), ALT)
+    fig = line()
+    figures.headline(fig, "It rises.")
+    assert fig.get_suptitle() == "It rises."
+    data = figures.save("00_line", fig, ALT)
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setenv(figures.FOLDER_VARIABLE, str(tmp_path / "figures"))
-    figures.show("00_line", line(), ALT)
+    figures.show("00_line", line(), ALT, "It rises.")
     assert [(p.name, p.read_bytes()) for p in (tmp_path / "figures").iterdir()] == [("00_line.png", data)]
     (((image,), _),) = shown
     assert image.data == data
     _, metadata = image._repr_png_()
-    assert metadata["alt"] == ALT and metadata["width"] == 4 * figures.SCREEN_DPI
+    assert metadata["alt"] == f"It rises. {ALT}" and metadata["width"] == 4 * figures.SCREEN_DPI
 
 
 def test_bad_figures_are_refused():
     for name, alt, told in (("00_line", "a line", "alt text"), ("../line", ALT, "figure name")):
         with pytest.raises(ValueError, match=told):
             figures.save(name, line(), alt)
-    with pytest.raises(ValueError, match="no chapter 9"):
-        system_map.at_chapter(9)
+    for see in ("", "far too much to say " * 10):
+        with pytest.raises(ValueError, match="one line, two at most"):
+            figures.headline(line(), see)
+    with pytest.raises(ValueError, match="no chapter 17"):
+        system_map.at_chapter(17)
     fig, ax = figures.subplots(figsize=(9, 6))
     ax.imshow(np.random.default_rng(0).random((400, 600)))
     with pytest.raises(ValueError, match="draw less or smaller"):
@@ -58,12 +64,12 @@ def test_bad_figures_are_refused():
 
 
 def test_the_map_names_every_chapter():
-    assert {box.chapter for box in system_map.BOXES} == set(range(1, 9))
-    fig, alt = system_map.at_chapter(3)
+    assert set().union(*(box.chapters for box in system_map.BOXES)) == set(range(1, 12))
+    fig, alt = system_map.at_chapter(6)
     texts = [t.get_text() for t in fig.axes[0].texts]
-    assert all(any(t == f"{b.chapter}  {b.title}" for t in texts) for b in system_map.BOXES)
+    assert all(any(t == f"{system_map.label(b.chapters)}  {b.title}" for t in texts) for b in system_map.BOXES)
     assert {"On-device model", "Server model", "Coding model", "Diffusion model"} <= set(texts)
-    assert "Chapter 3 is lit up" in alt and len(figures.png(fig)) < figures.MAX_BYTES
+    assert "Chapter 6 is lit up" in alt and len(figures.png(fig)) < figures.MAX_BYTES
     assert figures.png(fig) != figures.png(system_map.at_chapter(0)[0])
 
 

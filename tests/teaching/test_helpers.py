@@ -2,9 +2,11 @@
 
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+from nbval.plugin import get_sanitize_patterns
 
 from afm_ref import config, ops, transformer
 from afm_ref.config import AFMConfig
@@ -13,17 +15,32 @@ from afm_ref.teaching.lens import Watching, attention_weights
 from afm_ref.teaching.source import source_text
 from afm_ref.transformer import Causal
 
+MEASURED = Path(__file__).parents[2] / "tools" / "measured.cfg"
 
-def test_what_holds_prints_a_line_without_measured_numbers(capsys):
+
+def test_what_holds_prints_a_line_that_ends_in_what_was_measured(capsys):
     for ok, settings, line in (
         (True, {}, "it holds"),
         (np.bool_(True), {"reason": "by definition"}, "it holds (by definition)"),
-        (np.array([0, -3e-7]), {"tolerance": 1e-6, "reason": "f32"}, "it holds (difference at most 1e-06; f32)"),
-        (np.zeros(0), {"tolerance": 0.0}, "it holds (difference at most 0)"),
-        (2.123456, {"between": (2, 2.5)}, "it holds (between 2 and 2.5)"),
+        (
+            np.array([0, -3e-7]),
+            {"tolerance": 1e-6, "reason": "f32"},
+            "it holds (difference at most 1e-06; f32) [measured 3e-07]",
+        ),
+        (np.zeros(0), {"tolerance": 0.0}, "it holds (difference at most 0) [measured 0]"),
+        (2.123456, {"between": (2, 2.5)}, "it holds (between 2 and 2.5) [measured 2.1]"),
     ):
         check("it holds", ok, **settings)
         assert capsys.readouterr().out == f"✓ {line}\n"
+
+
+def test_nbval_leaves_out_the_measured_size_and_nothing_else(capsys):
+    (regex, instead), *others = get_sanitize_patterns(MEASURED.read_text())
+    seen = []
+    for size in (0.0, 3.14159e-7, -2e5):
+        check("a [range] of 0.5", np.array(size), tolerance=1e6, reason="f32")
+        seen.append(re.sub(regex, instead, capsys.readouterr().out))
+    assert others == [] and set(seen) == {"✓ a [range] of 0.5 (difference at most 1e+06; f32) [measured]\n"}
 
 
 def test_what_does_not_hold_raises_and_says_what_was_measured():

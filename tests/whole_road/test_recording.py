@@ -1,4 +1,4 @@
-"""What chapter 0 shows as recorded of the pipeline: of the shipped model, complete, put together from its runs."""
+"""What chapter 12 shows as recorded of the pipeline: of the shipped model, complete, put together from its runs."""
 
 import functools
 

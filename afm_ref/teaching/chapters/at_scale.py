@@ -1,4 +1,4 @@
-"""What chapter 4 draws: all meshes of a machine, time against memory; one taken apart."""
+"""What chapter 7 draws: all meshes of a machine, time against memory; one taken apart."""
 
 import functools
 

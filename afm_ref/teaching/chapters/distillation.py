@@ -1,4 +1,4 @@
-"""What chapter 2 draws of pruning and distillation: soft masks, and recorded students.
+"""What chapter 5 draws of pruning and distillation: soft masks, and recorded students.
 
 A curve is {"steps": [...], "all": [...], "english": [...], "accuracy": [...]}: held-out
 bits per byte and the share of tokens guessed right after so many steps, as

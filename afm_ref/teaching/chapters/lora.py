@@ -1,4 +1,4 @@
-"""What chapter 5 draws: a low-rank sum, adapters over one base, a change cut to a rank."""
+"""What chapter 8 draws: a low-rank sum, adapters over one base, a change cut to a rank."""
 
 import numpy as np
 

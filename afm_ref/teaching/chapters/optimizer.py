@@ -1,4 +1,4 @@
-"""What chapter 2 draws of the optimizer, recorded or computed a moment ago.
+"""What chapter 3 draws of the optimizer, recorded or computed a moment ago.
 
 A sweep is {width: {rate: [loss of each seed]}}, a loss None where the run diverged.
 """

@@ -1,4 +1,4 @@
-"""What chapter 3 draws: a ring to step through, and a mesh to choose."""
+"""What chapter 6 draws: a ring to step through, and a mesh to choose."""
 
 import numpy as np
 

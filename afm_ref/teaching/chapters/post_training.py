@@ -1,4 +1,4 @@
-"""What chapter 7 draws, recorded or computed a moment ago."""
+"""What chapter 10 draws, recorded or computed a moment ago."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What chapter 6 draws: every matrix's bits under a budget, a palette and its weights."""
+"""What chapter 9 draws: every matrix's bits under a budget, a palette and its weights."""
 
 import numpy as np
 

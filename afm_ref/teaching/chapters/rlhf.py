@@ -1,4 +1,4 @@
-"""What chapter 8 draws, from lists and dicts, whether recorded or computed a moment ago.
+"""What chapter 11 draws, from lists and dicts, whether recorded or computed a moment ago.
 
 A run is {"samples": [...], "utility": [...], "proxy": [...], "kl": [...],
 "held_out_utility": [...]}, entries of equal number: after so many responses drawn, the mean

@@ -1,4 +1,4 @@
-"""What chapter 2 draws of stages: schedules, wavelengths, loss by position, mixtures."""
+"""What chapter 4 draws of stages: schedules, wavelengths, loss by position, mixtures."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Chapter 4's exercises: a program's bytes, MFU, the smallest shard, when a sum hides."""
+"""Chapter 7's exercises: a program's bytes, MFU, the smallest shard, when a sum hides."""
 
 from bisect import bisect_left
 from functools import partial
@@ -21,7 +21,7 @@ PROGRAMS = (  # lists of (kind, whole bytes, devices, times executed)
 )
 
 
-@exercise("4.1", "bytes of a program with a loop", "easy", 5, PROGRAMS)
+@exercise("7.1", "bytes of a program with a loop", "easy", 5, PROGRAMS)
 def sent_bytes(found):
     """Add up what one device sends in three programs, hop by hop."""
     return _hops(found), {
@@ -52,7 +52,7 @@ RUNS = (
 )
 
 
-@exercise("4.2", "how busy are 1024 chips?", "medium", 10, RUNS)
+@exercise("7.2", "how busy are 1024 chips?", "medium", 10, RUNS)
 def utilization(cfg, seq_len, tokens, step_s, chips, peak_flops):
     """AXLearn's public run among the cases."""
     flops = partial(_step_flops, cfg, tokens, seq_len)
@@ -82,7 +82,7 @@ MODELS = (
 )
 
 
-@exercise("4.3", "the smallest shard that fits", "medium", 10, MODELS)
+@exercise("7.3", "the smallest shard that fits", "medium", 10, MODELS)
 def smallest_fsdp(n_parameters, model, hbm_bytes, other_bytes):
     """Double the shards until everything fits."""
 
@@ -104,7 +104,7 @@ def smallest_fsdp(n_parameters, model, hbm_bytes, other_bytes):
 CLUSTERS = ((1024, 459e12, 600e9), (8, 275e12, 6.25e9), (2, 1e12, 1e9))
 
 
-@exercise("4.4", "when does the sum of gradients hide?", "hard", 15, CLUSTERS)
+@exercise("7.4", "when does the sum of gradients hide?", "hard", 15, CLUSTERS)
 def tokens_to_hide(n, peak_flops, bandwidth_bytes_per_s):
     """Bisect the number of tokens: compute grows with it, the all-reduce does not."""
 

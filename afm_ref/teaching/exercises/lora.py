@@ -1,4 +1,4 @@
-"""Chapter 5's exercises: size, merging, a gradient, the rank needed, a cache."""
+"""Chapter 8's exercises: size, merging, a gradient, the rank needed, a cache."""
 
 import math
 
@@ -15,7 +15,7 @@ ADAPTED = (
 )
 
 
-@exercise("5.1", "the size of an adapter", "easy", 5, ADAPTED)
+@exercise("8.1", "the size of an adapter", "easy", 5, ADAPTED)
 def adapter_bytes(shapes, rank, bytes_per_value):
     """Make the two matrices of every weight and count their entries."""
     width = bytes_per_value
@@ -37,7 +37,7 @@ MERGED = [
 ]
 
 
-@exercise("5.2", "merge", "easy", 5, MERGED)
+@exercise("8.2", "merge", "easy", 5, MERGED)
 def merge(w, a, b, alpha):
     """Add up outer products: column r of B with row r of A."""
     rank = len(a)
@@ -57,7 +57,7 @@ BACKWARD = [
 ]
 
 
-@exercise("5.3", "the gradient of B", "medium", 15, BACKWARD)
+@exercise("8.3", "the gradient of B", "medium", 15, BACKWARD)
 def gradient_of_b(a, x, g, scale):
     """Differentiate entry by entry: y is linear in B, so a step of one gives the slope."""
     expected = np.zeros((g.shape[1], len(a)))
@@ -81,7 +81,7 @@ SPECTRA = arrays(
 )
 
 
-@exercise("5.4", "how large a rank?", "medium", 10, SPECTRA)
+@exercise("8.4", "how large a rank?", "medium", 10, SPECTRA)
 def rank_needed(singular_values, tolerance):
     """Build a matrix with these singular values, cut it to each rank, see what is left."""
     s = singular_values
@@ -112,7 +112,7 @@ REQUESTS = (
 )
 
 
-@exercise("5.5", "how often is the disk read?", "hard", 20, REQUESTS)
+@exercise("8.5", "how often is the disk read?", "hard", 20, REQUESTS)
 def loads(requests, sizes, budget):
     """Keep the time of each adapter's last use, and throw out the oldest."""
     expected = _loads(requests, sizes, budget)

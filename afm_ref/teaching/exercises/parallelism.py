@@ -1,4 +1,4 @@
-"""Chapter 3's exercises: a ring's time, ZeRO, the bubble, an order, merged softmaxes."""
+"""Chapter 6's exercises: a ring's time, ZeRO, the bubble, an order, merged softmaxes."""
 
 import math
 
@@ -10,7 +10,7 @@ from .registry import Case, exercise
 RINGS = ((4, 4096, 0.0, 1e3), (4, 4096, 0.5, 1e3), (8, 8192, 1e-6, 1e11))
 
 
-@exercise("3.1", "how long does an all-reduce take?", "easy", 5, RINGS)
+@exercise("6.1", "how long does an all-reduce take?", "easy", 5, RINGS)
 def all_reduce_s(n, n_bytes, latency_s, bandwidth_bytes_per_s):
     """Send real arrays round a simulated ring and look at its clock."""
     latency, whole_s, hops = latency_s, n_bytes / bandwidth_bytes_per_s, n - 1
@@ -27,7 +27,7 @@ def all_reduce_s(n, n_bytes, latency_s, bandwidth_bytes_per_s):
 SHARDED = ((1200, 4, 0), (1200, 4, 1), (1200, 4, 2), (1200, 4, 3), (1600, 8, 3))
 
 
-@exercise("3.2", "what ZeRO keeps", "easy", 5, SHARDED)
+@exercise("6.2", "what ZeRO keeps", "easy", 5, SHARDED)
 def zero_bytes(n_parameters, n_devices, stage):
     """Count what one device keeps of each parameter."""
     P, n = n_parameters, n_devices
@@ -51,7 +51,7 @@ def _held(n_parameters, n, stage):
 
 
 @exercise(
-    "3.3", "enough microbatches", "easy", 5, ((4, 0.22), (3, 0.09), (6, 0.3), (1, 0.1))
+    "6.3", "enough microbatches", "easy", 5, ((4, 0.22), (3, 0.09), (6, 0.3), (1, 0.1))
 )
 def fewest_microbatches(n_stages, largest_bubble):
     """Try one number after another on the timeline."""
@@ -66,7 +66,7 @@ def fewest_microbatches(n_stages, largest_bubble):
     }
 
 
-@exercise("3.4", "a fair order", "medium", 10, ((8, 2), (16, 4), (24, 3)))
+@exercise("6.4", "a fair order", "medium", 10, ((8, 2), (16, 4), (24, 3)))
 def zigzag(T, n):
     """Deal chunks like cards: once round the table, then once back."""
     chunks = np.arange(T).reshape(2 * n, -1)  # [T] -> [2n, T / 2n]
@@ -85,7 +85,7 @@ def zigzag(T, n):
     }
 
 
-@exercise("3.5", "two halves of a softmax", "hard", 20)
+@exercise("6.5", "two halves of a softmax", "hard", 20)
 def merge():
     """Attend to all keys at once: the halves never meet here."""
     rng = np.random.default_rng((3, 5))

@@ -1,4 +1,4 @@
-"""Chapter 7's exercises: soft labels, best of n, DPO over padded rows, a committee."""
+"""Chapter 10's exercises: soft labels, best of n, DPO over padded rows, a committee."""
 
 import itertools
 import math
@@ -15,7 +15,7 @@ LABELLED = arrays(
 )
 
 
-@exercise("7.1", "soft labels and where they rest", "easy", 10, LABELLED)
+@exercise("10.1", "soft labels and where they rest", "easy", 10, LABELLED)
 def soft_labels(margins, labels):
     """Cross-entropy of two coins, one in proportion to exp(reward), and bisection."""
     coin = np.exp([margins, np.zeros(len(margins))])  # [2, B]
@@ -45,7 +45,7 @@ SAMPLES = arrays(
 )
 
 
-@exercise("7.2", "the best of n from m samples", "medium", 15, SAMPLES)
+@exercise("10.2", "the best of n from m samples", "medium", 15, SAMPLES)
 def expected_best(rewards, n):
     """Go through all ways to choose n of them."""
     r = np.sort(rewards)
@@ -60,7 +60,7 @@ def expected_best(rewards, n):
     }
 
 
-@exercise("7.3", "DPO over padded rows", "medium", 15)
+@exercise("10.3", "DPO over padded rows", "medium", 15)
 def dpo():
     """Multiply probabilities token by token, and let two odds compete."""
     rng = np.random.default_rng((7, 3))
@@ -108,7 +108,7 @@ def _dpo(policy, reference, starts, lengths, beta, per_token=False):
     return sum(losses) / len(losses)
 
 
-@exercise("7.4", "a committee on the budget of one teacher", "hard", 20)
+@exercise("10.4", "a committee on the budget of one teacher", "hard", 20)
 def committee():
     """Go through prompts, members and samples one by one."""
     rng = np.random.default_rng((7, 4))

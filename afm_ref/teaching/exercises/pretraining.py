@@ -1,4 +1,4 @@
-"""Chapter 2's exercises: benchmark texts, bands, Apple's step, a window, soft top-k."""
+"""Exercises of chapters 2 to 5: benchmark texts, bands, Apple's step, windows, top-k."""
 
 import math
 
@@ -131,7 +131,7 @@ def _count(agrees, wanted):
 B1, B2 = 0.95, 0.95
 
 
-@exercise("2.3", "one step of Apple's update", "medium", 15)
+@exercise("3.1", "one step of Apple's update", "medium", 15)
 def apple_step():
     """Go through the block weight by weight, and again for each way to get it wrong."""
     rng = np.random.default_rng((2, 3))
@@ -185,7 +185,7 @@ def _step(w, g, v, m, t, s, rate, decay, wrong=""):
 WINDOWS = ((500_000.0, 8192, 32_768), (10_000.0, 2048, 16_384), (500_000.0, 256, 1024))
 
 
-@exercise("2.4", "a base for a longer window", "easy", 10, WINDOWS, tolerance=1e-4)
+@exercise("4.1", "a base for a longer window", "easy", 10, WINDOWS, tolerance=1e-4)
 def longer_base(base, T_train, T):
     """Bisect the base at which the pair that just completed a turn does so again."""
     turn = 2 * math.pi
@@ -216,7 +216,7 @@ SCORES = [
 ]
 
 
-@exercise("2.5", "the threshold of soft top-k", "medium", 15, SCORES)
+@exercise("5.1", "the threshold of soft top-k", "medium", 15, SCORES)
 def threshold(scores, k, eps):
     """Bisect the threshold, without sorting and without a count of the clipped."""
 

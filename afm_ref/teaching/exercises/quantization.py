@@ -1,4 +1,4 @@
-"""Chapter 6's exercises: counted bits, packing, two centres, an allocation, rounding."""
+"""Chapter 9's exercises: counted bits, packing, two centres, an allocation, rounding."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from .registry import arrays, exercise
 MATRICES = ((32, 100, 4, 16), (3072, 3072, 4, 16), (40, 64, 2, 16), (8, 30, 3, 8))
 
 
-@exercise("6.1", "bits that are really stored", "easy", 10, MATRICES)
+@exercise("9.1", "bits that are really stored", "easy", 10, MATRICES)
 def stored_bits(out_dim, in_dim, bits, rows_per_table):
     """Lay out the codes and the tables of every group of rows, and count."""
     rows = rows_per_table
@@ -28,7 +28,7 @@ def stored_bits(out_dim, in_dim, bits, rows_per_table):
 CODES = arrays(([1, 2],), ([15, 0, 0, 15],), ([7, 8, 9, 10, 11, 12],))
 
 
-@exercise("6.2", "two codes in a byte", "easy", 10, CODES)
+@exercise("9.2", "two codes in a byte", "easy", 10, CODES)
 def pack(codes):
     """Write every byte as eight binary digits, the first code's last."""
     pairs = list(zip(codes[::2], codes[1::2]))
@@ -48,7 +48,7 @@ VALUES = arrays(
 )
 
 
-@exercise("6.3", "the best palette of two", "medium", 15, VALUES)
+@exercise("9.3", "the best palette of two", "medium", 15, VALUES)
 def two_centres(values):
     """Try every way to cut the sorted values in two."""
     v = np.sort(values)
@@ -77,7 +77,7 @@ COSTS = arrays(
 )
 
 
-@exercise("6.4", "who gets four bits?", "hard", 20, COSTS)
+@exercise("9.4", "who gets four bits?", "hard", 20, COSTS)
 def choose_bits(cost_at_2, cost_at_4, weights, average):
     """Try all assignments of 2 or 4 bits."""
     gain = cost_at_2 - cost_at_4
@@ -117,7 +117,7 @@ TWO_WEIGHTS = arrays(
 )
 
 
-@exercise("6.5", "pass the error on", "medium", 15, TWO_WEIGHTS)
+@exercise("9.5", "pass the error on", "medium", 15, TWO_WEIGHTS)
 def round_two(w, h):
     """Round the first weight, then try whole numbers for the second."""
     first = np.round(w[0])

@@ -1,4 +1,4 @@
-"""Chapter 8's exercises: leave-one-out, MDLOO's objective and step, a harmful baseline."""
+"""Chapter 11's exercises: leave-one-out, MDLOO's objective and step, a harmful baseline."""
 
 import itertools
 from functools import partial
@@ -16,7 +16,7 @@ RNG = np.random.default_rng(8)
 GROUPS = [(RNG.standard_normal(shape) + 3,) for shape in ((1, 2), (2, 3), (3, 4))]
 
 
-@exercise("8.1", "leave one out", "easy", 5, GROUPS)
+@exercise("11.1", "leave one out", "easy", 5, GROUPS)
 def leave_one_out(rewards):
     """Take each response out of its group and average what is left."""
     K = rewards.shape[1]
@@ -46,7 +46,7 @@ LISTED = [
 ]
 
 
-@exercise("8.2", "MDLOO's objective", "medium", 15, LISTED)
+@exercise("11.2", "MDLOO's objective", "medium", 15, LISTED)
 def objective(log_probs, old_log_probs, advantages, gamma):
     """Take the divergence from its definition, Bregman's for h(p) = p log p."""
     A, p, q = advantages, np.exp(log_probs), np.exp(old_log_probs)
@@ -79,7 +79,7 @@ STARTS = [
 ]
 
 
-@exercise("8.3", "one exact step", "medium", 15, STARTS)
+@exercise("11.3", "one exact step", "medium", 15, STARTS)
 def exact_step(policy_log_probs, advantages, gamma):
     """Let other policies, near and far, compete with the answer: none may be better."""
     old, A = policy_log_probs, advantages
@@ -119,7 +119,7 @@ def _normalised(scores):
     return scores - np.logaddexp.reduce(scores, axis=-1, keepdims=True)
 
 
-@exercise("8.4", "where leave-one-out harms", "hard", 20, ((2,), (3,), (4,)))
+@exercise("11.4", "where leave-one-out harms", "hard", 20, ((2,), (3,), (4,)))
 def rewards_where_leave_one_out_hurts(K):
     """Go through every group of K responses, with its probability."""
     return None, {}, partial(_harmless, K=K)

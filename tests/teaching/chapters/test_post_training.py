@@ -1,4 +1,4 @@
-"""Figures of chapters 7 and 8, and the pipeline's: what is drawn is what was given."""
+"""Figures of chapters 10 and 11, and the pipeline's: what is drawn is what was given."""
 
 import itertools
 

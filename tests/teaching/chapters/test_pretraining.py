@@ -1,4 +1,4 @@
-"""Chapter 2's figures, of curation, the optimizer, the stages and pruning: what is drawn is what was given."""
+"""Figures of chapters 2 to 5, of curation, the optimizer, the stages and pruning: what is drawn is what was given."""
 
 import math
 

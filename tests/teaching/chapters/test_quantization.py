@@ -1,4 +1,4 @@
-"""Pictures of chapters 5 and 6: what they compute, and that they show what the allocation and the palettes are."""
+"""Pictures of chapters 8 and 9: what they compute, and that they show what the allocation and the palettes are."""
 
 import numpy as np
 import pytest
