@@ -313,6 +313,7 @@ afm_ref/parallelism/sharded/strategies.py
     +
     + def placed_batch_shapes
     tests/parallelism/test_train_command.py::test_one_process_begins_and_two_continue
+    slow: only a run in two processes shows it, and each of them imports and compiles for ten seconds
 afm_ref/parallelism/compiled/collectives.py
   a loop's collectives count once
     - c._replace(count=c.count * trips)

@@ -21,7 +21,8 @@ def test_shipped_adapters_are_of_the_shipped_model():
         assert (adapter.base, adapter.rank, len(adapter.matrices)) == (mine, 16, 28)
 
 
-@pytest.mark.parametrize("name", ["matrix_tone_0", pytest.param("base", marks=pytest.mark.slow)])  # which says less
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["matrix_tone_0", "base"])
 def test_a_cell_is_recomputed(name):
     """The loss of the tone adapter on tone. One percent is far above the file's 16 bits, far below any effect."""
     bench = lora.Bench(argparse.Namespace(**CONFIG))

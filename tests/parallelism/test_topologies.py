@@ -26,16 +26,12 @@ def recorded():
     return [(Cell(**row["cell"]), row["measured"]) for row in assets.recording("at_scale")["numbers"].values()]
 
 
-@pytest.mark.parametrize("seq_len", [8, pytest.param(4096, marks=pytest.mark.slow)])
-def test_a_recorded_cell_is_recomputed(seq_len):
-    """Or one of shorter rows, quicker to compile: FSDP moves weights alone, so it sends to the byte the same."""
+@pytest.mark.slow
+def test_a_recorded_cell_is_recomputed():
     cell, then = next((cell, measured) for cell, measured in recorded() if cell.name == "cpu 8 fsdp")
-    now = at_scale.one_cell(cell._asdict() | {"seq_len": seq_len})
-    shorter = 10 * cell.batch // 8 * (cell.seq_len - seq_len)  # a device's ids, targets and weights
-    assert now["argument_bytes"] == then["argument_bytes"] - shorter
-    assert now["collectives"] == then["collectives"]
-    if shorter == 0:
-        assert now["temp_bytes"] == pytest.approx(then["temp_bytes"], rel=0.05)  # the compiler's packing of buffers
+    now = at_scale.one_cell(cell._asdict())
+    assert now["argument_bytes"] == then["argument_bytes"] and now["collectives"] == then["collectives"]
+    assert now["temp_bytes"] == pytest.approx(then["temp_bytes"], rel=0.05)  # the compiler's packing of buffers
 
 
 def test_every_cell_is_recorded():

@@ -63,6 +63,7 @@ def alone(texts, tmp_path_factory):
     return History.load(f"{folder}/run.json"), folder / "model", (out.getvalue(), err.getvalue())
 
 
+@pytest.mark.slow
 def test_one_process_begins_and_two_continue(texts, alone, tmp_path):
     """From step 6 of the run on one device, two of two devices each, as a user starts them, to the same losses."""
     shutil.copytree(alone[1].parent / "run", tmp_path / "run")

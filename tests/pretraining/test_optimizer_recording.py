@@ -21,6 +21,7 @@ ARGUMENTS = optimizer.arguments([f"--seeds={len(SEEDS)}", f"--held-out-rows={CON
 SWEEPS = recorded_sweeps(RUNS)
 
 
+@pytest.mark.slow
 def test_a_cell_is_recomputed(monkeypatch):
     """The untrained model on the held-out rows. Their text is the standard library's, which changes with Python.
 

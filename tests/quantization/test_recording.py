@@ -16,7 +16,8 @@ CONFIG, NUMBERS, SEEDS = RECORDING["config"], RECORDING["numbers"], RECORDING["s
 RUNS, INTERVALS = NUMBERS["runs"], NUMBERS["intervals"]
 
 
-@pytest.mark.parametrize("name", ["3.5", pytest.param("16", marks=pytest.mark.slow)])  # the second says less
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["3.5", "16"])
 def test_a_cell_is_recomputed(name):
     """The loss of one task at 16 or at 3.5 bits, those chosen anew from the recorded sensitivities.
 

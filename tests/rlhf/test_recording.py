@@ -23,7 +23,7 @@ def test_base_and_settings_are_those_of_today():
     assert files.fingerprint(load_tiny()[0]) == CONFIG["base"] and CONFIG["settings"] == str(online_rl.SETTINGS)
 
 
-@pytest.mark.slow  # the quick one is post_training's, whose bench draws and judges in the same way
+@pytest.mark.slow
 def test_a_cell_is_recomputed():
     """The shipped model's utility. Where a token is drawn otherwise, a response of 64 moves it by .016 at most."""
     found = rlhf.base_run(rlhf.bench_of(ARGUMENTS), SEEDS[0])

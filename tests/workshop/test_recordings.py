@@ -30,6 +30,7 @@ def test_no_recording_names_a_folder_of_the_machine_that_made_it(path):
     assert "/tmp" not in text and not Path(json.loads(text)["config"].get("folder", "")).is_absolute()
 
 
+@pytest.mark.slow
 def test_one_cell_is_recomputed():
     """On generated text, which no Python version changes. One percent is far above float32, far below any effect."""
     params, cfg, tok = assets.load_tiny()
