@@ -3,8 +3,8 @@
     Padded    [prompt, y, padding]                 a row for each response
     Shared    [padding, prompt, y_1, y_2 .. y_K]   a row for each prompt: a trunk, K branches
 
-`Shared` reads a prompt once for its K responses, thanks to one mask: a response sees its
-prompt and its own past, and no other response. Positions go on from the prompt's in every
+`Shared` reads a prompt once for its K responses, thanks to one way to attend: a response sees
+its prompt and its own past, and no other response. Positions go on from the prompt's in every
 response, so each number is that of `Padded` rows. What takes rows takes either.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._typing import Array, Bool, Float, Int
+from .._typing import Array, Float
 from ..config import AFMConfig
 from ..data.tasks import Rendered, chat_tokens
 from ..data.tokenizer import PAD
@@ -58,28 +58,51 @@ class Padded(NamedTuple):
 
 
 class SharedPrompt(Causal):
-    """Attend to earlier tokens of one's own response, and to those of the prompt.
+    """Attend to the prompt, and in each of its K responses to that response's own past.
 
-    segments: [B or 1, T], 0 for the prompt, k for response k of it.
+    H: tokens of a prompt. The prompt attends first; then each response is a row of its own,
+    whose R - 1 queries see the H keys of its prompt and its own R - 1. One mask over the
+    whole row gives the same numbers, from (H + K (R - 1))^2 scores a prompt instead of
+    H^2 + K (R - 1) (H + R - 1): of K = 8 responses of 32 tokens to 112 a third is left.
 
-    Source: one mask for a tree of continuations, as in SpecInfer (Miao et al. 2023)
-        [standard].
+    Source: attention over a shared prefix apart from what follows it, as in Hydragen
+        (Juravsky et al. 2024) [standard].
     Test: tests/post_training/test_rows.py::test_numbers_are_those_of_padded_rows,
         tests/post_training/test_rows.py::test_a_response_does_not_see_its_neighbours
     """
 
-    def __init__(self, segments: Int[Array, "#B T"]):
+    def __init__(self, H: int, K: int):
         super().__init__()
-        self.segments = segments
+        self.H, self.K = H, K
 
-    def mask(
-        self, positions: Int[Array, "#B T"], key_positions: Int[Array, "#B S"]
-    ) -> Bool[Array, "#B T S"]:
-        """Return which keys each query may see."""
-        of_query, of_key = self.segments[:, :, None], self.segments[:, None, :]
-        return super().mask(positions, key_positions) & (
-            (of_key == of_query) | (of_key == 0)
-        )
+    def responses(self, x):
+        """Return [P, H + K (R - 1), ...] without the prompts, each response apart:
+        [P, K, R - 1, ...].
+        """
+        P, T, *rest = x.shape
+        return x[:, self.H :].reshape(P, self.K, (T - self.H) // self.K, *rest)
+
+    def __call__(
+        self, q: Float[Array, "P T N H"], kv, positions
+    ) -> Float[Array, "P T N H"]:
+        """Return each query's average of the values it may see."""
+        xp, H, K = q.__array_namespace__(), self.H, self.K
+        P = len(q)
+
+        def keys(x):  # [P, T, ...] -> [P K, H + R - 1, ...]
+            prompt = xp.broadcast_to(x[:, None, :H], (P, K, H, *x.shape[2:]))
+            both = xp.concatenate([prompt, self.responses(x)], axis=2)
+            return both.reshape(P * K, *both.shape[2:])
+
+        def queries(x):  # [P, T, ...] -> [P K, R - 1, ...]
+            x = self.responses(x)
+            return x.reshape(P * K, *x.shape[2:])
+
+        read = super().__call__(q[:, :H], tuple(x[:, :H] for x in kv), positions[:, :H])
+        said = super().__call__(queries(q), tuple(map(keys, kv)), queries(positions))
+        # [P K, R - 1, N, H] -> [P, K (R - 1), N, H]
+        said = said.reshape(P, q.shape[1] - H, *said.shape[2:])
+        return xp.concatenate([read, said], axis=1)
 
 
 class Shared(NamedTuple):
@@ -118,12 +141,6 @@ class Shared(NamedTuple):
         return xp.where(positions < 0, FAR, positions)
 
     @property
-    def segments(self):
-        """Return which tokens are the prompt's (0) and which response k's: [1, T]."""
-        H, (_, K, R) = self.prompts.shape[1], self.said.shape
-        return np.repeat(np.arange(K + 1), [H, *[R - 1] * K])[None]
-
-    @property
     def targets(self):
         """Return the tokens of the responses: [B, R]."""
         return self.said.reshape(-1, self.said.shape[-1])
@@ -136,7 +153,7 @@ class Shared(NamedTuple):
     def states(self, params, cfg):
         """Return the hidden states that the targets are predicted from: [B, R, D]."""
         H, (P, K, R) = self.prompts.shape[1], self.said.shape
-        x, _ = hidden(params, self.tokens, cfg, self.positions, SharedPrompt(self.segments))
+        x, _ = hidden(params, self.tokens, cfg, self.positions, SharedPrompt(H, K))
         xp = x.__array_namespace__()
         D = x.shape[-1]
         first = xp.broadcast_to(x[:, None, H - 1 : H], (P, K, 1, D))
