@@ -424,6 +424,11 @@ afm_ref/parallelism/sharded/strategies.py
     - np.asarray(array)[:, order]
     + np.asarray(array)[:, np.sort(order)]
     tests/parallelism/test_strategies.py::test_a_placed_batch_is_the_batch_in_the_plans_order
+notebooks/07_at_scale.ipynb
+  a number of the prose is no longer what a cell prints
+    - unexplained at first, 43% at last.
+    + unexplained at first, 47% at last.
+    tests/meta/test_prose.py::test_measured_numbers_are_printed_by_a_cell[07_at_scale]
 """)
 MUTATIONS = [
     *OWN,

@@ -26,6 +26,7 @@ COPIED = (
     "tools",
     "benchmarks",
     "experiments",
+    "notebooks",
     "conftest.py",
     "pyproject.toml",
     "README.md",

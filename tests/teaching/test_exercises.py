@@ -69,12 +69,16 @@ def gather_s(n, n_bytes, latency_s, bandwidth_bytes_per_s):
     return (n - 1) * (latency_s + n_bytes / n / bandwidth_bytes_per_s)
 
 
-def without_scores(cfg, tokens, step_s, chips, peak_flops, **_):
-    return config.train_flops_per_token(cfg, 0) * tokens / (step_s * chips * peak_flops)
+def without_scores(cfg, tokens, mfu, chips, peak_flops, **_):
+    return config.train_flops_per_token(cfg, 0) * tokens / (mfu * chips * peak_flops) / 86_400
 
 
 def all_of_the_memory(n_parameters, model, hbm_bytes, **_):
     return 2 ** ceil(log2(16 * n_parameters / model / hbm_bytes))
+
+
+def slices_if_nothing_is_recomputed(batch_tokens, peak_flops, dcn_bandwidth):
+    return 1 + 1.5 * batch_tokens * dcn_bandwidth // peak_flops
 
 
 def rank_by_sum(singular_values, tolerance):
@@ -124,10 +128,10 @@ WRONG = [  # an exercise, a plausible wrong answer, words of the hint it must ge
     ("6.3", lambda n_stages, largest_bubble: ceil((n_stages - 1) / largest_bubble), "the busy time"),
     ("6.4", lambda T, n: np.arange(T).reshape(n, -1), "contiguous"),
     ("6.5", lambda out_a, total_a, out_b, total_b, **_: (out_a / total_a + out_b / total_b) / 2, "not weigh the same"),
-    ("7.1", lambda found: sum(w * (n - 1) / n * times for kind, w, n, times in found), "AND an all-gather"),
+    ("7.1", lambda whole_bytes, data, fsdp: 2 * (1 - 1 / (data * fsdp)) * whole_bytes, "most of it is sliced away"),
     ("7.2", without_scores, "scores and weighted values"),
     ("7.3", all_of_the_memory, "beside"),
-    ("7.4", lambda n, peak_flops, **of: ceil(2 * (n - 1) / n * peak_flops / of["bandwidth_bytes_per_s"]), "6 FLOPs a"),
+    ("7.4", slices_if_nothing_is_recomputed, "8 FLOPs"),
     ("8.1", lambda shapes, bytes_per_value, **_: bytes_per_value * sum(o * i for o, i in shapes), "not of A and B"),
     ("8.2", lambda w, a, b, alpha: w + b @ a, "alpha / R"),
     ("8.3", lambda a, x, g, scale: g.T @ (x @ a.T), "multiplies the gradient too"),

@@ -42,9 +42,11 @@ class Collective(NamedTuple):
 def sent(kind: str, whole_bytes: float, group_size: int) -> float:
     """Return the bytes that each of group_size devices sends, by the ring algorithms.
 
-        all-gather, reduce-scatter, all-to-all (n-1)/n W;  all-reduce 2 (n-1)/n W; permute W
+        all-gather, reduce-scatter, all-to-all    (n-1)/n whole_bytes
+        all-reduce                              2 (n-1)/n whole_bytes
+        permute                                           whole_bytes
 
-    W = whole_bytes: the larger side as one device holds it, so the gathered result, or the
+    whole_bytes: the larger side as one device holds it, so the gathered result, or the
     operand before it is scattered; for an all-to-all and a permute the local array. A group
     of one sends nothing.
 
@@ -80,13 +82,20 @@ def compile_and_count(lowered, options: dict | None = None):
 
     options go to the compiler, such as QUICK.
     """
+    compiled, text = partitioned(lowered, options)
+    return compiled, of(text)
+
+
+def partitioned(lowered, options: dict | None = None):
+    """Return (compiled, HLO text after the SPMD partitioner) of a lowered program.
+
+    On one device there is nothing to partition: the text is the compiled program's.
+    """
     with tempfile.TemporaryDirectory() as folder:
         dump = {"xla_dump_to": folder, "xla_dump_hlo_pass_re": "spmd-partitioning"}
         compiled = lowered.compile(compiler_options=dump | (options or {}))
         dumps = sorted(Path(folder).glob("*after_spmd-partitioning*.txt"))
-        if not dumps:  # one device: there is nothing to partition
-            return compiled, of(compiled)
-        return compiled, of(dumps[-1].read_text())
+        return compiled, dumps[-1].read_text() if dumps else compiled.as_text()
 
 
 def total_bytes(collectives) -> float:

@@ -32,16 +32,18 @@ def held_bytes(
 ) -> dict[str, float]:
     """Return {part: bytes of one device} at the worst moment of a step.
 
-    With P the numbers of `held_parameters`, W a layer's matrices / m, E the embedding / m,
-    l its layers, n its tokens (in a pipeline those of the bubble too), a of
-    `kept_per_token`, and `width` bytes a number but for the state:
+    Of one device: held, the sum of `held_parameters`; layer and table, one layer's matrices
+    and the embedding, each / model; its layers; its tokens (in a pipeline those of the
+    bubble too); kept, of `kept_per_token`. `width` bytes a number but for the state:
 
-        weights, optimizer    4 P, and width P for a copy where width is not 4;   2 (4 P)
-        gradients             P,  and P once more where an all-reduce makes a summed copy
-        gathered              fsdp: the embedding and its gradient 2 E, and the layers'
-                              2 W (zero 3),  (l + 1) W (zero 2),  2 l W (zero 1)
-        activations           n l a, with remat n l D (D/m with "norm");  and the larger of
-                              the logits, 3 V/m a token, and with remat one layer, a
+        weights        4 held, and width held for a copy where width is not 4
+        optimizer      2 (4 held)
+        gradients      held, and once more where an all-reduce makes a summed copy
+        gathered       fsdp: 2 table, for it and its gradient, and of the layers 2 layer
+                       (zero 3), (layers + 1) layer (zero 2), 2 layers layer (zero 1)
+        activations    tokens layers kept, with remat tokens layers D (D / model with
+                       "norm"), and the larger of the logits, tokens 3 V / model, and with
+                       remat one layer, tokens kept
 
     All parts are taken as alive at once, and no temporary of the compiler is counted.
     Small explicit programs compiled for CPUs take from 18% less to 6% more; AFM-on-device by
@@ -60,18 +62,18 @@ def held_bytes(
     gathered = 2 * tables(plan) / shape.model + of_layers
     tokens = B * T / (shape.data * shape.fsdp * shape.seq)
     ticks = (plan.microbatches + shape.pipe - 1) / plan.microbatches
-    a = kept_per_token(plan, T, fused_attention)
+    kept = kept_per_token(plan, T, fused_attention)
     stream = cfg.d_model / (shape.model if plan.sequence == "norm" else 1)
-    kept = tokens * ticks * layers * (stream if plan.remat else a)
+    between_passes = tokens * ticks * layers * (stream if plan.remat else kept)
     at_work = max(
         3 * tokens * cfg.vocab_size / shape.model,
-        tokens / plan.microbatches * a * plan.remat,
+        tokens / plan.microbatches * kept * plan.remat,
     )
     return {
         "weights": (F32 + (width if width < F32 else 0)) * held,
         "gradients": width * held * (2 if shape.data * shape.seq > 1 else 1),
         "optimizer": 2 * F32 * held,
-        "activations": width * (kept + at_work),
+        "activations": width * (between_passes + at_work),
         "gathered": width * gathered if shape.fsdp > 1 else 0.0,
     }
 
@@ -79,9 +81,14 @@ def held_bytes(
 def kept_per_token(plan: Plan, T: int, fused_attention: bool = False) -> float:
     """Return the numbers that the backward pass of a block keeps of each token.
 
-        9 D + (4 N H + 4 K H + 7 F + 2 N S)/m     S: keys seen at once, T, or T/s in a ring
+        9 D + (4 N H + 4 K H + 7 F + 2 N S) / model
 
-    Fused attention keeps no scores: S is 0.
+    S: keys seen at once, T, in a ring T / seq. 9 D: the stream before both norms, their
+    quotients, and what wq, wk, wv, w_gate and w_up read. 4 N H: q before its norm, its
+    quotient, q scaled, what wo reads. 4 K H: k before its norm, its quotient, k, v. 7 F: gate,
+    up, four steps of silu(gate), what w_down reads. 2 N S: exponentials and weights.
+
+    Fused attention keeps no scores, as if S were 0.
 
     Source: Korthikanti et al. 2022 section 4, counted for our own block [standard].
     Test: tests/parallelism/test_predicted.py::test_what_a_block_keeps_is_what_jax_says

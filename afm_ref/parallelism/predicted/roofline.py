@@ -106,31 +106,30 @@ def step(plan: Plan, B: int, T: int, chip: Chip, *, slices: int = 1) -> Estimate
 def compute_s(plan: Plan, B: int, T: int, chip: Chip) -> float:
     """Return the seconds that one chip computes, each operation by FLOPs or bytes.
 
-    A matrix product [M, K] x [K, N] takes max(2 M K N / peak, 2 (M K + K N + M N) / HBM
-    bandwidth), once forward, twice backward, once more with remat. Norms, rotations and
-    gates only move bytes, as the optimizer does, which reads weight, gradient and two
-    moments and writes three.
+    A product of tokens with a matrix takes the longer of its FLOPs and its bytes, once
+    forward, twice backward, once more with remat. Norms, rotations and gates only move
+    bytes, as the optimizer does, which reads weight, gradient and two moments and writes
+    three.
 
     Source: roofline, Williams et al. 2009 [standard].
     Test: tests/parallelism/test_predicted.py::test_large_products_run_at_peak_and_small_ones_at_the_memory
     """
     cfg, shape = plan.cfg, plan.shape
-    M = B * T / (shape.data * shape.fsdp * shape.seq)  # tokens of one chip
+    tokens = B * T / (shape.data * shape.fsdp * shape.seq)  # of one chip
     D, F, V = cfg.d_model, cfg.d_ff / shape.model, cfg.vocab_size / shape.model
     q = cfg.n_heads * cfg.head_dim / shape.model
     kv = cfg.n_kv_heads * cfg.head_dim / shape.model
 
-    def product(K, N):
-        return max(
-            2 * M * K * N / chip.flops, BF16 * (M * K + K * N + M * N) / chip.hbm_bandwidth
-        )
+    def product(read, write):
+        numbers = tokens * read + read * write + tokens * write
+        flops = 2 * tokens * read * write
+        return max(flops / chip.flops, BF16 * numbers / chip.hbm_bandwidth)
 
     def elementwise(*widths):
-        return BF16 * M * sum(widths) / chip.hbm_bandwidth
+        return BF16 * tokens * sum(widths) / chip.hbm_bandwidth
 
-    attention = max(
-        2 * M * T * q / chip.flops, BF16 * M * 2 * (q + kv) / chip.hbm_bandwidth
-    )
+    # scores and weighted values: 2 + 2 FLOPs a channel and key, T/2 keys on average
+    attention = max(2 * tokens * T * q / chip.flops, elementwise(2 * q, 2 * kv))
     layer = 2 * product(D, q) + 2 * product(D, kv) + attention + 3 * product(D, F)
     # read and write: two norms and two residual sums (10 D), rope and qk-norm (4 q + 4 kv),
     # the gate (3 F)

@@ -91,7 +91,7 @@ def terms(
     ticks = M + shape.pipe - 1  # the bubble's as well
     rows = B // (shape.data * shape.fsdp)  # of one device
     tokens = rows * T // shape.seq
-    A = tokens // M * plan.cfg.d_model  # numbers of a microbatch
+    stream = tokens // M * plan.cfg.d_model  # numbers of a microbatch: A / M
 
     def term(what, kind, axes, numbers, count=1, width=width):
         groups = {axis: getattr(shape, axis) for axis in axes.split()}
@@ -101,11 +101,11 @@ def terms(
     scalar, labels = max(width, 4), T + (rows * T if documents else 0)
     return [
         *_of_weights(plan, runs, term),
-        *_of_activations(plan, A, runs, term),
+        *_of_activations(plan, stream, runs, term),
         term("three numbers a token for the loss", "all-reduce", "model", tokens, 3),
         *_of_sequences(plan, tokens // M, labels, runs, term),
         # forward, and the gradients back
-        term("activations between stages", "collective-permute", "pipe", A, 2 * ticks),
+        term("activations between stages", "collective-permute", "pipe", stream, 2 * ticks),
         term("sum of the loss", "all-reduce", "data fsdp seq pipe", 1, width=scalar),
         term("count", "all-reduce", "data fsdp seq", 1, width=scalar),
     ]
@@ -129,7 +129,7 @@ def _of_weights(plan, runs, term):
     ]
 
 
-def _of_activations(plan, A, runs, term):
+def _of_activations(plan, stream, runs, term):
     """Tensor parallelism's, and gradients of gains that the devices use differently."""
     D, r = plan.cfg.d_model, int(plan.remat)
     heads = layer_parameters(plan.cfg)["norms"] - 2 * D
@@ -140,10 +140,9 @@ def _of_activations(plan, A, runs, term):
         yield term("gradients, gains", "all-reduce", "model", 2 * D, runs)
         yield term("gradients, last gain", "all-reduce", "model", D)
     for kind, count in kinds.items():
-        yield term("activations, layers", kind, "model", A, count * runs)
-        yield term(
-            "activations, embedding and head", kind, "model", A * plan.microbatches, 2
-        )
+        yield term("activations, layers", kind, "model", stream, count * runs)
+        whole = stream * plan.microbatches
+        yield term("activations, embedding and head", kind, "model", whole, 2)
 
 
 def _of_sequences(plan, tokens, labels, runs, term):

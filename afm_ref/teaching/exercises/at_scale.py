@@ -1,67 +1,53 @@
-"""Chapter 7's exercises: a program's bytes, MFU, the smallest shard, when a sum hides."""
+"""Chapter 7's exercises: a sum of parts, days of a run, the smallest shard, how many slices."""
 
-from bisect import bisect_left
 from functools import partial
 
 from ...config import AFM_ON_DEVICE, AFM_TINY
 from .registry import exercise
 
-# rounds of n - 1 hops, each of a chunk W / n
-KINDS = {"all-gather": 1, "reduce-scatter": 1, "all-reduce": 2}
-PROGRAMS = (  # lists of (kind, whole bytes, devices, times executed)
-    ([("all-gather", 1024, 4, 3)],),
-    ([("all-gather", 4096, 8, 26), ("all-reduce", 4, 8, 1)],),
-    (
-        [
-            ("all-gather", 800, 4, 5),
-            ("reduce-scatter", 800, 4, 5),
-            ("all-reduce", 640, 2, 1),
-        ],
-    ),
-)
+SUMS = ((4096, 2, 4), (5.5e9, 8, 256), (960, 3, 2))  # whole bytes, data, fsdp
 
 
-@exercise("7.1", "bytes of a program with a loop", "easy", 5, PROGRAMS)
-def sent_bytes(found):
-    """Add up what one device sends in three programs, hop by hop."""
-    return _hops(found), {
-        "the text shows a loop's body once, but it runs `times` times": _hops(
-            found, loops=False
+@exercise("7.1", "what should the sum have sent?", "medium", 10, SUMS)
+def sum_of_parts(whole_bytes, data, fsdp):
+    """Add up what one device sends, hop by hop."""
+
+    def hops(n, n_bytes, rounds):
+        return sum(n_bytes / n for _ in range(rounds * (n - 1)))
+
+    first, part = hops(fsdp, whole_bytes, 1), whole_bytes / fsdp
+    return first + hops(data, part, 2), {
+        "that is the all-reduce over all devices: most of it is sliced away": hops(
+            data * fsdp, whole_bytes, 2
         ),
-        "an all-reduce is a reduce-scatter AND an all-gather": _hops(found, rounds=False),
-        "a hop carries a chunk of W/n bytes, not all of W": _hops(found, whole=True),
-        "a chunk makes n - 1 hops to visit n devices": sum(
-            KINDS[k] * w * t for k, w, n, t in found
-        ),
+        "after the first sum a device has only a part, whole_bytes / fsdp": first
+        + hops(data, whole_bytes, 2),
+        "an all-reduce is a reduce-scatter AND an all-gather": first + hops(data, part, 1),
+        "along fsdp nobody needs the whole sum: reduce-scatter": 2 * first
+        + hops(data, part, 2),
+        "the groups along data must add their sums, too": first,
     }
 
 
-def _hops(found, *, loops=True, rounds=True, whole=False):
-    """Add up what one device sends, hop by hop; the switches make the usual mistakes."""
-    total = 0.0
-    for kind, n_bytes, n, trips in found:
-        hops = (trips if loops else 1) * (KINDS[kind] if rounds else 1) * (n - 1)
-        total += sum(n_bytes if whole else n_bytes / n for _ in range(hops))
-    return total
-
-
 RUNS = (
-    (AFM_ON_DEVICE, 4096, 2**23, 0.80, 1024, 459e12),
-    (AFM_ON_DEVICE, 4096, 2**23, 1.48, 512, 459e12),
-    (AFM_TINY, 256, 2**12, 0.5, 1, 1e11),
+    (AFM_ON_DEVICE, 4096, 10**12, 0.40, 1024, 459e12),
+    (AFM_ON_DEVICE, 8192, 10**11, 0.35, 512, 275e12),
+    (AFM_TINY, 256, 2**26, 0.5, 1, 1e11),
 )
 
 
-@exercise("7.2", "how busy are 1024 chips?", "medium", 10, RUNS)
-def utilization(cfg, seq_len, tokens, step_s, chips, peak_flops):
-    """AXLearn's public run among the cases."""
+@exercise("7.2", "how many days?", "medium", 10, RUNS)
+def run_days(cfg, seq_len, tokens, mfu, chips, peak_flops):
+    """FLOPs of all layers, over what so many busy chips do in a day."""
     flops = partial(_step_flops, cfg, tokens, seq_len)
-    able = step_s * chips * peak_flops
-    return flops() / able, {
-        "training is three forward passes' work, not one": flops(backward=0) / able,
-        "scores and weighted values are products, too": flops(attention=False) / able,
-        "all chips together could have worked": flops() / (step_s * peak_flops),
-        "a fraction of 1 is asked, not percent": 100 * flops() / able,
+    a_day = 24 * 3600 * mfu * chips * peak_flops
+    return flops() / a_day, {
+        "training is three forward passes' work, not one": flops(backward=0) / a_day,
+        "scores and weighted values are products, too": flops(attention=False) / a_day,
+        "a chip at this MFU does less than its peak": flops() * mfu / a_day,
+        "all chips work together": flops() * chips / a_day,
+        "days are asked, not hours": 24 * flops() / a_day,
+        "days are asked, not seconds": 24 * 3600 * flops() / a_day,
     }
 
 
@@ -101,22 +87,27 @@ def smallest_fsdp(n_parameters, model, hbm_bytes, other_bytes):
     }
 
 
-CLUSTERS = ((1024, 459e12, 600e9), (8, 275e12, 6.25e9), (2, 1e12, 1e9))
+NETWORKS = ((2**24, 275e12, 6.25e9), (2**22, 459e12, 6.25e9), (123_456, 1e14, 1e10))
 
 
-@exercise("7.4", "when does the sum of gradients hide?", "hard", 15, CLUSTERS)
-def tokens_to_hide(n, peak_flops, bandwidth_bytes_per_s):
-    """Bisect the number of tokens: compute grows with it, the all-reduce does not."""
+@exercise("7.4", "how many slices?", "hard", 15, NETWORKS)
+def most_slices(batch_tokens, peak_flops, dcn_bandwidth):
+    """Add slices while the sum still hides; all for one parameter and one chip a slice."""
 
-    def fewest(rounds=2, flops=6, width=2):  # all for one parameter
-        sum_s = rounds * (n - 1) / n * width / bandwidth_bytes_per_s
-        return bisect_left(
-            range(10**9), sum_s, key=lambda tokens: flops * tokens / peak_flops
-        )
+    def most(rounds=2, flops=8, width=2, whole=False):
+        slices = 1
+        while True:
+            n = slices + 1
+            share = 1 if whole else (n - 1) / n
+            sum_s = rounds * share * width / dcn_bandwidth
+            if flops * batch_tokens / n / peak_flops < sum_s:
+                return slices
+            slices = n
 
-    return fewest(), {
-        "a training step takes 6 FLOPs a parameter and token, not 2": fewest(flops=2),
-        "an all-reduce sends 2 (n-1)/n W": fewest(rounds=1),
-        "bfloat16 gradients have 2 bytes": fewest(width=4),
-        "round up: the sum must hide wholly": fewest() - 1,
+    return most(), {
+        "layers are recomputed: 8 FLOPs a parameter and token, not 6": most(flops=6),
+        "an all-reduce is a reduce-scatter AND an all-gather": most(rounds=1),
+        "16-bit gradients have 2 bytes": most(width=4),
+        "a chip sends (n - 1)/n of its share twice, not all of it": most(whole=True),
+        "with that many the sum does not hide any more": most() + 1,
     }
