@@ -63,19 +63,18 @@ def stage_work(layers, n_stages: int, n_micro: int) -> list[dict[int, int]]:
 
 def bytes_figure(results):
     """Draw what a device sends in a step, by kind: {name: {"plan": ..., "found": ...}}."""
-    fig, ax = figures.subplots(figsize=(9.6, 3.8))
+    fig, ax = figures.subplots(figsize=(8.4, 3.6))
     colors = dict(zip(collectives.KINDS, figures.CYCLE, strict=False))
     tables = [collectives.by_kind(row["found"]) for row in results.values()]
     for at, table in enumerate(tables):
-        sizes = {kind: row["bytes_sent"] / 1e3 for kind, row in table.items()}
+        sizes = {kind: table[kind]["bytes_sent"] / 1e3 for kind in colors if kind in table}
         figures.stack(ax, sizes, at=at, colors=[colors[kind] for kind in sizes])
     meshes = [row["plan"].shape for row in results.values()]
     names = [f"{name}\n{mesh}: {mesh.size} devices" for name, mesh in zip(results, meshes)]
     figures.name_rows(ax, names)
     ax.tick_params(axis="y", labelsize=8)
     ax.set_xlabel("bytes that one device sends in a step, kB")
-    handles = dict(zip(*reversed(ax.get_legend_handles_labels())))
-    figures.legend_beside(ax, handles=handles.values(), labels=list(handles))
+    _legend(ax, **figures.BESIDE)
     return fig
 
 
@@ -102,19 +101,23 @@ def gibibytes(estimate: roofline.Estimate) -> dict[str, float]:
 
 def steps_figure(estimates):
     """Draw the predicted seconds of a step and the memory of a chip: {mesh: estimate}."""
-    fig, axes = figures.subplots(1, 2, figsize=(9.6, 3.9), sharey=True)
+    fig, axes = figures.subplots(1, 2, figsize=(8.6, 3.6), sharey=True)
     for at, one in enumerate(estimates.values()):
         for ax, parts in zip(axes, (seconds(one), gibibytes(one))):
             end = figures.stack(ax, parts, at=at)
-            ax.text(end, at, f" {end:.2g}", va="center", fontsize=9)
+            ax.text(end, at, f" {end:.3g}", va="center", fontsize=9)
     figures.name_rows(axes[0], list(estimates))
     for ax, what in zip(axes, ("one step, s", "memory of a chip, GiB")):
         ax.set_xlabel(what)
         ax.set_xlim(right=1.12 * ax.get_xlim()[1])
-        handles = dict(zip(*reversed(ax.get_legend_handles_labels())))
-        below = dict(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=9)
-        ax.legend(handles.values(), list(handles), ncols=1, **below)
+        _legend(ax, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     return fig
+
+
+def _legend(ax, **options):
+    """Name what is drawn, each colour once."""
+    once = dict(zip(*reversed(ax.get_legend_handles_labels())))
+    ax.legend(once.values(), list(once), fontsize=9, **options)
 
 
 SEQUENCE = 4096
@@ -128,7 +131,7 @@ def mesh_figure(data: int, fsdp: int, model: int, seq: int, pipe: int, batch: in
     shape = MeshShape(data, fsdp, pipe, seq, model)
     plan = chooser.plan_for(AFM_ON_DEVICE, shape, batch)
     estimate = roofline.step(plan, batch, SEQUENCE, roofline.V5P)
-    fig, (top, bottom) = figures.subplots(2, 1, figsize=(8.6, 4.2))
+    fig, (top, bottom) = figures.subplots(2, 1, figsize=(8.2, 3.8))
     _one_bar(top, seconds(estimate), "s")
     top.set_xlabel("one training step, s")
     top.set_title(

@@ -8,7 +8,19 @@ import numpy as np
 from ...parallelism.simulator import ring_collectives
 from ...parallelism.simulator.cluster import PARTIAL, REPLICATED, Tensor
 from ...parallelism.simulator.pipeline_schedules import Timeline
-from ..figures import BLACK, BLUE, CYCLE, GREY, ORANGE, PALE, YELLOW, bare, box, finish
+from ..figures import (
+    BESIDE,
+    BLACK,
+    BLUE,
+    CYCLE,
+    GREY,
+    ORANGE,
+    PALE,
+    YELLOW,
+    bare,
+    box,
+    finish,
+)
 
 PARTS = (*CYCLE, YELLOW, BLACK)
 
@@ -169,4 +181,4 @@ def timeline(ax, schedule: Timeline) -> None:
     ax.set(xlim=(0, schedule.end_s), ylim=(schedule.n_stages - 0.5, -0.5), yticks=stages)
     idle = 100 * schedule.bubble_fraction
     ax.set_title(f"{schedule.name}: {idle:.0f}% idle", fontsize=11)
-    finish(ax, "time, s", "stage", ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.22))
+    finish(ax, "time, s", "stage", **BESIDE)
