@@ -116,7 +116,7 @@ def ring_step(ax, trace: ring_collectives.Trace, step: int) -> None:
                     _sources(held),
                     ha="center",
                     va="center",
-                    fontsize=10,
+                    fontsize=9,
                     color=ink,
                     zorder=4,
                 )
