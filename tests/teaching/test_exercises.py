@@ -11,7 +11,7 @@ import pytest
 from afm_ref import config, ops
 from afm_ref.curation import Dropped, decontamination
 from afm_ref.data.corpora import Document
-from afm_ref.parallelism.sharded import ring_attention
+from afm_ref.parallelism.compiled import collectives
 from afm_ref.post_training import committee, losses, responses, reward_model
 from afm_ref.pretraining.long_context import rope_base
 from afm_ref.pretraining.optimizer import block_update
@@ -64,9 +64,9 @@ def adamw_decay(w, g, v, m, t, s, rate, decay):
     return np.stack([w - s * rate * (m + decay * w), v, m])
 
 
-def gather_s(n, n_bytes, latency_s, bandwidth_bytes_per_s):
-    """Exercise 3.1 of an all-gather: half of an all-reduce."""
-    return (n - 1) * (latency_s + n_bytes / n / bandwidth_bytes_per_s)
+def all_on_both(n_fast, n_slow, n_bytes):
+    """Exercise 6.1 with all of the array over the slow links."""
+    return [2 * (n - 1) * n_bytes / n for n in (n_fast, n_slow)]
 
 
 def without_scores(cfg, tokens, mfu, chips, peak_flops, **_):
@@ -123,11 +123,11 @@ WRONG = [  # an exercise, a plausible wrong answer, words of the hint it must ge
     ("5.1", lambda **given: soft_top_k(**given), "the weights"),
     ("5.1", lambda **given: -solve(**given).threshold, "the sign"),
     ("5.1", lambda scores, k, eps: -np.sort(scores)[-k], "limit for eps"),
-    ("6.1", gather_s, "AND an all-gather"),
-    ("6.2", lambda n_parameters, n_devices, stage: 16 * n_parameters / n_devices, "only stage 3"),
-    ("6.3", lambda n_stages, largest_bubble: ceil((n_stages - 1) / largest_bubble), "the busy time"),
-    ("6.4", lambda T, n: np.arange(T).reshape(n, -1), "contiguous"),
-    ("6.5", lambda out_a, total_a, out_b, total_b, **_: (out_a / total_a + out_b / total_b) / 2, "not weigh the same"),
+    ("6.1", all_on_both, "1 / n_fast of the array"),
+    ("6.2", lambda n_parameters, memory_bytes, zero: ceil(16 * n_parameters / memory_bytes), "only ZeRO-3"),
+    ("6.2", lambda **given: fewest(**given) - 1, "round up"),
+    ("6.3", lambda **given: -log_probability(**given), "this is the loss"),
+    ("6.4", lambda n_stages, largest_bubble: ceil((n_stages - 1) / largest_bubble), "the busy time"),
     ("7.1", lambda whole_bytes, data, fsdp: 2 * (1 - 1 / (data * fsdp)) * whole_bytes, "most of it is sliced away"),
     ("7.2", without_scores, "scores and weighted values"),
     ("7.3", all_of_the_memory, "beside"),
@@ -182,7 +182,7 @@ def test_no_constant_is_right(id):
         assert grade(id, lambda **_: constant).status == "wrong", constant  # noqa: B023 - called here
 
 
-@pytest.mark.parametrize("id", ["1.2", "1.3", "1.4", "6.5"])
+@pytest.mark.parametrize("id", ["1.2", "1.3", "1.4", "6.3"])
 def test_what_an_answer_does_to_its_input_does_not_reach_the_judge(id):
     def spoil(**arguments):
         for value in arguments.values():
@@ -245,9 +245,20 @@ def cached(cfg, memory_bytes, bytes_per_value):
     return memory_bytes // config.kv_cache_bytes_per_token(cfg, bytes_per_value)
 
 
-def zero_bytes(n_parameters, n_devices, stage):
-    whole, cut = ((16, 0), (8, 8), (4, 12), (0, 16))[stage]
-    return n_parameters * (whole + cut / n_devices)
+def two_axis_bytes(n_fast, n_slow, n_bytes):
+    return [collectives.sent("all-reduce", n_bytes / m, n) for m, n in ((1, n_fast), (n_fast, n_slow))]
+
+
+def fewest(n_parameters, memory_bytes, zero):
+    whole, sharded = (n_parameters * size for size in ((16, 0), (8, 8), (4, 12), (0, 16))[zero])
+    if whole + sharded <= memory_bytes:
+        return 1
+    return ceil(sharded / (memory_bytes - whole)) if memory_bytes > whole else 0
+
+
+def log_probability(logits, targets):
+    whole = np.concatenate(logits, axis=-1)
+    return np.array(jax.nn.log_softmax(whole.astype(np.float64)))[np.arange(len(targets)), targets]
 
 
 # The checkers count, rotate, bisect and enumerate in their own way; the package's functions must agree with them.
@@ -258,10 +269,9 @@ PACKAGE = {
     "3.1": apple_step,  # but for the 1e-30 that the package adds to the squares
     "4.1": rope_base,
     "5.1": lambda scores, k, eps: solve(scores, k, eps).threshold,
-    "6.1": lambda **given: 2 * gather_s(**given),
-    "6.2": zero_bytes,
-    "6.3": lambda n_stages, largest_bubble: max(1, ceil((n_stages - 1) * (1 - largest_bubble) / largest_bubble)),
-    "6.4": lambda T, n: np.reshape(ring_attention.sequence_order(T, n, zigzag=True), (n, -1)),
+    "6.1": two_axis_bytes,
+    "6.2": fewest,
+    "6.4": lambda n_stages, largest_bubble: max(1, ceil((n_stages - 1) * (1 - largest_bubble) / largest_bubble)),
     "10.1": lambda margins, labels: [
         reward_model.soft_label_loss(margins, labels),
         reward_model.optimal_margin(labels),

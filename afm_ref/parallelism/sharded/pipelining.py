@@ -18,9 +18,9 @@ class Pipeline:
         tick t: stage p works on microbatch t - p and passes it on;   M + P - 1 ticks
 
     Only the last stage's result is the model's; the others return zeros, and a loss must
-    count the last stage alone (`is_last`). In the ticks before a stage's first microbatch
-    and after its last it computes on zeros: the bubble, (P - 1) / (M + P - 1) of the time.
-    AD runs the same schedule backwards.
+    count the last stage alone (`is_last`). The bubble, (P - 1) / (M + P - 1) of the time, is
+    computed and thrown away: zeros before a stage's first microbatch, after its last the last
+    one again. AD runs the same schedule backwards.
 
     Source: Huang et al. 2019 (GPipe) section 2.2 [standard].
     Test: tests/parallelism/test_strategies.py::test_pipeline_equals_the_layers_in_turn

@@ -6,26 +6,41 @@ Every function draws on the matplotlib axes that it is given.
 import numpy as np
 
 from ...parallelism.simulator import ring_collectives
-from ...parallelism.simulator.cluster import PARTIAL, Tensor
+from ...parallelism.simulator.cluster import PARTIAL, REPLICATED, Tensor
 from ...parallelism.simulator.pipeline_schedules import Timeline
-from ..figures import BLACK, BLUE, COLORS, ORANGE, PALE, bare, box, finish
+from ..figures import (
+    BESIDE,
+    BLACK,
+    BLUE,
+    CYCLE,
+    GREY,
+    ORANGE,
+    PALE,
+    YELLOW,
+    bare,
+    box,
+    finish,
+)
+
+PARTS = (*CYCLE, YELLOW, BLACK)
 
 
 def tensor(ax, x: Tensor, title: str | None = None) -> None:
-    """Draw the whole array for every device, and the part that it holds in its colour.
+    """Draw the whole array for every device, and what it holds in colour.
 
-    Columns follow the last axis of the mesh. Summands are hatched. Vectors are columns.
+    Equal parts have equal colours, and what all devices hold is grey. Summands are hatched.
+    Columns follow the last axis of the mesh. Vectors are columns.
     """
     columns = [1, *x.cluster.mesh.values()][-1]
     width, height = _extent(x)
-    hatch = "////" if PARTIAL in x.layout.values() else None
+    hatch, looks = "////" if PARTIAL in x.layout.values() else None, {}
     for device, coordinate in enumerate(x.cluster.coordinates):
         left = (device % columns) * (width + 0.35)
         top = (device // columns) * (height + 0.55)
         box(ax, left, top, width, height, fc=PALE, ec="#AEB6C0", lw=1.0)
         row, down = _span(x, coordinate, 0, height)
         column, across = _span(x, coordinate, 1, width)
-        color, number = COLORS[device % len(COLORS)], (left + width / 2, top - 0.07)
+        color, number = _look(x, coordinate, looks), (left + width / 2, top - 0.07)
         box(ax, left + column, top + row, across, down, fc=color, ec="white", hatch=hatch)
         ax.text(*number, device, ha="center", va="bottom", fontsize=9, color=BLACK)
     # rows of a mesh of several axes are named by their coordinates
@@ -40,6 +55,13 @@ def tensor(ax, x: Tensor, title: str | None = None) -> None:
     )
     bare(ax).set_title(x.type if title is None else title, fontsize=11)
     ax.set_xlabel(_axis_words(x), fontsize=9.5)
+
+
+def _look(x, coordinate, looks):
+    """Return the colour of a device's part, from those given to parts so far."""
+    kinds = zip(x.layout.values(), coordinate)
+    part = tuple(i for kind, i in kinds if kind != REPLICATED)
+    return looks.setdefault(part, PARTS[len(looks) % len(PARTS)]) if part else GREY
 
 
 def _extent(x):
@@ -94,7 +116,7 @@ def ring_step(ax, trace: ring_collectives.Trace, step: int) -> None:
                     _sources(held),
                     ha="center",
                     va="center",
-                    fontsize=10,
+                    fontsize=9,
                     color=ink,
                     zorder=4,
                 )
@@ -159,4 +181,4 @@ def timeline(ax, schedule: Timeline) -> None:
     ax.set(xlim=(0, schedule.end_s), ylim=(schedule.n_stages - 0.5, -0.5), yticks=stages)
     idle = 100 * schedule.bubble_fraction
     ax.set_title(f"{schedule.name}: {idle:.0f}% idle", fontsize=11)
-    finish(ax, "time, s", "stage", ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.22))
+    finish(ax, "time, s", "stage", **BESIDE)

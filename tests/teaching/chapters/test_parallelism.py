@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 
-from afm_ref.config import AFM_ON_DEVICE
+from afm_ref import transformer
+from afm_ref.config import AFM_ON_DEVICE, AFMConfig
+from afm_ref.containers import group
+from afm_ref.parallelism.compiled.collectives import Collective
 from afm_ref.parallelism.mesh import MeshShape
 from afm_ref.parallelism.predicted import chooser, roofline
+from afm_ref.parallelism.sharded.plan import Plan
 from afm_ref.parallelism.simulator import pipeline_schedules, ring_collectives
 from afm_ref.parallelism.simulator.cluster import Cluster, einsum
 from afm_ref.teaching import figures
@@ -40,6 +44,33 @@ def test_summands_are_hatched():
         _, ax = figures.subplots()
         parallelism_drawing.tensor(ax, tensor)
         assert {p.get_hatch() for p in ax.patches} == hatches
+
+
+def test_equal_parts_have_equal_colours():
+    for layout, equal in ((dict(b="T"), [[0, 2], [1, 3]]), (dict(a="T"), [[0, 1], [2, 3]]), ({}, [[0, 1, 2, 3]])):
+        _, ax = figures.subplots()
+        parallelism_drawing.tensor(ax, Cluster(a=2, b=2).place(np.zeros((4, 4)), "TD", **layout))
+        colors = [p.get_facecolor() for p in ax.patches[1::2]]
+        found = [[i for i, color in enumerate(colors) if color == one] for one in dict.fromkeys(colors)]
+        assert found == equal
+
+
+def test_in_the_bubble_a_stage_works_on_zeros_or_on_the_last_microbatch_again():
+    cfg = AFMConfig(d_model=8, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=8, vocab_size=8)
+    (stack,) = group(transformer.init(cfg, seed=0).layers)
+    assert parallelism.stage_work(stack, 2, 3) == [{1: 1, 2: 1, 3: 2}, {0: 1, 1: 1, 2: 1, 3: 1}]
+
+
+def test_bars_are_as_long_as_what_they_stand_for():
+    cfg = AFMConfig(d_model=8, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=8, vocab_size=8)
+    found = Collective("all-gather", 500, 1000, 2, 3), Collective("all-reduce", 1000, 1000, 2, 4)
+    (ax,) = parallelism.bytes_figure({"FSDP": {"plan": Plan(cfg, "fsdp=2"), "found": found}}).axes
+    assert [p.get_width() for p in ax.patches] == [4.0, 1.5]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["FSDP\nfsdp=2: 2 devices"]
+    one = roofline.step(chooser.plan_for(AFM_ON_DEVICE, MeshShape(data=64, pipe=2), 1024), 1024, 4096, roofline.V5P)
+    left, right = parallelism.steps_figure({"data=64,pipe=2": one}).axes
+    assert sum(p.get_width() for p in left.patches) == pytest.approx(one.step_s)
+    assert sum(p.get_width() for p in right.patches) == pytest.approx(one.memory_bytes / 2**30)
 
 
 def test_a_ring_step_shows_what_is_held():
