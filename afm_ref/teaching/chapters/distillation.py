@@ -62,9 +62,9 @@ def slicing(D: int = 4, F: int = 8, kept: Sequence[int] = (1, 4, 6)):
             rows = np.repeat(channels[:, None], D, axis=1)  # [channels, D, colour]
             ax.imshow(rows.swapaxes(0, 1) if name == "down" else rows)
             shape = (D, len(rows)) if name == "down" else (len(rows), D)
-            bare(ax).set_title(
-                rf"$\mathbf{{W}}_\mathrm{{{name}}}$: {shape[0]} x {shape[1]}"
-            )
+            label = rf"$\mathbf{{W}}_\mathrm{{{name}}}$: {shape[0]} x {shape[1]}"
+            bare(ax).set_title(label, loc="left")
+            ax.set(xlim=(-0.5, F - 0.5), ylim=((F if ax in axes[0] else D) - 0.5, -0.5))
             for row in range(1, shape[0]):
                 ax.axhline(row - 0.5, color="white", lw=1.5)
             for place in range(1, shape[1]):

@@ -121,6 +121,9 @@ def by_position(
     beside(right, found, 0.1, ls="", ms=6)
     right.axhline(0, **DOTTED)
     right.set_xticks(at, regions)
+    right.set(xlim=(-0.5, len(regions) - 0.5))
+    right.margins(y=0.1)
+    right.set_title("paired by seed, 95% intervals", fontsize=10)
     finish(right, "positions", f"nats, minus {reference}")
     return fig
 
