@@ -148,11 +148,7 @@ WRONG = [  # an exercise, a plausible wrong answer, words of the hint it must ge
     ("5.1", lambda scores, k, eps: -by_softness(scores, k, eps), "the sign"),
     ("5.1", lambda scores, k, eps: by_softness(scores, k, eps, cut_moves=False), "the cut moves"),
     ("5.2", lambda head_dim, **heads: rows_of_others(head_dim=head_dim, group=1, **heads), "not one"),
-    (
-        "5.2",
-        lambda head_dim, **heads: np.arange(heads["n_heads"] - heads["n_heads"] // heads["n_kv_heads"]),
-        "rows are",
-    ),
+    ("5.2", lambda head_dim, **heads: rows_of_others(head_dim=1, **heads), "rows are asked"),
     ("5.3", lambda p, teacher: -p @ np.log2(best_student(p, teacher)), "own entropy"),
     ("5.3", lambda p, teacher: p @ np.log(p / best_student(p, teacher)), "not ln"),
     ("5.4", lambda mask_steps, **run: equal_steps(mask_steps=0, **run), "masks are learnt"),

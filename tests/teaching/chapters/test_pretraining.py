@@ -242,7 +242,7 @@ def test_a_slice_keeps_rows_of_two_matrices_and_columns_of_the_third():
     np.testing.assert_array_equal(sliced[0], gate[[1, 4]])
     np.testing.assert_array_equal(sliced[2], down[:, [1, 4]])
     np.testing.assert_array_equal(gate[1, 0], down[0, 1])  # one channel, one colour
-    assert len({tuple(row) for row in gate[:, 0]}) == 3 and axes[5].get_title().endswith("2 x 2")
+    assert len({tuple(row) for row in gate[:, 0]}) == 3 and axes[5].get_title("left").endswith("2 x 2")
 
 
 def test_differences_show_seeds_and_intervals():
