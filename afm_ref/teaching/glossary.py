@@ -49,7 +49,7 @@ SYMBOLS = AXES | {
     r"\zeta": "weight of the z-loss",
     r"\eta": "learning rate at its peak",
     r"\theta": "base of RoPE",
-    r"\kappa": "cut: the score above which soft top-k begins to keep",
+    r"\kappa": "cut: the score from which soft top-k keeps a channel whole",
     r"\lambda": "weight decay",
     r"\mu": "price of a constraint (Lagrange multiplier)",
     r"\nu": "softness of soft top-k",

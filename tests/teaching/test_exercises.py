@@ -19,6 +19,7 @@ from afm_ref.pretraining.pruning.top_k import soft_top_k, solve
 from afm_ref.rlhf import advantages, bandit, mdloo
 from afm_ref.teaching import attempt
 from afm_ref.teaching.exercises import EXERCISES, grade
+from afm_ref.teaching.exercises.registry import bisect
 
 NOTEBOOKS = pathlib.Path(__file__).resolve().parents[2] / "notebooks"
 CHAPTERS = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -69,6 +70,29 @@ def all_on_both(n_fast, n_slow, n_bytes):
     return [2 * (n - 1) * n_bytes / n for n in (n_fast, n_slow)]
 
 
+def window_of(share, n_parameters, n_layers, n_heads, head_dim):
+    return share / (1 - share) * n_parameters / (n_layers * n_heads * head_dim)
+
+
+def by_softness(scores, k, eps, cut_moves=True):
+    m, cut = soft_top_k(scores, k, eps), -solve(scores, k, eps).threshold
+    free = np.where(m < 1, m, 0)
+    return -free * (scores - ((free * scores).sum() / free.sum() if cut_moves else cut)) / eps**2
+
+
+def rows_of_others(n_heads, n_kv_heads, head_dim, cut, group=None):
+    head = np.arange(n_heads * head_dim) // head_dim
+    return np.flatnonzero(head // (group or n_heads // n_kv_heads) != cut)
+
+
+def best_student(p, teacher):
+    return 0.1 * p + 0.9 * (np.arange(len(p)) == teacher)
+
+
+def equal_steps(parent, student, parent_steps, mask_steps, student_steps, taught):
+    return student_steps + (parent_steps + mask_steps + taught * student_steps / 3) * parent / student
+
+
 def without_scores(cfg, tokens, mfu, chips, peak_flops, **_):
     return config.train_flops_per_token(cfg, 0) * tokens / (mfu * chips * peak_flops) / 86_400
 
@@ -117,12 +141,22 @@ WRONG = [  # an exercise, a plausible wrong answer, words of the hint it must ge
     ("2.1", lambda low, high, **given: dropped(low=high, high=high, **given), "not `high` alone"),
     ("2.2", lambda similarity, rows, wanted: max(1, ceil(log(1 - wanted) / log(1 - similarity + 1e-12))), "ALL its"),
     ("3.1", adamw_decay, "not multiplied by the learning rate"),
-    ("4.1", lambda base, T_train, T: base ** (log(T) / log(T_train)), "2 pi"),
-    ("4.1", lambda base, T_train, T: base * T / T_train, "stretches"),
-    ("5.1", lambda scores, k, eps: eps * (np.log(k) - np.logaddexp.reduce(scores / eps)), "nobody is clipped"),
-    ("5.1", lambda **given: soft_top_k(**given), "the weights"),
-    ("5.1", lambda **given: -solve(**given).threshold, "the sign"),
-    ("5.1", lambda scores, k, eps: -np.sort(scores)[-k], "limit for eps"),
+    ("4.1", lambda base, T_train, new_base: T_train ** (log(new_base) / log(base)), "divide by 2 pi"),
+    ("4.1", lambda base, T_train, new_base: T_train * new_base / base, "at the border"),
+    ("4.2", lambda tokens, weights, most_epochs: most_epochs * max(tokens / (weights + 1e-9)), "used up first"),
+    ("4.2", lambda tokens, weights, most_epochs: most_epochs * sum(tokens), "whatever their shares"),
+    ("4.3", lambda T, window, stride: np.arange(T) % window, "by `stride`, not"),
+    ("4.3", lambda T, window, stride: np.minimum(np.arange(T), window - 1), "by one token"),
+    ("4.4", lambda share, **model: window_of(share / (1 + share), **model), "of the whole"),
+    ("4.4", lambda share, **model: window_of(share, **model) / 2, "not 12"),
+    ("5.1", lambda scores, k, eps: -by_softness(scores, k, eps), "the sign"),
+    ("5.1", lambda scores, k, eps: by_softness(scores, k, eps, cut_moves=False), "the cut moves"),
+    ("5.2", lambda head_dim, **heads: rows_of_others(head_dim=head_dim, group=1, **heads), "not one"),
+    ("5.2", lambda head_dim, **heads: rows_of_others(head_dim=1, **heads), "rows are asked"),
+    ("5.3", lambda p, teacher: -p @ np.log2(best_student(p, teacher)), "own entropy"),
+    ("5.3", lambda p, teacher: p @ np.log(p / best_student(p, teacher)), "not ln"),
+    ("5.4", lambda mask_steps, **run: equal_steps(mask_steps=0, **run), "masks are learnt"),
+    ("5.4", lambda taught, **run: equal_steps(taught=False, **run), "in every step"),
     ("6.1", all_on_both, "1 / n_fast of the array"),
     ("6.2", lambda n_parameters, memory_bytes, zero: ceil(16 * n_parameters / memory_bytes), "only ZeRO-3"),
     ("6.2", lambda **given: fewest(**given) - 1, "round up"),
@@ -267,8 +301,7 @@ PACKAGE = {
     "1.2": lambda x, positions, theta: ops.rope(x, -positions, theta, "interleaved"),
     "2.1": dropped,
     "3.1": apple_step,  # but for the 1e-30 that the package adds to the squares
-    "4.1": rope_base,
-    "5.1": lambda scores, k, eps: solve(scores, k, eps).threshold,
+    "4.1": lambda base, T_train, new_base: bisect(lambda T: rope_base(base, T_train, T) < new_base, 7.0, 1e9),
     "6.1": two_axis_bytes,
     "6.2": fewest,
     "6.4": lambda n_stages, largest_bubble: max(1, ceil((n_stages - 1) * (1 - largest_bubble) / largest_bubble)),
@@ -289,6 +322,13 @@ def test_the_expected_numbers_are_the_packages(id):
     for case in EXERCISES[id].cases():
         found = PACKAGE[id](**case.arguments)
         np.testing.assert_allclose(case.expected, found, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("id", "answer"), [("4.4", window_of), ("5.1", by_softness), ("5.2", rows_of_others), ("5.4", equal_steps)]
+)
+def test_a_formula_gives_what_the_checker_bisects_or_counts(id, answer):
+    assert grade(id, answer).status == "right"
 
 
 def test_no_pair_of_normalised_vectors_passes_the_bound_of_1_4():

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from ...data.mixing import checked_shares, part_order
+from ...evaluation import mean_interval
 from ...ops import rope_frequencies
 from .. import widgets
 from ..figures import (
@@ -16,8 +17,8 @@ from ..figures import (
     GREY,
     RED,
     SEQUENTIAL,
+    beside,
     finish,
-    legend_beside,
     mean_line,
     styled,
     subplots,
@@ -26,18 +27,22 @@ from ..figures import (
 LINES = ("-", "--", "-.", ":")
 
 
-def losses_by_stage(histories: Mapping):
-    """Draw the loss of every step, stage after stage, with the stages' boundaries.
+def losses_by_stage(histories: Mapping, held_out: str = "held_out"):
+    """Draw the loss of every step, stage after stage, and what `evaluate` found under that
+    name as black dots.
 
     histories: {stage: History}, as `stages.run` returns them.
     """
     fig, ax = subplots(figsize=(8.0, 3.4))
-    start = 0
+    start, dots = 0, []
     for name, history, style in styled(histories):
         steps = start + np.arange(1, len(history) + 1)
         ax.plot(steps, history.loss, color=style["color"], lw=1.3, label=name)
+        dots += [(start + at, value) for at, value in zip(*history.evaluation(held_out))]
         start += len(history)
         ax.axvline(start, **DOTTED)
+    if dots:
+        ax.plot(*zip(*dots), "o", color=BLACK, ms=7, label="the same held-out English")
     finish(ax, "step", "loss, nats a token")
     return fig
 
@@ -93,24 +98,33 @@ def wavelengths(head_dim: int, bases: Mapping, windows: Mapping):
     return fig
 
 
-def by_position(runs: Mapping, edges: Sequence, window: int, baseline: str):
-    """Draw nats against position, and below the paired difference to `baseline`.
+def by_position(
+    curves: Mapping, edges: Sequence, window: int, differences: Mapping, reference: str
+):
+    """Draw nats against position, and beside it differences to `reference` by region.
 
-    runs: {label: [nats of each bin, of each seed]}; edges: of the bins. A line marks the
-    trained window. The bands are 95% t-intervals over seeds; a single seed has none.
+    curves: {label: nats of each bin}; edges: of the bins; a line marks the trained window.
+    differences: {label: {region: [difference of each seed]}}: means with 95% t-intervals.
     """
-    tables = {label: _table(label, seeds, len(edges) - 1) for label, seeds in runs.items()}
-    fig, (above, below) = subplots(2, 1, figsize=(8.0, 4.8), sharex=True)
+    fig, (left, right) = subplots(1, 2, figsize=(11, 3.9), width_ratios=[1.5, 1])
     middle = np.asarray(edges[:-1]) + np.diff(edges) / 2
-    for label, table, style in _styled(tables):
-        style |= dict(ms=4, lw=1.5)
-        above.plot(middle, table.mean(axis=0), label=label, **style)
-        mean_line(below, middle, table - tables[baseline], **style)
-    for ax in (above, below):
-        ax.axvline(window, label="trained window", **DOTTED)
-    above.set(ylabel="nats a token")
-    below.set(xlabel="position in the document, tokens", ylabel=f"nats, minus {baseline}")
-    legend_beside(above)
+    for label, curve, style in _styled(curves):
+        left.plot(middle, curve, label=label, ms=4, lw=1.6, **style)
+    left.axvline(window, label="trained window", **DOTTED)
+    finish(left, "position in the document, tokens", "nats a token")
+    regions = list(next(iter(differences.values())))
+    at = np.arange(len(regions))
+    found = {
+        label: (at, [mean_interval(seeds[region]) for region in regions])
+        for label, seeds in differences.items()
+    }
+    beside(right, found, 0.1, ls="", ms=6)
+    right.axhline(0, **DOTTED)
+    right.set_xticks(at, regions)
+    right.set(xlim=(-0.5, len(regions) - 0.5))
+    right.margins(y=0.1)
+    right.set_title("paired by seed, 95% intervals", fontsize=10)
+    finish(right, "positions", f"nats, minus {reference}")
     return fig
 
 

@@ -7,12 +7,14 @@ solution does, never with the student's own numbers.
 
 from . import (  # noqa: F401 - each registers its exercises
     at_scale,
+    distillation,
     lora,
     parallelism,
     post_training,
     pretraining,
     quantization,
     rlhf,
+    stages,
     start_here,
     transformer,
 )

@@ -164,6 +164,10 @@ def test_losses_stand_one_behind_the_other():
     curves = {line.get_label(): line.get_data() for line in stages.losses_by_stage(past).axes[0].lines}
     np.testing.assert_allclose(curves["core"], [[1, 2], [3, 2]])
     np.testing.assert_allclose(curves["continued"], [[3], [1.5]])
+    for history, found in zip(past.values(), ([(0, 3.5), (2, 2.5)], [(1, 2.4)]), strict=True):
+        history.evaluations = [{"step": step, "held_out": value} for step, value in found]
+    dots = stages.losses_by_stage(past).axes[0].lines[-1]  # of one text, at steps of the whole run
+    np.testing.assert_allclose(dots.get_data(), [[0, 2, 3], [3.5, 2.5, 2.4]])
 
 
 def test_schedules_are_drawn_to_scale():
@@ -183,16 +187,15 @@ def test_wavelengths_by_hand():
     assert set(window.get_ydata()) == {50}
 
 
-def test_positions_show_means_and_paired_differences():
-    """Seeds 3, 5 against 2, 4 in one bin: means 4 and 3, difference 1 each time, so a band of no width."""
-    runs = {"before": [[2.0, 1.0], [4.0, 1.0]], "after": [[3.0, 1.0], [5.0, 3.0]]}
-    above, below = stages.by_position(runs, [0, 10, 30], 10, "before").axes
-    np.testing.assert_allclose(above.lines[1].get_data(), [[5, 20], [4, 2]])
-    np.testing.assert_allclose(below.lines[1].get_ydata(), [1, 1])
-    _, band = below.collections
-    ends = band.get_paths()[0].vertices
-    np.testing.assert_allclose(ends[ends[:, 0] == 5][:, 1], 1)
-    assert np.ptp(ends[ends[:, 0] == 20][:, 1]) == pytest.approx(2 * 12.706, rel=1e-3)  # of 0 and 2: s / sqrt(2) = 1
+def test_positions_show_curves_and_differences():
+    """Differences 0 and 2 of two seeds: mean 1, half an interval 12.706 times 1."""
+    differences = {"new": {"near": [1.0, 1.0], "far": [0.0, 2.0]}}
+    left, right = stages.by_position({"before": [2.0, 1.0]}, [0, 10, 30], 10, differences, "before").axes
+    np.testing.assert_allclose(left.lines[0].get_data(), [[5, 20], [2, 1]])
+    ((means, _, (bars,)),) = right.containers
+    np.testing.assert_allclose(means.get_ydata(), [1, 1])
+    np.testing.assert_allclose([np.ptp(bar[:, 1]) for bar in bars.get_segments()], [0, 2 * 12.706], rtol=1e-3)
+    assert [label.get_text() for label in right.get_xticklabels()] == ["near", "far"]
 
 
 def test_the_sweep_draws_what_it_was_given():
@@ -214,26 +217,32 @@ def test_masks_are_those_of_the_scores():
     lines = distillation.masks_by_rank(scores, 10, (0.05, 1.0)).axes[0].lines[1:]
     for line, eps in zip(lines, (0.05, 1.0), strict=True):
         np.testing.assert_allclose(line.get_ydata(), np.sort(soft_top_k(scores, 10, eps))[::-1])
-    assert [line.get_label() for line in lines] == ["eps = 0.05", "eps = 1"]
+    assert [line.get_label() for line in lines] == [r"$\nu$ = 0.05", r"$\nu$ = 1"]
 
 
 def curve(*values):
     return {"steps": [0, 10, 20], "all": list(values), "accuracy": list(np.divide(values, 10))}
 
 
-def test_arms_are_means_with_intervals():
+def test_accuracies_are_means_with_intervals():
     runs = [curve(9.0, 4.0, 3.0), curve(9.0, 4.2, 3.4)]
-    (ax,) = distillation.arms({"scratch": runs, "pruned": runs[:1]}, {"parent": 2.5}).axes
-    np.testing.assert_allclose(ax.lines[0].get_ydata(), [9.0, 4.1, 3.2])
-    assert [line.get_label() for line in ax.lines] == ["from scratch", "pruned start", "parent"]
+    (ax,) = distillation.accuracies({"scratch": runs, "pruned": runs[:1]}, 0.25).axes
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [0.9, 0.41, 0.32])
+    assert [line.get_label() for line in ax.lines] == ["scratch", "pruned", "the parent"]
     (band,) = ax.collections  # one seed alone has no band
     ends = band.get_paths()[0].vertices
     ends = ends[ends[:, 0] == 20][:, 1]
-    np.testing.assert_allclose([ends.min(), ends.max()], mean_interval([3.0, 3.4])[1:])
-    assert ax.get_ylim()[0] < 2.5 and ax.get_ylim()[1] < 9
-    assert distillation.arms({"scratch": runs}).axes[0].get_ylim()[0] > 2.5
-    (line,) = distillation.arms({"scratch": runs[:1]}, measure="accuracy").axes[0].lines
-    np.testing.assert_allclose(line.get_ydata(), [0.9, 0.4, 0.3])
+    np.testing.assert_allclose([ends.min(), ends.max()], mean_interval([0.3, 0.34])[1:])
+
+
+def test_a_slice_keeps_rows_of_two_matrices_and_columns_of_the_third():
+    axes = distillation.slicing(D=2, F=5, kept=(1, 4)).axes
+    gate, _, down, *sliced = (ax.images[0].get_array() for ax in axes)
+    assert gate.shape == (5, 2, 3) and down.shape == (2, 5, 3)
+    np.testing.assert_array_equal(sliced[0], gate[[1, 4]])
+    np.testing.assert_array_equal(sliced[2], down[:, [1, 4]])
+    np.testing.assert_array_equal(gate[1, 0], down[0, 1])  # one channel, one colour
+    assert len({tuple(row) for row in gate[:, 0]}) == 3 and axes[5].get_title("left").endswith("2 x 2")
 
 
 def test_differences_show_seeds_and_intervals():

@@ -12,7 +12,7 @@ from afm_ref.quantization import weight_counts
 from afm_ref.teaching.chapters.rlhf import MEASURES
 
 COSTS = {key: {2: 0.01, 4: 0.001} for key in weight_counts(AFM_TINY)}
-CURVE = {"steps": [0, 10, 20], "all": [9.0, 4.0, 3.0]}
+CURVE = {"steps": [0, 10, 20], "accuracy": [0.1, 0.2, 0.3]}
 RUN = {name: [1.0, 2.0] for name in ("samples", *MEASURES)}
 BASE = {"0_base": (0.4, 0.35, 0.47)}
 BY_JUDGE = {"one": BASE | {"1_sft": (0.6, 0.5, 0.65)}, "other": BASE}
@@ -23,9 +23,13 @@ def test_what_makes_no_sense_is_refused():
     for draw, given, told in (
         ("data.funnel", (Report(),), "no steps"),
         ("data.s_curve", (17, 8), "do not fit into 128"),
-        ("distillation.arms", ({"new": [CURVE, CURVE | {"steps": [0, 9, 20]}]},), "new: seeds were measured at diff"),
+        (
+            "distillation.accuracies",
+            ({"new": [CURVE, CURVE | {"steps": [0, 9, 20]}]}, 0.3),
+            "new: seeds were measured at",
+        ),
         ("distillation.paired", ({"a": [0.1]},), "at least 2"),
-        ("stages.by_position", ({"before": [[2.0, 1.0]]}, [0, 10], 10, "before"), "list of 1 numbers"),
+        ("stages.batch_of_mixture", (0.5, (0.0,), {"code": [[2.0, 1.0]]}), "list of 1 numbers"),
         ("parallelism_drawing.ring_step", (None, TRACE, 5), "step 5 is not between 0 and 4"),
         ("parallelism.mesh_figure", (64, 1, 1, 1, 1, 8), "cannot be cut"),
         ("at_scale.landscape", ("v5p", 64, 128, 512, 1), "fsdp 512 x model 1 does not divide 64 chips"),
