@@ -188,27 +188,25 @@ def grouped_queries(n_heads: int, choices: Mapping[str, int]):
 
 
 def gate():
-    """Draw silu beside the ramp it smooths, and the product of a gate and three values."""
-    fig, (left, right) = subplots(1, 2, figsize=(8.4, 2.9))
+    """Draw silu beside the ramp that it smooths, and its product with two values."""
+    fig, ax = subplots(figsize=(7.2, 2.9))
     z = np.linspace(-6, 6, 200)
-    left.plot(z, ops.silu(z), color=BLUE, label="silu(z)")
-    left.plot(z, np.maximum(z, 0), color=GREY, ls="--", lw=1.4, label="max(z, 0)")
+    ax.plot(z, np.maximum(z, 0), color=GREY, ls="--", lw=1.4, label="max(z, 0)")
+    ax.plot(z, ops.silu(z), color=BLUE, label="silu(z), the gate")
+    for up, color in ((2.0, GREEN), (-1.0, RED)):
+        ax.plot(z, ops.silu(z) * up, color=color, label=f"gate x up, up = {up:g}")
     by_hand = np.array([-2.0, 2.0])
-    left.plot(by_hand, ops.silu(by_hand), "o", color=BLUE, ms=7)
-    left.set(xlabel="z, from W_gate", ylabel="gate", ylim=(-1, 6))
-    for up, color in ((2.0, GREEN), (1.0, BLUE), (-1.0, RED)):
-        right.plot(z, ops.silu(z) * up, color=color, label=f"{up:g} from W_up")
-    right.set(xlabel="z, from W_gate", ylabel="gate x up")
-    for ax in (left, right):
-        ax.axhline(0, color=GREY, lw=0.8, zorder=0)
-        ax.legend(fontsize=9)
+    ax.plot(by_hand, ops.silu(by_hand), "o", color=BLUE, ms=7)
+    ax.axhline(0, color=GREY, lw=0.8, zorder=0)
+    ax.set(xlabel="z, one channel of W_gate x", ylabel="value", ylim=(-4, 8))
+    ax.legend(fontsize=9, loc="upper left")
     return fig
 
 
 def heads(pieces: Sequence[str], maps: Mapping[str, np.ndarray]):
     """Draw attention weights [T, S] of named heads on the same tokens, with one scale."""
-    width = 0.9 + 4.2 * len(maps) + (len(maps) == 1)
-    fig, axes = subplots(1, len(maps), figsize=(width, 4.9), squeeze=False, sharey=True)
+    width = 1.2 + 3.7 * len(maps) + (len(maps) == 1)
+    fig, axes = subplots(1, len(maps), figsize=(width, 5.0), squeeze=False, sharey=True)
     size = 9.5 if len(pieces) <= 20 else 7
     for ax, (name, weights) in zip(axes[0], maps.items()):
         shown = ax.imshow(weights, cmap=SEQUENTIAL, vmin=0, vmax=1)
