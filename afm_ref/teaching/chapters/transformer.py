@@ -126,7 +126,7 @@ def _arrow(ax, *points):
 
 def rotations(pairs: Sequence[int], head_dim: int, bases: Sequence[float]):
     """Draw pairs of channels at positions 0 to 8, turned by the second base; beside them
-    how equal vectors' score falls with the distance, for each base.
+    how equal vectors' product falls with the distance, for each base.
 
     The curves are means over stretches of distances: single values tremble.
     """
@@ -147,7 +147,7 @@ def rotations(pairs: Sequence[int], head_dim: int, bases: Sequence[float]):
         axes[-1].plot(*_falling(head_dim, base), color=color, label=f"base {base:,.0f}")
     axes[-1].axhline(0, color=GREY, lw=0.8)
     axes[-1].set(xscale="log", xlabel="distance, tokens", ylim=(-0.5, 1.05))
-    axes[-1].set_ylabel("score / score at 0")
+    axes[-1].set_ylabel("product / product at 0")
     axes[-1].legend(fontsize=9)
     return fig
 
