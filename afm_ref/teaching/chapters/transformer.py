@@ -169,9 +169,9 @@ def _falling(head_dim, base, longest=32_768):
 
 def grouped_queries(n_heads: int, choices: Mapping[str, int]):
     """Draw which query head reads which key/value head, for each number K of those."""
-    fig, axes = subplots(1, len(choices), figsize=(9.6, 2.4))
+    fig, axes = subplots(1, len(choices), figsize=(9.6, 2.4), squeeze=False)
     middle = {"ha": "center", "va": "center"}
-    for ax, (name, K) in zip(axes, choices.items()):
+    for ax, (name, K) in zip(axes[0], choices.items()):
         G = n_heads // K
         for n in range(n_heads):
             color, center = CYCLE[n // G], (n // G + 0.5) * G - 0.5
