@@ -51,6 +51,10 @@ def pool_strided(w, n_kv_heads, head_dim):
     return w.reshape(-1, n_kv_heads, head_dim, w.shape[-1]).mean(0).reshape(-1, w.shape[-1])
 
 
+def turned_keys(k, shift, theta):
+    return ops.rope(k[None, :, None], np.full((1, len(k)), shift), theta, "interleaved")[0, :, 0]
+
+
 def common_runs(benchmark, documents, low, **_):
     """Exercise 2.1 where one run of `low` words that both have is enough."""
     runs = [f" {' '.join(run)} " for run in zip(*(benchmark.split()[i:] for i in range(low)))]
@@ -131,10 +135,12 @@ def best_step(policy_log_probs, advantages, gamma):
 WRONG = [  # an exercise, a plausible wrong answer, words of the hint it must get
     ("0.1", lambda vocab_size: np.log2(vocab_size), "nats"),
     ("0.2", lambda nats_per_token, bytes_per_token: nats_per_token / bytes_per_token, "ln 2"),
-    ("1.1", lambda cfg, **of: cached(cfg=cfg, **of) * cfg.n_kv_heads // cfg.n_heads, "not all N"),
-    ("1.2", lambda x, positions, theta: ops.rope(x, positions, theta, "interleaved"), "turned the vectors on"),
-    ("1.3", pool_strided, "neighbours share"),
-    ("1.4", lambda q_gain, k_gain: len(q_gain) ** 0.5 * max(abs(q_gain)) * max(abs(k_gain)), "not a tight one"),
+    ("1.1", pool_strided, "neighbours share"),
+    ("1.2", lambda q_gain, k_gain: len(q_gain) ** 0.5 * max(abs(q_gain)) * max(abs(k_gain)), "not a tight one"),
+    ("1.3", lambda k, gain, **by: turned_keys(k, **by), "take it off before you turn"),
+    ("1.3", lambda k, gain, shift, theta: gain * turned_keys(k / gain, -shift, theta), "the wrong way"),
+    ("1.3", lambda k, gain, **by: turned_keys(k / gain, **by), "put on again"),
+    ("1.4", lambda cfg, **of: cached(cfg=cfg, **of) * cfg.n_kv_heads // cfg.n_heads, "not all N"),
     ("2.1", common_runs, "common usage and drops nothing"),
     ("2.1", lambda threshold, **given: dropped(threshold=threshold + 1, **given), "REACHES"),
     ("2.1", lambda low, high, **given: dropped(low=low, high=low, **given), "not `low` alone"),
@@ -217,6 +223,7 @@ def test_no_constant_is_right(id):
 
 
 @pytest.mark.parametrize("id", ["1.2", "1.3", "1.4", "6.3"])
+@pytest.mark.parametrize("id", ["1.1", "1.2", "1.3", "6.5"])
 def test_what_an_answer_does_to_its_input_does_not_reach_the_judge(id):
     def spoil(**arguments):
         for value in arguments.values():
@@ -297,8 +304,8 @@ def log_probability(logits, targets):
 
 # The checkers count, rotate, bisect and enumerate in their own way; the package's functions must agree with them.
 PACKAGE = {
-    "1.1": cached,
-    "1.2": lambda x, positions, theta: ops.rope(x, -positions, theta, "interleaved"),
+    "1.3": lambda k, gain, **by: gain * turned_keys(k / gain, **by),
+    "1.4": cached,
     "2.1": dropped,
     "3.1": apple_step,  # but for the 1e-30 that the package adds to the squares
     "4.1": lambda base, T_train, new_base: bisect(lambda T: rope_base(base, T_train, T) < new_base, 7.0, 1e9),
@@ -332,8 +339,11 @@ def test_a_formula_gives_what_the_checker_bisects_or_counts(id, answer):
 
 
 def test_no_pair_of_normalised_vectors_passes_the_bound_of_1_4():
+
+
+def test_no_pair_of_normalised_vectors_passes_the_bound_of_1_2():
     rng = np.random.default_rng((1, 4))
-    for case in EXERCISES["1.4"].cases():
+    for case in EXERCISES["1.2"].cases():
         q_gain, k_gain = case.arguments["q_gain"], case.arguments["k_gain"]
         H = len(q_gain)
         x, y = rng.standard_normal((2, 20_000, H))

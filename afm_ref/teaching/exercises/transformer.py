@@ -1,4 +1,4 @@
-"""Chapter 1's exercises: memory, the inverse rotation, pooled heads, qk-norm's bound."""
+"""Chapter 1's exercises: pooled heads, qk-norm's bound, moved keys, memory."""
 
 import math
 
@@ -7,48 +7,6 @@ import numpy as np
 from ...config import AFM_ON_DEVICE, AFM_TINY
 from .registry import Case, arrays, exercise
 
-CACHES = ((AFM_TINY, 100_000, 2), (AFM_ON_DEVICE, 2**29, 2), (AFM_ON_DEVICE, 2**29, 1))
-
-
-@exercise("1.1", "the longest conversation", "easy", 5, CACHES)
-def longest_context(cfg, memory_bytes, bytes_per_value):
-    """Count token by token what a cache holds, until the memory is full."""
-    width = bytes_per_value
-    one = sum(2 * cfg.n_kv_heads * cfg.head_dim * width for _ in range(cfg.n_layers))
-    of_all_heads = one * cfg.n_heads // cfg.n_kv_heads
-    return memory_bytes // one, {
-        "only the K key/value heads are kept, not all N": memory_bytes // of_all_heads,
-        "keys AND values are kept: there is a factor of 2": memory_bytes // (one // 2),
-        "every one of the L layers keeps its own keys and values": memory_bytes
-        // (one // cfg.n_layers),
-        "a number of tokens is whole: round down": memory_bytes / one,
-    }
-
-
-def _rotated(x, positions, theta):
-    """Rotate neighbouring pairs by complex multiplication: another way than ops.rope."""
-    z = x[..., 0::2] + 1j * x[..., 1::2]
-    omega = np.array([theta ** (-2 * i / x.shape[-1]) for i in range(x.shape[-1] // 2)])
-    z = z * np.exp(1j * positions[:, :, None, None] * omega)
-    return np.stack([z.real, z.imag], axis=-1).reshape(x.shape)  # [.., H/2, 2] -> [.., H]
-
-
-@exercise("1.2", "turn it back", "medium", 10)
-def unrotate():
-    """Rotate known vectors; the answer must bring them home."""
-    rng = np.random.default_rng((1, 2))
-    for T, H, theta in ((2, 2, 1e4), (5, 8, 5e5)):
-        x = rng.standard_normal((1, T, 2, H))
-        positions = np.arange(T)[None]
-        rotated = _rotated(x, positions, theta)
-        twice = _rotated(rotated, positions, theta)
-        mistakes = {
-            "this turned the vectors on, by the same angle once more": twice,
-            "nothing was turned": rotated,
-        }
-        yield Case(dict(x=rotated, positions=positions, theta=theta), x, mistakes)
-
-
 RNG = np.random.default_rng((1, 3))
 PROJECTIONS = [
     (RNG.standard_normal((N * H, D)), K, H)
@@ -56,7 +14,7 @@ PROJECTIONS = [
 ]
 
 
-@exercise("1.3", "from many key heads to few", "medium", 15, PROJECTIONS)
+@exercise("1.1", "from many key heads to few", "medium", 15, PROJECTIONS)
 def pool_key_heads(w, n_kv_heads, head_dim):
     """Average row by row, in loops, over the heads that will share."""
     K, H = n_kv_heads, head_dim
@@ -76,8 +34,8 @@ GAINS = arrays(
 )
 
 
-@exercise("1.4", "how large can a logit get?", "hard", 20, GAINS)
-def largest_logit(q_gain, k_gain):
+@exercise("1.2", "how large can a score get?", "hard", 20, GAINS)
+def largest_score(q_gain, k_gain):
     """The bound is reached in the channel of the largest product of gains."""
     H, products = len(q_gain), q_gain * k_gain
     root, reached = math.sqrt(H), 0.0
@@ -91,8 +49,59 @@ def largest_logit(q_gain, k_gain):
     )
     return reached, {
         loose: root * np.max(np.abs(q_gain)) * np.max(np.abs(k_gain)),
-        "the logit is scaled by 1 / sqrt(H)": H * largest,
+        "the score is scaled by 1 / sqrt(H)": H * largest,
         "a vector of H channels with unit RMS has length sqrt(H), not 1": largest,
         "the largest absolute value is asked: a product may be negative": root
         * np.max(products),
+    }
+
+
+def _rotated(x, positions, theta):
+    """Rotate neighbouring pairs by complex multiplication: another way than ops.rope."""
+    z = x[..., 0::2] + 1j * x[..., 1::2]
+    omega = np.array([theta ** (-2 * i / x.shape[-1]) for i in range(x.shape[-1] // 2)])
+    z = z * np.exp(1j * positions[:, :, None, None] * omega)
+    return np.stack([z.real, z.imag], axis=-1).reshape(x.shape)  # [.., H/2, 2] -> [.., H]
+
+
+def _turned(x, shift, theta):
+    """Return vectors [T, H], each turned by `shift` positions."""
+    return _rotated(x[None, :, None], np.full((1, len(x)), shift), theta)[0, :, 0]
+
+
+@exercise("1.3", "move the keys of a cache", "medium", 15)
+def move_keys():
+    """Turn keys by the sum of both angles before they get their gain."""
+    rng = np.random.default_rng((1, 2))
+    for T, H, theta, shift in ((1, 2, 1e4, 1), (5, 8, 5e5, -3), (4, 4, 1e4, 200)):
+        key, gain = rng.standard_normal((T, H)), rng.uniform(0.2, 2.0, H)
+        key = key / np.sqrt((key**2).mean(-1, keepdims=True))  # a rotation keeps it so
+        mistakes = {
+            "a gain does not commute with a rotation: take it off before you turn": _turned(
+                key * gain, shift, theta
+            ),
+            "the keys were turned the wrong way": _turned(key, -shift, theta) * gain,
+            "the gain was taken off, and has to be put on again": _turned(
+                key, shift, theta
+            ),
+        }
+        given = dict(k=key * gain, gain=gain, shift=shift, theta=theta)
+        yield Case(given, _turned(key, shift, theta) * gain, mistakes)
+
+
+CACHES = ((AFM_TINY, 100_000, 2), (AFM_ON_DEVICE, 2**29, 2), (AFM_ON_DEVICE, 2**29, 1))
+
+
+@exercise("1.4", "the longest conversation", "easy", 5, CACHES)
+def longest_context(cfg, memory_bytes, bytes_per_value):
+    """Count token by token what a cache holds, until the memory is full."""
+    width = bytes_per_value
+    one = sum(2 * cfg.n_kv_heads * cfg.head_dim * width for _ in range(cfg.n_layers))
+    of_all_heads = one * cfg.n_heads // cfg.n_kv_heads
+    return memory_bytes // one, {
+        "only the K key/value heads are kept, not all N": memory_bytes // of_all_heads,
+        "keys AND values are kept: there is a factor of 2": memory_bytes // (one // 2),
+        "every one of the L layers keeps its own keys and values": memory_bytes
+        // (one // cfg.n_layers),
+        "a number of tokens is whole: round down": memory_bytes / one,
     }
