@@ -6,15 +6,16 @@ from math import ceil, log, log2
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from afm_ref import config, ops
-from afm_ref.curation import Dropped, decontamination
+from afm_ref.curation import Dropped, decontamination, heuristics
 from afm_ref.data.corpora import Document
 from afm_ref.parallelism.sharded import ring_attention
 from afm_ref.post_training import committee, losses, responses, reward_model
 from afm_ref.pretraining.long_context import rope_base
-from afm_ref.pretraining.optimizer import block_update
+from afm_ref.pretraining.optimizer import warmup_cosine
 from afm_ref.pretraining.pruning.top_k import soft_top_k, solve
 from afm_ref.rlhf import advantages, bandit, mdloo
 from afm_ref.teaching import attempt
@@ -51,17 +52,16 @@ def pool_strided(w, n_kv_heads, head_dim):
 
 
 def common_runs(benchmark, documents, low, **_):
-    """Exercise 2.1 where one run of `low` words that both have is enough."""
+    """Exercise 2.3 where one run of `low` words that both have is enough."""
     runs = [f" {' '.join(run)} " for run in zip(*(benchmark.split()[i:] for i in range(low)))]
     return [any(run in f" {text} " for run in runs) for text in documents]
 
 
-def adamw_decay(w, g, v, m, t, s, rate, decay):
-    """Exercise 2.3 with the learning rate in front of the decay, too."""
-    v = 0.95 * v + 0.05 * g**2
-    u = g / np.sqrt(v / (1 - 0.95**t))
-    m = 0.95 * m + 0.05 * u / max(1.0, np.sqrt(np.mean(u**2)))
-    return np.stack([w - s * rate * (m + decay * w), v, m])
+def apple_order(w, g, square, mean_g, step, rate, decay):
+    """Exercise 3.1 with the momentum over the normalised update, as Apple has it."""
+    square = 0.999 * square + 0.001 * g**2
+    mean_u = 0.9 * mean_g + 0.1 * g / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
+    return np.stack([w - rate * (mean_u / (1 - 0.9**step) + decay * w), square, mean_u])
 
 
 def gather_s(n, n_bytes, latency_s, bandwidth_bytes_per_s):
@@ -107,12 +107,17 @@ WRONG = [  # an exercise, a plausible wrong answer, words of the hint it must ge
     ("1.2", lambda x, positions, theta: ops.rope(x, positions, theta, "interleaved"), "turned the vectors on"),
     ("1.3", pool_strided, "neighbours share"),
     ("1.4", lambda q_gain, k_gain: len(q_gain) ** 0.5 * max(abs(q_gain)) * max(abs(k_gain)), "not a tight one"),
-    ("2.1", common_runs, "common usage and drops nothing"),
-    ("2.1", lambda threshold, **given: dropped(threshold=threshold + 1, **given), "REACHES"),
-    ("2.1", lambda low, high, **given: dropped(low=low, high=low, **given), "not `low` alone"),
-    ("2.1", lambda low, high, **given: dropped(low=high, high=high, **given), "not `high` alone"),
-    ("2.2", lambda similarity, rows, wanted: max(1, ceil(log(1 - wanted) / log(1 - similarity + 1e-12))), "ALL its"),
-    ("3.1", adamw_decay, "not multiplied by the learning rate"),
+    ("2.1", lambda text: np.mean([text.split("\n").count(x) > 1 for x in text.split("\n")]), "repeats nothing"),
+    ("2.2", lambda good, good_kept, junk_kept: good_kept / (good_kept + junk_kept), "as much good as junk"),
+    ("2.3", common_runs, "common usage and drops nothing"),
+    ("2.3", lambda threshold, **given: dropped(threshold=threshold + 1, **given), "REACHES"),
+    ("2.3", lambda low, high, **given: dropped(low=low, high=low, **given), "not `low` alone"),
+    ("2.3", lambda low, high, **given: dropped(low=high, high=high, **given), "not `high` alone"),
+    ("2.4", lambda similarity, rows, wanted: max(1, ceil(log(1 - wanted) / log(1 - similarity + 1e-12))), "ALL its"),
+    ("3.1", apple_order, "this is Apple's order"),
+    ("3.2", lambda warm, end, final, decay: (1 - decay) ** end, "scales the decay too"),
+    ("3.3", lambda inputs, slopes, rate: -rate * np.sign(slopes) * np.abs(inputs).sum(1), "sum the gradients first"),
+    ("3.4", lambda memory, times: ceil(log((1 - memory) * times) / -log(memory)), "SQUARES"),
     ("4.1", lambda base, T_train, T: base ** (log(T) / log(T_train)), "2 pi"),
     ("4.1", lambda base, T_train, T: base * T / T_train, "stretches"),
     ("5.1", lambda scores, k, eps: eps * (np.log(k) - np.logaddexp.reduce(scores / eps)), "nobody is clipped"),
@@ -225,10 +230,18 @@ def of_committee(rewards, judged):
     return [found["committee"].mean(), found["best teacher"].mean()]
 
 
-def apple_step(w, g, v, m, t, s, rate, decay):
+def adamw_step(w, g, square, mean_g, step, rate, decay):
     with jax.enable_x64(True):
-        change, v, m = block_update(g, v, m, w, 1 - 0.95**t, rate=rate, decay=decay)
-        return np.stack([w + s * change, v, m])
+        rule = optax.adamw(rate, weight_decay=decay)
+        state = rule.init(w)
+        adam = state[0]._replace(count=np.int32(step - 1), mu=mean_g, nu=square)
+        change, (adam, *_) = rule.update(g, (adam, *state[1:]), w)
+        return np.stack([w + change, adam.nu, adam.mu])
+
+
+def share_left(warm, end, final, decay):
+    with jax.enable_x64(True):
+        return np.prod(1 - decay * np.asarray(warmup_cosine(warm, end, final)(np.arange(1, end + 1))))
 
 
 def dropped(benchmark, documents, low, high, threshold):
@@ -250,8 +263,10 @@ def zero_bytes(n_parameters, n_devices, stage):
 PACKAGE = {
     "1.1": cached,
     "1.2": lambda x, positions, theta: ops.rope(x, -positions, theta, "interleaved"),
-    "2.1": dropped,
-    "3.1": apple_step,  # but for the 1e-30 that the package adds to the squares
+    "2.1": heuristics.repeated_lines,
+    "2.3": dropped,
+    "3.1": adamw_step,
+    "3.2": share_left,
     "4.1": rope_base,
     "5.1": lambda scores, k, eps: solve(scores, k, eps).threshold,
     "6.1": lambda **given: 2 * gather_s(**given),

@@ -7,7 +7,9 @@ solution does, never with the student's own numbers.
 
 from . import (  # noqa: F401 - each registers its exercises
     at_scale,
+    data,
     lora,
+    optimizer,
     parallelism,
     post_training,
     pretraining,
