@@ -167,8 +167,8 @@ def pipe():
     """Draw Apple's five lines as a pipe: the gradient comes in, the new weight goes out, two
     boxes remember.
     """
-    fig, ax = subplots(figsize=(9.6, 3.1))
-    bare(ax).set(xlim=(-1.0, 11.6), ylim=(-1.0, 2.2))
+    fig, ax = subplots(figsize=(9.6, 2.6))
+    bare(ax).set(xlim=(-1.0, 11.6), ylim=(-0.7, 2.0))
     arrow = {"arrowstyle": "-|>", "color": BLACK, "lw": 1.4}
     for i, (number, name, formula) in enumerate(LINES_OF_THE_UPDATE):
         x, remembers = 2.2 * i, name in ("mean square", "momentum")
@@ -176,12 +176,12 @@ def pipe():
         box(ax, x, 0, 1.8, 1.0, 0.1, fc="white", ec=color, lw=2)
         ax.text(x + 0.9, 0.68, name, ha="center", va="center", weight="bold", fontsize=10)
         ax.text(x + 0.9, 0.28, number, ha="center", va="center", color=GREY, fontsize=10)
-        ax.text(x + 0.9, -0.35 - 0.35 * (i % 2), formula, ha="center", fontsize=9.5)
+        ax.text(x + 0.9, -0.45, formula, ha="center", fontsize=9)
         ax.annotate("", (x, 0.5), (x - 0.42, 0.5), arrowprops=arrow)
         if remembers:
-            loop = {**arrow, "color": ORANGE, "connectionstyle": "arc3,rad=-1.4"}
+            loop = {**arrow, "color": ORANGE, "connectionstyle": "arc3,rad=1.4"}
             ax.annotate("", (x + 0.5, 1.02), (x + 1.3, 1.02), arrowprops=loop)
-            ax.text(x + 0.9, 1.75, "kept for the next step", ha="center", fontsize=9.5)
+            ax.text(x + 0.9, 1.7, "kept for the next step", ha="center", fontsize=9.5)
     ax.annotate("", (11.05, 0.5), (10.6, 0.5), arrowprops=arrow)
     ax.text(-0.5, 0.5, "$g$", ha="right", va="center", fontsize=14)
     ax.text(11.1, 0.5, "$w$", ha="left", va="center", fontsize=14)
@@ -204,7 +204,7 @@ def after_a_spike(memory: float = 0.95, times: float = 1000.0, steps: int = 400)
     ax.axhline(1, **DOTTED)
     ax.set_yscale("log")
     ax.set(xlabel="steps after the broken batch", ylabel="size of the update u")
-    ax.set_ylim(5e-5, 30)
+    ax.set_ylim(2e-3, 10)
     return fig
 
 
