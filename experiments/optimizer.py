@@ -13,6 +13,7 @@ rows at the end. A seed draws the weights and the order of the rows, the same fo
   terms    Apple's update whole and with one term changed, near its best rate, 4 and 16 times that; Adam and Adafactor,
            each with a row of rates of its own
   stress   one batch of random tokens whose loss counts a thousandfold, after two thirds of the steps
+  counts   what counting alone reaches: frequencies of tokens and of pairs in the very rows that a run sees
 """
 
 import argparse
@@ -57,6 +58,7 @@ STRESSED = {  # without the stress no norm comes near skip_norm: there "no skip"
 TIMES = (1, 4, 16)  # the rates of the terms, in units of Apple's best
 TERMS_RATE = 2.0**-5  # Apple's best at TERMS_DIM or just below it; a test holds it against the recording
 FIRST = {"mup_simple": 2.0**-8, "standard": 2.0**-8, "adam": 2.0**-9, "adafactor": 2.0**-5}  # lowest rates to begin
+PAIRS_PRIOR = 64  # pairs as if seen by frequency before each token: the best of 4, 16, 64, 256 on the held-out rows
 PUBLISHED_RATES = 4  # in the rows of the published optimizers to begin with
 
 
@@ -175,6 +177,26 @@ def start_run(a, d_model):
     return {"loss": round(float(np.divide(*total_loss(params, losses_of(cfg)[1], held_out, progress=False))), 5)}
 
 
+def counts_run(a, seed):
+    """Return the held-out loss of whoever counts the tokens, and the pairs of tokens, that a seed's run sees."""
+    batches, held = batches_of(training_rows(a.documents), seed), held_out_batches(a.held_out_rows)
+    before, after = pairs_of(batches(step)[0] for step in range(a.steps))
+    held_before, held_after = pairs_of(held)
+    alone = np.bincount(after, minlength=VOCAB) + 1.0
+    alone /= alone.sum()
+    together = np.zeros((VOCAB, VOCAB))
+    np.add.at(together, (before, after), 1)
+    together = (together + PAIRS_PRIOR * alone) / (together.sum(1, keepdims=True) + PAIRS_PRIOR)
+    found = {"loss": alone[held_after], "pairs": together[held_before, held_after]}
+    return {name: round(float(-np.log(p).mean()), 5) for name, p in found.items()} | {"tokens": len(after)}
+
+
+def pairs_of(batches):
+    """Return (tokens, the token after each), of the targets that count."""
+    kept = [(np.asarray(b.tokens)[b.weights > 0], np.asarray(b.targets)[b.weights > 0]) for b in batches]
+    return map(np.concatenate, zip(*kept, strict=True))
+
+
 def row(a, name, first, job, length):
     """Return {key: result} of a row of rates, made longer until every seed's best rate lies within it."""
     rates, done = [first * 2.0**i for i in range(length)], {}
@@ -201,6 +223,7 @@ def loss_of(found):
 def widths(a):
     """Return the runs of both parametrisations at all widths."""
     done = {f"start_{d}": _record.kept(a.folder, f"start_{d}", partial(start_run, a, d)) for d in a.widths}
+    done |= {f"counts_{s}": _record.kept(a.folder, f"counts_{s}", partial(counts_run, a, s)) for s in range(a.seeds)}
     for d_model in a.widths:
         for parametrisation in PARAMETRISATIONS:
             if d_model == BASE_DIM and parametrisation == "standard":

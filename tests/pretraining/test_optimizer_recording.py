@@ -47,6 +47,13 @@ def test_runs_are_complete():
         assert {key.rsplit("_", 1)[1] for key in RUNS if key.startswith(f"{name}_")} == set(map(str, SEEDS))
 
 
+def test_counting_is_recorded_and_pairs_beat_frequencies():
+    """The yardsticks of the chapter: no run of a hundred steps reaches what counting the pairs of its tokens does."""
+    for seed in SEEDS:
+        counts = RUNS[f"counts_{seed}"]
+        assert counts["pairs"] < min(r["loss"] for r in RUNS.values() if r["loss"]) < counts["loss"] < math.log(2048)
+
+
 def test_no_best_rate_lies_at_the_end_of_its_row():
     """`best_rates` refuses one that does."""
     for sweep in SWEEPS.values():

@@ -1,4 +1,4 @@
-"""What chapter 2 draws of curation: each step, near-duplicates, quality, extraction."""
+"""What chapter 2 draws of curation: each step, near-duplicates, quality."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,13 +9,16 @@ from ...curation.recipe import Recipe
 from ...curation.report import Report
 from .. import widgets
 from ..figures import (
-    BESIDE,
     BLACK,
     BLUE,
     DOTTED,
     GREY,
     ORANGE,
+    PALE,
     RED,
+    SKY,
+    bare,
+    box,
     error_bars,
     finish,
     subplots,
@@ -136,7 +139,7 @@ def s_curve(
 
 def s_curve_explorer(alt: str) -> None:
     """Display controls for bands and rows above the figure of `s_curve`."""
-    bands, rows = widgets.stops("bands b", BANDS, 16), widgets.stops("rows r", ROWS, 8)
+    bands, rows = widgets.stops("bands", BANDS, 16), widgets.stops("rows", ROWS, 8)
     widgets.explore(s_curve, alt, bands=bands, rows=rows)
 
 
@@ -191,25 +194,36 @@ def scores_by_kind(scores: Mapping, good: Sequence):
     return fig
 
 
-def precision_by_style(measured: Mapping):
-    """Draw precision of extracted words by style of page, main content beside all text.
+def bands(first, second, n_bands: int, n_rows: int):
+    """Draw two signatures entry by entry, side by side, cut into bands.
 
-    measured: {"<style>, main content" or "<style>, all text": precision of each seed}; bars
-    are means, dots the seeds.
+    Equal entries are filled; a band all of whose entries are equal is framed: there the two
+    documents meet.
     """
-    styles = list(dict.fromkeys(name.split(", ")[0] for name in measured))
-    fig, ax = subplots(figsize=(6.8, 3.2))
-    for shift, way, color in (
-        (-0.19, "main content", BLUE),
-        (0.19, "all text", GREY),
-    ):
-        table = np.array([measured[f"{style}, {way}"] for style in styles], float)
-        at = np.arange(len(styles)) + shift
-        ax.bar(at, table.mean(axis=1), 0.36, color=color, label=way)
-        places = np.repeat(at, table.shape[1])
-        (seeds,) = ax.plot(places, table.ravel(), ".", color=BLACK, ms=5)
-    seeds.set_label("one seed")
-    ax.set_xticks(range(len(styles)), styles)
-    ax.set_ylim(0, 1.05)
-    finish(ax, "names of the page's parts", "precision of the words", **BESIDE)
+    fig, ax = subplots(figsize=(8.6, 0.42 * n_rows + 1.5))
+    bare(ax).set(xlim=(-0.6, 3.0 * n_bands), ylim=(-1.5, n_rows + 0.5))
+    for j in range(n_bands):
+        part = slice(j * n_rows, (j + 1) * n_rows)
+        agree = np.equal(first[part], second[part])
+        for i, (pair, same) in enumerate(zip(zip(first[part], second[part]), agree)):
+            for side, value in enumerate(pair):
+                x, y = 3.0 * j + 1.05 * side, n_rows - 1 - i
+                box(ax, x, y, 1.0, 0.9, fc=SKY if same else PALE, ec="white")
+                ax.text(x + 0.5, y + 0.42, f"{value}", ha="center", va="center", fontsize=8)
+        if agree.all():
+            box(
+                ax,
+                3.0 * j - 0.12,
+                -0.12,
+                2.3,
+                n_rows + 0.15,
+                0.1,
+                fc="none",
+                ec=RED,
+                lw=2.5,
+            )
+        told = "meet here" if agree.all() else f"{agree.sum()} of {n_rows} agree"
+        color = RED if agree.all() else BLACK
+        ax.text(3.0 * j + 1.0, -0.75, told, ha="center", color=color, fontsize=10)
+        ax.text(3.0 * j + 1.0, -1.35, f"band {j + 1}", ha="center", color=GREY, fontsize=10)
     return fig

@@ -9,15 +9,19 @@ import numpy as np
 
 from ...evaluation import Interval, mean_interval
 from ...pretraining.mup_check import best_rate
+from .. import widgets
 from ..figures import (
+    BESIDE,
+    BLACK,
     BLUE,
+    DOTTED,
     GREY,
     ORANGE,
     band,
-    error_bars,
+    bare,
+    box,
     finish,
     legend_beside,
-    name_rows,
     styled,
     subplots,
 )
@@ -64,11 +68,11 @@ def shift_per_doubling(sweep: Mapping) -> Interval:
     return mean_interval(np.atleast_1d(slopes))
 
 
-def loss_against_rate(sweeps: Mapping):
+def loss_against_rate(sweeps: Mapping, levels: Mapping):
     """Draw one panel a parametrisation: held-out loss against learning rate.
 
     A line for each width: means over seeds, bands from the lowest seed to the highest.
-    Rates at which a seed diverged are left out.
+    Rates at which a seed diverged are left out. levels: {name: loss}, dashed.
 
     Source: learning rates that transfer, as Yang et al. 2022 figure 1 draws it [standard].
     Test: tests/teaching/chapters/test_pretraining.py::test_lines_are_means_of_seeds
@@ -80,32 +84,33 @@ def loss_against_rate(sweeps: Mapping):
             losses = np.array([by_rate[rate] for rate in kept])
             ax.plot(kept, losses.mean(1), ms=5, lw=1.6, label=f"D = {width}", **style)
             band(ax, kept, losses.min(1), losses.max(1), style["color"])
+        _levels(ax, levels)
         ax.set_xscale("log", base=2)
         ax.set(title=LINES[name]["label"], xlabel="learning rate")
     axes[0, 0].set(ylabel="held-out loss, nats per token")
-    axes[0, -1].legend(fontsize=9)
+    legend_beside(axes[0, -1])
     return fig
 
 
 def best_against_width(sweeps: Mapping):
-    """Draw the best learning rate against the width, with 95% t-intervals over seeds.
+    """Draw each seed's best learning rate against the width, a line through their means.
 
     Dotted: where the standard one would lie if it fell like 1 / width from the narrowest
-    on.
+    on. Means are of logarithms.
     """
     fig, ax = subplots(figsize=(6.4, 3.6))
     for name, sweep in sweeps.items():
         best = best_rates(sweep)
         widths, seeds = np.array(list(best), float), np.log2(list(best.values()))
-        rates = 2.0 ** np.array([mean_interval(of_width) for of_width in seeds])
-        # side by side where they would cover
-        aside = 0.98 if name == "standard" else 1.02
-        error_bars(ax, aside * widths, rates, ms=6, **LINES[name])
+        means, line = 2.0 ** seeds.mean(axis=1), LINES[name]
+        ax.plot(widths, means, ms=7, lw=1.8, **line)
+        ax.plot(widths, 2.0**seeds, ".", ms=5, color=line["color"], alpha=0.6)
         if name == "standard":
-            falling = rates[0, 0] * widths[0] / widths
+            falling = means[0] * widths[0] / widths
             ax.plot(widths, falling, ":", color=GREY, label="falling like 1 / width")
     _log2(ax)
-    finish(ax, "width D", "best learning rate")
+    ax.set_xticks(widths, [f"{width:g}" for width in widths])
+    finish(ax, "width D (small dots: one seed each)", "best learning rate")
     return fig
 
 
@@ -132,49 +137,82 @@ def recorded_differences(
     }
 
 
-def changed_terms(found: Mapping):
-    """Draw what changing a term does to the held-out loss, paired by seed: 95% t-intervals.
-
-    found: as `recorded_differences` returns it. Right of the dashed line is worse than the
-    whole update; a cross at the right edge says that a seed diverged.
-    """
-    times = list(next(iter(found.values())))
-    fig, ax = subplots(figsize=(7.6, 0.9 + 0.42 * len(found)))
-    ax.axvline(0, color=GREY, ls="--", lw=1)
-    columns = {one: [by_times[one] for by_times in found.values()] for one in times}
-    diverged = []
-    for j, (one, column, style) in enumerate(styled(columns)):
-        ax.plot([], [], ls="", ms=5, label=f"{one} times the rate", **style)
-        for i, values in enumerate(column):
-            y = i + 0.22 * (j - (len(times) - 1) / 2)
-            if None in values:
-                diverged.append((y, style["color"]))
-            else:
-                interval = [mean_interval(values)]
-                error_bars(ax, y, interval, across=True, ms=5, capsize=2, **style)
-    edge = ax.get_xlim()[1]
-    for y, color in diverged:
-        ax.plot(edge, y, "x", color=color, ms=8, mew=2, clip_on=False)
-    name_rows(ax, found)
-    ax.set(xlabel="held-out loss less the whole update's, nats")
-    if len(times) > 1:
-        legend_beside(ax)
-    return fig
-
-
-def descents(curves: Mapping):
-    """Draw each optimizer's loss as a share of its first against the step, logarithmic.
-
-    curves: {optimizer: [loss of each step]}.
-    """
-    fig, ax = subplots(figsize=(7.0, 3.2))
+def training_curves(curves: Mapping, levels: Mapping):
+    """Draw {name: loss of each step}, each smoothed over 5 steps, and {name: loss} as levels."""
+    fig, ax = subplots(figsize=(7.2, 3.4))
     for name, losses, style in styled(curves):
-        share = np.asarray(losses, np.float64) / losses[0]
-        every = max(1, len(share) // 8)
-        ax.plot(share, ms=4, lw=1.6, markevery=every, label=name, **style)
-    ax.set_yscale("log")
-    finish(ax, "step", "loss, share of the first")
+        smooth = np.convolve(losses, np.ones(5) / 5, "valid")
+        ax.plot(np.arange(3, len(losses) - 1), smooth, color=style["color"], label=name)
+    _levels(ax, levels)
+    finish(ax, "step", "loss, nats per byte", **BESIDE)
     return fig
+
+
+def _levels(ax, levels):
+    for (name, level), dashes in zip(levels.items(), ("--", ":", "-."), strict=False):
+        ax.axhline(level, color=BLACK, lw=1, ls=dashes, label=name)
+
+
+# What stands in the boxes of `pipe`: equation, its name, what it does, as formulas.
+LINES_OF_THE_UPDATE = (
+    ("(3.3)", "mean square", r"$\overline{g^2}\leftarrow b_2\overline{g^2}+(1-b_2)\,g^2$"),
+    ("(3.4)", "divide by size", r"$u=g\;/\sqrt{\overline{g^2}/(1-b_2^{\tau})}$"),
+    ("(3.5)", "clip the block", r"$u\leftarrow u\,/\max(1,\mathrm{rms}(u)/c)$"),
+    ("(3.6)", "momentum", r"$\bar u\leftarrow b_1\bar u+(1-b_1)\,u$"),
+    ("(3.7)", "move and decay", r"$w\leftarrow w-f(\eta\,\bar u+\lambda w)$"),
+)
+
+
+def pipe():
+    """Draw Apple's five lines as a pipe: the gradient comes in, the new weight goes out, two
+    boxes remember.
+    """
+    fig, ax = subplots(figsize=(9.6, 2.6))
+    bare(ax).set(xlim=(-1.0, 11.6), ylim=(-0.7, 2.0))
+    arrow = {"arrowstyle": "-|>", "color": BLACK, "lw": 1.4}
+    for i, (number, name, formula) in enumerate(LINES_OF_THE_UPDATE):
+        x, remembers = 2.2 * i, name in ("mean square", "momentum")
+        color = ORANGE if remembers else BLUE
+        box(ax, x, 0, 1.8, 1.0, 0.1, fc="white", ec=color, lw=2)
+        ax.text(x + 0.9, 0.68, name, ha="center", va="center", weight="bold", fontsize=10)
+        ax.text(x + 0.9, 0.28, number, ha="center", va="center", color=GREY, fontsize=10)
+        ax.text(x + 0.9, -0.45, formula, ha="center", fontsize=9)
+        ax.annotate("", (x, 0.5), (x - 0.42, 0.5), arrowprops=arrow)
+        if remembers:
+            loop = {**arrow, "color": ORANGE, "connectionstyle": "arc3,rad=1.4"}
+            ax.annotate("", (x + 0.5, 1.02), (x + 1.3, 1.02), arrowprops=loop)
+            ax.text(x + 0.9, 1.7, "kept for the next step", ha="center", fontsize=9.5)
+    ax.annotate("", (11.05, 0.5), (10.6, 0.5), arrowprops=arrow)
+    ax.text(-0.5, 0.5, "$g$", ha="right", va="center", fontsize=14)
+    ax.text(11.1, 0.5, "$w$", ha="left", va="center", fontsize=14)
+    return fig
+
+
+def after_a_spike(memory: float = 0.95, times: float = 1000.0, steps: int = 400):
+    """Draw what one gradient `times` too large leaves in a weight's two memories.
+
+    Gradients of size 1 and random sign; nothing is clipped.
+    """
+    spike, signs = 50, np.random.default_rng(0).choice([-1.0, 1.0], steps)
+    g = signs * np.where(np.arange(steps) == spike, times, 1.0)
+    square, size = 1.0, []
+    for one in g:
+        square = memory * square + (1 - memory) * one**2
+        size.append(abs(one) / np.sqrt(square))
+    fig, ax = subplots(figsize=(7.2, 3.2))
+    ax.plot(np.arange(steps) - spike, size, color=BLUE)
+    ax.axhline(1, **DOTTED)
+    ax.set_yscale("log")
+    ax.set(xlabel="steps after the broken batch", ylabel="size of the update u")
+    ax.set_ylim(2e-3, 10)
+    return fig
+
+
+def spike_explorer(alt: str) -> None:
+    """Display controls for the memory and the spike above the figure of `after_a_spike`."""
+    memory = widgets.stops("memory b", (0.5, 0.9, 0.95, 0.98, 0.99), 0.95)
+    times = widgets.stops("times too large", (10.0, 100.0, 1000.0), 1000.0)
+    widgets.explore(after_a_spike, alt, memory=memory, times=times)
 
 
 def coordinate_growth(widths: Sequence, checks: Mapping):

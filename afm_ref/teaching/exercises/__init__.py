@@ -7,11 +7,12 @@ solution does, never with the student's own numbers.
 
 from . import (  # noqa: F401 - each registers its exercises
     at_scale,
+    data,
     distillation,
     lora,
+    optimizer,
     parallelism,
     post_training,
-    pretraining,
     quantization,
     rlhf,
     stages,

@@ -78,10 +78,11 @@ def test_each_text_is_a_dot_at_its_score():
     assert ax.lines[3].get_xdata() == [0.5, 0.5]
 
 
-def test_bars_are_means():
-    (ax,) = data.precision_by_style({"plain, main content": [0.9, 1.0], "plain, all text": [0.5, 0.7]}).axes
-    assert [bar.get_height() for bar in ax.patches] == pytest.approx([0.95, 0.6])
-    assert ax.lines[0].get_ydata().tolist() == [0.9, 1.0]
+def test_a_band_meets_where_all_its_entries_are_equal():
+    first, second = [1, 2, 3, 4, 5, 6], [1, 2, 3, 9, 8, 7]
+    texts = [text.get_text() for text in data.bands(first, second, 3, 2).axes[0].texts]
+    assert [text for text in texts if "agree" in text or "meet" in text] == ["meet here", "1 of 2 agree", "0 of 2 agree"]
+    assert [int(text) for text in texts if text.isdigit()] == [1, 1, 2, 2, 3, 3, 4, 9, 5, 8, 6, 7]
 
 
 def made_up(shift, noise=(0.0, 0.1, -0.1)):
@@ -107,7 +108,7 @@ def test_the_shift_of_a_made_up_sweep():
 def test_lines_are_means_of_seeds():
     sweep = made_up(0.0)
     sweep[32][RATES[-1]] = [None, 5.0, 5.0]
-    left, right = optimizer.loss_against_rate({"standard": sweep, "mup_simple": made_up(0.0)}).axes
+    left, right = optimizer.loss_against_rate({"standard": sweep, "mup_simple": made_up(0.0)}, {"a level": 4}).axes
     assert [left.get_title(), right.get_title()] == ["standard parametrisation", "muP-simple"]
     assert left.lines[0].get_xdata().tolist() == RATES[:-1].tolist()  # where a seed diverged nothing is drawn
     np.testing.assert_allclose(right.lines[1].get_ydata(), [np.mean(x) for x in made_up(0.0)[64].values()])
@@ -115,13 +116,38 @@ def test_lines_are_means_of_seeds():
     assert band.vertices[:, 1].max() == pytest.approx(max(x for losses in made_up(0.0)[32].values() for x in losses))
 
 
-def test_best_rates_carry_intervals():
+def test_best_rates_are_drawn_seed_by_seed():
     (ax,) = optimizer.best_against_width({"standard": made_up(-1.0), "mup_simple": made_up(0.0)}).axes
-    standard, mup_simple = ax.containers
-    np.testing.assert_allclose(standard[0].get_ydata(), 2.0 ** np.array([-5, -6, -7]), rtol=1e-6)
-    np.testing.assert_allclose(mup_simple[0].get_ydata(), 2.0**-5, rtol=1e-6)
-    low, high = np.log2(mup_simple[2][0].get_segments()[0][:, 1])
-    assert (high + 5, low + 5) == pytest.approx((0.1 * 2.4841, -0.1 * 2.4841), rel=1e-3)  # t 4.303 / sqrt(3)
+    standard, _, _, _, falling, mup_simple, *seeds = ax.lines  # two lines of means, three seeds each, and 1 / width
+    np.testing.assert_allclose(standard.get_ydata(), 2.0 ** np.array([-5, -6, -7]), rtol=1e-6)
+    np.testing.assert_allclose(falling.get_ydata(), standard.get_ydata(), rtol=1e-6)
+    np.testing.assert_allclose(mup_simple.get_ydata(), 2.0**-5, rtol=1e-6)
+    np.testing.assert_allclose(sorted(line.get_ydata()[0] for line in seeds), 2.0 ** np.array([-5.1, -5, -4.9]))
+
+
+def test_a_spike_is_forgotten_after_its_memory():
+    (ax,) = optimizer.after_a_spike(0.95, 1000.0).axes
+    after, size = ax.lines[0].get_data()
+    np.testing.assert_allclose(size[after == 0], 0.05**-0.5, rtol=1e-4)  # all of the mean square is the spike's
+    assert after[(after > 0) & (size > 0.5**0.5)].min() == 211
+
+
+def test_the_pipe_has_five_boxes_and_two_memories():
+    texts = [text.get_text() for text in optimizer.pipe().axes[0].texts]
+    assert texts.count("kept for the next step") == 2 and sum(text.startswith("(3.") for text in texts) == 5
+
+
+def test_curves_are_smoothed_over_five_steps():
+    (ax,) = optimizer.training_curves({"a": np.arange(10.0)}, {"level": 3.0}).axes
+    np.testing.assert_allclose(ax.lines[0].get_data(), [np.arange(3, 9), np.arange(2, 8)])
+    assert ax.lines[1].get_ydata() == [3.0, 3.0]
+
+
+def test_the_explorer_of_a_spike_has_controls(explored):
+    optimizer.spike_explorer("a spike")
+    ((draw, _, controls),) = explored
+    assert {name: control.value for name, control in controls.items()} == {"memory": 0.95, "times": 1000.0}
+    assert draw(0.9, 10.0).axes[0].lines
 
 
 LOSSES = {
@@ -142,21 +168,11 @@ def test_recorded_runs_are_sorted():
     assert optimizer.recorded_differences(RUNS, ["no skip"], times=None)["no skip"][1] == [2.0, 3.0]
 
 
-def test_differences_carry_intervals_and_say_who_diverged():
-    found = optimizer.recorded_differences(RUNS, ["whole", "no skip"], times=(1, 4))
-    (ax,) = optimizer.changed_terms(found).axes
-    assert [bars[0].get_xdata()[0] for bars in ax.containers] == pytest.approx([0.0, 0.2, 0.0])
-    assert [line.get_marker() for line in ax.lines].count("x") == 1
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["whole", "no skip"]
-
-
 def test_growth_is_drawn_part_by_part():
     parts = dict.fromkeys(("ffn out", "logits"), np.array([[0.1, 0.2], [0.2, 0.4]]))
     axes = optimizer.coordinate_growth((32, 64), {"standard": parts, "mup_simple": parts}).axes
     assert [ax.get_title() for ax in axes] == ["ffn out", "logits"]
     assert axes[0].lines[0].get_ydata().tolist() == [0.2, 0.4]
-    descents = optimizer.descents({"a": [4.0, 2.0, 1.0], "b": [8.0, 2.0, 0.8]}).axes[0].lines  # start at one
-    assert [line.get_ydata().tolist() for line in descents] == [[1, 0.5, 0.25], [1, 0.25, 0.1]]
 
 
 def test_losses_stand_one_behind_the_other():

@@ -1,10 +1,58 @@
-"""Exercises of chapters 2 and 3: benchmark texts, bands, Apple's step."""
+"""Exercises of chapter 2: repeated lines, what a filter keeps, benchmark texts, bands."""
 
-import math
+from .registry import exercise
 
-import numpy as np
+TEXTS = (
+    ("home\nabout\nhome\ntea is hot\nhome",),
+    ("one\ntwo\nthree",),
+    ("a\na\nb\nb\nb\nlast",),
+    ("x\n\n\nx\n\ny",),
+)
 
-from .registry import Case, exercise
+
+@exercise("2.1", "repeated lines", "easy", 10, TEXTS)
+def repeated_lines(text):
+    """Go line by line, and look among those before it."""
+    lines = [line for line in text.split("\n") if line]
+    with_empty = text.split("\n")
+
+    def share(lines, counts):
+        return sum(map(counts, range(len(lines)))) / len(lines)
+
+    expected = share(lines, lambda i: lines[i] in lines[:i])
+    return expected, {
+        "the first time a line is said it repeats nothing": share(
+            lines, lambda i: lines.count(lines[i]) > 1
+        ),
+        "empty lines do not count": share(
+            with_empty, lambda i: with_empty[i] in with_empty[:i]
+        ),
+        "the share of lines, not their number": expected * len(lines),
+        "the share that repeats, not the share that is new": 1 - expected,
+        "each repeat counts: a line said three times repeats twice": len(
+            {line for line in lines if lines.count(line) > 1}
+        )
+        / len(lines),
+    }
+
+
+# (good in the crawl, good kept, junk kept)
+FILTERS = ((0.05, 0.98, 0.03), (0.5, 0.9, 0.1), (0.01, 0.99, 0.01), (1.0, 0.8, 0.2))
+
+
+@exercise("2.2", "what is left is how good", "easy", 10, FILTERS)
+def good_among_kept(good, good_kept, junk_kept):
+    """Count a million pages one kind after the other."""
+    pages = 1e6
+    left, junk = pages * good * good_kept, pages * (1 - good) * junk_kept
+    return left / (left + junk), {
+        "that is as if the crawl held as much good as junk": good_kept
+        / (good_kept + junk_kept),
+        "that is the share of all pages that is kept": (left + junk) / pages,
+        "of the pages that are KEPT: divide by them, not by all": left / pages,
+        "that is the share of junk": junk / (left + junk),
+    }
+
 
 CORPORA = (  # (benchmark, documents, low, high, threshold)
     (
@@ -49,7 +97,7 @@ CORPORA = (  # (benchmark, documents, low, high, threshold)
 )
 
 
-@exercise("2.1", "which documents are dropped", "medium", 15, CORPORA)
+@exercise("2.3", "which documents are dropped", "medium", 15, CORPORA)
 def dropped(benchmark, documents, low, high, threshold):
     """Compare runs of words as strings with spaces around them, document by document."""
     hits = [_hits(benchmark, text, low, high) for text in documents]
@@ -101,7 +149,7 @@ def _hits(benchmark, text, low, high):
 PAIRS = ((0.8, 8, 0.9), (0.5, 3, 0.5), (0.9, 13, 0.99), (0.75, 8, 0.8), (1.0, 5, 0.99))
 
 
-@exercise("2.2", "how many bands", "easy", 10, PAIRS)
+@exercise("2.4", "how many bands", "easy", 10, PAIRS)
 def fewest_bands(similarity, rows, wanted):
     """Add bands one by one until the probability that all of them miss is small enough."""
     s, agrees = similarity, similarity**rows
@@ -126,57 +174,3 @@ def _count(agrees, wanted):
     while 1 - missed < wanted:
         bands, missed = bands + 1, missed * (1 - agrees)
     return bands
-
-
-B1, B2 = 0.95, 0.95
-
-
-@exercise("3.1", "one step of Apple's update", "medium", 15)
-def apple_step():
-    """Go through the block weight by weight, and again for each way to get it wrong."""
-    rng = np.random.default_rng((2, 3))
-    for n, t, size in ((1, 1, 0.5), (3, 2, 0.01), (4, 7, 3.0)):
-        w, m = rng.standard_normal((2, n))
-        v = size**2 * rng.random(n) * (t > 1)
-        m = 0.3 * m * (t > 1)
-        g = size * rng.standard_normal(n)
-        g[0] = 6 * size  # the clip has work to do in the later cases
-        given = dict(w=w, g=g, v=v, m=m, t=t, s=0.5, rate=0.1, decay=0.02)
-        wrong = {
-            "the decay is not multiplied by the learning rate here": "decay times rate",
-            "the schedule scales the decay as well": "decay not scheduled",
-            "the second moment starts at 0: divide it by 1 - b2^t": "uncorrected",
-            "t counts from 1: after t steps the weight gathered is 1 - b2^t": "t from 0",
-            "the momentum runs over the normalised update, not over the gradient": "of g",
-            "Apple does not correct the momentum for its start at 0": "corrected momentum",
-            "the block's RMS may be 1 at most: divide by max(1, rms)": "not clipped",
-            "clip by the RMS of the block, not by its norm": "clipped by norm",
-        }
-        mistakes = {why: _step(**given, wrong=name) for why, name in wrong.items()}
-        yield Case(given, _step(**given), mistakes)
-
-
-def _step(w, g, v, m, t, s, rate, decay, wrong=""):
-    """Return the rows new w, v, m; `wrong` names a mistake."""
-
-    def running(mean, new, b):
-        return [b * old + (1 - b) * x for old, x in zip(mean, new)]
-
-    n, squares = len(w), [x * x for x in g]
-    if wrong == "of g":
-        m = g = running(m, g, B1)
-    v = running(v, squares, B2)
-    power = t - 1 if wrong == "t from 0" and t > 1 else t
-    share = 1.0 if wrong == "uncorrected" else 1 - math.pow(B2, power)
-    u = [g[i] / math.sqrt(v[i] / share) for i in range(n)]
-    size = math.sqrt(sum(x * x for x in u) / (1 if wrong == "clipped by norm" else n))
-    if wrong != "not clipped":
-        u = [x / max(1.0, size) for x in u]
-    if wrong != "of g":
-        m = u = running(m, u, B1)
-    if wrong == "corrected momentum":
-        u = [x / (1 - math.pow(B1, t)) for x in u]
-    shrink = decay if wrong == "decay not scheduled" else s * decay
-    if wrong == "decay times rate":
-        shrink *= rate
-    return np.array([[w[i] - s * rate * u[i] - shrink * w[i] for i in range(n)], v, m])
