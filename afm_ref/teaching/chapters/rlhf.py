@@ -94,25 +94,19 @@ def utility_against_kl(groups: Mapping):
     """Draw what a nat of KL to the reference buys, in proxy reward and in true utility.
 
     groups: {label: [run of each seed]}; points are means over seeds, joined in the order of
-    the runs. A cross marks the highest utility of each path: where the proxy rises beyond
-    it, it is over-optimised.
+    the runs.
 
     Source: over-optimisation against KL as Gao et al. 2022 draw it [standard].
     Test: tests/teaching/chapters/test_post_training.py::test_utility_and_proxy_share_their_kl
     """
     fig, (above, below) = subplots(2, 1, figsize=(7.6, 5.4), sharex=True)
-    cross = dict(marker="x", ls="", color=BLACK, ms=11, mew=2)
     for name, runs, style in styled(groups):
         _, utility, proxy, kl, _ = _table(name, runs).mean(axis=0)
         line = dict(ms=5, lw=1.6, markevery=_every(kl), label=name, **style)
         above.plot(kl, proxy, ls=":", mfc="white", **line)
         below.plot(kl, utility, **line)
-        peak = utility.argmax()
-        above.plot(kl[peak], proxy[peak], zorder=3, **cross)
-        below.plot(kl[peak], utility[peak], zorder=3, **cross)
     above.set(ylabel=MEASURES["proxy"])
     below.set(ylabel=MEASURES["utility"], xlabel=MEASURES["kl"])
-    above.plot([], [], label="highest utility", **cross)
     legend_beside(above)
     return fig
 
@@ -263,6 +257,7 @@ def _variances(ax, K):
     ax.plot([K], [variance(K)], "o", color=RED, ms=10, zorder=3)
     ax.set(xscale="log", yscale="log", title=f"K = {K}, leave one out: {variance(K):.3g}")
     ax.set_xticks(GROUP_SIZES, GROUP_SIZES)
+    ax.set_yticks((0.01, 0.02, 0.05), ("0.01", "0.02", "0.05"))
     ax.minorticks_off()
     finish(ax, "K, responses a prompt", "variance of the gradient", title="baseline")
 

@@ -172,14 +172,13 @@ def test_lines_are_means_and_bands_t_intervals():
 
 
 def test_utility_and_proxy_share_their_kl():
-    """The utility of the mean over seeds is highest at the second of three points, while the proxy rises on."""
+    """Means over seeds, the utility highest at the second of three points while the proxy rises on."""
     one = run((0.2, 0.9, 0.3), (0, 1, 2), (0, 1, 5), (0, 1, 2))
     other = run((0.4, 0.7, 0.5), (2, 3, 4), (0, 3, 7), (0, 1, 2))
     above, below = rlhf.utility_against_kl({"beta 0": [one, other]}).axes
     np.testing.assert_allclose(above.lines[0].get_data(), [[0, 2, 6], [1, 2, 3]])
     np.testing.assert_allclose(below.lines[0].get_data(), [[0, 2, 6], [0.3, 0.8, 0.4]])
-    crosses = [ax.lines[1].get_data() for ax in (above, below)]
-    np.testing.assert_allclose(crosses, [[[2], [2]], [[2], [0.8]]])
+    assert [len(ax.lines) for ax in (above, below)] == [1, 1]
     assert above.lines[0].get_markerfacecolor() == "white" != below.lines[0].get_markerfacecolor()
 
 
