@@ -202,28 +202,23 @@ def bands(first, second, n_bands: int, n_rows: int):
     """
     fig, ax = subplots(figsize=(8.6, 0.42 * n_rows + 1.5))
     bare(ax).set(xlim=(-0.6, 3.0 * n_bands), ylim=(-1.5, n_rows + 0.5))
-    for j in range(n_bands):
-        part = slice(j * n_rows, (j + 1) * n_rows)
-        agree = np.equal(first[part], second[part])
-        for i, (pair, same) in enumerate(zip(zip(first[part], second[part]), agree)):
-            for side, value in enumerate(pair):
-                x, y = 3.0 * j + 1.05 * side, n_rows - 1 - i
-                box(ax, x, y, 1.0, 0.9, fc=SKY if same else PALE, ec="white")
-                ax.text(x + 0.5, y + 0.42, f"{value}", ha="center", va="center", fontsize=8)
-        if agree.all():
-            box(
-                ax,
-                3.0 * j - 0.12,
-                -0.12,
-                2.3,
-                n_rows + 0.15,
-                0.1,
-                fc="none",
-                ec=RED,
-                lw=2.5,
-            )
+    table = np.stack([first, second], axis=-1)[: n_bands * n_rows]
+    for j, pairs in enumerate(table.reshape(n_bands, n_rows, 2)):
+        agree = pairs[:, 0] == pairs[:, 1]
+        _band(ax, 3.0 * j, pairs, agree)
         told = "meet here" if agree.all() else f"{agree.sum()} of {n_rows} agree"
         color = RED if agree.all() else BLACK
         ax.text(3.0 * j + 1.0, -0.75, told, ha="center", color=color, fontsize=10)
         ax.text(3.0 * j + 1.0, -1.35, f"band {j + 1}", ha="center", color=GREY, fontsize=10)
     return fig
+
+
+def _band(ax, x, pairs, agree):
+    """Draw a band's rows, two entries each, from the top; a frame if all agree."""
+    for i, (pair, same) in enumerate(zip(pairs[::-1], agree[::-1])):
+        for side, value in enumerate(pair):
+            left = x + 1.05 * side
+            box(ax, left, i, 1.0, 0.9, fc=SKY if same else PALE, ec="white")
+            ax.text(left + 0.5, i + 0.42, f"{value}", ha="center", va="center", fontsize=8)
+    if agree.all():
+        box(ax, x - 0.12, -0.12, 2.3, len(pairs) + 0.15, 0.1, fc="none", ec=RED, lw=2.5)

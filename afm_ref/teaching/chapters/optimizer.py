@@ -153,6 +153,7 @@ def _levels(ax, levels):
         ax.axhline(level, color=BLACK, lw=1, ls=dashes, label=name)
 
 
+ARROW = {"arrowstyle": "-|>", "color": BLACK, "lw": 1.4}
 # What stands in the boxes of `pipe`: equation, its name, what it does, as formulas.
 LINES_OF_THE_UPDATE = (
     ("(3.3)", "mean square", r"$\overline{g^2}\leftarrow b_2\overline{g^2}+(1-b_2)\,g^2$"),
@@ -169,42 +170,42 @@ def pipe():
     """
     fig, ax = subplots(figsize=(9.6, 2.6))
     bare(ax).set(xlim=(-1.0, 11.6), ylim=(-0.7, 2.0))
-    arrow = {"arrowstyle": "-|>", "color": BLACK, "lw": 1.4}
-    for i, (number, name, formula) in enumerate(LINES_OF_THE_UPDATE):
-        x, remembers = 2.2 * i, name in ("mean square", "momentum")
-        color = ORANGE if remembers else BLUE
-        box(ax, x, 0, 1.8, 1.0, 0.1, fc="white", ec=color, lw=2)
-        ax.text(x + 0.9, 0.68, name, ha="center", va="center", weight="bold", fontsize=10)
-        ax.text(x + 0.9, 0.28, number, ha="center", va="center", color=GREY, fontsize=10)
-        ax.text(x + 0.9, -0.45, formula, ha="center", fontsize=9)
-        ax.annotate("", (x, 0.5), (x - 0.42, 0.5), arrowprops=arrow)
-        if remembers:
-            loop = {**arrow, "color": ORANGE, "connectionstyle": "arc3,rad=1.4"}
-            ax.annotate("", (x + 0.5, 1.02), (x + 1.3, 1.02), arrowprops=loop)
-            ax.text(x + 0.9, 1.7, "kept for the next step", ha="center", fontsize=9.5)
-    ax.annotate("", (11.05, 0.5), (10.6, 0.5), arrowprops=arrow)
+    for i, line in enumerate(LINES_OF_THE_UPDATE):
+        _pipe_box(ax, 2.2 * i, *line)
+    ax.annotate("", (11.05, 0.5), (10.6, 0.5), arrowprops=ARROW)
     ax.text(-0.5, 0.5, "$g$", ha="right", va="center", fontsize=14)
     ax.text(11.1, 0.5, "$w$", ha="left", va="center", fontsize=14)
     return fig
 
 
-def after_a_spike(memory: float = 0.95, times: float = 1000.0, steps: int = 400):
-    """Draw what one gradient `times` too large leaves in a weight's two memories.
+def _pipe_box(ax, x, number, name, formula):
+    """Draw one box with its formula below it; a loop above it if it remembers."""
+    remembers = name in ("mean square", "momentum")
+    box(ax, x, 0, 1.8, 1.0, 0.1, fc="white", ec=ORANGE if remembers else BLUE, lw=2)
+    ax.text(x + 0.9, 0.68, name, ha="center", va="center", weight="bold", fontsize=10)
+    ax.text(x + 0.9, 0.28, number, ha="center", va="center", color=GREY, fontsize=10)
+    ax.text(x + 0.9, -0.45, formula, ha="center", fontsize=9)
+    ax.annotate("", (x, 0.5), (x - 0.42, 0.5), arrowprops=ARROW)
+    if remembers:
+        loop = {**ARROW, "color": ORANGE, "connectionstyle": "arc3,rad=1.4"}
+        ax.annotate("", (x + 0.5, 1.02), (x + 1.3, 1.02), arrowprops=loop)
+        ax.text(x + 0.9, 1.7, "kept for the next step", ha="center", fontsize=9.5)
 
-    Gradients of size 1 and random sign; nothing is clipped.
+
+def after_a_spike(memory: float = 0.95, times: float = 1000.0, steps: int = 350):
+    """Draw the size of a weight's update |u| after one gradient `times` too large.
+
+    The other gradients have size 1; nothing is clipped.
     """
-    spike, signs = 50, np.random.default_rng(0).choice([-1.0, 1.0], steps)
-    g = signs * np.where(np.arange(steps) == spike, times, 1.0)
-    square, size = 1.0, []
-    for one in g:
-        square = memory * square + (1 - memory) * one**2
-        size.append(abs(one) / np.sqrt(square))
+    square, sizes = 1.0, [1.0] * 50
+    for g in (times, *[1.0] * steps):
+        square = memory * square + (1 - memory) * g**2
+        sizes.append(g / np.sqrt(square))
     fig, ax = subplots(figsize=(7.2, 3.2))
-    ax.plot(np.arange(steps) - spike, size, color=BLUE)
+    ax.plot(np.arange(-50, steps + 1), sizes, color=BLUE)
     ax.axhline(1, **DOTTED)
-    ax.set_yscale("log")
     ax.set(xlabel="steps after the broken batch", ylabel="size of the update u")
-    ax.set_ylim(2e-3, 10)
+    ax.set(yscale="log", ylim=(2e-3, 10))
     return fig
 
 
