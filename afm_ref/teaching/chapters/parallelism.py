@@ -48,15 +48,17 @@ def stage_work(layers, n_stages: int, n_micro: int) -> list[dict[int, int]]:
 
     seen = [Counter() for _ in range(n_stages)]
 
+    def note(stage, x):
+        seen[stage][int(x)] += 1
+
     def step(stream, layer, rows):
-        note = lambda stage, x: seen[int(stage)].update([int(x)])  # noqa: E731
         jax.debug.callback(note, jax.lax.axis_index("pipe"), stream.x.max())
         return stream, rows
 
+    specs = dict(in_specs=(P("pipe"), P()), out_specs=P("pipe"))
     run = lambda layers, x: Pipeline(layers, n_micro).run(step, Stream(x))[0].x  # noqa: E731
-    cut = dict(mesh=make_mesh(MeshShape(pipe=n_stages)), in_specs=(P("pipe"), P()))
-    numbers = np.arange(1.0, n_micro + 1).reshape(-1, 1, 1)
-    jax.jit(jax.shard_map(run, **cut, out_specs=P("pipe")))(layers, numbers)
+    run = jax.shard_map(run, mesh=make_mesh(MeshShape(pipe=n_stages)), **specs)
+    jax.jit(run)(layers, np.arange(1.0, n_micro + 1).reshape(-1, 1, 1))
     jax.effects_barrier()
     return [dict(sorted(one.items())) for one in seen]
 

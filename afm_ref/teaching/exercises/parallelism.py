@@ -65,24 +65,30 @@ def log_probability():
     rng = np.random.default_rng((6, 3))
     for n, T, part, size in ((1, 2, 3, 1.0), (2, 3, 4, 1.0), (4, 5, 3, 1000.0)):
         logits = rng.standard_normal((n, T, part)) * size
-        targets, at = rng.integers(0, n * part, T), np.arange(T)
-        whole = np.concatenate(logits, axis=-1)  # [T, V]
-        shifted = whole - whole.max(-1, keepdims=True)
-        right = shifted[at, targets] - np.log(np.exp(shifted).sum(-1))
-        own = logits - logits.max(-1, keepdims=True)
-        apart = np.log(np.exp(own).sum((0, 2))) + whole.max(-1)
-        on_first = right - whole[at, targets] + logits[0][at, targets % part]
-        yield Case(
-            {"logits": logits, "targets": targets},
-            right,
-            {
-                "device i has the tokens from i V / n on: look a target up where it lies": on_first,
-                "each device's sum is over another largest logit: bring them to the largest of all": (
-                    whole[at, targets] - apart
-                ),
-                "this is the loss; the log-probability is minus that": -right,
-            },
-        )
+        targets = rng.integers(0, n * part, T)
+        given = {"logits": logits, "targets": targets}
+        right = _log_probability(np.concatenate(logits, axis=-1), targets)
+        yield Case(given, right, _slips(logits, targets, right))
+
+
+def _log_probability(logits, targets):
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted[np.arange(len(targets)), targets] - np.log(np.exp(shifted).sum(-1))
+
+
+def _slips(logits, targets, right):
+    at, whole = np.arange(len(targets)), np.concatenate(logits, axis=-1)
+    own, first = whole[at, targets], logits[0][at, targets % logits.shape[-1]]
+    apart = np.exp(logits - logits.max(-1, keepdims=True)).sum((0, 2))
+    return {
+        "device i has the tokens from i V / n on: look a target up where it lies": right
+        - own
+        + first,
+        "each device's sum is over another largest logit: bring them to the largest of all": (
+            own - whole.max(-1) - np.log(apart)
+        ),
+        "this is the loss; the log-probability is minus that": -right,
+    }
 
 
 @exercise(
