@@ -141,10 +141,14 @@ class LiveCurve:
         done = self.clock()
         self.due = max(now + 1.0, done + 9 * (done - now))
 
-    def finish(self, name: str) -> None:
-        """Show the whole curve in place of bar and picture, saved under this name."""
-        data = figures.save(name, self._figure(), self.alt)
-        self.handle.update(figures.image(data, self.alt))
+    def finish(self, name: str, see: str) -> None:
+        """Show the whole curve in place of bar and picture, under a line that says what to
+        see, saved under this name.
+        """
+        fig = self._figure()
+        figures.headline(fig, see)
+        data = figures.save(name, fig, self.alt)
+        self.handle.update(figures.image(data, f"{see} {self.alt}"))
 
     def _open(self, data):
         from IPython.display import DisplayHandle

@@ -12,7 +12,7 @@ def utility_by_step(means: Mapping):
 
     means: {judge: {step: (mean, low, high)}}, the same steps in the same order for all; a
     step's name such as "1_sft" is drawn as "sft". A dotted line marks where the first
-    judge's line starts.
+    judge's line starts: the model before all steps.
     """
     steps = [tuple(rows) for rows in means.values()]
     if len(set(steps)) != 1:
@@ -23,6 +23,15 @@ def utility_by_step(means: Mapping):
     figures.beside(ax, lines, 0.1)
     start, _, _ = next(iter(means.values()))[steps[0][0]]
     ax.axhline(start, **figures.DOTTED)
+    ax.annotate(
+        "the shipped model, before all steps",
+        (places[-1], start),
+        (0, 4),
+        textcoords="offset points",
+        ha="right",
+        color=figures.GREY,
+        fontsize=9,
+    )
     ax.set_xticks(places, [name.split("_", 1)[-1] for name in steps[0]])
     ax.set(ylabel="utility, held-out prompts")
     figures.legend_beside(ax, title="rewards come from")
