@@ -84,7 +84,7 @@ def _box(ax, box, face, edge, ink):
     figures.box(ax, x, y, width, height, ROUNDING, fc=face, ec=edge, lw=1.4)
     middle, top = x + width / 2, y + height - 0.27
     title = f"{label(chapters)}  {title}"
-    ax.text(middle, top, title, **CENTRED, fontsize=12, fontweight="bold", color=ink)
+    ax.text(middle, top, title, **CENTRED, fontsize=11.5, fontweight="bold", color=ink)
     ax.text(middle, (y + top - 0.14) / 2, text, **CENTRED, fontsize=10.5, color=ink)
 
 

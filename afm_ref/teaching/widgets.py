@@ -164,7 +164,7 @@ class LiveCurve:
         return self.handle.display(ipywidgets.VBox([progress, self.picture]))
 
     def _figure(self):
-        fig, ax = figures.subplots(figsize=(8.0, 3.4))
+        fig, ax = figures.subplots(figsize=(8.8, 3.4))
         steps = range(1, len(self.losses) + 1)
         ax.plot(steps, self.losses, color=figures.SKY, lw=1.0, label="each step")
         ax.plot(steps, _smooth(self.losses), color=figures.BLUE, label="running mean")
@@ -172,7 +172,7 @@ class LiveCurve:
         for (label, level), color in zip(self.levels.items(), colors, strict=False):
             ax.axhline(level, color=color, ls="--", lw=1.4, label=label)
         ax.set(xlim=(0, self.steps), xlabel="training step", ylabel="loss, nats per token")
-        ax.legend(loc="lower left")  # below the falling curve
+        figures.legend_beside(ax)
         return fig
 
 

@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from math import ceil, log, log2
+from math import ceil, comb, log, log2
 
 import jax
 import numpy as np
@@ -100,9 +100,24 @@ def best_step(policy_log_probs, advantages, gamma):
     return bandit.maximiser(policy_log_probs, advantages, gamma)
 
 
+def at_temperature(logits, temperature):
+    return ops.softmax(logits / temperature)
+
+
+def ahead(one, other, n):
+    """Exercise 12.2: how often a model answers more of n prompts rightly than another."""
+    counts = np.arange(n + 1)
+    p, q = (np.array([comb(n, k) * p**k * (1 - p) ** (n - k) for k in counts]) for p in (one, other))
+    return p @ (counts[:, None] > counts) @ q
+
+
 WRONG = [  # an exercise, a plausible wrong answer, words of the hint it must get
     ("0.1", lambda vocab_size: np.log2(vocab_size), "nats"),
     ("0.2", lambda nats_per_token, bytes_per_token: nats_per_token / bytes_per_token, "ln 2"),
+    ("0.3", lambda logits, temperature: at_temperature(logits, 1 / temperature), "divide"),
+    ("0.3", lambda logits, temperature: at_temperature(logits, 1) / temperature, "not the probabilities"),
+    ("0.4", lambda probabilities: ceil(-np.log(probabilities).sum() / 8), "nats are not bits"),
+    ("0.4", lambda probabilities: -np.log2(probabilities).sum() // 8, "rounded down"),
     ("1.1", lambda cfg, **of: cached(cfg=cfg, **of) * cfg.n_kv_heads // cfg.n_heads, "not all N"),
     ("1.2", lambda x, positions, theta: ops.rope(x, positions, theta, "interleaved"), "turned the vectors on"),
     ("1.3", pool_strided, "neighbours share"),
@@ -157,6 +172,11 @@ WRONG = [  # an exercise, a plausible wrong answer, words of the hint it must ge
     ("11.4", lambda K: [[0.5, 0.5, 0.0], [1.0, -1.0, 0.0]], "above 0"),
     ("11.4", lambda K: [[0.25, 0.5, 0.25], [0.0, 0.0, 0.0]], "0 without"),
     ("11.4", lambda K: [[0.25, 0.5, 0.25], [2.0, 2.0, 2.0]], "the mean reward is 2:"),
+    ("12.1", lambda change, deviation: max(2, ceil((1.96 * deviation / change) ** 2)), "for many seeds"),
+    ("12.2", lambda better, worse, n: ahead(worse, better, n), "a tie misleads"),
+    ("12.2", lambda better, worse, n: ahead(better, worse, n), "do NOT mislead"),
+    ("12.3", lambda rank, bits: ceil(160 * rank / bits), "two matrices"),
+    ("12.3", lambda rank, bits: ceil(32 * rank / bits), "a tenth is asked"),
 ]
 
 
@@ -248,6 +268,7 @@ def zero_bytes(n_parameters, n_devices, stage):
 
 # The checkers count, rotate, bisect and enumerate in their own way; the package's functions must agree with them.
 PACKAGE = {
+    "0.3": at_temperature,
     "1.1": cached,
     "1.2": lambda x, positions, theta: ops.rope(x, -positions, theta, "interleaved"),
     "2.1": dropped,

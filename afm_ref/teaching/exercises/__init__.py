@@ -15,6 +15,7 @@ from . import (  # noqa: F401 - each registers its exercises
     rlhf,
     start_here,
     transformer,
+    whole_road,
 )
 from .registry import EXERCISES, Exercise, Verdict, attempt, grade
 
