@@ -57,7 +57,7 @@ def at_temperature(logits, temperature):
 
 
 @exercise("0.4", "how small is the file?", "medium", 8,
-          arrays(([0.5] * 20,), ([0.9] * 100,), ([1 / 8, 1 / 2, 1 / 256],), ([0.05] * 2000,)))  # fmt: skip
+          arrays(([0.1] * 30,), ([0.9] * 100,), ([1 / 8, 1 / 2, 1 / 256],), ([0.05] * 2000,)))  # fmt: skip
 def file_size(probabilities):
     """The fewest whole bytes that tell 1 / p texts apart, p the probability of all tokens."""
     texts = math.prod(1 / Fraction(float(p)) for p in probabilities)
