@@ -88,15 +88,21 @@ SYMBOLS = AXES | {
 TERMS = {
     "adapter": "a small set of extra weights, trained for one feature while the base model stays frozen (chapter 8)",
     "attention": "a position averages the values of positions up to its own, weighted by how its query fits their keys",
+    "batch": "the pieces of text that one training step looks at together",
     "bits per byte": "how many bits the model needs to write down one byte of text; lower is better, and it compares "
     "models with different tokenizers",
     "causal mask": "a position may look at itself and at earlier positions only",
     "embedding": "a table with one vector per token; in AFM the same table also reads out the prediction (tied)",
     "GQA": "grouped-query attention: several query heads share one key/value head, so that the KV cache is smaller",
+    "gradient": "for every weight, by how much the loss would change if that weight grew a little",
+    "held out": "kept away from training, to test on: a good loss there was learned, not memorised",
     "KV cache": "keys and values of the tokens so far, kept so that a new token costs one step and not all of them",
+    "language model": "a function from a text to a probability for every token that may come next",
+    "learning rate": "how far a training step moves the weights; its schedule says how that changes from step to step",
     "logits": "one number per token of the vocabulary; softmax turns them into probabilities",
     "loss": "here always the mean of minus log p(right token), in nats (natural logarithm)",
     "nat": "the unit of information with the natural logarithm; 1 nat = 1.44 bits",
+    "optimizer": "the rule that turns a gradient into a change of the weights (chapter 3)",
     "palettization": "storing each weight as an index into a small table of values (chapter 9)",
     "post-training": "everything after pre-training that turns a text predictor into an assistant (chapters 10 and 11)",
     "pre-training": "predicting the next token on a large amount of text (chapters 2 to 5)",
@@ -104,8 +110,11 @@ TERMS = {
     "residual stream": "the vector of a position that every block reads from and adds to",
     "RMSNorm": "divides a vector by its root mean square and multiplies by a learned gain",
     "RoPE": "rotary position embedding: queries and keys are rotated by an angle that grows with their position",
+    "softmax": "turns logits into probabilities: exponentials, divided by their sum",
     "SwiGLU": "the feed-forward layer: one projection, through a smooth gate, multiplies another",
+    "temperature": "divides the logits before the softmax: below 1 the likeliest tokens gain, above 1 they lose",
     "token": "a piece of text, a few bytes long, with a number; the model reads and writes these numbers",
+    "weight": "a number inside the model that training changes (also: parameter); the large models have billions",
 }
 
 

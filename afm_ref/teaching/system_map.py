@@ -17,7 +17,8 @@ class Box(NamedTuple):
     height: float
 
 
-WHOLE_ROAD = 12  # the chapter that walks the row from end to end
+WHOLE_ROAD = 12  # the chapter that walks what follows pre-training
+WALKED = {8, 9, 10, 11}
 # One row from left to right, what it stands on below, what comes out above.
 BOXES = (
     Box((2,), "Data", "web crawl,\nlicensed, code,\nmath", 0.2, 2.95, 1.9, 2.0),
@@ -51,8 +52,8 @@ ALT = (
 
 
 def at_chapter(number: int):
-    """Return (figure, alt text) of the map, one chapter's boxes lit up; 0 and the whole road
-    light all.
+    """Return (figure, alt text) of the map, one chapter's boxes lit up; 0 lights all, 12
+    those of the chapters that it walks.
 
     Source: BLOG24 (the family, the path from data to adapters); chapters are ours
         [confirmed].
@@ -64,13 +65,13 @@ def at_chapter(number: int):
     fig, ax = figures.subplots(figsize=(9.6, 5.6))
     ax.set(xlim=(0, 12.4), ylim=(0, 7.15))
     ax.set_axis_off()
+    lit = WALKED if number == WHOLE_ROAD else {number}
     for box in BOXES:
-        look = LIT if number in box.chapters else OTHER
-        _box(ax, box, *(ALL if number in (0, WHOLE_ROAD) else look))
+        look = LIT if lit.intersection(box.chapters) else OTHER
+        _box(ax, box, *(look if number else ALL))
     _arrows(ax)
     _family(ax)
-    lit = f" Chapter {number} is lit up." if number else ""
-    return fig, ALT + lit
+    return fig, ALT + (f" Chapter {number} is lit up." if number else "")
 
 
 def label(chapters: tuple[int, ...]) -> str:
@@ -83,7 +84,7 @@ def _box(ax, box, face, edge, ink):
     figures.box(ax, x, y, width, height, ROUNDING, fc=face, ec=edge, lw=1.4)
     middle, top = x + width / 2, y + height - 0.27
     title = f"{label(chapters)}  {title}"
-    ax.text(middle, top, title, **CENTRED, fontsize=12, fontweight="bold", color=ink)
+    ax.text(middle, top, title, **CENTRED, fontsize=11.5, fontweight="bold", color=ink)
     ax.text(middle, (y + top - 0.14) / 2, text, **CENTRED, fontsize=10.5, color=ink)
 
 

@@ -141,10 +141,14 @@ class LiveCurve:
         done = self.clock()
         self.due = max(now + 1.0, done + 9 * (done - now))
 
-    def finish(self, name: str) -> None:
-        """Show the whole curve in place of bar and picture, saved under this name."""
-        data = figures.save(name, self._figure(), self.alt)
-        self.handle.update(figures.image(data, self.alt))
+    def finish(self, name: str, see: str) -> None:
+        """Show the whole curve in place of bar and picture, under a line that says what to
+        see, saved under this name.
+        """
+        fig = self._figure()
+        figures.headline(fig, see)
+        data = figures.save(name, fig, self.alt)
+        self.handle.update(figures.image(data, f"{see} {self.alt}"))
 
     def _open(self, data):
         from IPython.display import DisplayHandle
@@ -160,7 +164,7 @@ class LiveCurve:
         return self.handle.display(ipywidgets.VBox([progress, self.picture]))
 
     def _figure(self):
-        fig, ax = figures.subplots(figsize=(8.0, 3.4))
+        fig, ax = figures.subplots(figsize=(8.8, 3.4))
         steps = range(1, len(self.losses) + 1)
         ax.plot(steps, self.losses, color=figures.SKY, lw=1.0, label="each step")
         ax.plot(steps, _smooth(self.losses), color=figures.BLUE, label="running mean")
@@ -168,7 +172,7 @@ class LiveCurve:
         for (label, level), color in zip(self.levels.items(), colors, strict=False):
             ax.axhline(level, color=color, ls="--", lw=1.4, label=label)
         ax.set(xlim=(0, self.steps), xlabel="training step", ylabel="loss, nats per token")
-        ax.legend(loc="lower left")  # below the falling curve
+        figures.legend_beside(ax)
         return fig
 
 

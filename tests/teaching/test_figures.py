@@ -5,6 +5,7 @@ import io
 import sys
 from types import SimpleNamespace
 
+import matplotlib.colors
 import numpy as np
 import pytest
 from PIL import Image
@@ -71,6 +72,15 @@ def test_the_map_names_every_chapter():
     assert {"On-device model", "Server model", "Coding model", "Diffusion model"} <= set(texts)
     assert "Chapter 6 is lit up" in alt and len(figures.png(fig)) < figures.MAX_BYTES
     assert figures.png(fig) != figures.png(system_map.at_chapter(0)[0])
+
+
+def test_the_whole_road_lights_what_it_walks():
+    fig, alt = system_map.at_chapter(12)
+    lit = [
+        matplotlib.colors.to_hex(patch.get_facecolor()).upper() == system_map.LIT[0] for patch in fig.axes[0].patches
+    ]
+    assert lit[: len(system_map.BOXES)] == [bool({8, 9, 10, 11} & set(box.chapters)) for box in system_map.BOXES]
+    assert sum(lit) == 4 and "Chapter 12 is lit up" in alt
 
 
 def test_no_text_of_the_map_leaves_its_box():
@@ -141,8 +151,9 @@ def live_curve(monkeypatch, steps, drawing_s, **settings):
 def test_the_live_curve_draws_rarely_and_ends_whole(shown, monkeypatch):
     curve, drawn, displayed = live_curve(monkeypatch, 50, drawing_s=0.0, levels={"a guesser": 7.0})
     assert 4 <= len(drawn) <= 6 and curve.bar.max == 50  # in 5 seconds
-    curve.finish("00_curve")
-    assert displayed[-1].data == figures.png(drawn[-1][1])
+    curve.finish("00_curve", "It falls.")
+    assert displayed[-1].data == figures.png(drawn[-1][1]) and drawn[-1][1].get_suptitle() == "It falls."
+    assert displayed[-1]._repr_png_()[1]["alt"] == "It falls. The loss falls over all steps."
     assert [len(line.get_xdata()) for line in drawn[-1][1].axes[0].lines] == [50, 50, 2]
     assert widgets._smooth([2.0, 2.0, 2.0]) == pytest.approx([2.0, 2.0, 2.0])  # corrected for its start
 

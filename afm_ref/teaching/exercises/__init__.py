@@ -18,6 +18,7 @@ from . import (  # noqa: F401 - each registers its exercises
     stages,
     start_here,
     transformer,
+    whole_road,
 )
 from .registry import EXERCISES, Exercise, Verdict, attempt, grade
 
