@@ -77,6 +77,11 @@ def all_of_the_memory(n_parameters, model, hbm_bytes, **_):
     return 2 ** ceil(log2(16 * n_parameters / model / hbm_bytes))
 
 
+def stacked_adapters(a1, b1, a2, b2, **_):
+    """Exercise 8.3 without regard to the scale."""
+    return np.concatenate([np.concatenate([a1, a2]), np.concatenate([b1, b2], axis=1).T], axis=1)
+
+
 def rank_by_sum(singular_values, tolerance):
     share = np.cumsum(singular_values) / singular_values.sum()
     return int(np.searchsorted(share, 1 - tolerance) + 1)
@@ -128,11 +133,12 @@ WRONG = [  # an exercise, a plausible wrong answer, words of the hint it must ge
     ("7.2", without_scores, "scores and weighted values"),
     ("7.3", all_of_the_memory, "beside"),
     ("7.4", lambda n, peak_flops, **of: ceil(2 * (n - 1) / n * peak_flops / of["bandwidth_bytes_per_s"]), "6 FLOPs a"),
-    ("8.1", lambda shapes, bytes_per_value, **_: bytes_per_value * sum(o * i for o, i in shapes), "not of A and B"),
-    ("8.2", lambda w, a, b, alpha: w + b @ a, "alpha / R"),
-    ("8.3", lambda a, x, g, scale: g.T @ (x @ a.T), "multiplies the gradient too"),
-    ("8.4", rank_by_sum, "sum of SQUARES"),
-    ("8.5", lambda requests, sizes, budget: len(set(requests)), "must be read again"),
+    ("8.1", lambda shapes, n_bytes, bytes_per_value: n_bytes // sum(o + i for o, i in shapes), "is in bytes"),
+    ("8.2", rank_by_sum, "sum of SQUARES"),
+    ("8.3", stacked_adapters, "is another scale for both"),
+    ("8.3", lambda a1, **_: a1, "of shape (2, 7)"),
+    ("8.3", lambda **given: 2 * stacked_adapters(**given), "is off by"),
+    ("8.4", lambda requests, sizes, budget: len(set(requests)), "must be read again"),
     ("9.1", lambda out_dim, in_dim, bits, rows_per_table: bits * out_dim * in_dim, "tables are stored too"),
     ("9.2", lambda codes: 16 * codes[0::2] + codes[1::2], "LOW half"),
     ("9.3", lambda values: [min(values), max(values)], "is its mean"),
