@@ -2,11 +2,8 @@
 
 import numpy as np
 
-from .. import widgets
-from ..figures import (
-    BLACK, BLUE, CYCLE, DIVERGING, DOTTED, GREEN, GREY, ORANGE, RED,
-    bare, box, error_bars, finish, subplots,
-)  # fmt: skip
+from .. import figures, widgets
+from ..figures import BLACK, BLUE, CYCLE, DIVERGING, GREY, ORANGE, RED, bare, box, subplots
 
 GAP = 0.35
 # rows and columns that are drawn of a matrix: more would be noise to the eye, and large
@@ -52,7 +49,7 @@ def spectra(panels, rank: int):
         for (kind, s), color in zip(kinds.items(), (RED, BLUE, GREY), strict=True):
             share = 1 - relative_errors(np.asarray(s)) ** 2
             ax.plot(100 * share, color=color, label=kind)
-        ax.axvline(rank, **DOTTED)
+        ax.axvline(rank, **figures.DOTTED)
         ax.set(title=title, xlabel="number of terms kept", ylim=(0, 102))
     axes[0].set_ylabel("% of the squared size")
     axes[0].legend(fontsize=10, loc="lower right")
@@ -66,15 +63,15 @@ def rank_study(ranks, nats, scores, cut, base_nats: float, base_score: float):
     fig, axes = subplots(1, 2, figsize=(9.8, 3.5), width_ratios=[1.15, 1])
     for ax, table, base in zip(axes, (nats, scores), (base_nats, base_score)):
         trained = [table[f"rank_{rank}"] for rank in ranks]
-        error_bars(ax, ranks, trained, "o-", color=BLUE, label="trained at rank R")
+        figures.error_bars(ax, ranks, trained, "o-", color=BLUE, label="trained at rank R")
         ax.axhline(table["full"][0], color=RED, ls="--", lw=1.5, label="full fine-tuning")
         ax.axhspan(*table["full"][1:], color=RED, alpha=0.12, lw=0)
-        ax.axhline(base, **DOTTED, label="base")
+        ax.axhline(base, **figures.DOTTED, label="base")
         ax.set_xscale("log", base=2)
         ax.set(xticks=ranks, xticklabels=ranks)
-    axes[0].plot(ranks, cut, "s:", color=GREEN, label="full, then cut to rank R")
+    axes[0].plot(ranks, cut, "s:", color=figures.GREEN, label="full, then cut to rank R")
     axes[0].set_ylim(0.2, 0.62)
-    finish(axes[0], "rank R", "held-out loss, nats a token", loc=(0.4, 0.58))
+    figures.finish(axes[0], "rank R", "held-out loss, nats a token", loc=(0.4, 0.58))
     axes[1].set(xlabel="rank R", ylabel="mean score, 0 to 1", ylim=(0.2, 0.52))
     return fig
 

@@ -25,7 +25,9 @@ def largest_rank(shapes, n_bytes, bytes_per_value):
     width = bytes_per_value
 
     def beside(rank):
-        return width * sum(np.empty((rank, i)).size + np.empty((o, rank)).size for o, i in shapes)
+        return width * sum(
+            np.empty((rank, i)).size + np.empty((o, rank)).size for o, i in shapes
+        )
 
     return largest(beside), {
         "the budget is in bytes, and each number takes bytes_per_value of them": largest(
@@ -88,7 +90,9 @@ def combine():
         rank = len(a1) + len(a2)
         judge = partial(_adds, sum(added), rank, alpha)
         plain = _stack(np.concatenate([a1, a2]), np.concatenate([b1, b2], axis=1))
-        mistake = "with the ranks added, alpha / R is another scale for both: make up for it"
+        mistake = (
+            "with the ranks added, alpha / R is another scale for both: make up for it"
+        )
         yield Case(arguments, plain, {mistake: plain}, judge)
 
 
@@ -104,7 +108,9 @@ def _adds(wanted, rank, alpha, got):
     """Return what is wrong with [R, in + out] as an adapter that adds `wanted` [out, in]."""
     shape, in_dim = (rank, sum(wanted.shape)), wanted.shape[1]
     if got.shape != shape:
-        return f"    expected an array of shape {shape}\n    got      one of shape {got.shape}"
+        return (
+            f"    expected an array of shape {shape}\n    got      one of shape {got.shape}"
+        )
     off = np.abs(alpha / rank * _product(got[:, :in_dim], got[:, in_dim:].T) - wanted).max()
     if off <= 1e-9 * np.abs(wanted).max():
         return ""
