@@ -86,7 +86,8 @@ def test_errors_are_those_of_the_matrices_themselves():
 
 
 def test_spectra_show_the_share_of_the_first_terms():
-    (ax,) = lora.spectra({"wq": {"change": [2.0, 1, 0], "W0": [1.0, 1, 1], "noise": [1.0, 1, 1]}}, 1).axes
+    values = {"change": [2.0, 1, 0], "W0": [1.0, 1, 1], "noise": [1.0, 1, 1]}
+    ax, _ = lora.spectra({"wq": values, "wo": values}, 1).axes
     shares = [line.get_ydata() for line in ax.lines[:3]]
     np.testing.assert_allclose(shares, [[0, 80, 100, 100], *[[0, 100 / 3, 200 / 3, 100]] * 2], atol=1e-9)
 
