@@ -1,8 +1,8 @@
-"""What chapter 8 draws: a low-rank sum, adapters over one base, a change cut to a rank."""
+"""What chapter 8 draws: a low-rank sum, spectra, the rank study, adapters over one base."""
 
 import numpy as np
 
-from .. import widgets
+from .. import figures, widgets
 from ..figures import BLACK, BLUE, CYCLE, DIVERGING, GREY, ORANGE, RED, bare, box, subplots
 
 GAP = 0.35
@@ -21,11 +21,11 @@ def low_rank_sum(out_dim: int, in_dim: int, rank: int):
     whole, count = out_dim * in_dim, rank * (out_dim + in_dim)
     b = wide + 1.1
     a = b + thin + GAP
-    frozen = f"$W_0$: frozen\n{out_dim} x {in_dim}\n{whole:,}"
+    frozen = f"$\\mathbf{{W}}_0$: frozen\n{out_dim} x {in_dim}\n{whole:,}"
     for x, width, height, color, inside, below in (
         (0.0, wide, tall, GREY, frozen, ""),
-        (b, thin, tall, ORANGE, "", f"$B$: {out_dim} x {rank}"),
-        (a, wide, thin, BLUE, "", f"$A$: {rank} x {in_dim}"),
+        (b, thin, tall, ORANGE, "", f"$\\mathbf{{B}}$: {out_dim} x {rank}"),
+        (a, wide, thin, BLUE, "", f"$\\mathbf{{A}}$: {rank} x {in_dim}"),
     ):
         y, middle = tall - height, x + width / 2
         _plate(ax, x, y, width, height, color, inside, 12, 0, alpha=0.85, lw=1.2)
@@ -33,10 +33,62 @@ def low_rank_sum(out_dim: int, in_dim: int, rank: int):
     times = r"$+\ \frac{\alpha}{R}\,\cdot$"
     ax.text(wide + 0.55, tall / 2, times, ha="center", va="center", fontsize=17)
     end = a + wide
-    text = f"trained:\n{count:,} numbers,\n{100 * count / whole:.2g}% of $W_0$"
+    text = f"trained:\n{count:,} numbers,\n{100 * count / whole:.2g}% of $\\mathbf{{W}}_0$"
     ax.text(end + GAP, tall / 2, text, va="center", fontsize=12)
     ax.set(xlim=(-0.1, end + 2.6), ylim=(-0.75, tall + 0.1), aspect="equal")
     ax.set_axis_off()
+    return fig
+
+
+def spectra(panels, rank: int):
+    """Draw for {title: {kind: singular values}} the share of the squared norm that the first
+    terms hold, with a mark at a rank.
+    """
+    fig, axes = subplots(1, len(panels), figsize=(9.6, 3.1), sharey=True)
+    for ax, (title, kinds) in zip(axes, panels.items(), strict=True):
+        for (kind, s), color in zip(kinds.items(), (RED, BLUE, GREY), strict=True):
+            share = 1 - relative_errors(np.asarray(s)) ** 2
+            ax.plot(100 * share, color=color, label=kind)
+        ax.axvline(rank, **figures.DOTTED)
+        ax.set(title=title, xlabel="number of terms kept", ylim=(0, 102))
+    axes[0].set_ylabel("% of the squared size")
+    axes[0].legend(fontsize=10, loc="lower right")
+    return fig
+
+
+def rank_study(ranks, nats, scores, cut, base_nats: float, base_score: float):
+    """Draw the held-out loss and the score of {"rank_R" or "full": (mean, low, high)}, the
+    full fine-tune's loss when cut to each rank, and the base.
+    """
+    fig, axes = subplots(1, 2, figsize=(9.8, 3.5), width_ratios=[1.15, 1])
+    for ax, table, base in zip(axes, (nats, scores), (base_nats, base_score)):
+        trained = [table[f"rank_{rank}"] for rank in ranks]
+        figures.error_bars(ax, ranks, trained, "o-", color=BLUE, label="trained at rank R")
+        ax.axhline(table["full"][0], color=RED, ls="--", lw=1.5, label="full fine-tuning")
+        ax.axhspan(*table["full"][1:], color=RED, alpha=0.12, lw=0)
+        ax.axhline(base, **figures.DOTTED, label="base")
+        ax.set_xscale("log", base=2)
+        ax.set(xticks=ranks, xticklabels=ranks)
+    axes[0].plot(ranks, cut, "s:", color=figures.GREEN, label="full, then cut to rank R")
+    axes[0].set_ylim(0.2, 0.62)
+    figures.finish(axes[0], "rank R", "held-out loss, nats a token", loc=(0.4, 0.58))
+    axes[1].set(xlabel="rank R", ylabel="mean score, 0 to 1", ylim=(0.2, 0.52))
+    return fig
+
+
+def score_table(tasks, table):
+    """Draw scores (mean, low, high) [task, base and adapters, 3] as a table of shades."""
+    fig, ax = subplots(figsize=(7.6, 3.2))
+    ax.imshow(table[..., 0], cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for i, j in np.ndindex(table.shape[:2]):
+        mean, low, high = table[i, j]
+        text = f"{mean:.2f}" + (f" ± {(high - low) / 2:.2f}" if j else "")
+        color = "white" if mean > 0.55 else BLACK
+        ax.text(j, i, text, ha="center", va="center", color=color, fontsize=12)
+    ax.set_xticks(range(1 + len(tasks)), ["base", *(f"{task} adapter" for task in tasks)])
+    ax.set_yticks(range(len(tasks)), tasks)
+    ax.set_ylabel("task")
+    ax.tick_params(length=0)
     return fig
 
 

@@ -1,76 +1,45 @@
-"""Chapter 8's exercises: size, merging, a gradient, the rank needed, a cache."""
+"""Chapter 8's exercises: a rank that fits, the rank needed, two adapters as one, a cache."""
 
-import math
+from functools import partial
 
 import numpy as np
 
-from .registry import arrays, exercise
+from .registry import Case, arrays, exercise
 
 RNG = np.random.default_rng(5)
 
-ADAPTED = (
-    ([(6, 4)], 2, 4),
-    ([(3072, 3072), (1024, 3072)], 16, 2),
-    ([(8, 8), (24, 8)], 1, 2),
+FITTING = (
+    ([(6, 4)], 200, 4),
+    ([(3072, 3072), (1024, 3072)], 700_000, 2),
+    ([(8, 8), (24, 8)], 96, 2),
 )
 
 
-@exercise("8.1", "the size of an adapter", "easy", 5, ADAPTED)
-def adapter_bytes(shapes, rank, bytes_per_value):
-    """Make the two matrices of every weight and count their entries."""
+@exercise("8.1", "the rank that fits", "easy", 5, FITTING)
+def largest_rank(shapes, n_bytes, bytes_per_value):
+    """Make the two matrices of every weight at rank 1, 2, ..., until they do not fit."""
+
+    def largest(size):
+        return next(r for r in range(10**6) if size(r + 1) > n_bytes)
+
     width = bytes_per_value
-    numbers = sum(np.zeros((rank, i)).size + np.zeros((o, rank)).size for o, i in shapes)
-    return width * numbers, {
-        "this counts numbers; bytes are asked": numbers,
-        "this is the size of the matrices themselves, not of A and B": width
-        * sum(o * i for o, i in shapes),
-        "A and B lie beside each other: R in + R out, not R in out": width
-        * sum(rank * o * i for o, i in shapes),
-        "A has R rows of `in` numbers, and B has `out` rows of R": width
-        * sum(rank * i for _, i in shapes),
-    }
 
+    def beside(rank):
+        return width * sum(
+            np.empty((rank, i)).size + np.empty((o, rank)).size for o, i in shapes
+        )
 
-MERGED = [
-    (*map(RNG.standard_normal, ((o, i), (rank, i), (o, rank))), alpha)
-    for o, i, rank, alpha in ((3, 3, 1, 2.0), (4, 6, 2, 16.0), (7, 5, 3, 1.5))
-]
-
-
-@exercise("8.2", "merge", "easy", 5, MERGED)
-def merge(w, a, b, alpha):
-    """Add up outer products: column r of B with row r of A."""
-    rank = len(a)
-    change = sum(np.outer(b[:, r], a[r]) for r in range(rank))
-    stabilised = "that is rank-stabilised LoRA; here the scale is alpha / R"
-    return w + alpha / rank * change, {
-        "the product is scaled by alpha / R": w + change,
-        "the scale is alpha / R; R is the number of rows of A": w + alpha * change,
-        stabilised: w + alpha / math.sqrt(rank) * change,
-        "this is only what is added: W0 is missing": alpha / rank * change,
-    }
-
-
-BACKWARD = [
-    (*map(RNG.standard_normal, ((rank, i), (n, i), (n, o))), scale)
-    for n, o, i, rank, scale in ((1, 2, 3, 1, 1.0), (5, 4, 6, 2, 0.5), (7, 3, 3, 3, 2.0))
-]
-
-
-@exercise("8.3", "the gradient of B", "medium", 15, BACKWARD)
-def gradient_of_b(a, x, g, scale):
-    """Differentiate entry by entry: y is linear in B, so a step of one gives the slope."""
-    expected = np.zeros((g.shape[1], len(a)))
-    for o, r in np.ndindex(expected.shape):
-        step = np.zeros_like(expected)
-        step[o, r] = 1.0
-        expected[o, r] = (g * (scale * x @ a.T @ step.T)).sum()
-    turned = "this is [R, out]; a gradient has the shape of what it belongs to, B: [out, R]"
-    averaged = "the loss's gradient g already says how rows are averaged: sum over them"
-    return expected, {
-        "the scale multiplies B A x, so it multiplies the gradient too": expected / scale,
-        turned: expected.T,
-        averaged: expected / len(x),
+    return largest(beside), {
+        "the budget is in bytes, and each number takes bytes_per_value of them": largest(
+            lambda r: beside(r) / width
+        ),
+        "round down: one rank more does not fit": largest(beside) + 1,
+        "A and B lie beside each other: R in + R out, not R in out": largest(
+            lambda r: width * r * sum(o * i for o, i in shapes)
+        ),
+        "A has R rows of `in` numbers, and B has `out` rows of R": largest(
+            lambda r: width * r * sum(i for _, i in shapes)
+        ),
     }
 
 
@@ -81,7 +50,7 @@ SPECTRA = arrays(
 )
 
 
-@exercise("8.4", "how large a rank?", "medium", 10, SPECTRA)
+@exercise("8.2", "how large a rank?", "medium", 10, SPECTRA)
 def rank_needed(singular_values, tolerance):
     """Build a matrix with these singular values, cut it to each rank, see what is left."""
     s = singular_values
@@ -104,6 +73,50 @@ def rank_needed(singular_values, tolerance):
     }
 
 
+PAIRS = [
+    (*map(RNG.standard_normal, ((p, i), (o, p), (q, i), (o, q))), alpha)
+    for o, i, p, q, alpha in ((3, 4, 1, 1, 2.0), (4, 6, 2, 1, 16.0), (5, 5, 1, 3, 8.0))
+]
+
+
+@exercise("8.3", "two adapters as one", "medium", 15)
+def combine():
+    """Add up what both add, outer product by outer product; any one adapter of the sum of
+    the ranks that adds the same is right.
+    """
+    for a1, b1, a2, b2, alpha in PAIRS:
+        added = [alpha / len(a) * _product(a, b) for a, b in ((a1, b1), (a2, b2))]
+        arguments = dict(a1=a1, b1=b1, a2=a2, b2=b2, alpha=alpha)
+        rank = len(a1) + len(a2)
+        judge = partial(_adds, sum(added), rank, alpha)
+        plain = _stack(np.concatenate([a1, a2]), np.concatenate([b1, b2], axis=1))
+        mistake = (
+            "with the ranks added, alpha / R is another scale for both: make up for it"
+        )
+        yield Case(arguments, plain, {mistake: plain}, judge)
+
+
+def _product(a, b):
+    return sum(np.outer(b[:, r], a[r]) for r in range(len(a)))
+
+
+def _stack(a, b):
+    return np.concatenate([a, b.T], axis=1)
+
+
+def _adds(wanted, rank, alpha, got):
+    """Return what is wrong with [R, in + out] as an adapter that adds `wanted` [out, in]."""
+    shape, in_dim = (rank, sum(wanted.shape)), wanted.shape[1]
+    if got.shape != shape:
+        return (
+            f"    expected an array of shape {shape}\n    got      one of shape {got.shape}"
+        )
+    off = np.abs(alpha / rank * _product(got[:, :in_dim], got[:, in_dim:].T) - wanted).max()
+    if off <= 1e-9 * np.abs(wanted).max():
+        return ""
+    return f"    expected one that adds what both add\n    got      one that is off by up to {off:.3g}"
+
+
 REQUESTS = (
     ([*"abab"], {"a": 2, "b": 3}, 5),
     ([*"abcabc"], {"a": 1, "b": 1, "c": 1}, 2),
@@ -112,7 +125,7 @@ REQUESTS = (
 )
 
 
-@exercise("8.5", "how often is the disk read?", "hard", 20, REQUESTS)
+@exercise("8.4", "how often is the disk read?", "hard", 20, REQUESTS)
 def loads(requests, sizes, budget):
     """Keep the time of each adapter's last use, and throw out the oldest."""
     expected = _loads(requests, sizes, budget)

@@ -85,6 +85,26 @@ def test_errors_are_those_of_the_matrices_themselves():
         assert errors[rank] == pytest.approx(np.linalg.norm(left) / np.linalg.norm(change), abs=1e-7)
 
 
+def test_spectra_show_the_share_of_the_first_terms():
+    values = {"change": [2.0, 1, 0], "W0": [1.0, 1, 1], "noise": [1.0, 1, 1]}
+    ax, _ = lora.spectra({"wq": values, "wo": values}, 1).axes
+    shares = [line.get_ydata() for line in ax.lines[:3]]
+    np.testing.assert_allclose(shares, [[0, 80, 100, 100], *[[0, 100 / 3, 200 / 3, 100]] * 2], atol=1e-9)
+
+
+def test_the_rank_study_shows_the_base_and_the_cut():
+    table = {"rank_1": (0.4, 0.39, 0.41), "rank_2": (0.3, 0.29, 0.31), "full": (0.2, 0.19, 0.21)}
+    left, right = lora.rank_study([1, 2], table, table, [0.5, 0.25], 0.6, 0.1).axes
+    drawn = {line.get_label(): list(line.get_ydata()) for line in left.lines}
+    assert drawn["base"] == [0.6, 0.6] and drawn["full, then cut to rank R"] == [0.5, 0.25]
+    assert [list(line.get_ydata()) for line in right.lines if line.get_label() == "base"] == [[0.1, 0.1]]
+
+
+def test_the_score_table_writes_every_score():
+    table = np.array([[[0.4, 0.4, 0.4], [0.8, 0.7, 0.9]]])
+    assert [text.get_text() for text in lora.score_table(["tone"], table).axes[0].texts] == ["0.40", "0.80 ± 0.10"]
+
+
 def test_matrices_are_drawn_to_scale():
     frozen, b, a = (patch.get_bbox().size for patch in lora.low_rank_sum(576, 192, 16).axes[0].patches)
     np.testing.assert_allclose([frozen[0] / frozen[1], b[0] / b[1], a[1] / a[0]], [192 / 576, 0.12 / 4, 0.12 / (4 / 3)])
