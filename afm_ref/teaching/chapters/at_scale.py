@@ -16,6 +16,7 @@ from ...parallelism.predicted import chooser, roofline
 from .. import figures, widgets
 
 SEQUENCE = 4096
+NAMES = {"weights": "weights and their 16-bit copy"}
 # of mesh.AXES
 AXIS_COLORS = (figures.BLUE, figures.SKY, figures.PINK, figures.YELLOW, figures.ORANGE)
 
@@ -178,7 +179,7 @@ def mesh_chooser(alt: str) -> None:
         landscape,
         alt,
         chip=widgets.choice("chip", list(roofline.CHIPS), "v5p"),
-        chips=widgets.stops("chips", powers[3:12], 512),
+        chips=widgets.stops("chips", powers[3:12], 128),
         batch=widgets.stops("sequences a step", powers[6:14], 2048),
         fsdp=widgets.stops("fsdp", powers[:10], 1),
         model=widgets.stops("model", powers[:4], 1),
@@ -215,8 +216,9 @@ def bounds():
         )
     right.set(xticks=sizes, ylim=(0, 1.6))
     figures.finish(right, "devices along model", "waiting / computing")
-    for ax in (left, right):
-        ax.axhline(1, color=figures.BLACK, lw=1)
+    left.axhline(1, color=figures.BLACK, lw=1)
+    left.set_title("below 1 it hides behind compute")
+    right.set_title("hides behind nothing")
     return fig
 
 
@@ -233,9 +235,13 @@ def compiled_memory(cells: dict):
     """
     fig, ax = figures.subplots(figsize=(9.6, 1.2 + 0.8 * len(cells)))
     for y, (_, parts, arguments, temporary, room) in enumerate(cells.values()):
-        held = {"compiled: state and batch": arguments, "compiled: temporary": temporary}
+        held = {
+            "compiled: state, 12 bytes a number": arguments,
+            "compiled: temporary": temporary,
+        }
         _bar(ax, y - 0.2, held, (figures.BLACK, figures.GREY), y == 0)
-        _bar(ax, y + 0.2, parts, figures.CYCLE, y == 0)
+        named = {NAMES.get(part, part): size for part, size in parts.items()}
+        _bar(ax, y + 0.2, named, figures.CYCLE, y == 0)
         label = "_" if y else "the chip's memory"
         ends = [y - 0.45, y + 0.45]
         ax.plot([room / 2**30] * 2, ends, color=figures.RED, lw=2.5, label=label)
