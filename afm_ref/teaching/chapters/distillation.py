@@ -37,7 +37,7 @@ def masks_by_rank(scores, k: int, softness: Sequence):
     ordered = np.sort(np.asarray(scores, np.float64))[::-1]
     rank = np.arange(1, len(ordered) + 1)
     fig, ax = subplots(figsize=(7.6, 3.6))
-    ax.axvline(k + 0.5, **DOTTED)
+    ax.axvline(k + 0.5, label=rf"$F_\mathrm{{kept}}$ = {k}", **DOTTED)
     every = max(1, len(rank) // 12)
     masks = {f"$\\nu$ = {nu:g}": soft_top_k(ordered, k, float(nu)) for nu in softness}
     for label, mask, style in styled(masks):
@@ -85,7 +85,13 @@ def accuracies(curves: Mapping, parent: float):
             raise ValueError(f"{label}: seeds were measured at different steps: {steps}")
         mean_line(ax, steps[0], values, label=label, **style)
     ax.axhline(parent, color=GREY, ls="--", lw=1.4, label="the parent")
-    finish(ax, "student's steps", MEASURES["accuracy"])
+    finish(
+        ax,
+        "student's steps",
+        MEASURES["accuracy"],
+        title="means, 95% bands",
+        title_fontsize=9,
+    )
     return fig
 
 
@@ -98,11 +104,14 @@ def paired(pairs: Mapping, measure: str = "all"):
     ax.axvline(0, **DOTTED)
     means = [mean_interval(values) for values in pairs.values()]
     at = range(len(pairs))
-    error_bars(ax, at, means, "o", across=True, color=BLUE, ms=7, capsize=0)
+    line = dict(color=BLUE, ms=7, capsize=0, label="mean, 95% interval")
+    error_bars(ax, at, means, "o", across=True, **line)
     for row, values in enumerate(pairs.values()):
-        ax.plot(values, [row] * len(values), "|", color=ORANGE, ms=11, mew=2)
+        label = "_nolegend_" if row else "one seed"
+        ax.plot(values, [row] * len(values), "|", color=ORANGE, ms=11, mew=2, label=label)
     name_rows(ax, pairs)
-    ax.set(xlabel=f"difference: {MEASURES[measure]}")
+    ax.locator_params(axis="x", nbins=6)
+    finish(ax, f"difference: {MEASURES[measure]}", "", loc="lower right")
     return fig
 
 

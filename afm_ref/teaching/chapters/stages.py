@@ -65,10 +65,12 @@ def rates_and_windows(stages: Sequence):
         above.plot(tokens, rate, color=color, label=name)
         end = start + stage.tokens
         below.fill_between([start / 1e12, end / 1e12], stage.seq_len, color=color, lw=0)
+        middle = (start + end) / 2e12
+        below.text(middle, stage.seq_len, f"{stage.seq_len:,}", ha="center", va="bottom")
         start = end
     above.set(yscale="log", ylabel="learning rate")
     above.legend(fontsize=9)
-    below.set(xlabel="tokens, trillions", ylabel="window, tokens")
+    below.set(xlabel="tokens, trillions", ylabel="window, tokens", ylim=(0, 43_000))
     return fig
 
 
@@ -99,18 +101,27 @@ def wavelengths(head_dim: int, bases: Mapping, windows: Mapping):
 
 
 def by_position(
-    curves: Mapping, edges: Sequence, window: int, differences: Mapping, reference: str
+    curves: Mapping, edges: Sequence, windows: Mapping, differences: Mapping, reference: str
 ):
     """Draw nats against position, and beside it differences to `reference` by region.
 
-    curves: {label: nats of each bin}; edges: of the bins; a line marks the trained window.
+    curves: {label: nats of each bin}; edges: of the bins; windows: {label: tokens}, a line each.
     differences: {label: {region: [difference of each seed]}}: means with 95% t-intervals.
     """
     fig, (left, right) = subplots(1, 2, figsize=(11, 3.9), width_ratios=[1.5, 1])
     middle = np.asarray(edges[:-1]) + np.diff(edges) / 2
     for label, curve, style in _styled(curves):
         left.plot(middle, curve, label=label, ms=4, lw=1.6, **style)
-    left.axvline(window, label="trained window", **DOTTED)
+    for label, window in windows.items():
+        left.axvline(window, ymax=0.68, **DOTTED)
+        left.annotate(
+            label,
+            (window, 0.02),
+            (3, 0),
+            ("data", "axes fraction"),
+            "offset points",
+            fontsize=9,
+        )
     finish(left, "position in the document, tokens", "nats a token")
     regions = list(next(iter(differences.values())))
     at = np.arange(len(regions))
@@ -123,7 +134,8 @@ def by_position(
     right.set_xticks(at, regions)
     right.set(xlim=(-0.5, len(regions) - 0.5))
     right.margins(y=0.1)
-    right.set_title("paired by seed, 95% intervals", fontsize=10)
+    seeds = len(next(iter(next(iter(differences.values())).values())))
+    right.set_title(f"{seeds} seeds, 95% intervals", fontsize=10)
     finish(right, "positions", f"nats, minus {reference}")
     return fig
 

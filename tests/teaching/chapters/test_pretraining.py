@@ -189,7 +189,9 @@ def test_losses_stand_one_behind_the_other():
 
 def test_schedules_are_drawn_to_scale():
     """The core stage ends at 6.3 trillion tokens at 0.005 of 0.01, and peaks at 5000 / 375,509 of its way."""
-    core, continued, lengthening = stages.rates_and_windows(apple_stages()).axes[0].lines
+    rates, windows = stages.rates_and_windows(apple_stages()).axes
+    core, continued, lengthening = rates.lines
+    assert [text.get_text() for text in windows.texts] == ["4,096", "8,192", "32,768"]
     x, y = core.get_data()
     assert x[-1] == pytest.approx(6.3, rel=1e-4) and y[-1] == pytest.approx(5e-5) and y.max() == pytest.approx(0.01)
     assert x[y.argmax()] / x[-1] == pytest.approx(5000 / 375_509)
@@ -207,12 +209,13 @@ def test_wavelengths_by_hand():
 def test_positions_show_curves_and_differences():
     """Differences 0 and 2 of two seeds: mean 1, half an interval 12.706 times 1."""
     differences = {"new": {"near": [1.0, 1.0], "far": [0.0, 2.0]}}
-    left, right = stages.by_position({"before": [2.0, 1.0]}, [0, 10, 30], 10, differences, "before").axes
+    left, right = stages.by_position({"before": [2.0, 1.0]}, [0, 10, 30], {"old": 10}, differences, "before").axes
     np.testing.assert_allclose(left.lines[0].get_data(), [[5, 20], [2, 1]])
     ((means, _, (bars,)),) = right.containers
     np.testing.assert_allclose(means.get_ydata(), [1, 1])
     np.testing.assert_allclose([np.ptp(bar[:, 1]) for bar in bars.get_segments()], [0, 2 * 12.706], rtol=1e-3)
     assert [label.get_text() for label in right.get_xticklabels()] == ["near", "far"]
+    assert left.lines[1].get_xdata()[0] == 10 and right.get_title() == "2 seeds, 95% intervals"
 
 
 def test_the_sweep_draws_what_it_was_given():
