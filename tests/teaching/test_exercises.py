@@ -162,7 +162,9 @@ WRONG = [  # an exercise, a plausible wrong answer, words of the hint it must ge
     ("1.3", lambda k, gain, **by: turned_keys(k, **by), "take it off before you turn"),
     ("1.3", lambda k, gain, shift, theta: gain * turned_keys(k / gain, -shift, theta), "the wrong way"),
     ("1.3", lambda k, gain, **by: turned_keys(k / gain, **by), "put on again"),
-    ("1.4", lambda cfg, **of: cached(cfg=cfg, **of) * cfg.n_kv_heads // cfg.n_heads, "not all N"),
+    ("1.4", lambda cfg, **of: conversation(cfg=cfg, **of) * cfg.n_kv_heads // cfg.n_heads, "not all N"),
+    ("1.4", lambda cfg, memory_bytes, **_: memory_bytes // config.kv_cache_bytes_per_token(cfg), "memory first"),
+    ("1.4", lambda **of: conversation(**of, tokens=-(10**9)), "no token does"),
     ("2.1", lambda text: np.mean([text.split("\n").count(x) > 1 for x in text.split("\n")]), "repeats nothing"),
     ("2.2", lambda good, good_kept, junk_kept: good_kept / (good_kept + junk_kept), "as much good as junk"),
     ("2.3", common_runs, "common usage and drops nothing"),
@@ -322,8 +324,9 @@ def dropped(benchmark, documents, low, high, threshold):
     return [step(Document(text, "web", "n")) == Dropped("benchmark text") for text in documents]
 
 
-def cached(cfg, memory_bytes, bytes_per_value):
-    return memory_bytes // config.kv_cache_bytes_per_token(cfg, bytes_per_value)
+def conversation(cfg, memory_bytes, weight_bits, tokens=0):
+    free = memory_bytes - config.parameters(cfg)["total"] * weight_bits // 8
+    return max(free // config.kv_cache_bytes_per_token(cfg), tokens)
 
 
 def two_axis_bytes(n_fast, n_slow, n_bytes):
@@ -346,7 +349,7 @@ def log_probability(logits, targets):
 PACKAGE = {
     "0.3": at_temperature,
     "1.3": lambda k, gain, **by: gain * turned_keys(k / gain, **by),
-    "1.4": cached,
+    "1.4": conversation,
     "2.1": heuristics.repeated_lines,
     "2.3": dropped,
     "3.1": adamw_step,
