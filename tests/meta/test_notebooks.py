@@ -12,7 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 CHAPTERS = sorted(FOLDER.glob("[0-9]*.ipynb"))
 NOTEBOOKS = CHAPTERS + sorted((FOLDER / "solutions").glob("*.ipynb"))
-MAX_BYTES, MAX_PNG_BYTES, MAX_LINES = 800_000, 60_000, 25
+MAX_BYTES, MAX_PNG_BYTES, MAX_LINES = 480_000, 60_000, 25
 LINK = re.compile(r"\]\(([^)\s]+?)(?:#[^)\s]*)?\)")
 MACHINE_PATH = re.compile(r"(?<![\w.+/])/(?:work|root|tmp|home|Users|private)/[\w.]|\b[A-Z]:\\\\?Users")
 

@@ -111,6 +111,14 @@ def test_every_symbol_of_a_formula_is_in_the_table(path):
     assert (used - shown, shown - used) == (set(), set()), "(not in the table, in the table but not used)"
 
 
+@pytest.mark.parametrize("path", TOLD, ids=lambda path: path.stem)
+def test_a_chapter_takes_an_hour(path):
+    """4,000 words of Markdown, tags aside, 35 code cells and 400 kB at most."""
+    cells = nbformat.read(path, as_version=4).cells
+    words = sum(len(re.sub(r"<[^>]+>", "", c.source).split()) for c in cells if c.cell_type == "markdown")
+    assert words <= 4000 and sum(c.cell_type == "code" for c in cells) <= 35 and path.stat().st_size <= 400_000
+
+
 def test_italic_capitals_are_axes():
     assert {glyph for glyph in glossary.SYMBOLS if len(glyph) == 1 and glyph.isupper()} == set(glossary.AXES)
     assert len(set(glossary.SYMBOLS.values())) == len(glossary.SYMBOLS)
