@@ -112,7 +112,9 @@ WRONG = [  # an exercise, a plausible wrong answer, words of the hint it must ge
     ("1.3", lambda k, gain, **by: turned_keys(k, **by), "take it off before you turn"),
     ("1.3", lambda k, gain, shift, theta: gain * turned_keys(k / gain, -shift, theta), "the wrong way"),
     ("1.3", lambda k, gain, **by: turned_keys(k / gain, **by), "put on again"),
-    ("1.4", lambda cfg, **of: cached(cfg=cfg, **of) * cfg.n_kv_heads // cfg.n_heads, "not all N"),
+    ("1.4", lambda cfg, **of: conversation(cfg=cfg, **of) * cfg.n_kv_heads // cfg.n_heads, "not all N"),
+    ("1.4", lambda cfg, memory_bytes, **_: memory_bytes // config.kv_cache_bytes_per_token(cfg), "memory first"),
+    ("1.4", lambda **of: conversation(**of, tokens=-(10**9)), "no token does"),
     ("2.1", common_runs, "common usage and drops nothing"),
     ("2.1", lambda threshold, **given: dropped(threshold=threshold + 1, **given), "REACHES"),
     ("2.1", lambda low, high, **given: dropped(low=low, high=low, **given), "not `low` alone"),
@@ -243,8 +245,9 @@ def dropped(benchmark, documents, low, high, threshold):
     return [step(Document(text, "web", "n")) == Dropped("benchmark text") for text in documents]
 
 
-def cached(cfg, memory_bytes, bytes_per_value):
-    return memory_bytes // config.kv_cache_bytes_per_token(cfg, bytes_per_value)
+def conversation(cfg, memory_bytes, weight_bits, tokens=0):
+    free = memory_bytes - config.parameters(cfg)["total"] * weight_bits // 8
+    return max(free // config.kv_cache_bytes_per_token(cfg), tokens)
 
 
 def zero_bytes(n_parameters, n_devices, stage):
@@ -255,7 +258,7 @@ def zero_bytes(n_parameters, n_devices, stage):
 # The checkers count, rotate, bisect and enumerate in their own way; the package's functions must agree with them.
 PACKAGE = {
     "1.3": lambda k, gain, **by: gain * turned_keys(k / gain, **by),
-    "1.4": cached,
+    "1.4": conversation,
     "2.1": dropped,
     "3.1": apple_step,  # but for the 1e-30 that the package adds to the squares
     "4.1": rope_base,
