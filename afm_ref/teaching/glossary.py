@@ -25,7 +25,7 @@ SYMBOLS = AXES | {
     r"\mathbf B": "LoRA's matrix that writes, [out, R]",
     r"\mathbf G": "gradient of the loss with respect to a matrix",
     r"\mathbf I": "identity",
-    r"\mathbf M": "any matrix",
+    r"\mathbf M": "mirror: the sign of a pair's second channel flips",
     r"\mathbf R": "rotation of RoPE",
     r"\mathbf U": "left singular vectors, one a column",
     r"\mathbf V": "right singular vectors, one a column",

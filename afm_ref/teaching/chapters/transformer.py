@@ -190,15 +190,15 @@ def grouped_queries(n_heads: int, choices: Mapping[str, int]):
 def gate():
     """Draw silu beside the ramp that it smooths, and its product with two values."""
     fig, ax = subplots(figsize=(7.2, 2.9))
-    z = np.linspace(-6, 6, 200)
-    ax.plot(z, np.maximum(z, 0), color=GREY, ls="--", lw=1.4, label="max(z, 0)")
-    ax.plot(z, ops.silu(z), color=BLUE, label="silu(z), the gate")
+    x = np.linspace(-6, 6, 200)
+    ax.plot(x, np.maximum(x, 0), color=GREY, ls="--", lw=1.4, label="max(x, 0)")
+    ax.plot(x, ops.silu(x), color=BLUE, label="silu(x), the gate")
     for up, color in ((2.0, GREEN), (-1.0, RED)):
-        ax.plot(z, ops.silu(z) * up, color=color, label=f"gate x up, up = {up:g}")
+        ax.plot(x, ops.silu(x) * up, color=color, label=f"gate x up, up = {up:g}")
     by_hand = np.array([-2.0, 2.0])
     ax.plot(by_hand, ops.silu(by_hand), "o", color=BLUE, ms=7)
     ax.axhline(0, color=GREY, lw=0.8, zorder=0)
-    ax.set(xlabel="z, one channel of W_gate x", ylabel="value", ylim=(-4, 8))
+    ax.set(xlabel="one channel of W_gate x", ylabel="value", ylim=(-4, 8))
     ax.legend(fontsize=9, loc="upper left")
     return fig
 
@@ -227,7 +227,12 @@ def kv_cache(cfg: AFMConfig, choices: Mapping[str, int], all_weights_bytes: floa
     for (name, K), color in zip(choices.items(), (RED, BLUE, ORANGE)):
         each = kv_cache_bytes_per_token(dataclasses.replace(cfg, n_kv_heads=K))
         ax.plot(context, context * each / 1e9, color=color, label=f"{name}, K = {K}")
-    ax.axhline(all_weights_bytes / 1e9, **DOTTED, label="all weights at 3.7 bits")
+        if (equal := all_weights_bytes / each) <= context[-1]:
+            ax.plot(equal, all_weights_bytes / 1e9, "o", color=color)
+            above = all_weights_bytes / 1e9 + 0.3
+            ax.text(equal, above, f"{equal:,.0f}", color=color, ha="right")
+    label = "all weights: 3.7 bits, embedding 8"
+    ax.axhline(all_weights_bytes / 1e9, **DOTTED, label=label)
     ax.set(xlabel="context, tokens", ylabel="KV cache, GB (16 bits)", ylim=(0, 10.5))
     ax.legend(fontsize=9)
     return fig

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ...config import AFM_ON_DEVICE, AFM_TINY
+from ...config import AFM_ON_DEVICE, AFM_TINY, matrix_shapes
 from .registry import Case, arrays, exercise
 
 RNG = np.random.default_rng((1, 3))
@@ -89,19 +89,38 @@ def move_keys():
         yield Case(given, _turned(key, shift, theta) * gain, mistakes)
 
 
-CACHES = ((AFM_TINY, 100_000, 2), (AFM_ON_DEVICE, 2**29, 2), (AFM_ON_DEVICE, 2**29, 1))
+BUDGETS = (
+    (AFM_TINY, 4_000_000, 8),
+    (AFM_ON_DEVICE, 2**31, 4),
+    (AFM_ON_DEVICE, 2**31, 16),
+)
 
 
-@exercise("1.4", "the longest conversation", "easy", 5, CACHES)
-def longest_context(cfg, memory_bytes, bytes_per_value):
-    """Count token by token what a cache holds, until the memory is full."""
-    width = bytes_per_value
-    one = sum(2 * cfg.n_kv_heads * cfg.head_dim * width for _ in range(cfg.n_layers))
-    of_all_heads = one * cfg.n_heads // cfg.n_kv_heads
-    return memory_bytes // one, {
-        "only the K key/value heads are kept, not all N": memory_bytes // of_all_heads,
-        "keys AND values are kept: there is a factor of 2": memory_bytes // (one // 2),
-        "every one of the L layers keeps its own keys and values": memory_bytes
-        // (one // cfg.n_layers),
-        "a number of tokens is whole: round down": memory_bytes / one,
+@exercise("1.4", "the longest conversation", "medium", 10, BUDGETS)
+def longest_context(cfg, memory_bytes, weight_bits):
+    """Count every matrix and gain, then what a token's keys and values leave room for."""
+    D, H, K, L = cfg.d_model, cfg.head_dim, cfg.n_kv_heads, cfg.n_layers
+    one = sum(2 * K * H * 2 for _ in range(L))
+    blocks = L * (sum(map(math.prod, matrix_shapes(cfg).values())) + 2 * D + 2 * H) + D
+    embedding = cfg.vocab_size * D
+
+    def tokens(n_weights, bytes_per_token):
+        return max(memory_bytes - n_weights * weight_bits // 8, 0) // bytes_per_token
+
+    whole = blocks + embedding
+    return tokens(whole, one), {
+        "the weights need their memory first": memory_bytes // one,
+        "the embedding's table is kept too": tokens(blocks, one),
+        "the embedding is shared: it is kept once": tokens(whole + embedding, one),
+        "only the K key/value heads are kept, not all N": tokens(
+            whole, one * cfg.n_heads // K
+        ),
+        "keys AND values are kept: there is a factor of 2": tokens(whole, one // 2),
+        "every one of the L layers keeps its own keys and values": tokens(whole, one // L),
+        "a number of tokens is whole: round down": (memory_bytes - whole * weight_bits / 8)
+        / one,
+        "where the weights do not fit, no token does: 0": (
+            memory_bytes - whole * weight_bits // 8
+        )
+        // one,
     }

@@ -36,6 +36,11 @@ def test_queries_are_drawn_to_the_key_head_that_they_read():
     assert texts(ax).count("kv1") == 1
 
 
+def test_the_cache_is_marked_where_it_weighs_as_much_as_the_weights():
+    (ax,) = transformer.kv_cache(AFM_ON_DEVICE, {"AFM": 8, "one": 1}, 106_496e4).axes
+    assert texts(ax) == ["10,000"] and ax.lines[1].get_xdata() == [10_000]  # the other's lies outside
+
+
 def test_heads_show_their_weights_on_one_scale():
     weights = np.tril(np.ones((3, 3))) / np.arange(1, 4)[:, None]
     first, second, _ = transformer.heads(["a", "$", "c"], {"one": weights, "two": weights.T}).axes
