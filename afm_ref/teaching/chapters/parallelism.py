@@ -10,6 +10,8 @@ from ...parallelism.compiled import collectives
 from ...parallelism.mesh import MeshShape, make_mesh
 from ...parallelism.predicted import chooser, roofline
 from ...parallelism.sharded.pipelining import Pipeline
+from ...parallelism.sharded.plan import Plan
+from ...parallelism.sharded.strategies import placed_batch_shapes, placed_shapes
 from ...parallelism.simulator import ring_collectives
 from .. import figures, widgets
 from . import parallelism_drawing
@@ -36,6 +38,21 @@ def ring_stepper(alt: str) -> None:
         n=widgets.slider("devices", 2, 6, 4),
         step=widgets.slider("step", 0, 10, 2),
     )
+
+
+def visitors(loss, plan: Plan, B: int, T: int) -> list[bool]:
+    """Return whether a loss's program, or its gradient's, has arrays of ring attention's
+    visitors: of all layers, of one.
+
+    A device is visited by the keys and values of all others, [B, part, heads, H].
+    """
+    import jax
+
+    cfg, n = plan.cfg, plan.shape.seq
+    shapes = placed_shapes(plan, np.float32), placed_batch_shapes(plan, B, T)
+    text = str(jax.make_jaxpr(loss)(*shapes))
+    part = f"{n - 1},{B},{T // n},{cfg.n_kv_heads},{cfg.head_dim}]"
+    return [f"[{layers}{part}" in text for layers in (f"{cfg.n_layers},", "")]
 
 
 def stage_work(layers, n_stages: int, n_micro: int) -> list[dict[int, int]]:

@@ -75,7 +75,7 @@ def _extent(x):
 def _axis_words(x):
     columns = f"devices along {list(x.cluster.mesh)[-1]}" if x.cluster.mesh else "device"
     across = f", {x.axes[1]} across" if len(x.axes) > 1 else ""
-    return f"{columns}; {x.axes[0]} down{across}"
+    return f"{columns}\n{x.axes[0]} down{across}"
 
 
 def _span(x, coordinate, axis, size):
@@ -126,7 +126,7 @@ def ring_step(ax, trace: ring_collectives.Trace, step: int) -> None:
     for (target, chunk), source in arrived.items():
         if abs(target - source) > 1:
             source = -0.72 if target == 0 else trace.n - 0.28
-        x = chunks.index(chunk) + 0.42
+        x = chunks.index(chunk) + 0.48  # beside what the chunk sums
         ax.annotate(
             "", (x, target), (x, source), arrowprops=style, zorder=5, annotation_clip=False
         )

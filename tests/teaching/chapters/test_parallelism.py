@@ -1,5 +1,6 @@
 """Pictures show the objects that they are given."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ from afm_ref.parallelism.compiled.collectives import Collective
 from afm_ref.parallelism.mesh import MeshShape
 from afm_ref.parallelism.predicted import chooser, roofline
 from afm_ref.parallelism.sharded.plan import Plan
+from afm_ref.parallelism.sharded.strategies import NextToken
 from afm_ref.parallelism.simulator import pipeline_schedules, ring_collectives
 from afm_ref.parallelism.simulator.cluster import Cluster, einsum
 from afm_ref.teaching import figures
@@ -59,6 +61,16 @@ def test_in_the_bubble_a_stage_works_on_zeros_or_on_the_last_microbatch_again():
     cfg = AFMConfig(d_model=8, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=8, vocab_size=8)
     (stack,) = group(transformer.init(cfg, seed=0).layers)
     assert parallelism.stage_work(stack, 2, 3) == [{1: 1, 2: 1, 3: 2}, {0: 1, 1: 1, 2: 1, 3: 1}]
+
+
+def test_visitors_are_kept_by_the_backward_pass_of_all_layers_or_of_one():
+    cfg = AFMConfig(d_model=8, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=8, vocab_size=8)
+    for remat, kept in ((False, [True, True]), (True, [False, True])):
+        plan = Plan(cfg, "seq=4", sequence="ring", remat=remat)
+        loss = NextToken(plan)
+        assert parallelism.visitors(loss, plan, 3, 8) == [False, False]
+        backward = jax.grad(lambda w, b, loss=loss: loss(w, b)[0])
+        assert parallelism.visitors(backward, plan, 3, 8) == kept
 
 
 def test_bars_are_as_long_as_what_they_stand_for():
