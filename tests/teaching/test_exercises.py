@@ -57,8 +57,18 @@ def common_runs(benchmark, documents, low, **_):
     return [any(run in f" {text} " for run in runs) for text in documents]
 
 
+def train_by_sums(w, batches, rate):
+    """Exercise 3.1 with the gradients of a batch added up."""
+    losses_before = []
+    for batch in batches:
+        errors = [w * x - y for x, y in batch]
+        losses_before.append(np.mean(np.square(errors)) / 2)
+        w -= rate * sum(error * x for error, (x, _) in zip(errors, batch))
+    return [*losses_before, w]
+
+
 def apple_order(w, g, square, mean_g, step, rate, decay):
-    """Exercise 3.1 with the momentum over the normalised update, as Apple has it."""
+    """Exercise 3.2 with the momentum over the normalised update, as Apple has it."""
     square = 0.999 * square + 0.001 * g**2
     mean_u = 0.9 * mean_g + 0.1 * g / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
     return np.stack([w - rate * (mean_u / (1 - 0.9**step) + decay * w), square, mean_u])
@@ -114,10 +124,11 @@ WRONG = [  # an exercise, a plausible wrong answer, words of the hint it must ge
     ("2.3", lambda low, high, **given: dropped(low=low, high=low, **given), "not `low` alone"),
     ("2.3", lambda low, high, **given: dropped(low=high, high=high, **given), "not `high` alone"),
     ("2.4", lambda similarity, rows, wanted: max(1, ceil(log(1 - wanted) / log(1 - similarity + 1e-12))), "ALL its"),
-    ("3.1", apple_order, "this is Apple's order"),
-    ("3.2", lambda warm, end, final, decay: (1 - decay) ** end, "scales the decay too"),
-    ("3.3", lambda inputs, slopes, rate: -rate * np.sign(slopes) * np.abs(inputs).sum(1), "sum the gradients first"),
-    ("3.4", lambda memory, times: ceil(log((1 - memory) * times) / -log(memory)), "SQUARES"),
+    ("3.1", train_by_sums, "MEAN"),
+    ("3.2", apple_order, "this is Apple's order"),
+    ("3.3", lambda warm, end, final, decay: (1 - decay) ** end, "scales the decay too"),
+    ("3.4", lambda inputs, slopes, rate: -rate * np.sign(slopes) * np.abs(inputs).sum(1), "sum the gradients first"),
+    ("3.5", lambda memory, times: ceil(log((1 - memory) * times) / -log(memory)), "SQUARES"),
     ("4.1", lambda base, T_train, T: base ** (log(T) / log(T_train)), "2 pi"),
     ("4.1", lambda base, T_train, T: base * T / T_train, "stretches"),
     ("5.1", lambda scores, k, eps: eps * (np.log(k) - np.logaddexp.reduce(scores / eps)), "nobody is clipped"),
@@ -265,8 +276,8 @@ PACKAGE = {
     "1.2": lambda x, positions, theta: ops.rope(x, -positions, theta, "interleaved"),
     "2.1": heuristics.repeated_lines,
     "2.3": dropped,
-    "3.1": adamw_step,
-    "3.2": share_left,
+    "3.2": adamw_step,
+    "3.3": share_left,
     "4.1": rope_base,
     "5.1": lambda scores, k, eps: solve(scores, k, eps).threshold,
     "6.1": lambda **given: 2 * gather_s(**given),
