@@ -197,8 +197,8 @@ def scores_by_kind(scores: Mapping, good: Sequence):
 def bands(first, second, n_bands: int, n_rows: int):
     """Draw two signatures entry by entry, side by side, cut into bands.
 
-    Equal entries are filled; a band all of whose entries are equal is framed: there the two
-    documents meet.
+    Equal entries are filled, written by their last two digits; a band all of whose entries are
+    equal is framed: there the two documents meet.
     """
     fig, ax = subplots(figsize=(8.6, 0.42 * n_rows + 1.5))
     bare(ax).set(xlim=(-0.6, 3.0 * n_bands), ylim=(-1.5, n_rows + 0.5))
@@ -219,6 +219,7 @@ def _band(ax, x, pairs, agree):
         for side, value in enumerate(pair):
             left = x + 1.05 * side
             box(ax, left, i, 1.0, 0.9, fc=SKY if same else PALE, ec="white")
-            ax.text(left + 0.5, i + 0.42, f"{value}", ha="center", va="center", fontsize=8)
+            digits = f"{value % 100}"
+            ax.text(left + 0.5, i + 0.42, digits, ha="center", va="center", fontsize=8)
     if agree.all():
         box(ax, x - 0.12, -0.12, 2.3, len(pairs) + 0.15, 0.1, fc="none", ec=RED, lw=2.5)

@@ -156,7 +156,12 @@ def _levels(ax, levels):
 ARROW = {"arrowstyle": "-|>", "color": BLACK, "lw": 1.4}
 # What stands in the boxes of `pipe`: equation, its name, what it does, as formulas.
 LINES_OF_THE_UPDATE = (
-    ("(3.3)", "mean square", r"$\overline{g^2}\leftarrow b_2\overline{g^2}+(1-b_2)\,g^2$"),
+    ("(3.2)", "skip and clip", r"$g\leftarrow g\,\min(1,1/|g|)$"),
+    (
+        "(3.3)",
+        "mean square",
+        r"$\overline{g^2}\leftarrow b_2\overline{g^2}+(1-b_2)(g^2+\epsilon)$",
+    ),
     ("(3.4)", "divide by size", r"$u=g\;/\sqrt{\overline{g^2}/(1-b_2^{\tau})}$"),
     ("(3.5)", "clip the block", r"$u\leftarrow u\,/\max(1,\mathrm{rms}(u)/c)$"),
     ("(3.6)", "momentum", r"$\bar u\leftarrow b_1\bar u+(1-b_1)\,u$"),
@@ -165,16 +170,16 @@ LINES_OF_THE_UPDATE = (
 
 
 def pipe():
-    """Draw Apple's five lines as a pipe: the gradient comes in, the new weight goes out, two
-    boxes remember.
+    """Draw Apple's limit and five lines as a pipe: the gradient comes in, the new weight goes
+    out, two boxes remember.
     """
-    fig, ax = subplots(figsize=(9.6, 2.6))
-    bare(ax).set(xlim=(-1.0, 11.6), ylim=(-0.7, 2.0))
+    fig, ax = subplots(figsize=(10.4, 2.6))
+    bare(ax).set(xlim=(-1.0, 13.8), ylim=(-0.7, 2.0))
     for i, line in enumerate(LINES_OF_THE_UPDATE):
         _pipe_box(ax, 2.2 * i, *line)
-    ax.annotate("", (11.05, 0.5), (10.6, 0.5), arrowprops=ARROW)
+    ax.annotate("", (13.25, 0.5), (12.8, 0.5), arrowprops=ARROW)
     ax.text(-0.5, 0.5, "$g$", ha="right", va="center", fontsize=14)
-    ax.text(11.1, 0.5, "$w$", ha="left", va="center", fontsize=14)
+    ax.text(13.3, 0.5, "$w$", ha="left", va="center", fontsize=14)
     return fig
 
 
@@ -182,9 +187,9 @@ def _pipe_box(ax, x, number, name, formula):
     """Draw one box with its formula below it; a loop above it if it remembers."""
     remembers = name in ("mean square", "momentum")
     box(ax, x, 0, 1.8, 1.0, 0.1, fc="white", ec=ORANGE if remembers else BLUE, lw=2)
-    ax.text(x + 0.9, 0.68, name, ha="center", va="center", weight="bold", fontsize=10)
+    ax.text(x + 0.9, 0.68, name, ha="center", va="center", weight="bold", fontsize=9)
     ax.text(x + 0.9, 0.28, number, ha="center", va="center", color=GREY, fontsize=10)
-    ax.text(x + 0.9, -0.45, formula, ha="center", fontsize=9)
+    ax.text(x + 0.9, -0.45, formula, ha="center", fontsize=8)
     ax.annotate("", (x, 0.5), (x - 0.42, 0.5), arrowprops=ARROW)
     if remembers:
         loop = {**ARROW, "color": ORANGE, "connectionstyle": "arc3,rad=1.4"}

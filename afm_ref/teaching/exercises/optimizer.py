@@ -1,4 +1,4 @@
-"""Exercises of chapter 3: AdamW's step, what a decay leaves, several tokens, a spike."""
+"""Exercises of chapter 3: the loop, AdamW's step, what a decay leaves, several tokens, a spike."""
 
 import math
 
@@ -9,7 +9,36 @@ from .registry import Case, exercise
 B1, B2, EPS = 0.9, 0.999, 1e-8
 
 
-@exercise("3.1", "AdamW's step", "medium", 15)
+# (first weight, batches of pairs (x, right answer), rate)
+TRAININGS = (
+    (1.0, [[(2.0, 6.0)]], 0.1),
+    (0.5, [[(2.0, 6.0), (1.0, 2.5)], [(-1.0, -3.0), (3.0, 8.0)], [(0.5, 2.0)]], 0.1),
+    (-2.0, [[(1.0, 1.0), (2.0, 0.0), (-1.0, 0.5)], [(1.5, 4.0), (0.5, 1.0)]], 0.2),
+)
+
+
+@exercise("3.1", "the loop", "easy", 10, TRAININGS)
+def train_one(w, batches, rate):
+    """Train with the mean of the gradients, and again for each way to get it wrong."""
+
+    def trained(add=np.mean, rate=rate, late=False, chain=True):
+        weights, found = [w], []
+        for batch in batches:
+            x, y = np.array(batch).T
+            error = weights[-1] * x - y
+            weights.append(weights[-1] - rate * add(error * x if chain else error))
+            found.append(np.mean((weights[-1 if late else -2] * x - y) ** 2) / 2)
+        return np.array([*found, weights[-1]])
+
+    return trained(), {
+        "the loss is a MEAN over the batch, and so is its gradient": trained(np.sum),
+        "against the gradient: subtract it": trained(rate=-rate),
+        "the loss of a batch is taken before its step": trained(late=True),
+        "the gradient is (w x - y) times x": trained(chain=False),
+    }
+
+
+@exercise("3.2", "AdamW's step", "medium", 15)
 def adamw_step():
     """Go through the block weight by weight, and again for each way to get it wrong."""
     rng = np.random.default_rng((2, 3))
@@ -50,7 +79,7 @@ def _adamw(w, g, square, mean_g, step, rate, decay, wrong=""):
 SCHEDULES = ((0, 10, 0.0, 0.1), (5, 100, 0.005, 0.01), (50, 1000, 0.1, 3.16e-4))
 
 
-@exercise("3.2", "what is left of the start", "medium", 10, SCHEDULES)
+@exercise("3.3", "what is left of the start", "medium", 10, SCHEDULES)
 def share_left(warm, end, final, decay):
     """Shrink a weight of 1 step by step, all steps at once."""
     step = np.arange(1, end + 1.0)
@@ -71,7 +100,7 @@ def _tokens():
         yield rng.standard_normal((n, D)), rng.standard_normal(n), 0.01
 
 
-@exercise("3.3", "several tokens", "medium", 15, list(_tokens()))
+@exercise("3.4", "several tokens", "medium", 15, list(_tokens()))
 def moved(inputs, slopes, rate):
     """Move one weight after the other, and add up what each does to each token."""
     n, D = inputs.shape
@@ -92,7 +121,7 @@ def moved(inputs, slopes, rate):
 SPIKES = ((0.95, 1000.0), (0.9, 10.0), (0.99, 100.0), (0.5, 30.0))
 
 
-@exercise("3.4", "how long a spike is remembered", "medium", 10, SPIKES)
+@exercise("3.5", "how long a spike is remembered", "medium", 10, SPIKES)
 def steps_to_forget(memory, times):
     """Let it fade step by step."""
 
