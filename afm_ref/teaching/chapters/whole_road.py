@@ -50,7 +50,9 @@ def downhill(loss_after: Callable, start: float, steepness: float, longest: floa
         label="what the slope at the start says",
     )
     ax.axhline(start, **figures.DOTTED, label="before the step")
-    figures.finish(ax, "length of the step, in gradients", "loss, nats per token")
+    figures.finish(
+        ax, "length of the step: what the slopes are multiplied by", "loss, nats per token"
+    )
     return fig
 
 
