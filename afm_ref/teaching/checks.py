@@ -18,7 +18,7 @@ def check(
       at most that;
     - a number with `between=(low, high)`.
 
-    `reason` says where the tolerance or range comes from. A number ends the line in two
+    `reason` says where the tolerance or range comes from. A number ends the line in three
     digits, as " [measured 3.1e-07]": the one thing in it that may differ between machines,
     which nbval is told to leave out (tools/measured.cfg). NaN never passes.
     """
@@ -47,5 +47,5 @@ def check(
             f"this does not hold: {claim}{shown}{wanted}\n"
             "    If you changed a cell above, undo it or restart the kernel and run all cells in order."
         )
-    size = "" if measured is None else f" [measured {measured:.2g}]"
+    size = "" if measured is None else f" [measured {measured:.3g}]"
     print(f"✓ {claim}" + (f" ({detail})" if detail else "") + size)

@@ -28,7 +28,7 @@ def test_what_holds_prints_a_line_that_ends_in_what_was_measured(capsys):
             "it holds (difference at most 1e-06; f32) [measured 3e-07]",
         ),
         (np.zeros(0), {"tolerance": 0.0}, "it holds (difference at most 0) [measured 0]"),
-        (2.123456, {"between": (2, 2.5)}, "it holds (between 2 and 2.5) [measured 2.1]"),
+        (2.123456, {"between": (2, 2.5)}, "it holds (between 2 and 2.5) [measured 2.12]"),
     ):
         check("it holds", ok, **settings)
         assert capsys.readouterr().out == f"✓ {line}\n"
