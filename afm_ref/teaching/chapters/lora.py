@@ -58,7 +58,7 @@ def spectra(panels, rank: int):
 
 def rank_study(ranks, nats, scores, cut, base_nats: float, base_score: float):
     """Draw the held-out loss and the score of {"rank_R" or "full": (mean, low, high)}, the
-    full fine-tune's loss when cut to each rank, and the base.
+    full fine-tune's loss (mean, low, high) when cut to each rank, and the base.
     """
     fig, axes = subplots(1, 2, figsize=(9.8, 3.5), width_ratios=[1.15, 1])
     for ax, table, base in zip(axes, (nats, scores), (base_nats, base_score)):
@@ -69,7 +69,8 @@ def rank_study(ranks, nats, scores, cut, base_nats: float, base_score: float):
         ax.axhline(base, **figures.DOTTED, label="base")
         ax.set_xscale("log", base=2)
         ax.set(xticks=ranks, xticklabels=ranks)
-    axes[0].plot(ranks, cut, "s:", color=figures.GREEN, label="full, then cut to rank R")
+    style = dict(color=figures.GREEN, label="full, then cut to rank R")
+    figures.error_bars(axes[0], ranks, cut, "s:", **style)
     axes[0].set_ylim(0.2, 0.62)
     figures.finish(axes[0], "rank R", "held-out loss, nats a token", loc=(0.4, 0.58))
     axes[1].set(xlabel="rank R", ylabel="mean score, 0 to 1", ylim=(0.2, 0.52))
@@ -99,13 +100,14 @@ def adapters_over_base(tasks, active: int, n_layers: int = 4):
     fig, ax = subplots(figsize=(9.0, 3.2))
     for i in range(n_layers):
         _plate(ax, 0.0, i * 0.8, 4.2, 0.6, GREY, f"layer {i}, frozen")
-        _plate(ax, 4.3, i * 0.8 + 0.1, 0.7, 0.4, CYCLE[active], "BA")
+        _plate(ax, 4.3, i * 0.8 + 0.1, 0.7, 0.4, CYCLE[active], "B, A")
     for t, task in enumerate(tasks):
         y = (len(tasks) - 1 - t) * 1.08
         alpha, weight = (0.25, "bold") if t == active else (1.0, "normal")
         for i in range(n_layers):
             _plate(ax, 7.0 + i * 0.62, y + 0.2, 0.52, 0.4, CYCLE[t], "", alpha=alpha)
-        ax.text(9.65, y + 0.4, task, va="center", fontsize=12, fontweight=weight)
+        label = f"{task}\n(in place now)" if t == active else task
+        ax.text(9.65, y + 0.4, label, va="center", fontsize=12, fontweight=weight)
     start = (6.9, (len(tasks) - 1 - active) * 1.08 + 0.4)
     ax.annotate(
         "",
@@ -126,15 +128,15 @@ def _plate(ax, x, y, width, height, color, text, size=10, rounding=0.08, **style
     ax.text(*middle, text, ha="center", va="center", fontsize=size, color="white")
 
 
-def cut_to_rank(change: np.ndarray, rank: int):
-    """Draw a change (its corner), its best approximation of a rank, the rest, all errors."""
+def cut_to_rank(change: np.ndarray, rank: int, name: str = "a matrix"):
+    """Draw a change of the matrix `name` (its corner), its best approximation of a rank, the rest, all errors."""
     u, s, vt = np.linalg.svd(change, full_matrices=False)
     if not 0 <= rank <= len(s):
         raise ValueError(f"rank must be 0..{len(s)}, got {rank}")
     near = (u[:, :rank] * s[:rank]) @ vt[:rank]
     limit = np.quantile(np.abs(change), 0.995)
     fig, axes = subplots(1, 4, figsize=(9.6, 2.9), width_ratios=[1, 1, 1, 1.5])
-    panels = {"change": change, f"rank {rank}": near, "left over": change - near}
+    panels = {f"change of {name}": change, f"rank {rank}": near, "left over": change - near}
     for ax, (title, m) in zip(axes, panels.items()):
         ax.imshow(m[:CORNER, :CORNER], cmap=DIVERGING, vmin=-limit, vmax=limit)
         bare(ax).set(title=title)
@@ -161,7 +163,7 @@ def explore_rank(changes: dict[str, np.ndarray], name: str, rank: int) -> None:
     ranks = min(min(change.shape) for change in changes.values())
     alt = "A matrix's change in fine-tuning, its best approximation of the chosen rank, "
     widgets.explore(
-        lambda matrix, rank: cut_to_rank(changes[matrix], rank),
+        lambda matrix, rank: cut_to_rank(changes[matrix], rank, matrix),
         alt + "what is left over, and the error.",
         matrix=widgets.choice("matrix", list(changes), name),
         rank=widgets.slider("rank", 0, ranks, rank),

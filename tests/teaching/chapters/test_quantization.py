@@ -94,9 +94,12 @@ def test_spectra_show_the_share_of_the_first_terms():
 
 def test_the_rank_study_shows_the_base_and_the_cut():
     table = {"rank_1": (0.4, 0.39, 0.41), "rank_2": (0.3, 0.29, 0.31), "full": (0.2, 0.19, 0.21)}
-    left, right = lora.rank_study([1, 2], table, table, [0.5, 0.25], 0.6, 0.1).axes
+    cut = [(0.5, 0.4, 0.6), (0.25, 0.2, 0.3)]
+    left, right = lora.rank_study([1, 2], table, table, cut, 0.6, 0.1).axes
     drawn = {line.get_label(): list(line.get_ydata()) for line in left.lines}
-    assert drawn["base"] == [0.6, 0.6] and drawn["full, then cut to rank R"] == [0.5, 0.25]
+    assert drawn["base"] == [0.6, 0.6]
+    bars = {bar.get_label(): list(bar.lines[0].get_ydata()) for bar in left.containers}
+    assert bars == {"trained at rank R": [0.4, 0.3], "full, then cut to rank R": [0.5, 0.25]}
     assert [list(line.get_ydata()) for line in right.lines if line.get_label() == "base"] == [[0.1, 0.1]]
 
 
@@ -112,9 +115,9 @@ def test_matrices_are_drawn_to_scale():
 
 def test_the_active_adapter_lies_beside_its_layers():
     ax = lora.adapters_over_base(["a", "b"], 1, n_layers=3).axes[0]
-    assert [text.get_text() for text in ax.texts].count("BA") == 3
+    assert [text.get_text() for text in ax.texts].count("B, A") == 3
     weights = {text.get_text(): text.get_fontweight() for text in ax.texts}
-    assert (weights["a"], weights["b"]) == ("normal", "bold")
+    assert (weights["a"], weights["b\n(in place now)"]) == ("normal", "bold")
 
 
 def test_the_widget_redraws(explored):
