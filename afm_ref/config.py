@@ -165,7 +165,7 @@ def parameters(cfg: AFMConfig) -> dict[str, int]:
 
         non_embedding = L (attention + ffn + norms) + D        embedding = V D  (twice when the head is untied)
 
-    AFM_ON_DEVICE gives 2,586,744,320 + 150,994,944; Apple states 2.58B + 0.15B.
+    AFM_ON_DEVICE gives 2,586,744,320 + 150,994,944; one account of Table 1 has 2.58B + 0.15B.
 
     Source: TR24 Table 1 (AXLearn honeycrisp-3B for F) [inferred].
     Test: tests/config/test_config.py::test_on_device_reproduces_the_published_counts
