@@ -60,49 +60,39 @@ class Padded(NamedTuple):
 class SharedPrompt(Causal):
     """Attend to the prompt, and in each of its K responses to that response's own past.
 
-    H: tokens of a prompt. The prompt attends first; then each response is a row of its own,
-    whose R - 1 queries see the H keys of its prompt and its own R - 1. One mask over the
-    whole row gives the same numbers, from (H + K (R - 1))^2 scores a prompt instead of
-    H^2 + K (R - 1) (H + R - 1): of K = 8 responses of 32 tokens to 112 a third is left.
+    start: tokens of a prompt. The prompt attends first; then each response is a row of its
+    own, whose R - 1 queries see the prompt's keys and its own. One mask over the whole row
+    gives the same numbers, from (start + K (R - 1))^2 scores a prompt instead of
+    start^2 + K (R - 1) (start + R - 1): 37% are left of 8 responses of 32 tokens to 112.
 
-    Source: attention over a shared prefix apart from what follows it, as in Hydragen
-        (Juravsky et al. 2024) [standard].
+    Source: a prefix shared by its continuations [standard].
     Test: tests/post_training/test_rows.py::test_numbers_are_those_of_padded_rows,
         tests/post_training/test_rows.py::test_a_response_does_not_see_its_neighbours
     """
 
-    def __init__(self, H: int, K: int):
+    def __init__(self, start: int, K: int):
         super().__init__()
-        self.H, self.K = H, K
-
-    def responses(self, x):
-        """Return [P, H + K (R - 1), ...] without the prompts, each response apart:
-        [P, K, R - 1, ...].
-        """
-        P, T, *rest = x.shape
-        return x[:, self.H :].reshape(P, self.K, (T - self.H) // self.K, *rest)
+        self.start, self.K = start, K
 
     def __call__(
         self, q: Float[Array, "P T N H"], kv, positions
     ) -> Float[Array, "P T N H"]:
         """Return each query's average of the values it may see."""
-        xp, H, K = q.__array_namespace__(), self.H, self.K
-        P = len(q)
+        xp, start, K = q.__array_namespace__(), self.start, self.K
+        P, T, N, H = q.shape
 
-        def keys(x):  # [P, T, ...] -> [P K, H + R - 1, ...]
-            prompt = xp.broadcast_to(x[:, None, :H], (P, K, H, *x.shape[2:]))
-            both = xp.concatenate([prompt, self.responses(x)], axis=2)
-            return both.reshape(P * K, *both.shape[2:])
+        def apart(x, prompt=False):  # [P, T, ...] -> [P K, (start +) R - 1, ...]
+            said = x[:, start:].reshape(P, K, (T - start) // K, *x.shape[2:])
+            if prompt:
+                read = xp.broadcast_to(x[:, None, :start], (P, K, start, *x.shape[2:]))
+                said = xp.concatenate([read, said], axis=2)
+            return said.reshape(P * K, *said.shape[2:])
 
-        def queries(x):  # [P, T, ...] -> [P K, R - 1, ...]
-            x = self.responses(x)
-            return x.reshape(P * K, *x.shape[2:])
-
-        read = super().__call__(q[:, :H], tuple(x[:, :H] for x in kv), positions[:, :H])
-        said = super().__call__(queries(q), tuple(map(keys, kv)), queries(positions))
-        # [P K, R - 1, N, H] -> [P, K (R - 1), N, H]
-        said = said.reshape(P, q.shape[1] - H, *said.shape[2:])
-        return xp.concatenate([read, said], axis=1)
+        of_prompt = tuple(x[:, :start] for x in kv)
+        of_responses = tuple(apart(x, prompt=True) for x in kv)
+        read = super().__call__(q[:, :start], of_prompt, positions[:, :start])
+        said = super().__call__(apart(q), of_responses, apart(positions))
+        return xp.concatenate([read, said.reshape(P, T - start, N, H)], axis=1)
 
 
 class Shared(NamedTuple):

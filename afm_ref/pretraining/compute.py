@@ -2,11 +2,7 @@
 here, and in Apple's run.
 """
 
-import functools
-import time
 from typing import NamedTuple
-
-import numpy as np
 
 from ..config import AFM_ON_DEVICE, TPU_PEAK_FLOPS, parameters, train_flops_per_token
 
@@ -128,33 +124,3 @@ def on_device_core(used: float, teacher: float = PARENT_PARAMETERS) -> Bill:
     tokens = 6.3e12
     student = training_flops(parameters(AFM_ON_DEVICE)["total"], tokens)
     return bill(student + forward_flops(teacher, tokens), 2048, "v5p", used)
-
-
-@functools.cache  # a machine has one peak: whoever asks twice is told the same
-def measured_peak_flops(size: int = 1024, tries: int = 5) -> float:
-    """Return the FLOP/s that this machine reaches in a float32 product of two [size, size]
-    matrices: the best try.
-
-        2 size^3 / seconds
-    """
-    import jax
-
-    rng = np.random.default_rng(0)
-    a, b = jax.device_put(rng.standard_normal((2, size, size), dtype=np.float32))
-    product = jax.jit(lambda a, b: a @ b)
-    product(a, b).block_until_ready()
-    seconds = []
-    for _ in range(tries):
-        start = time.perf_counter()
-        product(a, b).block_until_ready()
-        seconds.append(time.perf_counter() - start)
-    return 2 * size**3 / min(seconds)
-
-
-def step_seconds(history) -> float:
-    """Return the median seconds of a step of a `History`, without the first, which
-    compiles.
-    """
-    if len(history) < 3:
-        raise ValueError(f"a history of {len(history)} steps is too short: give 3")
-    return float(np.median(np.diff(history.seconds[1:])))

@@ -214,11 +214,16 @@ def headline(fig, see: str) -> None:
     )
 
 
-def show(name: str, fig, alt: str, see: str) -> None:
-    """Display the figure in the notebook under a line that says what to see; save it where
-    `save` does.
+def told(name: str, fig, alt: str, see: str):
+    """Return the image of a figure under a line that says what to see; save it where `save`
+    does.
     """
+    headline(fig, see)
+    return image(save(name, fig, alt), f"{see} {alt}")
+
+
+def show(name: str, fig, alt: str, see: str) -> None:
+    """Display the figure in the notebook, as `told` has it."""
     from IPython.display import display
 
-    headline(fig, see)
-    display(image(save(name, fig, alt), f"{see} {alt}"))
+    display(told(name, fig, alt, see))

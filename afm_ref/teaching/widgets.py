@@ -145,10 +145,7 @@ class LiveCurve:
         """Show the whole curve in place of bar and picture, under a line that says what to
         see, saved under this name.
         """
-        fig = self._figure()
-        figures.headline(fig, see)
-        data = figures.save(name, fig, self.alt)
-        self.handle.update(figures.image(data, f"{see} {self.alt}"))
+        self.handle.update(figures.told(name, self._figure(), self.alt, see))
 
     def _open(self, data):
         from IPython.display import DisplayHandle

@@ -48,8 +48,8 @@ afm_ref/post_training/rows.py
     + return self.response[:, :-1]
     tests/post_training/test_rows.py::test_probabilities_of_all_responses_sum_to_one
   a response sees its neighbours
-    - both = xp.concatenate([prompt, self.responses(x)], axis=2)
-    + both = xp.concatenate([prompt, self.responses(x)[:, [*range(1, K), 0]]], axis=2)
+    - said = xp.concatenate([read, said], axis=2)
+    + said = xp.concatenate([read, said[:, [*range(1, K), 0]]], axis=2)
     tests/post_training/test_rows.py::test_a_response_does_not_see_its_neighbours
   positions run on from one response to the next
     - np.tile(np.arange(R - 1), K)

@@ -23,7 +23,7 @@ from afm_ref.pretraining.long_context import rope_base
 from afm_ref.pretraining.mup import mup_scales
 from afm_ref.pretraining.optimizer import afm_optimizer, warmup_cosine
 from afm_ref.pretraining.stages import APPLE_TOKENS, apple_stages, tiny_stages
-from afm_ref.training import History, fit
+from afm_ref.training import fit
 from afm_ref.transformer import forward, init
 
 CFG = AFMConfig(d_model=8, n_layers=1, n_heads=1, n_kv_heads=1, head_dim=4, d_ff=8, vocab_size=32)
@@ -300,18 +300,3 @@ def test_days_by_hand():
     assert compute.bill(1, 8192, "v4", compute.SERVER_MFU).cluster_flops == pytest.approx(1.17e18, rel=2e-3)
     with pytest.raises(ValueError, match="share of the peak"):
         compute.bill(1, 1, "v4", 50)
-
-
-def test_the_measured_peak_counts_two_flops_a_product(monkeypatch):
-    """A clock that says that each product took 1 ms, one of them 0.5 ms: 2 * 64^3 / 0.0005."""
-    times = iter([0, 1e-3, 1, 1.0005, 2, 2.001])
-    monkeypatch.setattr(compute.time, "perf_counter", lambda: next(times))
-    for _ in range(2):  # measured once
-        assert compute.measured_peak_flops(64, tries=3) == pytest.approx(2 * 64**3 / 0.0005)
-
-
-def test_step_seconds_leave_out_what_compiles():
-    past = [History(*[np.array(seconds)] * 5) for seconds in ([9.0, 9.5, 10.0, 10.7], [1.0, 2.0])]
-    assert compute.step_seconds(past[0]) == pytest.approx(0.6)  # of 0.5 and 0.7
-    with pytest.raises(ValueError, match="too short"):
-        compute.step_seconds(past[1])
