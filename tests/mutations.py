@@ -253,8 +253,8 @@ afm_ref/generation/decoding.py
     tests/generation/test_generate.py::test_samples_are_those_of_the_prompt_repeated
 afm_ref/generation/sampling.py
   every position draws the same random number
-    - jax.random.fold_in(key, position), logits.shape[-1:]
-    + key, logits.shape[-1:]
+    - jax.random.uniform(jax.random.fold_in(key, position))
+    + jax.random.uniform(key)
     tests/generation/test_sampling.py::test_draws_of_a_row_at_successive_positions_are_independent
   the nucleus leaves out its last token
     - kept = (before < p)

@@ -49,6 +49,10 @@ afm_ref/generation/sampling.py
     - jnp.where(logits > 0, logits / rules.penalty, logits * rules.penalty)
     + logits / rules.penalty
     tests/generation/test_generate.py::test_logits_after_the_rules_worked_out_by_hand
+  a draw passes the last token that has a probability
+    - goal = jnp.minimum(goal, jnp.nextafter(upto[:, -1], 0))
+    + goal = 1 * goal
+    tests/generation/test_sampling.py::test_a_filtered_token_is_never_drawn
 afm_ref/generation/decoding.py
   the repetition penalty forgets what was said
     - return None if seen is None else seen.at[jnp.arange(token.shape[0]), token].set(True)

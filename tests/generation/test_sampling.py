@@ -77,6 +77,32 @@ def test_draws_follow_the_softmax(top_k, top_p):
     assert statistic < chi_square_limit(degrees)
 
 
+def test_draws_follow_the_softmax_over_many_blocks_of_tokens():
+    """150 tokens in three blocks, the last not full; a third of them at probability 0."""
+    B, V = 40_000, 150
+    values = np.random.default_rng(8).normal(size=V).astype(np.float32)
+    values[::3] = -np.inf
+    tokens = np.asarray(draw(np.repeat(values[None], B, 0), row_keys(6, B), np.zeros(B, np.int32)))
+    probabilities = np.exp(values) / np.exp(values).sum()
+    statistic, degrees = chi_square(np.bincount(tokens, minlength=V), probabilities)
+    assert statistic < chi_square_limit(degrees)
+
+
+@pytest.mark.parametrize("u, end", [(0.0, 0), (np.nextafter(np.float32(1), np.float32(0)), -1)])
+def test_a_filtered_token_is_never_drawn(monkeypatch, u, end):
+    """The least and the largest u draw the first and the last token that is left, however the sums are rounded.
+
+    In the second half of the rows the first block has nearly all: what is left for the last one is mostly rounding.
+    """
+    monkeypatch.setattr(jax.random, "uniform", lambda key: jnp.float32(u))
+    rows = np.random.default_rng(9).normal(size=(800, 300)).astype(np.float32)
+    rows[400:, :64] += 8
+    rows = np.asarray(filtered(rows, 1.0, top_k=90))
+    tokens = np.asarray(draw(rows, row_keys(0, 800), np.zeros(800, np.int32)))
+    assert np.isfinite(rows[np.arange(800), tokens]).all()
+    assert tokens[:400].tolist() == [np.flatnonzero(np.isfinite(row))[end] for row in rows[:400]]
+
+
 def test_draws_of_a_row_at_successive_positions_are_independent():
     """A chi-square over pairs of neighbours: the position must enter the random stream."""
     n, V = 20_000, 3

@@ -68,8 +68,9 @@ def same(one, other):
 
 
 def test_the_reward_rises(plain):
+    """By two standard errors of a difference: means of 24 rewards in [0, 1], whose deviation is .5 at most."""
     _, rewards = plain.outcome.history.evaluation("reward")
-    assert rewards[0] < 0.8 and rewards[-1] > 0.9 and not same(plain.outcome.policy, START)
+    assert rewards[-1] - rewards[0] > 2 * 0.5 * (2 / 24) ** 0.5 and not same(plain.outcome.policy, START)
 
 
 def test_nothing_is_compiled_after_the_first_iteration(plain):
