@@ -3,10 +3,10 @@
     python -m experiments.bandit                     # call it again to resume; about 5 CPU-minutes
     python -m experiments.bandit --seeds 4 --tuning-seeds 2 --iterations 2 --folder runs/bandit_smoke --no-ship
 
-A prompt is ARMS responses with FEATURES random features each, and the policy is softmax(theta . features): what is learnt
-of one prompt holds for others, and what a policy is worth can be summed exactly, on prompts that it has not learnt from.
-The true reward is a level of the prompt plus w . features; a judge adds noise. In the "same" prompts, a share of all, the
-responses are equally good, up to the noise. An iteration draws PROMPTS new prompts and K responses to each.
+A prompt is ARMS responses with FEATURES random features each, and the policy is softmax(theta . features): what is
+learnt of one prompt holds for others, and what a policy is worth can be summed exactly, on prompts that it has not learnt
+from. The true reward is a level of the prompt plus w . features; a judge adds noise. In the "same" prompts, a share of
+all, the responses are equally good, up to the noise. An iteration draws PROMPTS new prompts and K responses to each.
 
 Question  what do a leave-one-out baseline, advantages that are not divided, and the mirror step change in the gain (the
           share of what the features allow, on 512 prompts that were not learnt from)?
@@ -157,7 +157,7 @@ def gains_of(a, cell, rate, trust, first, count):
 
 
 def cell_run(a, cell):
-    """Return a cell's chosen settings and its gains; and, with the settings of TUNED_AT inner steps, its gains again."""
+    """Return a cell's tries, its chosen settings and its gains."""
     of = partial(gains_of, a, cell)
     tried = {f"{r:g}, {t:g}": float(of(r, t, FIRST_TUNING_SEED, a.tuning_seeds).mean()) for r, t in cell.tries}
     best = max(cell.tries, key=lambda of_try: tried["{:g}, {:g}".format(*of_try)])

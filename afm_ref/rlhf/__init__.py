@@ -7,7 +7,7 @@ members = {"mdloo": rlhf.member(workshop, iterations=10)}  # for post_training.c
 from . import advantages, bandit, mdloo, measures, rollout, train
 from .mdloo import Experience
 from .rollout import Settings
-from .train import ALGORITHMS, Trained, member, run
+from .train import ALGORITHMS, Trained, member, run, with_critic
 
 __all__ = [
     "ALGORITHMS",
@@ -22,4 +22,5 @@ __all__ = [
     "rollout",
     "run",
     "train",
+    "with_critic",
 ]

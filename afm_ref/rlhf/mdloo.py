@@ -19,7 +19,13 @@ from .._typing import Array, Float
 from ..config import AFMConfig
 from ..ops import wide
 from ..post_training import losses as of_pairs
-from ..post_training.rows import Padded, Shared, response_log_probs, sequence_log_probs
+from ..post_training.rows import (
+    Padded,
+    Shared,
+    response_log_probs,
+    sequence_log_probs,
+    take,
+)
 from ..weights import Params
 
 
@@ -34,6 +40,17 @@ class Experience(NamedTuple):
     reference: Any  # [B, T]: under the fixed reference
     advantages: Any  # [B]; of PPO [B, T]
     returns: Any = None  # [B, T]: what PPO's critic is to predict
+
+
+def part(batch: Experience, number: int, parts: int) -> Experience:
+    """Return one of so many equal parts of the rows, each with its responses."""
+    if parts == 1:
+        return batch
+    numbers = np.array_split(np.arange(len(batch.rows.tokens)), parts)[number]
+    K = batch.rows.K
+    said = (numbers[:, None] * K + np.arange(K)).reshape(-1)  # of the B = P K responses
+    others = (None if x is None else x[said] for x in batch[1:])
+    return Experience(take(batch.rows, numbers), *others)
 
 
 def bregman(log_rho: Float[Array, "*B"]) -> Float[Array, "*B"]:
@@ -264,10 +281,19 @@ def ppo_loss(
     Test: tests/rlhf/test_mdloo.py::test_ppo_by_hand
     """
     log_rho = response_log_probs(model.policy, batch.rows, cfg) - batch.old
+    gain, real = _within(batch.rows, clipped(log_rho, batch.advantages, epsilon))
+    return value_weight * value_loss(model, batch, cfg)[0] - gain.sum(), real.sum()
+
+
+def value_loss(model: ActorCritic, batch: Experience, cfg: AFMConfig):
+    """Return (sum, count) over tokens of the critic's squared error (V_t - G_t)^2.
+
+    Source: Schulman et al. 2017 equation 9 [standard].
+    Test: tests/rlhf/test_mdloo.py::test_ppo_by_hand
+    """
     error = (values(model, batch.rows, cfg) - batch.returns) ** 2
-    each = clipped(log_rho, batch.advantages, epsilon) - value_weight * error
-    each, real = _within(batch.rows, each)
-    return -each.sum(), real.sum()
+    error, real = _within(batch.rows, error)
+    return error.sum(), real.sum()
 
 
 def _descended(each):

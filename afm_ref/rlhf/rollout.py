@@ -18,7 +18,7 @@ from ..post_training.responses import Response, sample_tokens, sampled
 from ..post_training.rows import Shared, in_batches, response_log_probs, round_up, share
 from ..weights import Params
 from . import advantages
-from .mdloo import Experience, bregman, policy_of, values
+from .mdloo import Experience, bregman, part, policy_of, values
 
 
 class Algorithm(NamedTuple):
@@ -37,7 +37,8 @@ class Settings:
 
     K: int = 4  # responses a prompt
     prompts: int = 16  # prompts an iteration
-    inner_steps: int = 4  # of the optimizer an iteration, each over all responses
+    inner_steps: int = 4  # of the optimizer an iteration
+    parts: int = 1  # that an iteration's prompts are dealt to; each step takes the next
     beta: float = 0.05  # weight of the divergence to the reference
     gamma: float = 0.5  # of that to the previous iterate: MDLOO
     epsilon: float = 0.2  # where ratios are clipped: RLOO, PPO, GRPO
@@ -47,7 +48,7 @@ class Settings:
     batch_size: int = 64  # responses sampled, or read, at a time
 
     def __post_init__(self):
-        counts = {"K", "prompts", "inner_steps", "max_new_tokens", "batch_size"}
+        counts = {"K", "prompts", "inner_steps", "parts", "max_new_tokens", "batch_size"}
         for name, value in dataclasses.asdict(self).items():
             low = 1 if name in counts else 0
             if name != "row_length" and not value >= low:
@@ -101,9 +102,12 @@ class OnPolicy:
                 f"row_length {row} does not hold {new} new tokens after a prompt of {longest}: raise it"
             )
         self.prompt_length = row - new  # that all are padded to
-        self.numbers = row_numbers(
-            len(self.prompts), min(self.settings.prompts, len(self.prompts)), self.seed
-        )
+        count = min(self.settings.prompts, len(self.prompts))
+        if count % self.settings.parts:
+            raise ValueError(
+                f"an iteration's prompts must be dealt to {self.settings.parts} equal parts: got {count}"
+            )
+        self.numbers = row_numbers(len(self.prompts), count, self.seed)
         self.experience, self.record, self.done = None, {}, 0
 
     def __call__(self, step: int, params) -> Experience:
@@ -111,7 +115,7 @@ class OnPolicy:
         iteration, inner = divmod(step, self.settings.inner_steps)
         if inner == 0 or self.experience is None:
             self.collect(iteration, params)
-        return self.experience
+        return part(self.experience, inner % self.settings.parts, self.settings.parts)
 
     def collect(self, iteration: int, params):
         """Sample K responses a prompt, and fix all numbers that the steps will use."""

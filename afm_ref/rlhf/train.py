@@ -71,11 +71,11 @@ def run(
 
         y_1 .. y_K ~ pi_k(.|x),   R and A fixed,   pi_k+1 = pi_k after inner_steps steps
 
-    The reference is the policy at the start. reward(prompts, groups) -> [P, K], of whatever
-    a policy says: a response that max_new_tokens has cut is an action like any other.
-    watch: {name: function like reward}, measured alone. fitting goes to `training.fit`;
-    with checkpoint_every a multiple of inner_steps a killed run continues to the same
-    numbers.
+    The reference is the policy at the start, which may come `with_critic`. reward(prompts,
+    groups) -> [P, K], of whatever a policy says: a response that max_new_tokens has cut is
+    an action like any other. watch: {name: function like reward}, measured alone. fitting
+    goes to `training.fit`; with checkpoint_every a multiple of inner_steps a killed run
+    continues to the same numbers.
 
     history.evaluations has `OnPolicy.described` of each iteration and, after its steps,
     kl_previous = KL(pi_k+1 || pi_k) and ratio_max = max pi_k+1 / pi_k over its responses
@@ -102,7 +102,7 @@ def run(
         tokenizer,
         prompts,
         reward,
-        policy,
+        policy_of(policy),
         chosen,
         settings,
         seed,
@@ -113,7 +113,10 @@ def run(
     loss = partial(
         chosen.loss, cfg=cfg, **{name: getattr(settings, name) for name in chosen.options}
     )
-    start = mdloo.init_actor_critic(policy, cfg) if chosen.advantages is None else policy
+    start = policy_of(policy)
+    if chosen.advantages is None:
+        has_critic = isinstance(policy, mdloo.ActorCritic)
+        start = policy if has_critic else mdloo.init_actor_critic(policy, cfg)
     steps = iterations * settings.inner_steps
     # equal rewards change no weight: not yet a fault
     fitting = {"max_bad_steps": 10 * settings.inner_steps} | fitting
@@ -128,6 +131,31 @@ def run(
         **fitting,
     )
     return Trained(policy_of(done.params), done.history)
+
+
+def with_critic(
+    policy: Params, cfg: AFMConfig, tokenizer, prompts, reward, optimizer, steps: int, settings: Settings, seed=0,
+    **fitting,
+) -> mdloo.ActorCritic:  # fmt: skip
+    """Return the policy with a critic that has learnt its returns, for PPO to start with.
+
+    The policy stays as it is and is sampled as in `run`, for steps / inner_steps iterations.
+
+    Source: a critic before its first use [standard].
+    Test: tests/rlhf/test_train.py::test_a_critic_learns_before_the_policy
+    """
+    source = OnPolicy(
+        cfg, tokenizer, prompts, reward, policy, ALGORITHMS["ppo"], settings, seed
+    )
+    return fit(
+        mdloo.init_actor_critic(policy, cfg),
+        partial(mdloo.value_loss, cfg=cfg),
+        source,
+        optimizer,
+        steps,
+        select=lambda model: model._replace(policy=None),
+        **fitting,
+    ).params
 
 
 def member(

@@ -15,7 +15,7 @@ from afm_ref.post_training.committee import Situation
 from afm_ref.post_training.members import Workshop
 from afm_ref.post_training.responses import Response
 from afm_ref.post_training.rows import pad, response_log_probs, sequence_log_probs, share
-from afm_ref.rlhf import ALGORITHMS, Settings, advantages, mdloo, member, run
+from afm_ref.rlhf import ALGORITHMS, Settings, advantages, mdloo, member, run, with_critic
 from afm_ref.rlhf.rollout import OnPolicy, Rollout
 from afm_ref.transformer import init
 from tests.post_training.models import TEXT_CFG, tokenizer
@@ -138,6 +138,37 @@ def test_numbers_stay_fixed_within_an_iteration():
     assert moved["kl_previous"] == pytest.approx(np.mean(np.exp(log_rho) * (log_rho - 1) + 1), rel=1e-3)
 
 
+def on_policy(name, seed=SEED, **changes):
+    settings = dataclasses.replace(SETTINGS, **changes)
+    return OnPolicy(TEXT_CFG, TOK, PROMPTS, even, OTHER, ALGORITHMS[name], settings, seed)
+
+
+def test_parts_are_an_iteration_dealt_out():
+    """Each response is in one part, with its own numbers: losses of the parts add up to that of all."""
+    model = mdloo.init_actor_critic(START, TEXT_CFG)
+    feed = on_policy("ppo", prompts=4, parts=2)
+    one, two, again = (feed(step, model) for step in range(3))
+    together = [np.concatenate(pair) for pair in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True)]
+    for found, wanted in zip(together, jax.tree.leaves(feed.experience), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert same(one, again) and one.rows.K == SETTINGS.K
+    (a, m), (b, n), (whole, count) = (mdloo.ppo_loss(model, rows, TEXT_CFG) for rows in (one, two, feed.experience))
+    assert m + n == count and float(a + b) == pytest.approx(float(whole), rel=1e-5)  # float32
+
+
+def test_a_critic_learns_before_the_policy():
+    """It halves the error on fresh responses at least: values start at 0, and returns are around .5."""
+    feed = on_policy("ppo", seed=SEED + 1)
+    learnt = with_critic(OTHER, TEXT_CFG, TOK, PROMPTS, even, optax.adam(0.01), 12, SETTINGS, progress=False)
+    fresh = feed(0, learnt)
+    first, last = (float(mdloo.value_loss(model, fresh, TEXT_CFG)[0])
+                   for model in (mdloo.init_actor_critic(OTHER, TEXT_CFG), learnt))  # fmt: skip
+    assert same(learnt.policy, OTHER) and last < first / 2
+    outcome = run(learnt, TEXT_CFG, TOK, PROMPTS, even, optax.adam(0.01), 1, algorithm="ppo", settings=SETTINGS,
+                  progress=False)  # fmt: skip
+    assert not same(outcome.policy, OTHER)
+
+
 def test_ctrl_c_goes_back_to_a_whole_iteration(plain, tmp_path, monkeypatch):
     """While the second is described, then within the third: the responses that were under way are lost."""
     keep = dict(checkpoint=tmp_path, checkpoint_every=SETTINGS.inner_steps)
@@ -208,6 +239,7 @@ def test_bad_requests_are_refused(monkeypatch):
     for changes, message in (
         (dict(algorithm="ppo2"), "algorithm must be one of"),
         (dict(settings=dataclasses.replace(SETTINGS, K=1)), "at least 2"),
+        (dict(settings=dataclasses.replace(SETTINGS, parts=2)), "2 equal parts: got 3"),
         (dict(reward=lambda p, g: [[np.nan] * 8] * 3), "finite numbers of shape"),
         (dict(reward=lambda p, g: [[1.0] * 3] * 3), "finite numbers of shape"),
     ):
