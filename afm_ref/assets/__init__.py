@@ -1,9 +1,10 @@
-"""What ships with the package: the trained tiny model, and what experiments recorded."""
+"""What ships with the package: two trained models, and what experiments recorded."""
 
 import json
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "tiny"
+INSTRUCT = Path(__file__).parent / "instruct"
 RECORDED = Path(__file__).parent / "recorded"
 
 
@@ -12,10 +13,22 @@ def load_tiny():
 
     Trained by `python -m experiments.train_tiny`; stored in 16 bits.
     """
+    return _load(FOLDER)
+
+
+def load_instruct():
+    """Return the same of AFM_TINY fine-tuned on the five tasks, which it does.
+
+    Trained by `python -m experiments.train_instruct`; the tokenizer is AFM_TINY's.
+    """
+    return _load(INSTRUCT)
+
+
+def _load(folder):
     from afm_ref.interop import hugging_face
 
-    params, cfg = hugging_face.load(FOLDER)
-    return params, cfg, hugging_face.load_tokenizer(FOLDER)
+    params, cfg = hugging_face.load(folder)
+    return params, cfg, hugging_face.load_tokenizer(folder)
 
 
 def recording(name: str) -> dict:
