@@ -25,10 +25,15 @@ def save(name: str, command: str, config: dict, seeds: list[int], numbers: dict)
     return path
 
 
-def finished(jobs: Mapping[str, Callable], folder: Path) -> dict:
-    """Return {key: result} of all jobs, with a progress bar; see `kept`."""
+LANDED = Path(__file__).parent / "landed"  # finished runs of recordings under way: committed, so that others go on
+
+
+def finished(jobs: Mapping[str, Callable], folder: Path, share: tuple[int, int] = (0, 1)) -> dict:
+    """Return {key: result} of all jobs, with a progress bar; see `kept`. share: (i, n), every n-th from the i-th on."""
     from tqdm import tqdm
 
+    first, step = share
+    jobs = dict(list(jobs.items())[first::step])
     bar, done = tqdm(jobs.items(), unit="run"), {}
     for key, job in bar:
         bar.set_postfix_str(key)

@@ -4,9 +4,10 @@
     python -m experiments.bandit --seeds 4 --tuning-seeds 2 --iterations 2 --folder runs/bandit_smoke --no-ship
 
 A prompt is ARMS responses with FEATURES random features each, and the policy is softmax(theta . features): what is
-learnt of one prompt holds for others, and what a policy is worth can be summed exactly, on prompts that it has not learnt
-from. The true reward is a level of the prompt plus w . features; a judge adds noise. In the "same" prompts, a share of
-all, the responses are equally good, up to the noise. An iteration draws PROMPTS new prompts and K responses to each.
+learnt of one prompt holds for others, and what a policy is worth can be summed exactly, on prompts that it has not
+learnt from. The true reward is a level of the prompt plus w . features; a judge adds noise. In the "same" prompts, a
+share of all, the responses are equally good, up to the noise. An iteration draws PROMPTS new prompts and K responses
+to each.
 
 Question  what do a leave-one-out baseline, advantages that are not divided, and the mirror step change in the gain (the
           share of what the features allow, on 512 prompts that were not learnt from)?

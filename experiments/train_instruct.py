@@ -1,12 +1,12 @@
-"""Train the model that chapters 9 to 12 build on: the shipped AFM_TINY, fine-tuned on the five tasks until it does them.
+"""Train the model that chapters 9 to 12 build on: AFM_TINY, fine-tuned on the five tasks until it does them.
 
     nice -n 5 python -m experiments.train_instruct             # about 40 CPU-minutes; call it again to resume
     python -m experiments.train_instruct --steps 8 --records 40 --held-out 8 --assets runs/instruct_short --no-ship
 
-Why: AFM_TINY has seen the tasks in a tenth of its text and answers almost none of them rightly, for it cannot yet copy a
-name or a time out of a prompt. Copying comes suddenly in training, at a step that differs from seed to seed: adapters, rewards
-and few bits, measured before it, measure chance. So all three start from a model that has learnt to copy. It is an asset of
-its own; AFM_TINY and its tokenizer stay as they are.
+Why: AFM_TINY has seen the tasks in a tenth of its text and answers almost none of them rightly, for it cannot yet copy
+a name or a time out of a prompt. Copying comes suddenly in training, at a step that differs from seed to seed:
+adapters, rewards and few bits, measured before it, measure chance. So all three start from a model that has learnt to
+copy. It is an asset of its own; AFM_TINY and its tokenizer stay as they are.
 
 Rows of 128 tokens: records of every difficulty that the pre-training text has (targets are the responses), and in every
 eighth step that text itself. Chosen by pilots on training records: the rate (0.0015 was ahead of 0.003) and the steps.
