@@ -33,6 +33,8 @@ EXPERIMENTS = {
     "quantization": ("--folder",),
     "post_training": ("--folder",),
     "rlhf": ("--folder",),
+    "bandit": ("--folder",),
+    "mdloo": ("--folder", "--models"),
     "pipeline": ("--folder", "--bench"),
 }
 SHARED = {"--bench": "rlhf/bench"}  # a folder that belongs to another experiment

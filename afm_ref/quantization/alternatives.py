@@ -31,13 +31,16 @@ class UniformGrid(NamedTuple):
 
 
 def uniform_grid(
-    matrix, bits: int, hessian=None, rows: int = 1, inputs: int | None = 32
+    matrix, bits: int, hessian=None, rows: int = 1, inputs: int | None = 32, ranges=(1.0,)
 ) -> UniformGrid:
     """Return a matrix [out, in] with every weight at the nearest point of its block's
     uniform grid, errors compensated as in `gptq_palette` if there is a hessian.
 
-        points: minimum + scale k,   k = 0 .. 2^bits - 1
-        scale = (maximum - minimum) / (2^bits - 1)
+        points: low + scale k,   k = 0 .. 2^bits - 1,   scale = (high - low) / (2^bits - 1)
+
+    low and high are the block's least and greatest weight; of several ranges, these about
+    their middle times each factor, a block takes the one of least squared error: a clipped
+    grid.
 
     A block is `rows` rows by `inputs` inputs (None: all); scale and minimum are float16 and
     count. 1 by 32 is the usual 4-bit format; 16 by all has the blocks of Apple's palettes.
@@ -62,14 +65,26 @@ def uniform_grid(
         block = w[:, column : column + inputs]
         low = np.minimum.reduceat(block.min(axis=1), starts)
         high = np.maximum.reduceat(block.max(axis=1), starts)
+        narrowed = np.asarray(ranges)[:, None] * (high - low)  # [ranges, blocks]
         with np.errstate(over="ignore"):  # said below
-            stored = np.stack([low, (high - low) / (2**bits - 1)]).astype(np.float16)
+            stored = np.stack(
+                [(low + high - narrowed) / 2, narrowed / (2**bits - 1)]
+            ).astype(np.float16)
         if not np.isfinite(stored).all():
             raise ValueError(
                 f"weights up to {np.abs(block).max():.3g} do not fit a float16 minimum and scale"
             )
-        low, scale = stored.astype(np.float64)[..., None]
-        return np.repeat(low + scale * np.arange(2**bits), rows, axis=0)[:out]
+        low, scale = np.repeat(stored.astype(np.float64), rows, axis=2)[..., :out]
+        points = low[..., None] + scale[..., None] * np.arange(
+            2**bits
+        )  # [ranges, out, points]
+        if len(points) == 1:
+            return points[0]
+        errors = np.array(
+            [((block - _nearest(block, p)[1]) ** 2).sum(axis=1) for p in points]
+        )
+        best = np.add.reduceat(errors, starts, axis=1).argmin(axis=0)  # [blocks]
+        return points[np.repeat(best, rows)[:out], np.arange(out)]
 
     _, dense = _compensated(w, hessian, DAMPING, entries, inputs)
     blocks = len(starts) * -(-n // inputs)
@@ -109,18 +124,22 @@ def _compensated(w, hessian, damping, entries, inputs):
     """
     w, upper = w.copy(), _inverse_root(hessian, w.shape[1], damping)
     codes, values = np.empty(w.shape, np.uint8), np.empty(w.shape)
-    every_row = np.arange(len(w))
     for i in range(w.shape[1]):
         if i % inputs == 0:
             table = entries(w, i)
-            middles = (table[:, 1:] + table[:, :-1]) / 2
-        codes[:, i] = (w[:, i, None] > middles).sum(axis=1)
-        values[:, i] = table[every_row, codes[:, i]]
+        codes[:, i : i + 1], values[:, i : i + 1] = _nearest(w[:, i : i + 1], table)
         if upper is not None:
             w[:, i + 1 :] -= np.outer(
                 (w[:, i] - values[:, i]) / upper[i, i], upper[i, i + 1 :]
             )
     return codes, values
+
+
+def _nearest(w, table):
+    """Return (codes, values) [out, n] of the entry of each row's rising table that is nearest."""
+    middles = (table[:, 1:] + table[:, :-1]) / 2
+    codes = (w[:, :, None] > middles[:, None]).sum(axis=2)
+    return codes, np.take_along_axis(table, codes, axis=1)
 
 
 def _inverse_root(hessian, n, damping):

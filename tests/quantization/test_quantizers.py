@@ -257,6 +257,22 @@ def test_grid_by_hand():
     assert palettize(normal((33, 64)), 4).bits_per_weight == 4 + (3 * 16 * 16 + 16) / (33 * 64)
 
 
+def test_a_clipped_grid_has_the_best_range_of_every_block():
+    """By hand, and blocks of 16 rows (the last of one) by 8 inputs, each as good as the best single range's."""
+    inner = [1.0, -1.0] * 7  # at the points of half the range to 0.5: 3.5 and 40.5 for both ends, of the whole range 56
+    clipped = uniform_grid(np.array([[9.0, *inner, -9.0]]), 2, inputs=16, ranges=(1.0, 0.5))
+    np.testing.assert_array_equal(clipped.matrix, [[4.5, *np.multiply(1.5, inner), -4.5]])
+    whole = uniform_grid(np.array([[4.0, *inner, -4.0]]), 2, inputs=16, ranges=(1.0, 0.5))  # 1.56 against 9.6
+    np.testing.assert_allclose(whole.matrix, [[4, *np.multiply(4 / 3, inner), -4]], atol=4e-3)  # float16
+    w, ranges = normal((33, 40)), (1.0, 0.8, 0.6)
+    chosen, *single = (uniform_grid(w, 2, None, 16, 8, of).matrix for of in (ranges, *((factor,) for factor in ranges)))
+    for rows in (slice(0, 16), slice(16, 32), slice(32, 33)):
+        for inputs in range(0, 40, 8):
+            block = np.s_[rows, inputs : inputs + 8]
+            errors = [((w[block] - matrix[block]) ** 2).sum() for matrix in (chosen, *single)]
+            assert errors[0] == pytest.approx(min(errors[1:]), rel=1e-6)
+
+
 @pytest.mark.parametrize("shape", [(33, 17), (16, 24), (5, 1)])
 def test_without_correlation_compensation_changes_nothing(shape):
     w, one = normal(shape), 3 * np.eye(shape[1])
