@@ -1,6 +1,6 @@
 """Every recorded experiment again, on the model that ships now: one command after AFM_TINY has changed.
 
-    python -m experiments --list           what would run, and which recordings are of another model
+    python -m experiments --list           question, arms, minutes and verdict of each; which are of another model
     python -m experiments --train          train AFM_TINY first (20 minutes), then all the rest on it (6 CPU-hours)
     python -m experiments                  on the model that ships; the same command goes on where it was stopped
     python -m experiments --only lora rlhf
@@ -10,6 +10,8 @@ Runs are kept in runs/<fingerprint of the model>/, so a new model never meets wh
 """
 
 import argparse
+import importlib
+import re
 import subprocess
 import sys
 from functools import partial
@@ -31,6 +33,7 @@ EXPERIMENTS = {
     "sft_tasks": (),
     "lora": ("--folder",),
     "quantization": ("--folder",),
+    "few_bits": ("--folder", "--models"),
     "post_training": ("--folder",),
     "rlhf": ("--folder",),
     "bandit": ("--folder",),
@@ -74,6 +77,24 @@ def state(name: str, model: str) -> str:
     return "names no model" if base is None else "of this model" if base == model else "of another model"
 
 
+def described(name: str, model: str) -> str:
+    """Return an experiment's question, arms, minutes and verdict, as its docstring and its recording have them."""
+    module = importlib.import_module(f"experiments.{name}")
+    lines = {}
+    for head, text in re.findall(r"^(\w+) {2,}(.+(?:\n {4,}.+)*)", module.__doc__, re.MULTILINE):
+        lines[head] = " ".join(text.split())
+    told = [f"{name:18} {state(name, model)}"]
+    told += [f"    {head.lower():9} {lines[head]}" for head in ("Question", "Arms") if head in lines]
+    try:
+        numbers = assets.recording(name)["numbers"]
+    except FileNotFoundError:
+        return "\n".join(told)
+    minutes = numbers.get("cpu_minutes") or numbers.get("cpu_s", 0) / 60
+    told += [f"    {'minutes':9} {minutes:.0f} of a CPU"] if minutes else []
+    told += [f"    {'verdict':9} {module.verdict(numbers)}"] if hasattr(module, "verdict") else []
+    return "\n".join(told)
+
+
 def run_all(names, folder: Path, run=subprocess.run):
     """Run what is not done yet, in order; the first that fails ends it, and the next call starts there."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +114,7 @@ def main():
     names = [name for name in EXPERIMENTS if name in a.only]
     if a.list:
         model = shipped()
-        print("\n".join(f"{name:18} {state(name, model)}" for name in names))
+        print("\n".join(described(name, model) for name in names))
         return
     try:
         if a.train:

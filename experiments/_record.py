@@ -61,3 +61,10 @@ def keep_compiled(folder: Path) -> None:
 def config_of(arguments) -> dict:
     """Return a script's command line as JSON can hold it."""
     return {key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()}
+
+
+def told(name: str, interval) -> str:
+    """Return an interval in words: "a less b +0.031 [+0.012, +0.050]", and whether it excludes zero."""
+    mean, low, high = interval
+    decided = "" if low > 0 or high < 0 else ", not told apart"
+    return f"{name} {mean:+.3f} [{low:+.3f}, {high:+.3f}]{decided}"

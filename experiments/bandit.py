@@ -32,6 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from afm_ref import evaluation
 from afm_ref.rlhf import advantages, mdloo
 
 from . import _record
@@ -171,6 +172,30 @@ def shared_run(a, cell, runs):
     tuned = runs[cell._replace(inner=TUNED_AT).key]
     found = gains_of(a, cell, tuned["rate"], tuned["trust"], FIRST_SEED, a.seeds)
     return {"rate": tuned["rate"], "trust": tuned["trust"], "gains": found.round(4).tolist()}
+
+
+PRIMARY = {  # what is compared with what: (cell, cell), the last two with shared settings
+    "leave one out less none": (Cell(), Cell("none")),
+    "leave one out less divided by std": (Cell(same=0.75), Cell("divided by std", same=0.75)),
+    "mirror less clip": (Cell(step="mirror", inner=32, noise=1.0), Cell(step="clip", inner=32, noise=1.0)),
+    "mirror less none": (Cell(step="mirror", inner=32, noise=1.0), Cell(step="none", inner=32, noise=1.0)),
+}
+CONFIDENCE = 1 - 0.05 / len(PRIMARY)  # each, so that all hold together at 95%
+
+
+def primary(runs):
+    """Return the simultaneous interval of each primary comparison, paired by seed."""
+    table = {}
+    for name, cells in PRIMARY.items():
+        shared = "shared: " if name.startswith("mirror") else ""
+        one, other = (np.array(runs[shared + cell.key]["gains"]) for cell in cells)
+        table[name] = evaluation.mean_interval(one - other, CONFIDENCE)
+    return table
+
+
+def verdict(numbers):
+    """Return what the primary comparisons say."""
+    return "; ".join(_record.told(name, interval) for name, interval in primary(numbers["runs"]).items())
 
 
 def arguments(line=None):

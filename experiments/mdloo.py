@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from afm_ref import assets, rlhf
+from afm_ref import assets, evaluation, rlhf
 from afm_ref.data import tasks
 from afm_ref.lora import files
 from afm_ref.post_training import responses, utility
@@ -187,6 +187,27 @@ def main_jobs(bench, a, settings):
         for algorithm in a.algorithms:
             jobs[f"{algorithm}_{seed}"] = partial(main_run, bench, algorithm, *settings[algorithm], seed)
     return jobs
+
+
+def lead(runs, over, seeds, confidence=0.95):
+    """Return the interval of MDLOO's utility less another's at the end, paired by seed."""
+    ours, theirs = (np.array([runs[f"{name}_{s}"]["utility"]["all"] for s in seeds]) for name in ("mdloo", over))
+    return evaluation.mean_interval(ours - theirs, confidence)
+
+
+def gain(runs, name, seeds):
+    """Return the interval of an algorithm's gain in utility on held-out prompts."""
+    return evaluation.mean_interval(
+        [runs[f"{name}_{s}"]["utility"]["all"] - runs["start"]["utility"]["all"] for s in seeds]
+    )
+
+
+def verdict(numbers):
+    """Return what the primary comparison says, and MDLOO's gain."""
+    runs = numbers["runs"]
+    seeds = sorted({int(key.split("_")[-1]) for key in runs if key.startswith("mdloo_")})
+    told = _record.told
+    return f"{told('MDLOO gains', gain(runs, 'mdloo', seeds))}; {told('MDLOO less PPO', lead(runs, 'ppo', seeds))}"
 
 
 def main():

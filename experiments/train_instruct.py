@@ -56,9 +56,9 @@ def training_rows(tok, records):
     return packing.pack_conversations([chat for chat in chats if len(chat.tokens) <= SEQ_LEN + 1], tok, SEQ_LEN)
 
 
-def alternating(rows, text):
+def alternating(rows, text, seed=SEED, batch_size=BATCH_SIZE):
     """Return step -> batch: of rows, and in every TEXT_EVERY-th step of text."""
-    of_rows, of_text = (packing.batches(of, BATCH_SIZE, SEED) for of in (rows, text))
+    of_rows, of_text = (packing.batches(of, batch_size, seed) for of in (rows, text))
 
     def batch(step):
         turn, place = divmod(step, TEXT_EVERY)

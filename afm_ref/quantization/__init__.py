@@ -17,7 +17,7 @@ from .bits.allocation import (
     weight_counts,
 )
 from .bits.sensitivity import fisher, input_moments, measured_costs, predicted_costs
-from .bits.storage import StoredSizes, sizes
+from .bits.storage import StoredSizes, sizes, stored_bits_per_weight
 from .palette.quantized_weights import Int8, Palettized
 from .palette.quantizers import dequantize, int8, palettize, quantize
 
@@ -40,6 +40,7 @@ __all__ = [
     "predicted_costs",
     "quantize",
     "sizes",
+    "stored_bits_per_weight",
     "uniform_grid",
     "weight_counts",
 ]

@@ -172,6 +172,17 @@ def test_sizes_of_a_small_model_by_hand():
     assert found.model_bits == pytest.approx((codes + tables + embedding + gains) / parameters, rel=1e-12)
 
 
+def test_all_stored_bits_by_hand():
+    """Two layers of the matrices above with adapters of rank 3: 16 bits for each of 3 (out + in) entries."""
+    matrices = dict(wq=(32, 32), wk=(16, 32), wv=(16, 32), wo=(32, 32), w_gate=(48, 32), w_up=(48, 32), w_down=(32, 48))
+    weights = sum(out * n for out, n in matrices.values())
+    tables = sum(out // 16 * 16 * 16 + 16 for out, _ in matrices.values())  # and an exponent
+    adapters = 16 * 3 * sum(out + n for out, n in matrices.values())
+    palettes = quantization.quantize(init(CFG, 0), 4)
+    found = [quantization.stored_bits_per_weight(p) for p in (palettes, lora.attach(palettes, rank=3), init(CFG, 0))]
+    assert found == pytest.approx([4 + tables / weights, 4 + (tables + adapters) / weights, 32], rel=1e-12)
+
+
 def test_a_plain_model_counts_its_dtype():
     params = init(CFG, 0)
     found = sizes(params._replace(layers=group(params.layers)))

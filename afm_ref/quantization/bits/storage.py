@@ -57,6 +57,26 @@ def sizes(params: Params) -> StoredSizes:
     )
 
 
+def stored_bits_per_weight(params: Params) -> float:
+    """Return the bits of all that is stored for the projections, over their weights.
+
+        (codes + tables + 16 (entries of A and B)) / weights
+
+    So adapters count here, in 16 bits; a plain array counts the bits of its dtype.
+
+    Source: arithmetic [ours].
+    Test: tests/quantization/test_allocation.py::test_all_stored_bits_by_hand
+    """
+    bits = weights = 0
+    for w in matrices(ungrouped(params)).values():
+        while is_dataclass(w) and hasattr(w, "base"):
+            bits += 16 * (w.a.size + w.b.size)
+            w = w.base
+        bits += w.stored_bits if isinstance(w, Quantized) else 8 * w.nbytes
+        weights += math.prod(w.shape)
+    return bits / weights
+
+
 def weight_bytes_per_token(
     cfg: AFMConfig, projection_bits: float, embedding_bits: float = 8
 ) -> float:

@@ -1,0 +1,314 @@
+"""Are 3.5 bits with recovery as good as 16? All stored bits counted, judged by what features do: for chapter 9.
+
+    python -m experiments.few_bits                       # call it again to resume; about 2.5 CPU-hours
+    NPROC=1 python -m experiments.few_bits --share 0 2   # every second run only, and no recording: two side by side
+    python -m experiments.few_bits --seeds 2 --steps 3 --feature-steps 4 --held-out 6 --text-rows 10 \\
+        --folder runs/few_bits_smoke --models runs/few_bits_smoke --no-ship
+
+Question  is a model of 3.5 stored bits a projection weight (codes, tables and adapter), with recovery, within 2 points
+          of success of the 16-bit model on every task?
+Base      the instruct model. Bits: measured sensitivities on training text, the exact allocation
+Recovery  an adapter from the residual, 600 steps of 512 tokens of the instruct model's own training text, taught by it.
+          Rank 1 costs 0.13 bits here, as rank 16 does at AFM's size (0.14): so the model in question is palettes of
+          about 3.3 bits and rank 1. The 16-bit arm trains an adapter of rank 1 on the same tokens in the same order
+Features  one adapter for summaries, proofreading and tone, all harder than the instruct model has learnt; it starts
+          from the arm's adapter and takes its place. As many steps as bring the 16-bit arm's success to 0.8 on each
+          task on training records of another seed (a pilot)
+Measured  greedy answers to 2,000 held-out records a task; held-out loss of the pre-training text, for the frontier
+Arms      16 bits; 3.5 bits in all with rank 1; the same palettes without recovery (the feature's adapter starts from 0)
+Seeds     5, of everything that is drawn in training
+Primary   success less that of 16 bits, paired by record and seed, per task: not worse if the lower end of the one-sided
+          95% t-interval over seeds lies above -0.02
+Smallest  if the answers to a tenth of the records differ, a seed's difference has an se of sqrt(.1 / 2000) = .007, and
+          the bound lies .007 x 2.13 / sqrt(5) = .007 below the mean; the margin of .02 is three times that
+Frontier  held-out loss against all stored bits: palettes alone from 2.1 to 4; ranks 1, 2 and 4 at 3.5 bits in all;
+          ranks 1, 4 and 16 over palettes of 3.5; the clipped grid and GPTQ, whole models of 2, 3 and 4 bits. Two seeds
+          where adapters are trained; intervals over pieces of text
+"""
+
+import argparse
+from functools import cache, partial
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from afm_ref import assets, containers, evaluation, generation, lora, losses
+from afm_ref.data import packing, pretraining_text, tasks, tokenizer
+from afm_ref.pretraining import afm_optimizer, warmup_cosine
+from afm_ref.quantization import alternatives, dequantize, int8, palettize, quantize, recovery, stored_bits_per_weight
+from afm_ref.quantization.bits import allocation, sensitivity
+from afm_ref.training import fit
+from afm_ref.whole_road.artifacts import plain
+
+from . import _record, train_instruct
+from ._quantization import EQUAL_BITS, counted, text_of, tuple_of
+from .train_tiny import SOURCES, of_source
+
+FEATURES = {"summarise": 3, "proofread": 3, "tone": 3}  # and their difficulty: the instruct model's is 1 at most
+SEQ_LEN, NEW_TOKENS = 120, 56  # the longest conversation has 121 tokens, the longest answer 50
+TOTAL, MARGIN = 3.5, 0.02
+PLAIN = (2.1, 2.5, 3.0, 3.5, 4.0)  # stored bits of palettes alone
+AT_TOTAL, AT_CODES = (1, 2, 4), (1, 4, 16)  # ranks, at TOTAL stored bits and beside palettes of TOTAL code bits
+RANGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+ARMS = ("16", "3.5", "3.5 without recovery")
+FRONTIER_SEEDS = 2
+
+
+def arguments(line=None):
+    """Return the command line's options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = partial(parser.add_argument, help="default: %(default)s")
+    add("--seeds", type=int, default=5)
+    add("--steps", type=int, default=600, help="of recovery (default: %(default)s)")
+    add("--batch-size", type=int, default=4, help="rows, of recovery (default: %(default)s)")
+    add("--learning-rate", type=float, default=0.002, help="peak, of recovery (default: %(default)s)")
+    add("--weight", type=float, default=0.9, help="the teacher's share of recovery's loss (default: %(default)s)")
+    add("--feature-steps", type=int, default=300)
+    add("--feature-batch-size", type=int, default=12, help="conversations (default: %(default)s)")
+    add("--feature-learning-rate", type=float, default=0.004, help="peak (default: %(default)s)")
+    add("--records", type=int, default=2000, help="training records a task (default: %(default)s)")
+    add("--held-out", type=int, default=2000, help="held-out records a task (default: %(default)s)")
+    add("--text-rows", type=int, default=60, help="held-out rows of each part of the text (default: %(default)s)")
+    add("--share", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="every N-th run, from the I-th on")
+    add("--folder", type=Path, default=_record.LANDED / "few_bits", help="finished runs (default: %(default)s)")
+    add("--models", type=Path, default=Path("runs/few_bits"), help="recovery adapters (default: %(default)s)")
+    parser.add_argument("--no-ship", action="store_true", help="record nothing")
+    return parser.parse_args(line)
+
+
+class Bench:
+    """The model, the text, the records and the measures that all runs share."""
+
+    def __init__(self, a):
+        self.a = a
+        self.params, self.cfg, self.tok = assets.load_instruct()
+        self.loss = partial(losses.next_token, cfg=self.cfg)
+        self.compiled = jax.jit(self.loss)
+        a.models.mkdir(parents=True, exist_ok=True)
+
+    @cache  # noqa: B019
+    def text(self):
+        """Return the held-out text in pieces: [(batch, bytes)]."""
+        _, held_out = pretraining_text.pretraining_documents(0, progress=False)
+        pieces = []
+        for part in SOURCES:
+            rows = packing.pack_for_evaluation(of_source(held_out, part), self.tok, 256)
+            for start in range(0, self.a.text_rows, 10):
+                chosen = np.arange(start, start + 10)
+                pieces.append((packing.batch_of(rows, chosen), int(self.tok.byte_lengths(rows.tokens[chosen]).sum())))
+        return pieces
+
+    @cache  # noqa: B019
+    def training(self):
+        """Return the instruct model's own training rows, and the pre-training text among them."""
+        documents, _ = pretraining_text.pretraining_documents(0, progress=False)
+        rows = train_instruct.training_rows(self.tok, 3000 if self.a.steps > 50 else 40)
+        return rows, packing.pack(documents, self.tok, train_instruct.SEQ_LEN)
+
+    def feed(self, seed, batch_size=None):
+        """Return step -> batch of the training rows, in a seed's order."""
+        return train_instruct.alternating(*self.training(), seed, batch_size or self.a.batch_size)
+
+    def bits_per_byte(self, params):
+        """Return bits per byte of each piece of the held-out text, and of all."""
+        params = plain(params)
+        nats = np.array([float(self.compiled(params, batch)[0]) for batch, _ in self.text()]) / np.log(2)
+        count = np.array([n for _, n in self.text()])
+        return {
+            "bits_per_byte": round(float(nats.sum() / count.sum()), 5),
+            "by_piece": (nats / count).round(5).tolist(),
+        }
+
+    @cache  # noqa: B019
+    def costs(self):
+        """Return each matrix's measured cost at 2 and 4 bits: {(matrix, layer): {bits: nats}}."""
+        found = _record.kept(self.a.folder, "sensitivity", partial(sensitivity_run, self))["measured"]
+        return {tuple_of(key): {int(b): nats for b, nats in row.items()} for key, row in found.items()}
+
+    @cache  # noqa: B019
+    def palettes(self, stored_bits, beside=0.0):
+        """Return the palettes of the most code bits of which so many bits a weight are stored, with those `beside`."""
+        shapes = {key: w.shape for key, w in containers.matrices(self.params).items()}
+        stored = {(key, b): palettize(np.zeros(shape), b).stored_bits for key, shape in shapes.items() for b in (2, 4)}
+        weights = allocation.weight_counts(self.cfg)
+        low, high = 2.0, 4.0
+        for _ in range(12):
+            middle = (low + high) / 2
+            bits = allocation.allocate(self.costs(), weights, middle)
+            fits = sum(stored[item] for item in bits.items()) / sum(weights.values()) + beside <= stored_bits
+            low, high = (middle, high) if fits else (low, middle)
+        return self.quantized(low)
+
+    @cache  # noqa: B019
+    def quantized(self, average):
+        """Return the model palettized at an average of code bits."""
+        bits = allocation.allocate(self.costs(), allocation.weight_counts(self.cfg), average)
+        return quantize(self.params, bits)
+
+    def adapter_bits(self, rank):
+        """Return the bits a weight that an adapter of this rank stores."""
+        both = (stored_bits_per_weight(p) for p in (lora.attach(self.params, rank=rank), self.params))
+        return float(np.subtract(*both))
+
+    def base(self, arm):
+        """Return (the weights that stay as they are, as plain arrays; the bits a weight that they store)."""
+        if arm == "16":
+            return self.params, 16.0
+        palettes = self.palettes(TOTAL, self.adapter_bits(1))
+        return dequantize(palettes), stored_bits_per_weight(palettes)
+
+
+def sensitivity_run(bench):
+    """Return each matrix's cost in nats per token at 2 and 4 bits, on training text."""
+    batches = [bench.feed(99, 8)(step) for step in range(8)]
+    found = sensitivity.measured_costs(bench.params, bench.cfg, batches, progress=False)
+    return {
+        "measured": {text_of(key): {str(b): float(f"{x:.5g}") for b, x in row.items()} for key, row in found.items()}
+    }
+
+
+def plain_run(bench, total):
+    """Return the loss of palettes alone."""
+    palettes = bench.params if total is None else bench.palettes(total)
+    bits = 16.0 if total is None else stored_bits_per_weight(palettes)
+    return {"stored_bits": round(bits, 4)} | bench.bits_per_byte(palettes)
+
+
+def alternatives_run(bench, bits):
+    """Return the loss and the stored bits of every scheme where all matrices have this width, the embedding 8 bits."""
+    batches = [bench.feed(98, 8)(step) for step in range(4)]
+    moments = sensitivity.input_moments(bench.params, bench.cfg, batches, full=True, progress=False)
+    rows, blocks = EQUAL_BITS[bits]
+    grid = partial(alternatives.uniform_grid, bits=bits, rows=rows)
+    schemes = {
+        "palette": lambda w, h: counted(palettize(w, bits)),
+        "gptq palette": lambda w, h: counted(alternatives.gptq_palette(w, bits, h)),
+        "grid": lambda w, h: grid(w, inputs=w.shape[1] // blocks),
+        "clipped grid": lambda w, h: grid(w, inputs=w.shape[1] // blocks, ranges=RANGES),
+        "gptq clipped grid": lambda w, h: grid(w, hessian=h, inputs=w.shape[1] // blocks, ranges=RANGES),
+    }
+    return {name: alternative(bench, scheme, moments) for name, scheme in schemes.items()}
+
+
+def alternative(bench, scheme, moments):
+    """Return the loss of the model with every matrix made anew by one scheme, and the mean of the bits it takes."""
+    bits, weights = [], []
+
+    def anew(name, w, numbers):
+        dense, stored = scheme(np.asarray(w), moments[name, numbers[0]])
+        bits.append(stored)
+        weights.append(w.size)
+        return dense
+
+    params = containers.map_matrices(bench.params._replace(embed=int8(bench.params.embed).dense()), anew)
+    return bench.bits_per_byte(params) | {"stored_bits": round(float(np.average(bits, weights=weights)), 4)}
+
+
+def recovered(bench, base, rank, seed):
+    """Return the base with an adapter trained to answer as the 16-bit model does; on 16 bits from B = 0."""
+    a = bench.a
+    start = "zero" if base is bench.params else "residual"
+    optimizer = afm_optimizer(a.learning_rate, warmup_cosine(max(1, a.steps // 10), a.steps), weight_decay=1e-5)
+    feed = bench.feed(seed)
+    return recovery.recover(base, bench.params, bench.cfg, feed, optimizer, a.steps, rank=rank, alpha=float(rank),
+                            weight=a.weight, start=start, seed=seed, progress=False).params  # fmt: skip
+
+
+def frontier_run(bench, rank, seed, at_total):
+    """Return the loss of palettes with a recovery adapter."""
+    base = bench.palettes(TOTAL, bench.adapter_bits(rank)) if at_total else bench.quantized(TOTAL)
+    bits = stored_bits_per_weight(base) + bench.adapter_bits(rank)
+    return {"stored_bits": round(bits, 4)} | bench.bits_per_byte(recovered(bench, dequantize(base), rank, seed))
+
+
+def arm_run(bench, arm, seed):
+    """Return what one arm does in one seed: the loss after recovery, and the success of its feature adapter."""
+    base, bits = bench.base(arm)
+    start = lora.attach(base, rank=1, alpha=1.0, seed=seed) if arm == ARMS[2] else recovered(bench, base, 1, seed)
+    tuned = plain(feature(bench, start, seed))
+    done = {task: successes(bench, tuned, task) for task in FEATURES}
+    return {
+        "stored_bits": round(bits + bench.adapter_bits(1), 4),
+        "loss": bench.bits_per_byte(start),
+        "success": {task: round(float(of.mean()), 5) for task, of in done.items()},
+        "records": {task: np.packbits(of).tobytes().hex() for task, of in done.items()},
+    }
+
+
+def feature(bench, start, seed):
+    """Return the params after training the adapter on the three tasks."""
+    a = bench.a
+    records = [
+        r for task, level in FEATURES.items() for r in tasks.records(task, a.records, seed + 1, difficulty=level)
+    ]
+    order = np.random.default_rng(seed).permutation(len(records))
+    chats = [tasks.chat_tokens(bench.tok, records[i].prompt, records[i].reference) for i in order]
+    rows = packing.pack_conversations(chats, bench.tok, SEQ_LEN)
+    steps = a.feature_steps
+    optimizer = afm_optimizer(a.feature_learning_rate, warmup_cosine(max(1, steps // 10), steps), weight_decay=1e-5)
+    feed = packing.batches(rows, a.feature_batch_size, seed)
+    return fit(start, bench.loss, feed, optimizer, steps, select=lora.trainable, progress=False).params
+
+
+def successes(bench, params, task, split="held_out", seed=10_000):
+    """Return which held-out records the model does wholly, greedily: [records] bool."""
+    records = tasks.records(task, bench.a.held_out, seed=seed, split=split, difficulty=FEATURES[task])
+    done = []
+    for first in range(0, len(records), 64):
+        some = records[first : first + 64]
+        prompts = [tasks.chat_tokens(bench.tok, record.prompt).tokens for record in some]
+        said = generation.generate(params, bench.cfg, prompts, NEW_TOKENS, stop=tokenizer.END)
+        texts = [bench.tok.decode([t for t in tokens.tolist() if t != tokenizer.END]) for tokens in said]
+        done += [tasks.success(*pair) for pair in zip(some, texts, strict=True)]
+    return np.array(done)
+
+
+def jobs(bench, a):
+    """Return {key: function} of all runs."""
+    runs = {"sensitivity": partial(sensitivity_run, bench)}
+    for seed in range(a.seeds):
+        runs |= {f"{arm}_{seed}": partial(arm_run, bench, arm, seed) for arm in ARMS}
+    runs |= {f"plain_{total or 16}": partial(plain_run, bench, total) for total in (None, *PLAIN)}
+    runs |= {f"alternatives_{bits}": partial(alternatives_run, bench, bits) for bits in EQUAL_BITS}
+    for seed in range(min(a.seeds, FRONTIER_SEEDS)):
+        runs |= {f"rank_{r}_at_{TOTAL}_{seed}": partial(frontier_run, bench, r, seed, True) for r in AT_TOTAL}
+        runs |= {f"rank_{r}_over_{TOTAL}_{seed}": partial(frontier_run, bench, r, seed, False) for r in AT_CODES}
+    return runs
+
+
+def less_16(runs, arm, task, seeds):
+    """Return (mean, lower end) of an arm's success less that of 16 bits: the one-sided 95% interval over seeds."""
+    pairs = ((runs[f"{arm}_{s}"]["success"][task], runs[f"16_{s}"]["success"][task]) for s in seeds)
+    mean, low, _ = evaluation.mean_interval([ours - theirs for ours, theirs in pairs], 0.9)
+    return mean, low
+
+
+def verdict(numbers):
+    """Return, per task, whether 3.5 bits with recovery are not worse than 16 by MARGIN."""
+    runs = numbers["runs"]
+    seeds = sorted({int(key.split("_")[-1]) for key in runs if key.startswith("16_")})
+    found = {task: less_16(runs, "3.5", task, seeds) for task in FEATURES}
+    told = "; ".join(f"{task} {mean:+.3f}, at least {low:+.3f}" for task, (mean, low) in found.items())
+    return f"{'not worse' if all(low > -MARGIN for _, low in found.values()) else 'not shown to be as good'}: {told}"
+
+
+def main():
+    """Run what has not been run yet, record."""
+    a = arguments()
+    _record.keep_compiled(a.models)
+    bench = Bench(a)
+    bench.costs()
+    share = tuple(a.share)
+    runs = _record.finished(jobs(bench, a), a.folder, share)
+    for key, run in runs.items():
+        print(f"{key:32} {run.get('success') or run.get('bits_per_byte')}")
+    if share == (0, 1) and not a.no_ship:
+        minutes = round(sum(run["cpu_s"] for run in runs.values()) / 60, 1)
+        config = _record.config_of(a) | {"base": lora.files.fingerprint(bench.params)}
+        numbers = {"cpu_minutes": minutes, "runs": runs}
+        print(_record.save("few_bits", "python -m experiments.few_bits", config, list(range(a.seeds)), numbers))
+
+
+if __name__ == "__main__":
+    main()
