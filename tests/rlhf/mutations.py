@@ -66,10 +66,12 @@ afm_ref/rlhf/rollout.py
     tests/rlhf/test_train.py::test_rows_have_one_length_that_holds_all
 afm_ref/rlhf/mdloo.py
   PPO learns from the padding
-    - each, real = _within(batch.rows, each)
-    -     return -each.sum(), real.sum()
-    + _, real = _within(batch.rows, each)
-    +     return -each.sum(), real.sum()
+    - gain, real = _within(batch.rows, clipped(log_rho, batch.advantages, epsilon))
+    + gain, real = clipped(log_rho, batch.advantages, epsilon), batch.rows.real
+    tests/rlhf/test_mdloo.py::test_padding_and_prompt_leak_nowhere[ppo]
+  PPO's critic learns from the padding
+    - error, real = _within(batch.rows, error)
+    + real = batch.rows.real
     tests/rlhf/test_mdloo.py::test_padding_and_prompt_leak_nowhere[ppo]
   the clip takes the larger of the two
     - return xp.minimum(rho * advantages
