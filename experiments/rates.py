@@ -1,0 +1,201 @@
+"""Which learning rate is best, at which width, under which rule, on bytes: the numbers of chapter 3.
+
+    python -m experiments.rates                       # call it again to resume; about 90 CPU-minutes
+    NPROC=1 python -m experiments.rates --share 0 2   # every second run only, and no recording: two side by side
+    python -m experiments.rates --steps 3 --seeds 2 --widths 32 64 --rates 2 --held-out-rows 4 \\
+        --folder runs/rates_smoke --models runs/rates_smoke --no-ship
+
+Question  does muP-simple keep the best rate from width 32 to width 256, where the standard parametrisation does not?
+Models    two layers on bytes: a vocabulary of 256 costs little, and a run of 200 steps of 8 rows of 128 bytes ends below
+          the loss of one who counts pairs of bytes (the bigram line; all plots have it and the unigram line)
+Arms      {standard, muP-simple} x widths {32, 64, 128, 256} x 5 rates a factor 2 apart, about the best of a pilot with
+          other seeds (at width 32, the base, both are the same); at width 64 Apple's rule without the block clip, and Adam
+Seeds     5, paired: a seed draws the weights and the rows
+Measured  the loss of 64 held-out rows at the end. A seed's best rate: the vertex of the parabola through its lowest loss
+          and the neighbours, in log2; at the end of the row, that rate itself
+Primary   doublings of the best rate for each doubling of the width, a least-squares slope a seed. Kept: the 95%
+          t-interval over seeds lies within -0.25 and 0.25 (muP-simple predicts 0, its absence -1)
+Smallest  the slope's sd over seeds was .09 in the recording before; five seeds give a half-width of 1.24 sd = .12
+Others    Adam, and Apple's without the block clip, less Apple's, each at its best rate and at 4 times that
+"""
+
+import argparse
+import math
+from functools import cache, partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+
+from afm_ref import containers, evaluation, losses, transformer
+from afm_ref.data import pretraining_text
+from afm_ref.pretraining import afm_optimizer, mup_check, mup_scales, warmup_cosine
+from afm_ref.pretraining.mup import on_matrices
+from afm_ref.training import fit
+
+from . import _record
+
+SEQ_LEN, BATCH_SIZE, BASE_DIM, VOCAB, RULES_DIM = 128, 8, 32, 256, 64
+PARTS = ("topics", "docstrings", "code")
+FIRST = {  # log2 of the lowest rate of a row, by pilots
+    ("standard", 32): -8, ("standard", 64): -8, ("standard", 128): -9, ("standard", 256): -10,
+    ("mup_simple", 64): -8, ("mup_simple", 128): -8, ("mup_simple", 256): -8,
+    ("adam", 64): -9, ("no block clip", 64): -8,
+}  # fmt: skip
+
+
+def arguments(line=None):
+    """Return the command line's options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = partial(parser.add_argument, help="default: %(default)s")
+    add("--seeds", type=int, default=5)
+    add("--first-seed", type=int, default=0)
+    add("--steps", type=int, default=200)
+    add("--widths", type=int, nargs="+", default=[32, 64, 128, 256])
+    add("--rates", type=int, default=5, help="rates in a row, each twice the one before (default: %(default)s)")
+    add("--held-out-rows", type=int, default=64)
+    add("--share", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="every N-th run, from the I-th on")
+    add("--folder", type=Path, default=_record.LANDED / "rates", help="finished runs (default: %(default)s)")
+    add("--models", type=Path, default=Path("runs/rates"), help="compiled programs (default: %(default)s)")
+    parser.add_argument("--no-ship", action="store_true", help="record nothing")
+    return parser.parse_args(line)
+
+
+@cache
+def rows():
+    """Return the bytes of the real text in rows of SEQ_LEN + 1, each beginning with its predecessor's last: (train, held)."""
+    sides = pretraining_text.pretraining_documents(0, progress=False)
+    joined = ("\n\n".join(d.text for d in side if d.source in PARTS).encode() for side in sides)
+    flat = (np.frombuffer(text, np.uint8).astype(np.int32) for text in joined)
+    return tuple(np.lib.stride_tricks.sliding_window_view(x, SEQ_LEN + 1)[::SEQ_LEN] for x in flat)
+
+
+def batch_of(chosen):
+    """Return rows [B, T + 1] as a batch in which every byte counts."""
+    return losses.Batch(chosen[:, :-1], chosen[:, 1:], np.ones(chosen[:, 1:].shape, np.float32))
+
+
+def batches(seed):
+    """Return step -> batch of rows that the seed draws."""
+    train, _ = rows()
+    return lambda step: batch_of(
+        train[np.random.default_rng((seed, step)).choice(len(train), BATCH_SIZE, replace=False)]
+    )
+
+
+def held_out(count):
+    """Return so many held-out rows as one batch."""
+    _, held = rows()
+    return batch_of(held[np.random.default_rng(0).choice(len(held), count, replace=False)])
+
+
+def optimizer_of(rule, cfg, schedule):
+    """Return rate -> optimizer of one rule."""
+    if rule == "adam":
+        return lambda learning_rate: optax.adamw(lambda count: learning_rate * schedule(count + 1), weight_decay=0.01)
+    scale = mup_scales(cfg, BASE_DIM) if rule == "mup_simple" else on_matrices(1.0)
+    more = {"update_clip": math.inf} if rule == "no block clip" else {}
+    return lambda learning_rate: afm_optimizer(learning_rate, schedule, update_scale=scale, **more)
+
+
+def run(a, rule, width, rate, seed):
+    """Return the held-out loss of one run at its end."""
+    cfg, loss = model(width)
+    schedule = warmup_cosine(max(1, a.steps // 10), a.steps)
+    # the rate lies in the optimizer's state: one program for all rates and seeds
+    optimizer = optax.inject_hyperparams(optimizer_of(rule, cfg, schedule))(learning_rate=rate)
+    params = transformer.init(cfg, seed)
+    if rule != "adam":
+        params = params._replace(layers=containers.group(params.layers))
+    try:
+        result = fit(params, loss, batches(seed), optimizer, a.steps, progress=False)
+    except FloatingPointError:
+        return {"rate": rate, "loss": None}
+    final = np.divide(*evaluation.total_loss(result.params, loss, [held_out(a.held_out_rows)], progress=False))
+    curve = np.asarray(result.history.loss, float)[:: max(1, a.steps // 20)].round(3).tolist()
+    return {"rate": rate, "loss": round(float(final), 5) if np.isfinite(final) else None, "train_loss": curve}
+
+
+@cache
+def model(width):
+    """Return (config, loss) of a width; the same objects at every call."""
+    cfg = mup_check.width_config(width, 2, VOCAB, 32)
+    return cfg, partial(losses.next_token, cfg=cfg)
+
+
+def lines_run(a):
+    """Return the held-out loss of one who has counted the bytes of all training text, and the pairs of bytes."""
+    train, _ = rows()
+    pairs = np.full((VOCAB, VOCAB), 1 / VOCAB)
+    np.add.at(pairs, (train[:, :-1], train[:, 1:]), 1)
+    alone, held = pairs.sum(0) / pairs.sum(), held_out(a.held_out_rows)
+    together = pairs / pairs.sum(1, keepdims=True)
+    found = {"unigram": alone[held.targets], "bigram": together[held.tokens, held.targets]}
+    return {name: round(float(-np.log(p).mean()), 5) for name, p in found.items()}
+
+
+def jobs(a):
+    """Return {key: function} of all runs, seed by seed."""
+    found = {"lines": partial(lines_run, a)}
+    for seed in range(a.first_seed, a.first_seed + a.seeds):
+        for (rule, width), first in FIRST.items():
+            if width in a.widths:
+                for rate in (2.0 ** (first + i) for i in range(a.rates)):
+                    found[f"{rule}_{width}_{math.log2(rate):g}_{seed}"] = partial(run, a, rule, width, rate, seed)
+    return found
+
+
+def best_rate(losses_by_rate):
+    """Return log2 of the best rate: the vertex of the parabola through the lowest loss and its neighbours."""
+    exponents = sorted(losses_by_rate)
+    values = [math.inf if losses_by_rate[e] is None else losses_by_rate[e] for e in exponents]
+    at = int(np.argmin(values))
+    if at in (0, len(values) - 1) or not np.isfinite(values[at - 1 : at + 2]).all():
+        return float(exponents[at])
+    left, middle, right = values[at - 1 : at + 2]
+    return exponents[at] + 0.5 * (left - right) / (left - 2 * middle + right)
+
+
+def table(runs, rule, width, seed):
+    """Return {log2 rate: loss} of a row; at the base width muP-simple is the standard one."""
+    rule = "standard" if width == BASE_DIM else rule
+    wanted = f"{rule}_{width}_"
+    return {float(key.split("_")[-2]): run["loss"] for key, run in runs.items()
+            if key.startswith(wanted) and key.endswith(f"_{seed}")}  # fmt: skip
+
+
+def slopes(runs, rule, widths, seeds):
+    """Return, of each seed, the doublings of its best rate for each doubling of the width."""
+    best = np.array([[best_rate(table(runs, rule, width, seed)) for width in widths] for seed in seeds])
+    return np.polyfit(np.log2(widths), best.T, 1)[0]
+
+
+def verdict(numbers):
+    """Return both slopes with their intervals."""
+    runs, told = numbers["runs"], []
+    seeds, widths = numbers["seeds"], numbers["widths"]
+    for rule in ("standard", "mup_simple"):
+        mean, low, high = evaluation.mean_interval(slopes(runs, rule, widths, seeds))
+        told.append(f"{rule} {mean:+.2f} [{low:+.2f}, {high:+.2f}] doublings of the best rate for one of the width")
+    return "; ".join(told)
+
+
+def main():
+    """Run what has not been run yet, record."""
+    a = arguments()
+    _record.keep_compiled(a.models)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    share = tuple(a.share)
+    runs = _record.finished(jobs(a), a.folder, share)
+    for key, found in runs.items():
+        print(f"{key:32} {found.get('loss', found)}")
+    if share == (0, 1) and not a.no_ship:
+        seeds = list(range(a.first_seed, a.first_seed + a.seeds))
+        minutes = round(sum(r["cpu_s"] for r in runs.values()) / 60, 1)
+        numbers = {"cpu_minutes": minutes, "seeds": seeds, "widths": a.widths, "runs": runs}
+        print(_record.save("rates", "python -m experiments.rates", _record.config_of(a), seeds, numbers))
+
+
+if __name__ == "__main__":
+    main()
