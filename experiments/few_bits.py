@@ -66,7 +66,7 @@ def arguments(line=None):
     add("--weight", type=float, default=0.9, help="the teacher's share of recovery's loss (default: %(default)s)")
     add("--feature-steps", type=int, default=300)
     add("--feature-batch-size", type=int, default=12, help="conversations (default: %(default)s)")
-    add("--feature-learning-rate", type=float, default=0.004, help="peak (default: %(default)s)")
+    add("--feature-learning-rate", type=float, default=0.015, help="peak (default: %(default)s)")
     add("--records", type=int, default=2000, help="training records a task (default: %(default)s)")
     add("--held-out", type=int, default=2000, help="held-out records a task (default: %(default)s)")
     add("--text-rows", type=int, default=60, help="held-out rows of each part of the text (default: %(default)s)")

@@ -6,13 +6,14 @@
         --folder runs/rates_smoke --models runs/rates_smoke --no-ship
 
 Question  does muP-simple keep the best rate from width 32 to width 256, where the standard parametrisation does not?
-Models    two layers on bytes: a vocabulary of 256 costs little, and a run of 200 steps of 8 rows of 128 bytes ends below
-          the loss of one who counts pairs of bytes (the bigram line; all plots have it and the unigram line)
+Models    two layers on bytes: a vocabulary of 256 costs little, and a run of 200 steps of 8 rows of 128 bytes ends
+          below the loss of one who counts pairs of bytes (the bigram line; plots have it and the unigram line)
 Arms      {standard, muP-simple} x widths {32, 64, 128, 256} x 5 rates a factor 2 apart, about the best of a pilot with
-          other seeds (at width 32, the base, both are the same); at width 64 Apple's rule without the block clip, and Adam
+          another seed (at width 32, the base, both are the same); at width 64 Apple's rule without the block clip, and
+          Adam
 Seeds     5, paired: a seed draws the weights and the rows
-Measured  the loss of 64 held-out rows at the end. A seed's best rate: the vertex of the parabola through its lowest loss
-          and the neighbours, in log2; at the end of the row, that rate itself
+Measured  the loss of 64 held-out rows at the end. A seed's best rate: the vertex of the parabola through its lowest
+          loss and the neighbours, in log2; at the end of the row, that rate itself
 Primary   doublings of the best rate for each doubling of the width, a least-squares slope a seed. Kept: the 95%
           t-interval over seeds lies within -0.25 and 0.25 (muP-simple predicts 0, its absence -1)
 Smallest  the slope's sd over seeds was .09 in the recording before; five seeds give a half-width of 1.24 sd = .12
@@ -64,7 +65,7 @@ def arguments(line=None):
 
 @cache
 def rows():
-    """Return the bytes of the real text in rows of SEQ_LEN + 1, each beginning with its predecessor's last: (train, held)."""
+    """Return the bytes of the real text in rows of SEQ_LEN + 1, the last byte that of the next row: (train, held out)."""
     sides = pretraining_text.pretraining_documents(0, progress=False)
     joined = ("\n\n".join(d.text for d in side if d.source in PARTS).encode() for side in sides)
     flat = (np.frombuffer(text, np.uint8).astype(np.int32) for text in joined)
