@@ -25,7 +25,7 @@ def save(name: str, command: str, config: dict, seeds: list[int], numbers: dict)
     return path
 
 
-LANDED = Path(__file__).parent / "landed"  # finished runs of recordings under way: committed, so that others go on
+LANDED = Path("experiments/landed")  # finished runs of recordings under way: committed, so that others go on
 
 
 def finished(jobs: Mapping[str, Callable], folder: Path, share: tuple[int, int] = (0, 1)) -> dict:

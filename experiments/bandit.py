@@ -106,16 +106,18 @@ def softmax(theta, features):
 
 def objective(theta, chosen, features, A, old, step, trust):
     """Return the mean objective over one seed's responses; chosen: [P, K, FEATURES], A and old: [P, K]."""
+    A, old = A.reshape(-1), old.reshape(-1)
     scores = jnp.einsum("pad,d->pa", features, theta)
     log_probs = jnp.einsum("pkd,d->pk", chosen, theta) - jax.nn.logsumexp(scores, axis=-1, keepdims=True)
+    log_probs = log_probs.reshape(-1)
     if step == "mirror":
         return mdloo.mdloo(log_probs, old, A, trust).mean()
     log_rho = log_probs - old
     return (mdloo.clipped(log_rho, A, trust) if step == "clip" else jnp.exp(log_rho) * A).mean()
 
 
-@partial(jax.jit, static_argnames=("step", "inner"))
-def climb(theta, chosen, features, A, old, rate, trust, *, step, inner):
+@partial(jax.jit, static_argnames=("step", "inner", "trust"))
+def climb(theta, chosen, features, A, old, rate, *, trust, step, inner):
     """Return theta [S, FEATURES] after inner steps of plain gradient ascent on the same responses."""
     slope = jax.vmap(jax.grad(partial(objective, step=step, trust=trust)))
     return jax.lax.fori_loop(0, inner, lambda _, t: t + rate * slope(t, chosen, features, A, old), theta)
@@ -137,7 +139,7 @@ def learn(cell, rate, trust, seeds, iterations):
         A = BASELINES[cell.baseline](R.reshape(-1, K)).reshape(R.shape)
         old = np.log(np.take_along_axis(policy, said, axis=2))
         # at a rate far too high theta overflows: such a try is worth nothing, and is not chosen
-        theta = np.asarray(climb(theta, chosen, features, A, old, rate, trust, step=cell.step, inner=cell.inner))
+        theta = np.asarray(climb(theta, chosen, features, A, old, rate, trust=trust, step=cell.step, inner=cell.inner))
         theta = np.where(np.isfinite(theta), theta, 0.0)
     return theta
 

@@ -40,7 +40,7 @@ from . import _record
 SEQ_LEN, BATCH_SIZE, BASE_DIM, VOCAB, RULES_DIM = 128, 8, 32, 256, 64
 PARTS = ("topics", "docstrings", "code")
 FIRST = {  # log2 of the lowest rate of a row, by pilots
-    ("standard", 32): -8, ("standard", 64): -8, ("standard", 128): -9, ("standard", 256): -10,
+    ("standard", 32): -8, ("standard", 64): -8, ("standard", 128): -8, ("standard", 256): -9,
     ("mup_simple", 64): -8, ("mup_simple", 128): -8, ("mup_simple", 256): -8,
     ("adam", 64): -9, ("no block clip", 64): -8,
 }  # fmt: skip
@@ -65,7 +65,7 @@ def arguments(line=None):
 
 @cache
 def rows():
-    """Return the bytes of the real text in rows of SEQ_LEN + 1, the last byte that of the next row: (train, held out)."""
+    """Return (training, held-out) bytes of the real text in rows of SEQ_LEN + 1; each begins with the last's last."""
     sides = pretraining_text.pretraining_documents(0, progress=False)
     joined = ("\n\n".join(d.text for d in side if d.source in PARTS).encode() for side in sides)
     flat = (np.frombuffer(text, np.uint8).astype(np.int32) for text in joined)

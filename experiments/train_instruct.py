@@ -42,7 +42,7 @@ def arguments(line=None):
     add("--held-out", type=int, default=400, help="held-out records a task (default: %(default)s)")
     add("--learning-rate", type=float, default=0.0015, help="peak (default: %(default)s)")
     add("--checkpoint", type=Path, default=Path("runs/train_instruct"))
-    add("--assets", type=Path, default=assets.INSTRUCT)
+    add("--assets", type=Path, default=Path("afm_ref/assets/instruct"))
     parser.add_argument("--no-ship", action="store_true", help="record nothing")
     return parser.parse_args(line)
 
