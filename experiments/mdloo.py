@@ -102,15 +102,19 @@ class Bench:
             self.settings(), seed=TRY_SEED, progress=False,
         )  # fmt: skip
 
-    def learn(self, algorithm, rate, trust, seed):
-        """Return what `rlhf.run` gives with these settings."""
+    def learn(self, algorithm, rate, trust, seed, reward=None):
+        """Return what `rlhf.run` gives with these settings, by default for the true utility."""
         of, steps = self.records(seed), self.a.iterations * SETTINGS["inner_steps"]
         named = {} if algorithm not in TRUST else {TRUST[algorithm][0]: trust}
-        start = self.with_critic() if algorithm == "ppo" else self.params
+        start, reward = self.with_critic() if algorithm == "ppo" else self.params, reward or self.reward(of)
         return rlhf.run(
-            start, self.cfg, self.tok, [r.prompt for r in of], self.reward(of), adam(rate, steps), self.a.iterations,
+            start, self.cfg, self.tok, [r.prompt for r in of], reward, adam(rate, steps), self.a.iterations,
             algorithm=algorithm, settings=self.settings(**named), seed=seed, progress=False,
         )  # fmt: skip
+
+    def tokens_of(self, prompt):
+        """Return a prompt's ids."""
+        return tasks.chat_tokens(self.tok, prompt).tokens
 
     def measured(self, policy, of, n):
         """Return the mean utility and success of n samples a prompt, by task and in all, and some first answers."""

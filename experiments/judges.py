@@ -1,0 +1,221 @@
+"""What must a judge reach for post-training to work? Reward models of graded quality, up to the truth: for chapter 10.
+
+    python -m experiments.judges                       # call it again to resume; about 100 CPU-minutes
+    NPROC=1 python -m experiments.judges --share 0 2   # every second run only, and no recording: two side by side
+    python -m experiments.judges --seeds 2 --prompts 8 16 --iterations 1 --held-out 4 \\
+        --folder runs/judges_smoke --models runs/judges_smoke --no-ship
+
+Question  how do the utility of the best of n, and what a student learns from a judge, rise with the judge's accuracy?
+Start     that of experiments.mdloo; its settings for MDLOO, too
+Judges    reward models on the instruct model, one pass over the pairs of 80, 320, 1,250 and 5,000 prompts: simulated
+          annotators on four responses of the start to each, up to four pairs a prompt; and the true utility itself.
+          Rewards are scaled so that they differ within a prompt as much as utilities do on training prompts
+Arms      for each judge: the best of 1 .. 16 by reward on 256 held-out prompts; and a student of MDLOO, from as many
+          samples as there
+Measured  accuracy: the share of pairs of held-out responses of unequal utility that the judge orders rightly; utility
+          of the best of n; utility of the student on held-out prompts x 8 samples, and what the judge thought of it
+Seeds     5: a seed draws annotators, order and heads of the judge, and the student's prompts and samples
+Primary   the student's gain in utility by the judge of 5,000 prompts, and by the truth
+Smallest  the gain's sd over seeds is about .01 (experiments.mdloo): five seeds give a half-width of 1.24 sd
+"""
+
+import argparse
+from collections import defaultdict
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from afm_ref import assets, evaluation
+from afm_ref.lora import files
+from afm_ref.post_training import losses, preferences, responses, reward_model, utility
+from afm_ref.post_training.rows import share, take
+from afm_ref.training import fit
+from afm_ref.whole_road.bench import adam
+
+from . import _record, _start
+from . import mdloo as comparison
+
+POOL_SEED, SAMPLES, PAIRS, EACH = 500, 4, 4, 8  # responses and pairs a prompt; prompts a step
+SCALED_ON = 200  # training prompts, the last of the pool
+RATE = 1e-3
+BEST_OF, BEST_SEED = 16, 78
+TRUTH = "utility"
+
+
+def arguments(line=None):
+    """Return the command line's options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = partial(parser.add_argument, help="default: %(default)s")
+    add("--seeds", type=int, default=5)
+    add("--prompts", type=int, nargs="+", default=[80, 320, 1250, 5000], help="of each judge (default: %(default)s)")
+    add("--iterations", type=int, default=8, help="of the student (default: %(default)s)")
+    add("--held-out", type=int, default=128, help="held-out prompts a task (default: %(default)s)")
+    add("--share", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="every N-th run, from the I-th on")
+    add("--folder", type=Path, default=_record.LANDED / "judges", help="finished runs (default: %(default)s)")
+    add("--models", type=Path, default=Path("runs/mdloo"), help="the start (default: %(default)s)")
+    parser.add_argument("--no-ship", action="store_true", help="record nothing")
+    return parser.parse_args(line)
+
+
+class Bench(comparison.Bench):
+    """That of the comparison of algorithms, with the responses that judges learn from and are measured on."""
+
+    def __init__(self, a):
+        of_comparison = comparison.arguments([f"--held-out={a.held_out}", f"--iterations={a.iterations}"])
+        of_comparison.models, self.judged_by = a.models, a
+        super().__init__(of_comparison)
+        self.backbone = assets.load_instruct()[0]
+
+    def said(self, policy, records, n, seed):
+        """Return n responses to each record's prompt."""
+        prompts, rows = [record.prompt for record in records], comparison.SAMPLE_ROWS
+        return responses.sample(policy, self.cfg, self.tok, prompts, n, _start.NEW_TOKENS, seed=seed, batch_size=rows)
+
+    @cache  # noqa: B019
+    def pool(self):
+        """Return (training records, the start's responses to each), the tasks in turn."""
+        found = _start.records(self.tok, (max(self.judged_by.prompts) + SCALED_ON) // 2, POOL_SEED)
+        half = len(found) // 2
+        of_both = [record for pair in zip(found[:half], found[half:]) for record in pair]
+        return of_both, self.said(self.params, of_both, SAMPLES, POOL_SEED)
+
+    @cache  # noqa: B019
+    def best_of(self):
+        """Return (responses, utilities [P, 16]) of the start to the held-out prompts."""
+        groups = self.said(self.params, self.held_out, BEST_OF, BEST_SEED)
+        return groups, self.utilities(self.held_out, groups)
+
+    def utilities(self, records, groups):
+        """Return the true utility of each response, [P, n]."""
+        return np.array([[utility(record, y) for y in group] for record, group in zip(records, groups)])
+
+    def rewards(self, judge, records, groups):
+        """Return a reward model's rewards, [P, n]."""
+        return reward_model.rewards(judge, self.cfg, self.tok, [r.prompt for r in records], groups,
+                                    _start.PROMPT_TOKENS, _start.NEW_TOKENS, comparison.SAMPLE_ROWS)  # fmt: skip
+
+
+def batches_of(bench, prompts, seed):
+    """Return (step -> Pairs, steps) of one pass over so many prompts, EACH at a time; each is read once."""
+    records, groups = (of[:prompts] for of in bench.pool())
+    found = defaultdict(list)
+    for preference in preferences.collect(records, groups, seed=seed, pairs=PAIRS):
+        found[preference.prompt].append(preference)
+    said = [[response.tokens for response in group] for group in groups]
+    heads = [bench.tokens_of(record.prompt) for record in records]
+    rows = share(heads, said, _start.PROMPT_TOKENS, _start.NEW_TOKENS + 1)  # and one, for the last token to be read
+    order = np.random.default_rng(seed).permutation(prompts)
+
+    def batch(step):
+        numbers = np.resize(order[EACH * step : EACH * (step + 1)], EACH)
+        some = [(i, number, pair) for i, number in enumerate(numbers) for pair in found[records[number].prompt]]
+        filled = [some[i % len(some)] for i in range(EACH * PAIRS)]
+        sides = [
+            [(p.chosen, p.chosen_grades) for *_, p in filled],
+            [(p.rejected, p.rejected_grades) for *_, p in filled],
+        ]
+        places = [[SAMPLES * i + groups[n].index(y) for (i, n, _), (y, _) in zip(filled, side)] for side in sides]
+        return losses.Pairs(
+            take(rows, numbers),
+            np.array(places),
+            np.array([preferences.SOFT_LABELS[p.level] for *_, p in filled], np.float32),
+            np.array([[grades for _, grades in side] for side in sides], np.int32),
+            (np.arange(len(filled)) < len(some)).astype(np.float32),
+        )
+
+    return batch, -(-prompts // EACH)
+
+
+def trained(bench, prompts, seed):
+    """Return (a reward model after one pass over so many prompts, the factor that its rewards are scaled by)."""
+    batch, steps = batches_of(bench, prompts, seed)
+    start = reward_model.init_reward_model(bench.backbone, bench.cfg, seed)
+    loss = partial(reward_model.reward_loss, cfg=bench.cfg)
+    judge = fit(start, loss, batch, adam(RATE, max(2, steps)), max(2, steps), progress=False).params
+    records, groups = (of[-SCALED_ON:] for of in bench.pool())
+    both = bench.utilities(records, groups), bench.rewards(judge, records, groups)
+    truth, rewards = (np.sqrt(of.var(axis=1).mean()) for of in both)
+    return judge, float(truth / rewards)
+
+
+def judge_run(bench, prompts, seed):
+    """Return what a judge of so many prompts (None: the true utility) knows, and what its student learns."""
+    groups, judged = bench.best_of()
+    if prompts is None:
+        rewards, score = judged, bench.reward(bench.records(seed))
+    else:
+        judge, scale = trained(bench, prompts, seed)
+        rewards = scale * bench.rewards(judge, bench.held_out, groups)
+        of = {record.prompt: record for record in bench.records(seed)}
+
+        def score(asked, said):
+            return scale * bench.rewards(judge, [of[prompt] for prompt in asked], said)
+
+    done = student(bench, score, seed)
+    found = bench.measured(done.policy, bench.held_out, comparison.HELD_OUT)
+    mean = responses.expected_best
+    curve = [np.mean([mean(r, n, u) for r, u in zip(rewards, judged)]) for n in range(1, BEST_OF + 1)]
+    return {
+        "prompts": prompts,
+        "accuracy": round(accuracy(rewards, judged), 5),
+        "best_of": [round(float(x), 5) for x in curve],
+        "student": found,
+    } | comparison.of_iterations(done.history)
+
+
+def accuracy(rewards, judged):
+    """Return the share of pairs of responses to a prompt, of unequal utility, that rewards order as utilities do."""
+    upper = np.triu_indices(rewards.shape[1], 1)
+    margins, gaps = ((of[:, :, None] - of[:, None, :])[:, *upper].ravel() for of in (rewards, judged))
+    return reward_model.accuracy(margins, gaps)
+
+
+def student(bench, score, seed):
+    """Return what MDLOO learns by a judge, with the settings of the comparison."""
+    rate, gamma = assets.recording("mdloo")["numbers"]["chosen"]["mdloo"]
+    return bench.learn("mdloo", rate, gamma, seed, score)
+
+
+def jobs(bench, a):
+    """Return {key: function} of all runs, seed by seed."""
+    return {
+        f"{prompts or TRUTH}_{seed}": partial(judge_run, bench, prompts, seed)
+        for seed in range(a.seeds)
+        for prompts in (*a.prompts, None)
+    }
+
+
+def gains(runs, name):
+    """Return the student's gain in utility by a judge, of each seed."""
+    of_seeds = (run for key, run in runs.items() if key.startswith(f"{name}_"))
+    return [run["student"]["utility"]["all"] - run["best_of"][0] for run in of_seeds]
+
+
+def verdict(numbers):
+    """Return the student's gain by the largest judge, and by the truth."""
+    runs = numbers["runs"]
+    most = max(run["prompts"] or 0 for run in runs.values())
+    told = {str(most): f"by {most} prompts a student gains", TRUTH: "by the truth"}
+    return "; ".join(_record.told(what, evaluation.mean_interval(gains(runs, name))) for name, what in told.items())
+
+
+def main():
+    """Run what has not been run yet, record."""
+    a = arguments()
+    _record.keep_compiled(a.models)
+    bench = Bench(a)
+    part = tuple(a.share)
+    runs = _record.finished(jobs(bench, a), a.folder, part)
+    for key, run in runs.items():
+        print(f"{key:20} accuracy {run['accuracy']:.3f}  best of 16 {run['best_of'][-1]:.3f}  "
+              f"student {run['student']['utility']['all']:.3f}")  # fmt: skip
+    if part == (0, 1) and not a.no_ship:
+        minutes = round(sum(run["cpu_s"] for run in runs.values()) / 60, 1)
+        config = _record.config_of(a) | {"base": files.fingerprint(bench.backbone)}
+        numbers = {"cpu_minutes": minutes, "runs": runs}
+        print(_record.save("judges", "python -m experiments.judges", config, list(range(a.seeds)), numbers))
+
+
+if __name__ == "__main__":
+    main()
