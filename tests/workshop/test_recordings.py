@@ -25,6 +25,17 @@ def test_readme_prints_the_recording():
         assert part != "english" or row["model"] < 0.95 * min(numbers[1:])
 
 
+def test_readme_prints_what_the_instruct_model_does():
+    success = assets.recording("train_instruct")["numbers"]["success"]
+    tiny, instruct = ([round(100 * success[name][task]) for task in tasks.TASKS] for name in ("tiny", "instruct"))
+    said = (
+        "it answers {}% of the summaries, {}% of the proofreading, {}% of the changes of tone and {}% of the questions"
+    )
+    text = " ".join(README.split())
+    assert said.format(*instruct[:4]) in text and "does {}, {}, {} and {}%".format(*tiny[:4]) in text
+    assert f"never met together {instruct[4]}%." in text
+
+
 @pytest.mark.parametrize("path", sorted(assets.RECORDED.glob("*.json")), ids=lambda path: path.stem)
 def test_no_recording_names_a_folder_of_the_machine_that_made_it(path):
     text = path.read_text(encoding="utf-8")
