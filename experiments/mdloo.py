@@ -102,14 +102,14 @@ class Bench:
             self.settings(), seed=TRY_SEED, progress=False,
         )  # fmt: skip
 
-    def learn(self, algorithm, rate, trust, seed, reward=None):
-        """Return what `rlhf.run` gives with these settings, by default for the true utility."""
-        of, steps = self.records(seed), self.a.iterations * SETTINGS["inner_steps"]
+    def learn(self, algorithm, rate, trust, seed, reward=None, of=None, iterations=None):
+        """Return what `rlhf.run` gives with these settings; by default for the true utility, on a seed's prompts."""
+        of, iterations = of or self.records(seed), iterations or self.a.iterations
         named = {} if algorithm not in TRUST else {TRUST[algorithm][0]: trust}
         start, reward = self.with_critic() if algorithm == "ppo" else self.params, reward or self.reward(of)
         return rlhf.run(
-            start, self.cfg, self.tok, [r.prompt for r in of], reward, adam(rate, steps), self.a.iterations,
-            algorithm=algorithm, settings=self.settings(**named), seed=seed, progress=False,
+            start, self.cfg, self.tok, [r.prompt for r in of], reward, adam(rate, iterations * SETTINGS["inner_steps"]),
+            iterations, algorithm=algorithm, settings=self.settings(**named), seed=seed, progress=False,
         )  # fmt: skip
 
     def tokens_of(self, prompt):
