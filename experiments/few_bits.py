@@ -69,7 +69,12 @@ def arguments(line=None):
     add("--feature-learning-rate", type=float, default=0.015, help="peak (default: %(default)s)")
     add("--records", type=int, default=2000, help="training records a task (default: %(default)s)")
     add("--held-out", type=int, default=2000, help="held-out records a task (default: %(default)s)")
-    add("--text-rows", type=int, default=60, help="held-out rows of each part of the text (default: %(default)s)")
+    add(
+        "--text-rows",
+        type=int,
+        default=60,
+        help="held-out rows of each part of the text, at most (default: %(default)s)",
+    )
     add("--share", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="every N-th run, from the I-th on")
     add("--folder", type=Path, default=_record.LANDED / "few_bits", help="finished runs (default: %(default)s)")
     add("--models", type=Path, default=Path("runs/few_bits"), help="recovery adapters (default: %(default)s)")
@@ -94,7 +99,7 @@ class Bench:
         pieces = []
         for part in SOURCES:
             rows = packing.pack_for_evaluation(of_source(held_out, part), self.tok, 256)
-            for start in range(0, self.a.text_rows, 10):
+            for start in range(0, min(self.a.text_rows, len(rows.tokens) // 10 * 10), 10):
                 chosen = np.arange(start, start + 10)
                 pieces.append((packing.batch_of(rows, chosen), int(self.tok.byte_lengths(rows.tokens[chosen]).sum())))
         return pieces
@@ -226,11 +231,12 @@ def arm_run(bench, arm, seed):
     """Return what one arm does in one seed: the loss after recovery, and the success of its feature adapter."""
     base, bits = bench.base(arm)
     start = lora.attach(base, rank=1, alpha=1.0, seed=seed) if arm == ARMS[2] else recovered(bench, base, 1, seed)
+    loss = bench.bits_per_byte(start)
     tuned = plain(feature(bench, start, seed))
     done = {task: successes(bench, tuned, task) for task in FEATURES}
     return {
         "stored_bits": round(bits + bench.adapter_bits(1), 4),
-        "loss": bench.bits_per_byte(start),
+        "loss": loss,
         "success": {task: round(float(of.mean()), 5) for task, of in done.items()},
         "records": {task: np.packbits(of).tobytes().hex() for task, of in done.items()},
     }
