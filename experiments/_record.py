@@ -10,6 +10,8 @@ from pathlib import Path
 from afm_ref import assets
 from afm_ref.disk import atomic, resumable
 
+LANDED = Path("experiments/landed")  # finished runs of recordings under way: committed, so that others go on
+
 
 def versions() -> dict:
     """Return the versions that numbers depend on."""
@@ -23,9 +25,6 @@ def save(name: str, command: str, config: dict, seeds: list[int], numbers: dict)
     record = dict(command=command, config=config, seeds=seeds, versions=versions(), numbers=numbers)
     atomic.write(path, json.dumps(record, indent=1) + "\n")
     return path
-
-
-LANDED = Path("experiments/landed")  # finished runs of recordings under way: committed, so that others go on
 
 
 def finished(jobs: Mapping[str, Callable], folder: Path, share: tuple[int, int] = (0, 1)) -> dict:

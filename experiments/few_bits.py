@@ -33,16 +33,16 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from afm_ref import assets, containers, evaluation, generation, lora, losses
-from afm_ref.data import packing, pretraining_text, tasks, tokenizer
+from afm_ref import assets, containers, evaluation, lora, losses
+from afm_ref.data import packing, pretraining_text, tasks
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
-from afm_ref.quantization import alternatives, dequantize, int8, palettize, quantize, recovery, stored_bits_per_weight
+from afm_ref.quantization import alternatives, dequantize, palettize, quantize, recovery, stored_bits_per_weight
 from afm_ref.quantization.bits import allocation, sensitivity
 from afm_ref.training import fit
 from afm_ref.whole_road.artifacts import plain
 
 from . import _record, train_instruct
-from ._quantization import EQUAL_BITS, counted, text_of, tuple_of
+from ._quantization import EQUAL_BITS, alternative, counted, text_of, tuple_of
 from .train_tiny import SOURCES, of_source
 
 FEATURES = {"summarise": 3, "proofread": 3, "tone": 3}  # and their difficulty: the instruct model's is 1 at most
@@ -69,15 +69,10 @@ def arguments(line=None):
     add("--feature-learning-rate", type=float, default=0.015, help="peak (default: %(default)s)")
     add("--records", type=int, default=2000, help="training records a task (default: %(default)s)")
     add("--held-out", type=int, default=2000, help="held-out records a task (default: %(default)s)")
-    add(
-        "--text-rows",
-        type=int,
-        default=60,
-        help="held-out rows of each part of the text, at most (default: %(default)s)",
-    )
+    add("--text-rows", type=int, default=60, help="held-out rows a part of the text, at most (default: %(default)s)")
     add("--share", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="every N-th run, from the I-th on")
     add("--folder", type=Path, default=_record.LANDED / "few_bits", help="finished runs (default: %(default)s)")
-    add("--models", type=Path, default=Path("runs/few_bits"), help="recovery adapters (default: %(default)s)")
+    add("--models", type=Path, default=Path("runs/few_bits"), help="compiled programs (default: %(default)s)")
     parser.add_argument("--no-ship", action="store_true", help="record nothing")
     return parser.parse_args(line)
 
@@ -108,7 +103,7 @@ class Bench:
     def training(self):
         """Return the instruct model's own training rows, and the pre-training text among them."""
         documents, _ = pretraining_text.pretraining_documents(0, progress=False)
-        rows = train_instruct.training_rows(self.tok, 3000 if self.a.steps > 50 else 40)
+        rows = train_instruct.training_rows(self.tok, train_instruct.arguments([]).records)
         return rows, packing.pack(documents, self.tok, train_instruct.SEQ_LEN)
 
     def feed(self, seed, batch_size=None):
@@ -196,20 +191,6 @@ def alternatives_run(bench, bits):
     return {name: alternative(bench, scheme, moments) for name, scheme in schemes.items()}
 
 
-def alternative(bench, scheme, moments):
-    """Return the loss of the model with every matrix made anew by one scheme, and the mean of the bits it takes."""
-    bits, weights = [], []
-
-    def anew(name, w, numbers):
-        dense, stored = scheme(np.asarray(w), moments[name, numbers[0]])
-        bits.append(stored)
-        weights.append(w.size)
-        return dense
-
-    params = containers.map_matrices(bench.params._replace(embed=int8(bench.params.embed).dense()), anew)
-    return bench.bits_per_byte(params) | {"stored_bits": round(float(np.average(bits, weights=weights)), 4)}
-
-
 def recovered(bench, base, rank, seed):
     """Return the base with an adapter trained to answer as the 16-bit model does; on 16 bits from B = 0."""
     a = bench.a
@@ -244,30 +225,25 @@ def arm_run(bench, arm, seed):
 
 def feature(bench, start, seed):
     """Return the params after training the adapter on the three tasks."""
-    a = bench.a
-    records = [
-        r for task, level in FEATURES.items() for r in tasks.records(task, a.records, seed + 1, difficulty=level)
-    ]
-    order = np.random.default_rng(seed).permutation(len(records))
-    chats = [tasks.chat_tokens(bench.tok, records[i].prompt, records[i].reference) for i in order]
-    rows = packing.pack_conversations(chats, bench.tok, SEQ_LEN)
-    steps = a.feature_steps
+    a, steps = bench.a, bench.a.feature_steps
     optimizer = afm_optimizer(a.feature_learning_rate, warmup_cosine(max(1, steps // 10), steps), weight_decay=1e-5)
-    feed = packing.batches(rows, a.feature_batch_size, seed)
+    feed = packing.batches(feature_rows(bench.tok, a.records, seed), a.feature_batch_size, seed)
     return fit(start, bench.loss, feed, optimizer, steps, select=lora.trainable, progress=False).params
+
+
+def feature_rows(tok, count, seed):
+    """Return so many training records of each task as rows, in a seed's order."""
+    of = FEATURES.items()
+    records = [r for task, level in of for r in tasks.records(task, count, seed + 1, difficulty=level)]
+    order = np.random.default_rng(seed).permutation(len(records))
+    chats = [tasks.chat_tokens(tok, records[i].prompt, records[i].reference) for i in order]
+    return packing.pack_conversations(chats, tok, SEQ_LEN)
 
 
 def successes(bench, params, task, split="held_out", seed=10_000):
     """Return which held-out records the model does wholly, greedily: [records] bool."""
     records = tasks.records(task, bench.a.held_out, seed=seed, split=split, difficulty=FEATURES[task])
-    done = []
-    for first in range(0, len(records), 64):
-        some = records[first : first + 64]
-        prompts = [tasks.chat_tokens(bench.tok, record.prompt).tokens for record in some]
-        said = generation.generate(params, bench.cfg, prompts, NEW_TOKENS, stop=tokenizer.END)
-        texts = [bench.tok.decode([t for t in tokens.tolist() if t != tokenizer.END]) for tokens in said]
-        done += [tasks.success(*pair) for pair in zip(some, texts, strict=True)]
-    return np.array(done)
+    return train_instruct.done(params, bench.cfg, bench.tok, records, NEW_TOKENS)
 
 
 def jobs(bench, a):

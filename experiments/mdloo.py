@@ -51,6 +51,7 @@ SAMPLE_ROWS = 256
 VALIDATION, HELD_OUT = (128, 4), 8  # (prompts, samples); samples of a held-out prompt
 TRY_SEED, PROMPTS_SEED, VALIDATION_SEED, HELD_OUT_SEED, MEASURE_SEED = 100, 300, 900, 10_300, 81
 CRITIC_RATE = 1e-3
+SOON = slice(1, 4)  # iterations, from 0: the first one is sampled from the start
 SHOWN = 3  # prompts of each task whose answers are kept, before and after
 
 
@@ -193,9 +194,6 @@ def main_jobs(bench, a, settings):
         for algorithm in a.algorithms:
             jobs[f"{algorithm}_{seed}"] = partial(main_run, bench, algorithm, *settings[algorithm], seed)
     return jobs
-
-
-SOON = slice(1, 4)  # iterations, from 0: the first one is sampled from the start
 
 
 def lead(runs, over, seeds, what="end", confidence=0.975):

@@ -32,7 +32,7 @@ from afm_ref.training import fit
 from afm_ref.training.step import where
 
 from . import _record
-from .few_bits import FEATURES, SEQ_LEN
+from .few_bits import FEATURES, SEQ_LEN, feature_rows
 
 RANKS = (1, 4, 16, 64)
 WHOLE = {  # arm: the leaves that it trains
@@ -90,12 +90,7 @@ class Bench:
     def tune(self, arm, rate, seed):
         """Return the params after training one arm."""
         a = self.a
-        records = [
-            r for task, level in FEATURES.items() for r in tasks.records(task, a.records, seed + 1, difficulty=level)
-        ]
-        order = np.random.default_rng(seed).permutation(len(records))
-        chats = [tasks.chat_tokens(self.tok, records[i].prompt, records[i].reference) for i in order]
-        feed = packing.batches(packing.pack_conversations(chats, self.tok, SEQ_LEN), a.batch_size, seed)
+        feed = packing.batches(feature_rows(self.tok, a.records, seed), a.batch_size, seed)
         start = self.params if arm in WHOLE else lora.attach(self.params, rank=arm, alpha=float(arm), seed=seed)
         select = where(WHOLE[arm]) if arm in WHOLE else lora.trainable
         optimizer = afm_optimizer(rate, warmup_cosine(max(1, a.steps // 10), a.steps), weight_decay=1e-5)

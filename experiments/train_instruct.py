@@ -72,11 +72,20 @@ def successes(params, cfg, tok, records):
     table = {}
     for task in {record.task: None for record in records}:
         some = [record for record in records if record.task == task]
-        prompts = [tasks.chat_tokens(tok, record.prompt).tokens for record in some]
-        said = generation.generate(params, cfg, prompts, NEW_TOKENS, stop=tokenizer.END)
-        texts = [tok.decode([t for t in tokens.tolist() if t != tokenizer.END]) for tokens in said]
-        table[task] = round(float(np.mean([tasks.success(*pair) for pair in zip(some, texts, strict=True)])), 4)
+        table[task] = round(float(done(params, cfg, tok, some).mean()), 4)
     return table
+
+
+def done(params, cfg, tok, records, new_tokens=NEW_TOKENS):
+    """Return which records the model's greedy answers do wholly: [records] bool."""
+    found = []
+    for first in range(0, len(records), 64):
+        some = records[first : first + 64]
+        prompts = [tasks.chat_tokens(tok, record.prompt).tokens for record in some]
+        said = generation.generate(params, cfg, prompts, new_tokens, stop=tokenizer.END)
+        texts = [tok.decode([t for t in tokens.tolist() if t != tokenizer.END]) for tokens in said]
+        found += [tasks.success(*pair) for pair in zip(some, texts, strict=True)]
+    return np.array(found)
 
 
 def held_out(count, seed=10_000):

@@ -78,8 +78,6 @@ def uniform_grid(
         points = low[..., None] + scale[..., None] * np.arange(
             2**bits
         )  # [ranges, out, points]
-        if len(points) == 1:
-            return points[0]
         errors = np.array(
             [((block - _nearest(block, p)[1]) ** 2).sum(axis=1) for p in points]
         )

@@ -19,13 +19,7 @@ from .._typing import Array, Float
 from ..config import AFMConfig
 from ..ops import wide
 from ..post_training import losses as of_pairs
-from ..post_training.rows import (
-    Padded,
-    Shared,
-    response_log_probs,
-    sequence_log_probs,
-    take,
-)
+from ..post_training.rows import Padded, Shared, response_log_probs, sequence_log_probs
 from ..weights import Params
 
 
@@ -40,17 +34,6 @@ class Experience(NamedTuple):
     reference: Any  # [B, T]: under the fixed reference
     advantages: Any  # [B]; of PPO [B, T]
     returns: Any = None  # [B, T]: what PPO's critic is to predict
-
-
-def part(batch: Experience, number: int, parts: int) -> Experience:
-    """Return one of so many equal parts of the rows, each with its responses."""
-    if parts == 1:
-        return batch
-    numbers = np.array_split(np.arange(len(batch.rows.tokens)), parts)[number]
-    K = batch.rows.K
-    said = (numbers[:, None] * K + np.arange(K)).reshape(-1)  # of the B = P K responses
-    others = (None if x is None else x[said] for x in batch[1:])
-    return Experience(take(batch.rows, numbers), *others)
 
 
 def bregman(log_rho: Float[Array, "*B"]) -> Float[Array, "*B"]:

@@ -15,10 +15,17 @@ from ..config import AFMConfig
 from ..data.packing import row_numbers
 from ..data.tasks import chat_tokens
 from ..post_training.responses import Response, sample_tokens, sampled
-from ..post_training.rows import Shared, in_batches, response_log_probs, round_up, share
+from ..post_training.rows import (
+    Shared,
+    in_batches,
+    response_log_probs,
+    round_up,
+    share,
+    take,
+)
 from ..weights import Params
 from . import advantages
-from .mdloo import Experience, bregman, part, policy_of, values
+from .mdloo import Experience, bregman, policy_of, values
 
 
 class Algorithm(NamedTuple):
@@ -207,3 +214,14 @@ class OnPolicy:
     def read(self, function: Callable, params, rows: Shared) -> np.ndarray:
         """Return function(params, rows, cfg) for all rows."""
         return in_batches(function, params, rows, self.cfg, self.settings.batch_size)
+
+
+def part(batch: Experience, number: int, parts: int) -> Experience:
+    """Return one of so many equal parts of the rows, each with its responses."""
+    if parts == 1:
+        return batch
+    numbers = np.array_split(np.arange(len(batch.rows.tokens)), parts)[number]
+    K = batch.rows.K
+    said = (numbers[:, None] * K + np.arange(K)).reshape(-1)  # of the B = P K responses
+    others = (None if x is None else x[said] for x in batch[1:])
+    return Experience(take(batch.rows, numbers), *others)

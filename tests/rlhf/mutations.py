@@ -31,15 +31,15 @@ afm_ref/rlhf/mdloo.py
     + return rho * log_rho
     +
     tests/rlhf/test_mdloo.py::test_gradient_of_one_sample
-  a part has responses of other prompts
-    - numbers[:, None] * K + np.arange(K)
-    + numbers[:, None] + np.arange(K)
-    tests/rlhf/test_train.py::test_parts_are_an_iteration_dealt_out
   the trust region is around the reference
     - each = mdloo(log_probs, wide(batch.old).sum(-1)
     + each = mdloo(log_probs, wide(batch.reference).sum(-1)
     tests/rlhf/test_mdloo.py::test_gradient_is_exact_by_enumeration
 afm_ref/rlhf/rollout.py
+  a part has responses of other prompts
+    - numbers[:, None] * K + np.arange(K)
+    + numbers[:, None] + np.arange(K)
+    tests/rlhf/test_train.py::test_parts_are_an_iteration_dealt_out
   the reference is the previous iterate
     - self.read(response_log_probs, self.reference, said.rows)
     + self.read(response_log_probs, policy, said.rows)

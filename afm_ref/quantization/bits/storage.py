@@ -63,9 +63,6 @@ def stored_bits_per_weight(params: Params) -> float:
         (codes + tables + 16 (entries of A and B)) / weights
 
     So adapters count here, in 16 bits; a plain array counts the bits of its dtype.
-
-    Source: arithmetic [ours].
-    Test: tests/quantization/test_allocation.py::test_all_stored_bits_by_hand
     """
     bits = weights = 0
     for w in matrices(ungrouped(params)).values():
