@@ -14,7 +14,9 @@ Recovery  an adapter from the residual, 600 steps of 512 tokens of the instruct 
 Features  one adapter for summaries, proofreading and tone, all harder than the instruct model has learnt; it starts
           from the arm's adapter and takes its place. As many steps as bring the 16-bit arm's success to 0.8 on each
           task on training records of another seed (a pilot)
-Measured  greedy answers to 2,000 held-out records a task; held-out loss of the pre-training text, for the frontier
+Measured  greedy answers to 2,000 held-out records a task. For the frontier, held-out loss: of pre-training text, and
+          of the instruct model's own tasks (added when the palettes alone and the first three arms had run, and no
+          adapter of the frontier: of recovery's batches one in eight is text)
 Arms      16 bits; 3.5 bits in all with rank 1; the same palettes without recovery (the feature's adapter starts from 0)
 Seeds     5, of everything that is drawn in training
 Primary   success less that of 16 bits, paired by record and seed, per task: not worse if the lower end of the one-sided
@@ -22,8 +24,9 @@ Primary   success less that of 16 bits, paired by record and seed, per task: not
 Smallest  if the answers to a tenth of the records differ, a seed's difference has an se of sqrt(.1 / 2000) = .007, and
           the bound lies .007 x 2.13 / sqrt(5) = .007 below the mean; the margin of .02 is three times that
 Frontier  held-out loss against all stored bits: palettes alone from 2.1 to 4; ranks 1, 2 and 4 at 3.5 bits in all;
-          ranks 1, 4 and 16 over palettes of 3.5; the clipped grid and GPTQ, whole models of 2, 3 and 4 bits. Two seeds
-          where adapters are trained; intervals over pieces of text
+          ranks 1, 4 and 16 over palettes of 3.5; the clipped grid and GPTQ, whole models of 2, 3 and 4 bits, inputs
+          from the same mix as sensitivities (in a first run it had no text, by which it was measured: run again). Two
+          seeds where adapters are trained; intervals over pieces of text
 """
 
 import argparse
@@ -42,8 +45,17 @@ from afm_ref.training import fit
 from afm_ref.whole_road.artifacts import plain
 
 from . import _record, train_instruct
-from ._quantization import EQUAL_BITS, alternative, counted, text_of, tuple_of
-from .train_tiny import SOURCES, of_source
+from ._quantization import (
+    EQUAL_BITS,
+    PIECE,
+    alternative,
+    bits_per_byte,
+    costs_as_text,
+    costs_of_text,
+    counted,
+    held_out_text,
+    nats_per_token,
+)
 
 FEATURES = {"summarise": 3, "proofread": 3, "tone": 3}  # and their difficulty: the instruct model's is 1 at most
 SEQ_LEN, NEW_TOKENS = 128, 56  # of 36,000 records the longest conversation has 124 tokens, the longest answer 53
@@ -69,6 +81,7 @@ def arguments(line=None):
     add("--feature-learning-rate", type=float, default=0.015, help="peak (default: %(default)s)")
     add("--records", type=int, default=2000, help="training records a task (default: %(default)s)")
     add("--held-out", type=int, default=2000, help="held-out records a task (default: %(default)s)")
+    add("--answers", type=int, default=100, help="held-out records a task of the model's own (default: %(default)s)")
     add("--text-rows", type=int, default=60, help="held-out rows a part of the text, at most (default: %(default)s)")
     add("--share", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="every N-th run, from the I-th on")
     add("--folder", type=Path, default=_record.LANDED / "few_bits", help="finished runs (default: %(default)s)")
@@ -88,16 +101,9 @@ class Bench:
         a.models.mkdir(parents=True, exist_ok=True)
 
     @cache  # noqa: B019
-    def text(self):
-        """Return the held-out text in pieces: [(batch, bytes)]."""
-        _, held_out = pretraining_text.pretraining_documents(0, progress=False)
-        pieces = []
-        for part in SOURCES:
-            rows = packing.pack_for_evaluation(of_source(held_out, part), self.tok, 256)
-            for start in range(0, min(self.a.text_rows, len(rows.tokens) // 10 * 10), 10):
-                chosen = np.arange(start, start + 10)
-                pieces.append((packing.batch_of(rows, chosen), int(self.tok.byte_lengths(rows.tokens[chosen]).sum())))
-        return pieces
+    def pieces(self):
+        """Return the held-out text in pieces."""
+        return held_out_text(self.tok, self.a.text_rows)
 
     @cache  # noqa: B019
     def training(self):
@@ -110,21 +116,28 @@ class Bench:
         """Return step -> batch of the training rows, in a seed's order."""
         return train_instruct.alternating(*self.training(), seed, batch_size or self.a.batch_size)
 
-    def bits_per_byte(self, params):
-        """Return bits per byte of each piece of the held-out text, and of all."""
+    @cache  # noqa: B019
+    def answers(self):
+        """Return held-out records of the instruct model's own tasks as batches in which only answers count."""
+        records = train_instruct.held_out(self.a.answers)
+        order = np.random.default_rng(0).permutation(len(records))
+        chats = [tasks.chat_tokens(self.tok, records[i].prompt, records[i].reference) for i in order]
+        return packing.evaluation_batches(packing.pack_conversations(chats, self.tok, SEQ_LEN), PIECE)
+
+    def measured(self, params):
+        """Return the held-out losses: bits per byte of text, nats per token of answers, of each piece and of all."""
         params = plain(params)
-        nats = np.array([float(self.compiled(params, batch)[0]) for batch, _ in self.text()]) / np.log(2)
-        count = np.array([n for _, n in self.text()])
-        return {
-            "bits_per_byte": round(float(nats.sum() / count.sum()), 5),
-            "by_piece": (nats / count).round(5).tolist(),
-        }
+        text = bits_per_byte(self.compiled, params, self.pieces())
+        return text | nats_per_token(self.compiled, params, self.answers())
+
+    def sample(self, seed, steps):
+        """Return batches of training text, for sensitivities and inputs."""
+        return [self.feed(seed, 8)(step) for step in range(steps)]
 
     @cache  # noqa: B019
     def costs(self):
         """Return each matrix's measured cost at 2 and 4 bits: {(matrix, layer): {bits: nats}}."""
-        found = _record.kept(self.a.folder, "sensitivity", partial(sensitivity_run, self))["measured"]
-        return {tuple_of(key): {int(b): nats for b, nats in row.items()} for key, row in found.items()}
+        return costs_of_text(_record.kept(self.a.folder, "sensitivity", partial(sensitivity_run, self))["measured"])
 
     @cache  # noqa: B019
     def palettes(self, stored_bits, beside=0.0):
@@ -161,24 +174,20 @@ class Bench:
 
 def sensitivity_run(bench):
     """Return each matrix's cost in nats per token at 2 and 4 bits, on training text."""
-    batches = [bench.feed(99, 8)(step) for step in range(8)]
-    found = sensitivity.measured_costs(bench.params, bench.cfg, batches, progress=False)
-    return {
-        "measured": {text_of(key): {str(b): float(f"{x:.5g}") for b, x in row.items()} for key, row in found.items()}
-    }
+    found = sensitivity.measured_costs(bench.params, bench.cfg, bench.sample(99, 8), progress=False)
+    return {"measured": costs_as_text(found)}
 
 
 def plain_run(bench, total):
     """Return the loss of palettes alone."""
     palettes = bench.params if total is None else bench.palettes(total)
     bits = 16.0 if total is None else stored_bits_per_weight(palettes)
-    return {"stored_bits": round(bits, 4)} | bench.bits_per_byte(palettes)
+    return {"stored_bits": round(bits, 4)} | bench.measured(palettes)
 
 
 def alternatives_run(bench, bits):
     """Return the loss and the stored bits of every scheme where all matrices have this width, the embedding 8 bits."""
-    batches = [bench.feed(98, 8)(step) for step in range(4)]
-    moments = sensitivity.input_moments(bench.params, bench.cfg, batches, full=True, progress=False)
+    moments = sensitivity.input_moments(bench.params, bench.cfg, bench.sample(98, 32), full=True, progress=False)
     rows, blocks = EQUAL_BITS[bits]
     grid = partial(alternatives.uniform_grid, bits=bits, rows=rows)
     schemes = {
@@ -205,14 +214,14 @@ def frontier_run(bench, rank, seed, at_total):
     """Return the loss of palettes with a recovery adapter."""
     base = bench.palettes(TOTAL, bench.adapter_bits(rank)) if at_total else bench.quantized(TOTAL)
     bits = stored_bits_per_weight(base) + bench.adapter_bits(rank)
-    return {"stored_bits": round(bits, 4)} | bench.bits_per_byte(recovered(bench, dequantize(base), rank, seed))
+    return {"stored_bits": round(bits, 4)} | bench.measured(recovered(bench, dequantize(base), rank, seed))
 
 
 def arm_run(bench, arm, seed):
     """Return what one arm does in one seed: the loss after recovery, and the success of its feature adapter."""
     base, bits = bench.base(arm)
     start = lora.attach(base, rank=1, alpha=1.0, seed=seed) if arm == ARMS[2] else recovered(bench, base, 1, seed)
-    loss = bench.bits_per_byte(start)
+    loss = bench.measured(start)
     tuned = plain(feature(bench, start, seed))
     done = {task: successes(bench, tuned, task) for task in FEATURES}
     return {
