@@ -1,44 +1,10 @@
-"""Chapter 9's exercises: counted bits, packing, two centres, an allocation, rounding."""
+"""Chapter 9's exercises: two centres, counted bits, packing, an allocation, rounding."""
 
 import itertools
 
 import numpy as np
 
 from .registry import arrays, exercise
-
-MATRICES = ((32, 100, 4, 16), (3072, 3072, 4, 16), (40, 64, 2, 16), (8, 30, 3, 8))
-
-
-@exercise("9.1", "bits that are really stored", "easy", 10, MATRICES)
-def stored_bits(out_dim, in_dim, bits, rows_per_table):
-    """Lay out the codes and the tables of every group of rows, and count."""
-    rows = rows_per_table
-    starts = range(0, out_dim, rows)
-    groups = [np.zeros((min(rows, out_dim - start), in_dim)) for start in starts]
-    codes, table = bits * sum(group.size for group in groups), 16 * 2**bits
-    return codes + table * len(groups), {
-        "the tables are stored too: 2^bits entries of 16 bits for every group of rows": codes,
-        "every group of rows has a table of its own": codes + table,
-        "a table has 2^bits entries, not `bits` of them": codes + 16 * bits * len(groups),
-        "the last, smaller group of rows needs a table as well": codes
-        + table * (out_dim // rows),
-    }
-
-
-CODES = arrays(([1, 2],), ([15, 0, 0, 15],), ([7, 8, 9, 10, 11, 12],))
-
-
-@exercise("9.2", "two codes in a byte", "easy", 10, CODES)
-def pack(codes):
-    """Write every byte as eight binary digits, the first code's last."""
-    pairs = list(zip(codes[::2], codes[1::2]))
-    return [int(f"{second:04b}{first:04b}", 2) for first, second in pairs], {
-        "the first code lies in the LOW half": [
-            int(f"{a:04b}{b:04b}", 2) for a, b in pairs
-        ],
-        "move the second code up by four bits before adding": codes[::2] + codes[1::2],
-    }
-
 
 VALUES = arrays(
     ([1.0, 2, 6, 7, 8],),
@@ -48,7 +14,7 @@ VALUES = arrays(
 )
 
 
-@exercise("9.3", "the best palette of two", "medium", 15, VALUES)
+@exercise("9.1", "the best palette of two", "medium", 15, VALUES)
 def two_centres(values):
     """Try every way to cut the sorted values in two."""
     v = np.sort(values)
@@ -67,6 +33,40 @@ def two_centres(values):
         ),
         half_way: centres(middle),
         "the best centre of a cluster is its mean": [v[0], v[-1]],
+    }
+
+
+MATRICES = ((32, 100, 4, 16), (3072, 3072, 4, 16), (40, 64, 2, 16), (8, 30, 3, 8))
+
+
+@exercise("9.2", "bits that are really stored", "easy", 10, MATRICES)
+def stored_bits(out_dim, in_dim, bits, rows_per_table):
+    """Lay out the codes and the tables of every group of rows, and count."""
+    rows = rows_per_table
+    starts = range(0, out_dim, rows)
+    groups = [np.zeros((min(rows, out_dim - start), in_dim)) for start in starts]
+    codes, table = bits * sum(group.size for group in groups), 16 * 2**bits
+    return codes + table * len(groups), {
+        "the tables are stored too: 2^bits entries of 16 bits for every group of rows": codes,
+        "every group of rows has a table of its own": codes + table,
+        "a table has 2^bits entries, not `bits` of them": codes + 16 * bits * len(groups),
+        "the last, smaller group of rows needs a table as well": codes
+        + table * (out_dim // rows),
+    }
+
+
+CODES = arrays(([1, 2],), ([15, 0, 0, 15],), ([7, 8, 9, 10, 11, 12],))
+
+
+@exercise("9.3", "two codes in a byte", "easy", 10, CODES)
+def pack(codes):
+    """Write every byte as eight binary digits, the first code's last."""
+    pairs = list(zip(codes[::2], codes[1::2]))
+    return [int(f"{second:04b}{first:04b}", 2) for first, second in pairs], {
+        "the first code lies in the LOW half": [
+            int(f"{a:04b}{b:04b}", 2) for a, b in pairs
+        ],
+        "move the second code up by four bits before adding": codes[::2] + codes[1::2],
     }
 
 
