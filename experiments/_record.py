@@ -1,9 +1,11 @@
 """Recordings: what was run, on what, and what came out, as JSON that ships (assets.recording reads it)."""
 
+import argparse
 import json
 import platform
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,6 +27,36 @@ def save(name: str, command: str, config: dict, seeds: list[int], numbers: dict)
     record = dict(command=command, config=config, seeds=seeds, versions=versions(), numbers=numbers)
     atomic.write(path, json.dumps(record, indent=1) + "\n")
     return path
+
+
+def options(name: str, doc: str, models: str | None = None) -> tuple[argparse.ArgumentParser, Callable]:
+    """Return a parser with the options of an experiment of many runs, and its add_argument that tells the default.
+
+    models: the folder for what is not committed: compiled programs, models under way.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = partial(parser.add_argument, help="default: %(default)s")
+    add("--share", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="every N-th run, from the I-th on")
+    add("--folder", type=Path, default=LANDED / name, help="finished runs (default: %(default)s)")
+    add("--models", type=Path, default=Path(models or f"runs/{name}"), help="what they share (default: %(default)s)")
+    parser.add_argument("--no-ship", action="store_true", help="record nothing")
+    return parser, add
+
+
+def tried(jobs: Mapping[str, Callable], a) -> dict:
+    """Return {key: result} of all tries; ends the script where other shares' tries are not done."""
+    finished(jobs, a.folder, tuple(a.share))
+    if missing := [key for key in jobs if not (a.folder / f"{key}.json").exists()]:
+        raise SystemExit(f"this share is done; of the tries {len(missing)} are not: call it again when they are")
+    return finished(jobs, a.folder)
+
+
+def ship(name: str, a, seeds: int, runs: dict, base: str | None = None, settings=None, **more) -> None:
+    """Save the recording of all runs, with their minutes; nothing of a share, or with --no-ship."""
+    if tuple(a.share) == (0, 1) and not a.no_ship:
+        numbers = {"cpu_minutes": round(sum(run["cpu_s"] for run in runs.values()) / 60, 1), **more, "runs": runs}
+        config = config_of(a) | ({"settings": settings} if settings else {}) | ({"base": base} if base else {})
+        print(save(name, f"python -m experiments.{name}", config, list(range(seeds)), numbers))
 
 
 def finished(jobs: Mapping[str, Callable], folder: Path, share: tuple[int, int] = (0, 1)) -> dict:

@@ -22,9 +22,7 @@ Smallest  1.24 sd for the half-width, (2.78 + .94) sd / sqrt(5) = 1.66 sd with 8
           (experiments.mdloo)
 """
 
-import argparse
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -48,17 +46,12 @@ ARMS = ("committee", "best teacher", "mixed", "more samples")
 
 def arguments(line=None):
     """Return the command line's options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = partial(parser.add_argument, help="default: %(default)s")
+    parser, add = _record.options("committee", __doc__, "runs/mdloo")
     add("--seeds", type=int, default=5, help="at most, of each judge (default: %(default)s)")
     add("--prompts", type=int, default=256, help="a task (default: %(default)s)")
     add("--held-out", type=int, default=150, help="held-out prompts a task (default: %(default)s)")
     add("--steps", type=int, default=200, help="of students, of rejection sampling and of DPO (default: %(default)s)")
     add("--iterations", type=int, default=8, help="of the verifier's member (default: %(default)s)")
-    add("--share", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="every N-th run, from the I-th on")
-    add("--folder", type=Path, default=_record.LANDED / "committee", help="finished runs (default: %(default)s)")
-    add("--models", type=Path, default=Path("runs/mdloo"), help="the start (default: %(default)s)")
-    parser.add_argument("--no-ship", action="store_true", help="record nothing")
     return parser.parse_args(line)
 
 
@@ -124,7 +117,7 @@ class Teaching:
         return fit(b.params, loss, feed, adam(DPO_RATE, self.a.steps), self.a.steps, progress=False).params
 
     def taught(self, members):
-        """Return (the best teacher's name, {arm: examples})."""
+        """Return (the best teacher's name, what the judge thinks of each, {arm: examples})."""
         b, records = self.bench, self.records
         worth = {
             name: float(np.mean(self.score(b.validation, b.said(p, b.validation, COMPARED, 12))))
@@ -141,7 +134,7 @@ class Teaching:
             "mixed": [said[name][p][:TOGETHER] for p, name in enumerate(drawn)],
             "more samples": said[best],
         }
-        return worth, {arm: self.best(records, of) for arm, of in groups.items()}
+        return best, worth, {arm: self.best(records, of) for arm, of in groups.items()}
 
 
 def verified(records, groups):
@@ -198,18 +191,11 @@ def main():
         judges.arguments([f"--held-out={a.held_out}", f"--iterations={a.iterations}", f"--models={a.models}"])
     )
     bench.validation = _start.records(bench.tok, VALIDATION, comparison.VALIDATION_SEED)
-    part = tuple(a.share)
-    runs = _record.finished(jobs(bench, a), a.folder, part)
+    runs = _record.finished(jobs(bench, a), a.folder, tuple(a.share))
     for key, found in runs.items():
-        print(
-            key,
-            {arm: round(s["utility"]["all"], 4) for arm, s in found.get("students", {}).items()} or found["utility"],
-        )
-    if part == (0, 1) and not a.no_ship:
-        minutes = round(sum(found["cpu_s"] for found in runs.values()) / 60, 1)
-        config = _record.config_of(a) | {"base": files.fingerprint(bench.backbone)}
-        numbers = {"cpu_minutes": minutes, "runs": runs}
-        print(_record.save("committee", "python -m experiments.committee", config, list(range(a.seeds)), numbers))
+        students = {arm: round(s["utility"]["all"], 4) for arm, s in found.get("students", {}).items()}
+        print(key, students or found["utility"])
+    _record.ship("committee", a, a.seeds, runs, files.fingerprint(bench.backbone))
 
 
 if __name__ == "__main__":

@@ -32,9 +32,7 @@ Frontier  held-out loss against all stored bits: palettes alone from 2.1 to 4; r
           seeds where adapters are trained; intervals over pieces of text
 """
 
-import argparse
 from functools import cache, partial
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -73,8 +71,7 @@ FRONTIER_SEEDS = 2
 
 def arguments(line=None):
     """Return the command line's options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = partial(parser.add_argument, help="default: %(default)s")
+    parser, add = _record.options("few_bits", __doc__)
     add("--seeds", type=int, default=5)
     add("--steps", type=int, default=600, help="of recovery (default: %(default)s)")
     add("--batch-size", type=int, default=4, help="rows, of recovery (default: %(default)s)")
@@ -87,10 +84,6 @@ def arguments(line=None):
     add("--held-out", type=int, default=2000, help="held-out records a task (default: %(default)s)")
     add("--answers", type=int, default=100, help="held-out records a task of the model's own (default: %(default)s)")
     add("--text-rows", type=int, default=60, help="held-out rows a part of the text, at most (default: %(default)s)")
-    add("--share", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="every N-th run, from the I-th on")
-    add("--folder", type=Path, default=_record.LANDED / "few_bits", help="finished runs (default: %(default)s)")
-    add("--models", type=Path, default=Path("runs/few_bits"), help="compiled programs (default: %(default)s)")
-    parser.add_argument("--no-ship", action="store_true", help="record nothing")
     return parser.parse_args(line)
 
 
@@ -318,15 +311,10 @@ def main():
     _record.keep_compiled(a.models)
     bench = Bench(a)
     bench.costs()
-    share = tuple(a.share)
-    runs = _record.finished(jobs(bench, a), a.folder, share)
+    runs = _record.finished(jobs(bench, a), a.folder, tuple(a.share))
     for key, run in runs.items():
         print(f"{key:32} {run.get('success') or run.get('bits_per_byte')}")
-    if share == (0, 1) and not a.no_ship:
-        minutes = round(sum(run["cpu_s"] for run in runs.values()) / 60, 1)
-        config = _record.config_of(a) | {"base": lora.files.fingerprint(bench.params)}
-        numbers = {"cpu_minutes": minutes, "runs": runs}
-        print(_record.save("few_bits", "python -m experiments.few_bits", config, list(range(a.seeds)), numbers))
+    _record.ship("few_bits", a, a.seeds, runs, lora.files.fingerprint(bench.params))
 
 
 if __name__ == "__main__":

@@ -19,10 +19,8 @@ Primary   the student's gain in utility by the judge of 5,000 prompts, and by th
 Smallest  the gain's sd over seeds is about .01 (experiments.mdloo): five seeds give a half-width of 1.24 sd
 """
 
-import argparse
 from collections import defaultdict
 from functools import cache, partial
-from pathlib import Path
 
 import numpy as np
 
@@ -45,16 +43,11 @@ TRUTH = "utility"
 
 def arguments(line=None):
     """Return the command line's options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = partial(parser.add_argument, help="default: %(default)s")
+    parser, add = _record.options("judges", __doc__, "runs/mdloo")
     add("--seeds", type=int, default=5)
     add("--prompts", type=int, nargs="+", default=[80, 320, 1250, 5000], help="of each judge (default: %(default)s)")
     add("--iterations", type=int, default=8, help="of the student (default: %(default)s)")
     add("--held-out", type=int, default=128, help="held-out prompts a task (default: %(default)s)")
-    add("--share", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="every N-th run, from the I-th on")
-    add("--folder", type=Path, default=_record.LANDED / "judges", help="finished runs (default: %(default)s)")
-    add("--models", type=Path, default=Path("runs/mdloo"), help="the start (default: %(default)s)")
-    parser.add_argument("--no-ship", action="store_true", help="record nothing")
     return parser.parse_args(line)
 
 
@@ -205,16 +198,11 @@ def main():
     a = arguments()
     _record.keep_compiled(a.models)
     bench = Bench(a)
-    part = tuple(a.share)
-    runs = _record.finished(jobs(bench, a), a.folder, part)
+    runs = _record.finished(jobs(bench, a), a.folder, tuple(a.share))
     for key, run in runs.items():
         print(f"{key:20} accuracy {run['accuracy']:.3f}  best of 16 {run['best_of'][-1]:.3f}  "
               f"student {run['student']['utility']['all']:.3f}")  # fmt: skip
-    if part == (0, 1) and not a.no_ship:
-        minutes = round(sum(run["cpu_s"] for run in runs.values()) / 60, 1)
-        config = _record.config_of(a) | {"base": files.fingerprint(bench.backbone)}
-        numbers = {"cpu_minutes": minutes, "runs": runs}
-        print(_record.save("judges", "python -m experiments.judges", config, list(range(a.seeds)), numbers))
+    _record.ship("judges", a, a.seeds, runs, files.fingerprint(bench.backbone))
 
 
 if __name__ == "__main__":

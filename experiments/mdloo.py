@@ -23,9 +23,7 @@ Smallest  (2.36 + 0.90) sd / sqrt(8) = 1.15 sd with 80% power. The sd of a lead 
           recording before, with one sample of each of 120 prompts: .023 to .046 can be seen; with 2,048 samples, less
 """
 
-import argparse
 from functools import cache, partial
-from pathlib import Path
 
 import numpy as np
 
@@ -57,8 +55,7 @@ SHOWN = 3  # prompts of each task whose answers are kept, before and after
 
 def arguments(line=None):
     """Return the command line's options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = partial(parser.add_argument, help="default: %(default)s")
+    parser, add = _record.options("mdloo", __doc__)
     add("--seeds", type=int, default=8)
     add("--iterations", type=int, default=8)
     add("--prompts", type=int, default=64, help="an iteration (default: %(default)s)")
@@ -66,10 +63,6 @@ def arguments(line=None):
     add("--held-out", type=int, default=128, help="held-out prompts a task (default: %(default)s)")
     add("--critic-steps", type=int, default=100)
     add("--algorithms", nargs="+", choices=ALGORITHMS, default=list(ALGORITHMS))
-    add("--share", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="every N-th run, from the I-th on")
-    add("--folder", type=Path, default=_record.LANDED / "mdloo", help="finished runs (default: %(default)s)")
-    add("--models", type=Path, default=Path("runs/mdloo"), help="the start, and the critic (default: %(default)s)")
-    parser.add_argument("--no-ship", action="store_true", help="record nothing")
     return parser.parse_args(line)
 
 
@@ -227,20 +220,14 @@ def main():
     a = arguments()
     _record.keep_compiled(a.models)
     bench = Bench(a)
-    share = tuple(a.share)
-    _record.finished(try_jobs(bench, a), a.folder, share)
-    if missing := [key for key in try_jobs(bench, a) if not (a.folder / f"{key}.json").exists()]:
-        raise SystemExit(f"this share is done; of the tries {len(missing)} are not: call it again when they are")
-    runs = _record.finished(try_jobs(bench, a), a.folder)
+    runs = _record.tried(try_jobs(bench, a), a)
     settings = chosen(a, runs)
-    runs |= _record.finished(main_jobs(bench, a, settings), a.folder, share)
+    runs |= _record.finished(main_jobs(bench, a, settings), a.folder, tuple(a.share))
     for key, run in runs.items():
         print(f"{key:32} utility {run['utility']['all']:.4f}")
-    if share == (0, 1) and not a.no_ship:
-        config = _record.config_of(a) | {"settings": SETTINGS, "base": files.fingerprint(assets.load_instruct()[0])}
-        minutes = round(sum(run["cpu_s"] for run in runs.values()) / 60, 1)
-        numbers = {"cpu_minutes": minutes, "chosen": settings, "runs": runs}
-        print(_record.save("mdloo", "python -m experiments.mdloo", config, list(range(a.seeds)), numbers))
+    _record.ship(
+        "mdloo", a, a.seeds, runs, files.fingerprint(assets.load_instruct()[0]), settings=SETTINGS, chosen=settings
+    )
 
 
 if __name__ == "__main__":

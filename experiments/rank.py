@@ -18,9 +18,7 @@ Primary   cut to 16 less trained at 16: below 0, a better adapter of this rank e
 Smallest  sd over seeds of a difference was .004 nats in the recording before: five seeds give a half-width of 1.6 sd
 """
 
-import argparse
 from functools import cache, partial
-from pathlib import Path
 
 import numpy as np
 
@@ -46,18 +44,13 @@ TRY_SEED, TRY_RECORDS_SEED = 100, 20_000
 
 def arguments(line=None):
     """Return the command line's options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = partial(parser.add_argument, help="default: %(default)s")
+    parser, add = _record.options("rank", __doc__)
     add("--seeds", type=int, default=5)
     add("--steps", type=int, default=120)
     add("--batch-size", type=int, default=8, help="conversations (default: %(default)s)")
     add("--rates", type=int, default=4, help="rates that an arm tries (default: %(default)s)")
     add("--records", type=int, default=1000, help="training records a task (default: %(default)s)")
     add("--held-out", type=int, default=300, help="held-out records a task (default: %(default)s)")
-    add("--share", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="every N-th run, from the I-th on")
-    add("--folder", type=Path, default=_record.LANDED / "rank", help="finished runs (default: %(default)s)")
-    add("--models", type=Path, default=Path("runs/rank"), help="compiled programs (default: %(default)s)")
-    parser.add_argument("--no-ship", action="store_true", help="record nothing")
     return parser.parse_args(line)
 
 
@@ -157,20 +150,13 @@ def main():
     """Run what has not been run yet, record."""
     a = arguments()
     _record.keep_compiled(a.models)
-    bench, share = Bench(a), tuple(a.share)
-    _record.finished(try_jobs(bench, a), a.folder, share)
-    if missing := [key for key in try_jobs(bench, a) if not (a.folder / f"{key}.json").exists()]:
-        raise SystemExit(f"this share is done; of the tries {len(missing)} are not: call it again when they are")
-    runs = _record.finished(try_jobs(bench, a), a.folder)
+    bench = Bench(a)
+    runs = _record.tried(try_jobs(bench, a), a)
     rates = chosen(a, runs)
-    runs |= _record.finished(main_jobs(bench, a, rates), a.folder, share)
+    runs |= _record.finished(main_jobs(bench, a, rates), a.folder, tuple(a.share))
     for key, found in runs.items():
         print(f"{key:20} {found['nats']:.4f} {found.get('cut', '')}")
-    if share == (0, 1) and not a.no_ship:
-        minutes = round(sum(found["cpu_s"] for found in runs.values()) / 60, 1)
-        config = _record.config_of(a) | {"base": lora.files.fingerprint(bench.params)}
-        numbers = {"cpu_minutes": minutes, "chosen": rates, "runs": runs}
-        print(_record.save("rank", "python -m experiments.rank", config, list(range(a.seeds)), numbers))
+    _record.ship("rank", a, a.seeds, runs, lora.files.fingerprint(bench.params), chosen=rates)
 
 
 if __name__ == "__main__":

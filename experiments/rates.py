@@ -20,10 +20,8 @@ Smallest  the slope's sd over seeds was .09 in the recording before; five seeds 
 Others    Adam, and Apple's without the block clip, less Apple's, each at its best rate and at 4 times that
 """
 
-import argparse
 import math
 from functools import cache, partial
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -48,18 +46,13 @@ FIRST = {  # log2 of the lowest rate of a row, by pilots
 
 def arguments(line=None):
     """Return the command line's options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = partial(parser.add_argument, help="default: %(default)s")
+    parser, add = _record.options("rates", __doc__)
     add("--seeds", type=int, default=5)
     add("--first-seed", type=int, default=0)
     add("--steps", type=int, default=200)
     add("--widths", type=int, nargs="+", default=[32, 64, 128, 256])
     add("--rates", type=int, default=5, help="rates in a row, each twice the one before (default: %(default)s)")
     add("--held-out-rows", type=int, default=64)
-    add("--share", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="every N-th run, from the I-th on")
-    add("--folder", type=Path, default=_record.LANDED / "rates", help="finished runs (default: %(default)s)")
-    add("--models", type=Path, default=Path("runs/rates"), help="compiled programs (default: %(default)s)")
-    parser.add_argument("--no-ship", action="store_true", help="record nothing")
     return parser.parse_args(line)
 
 
@@ -187,15 +180,11 @@ def main():
     a = arguments()
     _record.keep_compiled(a.models)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    share = tuple(a.share)
-    runs = _record.finished(jobs(a), a.folder, share)
+    runs = _record.finished(jobs(a), a.folder, tuple(a.share))
     for key, found in runs.items():
         print(f"{key:32} {found.get('loss', found)}")
-    if share == (0, 1) and not a.no_ship:
-        seeds = list(range(a.first_seed, a.first_seed + a.seeds))
-        minutes = round(sum(r["cpu_s"] for r in runs.values()) / 60, 1)
-        numbers = {"cpu_minutes": minutes, "seeds": seeds, "widths": a.widths, "runs": runs}
-        print(_record.save("rates", "python -m experiments.rates", _record.config_of(a), seeds, numbers))
+    seeds = list(range(a.first_seed, a.first_seed + a.seeds))
+    _record.ship("rates", a, a.seeds, runs, seeds=seeds, widths=a.widths)
 
 
 if __name__ == "__main__":

@@ -93,7 +93,9 @@ def test_every_recording_has_its_experiment_which_knows_the_options_that_it_is_g
         again.EXPERIMENTS
     )
     for name, options in again.EXPERIMENTS.items():
-        source = (Path(again.__file__).parent / f"{name}.py").read_text()
+        folder = Path(again.__file__).parent
+        source = (folder / f"{name}.py").read_text()
+        source += (folder / "_record.py").read_text() if "_record.options(" in source else ""
         assert all(f'"{option}"' in source for option in options), name
     line = " ".join(again.command("pipeline", Path("runs/x")))
     assert line.endswith("--folder runs/x/pipeline --bench runs/x/rlhf/bench")
