@@ -3,6 +3,10 @@
     python -m experiments.at_scale           fake CPU devices; about 3 minutes
     python -m experiments.at_scale --tpu     TPU topologies, with the extra `tpu`; about 10 minutes
 
+Question  does the training step of AFM-on-device fit its devices, and which collectives does the compiler put into it?
+Arms      data-parallel and FSDP meshes of 8, 64 and 512 CPU devices; TPU topologies of Apple's runs; with and without
+          pinned placements; the server model's mesh
+
 Every cell compiles in a process of its own, one at a time, and is recorded as soon as it is done.
 """
 
@@ -119,6 +123,12 @@ def compiled(lowered, machine: str) -> dict:
         collectives=collectives.by_kind(found),
         largest=[[c.kind, c.operand_bytes, c.group_size, c.count, c.op_name] for c in largest],
     )  # fmt: skip
+
+
+def verdict(numbers):
+    """Return which compiled steps fit."""
+    no = [name for name, cell in numbers.items() if not cell["measured"]["fits"]]
+    return f"{len(numbers) - len(no)} of {len(numbers)} steps fit; not: {', '.join(no)}"
 
 
 def main(arguments=None):

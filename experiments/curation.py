@@ -3,6 +3,11 @@
     python -m experiments.curation                   # call it again to resume; about 5 CPU-minutes
     python -m experiments.curation --pairs 20 --unrelated 200 --megabytes 1 --folder runs/curation_smoke --no-ship
 
+Question  do near-duplicates follow the S-curve of their Jaccard similarity, and what becomes of what is planted in a
+          crawl?
+Arms      400 pairs in each bin of similarity; a crawl of 200 MB with planted duplicates, junk, personal data and
+          benchmark text
+
   pairs   texts of 300 words and copies of them with words replaced, so that the exact Jaccard similarity of their
           5-grams is anywhere from 0.3 to 1: how many are candidates, and how many are removed, by bins of it; and
           unrelated texts
@@ -234,6 +239,17 @@ def jobs(a) -> dict:
         "pairs": partial(pairs, a.seed, a.pairs, a.unrelated),
         "crawl": partial(crawl, a.seed, a.megabytes, a.memory_mb, a.processes),
     }
+
+
+def verdict(numbers):
+    """Return in how many bins the share removed agrees with the closed form, and what was left of the junk."""
+    pairs, crawl = (numbers["runs"][name] for name in ("pairs", "crawl"))
+    inside = [row["removed"][1] <= row["expected_removed"] <= row["removed"][2] for row in pairs["bins"]]
+    junk = crawl["found"]["junk"]
+    return (
+        f"{sum(inside)} of {len(inside)} bins have the closed form in the 95% interval of what is removed; "
+        f"of {sum(junk.values())} junk pages {junk['left']} are left"
+    )
 
 
 def main():

@@ -4,6 +4,9 @@
     python -m experiments.curation_quality --seeds 1 --each 20 --steps 20 --pages 10 --folder runs/quality_smoke \\
         --no-ship
 
+Question  does the classifier tell junk from prose, of kinds that it never saw, too, and are pages' bodies found?
+Arms      the shipped classifier; one trained without each kind of junk; extraction with and without main_content
+
 Good is prose of the standard library (reference topics and docstrings) and everyday text, which is generated. Junk is
 of junk.REAL and made_up_pages.GENERATED; the latter is model-written. Documents, so modules and topics, are on one side
 each.
@@ -23,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
+from afm_ref import evaluation
 from afm_ref.curation import html, quality
 from afm_ref.data import corpora, pretraining_text, tasks
 from afm_ref.teaching import made_up_pages
@@ -150,6 +154,18 @@ def jobs_of(a) -> dict:
             name = f"without_{kind.replace(' ', '_')}_{seed}"
             jobs[name] = partial(without_run, seed, kind, a.each, a.steps)
     return jobs
+
+
+def verdict(numbers):
+    """Return the accuracy on kinds that were seen, and which kinds are mostly passed when they were not."""
+    runs, unseen = numbers["runs"], defaultdict(list)
+    accuracy = evaluation.mean_interval([run["accuracy"] for key, run in runs.items() if key.startswith("full_")])
+    for run in (run for key, run in runs.items() if key.startswith("without_")):
+        kind = next(iter(run["right"]))
+        unseen[kind].append(run["right"][kind])
+    missed = [kind for kind, shares in unseen.items() if np.mean(shares) < 0.5]
+    told = f"accuracy {accuracy[0]:.3f} [{accuracy[1]:.3f}, {accuracy[2]:.3f}] on kinds that were seen"
+    return f"{told}; of {len(unseen)} kinds left out, mostly judged wrong: {', '.join(missed)}"
 
 
 def main():

@@ -4,6 +4,10 @@
     python -m experiments.lengthening --seeds 2 --steps 2 --long-documents 2 --answers 2 \\
         --folder runs/lengthening_smoke --no-ship
 
+Question  does one short stage teach windows of 1024 tokens, and does RoPE's new base help?
+Arms      the shipped model, untrained with either base and cut to short windows; the stage with the new and with the
+          old base, at two learning rates
+
 AFM_TINY was trained on windows of 256 tokens. One more stage on windows of 1024, of 1.4% of the tokens it was trained
 on (Apple's: 1.35%), with long questions and answers in it; three seeds, of the batches. Measured is the loss by
 position in held-out documents of more than 2048 tokens.
@@ -16,11 +20,15 @@ position in held-out documents of more than 2048 tokens.
 
 import argparse
 import dataclasses
+import re
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from afm_ref import assets
 from afm_ref.data import corpora
+from afm_ref.evaluation import mean_interval
 from afm_ref.lora import files
 from afm_ref.pretraining import stages
 
@@ -89,6 +97,17 @@ def jobs(text, a):
             for name in ("old", "new"):
                 found[f"{name}{speed}_{seed}"] = partial(after, text, a, seed, name == "new", faster)
     return found
+
+
+def verdict(numbers):
+    """Return what the new base does to the loss of English, past the trained window and past the new one, by seed."""
+    runs, told = numbers["runs"], []
+    seeds = [key.split("_")[1] for key in runs if re.fullmatch(r"new_\d+", key)]
+    trained, window = EDGES.index(WANTED // 4), EDGES.index(WANTED)
+    for where, bins in (("from 256 to 1024", slice(trained, window)), ("past 1024", slice(window, None))):
+        at = [[np.mean(runs[f"{base}_{s}"]["by_position"]["english"][bins]) for s in seeds] for base in ("new", "old")]
+        told.append(_record.told(f"new base less old, nats {where},", mean_interval(np.subtract(*at))))
+    return "; ".join(told)
 
 
 def main():

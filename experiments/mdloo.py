@@ -6,6 +6,7 @@
         --folder runs/mdloo_smoke --models runs/mdloo_smoke --no-ship
 
 Question  does MDLOO gain on prompts that it has not learnt from, and more than PPO?
+Arms      MDLOO, PPO, RLOO, GRPO and REINFORCE
 Start     one for all: the instruct model fine-tuned on answers of mixed quality (`_start`); it is the reference, too.
           PPO's critic has learnt for 100 steps from it, on samples that are not counted
 Judge     the true utility: how well a reward model serves is chapter 10's question

@@ -6,6 +6,10 @@
     python -m experiments.pruning --seeds 2 --parent-steps 4 --mask-steps 3 --steps 4 --search-steps 2 \\
         --folder runs/pruning_smoke --no-ship
 
+Question  is a student cut out of a larger model, and taught by it, better than one trained from scratch?
+Arms      from scratch and pruned, each with and without the teacher; sliced by activation without masks; from scratch
+          for the FLOPs of student and teacher, and of all
+
 As AFM-on-device was made, at toy size: a parent with three times the FFN width, masks learnt on the same text, the
 student cut out of it. Everything is of the seed: parent, masks, batches. All students see the same batches.
   parent      trained from scratch; the teacher, too
@@ -29,6 +33,7 @@ import numpy as np
 from afm_ref import transformer
 from afm_ref.config import forward_flops_per_token, train_flops_per_token
 from afm_ref.data import packing
+from afm_ref.evaluation import mean_interval
 from afm_ref.pretraining import afm_optimizer, distillation, pruning, warmup_cosine
 from afm_ref.pretraining.pruning import criteria
 
@@ -215,6 +220,16 @@ def main_jobs(a, rates):
         for key, steps in equal_steps(a).items()
         for seed in seeds
     }
+
+
+def verdict(numbers):
+    """Return the lead in accuracy over training from scratch, and over as many FLOPs from scratch, by seed."""
+    runs, told = numbers["runs"], []
+    seeds = [key.split("_")[-1] for key in runs if key.startswith("long_")]
+    for other in ("scratch", "more", "long"):
+        ours, theirs = ([runs[f"{arm}_{s}"]["accuracy"][-1] for s in seeds] for arm in ("pruned_distilled", other))
+        told.append(_record.told(f"pruned and distilled less {other}", mean_interval(np.subtract(ours, theirs))))
+    return "accuracy: " + "; ".join(told)
 
 
 def main():

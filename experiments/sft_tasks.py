@@ -2,6 +2,9 @@
 
     python -m experiments.sft_tasks                  # three seeds; not recorded yet
 
+Question  how many held-out records does the shipped model do when it is fine-tuned on all five tasks?
+Arms      the shipped model as it is, and fine-tuned, three seeds
+
 The tasks are to be neither trivial nor hopeless for what is built on them: between 30 and 70% each is the aim.
 """
 
@@ -58,6 +61,11 @@ def successes(params, cfg, tok, n) -> dict[str, float]:
         scores = [tasks.score(record, text) for record, text in zip(records, texts)]
         table[task] = {"success": float(np.mean(done)), "score": float(np.mean(scores)), "example": texts[0]}
     return table
+
+
+def verdict(numbers):
+    """Return the share of held-out records that the fine-tuned models do, by task, with its interval over seeds."""
+    return ", ".join(f"{task} {of[0]:.2f} [{of[1]:.2f}, {of[2]:.2f}]" for task, of in numbers["success"].items())
 
 
 def main():

@@ -5,6 +5,10 @@
     python -m experiments.stages --seeds 2 --core-steps 4 --continued-steps 3 --lengthening-steps 2 --sweep-steps 3 \\
         --z-steps 3 --long-documents 2 --answers 2 --folder runs/stages_smoke --no-ship
 
+Question  what do the stages of pre-training, RoPE's new base, the z-loss and the share of code change?
+Arms      the continued stage with its own mixture and with core's; RoPE's base changed and kept, and changed alone;
+          three weights of the z-loss; five shares of code
+
 Text: English (topics and docstrings of the standard library) and its code; worked sums and long documents of questions
 and answers, generated. Shipped tokenizer, a model of 0.6 million weights, three seeds (of weights and batches).
   stages     core (window 128) -> continued (256; more code and maths, or the same mixture) -> lengthening (1024; long
@@ -25,7 +29,7 @@ import numpy as np
 from afm_ref import assets, transformer
 from afm_ref.config import AFMConfig
 from afm_ref.data import corpora, long_qa, maths, packing, pretraining_text
-from afm_ref.evaluation import bits_per_byte, total_loss
+from afm_ref.evaluation import bits_per_byte, mean_interval, total_loss
 from afm_ref.interop import hugging_face
 from afm_ref.pretraining import long_context, losses, stages
 
@@ -207,6 +211,13 @@ def jobs(text, a):
         found |= {f"z_{z:g}_{seed}": partial(z_run, text, a, seed, z) for z in Z_WEIGHTS}
         found |= {f"sweep_{share:g}_{seed}": partial(sweep_run, text, a, seed, share) for share in CODE_SHARES}
     return found
+
+
+def verdict(numbers):
+    """Return what the continued stage's own mixture gives on maths, paired by seed."""
+    runs = [run for key, run in numbers["runs"].items() if key.startswith("stages_")]
+    less = [r["continued"]["bits_per_byte"]["maths"] - r["continued_same"]["bits_per_byte"]["maths"] for r in runs]
+    return _record.told("the continued stage's mixture less core's, bits per byte of maths,", mean_interval(less))
 
 
 def main():

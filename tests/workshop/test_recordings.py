@@ -101,6 +101,16 @@ def test_every_recording_has_its_experiment_which_knows_the_options_that_it_is_g
     assert line.endswith("--folder runs/x/pipeline --bench runs/x/rlhf/bench")
 
 
+UNTOLD = {"optimizer", "lora", "post_training", "rlhf", "pipeline"}  # issue 21 replaces them
+
+
+@pytest.mark.parametrize("name", sorted(set(again.EXPERIMENTS) - UNTOLD))
+def test_the_list_tells_question_and_arms_and_the_verdict_of_what_is_recorded(name):
+    told = again.described(name, "0" * 64)
+    assert "    question  " in told and "    arms      " in told
+    assert ("not recorded" in told) != ("    verdict   " in told)
+
+
 def test_goes_on_with_the_one_that_failed(tmp_path):
     called, broken = [], {"rlhf"}
 
