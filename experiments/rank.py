@@ -30,7 +30,7 @@ from afm_ref.training import fit
 from afm_ref.training.step import where
 
 from . import _record
-from .few_bits import FEATURES, SEQ_LEN, feature_rows
+from ._few_bits import FEATURES, SEQ_LEN, feature_rows
 
 RANKS = (1, 4, 16, 64)
 WHOLE = {  # arm: the leaves that it trains

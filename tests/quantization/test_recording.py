@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from afm_ref import assets
+from afm_ref import assets, containers
 from afm_ref.lora import files
+from afm_ref.whole_road.artifacts import plain
 from experiments import _quantization, few_bits, quantization
 
 COSTS, FEW = assets.recording("quantization"), assets.recording("few_bits")
@@ -38,7 +39,7 @@ def test_a_cell_of_the_frontier_is_recomputed(key):
     bench = few_bits.Bench(a)
     assert files.fingerprint(bench.params) == FEW["config"]["base"]
     bench.costs = lambda: _quantization.costs_of_text(RUNS["sensitivity"]["measured"])
-    params = bench.params if key == "plain_16" else few_bits.plain(bench.palettes(2.1))
+    params = bench.params if key == "plain_16" else plain(bench.palettes(2.1))
     found = _quantization.nats_per_token(bench.compiled, params, bench.answers()[:1])["nats"]
     first = {k: RUNS[k]["nats_by_piece"][0] for k in ("plain_16", "plain_2.1")}
     assert found == pytest.approx(first[key], rel=0.01)
@@ -61,7 +62,7 @@ def test_bounds_are_those_of_students_t_over_the_recorded_records():
     def done(key, task):
         return np.unpackbits(np.frombuffer(bytes.fromhex(RUNS[key]["records"][task]), np.uint8))[:count].mean()
 
-    for before, tasks in (("", few_bits.FEATURES), ("own_", few_bits.OWN)):
+    for _, before, tasks in few_bits.MEASURES:
         for task in tasks:
             lead = np.array([done(f"{before}3.5_{s}", task) - done(f"{before}16_{s}", task) for s in seeds])
             wanted = lead.mean() - stats.t.ppf(0.95, 4) * lead.std(ddof=1) / np.sqrt(5)
@@ -73,6 +74,6 @@ def test_all_stored_bits_are_counted():
     """3.5 with the adapter; rank 1 takes 16 (out + in) / (out in) bits a weight over all matrices."""
     for key in ("3.5_0", "3.5 without recovery_0", "rank_1_at_3.5_0", "rank_4_at_3.5_0", "plain_3.5"):
         assert 3.47 < RUNS[key]["stored_bits"] <= 3.5
-    shapes = few_bits.containers.matrices(assets.load_instruct()[0]).values()
+    shapes = containers.matrices(assets.load_instruct()[0]).values()
     rank_1 = 16 * sum(sum(w.shape) for w in shapes) / sum(w.size for w in shapes)
     assert RUNS["16_0"]["stored_bits"] == pytest.approx(16 + rank_1, abs=1e-3)
