@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ._typing import Float
 from .config import AFMConfig
 from .losses import next_token
 from .weights import Params
@@ -89,3 +90,27 @@ def mean_interval(values, confidence: float = 0.95) -> Interval:
     n, mean, s = len(values), float(values.mean()), float(values.std(ddof=1))
     half = float(t.ppf((1 + confidence) / 2, n - 1)) * s / math.sqrt(n)
     return Interval(mean, mean - half, mean + half)
+
+
+def mean_and_bound(differences: Float[np.ndarray, "runs records"]) -> tuple[float, float]:
+    """Return the mean of paired differences, one arm less another, and what it is at least:
+    the lower of two one-sided 95% bounds, over runs (Student's t) and over records.
+
+        mean - max(t_{n-1, .95} s_runs / sqrt(n), 1.645 s_records / sqrt(m))
+
+    A row is a run (seed) and has the same records as every other; s_records is the standard
+    deviation of the records' means over runs. An arm is not worse by a margin if the bound
+    lies above minus the margin. ValueError: fewer than two runs or records.
+
+    Source: Student 1908; non-inferiority by one-sided bound [standard].
+    Test: tests/transformer/test_transformer.py::test_a_bound_is_the_lower_of_that_over_runs_and_over_records
+    """
+    differences = np.asarray(differences, np.float64)
+    if differences.ndim != 2 or min(differences.shape) < 2:
+        raise ValueError(
+            f"a bound needs at least 2 runs of at least 2 records, got shape {differences.shape}"
+        )
+    mean, over_runs, _ = mean_interval(differences.mean(axis=1), 0.9)
+    of_records = differences.mean(axis=0)
+    over_records = mean - 1.645 * float(of_records.std(ddof=1)) / math.sqrt(len(of_records))
+    return mean, min(over_runs, over_records)

@@ -281,6 +281,18 @@ def test_nothing_to_evaluate_is_refused():
             evaluation.bits_per_byte(UNIFORM, CFG, batches, n_bytes=n_bytes, progress=False)
 
 
+def test_a_bound_is_the_lower_of_that_over_runs_and_over_records():
+    """Runs .1, .2, .3 apart: t(2, .95) = 2.920 by the table, se .1 / sqrt(3); records 0 and .4 apart: 1.645 x .4 / 2."""
+    runs = np.repeat([[0.1], [0.2], [0.3]], 4, axis=1)
+    assert evaluation.mean_and_bound(runs) == pytest.approx((0.2, 0.2 - 2.920 * 0.1 / 3**0.5), abs=1e-3)
+    records = np.tile([0.0, 0.4], (3, 1))
+    se = 0.4 / 2**0.5 / 2**0.5
+    assert evaluation.mean_and_bound(records) == pytest.approx((0.2, 0.2 - 1.645 * se))
+    for bad in ([[0.1, 0.2]], [0.1, 0.2]):
+        with pytest.raises(ValueError, match="at least 2 runs of at least 2 records"):
+            evaluation.mean_and_bound(bad)
+
+
 def test_interval_against_a_table_of_t():
     # n = 3, s = 1: 4.303 / sqrt(3), from any printed table of Student's t at 2 degrees of freedom
     mean, low, high = evaluation.mean_interval([1.0, 2.0, 3.0])

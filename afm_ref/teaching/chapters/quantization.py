@@ -1,8 +1,11 @@
-"""What chapter 9 draws: every matrix's bits under a budget, a palette and its weights."""
+"""What chapter 9 draws: every matrix's bits under a budget, a palette and its weights; and
+how it compares arms of the recording `few_bits`.
+"""
 
 import numpy as np
 
 from ...config import MATRICES, AFMConfig
+from ...evaluation import mean_and_bound
 from ...quantization import frontier, palettize, weight_counts
 from ...quantization.bits import storage
 from .. import widgets
@@ -151,3 +154,26 @@ def explore_palette(matrices: dict[str, np.ndarray], name: str, alt: str) -> Non
         bits=widgets.slider("bits", WIDTHS[0], WIDTHS[-1], 4),
         rows=widgets.stops("rows a table", [1, 2, 4, 8, 16, 32, 64], 16),
     )
+
+
+def records_done(run: dict, task: str) -> np.ndarray:
+    """Return which held-out records a recorded run does wholly: [records] 0 or 1."""
+    return np.unpackbits(np.frombuffer(bytes.fromhex(run["records"][task]), np.uint8))
+
+
+def lead(runs: dict, arm: str, before: str, task: str) -> tuple[np.ndarray, float, float]:
+    """Return an arm's success less that of 16 bits, paired by seed and record: (of each
+    seed, mean, what it is at least), as `evaluation.mean_and_bound` has it.
+
+    before: how the keys of the measure's runs begin. What draws nothing has one run, of
+    seed 0, for all.
+    """
+    theirs = [key for key in runs if key.startswith(f"{before}16_")]
+    ours = (runs.get(key.replace("16", arm), runs[f"{before}{arm}_0"]) for key in theirs)
+    less = np.array(
+        [
+            records_done(run, task).astype(float) - records_done(runs[key], task)
+            for run, key in zip(ours, theirs)
+        ]
+    )
+    return less.mean(axis=1), *mean_and_bound(less)
