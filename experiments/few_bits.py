@@ -37,8 +37,6 @@ Frontier  held-out loss against all stored bits: palettes alone from 2.1 to 4; r
 
 from functools import partial
 
-import numpy as np
-
 from afm_ref import lora
 from afm_ref.quantization import alternatives, dequantize, palettize, stored_bits_per_weight
 from afm_ref.quantization.bits import sensitivity

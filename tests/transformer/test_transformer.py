@@ -282,15 +282,15 @@ def test_nothing_to_evaluate_is_refused():
 
 
 def test_a_bound_is_the_lower_of_that_over_runs_and_over_records():
-    """Runs .1, .2, .3 apart: t(2, .95) = 2.920 by the table, se .1 / sqrt(3); records 0 and .4 apart: 1.645 x .4 / 2."""
-    runs = np.repeat([[0.1], [0.2], [0.3]], 4, axis=1)
+    """Runs .1, .2, .3: t(2, .95) = 2.920 by the table, se .1 / sqrt(3); records 0 and .4: 1.645 x .4 / 2."""
+    runs = np.repeat(np.array([[0.1], [0.2], [0.3]]), 4, axis=1)
     assert evaluation.mean_and_bound(runs) == pytest.approx((0.2, 0.2 - 2.920 * 0.1 / 3**0.5), abs=1e-3)
     records = np.tile([0.0, 0.4], (3, 1))
     se = 0.4 / 2**0.5 / 2**0.5
     assert evaluation.mean_and_bound(records) == pytest.approx((0.2, 0.2 - 1.645 * se))
-    for bad in ([[0.1, 0.2]], [0.1, 0.2]):
+    for bad in ((1, 3), (3, 1)):
         with pytest.raises(ValueError, match="at least 2 runs of at least 2 records"):
-            evaluation.mean_and_bound(bad)
+            evaluation.mean_and_bound(np.zeros(bad))
 
 
 def test_interval_against_a_table_of_t():
