@@ -10,11 +10,12 @@ from afm_ref.data import packing, pretraining_text, tasks
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
 from afm_ref.quantization import dequantize, palettize, quantize, recovery, stored_bits_per_weight
 from afm_ref.quantization.bits import allocation, sensitivity
+from afm_ref.teaching.chapters.quantization import costs_of_text
 from afm_ref.training import fit
 from afm_ref.whole_road.artifacts import plain
 
 from . import _record, train_instruct
-from ._quantization import PIECE, bits_per_byte, costs_as_text, costs_of_text, held_out_text, nats_per_token
+from ._quantization import PIECE, bits_per_byte, costs_as_text, held_out_text, nats_per_token
 
 ARMS = ("16", "3.5", "3.5 without recovery")
 TOTAL = 3.5  # stored bits

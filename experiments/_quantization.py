@@ -1,14 +1,11 @@
-"""What `experiments.quantization` and `experiments.few_bits` share: held-out text in pieces, keys as text, schemes."""
+"""What `experiments.quantization` and `experiments.few_bits` share: held-out text in pieces, losses, costs as text."""
 
 import numpy as np
 
-from afm_ref import containers
 from afm_ref.data import packing, pretraining_text
-from afm_ref.quantization import int8
 
 from .train_tiny import SEQ_LEN, SOURCES, of_source
 
-EQUAL_BITS = {2: (8, 1), 3: (4, 1), 4: (4, 2)}  # bits: (rows, blocks along a row) of a grid that takes a palette's bits
 PIECE = 10  # rows
 
 
@@ -42,30 +39,5 @@ def nats_per_token(loss, params, batches):
 
 
 def costs_as_text(costs):
-    """Return {(matrix, layer): {bits: nats}} as JSON can hold it: {"0.wq": {"2": nats}}."""
+    """Return {(matrix, layer): {bits: nats}} as JSON can hold it: {"0.wq": {"2": nats}}; chapter 9 reads it back."""
     return {f"{i}.{name}": {str(b): float(f"{x:.5g}") for b, x in row.items()} for (name, i), row in costs.items()}
-
-
-def costs_of_text(table):
-    """Return costs from `costs_as_text`."""
-    split = {tuple(key.split(".")): row for key, row in table.items()}
-    return {(name, int(layer)): {int(b): nats for b, nats in row.items()} for (layer, name), row in split.items()}
-
-
-def counted(palette):
-    """Return (dense matrix, bits a weight) of a palette."""
-    return palette.dense(), palette.bits_per_weight
-
-
-def alternative(bench, scheme, moments):
-    """Return the loss of the model with every matrix made anew by one scheme, and the mean of the bits it takes."""
-    bits, weights = [], []
-
-    def anew(name, w, numbers):
-        dense, counted_bits = scheme(np.asarray(w), moments[name, numbers[0]])
-        bits.append(counted_bits)
-        weights.append(w.size)
-        return dense
-
-    params = containers.map_matrices(bench.params._replace(embed=int8(bench.params.embed).dense()), anew)
-    return bench.measured(params) | {"counted_bits": round(float(np.average(bits, weights=weights)), 4)}

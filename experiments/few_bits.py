@@ -1,6 +1,6 @@
 """Are 3.5 bits with recovery as good as 16? All stored bits counted, judged by what features do: for chapter 9.
 
-    python -m experiments.few_bits                       # call it again to resume; about 2.5 CPU-hours
+    python -m experiments.few_bits                       # call it again to resume; about 3.5 CPU-hours
     NPROC=1 python -m experiments.few_bits --share 0 2   # every second run only, and no recording: two side by side
     python -m experiments.few_bits --seeds 2 --steps 3 --feature-steps 4 --held-out 6 --text-rows 10 \\
         --folder runs/few_bits_smoke --models runs/few_bits_smoke --no-ship
@@ -37,8 +37,10 @@ Frontier  held-out loss against all stored bits: palettes alone from 2.1 to 4; r
 
 from functools import partial
 
-from afm_ref import lora
-from afm_ref.quantization import alternatives, dequantize, palettize, stored_bits_per_weight
+import numpy as np
+
+from afm_ref import containers, lora
+from afm_ref.quantization import alternatives, dequantize, int8, palettize, stored_bits_per_weight
 from afm_ref.quantization.bits import sensitivity
 from afm_ref.teaching.chapters.quantization import lead
 
@@ -55,9 +57,9 @@ from ._few_bits import (
     recovered,
     sensitivity_run,
 )
-from ._quantization import EQUAL_BITS, alternative, counted
 
 MARGIN = 0.02
+EQUAL_BITS = {2: (8, 1), 3: (4, 1), 4: (4, 2)}  # bits: (rows, blocks along a row) of a grid that takes a palette's bits
 PLAIN = (2.1, 2.5, 3.0, 3.5, 4.0)  # stored bits of palettes alone
 AT_TOTAL, AT_CODES = (1, 2, 4), (1, 4, 16)  # ranks, at TOTAL stored bits and beside palettes of TOTAL code bits
 RANGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
@@ -107,6 +109,25 @@ def alternatives_run(bench, bits):
     return {name: alternative(bench, scheme, moments) for name, scheme in schemes.items()}
 
 
+def counted(palette):
+    """Return (dense matrix, bits a weight) of a palette."""
+    return palette.dense(), palette.bits_per_weight
+
+
+def alternative(bench, scheme, moments):
+    """Return the loss of the model with every matrix made anew by one scheme, and the mean of the bits it takes."""
+    bits, weights = [], []
+
+    def anew(name, w, numbers):
+        dense, counted_bits = scheme(np.asarray(w), moments[name, numbers[0]])
+        bits.append(counted_bits)
+        weights.append(w.size)
+        return dense
+
+    params = containers.map_matrices(bench.params._replace(embed=int8(bench.params.embed).dense()), anew)
+    return bench.measured(params) | {"counted_bits": round(float(np.average(bits, weights=weights)), 4)}
+
+
 def frontier_run(bench, rank, seed, at_total):
     """Return the loss of palettes with a recovery adapter."""
     base = bench.palettes(TOTAL, bench.adapter_bits(rank)) if at_total else bench.quantized(TOTAL)
@@ -141,7 +162,6 @@ def jobs(bench, a):
         runs |= {f"{arm}_{seed}": partial(arm_run, bench, arm, seed) for arm in ARMS}
     for seed in range(a.seeds):
         runs |= {f"own_{arm}_{seed}": partial(own_run, bench, arm, seed) for arm in ARMS[:2]}
-    for seed in range(a.seeds):
         runs |= {f"tone_{arm}_{seed}": partial(alone_run, bench, arm, "tone", seed) for arm in ARMS[:2]}
     runs[f"own_{ARMS[2]}_0"] = partial(own_run, bench, ARMS[2], 0)
     runs |= {f"plain_{total or 16}": partial(plain_run, bench, total) for total in (None, *PLAIN)}

@@ -1,6 +1,6 @@
 """What each matrix costs in few bits, whether that adds up, and what 8-bit keys and values cost: for chapter 9.
 
-    python -m experiments.quantization   # call it again to resume; about 5 CPU-minutes
+    python -m experiments.quantization   # call it again to resume; about 2 CPU-minutes
     python -m experiments.quantization --text-rows 10 --sensitivity-rows 8 --folder runs/quantization_smoke --no-ship
 
 Question  may what each matrix alone costs in few bits be added up, and do 8-bit keys and values cost any loss?
@@ -22,6 +22,7 @@ from afm_ref.config import kv_cache_bytes_per_token
 from afm_ref.data import packing, pretraining_text
 from afm_ref.quantization import eight_bit_cache, quantize
 from afm_ref.quantization.bits import allocation, sensitivity
+from afm_ref.teaching.chapters.quantization import costs_of_text
 from afm_ref.whole_road.artifacts import plain
 
 from . import _quantization, _record
@@ -62,7 +63,7 @@ class Bench:
     def costs(self):
         """Return each matrix's measured cost: {(matrix, layer): {bits: nats}}."""
         found = _record.kept(self.a.folder, "sensitivity", partial(sensitivity_run, self))
-        return _quantization.costs_of_text(found["measured"])
+        return costs_of_text(found["measured"])
 
     def quantized(self, average):
         """Return the model at this average, bits by the exact choice; None: as it ships."""

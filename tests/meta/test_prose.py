@@ -19,7 +19,9 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "90%": "Aghajanyan et al. 2020, abstract: 200 numbers tune RoBERTa to 90% of the full performance on MRPC",
         "100 times": "Biderman et al. 2024, abstract: full fine-tuning's rank is 10-100 times a usual adapter's",
     },
-    "09_quantization": {"0.15%": "TR24 section 5: about 10B tokens, of the 6.3T + 1T + 0.1T of pre-training"},
+    "09_quantization": {
+        "0.15%": "TR24 section 5: recovery adapters see about 10B tokens, about 0.15% of the base's training"
+    },
 }
 
 CODE = re.compile(r"```.*?```|`[^`\n]*`", re.S)

@@ -25,7 +25,7 @@ def test_a_cell_of_the_costs_is_recomputed(average):
     bench = quantization.Bench(argparse.Namespace(**COSTS["config"]))
     assert files.fingerprint(bench.params) == COSTS["config"]["base"]
     runs = COSTS["numbers"]["runs"]
-    bench.costs = lambda: _quantization.costs_of_text(runs["sensitivity"]["measured"])
+    bench.costs = lambda: chapter.costs_of_text(runs["sensitivity"]["measured"])
     bench.pieces = lambda: _quantization.held_out_text(bench.tok, 10)[:1]
     found = bench.bits_per_byte(bench.quantized(average))["bits_per_byte"]
     first = {bits: runs[f"bits_{bits or 16}"]["by_piece"][0] for bits in (None, 3.5)}
@@ -39,7 +39,7 @@ def test_a_cell_of_the_frontier_is_recomputed(key):
     a = few_bits.arguments([])
     bench = few_bits.Bench(a)
     assert files.fingerprint(bench.params) == FEW["config"]["base"]
-    bench.costs = lambda: _quantization.costs_of_text(RUNS["sensitivity"]["measured"])
+    bench.costs = lambda: chapter.costs_of_text(RUNS["sensitivity"]["measured"])
     params = bench.params if key == "plain_16" else plain(bench.palettes(2.1))
     found = _quantization.nats_per_token(bench.compiled, params, bench.answers()[:1])["nats"]
     first = {k: RUNS[k]["nats_by_piece"][0] for k in ("plain_16", "plain_2.1")}

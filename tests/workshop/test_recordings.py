@@ -76,6 +76,24 @@ def test_a_finished_job_is_not_run_again(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "b.json", "c.json"]
 
 
+def test_a_share_waits_for_the_tries_of_the_others_and_records_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(assets, "RECORDED", tmp_path)
+    parser, _ = _record.options("tea", "doc")
+    jobs = {"a": lambda: {"x": 1}, "b": lambda: {"x": 2}}
+    line = ["--folder", str(tmp_path / "runs"), "--share"]
+    first, second = (parser.parse_args([*line, str(i), "2"]) for i in (0, 1))
+    with pytest.raises(SystemExit, match="of the tries 1 are not"):
+        _record.tried(jobs, first)
+    runs = _record.tried(jobs, second)
+    assert {key: run["x"] for key, run in runs.items()} == {"a": 1, "b": 2}
+    _record.ship("tea", second, 2, runs)
+    assert not (tmp_path / "tea.json").exists()
+    second.share = (0, 1)
+    _record.ship("tea", second, 2, runs, base="f", cups=3)
+    found = assets.recording("tea")
+    assert found["numbers"]["cups"] == 3 and found["numbers"]["runs"] == runs and found["config"]["base"] == "f"
+
+
 def test_what_is_recorded_is_read_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(assets, "RECORDED", tmp_path / "recorded")
     assets.RECORDED.mkdir()

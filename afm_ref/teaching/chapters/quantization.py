@@ -1,5 +1,5 @@
 """What chapter 9 draws: every matrix's bits under a budget, a palette and its weights; and
-how it compares arms of the recording `few_bits`.
+how it reads the recordings `quantization` and `few_bits`.
 """
 
 import numpy as np
@@ -154,6 +154,15 @@ def explore_palette(matrices: dict[str, np.ndarray], name: str, alt: str) -> Non
         bits=widgets.slider("bits", WIDTHS[0], WIDTHS[-1], 4),
         rows=widgets.stops("rows a table", [1, 2, 4, 8, 16, 32, 64], 16),
     )
+
+
+def costs_of_text(table: dict) -> dict:
+    """Return {(matrix, layer): {bits: nats}} of a recording's {"0.wq": {"2": nats}}."""
+    split = {tuple(key.split(".")): row for key, row in table.items()}
+    return {
+        (name, int(layer)): {int(bits): nats for bits, nats in row.items()}
+        for (layer, name), row in split.items()
+    }
 
 
 def records_done(run: dict, task: str) -> np.ndarray:
