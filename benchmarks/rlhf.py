@@ -1,17 +1,17 @@
-"""RLHF: a full iteration beside TRL's RLOOTrainer, and the samples that each algorithm needs.
+"""RLHF: a full iteration beside TRL's RLOOTrainer.
 
     python -m benchmarks.rlhf [--rounds N] [--plot [FILE]]
 
 rlhf_vs_trl: iterations of RLOO a minute. Both sides have the same random weights in the size of AFM_TINY (Qwen3's
-order of normalising, see `post_training`), float32, the same 16 prompts, K responses each at temperature 1, the same
+order of normalising, see `post_training`), float32, the same 16 prompts, n responses each at temperature 1, the same
 reward of the text, beta > 0, and 4 steps of AdamW over all responses. Prompts are longer than responses, as for a
-feature: a message to summarise, of 45 to 104 tokens, and K = 8 responses of 32 tokens. An iteration is:
+feature: a message to summarise, of 45 to 104 tokens, and n = 8 responses of 32 tokens. An iteration is:
 
     ours (rollout.OnPolicy and training.make_step, as `rlhf.run` puts them together): sample, with
         the policy's log-probabilities; those of the reference; advantages; 4 steps; log-probabilities once more, for
-        the divergence from the previous iterate that is recorded. Each reads a prompt once for its K responses.
+        the divergence from the previous iterate that is recorded. Each reads a prompt once for its n responses.
     theirs (RLOOTrainer.training_step, 4 times, and its own fused AdamW): generate; log-probabilities under both,
-        rewards and advantages; 4 steps. Each reads a prompt K times. No gradient checkpointing; eager, as it runs by
+        rewards and advantages; 4 steps. Each reads a prompt n times. No gradient checkpointing; eager, as it runs by
         default. Its loop, data loader, scheduler and writing of logs are left out.
 
 A row that ends early is masked and saves neither side anything: the batch goes on to the last row, of all tokens.
@@ -20,17 +20,13 @@ agree.
 
 mdloo_vs_trl: our MDLOO beside the same trainer. TRL has no MDLOO.
 
-rlhf_vs_trl_short: RLOO where little is shared: prompts of all tasks, 26 to 78 tokens, K = 4 responses of 48 tokens.
-rlhf_vs_trl_long: RLOO where much is: threads of four such messages, 191 to 306 tokens, K = 8 responses of 32 tokens.
+rlhf_vs_trl_short: RLOO where little is shared: prompts of all tasks, 26 to 78 tokens, n = 4 responses of 48 tokens.
+rlhf_vs_trl_long: RLOO where much is: threads of four such messages, 191 to 306 tokens, n = 8 responses of 32 tokens.
 
 Read the ratios of a quiet machine only, as with `post_training`.
 
-samples_to_utility: from the recording "rlhf", after how many samples the utility of each algorithm has first
-gained half of the best mean gain of any, seed by seed; null where it never did.
 """
 
-import json
-import sys
 from typing import NamedTuple
 
 from . import _common
@@ -44,7 +40,7 @@ class Shape(NamedTuple):
     """What an iteration is about."""
 
     records: list  # PROMPTS of them
-    K: int
+    n: int
     new_tokens: int
 
 
@@ -65,7 +61,7 @@ class Ours:
         from afm_ref import training
         from afm_ref.rlhf import ALGORITHMS, Settings, rollout
 
-        sizes = dict(K=shape.K, max_new_tokens=shape.new_tokens, batch_size=PROMPTS * shape.K)
+        sizes = dict(n=shape.n, max_new_tokens=shape.new_tokens, batch_size=PROMPTS * shape.n)
         sizes |= dict(prompts=PROMPTS, inner_steps=INNER_STEPS)
         prompts = [record.prompt for record in shape.records]
         settings = Settings(beta=BETA, gamma=GAMMA, epsilon=EPSILON, **sizes)
@@ -90,7 +86,7 @@ class Ours:
 
 
 def rewards(prompts, groups):
-    """Return [P, K]."""
+    """Return [P, n]."""
     return [[reward_of(response.text) for response in group] for group in groups]
 
 
@@ -106,7 +102,7 @@ def trl_trainer(peer, tokenizer_file, chats, shape, folder):
     tokenizer.eos_token, tokenizer.padding_side = "<|end|>", "left"
     settings = trl.RLOOConfig(
         output_dir=folder, use_cpu=True, report_to="none", bf16=False, gradient_checkpointing=False, disable_tqdm=True,
-        per_device_train_batch_size=PROMPTS * shape.K, num_generations=shape.K, num_iterations=INNER_STEPS, beta=BETA,
+        per_device_train_batch_size=PROMPTS * shape.n, num_generations=shape.n, num_iterations=INNER_STEPS, beta=BETA,
         epsilon=EPSILON, max_completion_length=shape.new_tokens, temperature=1.0, learning_rate=LEARNING_RATE,
     )  # fmt: skip
 
@@ -143,8 +139,8 @@ def experience_of(inputs, params, cfg, shape):
     parts = [(prompt[p == 1].tolist(), said[c == 1].tolist()) for prompt, p, said, c in zip(*columns, strict=True)]
     order = sorted(range(len(parts)), key=lambda row: parts[row][0])  # it has shuffled them
     prompts, said = zip(*(parts[row] for row in order), strict=True)
-    groups = [said[i : i + shape.K] for i in range(0, len(said), shape.K)]
-    rows = share(prompts[:: shape.K], groups, columns[0].shape[1], shape.new_tokens)
+    groups = [said[i : i + shape.n] for i in range(0, len(said), shape.n)]
+    rows = share(prompts[:: shape.n], groups, columns[0].shape[1], shape.new_tokens)
     old = in_batches(response_log_probs, params, rows, cfg, len(said))
     return Experience(rows, old, old, inputs["advantages"].numpy()[order]), inputs["old_logps"].numpy()[order]
 
@@ -187,35 +183,13 @@ def iteration_lines(cfg, tokenizer, tokenizer_file, shape, algorithms, rounds):
         theirs = trl_iteration(trainer, chats)
         check_same(Ours(params, cfg, tokenizer, shape, "rloo"), trainer, theirs, params, cfg, shape)
         tokens = [min(map(len, read)), max(map(len, read))]
-        settings = dict(K=shape.K, prompt_tokens=tokens, new_tokens=shape.new_tokens, trl=trl.__version__)
+        settings = dict(n=shape.n, prompt_tokens=tokens, new_tokens=shape.new_tokens, trl=trl.__version__)
         lines = []
         for name, algorithm in algorithms.items():
             ours = Ours(params, cfg, tokenizer, shape, algorithm)
             lines.append(_common.compare(name, ours, theirs, "iterations/min", 60, rounds=rounds, warmup=1, **settings))
             check_lengths(ours, trainer, shape.new_tokens)
         return lines
-
-
-def utility_lines(runs):
-    """Print for each judge and algorithm the samples to the target by seed, one JSON line each.
-
-    runs: {"<judge>_<algorithm>_<seed>": {"samples": [...], "utility": [...]}} as the recording has them.
-    """
-    import numpy as np
-
-    from afm_ref.rlhf.measures import samples_to, target_between
-    from afm_ref.teaching.chapters.rlhf import recorded_curves
-    from afm_ref.whole_road.online_rl import JUDGES
-
-    for judge in JUDGES:
-        curves = recorded_curves(runs, judge)
-        gains = {name: [np.subtract(run["utility"], run["utility"][0]) for run in of] for name, of in curves.items()}
-        target = target_between(gains)
-        for name, of_seeds in curves.items():
-            needed = [samples_to(run["samples"], gain, target) for run, gain in zip(of_seeds, gains[name])]
-            samples = [None if found is None else round(found) for found in needed]
-            line = dict(name="samples_to_utility", judge=judge, algorithm=name, gain=round(target, 4), samples=samples)
-            print(json.dumps(line))
 
 
 def main():
@@ -235,12 +209,12 @@ def main():
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(_common.THREADS)
     tokenizer = hugging_face.load_tokenizer(assets.FOLDER)
-    feature = Shape(tasks.records("summarise", PROMPTS, difficulty=4), K=8, new_tokens=32)
+    feature = Shape(tasks.records("summarise", PROMPTS, difficulty=4), n=8, new_tokens=32)
     all_tasks = [record for task in tasks.TASKS for record in tasks.records(task, 4)][:PROMPTS]
-    short = Shape(all_tasks, K=4, new_tokens=48)
+    short = Shape(all_tasks, n=4, new_tokens=48)
     messages = tasks.records("summarise", 4 * PROMPTS, difficulty=4)
     threads = [messages[i]._replace(prompt="\n".join(m.prompt for m in messages[i::PROMPTS])) for i in range(PROMPTS)]
-    long = Shape(threads, K=8, new_tokens=32)
+    long = Shape(threads, n=8, new_tokens=32)
     tiny = dataclasses.replace(AFM_TINY, qk_norm="before_rope", rope_layout="half_split")
     lines, file = [], str(assets.FOLDER / "tokenizer.json")
     for shape, algorithms in (
@@ -249,10 +223,6 @@ def main():
         (long, {"rlhf_vs_trl_long": "rloo"}),
     ):
         lines += iteration_lines(tiny, tokenizer, file, shape, algorithms, args.rounds)
-    try:
-        utility_lines(assets.recording("rlhf")["numbers"]["runs"])
-    except FileNotFoundError as missing:
-        print(f"no samples_to_utility: {missing}", file=sys.stderr)
     _common.plot(lines, args.plot, "benchmark_rlhf.png")
 
 

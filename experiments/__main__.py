@@ -1,11 +1,11 @@
 """Every recorded experiment again, on the model that ships now: one command after AFM_TINY has changed.
 
-    python -m experiments --list           question, arms, minutes and verdict of each; which are of another model
+    python -m experiments --list           question, arms, minutes and verdict of each; which model it is of
     python -m experiments --train          train AFM_TINY first (20 minutes), then all the rest on it (6 CPU-hours)
     python -m experiments                  on the model that ships; the same command goes on where it was stopped
-    python -m experiments --only lora rlhf
+    python -m experiments --only rank mdloo
 
-Runs are kept in runs/<fingerprint of the model>/, so a new model never meets what an old one left there.
+Runs are kept in runs/<fingerprints of the models>/, so a new model never meets what an old one left there.
 `python -m tools.regenerate` afterwards draws the notebooks from the new recordings.
 """
 
@@ -21,7 +21,7 @@ from afm_ref import assets
 from afm_ref.disk import resumable
 from afm_ref.lora import files
 
-# name: its options that name a folder, in the order in which one builds on another (pipeline takes rlhf's models)
+# name: its options that name a folder, in the order in which one builds on another
 EXPERIMENTS = {
     "at_scale": (),
     "curation_quality": (),
@@ -37,14 +37,12 @@ EXPERIMENTS = {
     "quantization": ("--folder",),
     "few_bits": ("--folder", "--models"),
     "post_training": ("--folder",),
-    "rlhf": ("--folder",),
     "bandit": ("--folder",),
     "mdloo": ("--folder", "--models"),
     "judges": ("--folder", "--models"),
     "committee": ("--folder", "--models"),
     "pipeline": ("--folder", "--bench"),
 }
-SHARED = {"--bench": "rlhf/bench"}  # a folder that belongs to another experiment
 
 
 def arguments(line=None):
@@ -59,35 +57,38 @@ def arguments(line=None):
     return parser.parse_args(line)
 
 
-def shipped() -> str:
-    """Return the fingerprint of the model that ships."""
-    return files.fingerprint(assets.load_tiny()[0])
+def shipped() -> dict[str, str]:
+    """Return {fingerprint: name} of the models that ship."""
+    models = {"tiny": assets.load_tiny, "instruct": assets.load_instruct}
+    return {files.fingerprint(load()[0]): name for name, load in models.items()}
 
 
 def command(name: str, folder: Path) -> list[str]:
     """Return the command line that runs an experiment with all its files under a folder."""
     line = [sys.executable, "-m", f"experiments.{name}"]
     for option in EXPERIMENTS[name]:
-        line += [option, str(folder / SHARED.get(option, name))]
+        line += [option, str(folder / name / ("bench" if option == "--bench" else ""))]
     return line
 
 
-def state(name: str, model: str) -> str:
-    """Return what is known of a recording: of the model that ships, of another one, without one, or missing."""
+def state(name: str, models: dict[str, str]) -> str:
+    """Return what is known of a recording: of a model that ships, of another one, without one, or missing."""
     try:
         base = assets.recording(name)["config"].get("base")
     except FileNotFoundError:
         return "not recorded"
-    return "names no model" if base is None else "of this model" if base == model else "of another model"
+    if base is None:
+        return "names no model"
+    return f"of the {models[base]} model" if base in models else "of a model that does not ship"
 
 
-def described(name: str, model: str) -> str:
+def described(name: str, models: dict[str, str]) -> str:
     """Return an experiment's question, arms, minutes and verdict, as its docstring and its recording have them."""
     module = importlib.import_module(f"experiments.{name}")
     lines = {}
     for head, text in re.findall(r"^(\w+) {2,}(.+(?:\n {4,}.+)*)", module.__doc__, re.MULTILINE):
         lines[head] = " ".join(text.split())
-    told = [f"{name:18} {state(name, model)}"]
+    told = [f"{name:18} {state(name, models)}"]
     told += [f"    {head.lower():9} {lines[head]}" for head in ("Question", "Arms") if head in lines]
     try:
         numbers = assets.recording(name)["numbers"]
@@ -117,13 +118,13 @@ def main():
     a = arguments()
     names = [name for name in EXPERIMENTS if name in a.only]
     if a.list:
-        model = shipped()
-        print("\n".join(described(name, model) for name in names))
+        models = shipped()
+        print("\n".join(described(name, models) for name in names))
         return
     try:
         if a.train:
             subprocess.run([sys.executable, "-m", "experiments.train_tiny"], check=True)
-        run_all(names, a.runs / shipped()[:12])
+        run_all(names, a.runs / "_".join(model[:12] for model in shipped()))
     except subprocess.CalledProcessError as error:
         sys.exit(f"{' '.join(error.cmd[1:])} failed with status {error.returncode}; the same command goes on with it")
 

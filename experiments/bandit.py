@@ -6,14 +6,14 @@
 A prompt is ARMS responses with FEATURES random features each, and the policy is softmax(theta . features): what is
 learnt of one prompt holds for others, and what a policy is worth can be summed exactly, on prompts that it has not
 learnt from. The true reward is a level of the prompt plus w . features; a judge adds noise. In the "same" prompts, a
-share of all, the responses are equally good, up to the noise. An iteration draws PROMPTS new prompts and K responses
-to each.
+share of all, the responses are equally good, up to the noise. An iteration draws PROMPTS new prompts and SAMPLES
+responses to each.
 
 Question  what do a leave-one-out baseline, advantages that are not divided, and the mirror step change in the gain (the
           share of what the features allow, on 512 prompts that were not learnt from)?
 Arms      baseline {none, leave one out, divided by std} x noise x share of same prompts, at one inner step
           step {none, clip, mirror} x inner steps 1 .. 32 x noise, with leave-one-out advantages
-          (the mean of all K as baseline is leave-one-out times (K - 1) / K, another step size, and so no arm)
+          (the mean of all n as baseline is leave-one-out times 3 / 4, another step size, and so no arm)
 Tries     12 a cell: rates, for clip and mirror rates x trust regions; the best mean gain of `tuning-seeds` other seeds
 Seeds     200, paired, none of them in the pilot: they draw w, prompts, responses and noise, the same for all arms
 Primary   1. leave one out less none, noise 0.3, no same prompts
@@ -32,12 +32,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from afm_ref import evaluation
 from afm_ref.rlhf import advantages, mdloo
+from afm_ref.teaching.chapters import rlhf as chapter
 
 from . import _record
 
-ARMS, FEATURES, PROMPTS, K = 16, 32, 16, 4
+ARMS, FEATURES, PROMPTS, SAMPLES = 16, 32, 16, 4
 HELD_OUT = 512
 BASELINES = {
     "none": advantages.none,
@@ -66,7 +66,7 @@ class Cell(NamedTuple):
     @property
     def key(self):
         """Return the cell's name in the recording."""
-        return f"{self.baseline}, {self.step} x {self.inner}, noise {self.noise:g}, same {self.same:g}"
+        return chapter.of_bandit(*self)
 
     @property
     def tries(self):
@@ -105,7 +105,7 @@ def softmax(theta, features):
 
 
 def objective(theta, chosen, features, A, old, step, trust):
-    """Return the mean objective over one seed's responses; chosen: [P, K, FEATURES], A and old: [P, K]."""
+    """Return the mean objective over one seed's responses; chosen: [P, n, FEATURES], A and old: [P, n]."""
     A, old = A.reshape(-1), old.reshape(-1)
     scores = jnp.einsum("pad,d->pa", features, theta)
     log_probs = jnp.einsum("pkd,d->pk", chosen, theta) - jax.nn.logsumexp(scores, axis=-1, keepdims=True)
@@ -129,14 +129,14 @@ def learn(cell, rate, trust, seeds, iterations):
     theta = np.zeros((len(seeds), FEATURES))
     for _ in range(iterations):
         features, level, differ = prompts(rngs, PROMPTS, cell.same)
-        noise = np.stack([rng.standard_normal((PROMPTS, K)) for rng in rngs])
-        u = np.stack([rng.random((PROMPTS, K)) for rng in rngs])
+        noise = np.stack([rng.standard_normal((PROMPTS, SAMPLES)) for rng in rngs])
+        u = np.stack([rng.random((PROMPTS, SAMPLES)) for rng in rngs])
         policy = softmax(theta, features)
-        said = (policy.cumsum(-1)[:, :, None] < u[..., None]).sum(-1).clip(max=ARMS - 1)  # [S, P, K]
+        said = (policy.cumsum(-1)[:, :, None] < u[..., None]).sum(-1).clip(max=ARMS - 1)  # [S, P, n]
         chosen = np.take_along_axis(features, said[..., None], axis=2)
         worth = np.einsum("spkd,sd->spk", chosen, w) * differ[..., None]
         R = level[..., None] + worth + cell.noise * noise
-        A = BASELINES[cell.baseline](R.reshape(-1, K)).reshape(R.shape)
+        A = BASELINES[cell.baseline](R.reshape(-1, SAMPLES)).reshape(R.shape)
         old = np.log(np.take_along_axis(policy, said, axis=2))
         # at a rate far too high theta overflows: such a try is worth nothing, and is not chosen
         theta = np.asarray(climb(theta, chosen, features, A, old, rate, trust=trust, step=cell.step, inner=cell.inner))
@@ -190,8 +190,7 @@ def primary(runs):
     table = {}
     for name, cells in PRIMARY.items():
         shared = "shared: " if name.startswith("mirror") else ""
-        one, other = (np.array(runs[shared + cell.key]["gains"]) for cell in cells)
-        table[name] = evaluation.mean_interval(one - other, CONFIDENCE)
+        table[name] = chapter.paired(runs, *(shared + cell.key for cell in cells), CONFIDENCE)
     return table
 
 

@@ -32,6 +32,7 @@ from afm_ref import assets, evaluation, rlhf
 from afm_ref.data import tasks
 from afm_ref.lora import files
 from afm_ref.post_training import responses, utility
+from afm_ref.teaching.chapters import rlhf as chapter
 from afm_ref.whole_road.bench import adam
 
 from . import _record, _start
@@ -45,12 +46,11 @@ TRUST = {  # what each calls its trust region, and two sizes of it
     "grpo": ("epsilon", (0.1, 0.3)),
 }
 BETWEEN = tuple(3**0.5 * rate for rate in RATES)  # REINFORCE's other four
-SETTINGS = dict(K=4, inner_steps=8, parts=4, beta=0.01, max_new_tokens=_start.NEW_TOKENS, row_length=_start.ROW)
+SETTINGS = dict(n=4, inner_steps=8, parts=4, beta=0.01, max_new_tokens=_start.NEW_TOKENS, row_length=_start.ROW)
 SAMPLE_ROWS = 256
 VALIDATION, HELD_OUT = (128, 4), 8  # (prompts, samples); samples of a held-out prompt
 TRY_SEED, PROMPTS_SEED, VALIDATION_SEED, HELD_OUT_SEED, MEASURE_SEED = 100, 300, 900, 10_300, 81
 CRITIC_RATE = 1e-3
-SOON = slice(1, 4)  # iterations, from 0: the first one is sampled from the start
 SHOWN = 3  # prompts of each task whose answers are kept, before and after
 
 
@@ -190,29 +190,17 @@ def main_jobs(bench, a, settings):
     return jobs
 
 
-def lead(runs, over, seeds, what="end", confidence=0.975):
-    """Return the interval of MDLOO's utility at the "end", or reward "soon", less another's, paired by seed."""
-
-    def value(name, seed):
-        run = runs[f"{name}_{seed}"]
-        return run["utility"]["all"] if what == "end" else float(np.mean(run["reward"][SOON]))
-
-    return evaluation.mean_interval([value("mdloo", s) - value(over, s) for s in seeds], confidence)
-
-
-def gain(runs, name, seeds):
+def gain(runs, name):
     """Return the interval of an algorithm's gain in utility on held-out prompts."""
-    return evaluation.mean_interval(
-        [runs[f"{name}_{s}"]["utility"]["all"] - runs["start"]["utility"]["all"] for s in seeds]
-    )
+    return evaluation.mean_interval(chapter.ends(runs, name) - runs["start"]["utility"]["all"])
 
 
 def verdict(numbers):
     """Return what the primary comparison says, and MDLOO's gain."""
     runs = numbers["runs"]
-    seeds = sorted({int(key.split("_")[-1]) for key in runs if key.startswith("mdloo_")})
-    found = {"MDLOO gains": gain(runs, "mdloo", seeds)}
-    found |= {f"MDLOO less PPO, {what}": lead(runs, "ppo", seeds, what) for what in ("end", "soon")}
+    found = {"MDLOO gains": gain(runs, "mdloo")}
+    for what, measure in (("end", chapter.ends), ("soon", chapter.soon)):
+        found[f"MDLOO less PPO, {what}"] = chapter.leads(runs, measure)["ppo"]
     return "; ".join(_record.told(*of) for of in found.items())
 
 

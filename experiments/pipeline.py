@@ -6,8 +6,7 @@
         --no-ship
 
 `python -m afm_ref pipeline` with the seeds 0, 1, 2 and both judges: the reward model, and the utility itself, which
-shows what the reward model's errors cost. The students and reward models are those of chapter 11's recording where its
-bench has them. Intervals are over seeds, of three runs; differences are paired by seed.
+shows what the reward model's errors cost. Intervals are over seeds, of three runs; differences are paired by seed.
 A model wrote the demonstrations, a program the other records, a formula the preferences: no person did.
 """
 
@@ -35,7 +34,7 @@ def arguments(line=None):
     add("--first-seed", type=int, default=0)
     add("--judges", nargs="+", choices=tuple(JUDGES), default=tuple(JUDGES))
     add("--folder", type=Path, default=Path("runs/pipeline_recording"), help="the runs (default: %(default)s)")
-    add("--bench", type=Path, default=Path("runs/rlhf/bench"), help="shared models (default: %(default)s)")
+    add("--bench", type=Path, default=Path("runs/bench"), help="shared models (default: %(default)s)")
     parser.add_argument("--fast", action="store_true", help="tiny sizes, to see it run")
     parser.add_argument("--no-ship", action="store_true", help="record nothing")
     return parser.parse_args(line)

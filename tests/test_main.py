@@ -224,7 +224,7 @@ def test_a_target_is_looked_at_before_any_work(place, capsys):
         ("rlhf --bench file/a", "--bench file/a cannot be written"),
         ("rlhf --iterations 0", "--iterations is 0: give at least 1"),
         ("rlhf --seed -1", "--seed is -1"),
-        ("rlhf --K 1", "this advantage compares the K responses of a prompt: sample at least 2"),
+        ("rlhf --n 1", "this advantage compares the n responses of a prompt: sample at least 2"),
         ("rlhf --learning-rate nan", "--learning-rate is nan"),
         ("train --checkpoint file", "--checkpoint file is a file"),
         ("train --history pages", "--history pages is a folder"),

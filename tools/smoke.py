@@ -28,7 +28,7 @@ for name in modules:  # with the package's own dependencies alone: no notebook, 
 
 assert quality.shipped().score("The statement is used to bind names to values, and to change what objects hold.") > 0.5
 
-assert recording("rlhf")["numbers"]["runs"], "no recordings in the wheel"
+assert recording("mdloo")["numbers"]["runs"], "no recordings in the wheel"
 params, cfg, tokenizer = load_tiny()
 tokens = np.asarray(tokenizer.encode("The for statement is used to"))[None]
 logits = forward(params, tokens, cfg)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from .. import assets
-from ..disk import atomic, targets, text_files
+from ..disk import atomic, targets
 from ..interop import hugging_face
 from ..rlhf import ALGORITHMS
 from ..whole_road import bench, online_rl
@@ -22,11 +22,11 @@ examples
 
 The first call makes the student and the reward model of the seed (some minutes) and keeps them. Ctrl-C ends;
 the same command goes on from the last checkpoint, one every other iteration, to the same numbers. At the end the run is
-drawn beside those that experiments.rlhf recorded."""
+drawn."""
 
 
 OF_SETTINGS = {  # its fields that are options
-    "K": "responses to a prompt",
+    "n": "responses to a prompt",
     "prompts": "an iteration",
     "inner_steps": "an iteration",
     "beta": "weight of the KL to the reference",
@@ -50,20 +50,14 @@ def add_arguments(parser):
     number(
         "--learning-rate",
         None,
-        "peak (default: the algorithm's in the recording, else 0.0003)",
+        "peak (default: what chapter 11 chose for the algorithm, else 0.0003)",
         float,
     )
     for name, text in OF_SETTINGS.items():
         number(f"--{name.replace('_', '-')}", getattr(online_rl.SETTINGS, name), text)
     number("--seed", 0, "of the student, its reward model, the prompts and the samples")
     place("--folder", "runs/rlhf_run", "where the run is kept and continued from")
-    place("--bench", "runs/rlhf/bench", "where students and reward models are kept")
-    place(
-        "--recorded",
-        None,
-        "the recording to draw it beside (default: the one that ships)",
-        "FILE",
-    )
+    place("--bench", "runs/bench", "where students and reward models are kept")
 
 
 def run(args):
@@ -71,10 +65,8 @@ def run(args):
     asked = {name: getattr(args, name) for name in OF_SETTINGS}
     settings = dataclasses.replace(online_rl.SETTINGS, **asked)
     _check(args)
-    recorded = (
-        text_files.read_json(args.recorded) if args.recorded else assets.recording("rlhf")
-    )["numbers"]
-    rate = args.learning_rate or recorded.get("chosen", {}).get(args.algorithm, 3e-4)
+    chosen = assets.recording("mdloo")["numbers"]["chosen"]  # {algorithm: (rate, ..)}
+    rate = args.learning_rate or chosen.get(args.algorithm, (3e-4,))[0]
     jax.config.update("jax_compilation_cache_dir", str((args.bench / "compiled").resolve()))
     on = bench.Bench(folder=args.bench)
     print(f"{args.algorithm} at learning rate {rate:g} by the {args.judge}; models of seed {args.seed} in {args.bench}",
@@ -87,7 +79,7 @@ def run(args):
         )  # fmt: skip
         hugging_face.save(args.folder / "policy", outcome.policy, on.cfg, tokenizer=on.tok)
         outcome.history.save(args.folder / "history.json")
-        _report(online_rl.curve(outcome.history), recorded, args)
+        _report(outcome.history, args.folder)
 
 
 def _check(args):
@@ -96,27 +88,24 @@ def _check(args):
         args, at_least_1=("iterations",), at_least_0=("seed",), above_0=("learning_rate",)
     )
     if (advantages := ALGORITHMS[args.algorithm].advantages) is not None:
-        advantages(np.zeros((1, args.K)))  # refuses too few responses
+        advantages(np.zeros((1, args.n)))  # refuses too few responses
     for folder in (args.folder, args.folder / "checkpoints"):
         targets.check_folder(folder, "--folder")
     targets.check_folder(args.folder / "policy", "--folder", hugging_face.OTHER_MODELS)
     targets.check_folder(args.bench, "--bench")
 
 
-def _report(curve, recorded, args):
-    """Print how the run went, and draw it beside the recorded ones."""
+def _report(history, folder):
+    """Print how the run went, and draw it."""
     from ..teaching import figures  # imports matplotlib
     from ..teaching.chapters import rlhf as chapter
 
+    curve = online_rl.curve(history)
     for i in sorted({0, len(curve["samples"]) // 2, len(curve["samples"]) - 1}):
         numbers = ", ".join(
             f"{name} {values[i]:.3f}" for name, values in curve.items() if name != "samples"
         )
         print(f"{curve['samples'][i]:6} samples: {numbers}")
-    beside = chapter.recorded_curves(recorded["runs"], args.judge)
-    if not beside:
-        print(f"no recorded run followed the {args.judge}: this one is drawn alone")
-    path = args.folder / "curves.png"
-    fig = chapter.against_samples(beside | {"this run": [curve]}, own="this run")
-    atomic.write(path, figures.png(fig))
-    print(f"policy in {args.folder / 'policy'}, figure in {path}")
+    path = folder / "curves.png"
+    atomic.write(path, figures.png(chapter.course_of_run(history.evaluations)))
+    print(f"policy in {folder / 'policy'}, figure in {path}")

@@ -1,9 +1,9 @@
 """Rows of one length: prompts and responses as ids, and how likely a model finds them.
 
     Padded    [prompt, y, padding]                 a row for each response
-    Shared    [padding, prompt, y_1, y_2 .. y_K]   a row for each prompt: a trunk, K branches
+    Shared    [padding, prompt, y_1, y_2 .. y_n]   a row for each prompt: a trunk, n branches
 
-`Shared` reads a prompt once for its K responses, thanks to one way to attend: a response sees
+`Shared` reads a prompt once for its n responses, thanks to one way to attend: a response sees
 its prompt and its own past, and no other response. Positions go on from the prompt's in every
 response, so each number is that of `Padded` rows. What takes rows takes either.
 """
@@ -33,7 +33,7 @@ class Padded(NamedTuple):
     response: Any  # [B, T] bool: the tokens that the response consists of
     lengths: Any  # [B] int32: how many tokens are not padding
 
-    K = 1  # responses a row
+    n = 1  # responses a row
 
     @property
     def targets(self):
@@ -58,35 +58,35 @@ class Padded(NamedTuple):
 
 
 class SharedPrompt(Causal):
-    """Attend to the prompt, and in each of its K responses to that response's own past.
+    """Attend to the prompt, and in each of its n responses to that response's own past.
 
     start: tokens of a prompt. The prompt attends first; then each response is a row of its
     own, whose R - 1 queries see the prompt's keys and its own. One mask over the whole row
-    gives the same numbers, from (start + K (R - 1))^2 scores a prompt instead of
-    start^2 + K (R - 1) (start + R - 1): 37% are left of 8 responses of 32 tokens to 112.
+    gives the same numbers, from (start + n (R - 1))^2 scores a prompt instead of
+    start^2 + n (R - 1) (start + R - 1): 37% are left of 8 responses of 32 tokens to 112.
 
     Source: a prefix shared by its continuations [standard].
     Test: tests/post_training/test_rows.py::test_numbers_are_those_of_padded_rows,
         tests/post_training/test_rows.py::test_a_response_does_not_see_its_neighbours
     """
 
-    def __init__(self, start: int, K: int):
+    def __init__(self, start: int, n: int):
         super().__init__()
-        self.start, self.K = start, K
+        self.start, self.n = start, n
 
     def __call__(
         self, q: Float[Array, "P T N H"], kv, positions
     ) -> Float[Array, "P T N H"]:
         """Return each query's average of the values it may see."""
-        xp, start, K = q.__array_namespace__(), self.start, self.K
+        xp, start, n = q.__array_namespace__(), self.start, self.n
         P, T, N, H = q.shape
 
-        def apart(x, prompt=False):  # [P, T, ...] -> [P K, (start +) R - 1, ...]
-            said = x[:, start:].reshape(P, K, (T - start) // K, *x.shape[2:])
+        def apart(x, prompt=False):  # [P, T, ...] -> [P n, (start +) R - 1, ...]
+            said = x[:, start:].reshape(P, n, (T - start) // n, *x.shape[2:])
             if prompt:
-                read = xp.broadcast_to(x[:, None, :start], (P, K, start, *x.shape[2:]))
+                read = xp.broadcast_to(x[:, None, :start], (P, n, start, *x.shape[2:]))
                 said = xp.concatenate([read, said], axis=2)
-            return said.reshape(P * K, *said.shape[2:])
+            return said.reshape(P * n, *said.shape[2:])
 
         of_prompt = tuple(x[:, :start] for x in kv)
         of_responses = tuple(apart(x, prompt=True) for x in kv)
@@ -96,7 +96,7 @@ class SharedPrompt(Causal):
 
 
 class Shared(NamedTuple):
-    """P prompts with K responses of at most R tokens each; B = P K, row p K + k: y_k of p.
+    """P prompts with n responses of at most R tokens each; B = P n, row p n + k: y_k of p.
 
     Prompts are padded on the left, so that the first token of every response is predicted
     from one column, the last of the prompt. The column R of a response is not read: nothing
@@ -105,17 +105,17 @@ class Shared(NamedTuple):
 
     prompts: Any  # [P, H] int32
     lengths: Any  # [P] int32: how many tokens of a prompt are not padding
-    said: Any  # [P, K, R] int32: the responses, padded on the right
-    response: Any  # [P, K, R] bool: which of these are not padding
+    said: Any  # [P, n, R] int32: the responses, padded on the right
+    response: Any  # [P, n, R] bool: which of these are not padding
 
     @property
-    def K(self) -> int:
+    def n(self) -> int:
         """Return the number of responses a row."""
         return self.said.shape[1]
 
     @property
     def tokens(self):
-        """Return what is read: [P, T], T = H + K (R - 1)."""
+        """Return what is read: [P, T], T = H + n (R - 1)."""
         xp = self.said.__array_namespace__()
         return xp.concatenate(
             [self.prompts, self.said[:, :, :-1].reshape(len(self.said), -1)], axis=1
@@ -124,9 +124,9 @@ class Shared(NamedTuple):
     @property
     def positions(self):
         """Return each token's position in its own conversation, FAR for padding: [P, T]."""
-        H, (_, K, R) = self.prompts.shape[1], self.said.shape
+        H, (_, n, R) = self.prompts.shape[1], self.said.shape
         xp = self.lengths.__array_namespace__()
-        from_prompts_end = np.append(np.arange(-H, 0), np.tile(np.arange(R - 1), K))
+        from_prompts_end = np.append(np.arange(-H, 0), np.tile(np.arange(R - 1), n))
         positions = from_prompts_end.astype(np.int32) + self.lengths[:, None]
         return xp.where(positions < 0, FAR, positions)
 
@@ -142,13 +142,13 @@ class Shared(NamedTuple):
 
     def states(self, params, cfg):
         """Return the hidden states that the targets are predicted from: [B, R, D]."""
-        H, (P, K, R) = self.prompts.shape[1], self.said.shape
-        x, _ = hidden(params, self.tokens, cfg, self.positions, SharedPrompt(H, K))
+        H, (P, n, R) = self.prompts.shape[1], self.said.shape
+        x, _ = hidden(params, self.tokens, cfg, self.positions, SharedPrompt(H, n))
         xp = x.__array_namespace__()
         D = x.shape[-1]
-        first = xp.broadcast_to(x[:, None, H - 1 : H], (P, K, 1, D))
-        rest = x[:, H:].reshape(P, K, R - 1, D)  # [P, K (R - 1), D] -> [P, K, R - 1, D]
-        return xp.concatenate([first, rest], axis=2).reshape(P * K, R, D)
+        first = xp.broadcast_to(x[:, None, H - 1 : H], (P, n, 1, D))
+        rest = x[:, H:].reshape(P, n, R - 1, D)  # [P, n (R - 1), D] -> [P, n, R - 1, D]
+        return xp.concatenate([first, rest], axis=2).reshape(P * n, R, D)
 
     def ends(self, params, cfg):
         """Return each response's last token's hidden state, [B, D]; none may fill all R."""
@@ -210,7 +210,7 @@ def pad(
 def share(
     prompts: Sequence, groups: Sequence[Sequence], prompt_length: int, response_length: int
 ) -> Shared:
-    """Return prompts and the K responses to each, all of token ids, as rows of one length.
+    """Return prompts and the n responses to each, all of token ids, as rows of one length.
 
     Raises ValueError for groups of different sizes, and for a prompt or a response that is
     empty or has more tokens than it may.
@@ -256,7 +256,7 @@ def in_batches(function: Callable, params, rows, cfg, batch_size: int = 32) -> n
     compiled = jax.jit(function, static_argnums=2)
     count = len(rows.tokens)
     # also of fewer rows: no new program for their number
-    size = max(1, batch_size // rows.K)
+    size = max(1, batch_size // rows.n)
     params = jax.device_put(params)
     # the last batch is filled up
     batches = (
@@ -264,7 +264,7 @@ def in_batches(function: Callable, params, rows, cfg, batch_size: int = 32) -> n
         for first in range(0, count, size)
     )
     found = [np.asarray(compiled(params, take(rows, numbers), cfg)) for numbers in batches]
-    return np.concatenate(found)[: count * rows.K]
+    return np.concatenate(found)[: count * rows.n]
 
 
 def response_log_probs(params: Params, rows: Rows, cfg: AFMConfig) -> Float[Array, "B T"]:

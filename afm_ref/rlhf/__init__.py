@@ -4,7 +4,7 @@ trained = rlhf.run(policy, cfg, tokenizer, prompts, reward, optax.adam(1e-4), it
 members = {"mdloo": rlhf.member(workshop, iterations=10)}  # for post_training.committee
 """
 
-from . import advantages, bandit, mdloo, measures, rollout, train
+from . import advantages, bandit, mdloo, rollout, train
 from .mdloo import Experience
 from .rollout import Settings
 from .train import ALGORITHMS, Trained, member, run, with_critic
@@ -17,7 +17,6 @@ __all__ = [
     "advantages",
     "bandit",
     "mdloo",
-    "measures",
     "member",
     "rollout",
     "run",

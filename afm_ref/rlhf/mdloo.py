@@ -1,9 +1,9 @@
 """MDLOO, mirror descent with leave-one-out advantages, and what it is compared with.
 
-    sample     y_1 .. y_K ~ pi_k(.|x)                            K responses to each prompt
-    reward     R_i = r(x, y_i) - beta log(pi_k(y_i|x) / pi_ref(y_i|x))
-    advantage  A_i = R_i - mean of R_j over the other K - 1       computed once, then fixed
-    step       pi_k+1 = argmax_pi  E_{y~pi} A(x, y) - gamma KL(pi || pi_k)   by some steps
+    sample     y_1 .. y_n ~ pi_old(.|x)                            n responses to each prompt
+    reward     R_i = r(x, y_i) - beta log(pi_old(y_i|x) / pi_ref(y_i|x))
+    advantage  A_i = R_i - mean of R_j over the other n - 1       computed once, then fixed
+    step       pi_new = argmax_pi  E_{y~pi} A(x, y) - gamma KL(pi || pi_old)   by some steps
 
 Two divergences: beta's, to the fixed reference, is part of the reward; gamma's, to the
 previous iterate, is how far one step may go. The first two lines are in `rollout`, the
@@ -24,13 +24,13 @@ from ..weights import Params
 
 
 class Experience(NamedTuple):
-    """Responses of pi_k with numbers that stay fixed while steps are taken; B = P K.
+    """Responses of pi_old with numbers that stay fixed while steps are taken; B = P n.
 
     [B, T] as rows.targets: a number for each token, 0 outside the response.
     """
 
     rows: Shared | Padded
-    old: Any  # [B, T]: log-probabilities under pi_k, the previous iterate, who said them
+    old: Any  # [B, T]: log-probabilities under pi_old, the previous iterate, who said them
     reference: Any  # [B, T]: under the fixed reference
     advantages: Any  # [B]; of PPO [B, T]
     returns: Any = None  # [B, T]: what PPO's critic is to predict
@@ -59,14 +59,14 @@ def mdloo(
     advantages: Float[Array, " B"],
     gamma: float,
 ) -> Float[Array, " B"]:
-    """Return each response's share of the objective; ascend the mean over samples of pi_k.
+    """Return each response's share of the objective; ascend the mean over samples of pi_old.
 
-        rho = pi(y|x) / pi_k(y|x)
-        Psi = E_{y~pi} A - gamma KL(pi || pi_k)
-            = E_{y~pi_k}[rho A - gamma (rho log rho - rho + 1)]
-        grad Psi = E_{y~pi_k}[rho (A - gamma log rho) grad log pi(y|x)]
+        rho = pi(y|x) / pi_old(y|x)
+        Psi = E_{y~pi} A - gamma KL(pi || pi_old)
+            = E_{y~pi_old}[rho A - gamma (rho log rho - rho + 1)]
+        grad Psi = E_{y~pi_old}[rho (A - gamma log rho) grad log pi(y|x)]
 
-    log_probs, old_log_probs: of whole responses under pi and pi_k, in nats. Value and
+    log_probs, old_log_probs: of whole responses under pi and pi_old, in nats. Value and
     gradient are unbiased for every pi, also with leave-one-out advantages. Without
     `- rho + 1` the gradient would carry A - gamma - gamma log rho: a baseline of gamma,
     though A is centred.
@@ -90,10 +90,10 @@ def mdloo_per_token(
     """Return the same with the divergence taken token by token: the usual way, and a bias.
 
         rho A - gamma sum_t (rho_t log rho_t - rho_t + 1)
-        rho_t = pi(y_t|x, y_<t) / pi_k(y_t|x, y_<t)
+        rho_t = pi(y_t|x, y_<t) / pi_old(y_t|x, y_<t)
 
-    Each term is right for its prefix, but the prefixes come from pi_k where KL(pi || pi_k)
-    has those of pi. So it is the wrong objective as soon as pi has left pi_k.
+    Each term is right for its prefix, but the prefixes come from pi_old where KL(pi || pi_old)
+    has those of pi. So it is the wrong objective as soon as pi has left pi_old.
     """
     log_rho = wide(log_probs) - wide(old_log_probs)
     xp = log_rho.__array_namespace__()
@@ -169,7 +169,7 @@ def rloo_loss(params: Params, batch: Experience, cfg: AFMConfig, epsilon: float 
 
 
 def dpo_loss(
-    params: Params, batch: Experience, cfg: AFMConfig, K: int = 4, beta: float = 0.1
+    params: Params, batch: Experience, cfg: AFMConfig, n: int = 4, beta: float = 0.1
 ):
     """Return (sum, count) over prompts of DPO's loss, the best response against the worst.
 
@@ -183,7 +183,7 @@ def dpo_loss(
     Test: tests/rlhf/test_mdloo.py::test_dpo_is_that_of_chapter_7
     """
     log_ratios = sequence_log_probs(params, batch.rows, cfg) - wide(batch.reference).sum(-1)
-    h = (batch.advantages * log_ratios).reshape(-1, K).sum(-1)
+    h = (batch.advantages * log_ratios).reshape(-1, n).sum(-1)
     return _descended(-of_pairs.dpo(h, beta))
 
 
@@ -255,7 +255,7 @@ def ppo_loss(
     """Return (sum, count) over tokens of PPO's loss, each token an action.
 
         - min(rho_t A_t, clip(rho_t) A_t) + value_weight (V_t - G_t)^2
-        A_t = G_t - V_t under pi_k
+        A_t = G_t - V_t under pi_old
 
     batch.advantages and batch.returns are [B, T]; A_t is GAE's for lambda = gamma = 1.
     Advantages are not standardised, values are not clipped, and there is no entropy bonus.

@@ -1,6 +1,6 @@
-"""What online RL learns from: K responses of the present policy to each prompt.
+"""What online RL learns from: n responses of the present policy to each prompt.
 
-A prompt is tokenised once a run, and read once for its K responses: to sample them, for
+A prompt is tokenised once a run, and read once for its n responses: to sample them, for
 their log-probabilities, and in every step (`post_training.rows.Shared`).
 """
 
@@ -33,7 +33,7 @@ class Algorithm(NamedTuple):
 
     loss: Callable  # (params, experience, cfg, **options) -> (sum, count)
     options: tuple[str, ...]  # those of Settings that the loss takes
-    advantages: Callable | None  # rewards [P, K] -> advantages [P, K]; None: by a critic
+    advantages: Callable | None  # rewards [P, n] -> advantages [P, n]; None: by a critic
     penalised: bool = True  # the divergence is part of the reward; else of the loss
     online: bool = True  # responses come from the policy; else from the reference
 
@@ -42,7 +42,7 @@ class Algorithm(NamedTuple):
 class Settings:
     """What may be set; all numbers are ours. beta and gamma are in reward a nat."""
 
-    K: int = 4  # responses a prompt
+    n: int = 4  # responses a prompt
     prompts: int = 16  # prompts an iteration
     inner_steps: int = 4  # of the optimizer an iteration
     parts: int = 1  # that an iteration's prompts are dealt to; each step takes the next
@@ -55,7 +55,7 @@ class Settings:
     batch_size: int = 64  # responses sampled, or read, at a time
 
     def __post_init__(self):
-        counts = {"K", "prompts", "inner_steps", "parts", "max_new_tokens", "batch_size"}
+        counts = {"n", "prompts", "inner_steps", "parts", "max_new_tokens", "batch_size"}
         for name, value in dataclasses.asdict(self).items():
             low = 1 if name in counts else 0
             if name != "row_length" and not value >= low:
@@ -63,17 +63,17 @@ class Settings:
 
 
 class Rollout(NamedTuple):
-    """K responses to each of P prompts, and what their policy gave each token. B = P K."""
+    """n responses to each of P prompts, and what their policy gave each token. B = P n."""
 
     prompts: list[str]
-    groups: list[list[Response]]  # [P][K]
+    groups: list[list[Response]]  # [P][n]
     rows: Shared
     log_probs: Float[Array, "B R"]  # 0 outside the response
 
-    def scored(self, reward: Callable) -> Float[Array, "P K"]:
+    def scored(self, reward: Callable) -> Float[Array, "P n"]:
         """Return reward(prompts, groups), or raise ValueError unless all are finite."""
         found = np.asarray(reward(self.prompts, self.groups), np.float32)
-        shape = len(self.prompts), self.rows.K
+        shape = len(self.prompts), self.rows.n
         if found.shape != shape or not np.isfinite(found).all():
             raise ValueError(
                 f"the reward must give finite numbers of shape {shape}, got {found.shape}: {found}"
@@ -88,7 +88,7 @@ class OnPolicy:
     cfg: AFMConfig
     tokenizer: Any
     prompts: Sequence[str]
-    reward: Callable  # (prompts, groups) -> [P, K]
+    reward: Callable  # (prompts, groups) -> [P, n]
     reference: Params
     algorithm: Algorithm
     settings: Settings
@@ -125,20 +125,20 @@ class OnPolicy:
         return part(self.experience, inner % self.settings.parts, self.settings.parts)
 
     def collect(self, iteration: int, params):
-        """Sample K responses a prompt, and fix all numbers that the steps will use."""
+        """Sample n responses a prompt, and fix all numbers that the steps will use."""
         policy = policy_of(params) if self.algorithm.online else self.reference
-        said = self.sample(policy, iteration)  # its log_probs: [P K, R] under pi_k
-        # [P K, R] under pi_ref
+        said = self.sample(policy, iteration)  # its log_probs: [P n, R] under pi_old
+        # [P n, R] under pi_ref
         reference = self.read(response_log_probs, self.reference, said.rows)
-        rewards = said.scored(self.reward)  # [P, K]
+        rewards = said.scored(self.reward)  # [P, n]
         self.experience = self.fixed(params, said, reference, rewards)
         self.record = self.described(said, reference, rewards, iteration)
         self.done = iteration + 1
 
     def sample(self, policy, iteration: int) -> Rollout:
-        """Return K responses of a policy to each of the iteration's prompts.
+        """Return n responses of a policy to each of the iteration's prompts.
 
-        At temperature 1, without filters: what decoding says of a token is log pi_k itself.
+        At temperature 1, without filters: what decoding says of a token is log pi_old itself.
         """
         s, numbers = self.settings, self.numbers(iteration)
         heads = [self.heads[i] for i in numbers]
@@ -147,7 +147,7 @@ class OnPolicy:
             policy,
             self.cfg,
             heads,
-            s.K,
+            s.n,
             s.max_new_tokens,
             temperature=1.0,
             seed=seed,
@@ -167,12 +167,12 @@ class OnPolicy:
         rows, old = said.rows, said.log_probs
         beta = self.settings.beta if self.algorithm.penalised else 0.0
         if self.algorithm.advantages is None:  # by the critic
-            # [P K, R]
+            # [P n, R]
             returns = advantages.returns_to_go(rewards.reshape(-1), old - reference, beta)
             return Experience(
                 rows, old, reference, returns - self.read(values, params, rows), returns
             )
-        # [P K], then [P, K] -> [P K]
+        # [P n], then [P, n] -> [P n]
         R = advantages.penalised_reward(
             rewards.reshape(-1), old.sum(-1), reference.sum(-1), beta
         )
@@ -184,7 +184,7 @@ class OnPolicy:
     ) -> dict[str, float]:
         """Return the samples so far, and the means of what the keys and `watch` name.
 
-        kl_reference: log(pi_k / pi_ref), in nats; length: in tokens; ended: before the
+        kl_reference: log(pi_old / pi_ref), in nats; length: in tokens; ended: before the
         limit.
         """
         return {
@@ -221,7 +221,7 @@ def part(batch: Experience, number: int, parts: int) -> Experience:
     if parts == 1:
         return batch
     numbers = np.array_split(np.arange(len(batch.rows.tokens)), parts)[number]
-    K = batch.rows.K
-    said = (numbers[:, None] * K + np.arange(K)).reshape(-1)  # of the B = P K responses
+    n = batch.rows.n
+    said = (numbers[:, None] * n + np.arange(n)).reshape(-1)  # of the B = P n responses
     others = (None if x is None else x[said] for x in batch[1:])
     return Experience(take(batch.rows, numbers), *others)

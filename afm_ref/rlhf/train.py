@@ -31,7 +31,7 @@ ALGORITHMS = {
     ),
     "dpo": Algorithm(
         mdloo.dpo_loss,
-        ("beta", "K"),
+        ("beta", "n"),
         advantages.best_against_worst,
         penalised=False,
         online=False,
@@ -69,21 +69,21 @@ def run(
 ) -> Trained:
     """Return the policy after online RL by one of ALGORITHMS, and each iteration's numbers.
 
-        y_1 .. y_K ~ pi_k(.|x),   R and A fixed,   pi_k+1 = pi_k after inner_steps steps
+        y_1 .. y_n ~ pi_old(.|x),   R and A fixed,   pi_new = pi_old after inner_steps steps
 
     The reference is the policy at the start, which may come `with_critic`. reward(prompts,
-    groups) -> [P, K], of whatever a policy says: a response that max_new_tokens has cut is
+    groups) -> [P, n], of whatever a policy says: a response that max_new_tokens has cut is
     an action like any other. watch: {name: function like reward}, measured alone. fitting
     goes to `training.fit`; with checkpoint_every a multiple of inner_steps a killed run
     continues to the same numbers.
 
     history.evaluations has `OnPolicy.described` of each iteration and, after its steps,
-    kl_previous = KL(pi_k+1 || pi_k) and ratio_max = max pi_k+1 / pi_k over its responses
+    kl_previous = KL(pi_new || pi_old) and ratio_max = max pi_new / pi_old over its responses
     ("dpo" has the reference's). measure(policy) -> {name: number} stands there at the start
     and after every measure_every iterations. Raises ValueError for another algorithm and
     for no prompts.
 
-    Source: TR24 section 4 (leave-one-out over K responses of the present policy)
+    Source: TR24 section 4 (leave-one-out over n responses of the present policy)
         [confirmed].
     Test: tests/rlhf/test_train.py::test_the_reward_rises,
         tests/rlhf/test_train.py::test_nothing_is_compiled_after_the_first_iteration

@@ -12,7 +12,7 @@ from .bench import NEW_TOKENS, ROW, SAMPLE_ROWS, TAUGHT, adam
 from .workshops import JUDGES, shops
 
 SETTINGS = Settings(
-    K=4, prompts=16, inner_steps=2, max_new_tokens=NEW_TOKENS, row_length=ROW
+    n=4, prompts=16, inner_steps=2, max_new_tokens=NEW_TOKENS, row_length=ROW
 )
 ITERATIONS, MEASURE_EVERY, MEASURE_SEED = 20, 4, 81
 PROMPTS = 32  # of each task; every one is visited again and again, as few samples must do

@@ -59,7 +59,7 @@ def shops(bench, records, judge) -> Shops:
 def trainers(bench, shops: Shops, known):
     """Return {name: trainer} of the members; known: examples that SFT goes on with."""
     s = bench.sizes
-    settings = rlhf.Settings(K=4, prompts=16, inner_steps=2, beta=s.beta, gamma=s.gamma)
+    settings = rlhf.Settings(n=4, prompts=16, inner_steps=2, beta=s.beta, gamma=s.gamma)
     return {
         "SFT": shops.supervised.sft(known),
         "rejection sampling": shops.supervised.rejection(8),

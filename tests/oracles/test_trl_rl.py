@@ -8,17 +8,17 @@ from afm_ref.rlhf import Experience, advantages
 from afm_ref.rlhf.mdloo import grpo_loss, rloo_loss
 from tests.interop.models import QWEN3
 from tests.oracles import peers, trl_rl_peer
-from tests.oracles.trl_rl_peer import BETA, EPSILON, K, P, nearby, transformers_model
+from tests.oracles.trl_rl_peer import BETA, EPSILON, P, n, nearby, transformers_model
 from tests.post_training.models import chats, float64
 
-ROWS = pad(chats(P * K, 3, QWEN3))
-REWARDS = np.random.default_rng(4).standard_normal((P, K))
+ROWS = pad(chats(P * n, 3, QWEN3))
+REWARDS = np.random.default_rng(4).standard_normal((P, n))
 
 
 def ours(params):
     """Return experience of our own: log-probabilities of the models that TRL is given."""
     old, reference = (response_log_probs(float64(p), ROWS, QWEN3) for p in params[1:])
-    R = advantages.penalised_reward(REWARDS.reshape(-1), old.sum(-1), reference.sum(-1), BETA).reshape(P, K)
+    R = advantages.penalised_reward(REWARDS.reshape(-1), old.sum(-1), reference.sum(-1), BETA).reshape(P, n)
     return Experience(ROWS, old, reference, advantages.leave_one_out(R).reshape(-1))
 
 

@@ -14,7 +14,7 @@ from tests.interop.models import map_weights, random_params
 from tests.oracles import peers
 from tests.oracles.trl_peer import LogProbs, accelerator, log
 
-P, K = 3, 4  # prompts, responses to each
+P, n = 3, 4  # prompts, responses to each
 BETA, EPSILON = 0.15, 0.2
 
 
@@ -55,18 +55,18 @@ def _stub(trainer, epsilon, beta, **fields):
 def rloo(model, old, reference, rows, rewards, beta: float, epsilon: float):
     """Return (advantages [B], mean loss) of RLOOTrainer, which masks, pads and takes log-probabilities itself.
 
-    old sampled the rows (its own padding is left of the prompts, ours right of the responses); rewards: [P, K].
+    old sampled the rows (its own padding is left of the prompts, ours right of the responses); rewards: [P, n].
     """
     import torch
     from trl import RLOOTrainer
 
     starts = rows.response.argmax(axis=1)
     pieces = [(t[:s].tolist(), t[s:n].tolist()) for t, s, n in zip(rows.tokens, starts, rows.lengths)]
-    K = rewards.shape[1]
+    n = rewards.shape[1]
     logs = {"prompt": [], "completion": [], "advantages": [], "rewards": defaultdict(list), "extra": defaultdict(list)}
     stub = _stub(
-        RLOOTrainer, epsilon, beta, model=LogProbs(old), ref_model=LogProbs(reference), num_generations=K,
-        num_generations_eval=K, _generate=lambda prompts: (*map(list, zip(*pieces)), ["" for _ in pieces]),
+        RLOOTrainer, epsilon, beta, model=LogProbs(old), ref_model=LogProbs(reference), num_generations=n,
+        num_generations_eval=n, _generate=lambda prompts: (*map(list, zip(*pieces)), ["" for _ in pieces]),
         _calculate_rewards=lambda *_: torch.as_tensor(rewards.reshape(-1, 1)), reward_func_names=["r"],
         reward_weights=torch.ones(1, dtype=torch.float64), reward_clip_range=None, normalize_advantages=False,
         mask_truncated_completions=False, pad_to_multiple_of=None, _tokenizer=SimpleNamespace(pad_token_id=0),

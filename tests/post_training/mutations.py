@@ -49,11 +49,11 @@ afm_ref/post_training/rows.py
     tests/post_training/test_rows.py::test_probabilities_of_all_responses_sum_to_one
   a response sees its neighbours
     - said = xp.concatenate([read, said], axis=2)
-    + said = xp.concatenate([read, said[:, [*range(1, K), 0]]], axis=2)
+    + said = xp.concatenate([read, said[:, [*range(1, n), 0]]], axis=2)
     tests/post_training/test_rows.py::test_a_response_does_not_see_its_neighbours
   positions run on from one response to the next
-    - np.tile(np.arange(R - 1), K)
-    + np.arange(K * (R - 1))
+    - np.tile(np.arange(R - 1), n)
+    + np.arange(n * (R - 1))
     tests/post_training/test_rows.py::test_numbers_are_those_of_padded_rows[3]
 afm_ref/post_training/reward_model.py
   the soft label is ignored

@@ -26,10 +26,12 @@ P, H, R = 3, 7, 5
 LENGTHS = (1, H, 4)  # of the prompts
 
 
-def parts(K, seed=0):
-    """Return token ids of P prompts and K responses to each; one of these is only <|end|>, the next is full."""
-    rng = np.random.default_rng((seed, K))
-    groups = [[rng.integers(1, CFG.vocab_size, n).tolist() for n in rng.integers(1, R + 1, K)] for _ in range(P)]
+def parts(n, seed=0):
+    """Return token ids of P prompts and n responses to each; one of these is only <|end|>, the next is full."""
+    rng = np.random.default_rng((seed, n))
+    groups = [
+        [rng.integers(1, CFG.vocab_size, length).tolist() for length in rng.integers(1, R + 1, n)] for _ in range(P)
+    ]
     groups[0][0], groups[1][-1] = [END], rng.integers(1, CFG.vocab_size, R).tolist()
     return [rng.integers(1, CFG.vocab_size, n).tolist() for n in LENGTHS], groups
 
@@ -40,12 +42,12 @@ def repeated(prompts, groups):
     return pad([Rendered(np.array([*prompt, *y], np.int32), len(prompt)) for prompt, y in said])
 
 
-@pytest.mark.parametrize("K", [1, 3])
-def test_numbers_are_those_of_padded_rows(K):
+@pytest.mark.parametrize("n", [1, 3])
+def test_numbers_are_those_of_padded_rows(n):
     """Log-probabilities token by token, in float64."""
-    both = share(*parts(K), H, R), repeated(*parts(K))
+    both = share(*parts(n), H, R), repeated(*parts(n))
     shared, padded = (response_log_probs(PARAMS, rows, CFG2) for rows in both)
-    assert shared.shape == (P * K, R) and not shared[~both[0].real].any()
+    assert shared.shape == (P * n, R) and not shared[~both[0].real].any()
     np.testing.assert_allclose(shared[both[0].real], padded[both[1].real], rtol=1e-10)
 
 
@@ -76,7 +78,7 @@ def test_a_response_does_not_see_its_neighbours():
 
 
 def test_one_token_responses():
-    """Nothing is read after the prompts: the first tokens of all K come from one hidden state."""
+    """Nothing is read after the prompts: the first tokens of all n come from one hidden state."""
     prompts, groups = parts(3)
     rows = share(prompts, [[y[:1] for y in group] for group in groups], H, 1)
     assert rows.tokens.shape == (P, H)

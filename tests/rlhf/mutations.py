@@ -4,8 +4,8 @@ from tools.mutate import faults
 
 MUTATIONS = faults("""
 afm_ref/rlhf/advantages.py
-  the mean of the others is divided by K
-    - return K / (K - 1) * (rewards
+  the mean of the others is divided by n
+    - return n / (n - 1) * (rewards
     + return (rewards
     tests/rlhf/test_mdloo.py::test_gradient_is_exact_by_enumeration
   the penalty rewards leaving the reference
@@ -37,8 +37,8 @@ afm_ref/rlhf/mdloo.py
     tests/rlhf/test_mdloo.py::test_gradient_is_exact_by_enumeration
 afm_ref/rlhf/rollout.py
   a part has responses of other prompts
-    - numbers[:, None] * K + np.arange(K)
-    + numbers[:, None] + np.arange(K)
+    - numbers[:, None] * n + np.arange(n)
+    + numbers[:, None] + np.arange(n)
     tests/rlhf/test_train.py::test_parts_are_an_iteration_dealt_out
   the reference is the previous iterate
     - self.read(response_log_probs, self.reference, said.rows)
@@ -48,7 +48,7 @@ afm_ref/rlhf/rollout.py
     - if inner == 0 or self.experience is None:
     + if True:
     tests/rlhf/test_train.py::test_numbers_stay_fixed_within_an_iteration
-  the K responses of a prompt are dealt to different groups
+  the n responses of a prompt are dealt to different groups
     - self.algorithm.advantages(R.reshape(rewards.shape)).reshape(-1)
     + self.algorithm.advantages(R.reshape(rewards.shape[::-1]).T).T.reshape(-1)
     tests/rlhf/test_train.py::test_experience_by_hand[mdloo]
@@ -83,13 +83,13 @@ afm_ref/post_training/rows.py
     + return hidden(params, self.tokens[:, 1:], cfg)[0]
     tests/rlhf/test_mdloo.py::test_a_value_does_not_see_the_token_it_is_before
 afm_ref/rlhf/advantages.py
-  rewards are standardised by K
+  rewards are standardised by n
     - rewards.std(axis=1, ddof=1, keepdims=True)
     + rewards.std(axis=1, keepdims=True)
     tests/rlhf/test_bandit.py::test_standardised_is_bounded
 afm_ref/rlhf/bandit.py
   the price of guessing the mean is forgotten
-    - variance += (p @ centred**2 * (p @ squares) + g @ g) / (K * (K - 1))
+    - variance += (p @ centred**2 * (p @ squares) + g @ g) / (n * (n - 1))
     + pass
     tests/rlhf/test_bandit.py::test_variances_by_enumeration[2]
 afm_ref/teaching/exercises/registry.py
@@ -126,4 +126,9 @@ afm_ref/whole_road/road.py
     - if not self.step(name).exists():
     + if True:
     tests/whole_road/test_run.py::test_killed_and_called_again_it_gives_the_same_results
+afm_ref/teaching/chapters/rlhf.py
+  what comes soon has the start's own samples in it
+    - np.mean(run["reward"][1:4])
+    + np.mean(run["reward"][:3])
+    tests/teaching/chapters/test_rlhf.py::test_leads_are_paired_by_seed
 """)

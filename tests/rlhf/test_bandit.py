@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from afm_ref.rlhf import advantages, bandit
-from afm_ref.rlhf.measures import samples_to, target_between
 
 RNG = np.random.default_rng(0)
 POLICY, REFERENCE = (bandit.normalised(RNG.standard_normal(5)) for _ in range(2))
@@ -56,33 +55,33 @@ def test_iterates_approach_the_fixed_point_by_the_factor(gamma_over_beta):
     np.testing.assert_allclose(bandit.distance(found, goal), np.abs(powers) * np.ptp(POLICY - goal), atol=1e-10)
 
 
-@pytest.mark.parametrize("K", [2, 3, 4])
-def test_variances_by_enumeration(K):
-    """All 5^K groups with their probabilities; the advantages are those of the module."""
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_variances_by_enumeration(n):
+    """All 5^n groups with their probabilities; the advantages are those of the module."""
     p = np.exp(POLICY)
-    groups = np.array([*itertools.product(range(5), repeat=K)])
+    groups = np.array([*itertools.product(range(5), repeat=n)])
     weights, R = p[groups].prod(axis=1), REWARDS[groups]
     given = {"none": R, "true mean": R - p @ REWARDS, "leave one out": advantages.leave_one_out(R)}
-    scores = np.eye(5)[groups] - p  # [groups, K, n]
+    scores = np.eye(5)[groups] - p  # [groups, n, arms]
     gradient = bandit.policy_gradient(POLICY, REWARDS)
     for name, A in given.items():
         estimates = (A[..., None] * scores).mean(axis=1)
         np.testing.assert_allclose(weights @ estimates, gradient, atol=1e-12)
         total = weights @ ((estimates - gradient) ** 2).sum(axis=1)
-        assert bandit.gradient_variance(POLICY, REWARDS, K, name) == pytest.approx(total, rel=1e-10)
+        assert bandit.gradient_variance(POLICY, REWARDS, n, name) == pytest.approx(total, rel=1e-10)
     mean_square = weights @ given["leave one out"] ** 2  # the mean is 0
-    np.testing.assert_allclose(mean_square, bandit.advantage_variance(POLICY, REWARDS, K), rtol=1e-12)
+    np.testing.assert_allclose(mean_square, bandit.advantage_variance(POLICY, REWARDS, n), rtol=1e-12)
 
 
 def test_leave_one_out_helps_here_and_not_there():
     """Four samples of rewards with mean 0.9: it helps. Two of them, or the same rewards less their mean: it harms."""
     centred = REWARDS - np.exp(POLICY) @ REWARDS
-    for rewards, K, low, high in ((REWARDS, 4, 0.5, 0.6), (REWARDS, 2, 1.0, 1.1), (centred, 4, 1.8, 1.9)):
-        none, true, ours = (bandit.gradient_variance(POLICY, rewards, K, name) for name in bandit.BASELINES)
+    for rewards, n, low, high in ((REWARDS, 4, 0.5, 0.6), (REWARDS, 2, 1.0, 1.1), (centred, 4, 1.8, 1.9)):
+        none, true, ours = (bandit.gradient_variance(POLICY, rewards, n, name) for name in bandit.BASELINES)
         assert low < ours / none < high and true < ours
     variance = partial(bandit.gradient_variance, POLICY, REWARDS)
-    prices = [variance(K) / variance(K, "true mean") for K in (2, 4, 8)]
-    np.testing.assert_allclose(prices, 1 + (prices[0] - 1) / np.array([1, 3, 7]), rtol=1e-12)  # 1 / (K - 1)
+    prices = [variance(n) / variance(n, "true mean") for n in (2, 4, 8)]
+    np.testing.assert_allclose(prices, 1 + (prices[0] - 1) / np.array([1, 3, 7]), rtol=1e-12)  # 1 / (n - 1)
 
 
 def test_sixteen_bits_are_widened_before_anything_is_summed():
@@ -100,7 +99,7 @@ def test_bad_requests_are_refused():
     for call, message in (
         (lambda: bandit.maximiser(POLICY, REWARDS, 0.0), "gamma must be above 0"),
         (lambda: bandit.fixed_point(REFERENCE, REWARDS, 0.0), "beta must be above 0"),
-        (lambda: bandit.gradient_variance(POLICY, REWARDS, 1), "K of 2 or more"),
+        (lambda: bandit.gradient_variance(POLICY, REWARDS, 1), "n of 2 or more"),
         (lambda: bandit.gradient_variance(POLICY, REWARDS, 4, "median"), "expected a baseline"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -127,15 +126,15 @@ def test_leave_one_out_is_unbiased():
 
     The mean over all three is short by a third, which is many standard errors.
     """
-    K, N, rng = 3, 100_000, np.random.default_rng(1)
+    n, N, rng = 3, 100_000, np.random.default_rng(1)
     policy, rewards = bandit.normalised(rng.standard_normal(4)), rng.standard_normal(4)
-    drawn = rng.choice(4, (N, K), p=np.exp(policy))
+    drawn = rng.choice(4, (N, n), p=np.exp(policy))
     scores = np.eye(4)[drawn] - np.exp(policy)
     exact = bandit.policy_gradient(policy, rewards)
-    error = math.sqrt(bandit.gradient_variance(policy, rewards, K) / N)  # of the whole vector
+    error = math.sqrt(bandit.gradient_variance(policy, rewards, n) / N)  # of the whole vector
     means = {f: (f(rewards[drawn])[..., None] * scores).mean(axis=(0, 1)) for f in KINDS[1:3]}
     assert np.linalg.norm(means[advantages.leave_one_out] - exact) < 4.5 * error
-    assert np.linalg.norm(means[advantages.mean_baseline] - (K - 1) / K * exact) < 4.5 * error
+    assert np.linalg.norm(means[advantages.mean_baseline] - (n - 1) / n * exact) < 4.5 * error
     assert np.linalg.norm(means[advantages.mean_baseline] - exact) > 20 * error
 
 
@@ -158,10 +157,10 @@ def test_returns_to_go():
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=9))
 def test_standardised_is_bounded(rewards):
-    K, A = len(rewards), advantages.standardised([rewards])
-    bound = (K - 1) / math.sqrt(K)
+    n, A = len(rewards), advantages.standardised([rewards])
+    bound = (n - 1) / math.sqrt(n)
     assert np.abs(A).max() <= bound * (1 + 1e-9)  # rounding
-    one_apart = advantages.standardised([[5.0] + [2.0] * (K - 1)], epsilon=0.0)
+    one_apart = advantages.standardised([[5.0] + [2.0] * (n - 1)], epsilon=0.0)
     assert one_apart[0, 0] == pytest.approx(bound, rel=1e-12)  # reached
     noise = 0.01 * np.random.default_rng(3).standard_normal((9, 4))  # it becomes as large as what is in earnest
     np.testing.assert_allclose(advantages.standardised(noise, 0.0), advantages.standardised(100 * noise, 0.0))
@@ -185,30 +184,3 @@ def test_bad_rewards_are_refused():
         with pytest.raises(ValueError, match="at least 2"):
             kind([[1.0], [2.0]])
     assert advantages.none([[1], [2]]).tolist() == [[1.0], [2.0]]
-
-
-def test_samples_to_by_hand():
-    for values, target, want in (
-        ([0.0, 1.0, 3.0], 2.0, 20.0),  # half of the way from 1 to 3, between 10 and 30 samples
-        ([0.0, 1.0, 3.0], 0.25, 2.5),
-        ([0.0, 1.0, 3.0], 1.0, 10.0),  # on a measurement
-        ([0.0, 1.0, 3.0], 3.5, None),
-        ([2.0, 1.0, 3.0], 2.0, 0.0),  # from the start on, though it falls below again
-        ([0.0, 4.0, 1.0], 2.0, 5.0),  # the first time, not for good
-    ):
-        assert samples_to([0, 10, 30], values, target) == want
-
-
-def test_target_by_hand():
-    curves = {"a": [[0.0, 2.0, 1.0], [0.0, 4.0, 1.0]], "b": [[1.0, 1.0, 2.0]]}
-    start, best = 1 / 3, 3.0  # the mean of a's second measurement
-    assert target_between(curves) == pytest.approx((start + best) / 2)
-    assert target_between(curves, share=0.25) == pytest.approx(start + 0.25 * (best - start))
-
-
-def test_bad_curves_are_refused():
-    for samples, values in (([0, 1], [0.0]), ([], []), ([0, 0], [0.0, 1.0]), ([0, 1], [0.0, np.nan])):
-        with pytest.raises(ValueError, match="samples"):
-            samples_to(samples, values, 0.5)
-    with pytest.raises(ValueError, match="no algorithm rises"):
-        target_between({"a": [[1.0, 0.5]]})

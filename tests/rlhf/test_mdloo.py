@@ -27,7 +27,7 @@ ADVANTAGE = REWARD - PI_K @ REWARD
 
 
 def psi(params):
-    """Return E_{y~pi} A - gamma KL(pi || pi_k), summed over all responses: no sampling, no ratio, no pi_k in front."""
+    """Return E_{y~pi} A - gamma KL(pi || pi_old), summed over all responses: no sampling, no ratio."""
     log_probs = sequence_log_probs(params, ROWS, SMALL)
     xp = log_probs.__array_namespace__()
     return (xp.exp(log_probs) * (ADVANTAGE - GAMMA * (log_probs - LOG_K))).sum()
@@ -38,7 +38,7 @@ def error(got, want):
 
 
 def test_gradient_is_exact_by_enumeration():
-    """Of the loss that is trained, away from pi_k: with exact advantages, and with leave-one-out ones of all pairs."""
+    """Of the loss that is trained, away from pi_old: by exact advantages, and by leave-one-out ones of all pairs."""
     pairs = np.array([*itertools.product(range(len(models.SAID)), repeat=2)])
     weights = np.repeat(PI_K[pairs].prod(axis=1), 2) / 2
     for A in (ADVANTAGE[pairs], advantages.leave_one_out(REWARD[pairs])):
@@ -59,7 +59,7 @@ def test_gradient_of_one_sample():
 
 
 def test_per_token_divergence_is_biased():
-    """By more than a tenth here, 0.6 nats from pi_k; at pi_k both divergences are without slope, and both right."""
+    """By more than a tenth here, 0.6 nats from pi_old; at pi_old both divergences are without slope, and both right."""
     expected = weighted(mdloo.mdloo_per_token_loss, gamma=GAMMA)
     away, at_home = (
         error(-gradient(expected, params, experience(ADVANTAGE), PI_K), gradient(psi, params))
@@ -96,7 +96,7 @@ def test_divergences_are_kl():
 
 
 def test_all_gradients_agree_at_the_previous_iterate():
-    """RLOO, MDLOO and REINFORCE first differ in the second step: at pi_k no ratio, clip or divergence is felt.
+    """RLOO, MDLOO and REINFORCE first differ in the second step: at pi_old no ratio, clip or divergence is felt.
 
     So 0.3 of the one and 0.7 of the other less the third have no slope: in one compilation, and nothing cancels.
     """
@@ -112,7 +112,7 @@ def test_all_gradients_agree_at_the_previous_iterate():
 def test_dpo_is_that_of_chapter_7():
     """Three prompts of four responses, as chapter 10's pairs; with equal rewards there is no slope, and log 2."""
     numbers, signs = np.arange(12), np.array([1, 0, -1, 0, 0, -1, 0, 1, 0, 0, 0, 0.0])
-    total, count = mdloo.dpo_loss(PRESENT, experience(signs, numbers=numbers), SMALL, K=4, beta=0.3)
+    total, count = mdloo.dpo_loss(PRESENT, experience(signs, numbers=numbers), SMALL, n=4, beta=0.3)
     which = np.array([[0, 7], [2, 5]])  # chosen, rejected
     rows, reference = take(ROWS, which.reshape(-1)), response_log_probs(REFERENCE, ROWS, SMALL).sum(-1)[which]
     pairs = two_sided(rows, np.ones(2), np.zeros((2, 2, 4), int), reference)
@@ -147,7 +147,7 @@ def learner(request):
     if request.param == "ppo":
         fields = ("old", "reference", "advantages", "returns")
         return mdloo.ActorCritic(PRESENT, *CRITIC), fields, PPO_BATCH, mdloo.ppo_loss
-    loss = partial(mdloo.dpo_loss, K=B) if request.param == "dpo" else ALGORITHMS[request.param].loss
+    loss = partial(mdloo.dpo_loss, n=B) if request.param == "dpo" else ALGORITHMS[request.param].loss
     return PRESENT, ("old", "reference"), BATCH, loss
 
 

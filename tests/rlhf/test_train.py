@@ -23,7 +23,7 @@ from tests.post_training.models import TEXT_CFG, tokenizer
 TOK = tokenizer()
 PROMPTS = ["2 + 3 =", "Where is the picnic?", "4 + 4 =", "Who?"]
 SIZES = dict(max_new_tokens=12, row_length=32, batch_size=24)
-SETTINGS = Settings(K=8, prompts=3, inner_steps=4, beta=0.02, gamma=0.1, **SIZES)
+SETTINGS = Settings(n=8, prompts=3, inner_steps=4, beta=0.02, gamma=0.1, **SIZES)
 ITERATIONS, SEED = 3, 7
 # Larger logits: a nearly uniform policy over 2048 tokens would never say the same one twice, and learn slowly.
 START, OTHER = (params._replace(embed=3 * params.embed) for params in (init(TEXT_CFG, 0), init(TEXT_CFG, 1)))
@@ -151,7 +151,7 @@ def test_parts_are_an_iteration_dealt_out():
     together = [np.concatenate(pair) for pair in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True)]
     for found, wanted in zip(together, jax.tree.leaves(feed.experience), strict=True):
         np.testing.assert_array_equal(found, wanted)
-    assert same(one, again) and one.rows.K == SETTINGS.K
+    assert same(one, again) and one.rows.n == SETTINGS.n
     (a, m), (b, n), (whole, count) = (mdloo.ppo_loss(model, rows, TEXT_CFG) for rows in (one, two, feed.experience))
     assert m + n == count and float(a + b) == pytest.approx(float(whole), rel=1e-5)  # float32
 
@@ -230,15 +230,15 @@ def test_bad_requests_are_refused(monkeypatch):
     said = Response("7", (100, END))
 
     def sample(self, policy, iteration):
-        K = self.settings.K
-        rows = share([[3]] * 3, [[said.tokens] * K] * 3, 1, 2)
-        return Rollout(PROMPTS[:3], [[said] * K] * 3, rows, np.zeros(rows.real.shape, np.float32))
+        n = self.settings.n
+        rows = share([[3]] * 3, [[said.tokens] * n] * 3, 1, 2)
+        return Rollout(PROMPTS[:3], [[said] * n] * 3, rows, np.zeros(rows.real.shape, np.float32))
 
     monkeypatch.setattr(OnPolicy, "sample", sample)
     monkeypatch.setattr(OnPolicy, "read", lambda self, function, params, rows: np.zeros(rows.real.shape, np.float32))
     for changes, message in (
         (dict(algorithm="ppo2"), "algorithm must be one of"),
-        (dict(settings=dataclasses.replace(SETTINGS, K=1)), "at least 2"),
+        (dict(settings=dataclasses.replace(SETTINGS, n=1)), "at least 2"),
         (dict(settings=dataclasses.replace(SETTINGS, parts=2)), "2 equal parts: got 3"),
         (dict(reward=lambda p, g: [[np.nan] * 8] * 3), "finite numbers of shape"),
         (dict(reward=lambda p, g: [[1.0] * 3] * 3), "finite numbers of shape"),
@@ -247,6 +247,6 @@ def test_bad_requests_are_refused(monkeypatch):
             rl(**changes)
     with pytest.raises(ValueError, match="needs prompts"):
         run(START, TEXT_CFG, TOK, [], even, optax.sgd(0.1), 1)
-    for changes in (dict(K=0), dict(gamma=-1.0), dict(beta=float("nan")), dict(inner_steps=0)):
+    for changes in (dict(n=0), dict(gamma=-1.0), dict(beta=float("nan")), dict(inner_steps=0)):
         with pytest.raises(ValueError, match="must be at least"):
             Settings(**changes)

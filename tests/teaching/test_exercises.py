@@ -227,21 +227,21 @@ WRONG = [  # an exercise, a plausible wrong answer, words of the hint it must ge
     ("10.2", lambda rewards, n: np.diff(np.linspace(0, 1, len(rewards) + 1) ** n) @ np.sort(rewards), "replacement"),
     ("10.3", dpo_of_all_tokens, "prompt and padding count"),
     ("10.4", all_samples_of_one, "each gives N / M samples"),
-    ("11.1", lambda rewards: rewards - rewards.mean(axis=1, keepdims=True), "the OTHER K - 1"),
-    ("11.2", lambda gamma, advantages, **at: np.exp(d := log_ratio(**at)) * advantages - gamma * d, "the weight rho"),
-    ("11.2", lambda **given: -mdloo.mdloo(**given), "the loss"),
-    ("11.2", lambda log_probs, old_log_probs, **rest: mdloo.mdloo(old_log_probs, log_probs, **rest), "not pi_k / pi"),
-    ("11.2", lambda gamma, advantages, **at: np.exp(d := log_ratio(**at)) * (advantages - gamma * d), "of A - gamma"),
+    ("11.1", lambda rewards: rewards - rewards.mean(axis=1, keepdims=True), "the OTHER n - 1"),
+    ("11.4", lambda gamma, advantages, **at: np.exp(d := log_ratio(**at)) * advantages - gamma * d, "the weight rho"),
+    ("11.4", lambda **given: -mdloo.mdloo(**given), "the loss"),
+    ("11.4", lambda log_probs, old_log_probs, **rest: mdloo.mdloo(old_log_probs, log_probs, **rest), "not pi_old / pi"),
+    ("11.4", lambda gamma, advantages, **at: np.exp(d := log_ratio(**at)) * (advantages - gamma * d), "of A - gamma"),
     ("11.3", lambda policy_log_probs, advantages, gamma: policy_log_probs + advantages / gamma, "add up to 1"),
-    ("11.3", lambda advantages, gamma, **_: bandit.normalised(advantages / gamma), "pi_k is missing"),
+    ("11.3", lambda advantages, gamma, **_: bandit.normalised(advantages / gamma), "pi_old is missing"),
     ("11.3", lambda advantages, gamma, **given: best_step(advantages=gamma * advantages, gamma=1, **given), "SHORT"),
     ("11.3", lambda **given: np.exp(best_step(**given)), "log-probabilities are asked"),
-    ("11.4", lambda K: [[0.2, 0.3, 0.5], [1.0, 2.0, 3.0]], "the mean reward is 2.3"),
-    ("11.4", lambda K: [[0.5, 0.5], [1.0, -1.0]], "3 to 8 arms"),
-    ("11.4", lambda K: [[0.5, 0.5, 0.5], [1.0, 0.0, -1.0]], "with sum 1"),
-    ("11.4", lambda K: [[0.5, 0.5, 0.0], [1.0, -1.0, 0.0]], "above 0"),
-    ("11.4", lambda K: [[0.25, 0.5, 0.25], [0.0, 0.0, 0.0]], "0 without"),
-    ("11.4", lambda K: [[0.25, 0.5, 0.25], [2.0, 2.0, 2.0]], "the mean reward is 2:"),
+    ("11.2", lambda n: [[0.2, 0.3, 0.5], [1.0, 2.0, 3.0]], "the mean reward is 2.3"),
+    ("11.2", lambda n: [[0.5, 0.5], [1.0, -1.0]], "3 to 8 arms"),
+    ("11.2", lambda n: [[0.5, 0.5, 0.5], [1.0, 0.0, -1.0]], "with sum 1"),
+    ("11.2", lambda n: [[0.5, 0.5, 0.0], [1.0, -1.0, 0.0]], "above 0"),
+    ("11.2", lambda n: [[0.25, 0.5, 0.25], [0.0, 0.0, 0.0]], "0 without"),
+    ("11.2", lambda n: [[0.25, 0.5, 0.25], [2.0, 2.0, 2.0]], "the mean reward is 2:"),
     ("12.1", lambda change, deviation: max(2, ceil((1.96 * deviation / change) ** 2)), "for many seeds"),
     ("12.2", lambda better, worse, n: ahead(worse, better, n), "a tie misleads"),
     ("12.2", lambda better, worse, n: ahead(better, worse, n), "do NOT mislead"),
@@ -377,7 +377,7 @@ PACKAGE = {
     "10.3": dpo_loss,
     "10.4": of_committee,
     "11.1": advantages.leave_one_out,
-    "11.2": mdloo.mdloo,
+    "11.4": mdloo.mdloo,
 }
 
 
@@ -429,9 +429,9 @@ def test_what_harms_is_decided_as_the_closed_form_decides():
         ([0.1, 0.2, 0.3, 0.4], [4.0, 3.0, 2.0, 1.0]),
         ([0.2, 0.3, 0.5], [1.0, -1.0, 0.25]),
     ):
-        variances = [[bandit.gradient_variance(np.log(p), rewards, K, name) for name in names] for K in (2, 3, 4)]
+        variances = [[bandit.gradient_variance(np.log(p), rewards, n, name) for name in names] for n in (2, 3, 4)]
         harmed = all(ours >= 1.5 * none for ours, none in variances)
-        verdict = grade("11.4", lambda K, p=p, rewards=rewards: [p, rewards])
+        verdict = grade("11.2", lambda n, p=p, rewards=rewards: [p, rewards])
         statuses.add(verdict.status)
         assert (verdict.status == "right") == harmed, (variances, verdict)
         if not harmed:

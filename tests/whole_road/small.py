@@ -48,7 +48,7 @@ def teach(of, judge, seed):
 def model():
     """Let the pipeline find the small model where the shipped one is."""
     shipped = init(CFG, 0), CFG, hugging_face.load_tokenizer(assets.FOLDER)
-    settings = dataclasses.replace(online_rl.SETTINGS, K=2, prompts=2, batch_size=ROWS)
+    settings = dataclasses.replace(online_rl.SETTINGS, n=2, prompts=2, batch_size=ROWS)
     with (
         mock.patch.object(assets, "load_tiny", return_value=shipped),
         mock.patch.object(text, "documents", documents),

@@ -1,11 +1,11 @@
 """Online RL on the bench, and its command: what is measured, whose reward is followed, what is left on disk."""
 
-import json
 from functools import partial
 
 import numpy as np
 import pytest
 
+from afm_ref import assets
 from afm_ref.__main__ import main
 from afm_ref.interop import hugging_face
 from afm_ref.losses import token_log_probs
@@ -76,22 +76,18 @@ def test_the_judge_is_the_one_that_is_asked_for(bench):
 def test_the_command_resumes_and_draws(bench, tmp_path, monkeypatch, capsys):
     """A run of two iterations; called again it is done at once, and says the same."""
     monkeypatch.setattr("afm_ref.whole_road.bench.Bench", partial(Bench, bench.sizes))
-    line = ["rlhf", "--judge", "utility", "--iterations", "2", "--K", "2", "--prompts", "2", "--inner-steps", "1"]
+    line = ["rlhf", "--judge", "utility", "--iterations", "2", "--n", "2", "--prompts", "2", "--inner-steps", "1"]
     line += ["--folder", str(tmp_path / "run"), "--bench", str(tmp_path / "bench"), "--seed", "3"]
-    recorded = tmp_path / "recorded.json"
-    runs = {f"utility_ppo_{seed}": {"samples": [0, 8]} | {m: [0.0, 0.5] for m in online_rl.MEASURES} for seed in (0, 1)}
-    recorded.write_text(json.dumps({"numbers": {"chosen": {"mdloo": 0.002}, "runs": runs}}))
-    assert main([*line, "--recorded", str(tmp_path / "none.json")]) == 2  # before any work
-    assert "none.json" in capsys.readouterr().err and not (tmp_path / "bench").exists()
-    assert main([*line, "--recorded", str(recorded)]) == 0
+    assert main(line) == 0
     first, told = capsys.readouterr()
-    assert "learning rate 0.002" in told and "8 samples" in first and "no recording" not in first
+    chosen, _ = assets.recording("mdloo")["numbers"]["chosen"]["mdloo"]
+    assert f"learning rate {chosen:g}" in told and "8 samples" in first
     written = (tmp_path / "run" / "history.json").read_bytes()
-    assert main([*line, "--recorded", str(recorded)]) == 0
+    assert main(line) == 0
     assert capsys.readouterr().out == first and (tmp_path / "run" / "history.json").read_bytes() == written
     policy, cfg = hugging_face.load(tmp_path / "run" / "policy")
     assert cfg == bench.cfg and (policy.embed != bench.base.embed).any()
     assert (tmp_path / "run" / "curves.png").stat().st_size > 2000
     # another algorithm in the same folder would go on from there: it is refused
-    assert main([*line, "--algorithm", "rloo", "--recorded", str(recorded)]) == 2
+    assert main([*line, "--algorithm", "rloo"]) == 2
     assert "another run" in capsys.readouterr().err

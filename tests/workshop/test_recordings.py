@@ -116,21 +116,21 @@ def test_every_recording_has_its_experiment_which_knows_the_options_that_it_is_g
         source += (folder / "_record.py").read_text() if "_record.options(" in source else ""
         assert all(f'"{option}"' in source for option in options), name
     line = " ".join(again.command("pipeline", Path("runs/x")))
-    assert line.endswith("--folder runs/x/pipeline --bench runs/x/rlhf/bench")
+    assert line.endswith("--folder runs/x/pipeline --bench runs/x/pipeline/bench")
 
 
-UNTOLD = {"optimizer", "lora", "post_training", "rlhf", "pipeline"}  # issue 21 replaces them
+UNTOLD = {"optimizer", "lora", "post_training", "pipeline"}  # issue 21 replaces them
 
 
 @pytest.mark.parametrize("name", sorted(set(again.EXPERIMENTS) - UNTOLD))
 def test_the_list_tells_question_and_arms_and_the_verdict_of_what_is_recorded(name):
-    told = again.described(name, "0" * 64)
+    told = again.described(name, {})
     assert "    question  " in told and "    arms      " in told
     assert ("not recorded" in told) != ("    verdict   " in told)
 
 
 def test_goes_on_with_the_one_that_failed(tmp_path):
-    called, broken = [], {"rlhf"}
+    called, broken = [], {"rank"}
 
     def run(line, check):
         name = line[2].removeprefix("experiments.")
@@ -138,16 +138,17 @@ def test_goes_on_with_the_one_that_failed(tmp_path):
         if name in broken:
             raise subprocess.CalledProcessError(1, line)
 
-    names = ["lora", "rlhf", "pipeline"]
+    names = ["lora", "rank", "pipeline"]
     with pytest.raises(subprocess.CalledProcessError):
         again.run_all(names, tmp_path, run)
     broken.clear()
     again.run_all(names, tmp_path, run)
-    assert called == ["lora", "rlhf", "rlhf", "pipeline"]
+    assert called == ["lora", "rank", "rank", "pipeline"]
 
 
 def test_tells_the_recordings_of_another_model():
-    model = again.shipped()
-    assert again.state("rlhf", model) == "of this model"
-    assert again.state("rlhf", "0" * 64) == "of another model"
-    assert again.state("at_scale", model) == "names no model"
+    models = again.shipped()
+    assert again.state("quantization", models) == "of the tiny model"
+    assert again.state("few_bits", models) == "of the instruct model"
+    assert again.state("few_bits", {}) == "of a model that does not ship"
+    assert again.state("at_scale", models) == "names no model"

@@ -1,41 +1,47 @@
-"""What chapter 11 draws, from lists and dicts, whether recorded or computed a moment ago.
+"""What chapter 11 draws, and the paired differences of its two recordings.
 
-A run is {"samples": [...], "utility": [...], "proxy": [...], "kl": [...],
-"held_out_utility": [...]}, entries of equal number: after so many responses drawn, the mean
-true utility, the mean proxy reward and the KL to the reference in nats on the prompts that
-are learnt from, and the true utility on others. `whole_road.online_rl.curve` makes one.
+Both have {key: run}. "bandit": key as `of_bandit`, a run has gains, one of each seed. "mdloo":
+"<algorithm>_<seed>", a run has the utility at its end by task, and of each iteration the mean
+reward, and `kl_reference`; "start" is the policy before.
 """
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ...evaluation import Interval, mean_interval
 from ...rlhf import bandit
 from ...rlhf.mdloo import clipped, mdloo
 from .. import widgets
 from ..figures import (
-    BLACK,
     BLUE,
     DOTTED,
     GREEN,
     GREY,
     ORANGE,
     RED,
+    beside,
+    error_bars,
     finish,
-    legend_beside,
     mean_line,
+    name_rows,
     styled,
     subplots,
 )
 
-MEASURES = {
-    "utility": "true utility",
-    "proxy": "proxy reward",
-    "kl": "KL to the reference, nats",
-    "held_out_utility": "held-out utility",
-}
-ALGORITHMS = ("reinforce", "rloo", "ppo", "grpo", "dpo", "mdloo")  # in the order of colours
 DRAWN = "samples (responses drawn)"
+NAMES = {
+    "mdloo": "MDLOO",
+    "ppo": "PPO",
+    "rloo": "RLOO",
+    "grpo": "GRPO",
+    "reinforce": "REINFORCE",
+}
+OTHERS = tuple(NAMES)[1:]
+NOISES, INNER_STEPS = (
+    (0.0, 0.3, 1.0),
+    (4, 8, 16, 32),
+)  # of "bandit", whose settings were chosen at 4
 
 # The bandit of the control, and its settings.
 REFERENCE = np.log([0.4, 0.3, 0.2, 0.1])
@@ -49,82 +55,133 @@ BASELINES = {
 }
 
 
-def recorded_curves(runs: Mapping, judge: str) -> dict[str, list]:
-    """Return {algorithm: [run of each seed]} of the recorded runs of one judge.
+def paired(runs: Mapping, one: str, other: str, confidence: float = 0.95) -> Interval:
+    """Return the interval over seeds of one cell's gains less another's, of "bandit"."""
+    return mean_interval(np.subtract(runs[one]["gains"], runs[other]["gains"]), confidence)
 
-    runs: those of the recording "rlhf", by "<judge>_<algorithm>_<seed>".
+
+def of_bandit(
+    baseline="leave one out", step="none", inner=1, noise=0.3, same=0.0, shared=False
+) -> str:
+    """Return a cell's key in the recording "bandit".
+
+    same: the share of prompts whose responses differ by noise alone. shared: at the
+    settings that were chosen at 4 inner steps, not at this cell's own.
     """
+    key = f"{baseline}, {step} x {inner}, noise {noise:g}, same {same:g}"
+    return f"shared: {key}" if shared else key
+
+
+def three_ideas(runs: Mapping, confidence: float):
+    """Draw what each idea of MDLOO adds to the gain, as paired differences: "bandit".
+
+    Left, a leave-one-out baseline less none; middle, less advantages divided by the
+    standard deviation, both against the judge's noise; right, the mirror step less a clip
+    and less nothing, against inner steps, at noise 1 and settings chosen at 4 steps.
+    """
+    fig, axes = subplots(1, 3, figsize=(10.4, 3.7))
+    worlds = {"all responses differ": 0.0, "those of 1 prompt in 4": 0.75}
+    for ax, other in zip(axes, ("none", "divided by std")):
+        keys = {
+            name: [
+                [of_bandit(baseline, noise=noise, same=same) for baseline in ("leave one out", other)]
+                for noise in NOISES
+            ]
+            for name, same in worlds.items()
+        }  # fmt: skip
+        _differences(ax, runs, keys, confidence, NOISES)
+        ax.set_title(f"leave one out less {other}")
+        finish(ax, "noise of the judge", "difference of the gain")
+    keys = {
+        f"less {name}": [
+            [of_bandit(step=one, inner=n, noise=1.0, shared=True) for one in ("mirror", step)]
+            for n in INNER_STEPS
+        ]
+        for name, step in (("a clip", "clip"), ("nothing", "none"))
+    }  # fmt: skip
+    _differences(axes[2], runs, keys, confidence, INNER_STEPS)
+    axes[2].set_title("mirror step")
+    finish(axes[2], "inner steps on the same responses", "difference of the gain")
+    return fig
+
+
+def _differences(ax, runs, keys, confidence, stops):
+    at = np.arange(len(stops))
+    beside(
+        ax,
+        {
+            name: (at, [paired(runs, *pair, confidence) for pair in of])
+            for name, of in keys.items()
+        },
+        0.07,
+    )
+    ax.axhline(0, **DOTTED, zorder=0)
+    ax.set_xticks(at, [f"{x:g}" for x in stops])
+    ax.set_ylim(top=1.3 * ax.get_ylim()[1])  # room for the legend
+
+
+def ends(runs: Mapping, name: str) -> np.ndarray:
+    """Return the utility on held-out prompts at the end, of each seed: "mdloo"."""
+    return np.array([run["utility"]["all"] for run in _of(runs, name)])
+
+
+def soon(runs: Mapping, name: str) -> np.ndarray:
+    """Return the mean reward of iterations 2 to 4, on prompts new to each, by seed."""
+    return np.array([np.mean(run["reward"][1:4]) for run in _of(runs, name)])
+
+
+def leads(runs: Mapping, measure=ends, primary="ppo") -> dict[str, Interval]:
+    """Return {algorithm: interval over seeds of MDLOO's measure less the algorithm's}.
+
+    The primary comparison was named beforehand, twice (`ends` and `soon`): 97.5% each. The
+    others are six at once: 99.17% each.
+    """
+    ours = measure(runs, "mdloo")
     return {
-        name: of_seeds
-        for name in ALGORITHMS
-        if (of_seeds := [runs[k] for k in sorted(runs) if k.startswith(f"{judge}_{name}_")])
-    }
+        name: mean_interval(ours - measure(runs, name), 0.975 if name == primary else 1 - 0.05 / 6)
+        for name in OTHERS
+    }  # fmt: skip
 
 
-def against_samples(curves: Mapping, own: str | None = None):
-    """Draw four panels: what is gained since the start in MEASURES, against samples.
-
-    curves: {algorithm: [run of each seed]}, seeds at the same samples. Each run is drawn
-    less its first value: seeds start at different values. Lines are means over seeds, bands
-    their 95% t-intervals. own: the one that is drawn black and dashed.
-    """
-    fig, axes = subplots(2, 2, figsize=(9.6, 5.6), sharex=True)
-    for name, runs, style in styled(curves):
-        table = _table(name, runs)  # [seeds, (samples, *MEASURES), T]
-        samples, gains = table[0, 0], table[:, 1:] - table[:, 1:, :1]
-        style |= dict(markevery=_every(samples), label=name)
-        if name == own:
-            style |= dict(color=BLACK, ls="--", mfc="white")
-        for i, ax in enumerate(axes.flat):
-            mean_line(ax, samples, gains[:, i], **style)
-    for ax, label in zip(axes.flat, MEASURES.values()):
-        ax.set(ylabel=f"{label},\ngained")
-    for ax in axes[1]:
-        ax.set(xlabel=DRAWN)
-    legend_beside(axes[0, 1])
+def algorithm_leads(runs: Mapping):
+    """Draw MDLOO less each other algorithm, at the end and soon: points with intervals."""
+    fig, axes = subplots(1, 2, figsize=(9.6, 3.2), sharey=True)
+    for ax, measure, title in zip(
+        axes, (ends, soon), ("at the end, held-out utility", "soon, reward of iterations 2 to 4")
+    ):  # fmt: skip
+        found = leads(runs, measure)
+        for row, (name, interval) in enumerate(found.items()):
+            color = BLUE if name == "ppo" else GREY
+            error_bars(ax, [row], [interval], "o", across=True, color=color, lw=2)
+        name_rows(ax, [NAMES[name] for name in found])
+        ax.axvline(0, **DOTTED, zorder=0)
+        ax.set(title=title, xlabel="MDLOO ahead by")
     return fig
 
 
-def _every(points):
-    """Return markevery for some ten markers: more would run together."""
-    return -(-len(points) // 10)
-
-
-def utility_against_kl(groups: Mapping):
-    """Draw what a nat of KL to the reference buys, in proxy reward and in true utility.
-
-    groups: {label: [run of each seed]}; points are means over seeds, joined in the order of
-    the runs.
-
-    Source: over-optimisation against KL as Gao et al. 2022 draw it [standard].
-    Test: tests/teaching/chapters/test_post_training.py::test_utility_and_proxy_share_their_kl
+def rewards_by_iteration(runs: Mapping, names: Sequence[str]):
+    """Draw the mean reward of each iteration's samples, of 256 responses: mean and 95%
+    band over seeds. Prompts are new to the policy in every iteration.
     """
-    fig, (above, below) = subplots(2, 1, figsize=(7.6, 5.4), sharex=True)
-    for name, runs, style in styled(groups):
-        _, utility, proxy, kl, _ = _table(name, runs).mean(axis=0)
-        line = dict(ms=5, lw=1.6, markevery=_every(kl), label=name, **style)
-        above.plot(kl, proxy, ls=":", mfc="white", **line)
-        below.plot(kl, utility, **line)
-    above.set(ylabel=MEASURES["proxy"])
-    below.set(ylabel=MEASURES["utility"], xlabel=MEASURES["kl"])
-    legend_beside(above)
+    fig, ax = subplots(figsize=(7.6, 3.5))
+    for name, table, style in styled(
+        {
+            NAMES[name]: np.array([run["reward"] for run in _of(runs, name)])
+            for name in names
+        }
+    ):
+        mean_line(ax, 1 + np.arange(table.shape[1]), table, label=name, **style)
+    finish(ax, "iteration", "reward of its responses")
     return fig
 
 
-def _table(name, runs):
-    """Return one name's runs as [seeds, (samples, *MEASURES), T], or raise ValueError."""
-    columns = ("samples", *MEASURES)
-    try:
-        table = np.array([[run[column] for column in columns] for run in runs], np.float64)
-    except (KeyError, ValueError) as error:
+def _of(runs, name):
+    found = [run for key, run in sorted(runs.items()) if key.rpartition("_")[0] == name]
+    if not found:
         raise ValueError(
-            f"{name}: every run needs the lists {list(columns)}, of one length: {error}"
-        ) from error
-    if table.ndim != 3 or not table.size or (table[:, 0] != table[0, 0]).any():
-        raise ValueError(
-            f"{name}: expected at least one run, and every run at the same samples"
+            f"no run of {name} in the recording, which has {sorted(runs)[:8]} .."
         )
-    return table
+    return found
 
 
 def surrogates(gamma: float, epsilon: float):
@@ -162,12 +219,14 @@ def surrogates(gamma: float, epsilon: float):
                 label="maximum, $\\rho = e^{A / \\gamma}$",
             )
         ax.set_title(f"A = {sign:+g}")
-        finish(ax, "$\\rho = \\pi(y|x)\\, /\\, \\pi_k(y|x)$", "objective, units of reward")
+        finish(
+            ax, "$\\rho = \\pi(y|x)\\, /\\, \\pi_{old}(y|x)$", "objective, units of reward"
+        )
     return fig
 
 
 def course_of_run(evaluations: Sequence):
-    """Draw one run: reward and measured utility against samples; the two KLs beside them.
+    """Draw one run: reward and, where measured, utility against samples; the two KLs beside.
 
     evaluations: `history.evaluations` of `rlhf.run`; those without samples are left out.
     """
@@ -175,6 +234,7 @@ def course_of_run(evaluations: Sequence):
     lines = (
         (left, "reward", "reward", ORANGE, "s--"),
         (left, "utility", "true utility", BLUE, "o-"),
+        (left, "held_out_utility", "the same, held out", GREEN, "^:"),
         (right, "kl_reference", "to the reference", BLUE, "o-"),
         (right, "kl_previous", "to the previous iterate", GREEN, "^--"),
     )
@@ -186,7 +246,7 @@ def course_of_run(evaluations: Sequence):
         ]
         if rows:
             ax.plot(*zip(*rows), style, color=color, ms=5, label=label)
-        elif name != "utility":
+        elif "utility" not in name:
             raise ValueError(
                 f"no evaluation has samples and {name}: give history.evaluations of rlhf.run"
             )
@@ -195,12 +255,12 @@ def course_of_run(evaluations: Sequence):
     return fig
 
 
-def mirror_descent(beta: float, gamma: float, K: int = 4):
-    """Draw exact MDLOO on its way to the fixed point, and its gradient's variance by K.
+def mirror_descent(beta: float, gamma: float, n: int = 4):
+    """Draw exact MDLOO on its way to the fixed point, and its gradient's variance by n.
 
     Four arms with probabilities REFERENCE and rewards REWARDS. Left, the distance to the
     fixed point pi_ref exp(r/beta) by iteration, beside |1 - beta/gamma|^k. Middle, the
-    policies. Right, the variance of the gradient at the reference against K, by baseline.
+    policies. Right, the variance of the gradient at the reference against n, by baseline.
     """
     goal = bandit.fixed_point(REFERENCE, REWARDS, beta)
     policies = bandit.iterates(REFERENCE, REFERENCE, REWARDS, beta, gamma, ITERATIONS)
@@ -213,7 +273,7 @@ def mirror_descent(beta: float, gamma: float, K: int = 4):
     fig, axes = subplots(1, 3, figsize=(11.4, 3.7), width_ratios=[1.1, 1.1, 1])
     _distances(axes[0], bandit.distance(policies, goal), 1 - beta / gamma)
     _policies(axes[1], shown)
-    _variances(axes[2], K)
+    _variances(axes[2], n)
     return fig
 
 
@@ -246,7 +306,7 @@ def _policies(ax, policies):
     finish(ax, "arm, by its reward", "probability")
 
 
-def _variances(ax, K):
+def _variances(ax, n):
     def variance(k, baseline="leave one out"):
         # at the reference itself the penalty is 0, whatever beta is: R = r
         return bandit.gradient_variance(REFERENCE, REWARDS, k, baseline)
@@ -254,20 +314,20 @@ def _variances(ax, K):
     for name, (color, style) in BASELINES.items():
         values = [variance(k, name) for k in GROUP_SIZES]
         ax.plot(GROUP_SIZES, values, style, color=color, ms=5, label=name)
-    ax.plot([K], [variance(K)], "o", color=RED, ms=10, zorder=3)
-    ax.set(xscale="log", yscale="log", title=f"K = {K}, leave one out: {variance(K):.3g}")
+    ax.plot([n], [variance(n)], "o", color=RED, ms=10, zorder=3)
+    ax.set(xscale="log", yscale="log", title=f"n = {n}, leave one out: {variance(n):.3g}")
     ax.set_xticks(GROUP_SIZES, GROUP_SIZES)
     ax.set_yticks((0.01, 0.02, 0.05), ("0.01", "0.02", "0.05"))
     ax.minorticks_off()
-    finish(ax, "K, responses a prompt", "variance of the gradient", title="baseline")
+    finish(ax, "n, responses a prompt", "variance of the gradient", title="baseline")
 
 
 def mirror_descent_explorer(alt: str) -> None:
-    """Display controls for beta, gamma and K above the figure of `mirror_descent`."""
+    """Display controls for beta, gamma and n above the figure of `mirror_descent`."""
     widgets.explore(
         mirror_descent,
         alt,
         beta=widgets.stops("beta", [0.05, 0.1, 0.2, 0.4, 0.8], 0.2),
         gamma=widgets.stops("gamma", [0.05, 0.1, 0.2, 0.4, 0.8, 1.6], 0.4),
-        K=widgets.stops("K", GROUP_SIZES, 4),
+        n=widgets.stops("n", GROUP_SIZES, 4),
     )

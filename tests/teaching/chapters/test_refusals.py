@@ -9,11 +9,9 @@ from afm_ref.config import AFM_TINY
 from afm_ref.curation.report import Report
 from afm_ref.parallelism.simulator import ring_collectives
 from afm_ref.quantization import weight_counts
-from afm_ref.teaching.chapters.rlhf import MEASURES
 
 COSTS = {key: {2: 0.01, 4: 0.001} for key in weight_counts(AFM_TINY)}
 CURVE = {"steps": [0, 10, 20], "accuracy": [0.1, 0.2, 0.3]}
-RUN = {name: [1.0, 2.0] for name in ("samples", *MEASURES)}
 BASE = {"0_base": (0.4, 0.35, 0.47)}
 BY_JUDGE = {"one": BASE | {"1_sft": (0.6, 0.5, 0.65)}, "other": BASE}
 TRACE = ring_collectives.all_reduce([np.zeros(3)] * 3)
@@ -41,19 +39,13 @@ def test_what_makes_no_sense_is_refused():
         ("post_training.win_rates", ({str(i): [(0.5, 0.4, 0.6)] for i in range(9)},), "give 1 to 8 curves"),
         ("post_training.verdicts", (0.0,), "noise must be above 0"),
         ("post_training.verdicts", (0.1, 0.0, 0.0, 1.5), "noise must be above 0"),
-        ("rlhf.against_samples", ({"ppo": []},), "ppo: expected at least one run"),
-        ("rlhf.against_samples", ({"ppo": [{name: [] for name in RUN}]},), "ppo: expected at least one run"),
-        ("rlhf.against_samples", ({"ppo": [{"samples": [0]}]},), "ppo: every run needs the lists .*'kl'.*: 'utility'"),
-        ("rlhf.against_samples", ({"ppo": [RUN | {"utility": [0.5]}]},), "ppo: every run needs the lists"),
-        ("rlhf.against_samples", ({"ppo": [RUN, RUN | {"samples": [1, 3]}]},), "ppo: .* at the same samples"),
-        ("rlhf.against_samples", ({},), "give 1 to 8 curves"),
         ("rlhf.surrogates", (0.0, 0.2), "gamma must be above 0"),
         ("rlhf.surrogates", (1.0, -1.0), "epsilon must be above 0"),
         ("rlhf.course_of_run", ([],), "no evaluation has samples and"),
         ("rlhf.course_of_run", ([{"step": 0}],), "no evaluation has samples and"),
         ("rlhf.course_of_run", ([{"samples": 1, "reward": 1.0}],), "no evaluation has samples and"),
         ("rlhf.mirror_descent", (0.0, 0.4), "beta"),
-        ("rlhf.mirror_descent", (0.2, 0.4, 1), "K"),
+        ("rlhf.mirror_descent", (0.2, 0.4, 1), "n"),
         ("whole_road.utility_by_step", (BY_JUDGE,), "the same steps for each judge"),
     ):
         with pytest.raises(ValueError, match=told):
