@@ -1,6 +1,7 @@
 """Settings of every test run, made before anything imports JAX or afm_ref."""
 
 import os
+import signal
 
 import pytest
 
@@ -15,6 +16,10 @@ from tests import compiling  # noqa: E402
 
 # Meshes need devices: one CPU passes for eight. It must be said before the first array is made, whoever makes it.
 jax.config.update("jax_num_cpu_devices", 8)
+
+# A job in a script's background ignores Ctrl-C, and so would the processes that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Every annotated shape of the package is checked at each call. It stays installed for the whole run.
 typechecker.install("afm_ref")
