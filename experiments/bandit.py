@@ -176,27 +176,9 @@ def shared_run(a, cell, runs):
     return {"rate": tuned["rate"], "trust": tuned["trust"], "gains": found.round(4).tolist()}
 
 
-PRIMARY = {  # what is compared with what: (cell, cell), the last two with shared settings
-    "leave one out less none": (Cell(), Cell("none")),
-    "leave one out less divided by std": (Cell(same=0.75), Cell("divided by std", same=0.75)),
-    "mirror less clip": (Cell(step="mirror", inner=32, noise=1.0), Cell(step="clip", inner=32, noise=1.0)),
-    "mirror less none": (Cell(step="mirror", inner=32, noise=1.0), Cell(step="none", inner=32, noise=1.0)),
-}
-CONFIDENCE = 1 - 0.05 / len(PRIMARY)  # each, so that all hold together at 95%
-
-
-def primary(runs):
-    """Return the simultaneous interval of each primary comparison, paired by seed."""
-    table = {}
-    for name, cells in PRIMARY.items():
-        shared = "shared: " if name.startswith("mirror") else ""
-        table[name] = chapter.paired(runs, *(shared + cell.key for cell in cells), CONFIDENCE)
-    return table
-
-
 def verdict(numbers):
     """Return what the primary comparisons say."""
-    return "; ".join(_record.told(name, interval) for name, interval in primary(numbers["runs"]).items())
+    return "; ".join(_record.told(name, interval) for name, interval in chapter.primary(numbers["runs"]).items())
 
 
 def arguments(line=None):

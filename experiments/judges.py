@@ -28,7 +28,6 @@ from afm_ref import assets, evaluation
 from afm_ref.lora import files
 from afm_ref.post_training import losses, preferences, responses, reward_model, utility
 from afm_ref.post_training.rows import share, take
-from afm_ref.teaching.chapters import post_training as chapter
 from afm_ref.training import fit
 from afm_ref.whole_road.bench import adam
 
@@ -180,12 +179,18 @@ def jobs(bench, a):
     }
 
 
+def gains(runs, name):
+    """Return the student's gain in utility by a judge, of each seed."""
+    of_seeds = (run for key, run in runs.items() if key.startswith(f"{name}_"))
+    return [run["student"]["utility"]["all"] - run["best_of"][0] for run in of_seeds]
+
+
 def verdict(numbers):
     """Return the student's gain by the largest judge, and by the truth."""
-    *_, largest, truth = chapter.by_judge(numbers["runs"]).values()
-    told = {f"by {largest[0]['prompts']} prompts a student gains": largest, "by the truth": truth}
-    gain = chapter.GAINS["student of MDLOO"]
-    return "; ".join(_record.told(what, evaluation.mean_interval(list(map(gain, of)))) for what, of in told.items())
+    runs = numbers["runs"]
+    most = max(run["prompts"] or 0 for run in runs.values())
+    told = {str(most): f"by {most} prompts a student gains", TRUTH: "by the truth"}
+    return "; ".join(_record.told(what, evaluation.mean_interval(gains(runs, name))) for name, what in told.items())
 
 
 def main():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from afm_ref import assets
+from afm_ref.teaching.chapters import rlhf as chapter
 from experiments import bandit
 
 RECORDING = assets.recording("bandit")
@@ -34,9 +35,17 @@ def test_runs_are_complete_and_settings_are_the_best_of_their_tries():
 
 def test_the_primary_intervals():
     """With 200 seeds t at 98.75% is 2.52: mean +- 2.52 sd / sqrt(200)."""
-    for name, interval in bandit.primary(RUNS).items():
-        one, other = bandit.PRIMARY[name]
-        shared = "shared: " if name.startswith("mirror") else ""
-        lead = np.subtract(RUNS[shared + one.key]["gains"], RUNS[shared + other.key]["gains"])
+    late = dict(inner=32, noise=1.0)
+    mirror, clip, none = (f"shared: {bandit.Cell(step=step, **late).key}" for step in ("mirror", "clip", "none"))
+    cells = {
+        "leave one out less none": (bandit.Cell().key, bandit.Cell("none").key),
+        "leave one out less divided by std": (bandit.Cell(same=0.75).key, bandit.Cell("divided by std", same=0.75).key),
+        "mirror less clip": (mirror, clip),
+        "mirror less none": (mirror, none),
+    }
+    found = chapter.primary(RUNS)
+    assert set(found) == set(cells)
+    for name, (one, other) in cells.items():
+        lead = np.subtract(RUNS[one]["gains"], RUNS[other]["gains"])
         half = 2.52 * lead.std(ddof=1) / np.sqrt(200)
-        assert interval == pytest.approx((lead.mean(), lead.mean() - half, lead.mean() + half), abs=2e-4)
+        assert found[name] == pytest.approx((lead.mean(), lead.mean() - half, lead.mean() + half), abs=2e-4)

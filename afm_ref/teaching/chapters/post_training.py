@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ...evaluation import mean_interval
 from ...post_training.preferences import (
     LEVELS,
     SOFT_LABELS,
@@ -26,7 +25,6 @@ from ..figures import (
     ORANGE,
     RED,
     beside,
-    error_bars,
     finish,
     legend_beside,
     styled,
@@ -38,45 +36,6 @@ GAPS = np.linspace(-0.5, 0.5, 101)  # of utilities, which run from 0 to 1
 # of the first response and the second: eight to four, when one is added to both
 WORDS = (7, 3)
 SIDES = (("first", BLUE), ("second", ORANGE))
-
-
-GAINS = {  # what a run of the recording "judges" has, over the start
-    "best of 16": lambda run: run["best_of"][-1] - run["best_of"][0],
-    "student of MDLOO": lambda run: run["student"]["utility"]["all"] - run["best_of"][0],
-    "what its judge says of it": lambda run: run["reward"][-1] - run["reward"][0],
-}
-
-
-def by_judge(runs: Mapping) -> dict[str, list]:
-    """Return {judge: [run of each seed]} of the recording "judges", the truth last.
-
-    Its keys are "<prompts that the judge has learnt from>_<seed>", or "utility_<seed>".
-    """
-    found = {}
-    for key in sorted(runs, key=lambda key: (runs[key]["prompts"] or np.inf, key)):
-        found.setdefault(key.rpartition("_")[0], []).append(runs[key])
-    return found
-
-
-def against_accuracy(runs: Mapping, names):
-    """Draw GAINS of "judges" against how well the judge orders pairs: small marks for
-    seeds, means with 95% t-intervals for judges.
-    """
-    fig, ax = subplots(figsize=(7.6, 3.9))
-    judges = by_judge(runs).values()
-    at = [np.mean([run["accuracy"] for run in of]) for of in judges]
-    for name, _, style in styled(dict.fromkeys(names)):
-        gain = GAINS[name]
-        ax.plot(
-            [run["accuracy"] for of in judges for run in of],
-            [gain(run) for of in judges for run in of],
-            **style, ls="", ms=4, alpha=0.35, mew=0,
-        )  # fmt: skip
-        rows = [mean_interval([gain(run) for run in of]) for of in judges]
-        error_bars(ax, at, rows, **style, label=name, ms=6)
-    ax.axhline(0, **DOTTED, zorder=0)
-    finish(ax, "accuracy of the judge on held-out pairs", "gain over the start")
-    return fig
 
 
 def win_rates(rates: Mapping):

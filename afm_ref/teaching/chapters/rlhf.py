@@ -38,10 +38,9 @@ NAMES = {
     "reinforce": "REINFORCE",
 }
 OTHERS = tuple(NAMES)[1:]
-NOISES, INNER_STEPS = (
-    (0.0, 0.3, 1.0),
-    (4, 8, 16, 32),
-)  # of "bandit", whose settings were chosen at 4
+# of "bandit", whose settings were chosen at 4 inner steps
+NOISES, INNER_STEPS = (0.0, 0.3, 1.0), (4, 8, 16, 32)
+CONFIDENCE = 1 - 0.05 / 4  # of its intervals: four were named beforehand, together 95%
 
 # The bandit of the control, and its settings.
 REFERENCE = np.log([0.4, 0.3, 0.2, 0.1])
@@ -55,9 +54,9 @@ BASELINES = {
 }
 
 
-def paired(runs: Mapping, one: str, other: str, confidence: float = 0.95) -> Interval:
+def paired(runs: Mapping, one: str, other: str) -> Interval:
     """Return the interval over seeds of one cell's gains less another's, of "bandit"."""
-    return mean_interval(np.subtract(runs[one]["gains"], runs[other]["gains"]), confidence)
+    return mean_interval(np.subtract(runs[one]["gains"], runs[other]["gains"]), CONFIDENCE)
 
 
 def of_bandit(
@@ -72,7 +71,23 @@ def of_bandit(
     return f"shared: {key}" if shared else key
 
 
-def three_ideas(runs: Mapping, confidence: float):
+def primary(runs: Mapping) -> dict[str, Interval]:
+    """Return the four comparisons of "bandit" that were named beforehand, at CONFIDENCE."""
+    late = dict(inner=32, noise=1.0, shared=True)
+    mirror = of_bandit(step="mirror", **late)
+    pairs = {
+        "leave one out less none": (of_bandit(), of_bandit("none")),
+        "leave one out less divided by std": (
+            of_bandit(same=0.75),
+            of_bandit("divided by std", same=0.75),
+        ),
+        "mirror less clip": (mirror, of_bandit(step="clip", **late)),
+        "mirror less none": (mirror, of_bandit(step="none", **late)),
+    }
+    return {name: paired(runs, *keys) for name, keys in pairs.items()}
+
+
+def three_ideas(runs: Mapping):
     """Draw what each idea of MDLOO adds to the gain, as paired differences: "bandit".
 
     Left, a leave-one-out baseline less none; middle, less advantages divided by the
@@ -89,7 +104,7 @@ def three_ideas(runs: Mapping, confidence: float):
             ]
             for name, same in worlds.items()
         }  # fmt: skip
-        _differences(ax, runs, keys, confidence, NOISES)
+        _differences(ax, runs, keys, NOISES)
         ax.set_title(f"leave one out less {other}")
         finish(ax, "noise of the judge", "difference of the gain")
     keys = {
@@ -99,20 +114,17 @@ def three_ideas(runs: Mapping, confidence: float):
         ]
         for name, step in (("a clip", "clip"), ("nothing", "none"))
     }  # fmt: skip
-    _differences(axes[2], runs, keys, confidence, INNER_STEPS)
+    _differences(axes[2], runs, keys, INNER_STEPS)
     axes[2].set_title("mirror step")
     finish(axes[2], "inner steps on the same responses", "difference of the gain")
     return fig
 
 
-def _differences(ax, runs, keys, confidence, stops):
+def _differences(ax, runs, keys, stops):
     at = np.arange(len(stops))
     beside(
         ax,
-        {
-            name: (at, [paired(runs, *pair, confidence) for pair in of])
-            for name, of in keys.items()
-        },
+        {name: (at, [paired(runs, *pair) for pair in of]) for name, of in keys.items()},
         0.07,
     )
     ax.axhline(0, **DOTTED, zorder=0)
@@ -130,15 +142,15 @@ def soon(runs: Mapping, name: str) -> np.ndarray:
     return np.array([np.mean(run["reward"][1:4]) for run in _of(runs, name)])
 
 
-def leads(runs: Mapping, measure=ends, primary="ppo") -> dict[str, Interval]:
+def leads(runs: Mapping, measure=ends) -> dict[str, Interval]:
     """Return {algorithm: interval over seeds of MDLOO's measure less the algorithm's}.
 
-    The primary comparison was named beforehand, twice (`ends` and `soon`): 97.5% each. The
-    others are six at once: 99.17% each.
+    PPO was named beforehand, twice (`ends` and `soon`): 97.5% each. The others are six at
+    once: 99.17% each.
     """
     ours = measure(runs, "mdloo")
     return {
-        name: mean_interval(ours - measure(runs, name), 0.975 if name == primary else 1 - 0.05 / 6)
+        name: mean_interval(ours - measure(runs, name), 0.975 if name == "ppo" else 1 - 0.05 / 6)
         for name in OTHERS
     }  # fmt: skip
 

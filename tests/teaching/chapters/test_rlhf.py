@@ -45,7 +45,7 @@ def test_ideas_are_differences_of_means():
     def mean(key):
         return np.mean(BANDIT[key]["gains"])
 
-    none, std, steps = rlhf.three_ideas(BANDIT, 0.95).axes
+    none, std, steps = rlhf.three_ideas(BANDIT).axes
     drawn = none.containers[1][0].get_ydata()
     keys = [f"{{}}, none x 1, noise {noise}, same 0.75" for noise in ("0", "0.3", "1")]
     assert drawn == pytest.approx([mean(k.format("leave one out")) - mean(k.format("none")) for k in keys])
