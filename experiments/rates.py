@@ -13,7 +13,7 @@ Arms      {standard, muP-simple} x widths {32, 64, 128, 256} x 5 rates a factor 
           Adam
 Seeds     5, paired: a seed draws the weights and the rows
 Measured  the loss of 64 held-out rows at the end. A seed's best rate: the vertex of the parabola through its lowest
-          loss and the neighbours, in log2; at the end of the row, that rate itself
+          loss and the neighbours, in log2; a row at whose end it lies is run further
 Primary   doublings of the best rate for each doubling of the width, a least-squares slope a seed. Kept: the 95%
           t-interval over seeds lies within -0.25 and 0.25 (muP-simple predicts 0, its absence -1)
 Smallest  the slope's sd over seeds was .09 in the recording before; five seeds give a half-width of 1.24 sd = .12
@@ -31,11 +31,13 @@ from afm_ref import containers, evaluation, losses, transformer
 from afm_ref.data import pretraining_text
 from afm_ref.pretraining import afm_optimizer, mup_check, mup_scales, warmup_cosine
 from afm_ref.pretraining.mup import on_matrices
+from afm_ref.teaching.chapters import optimizer as chapter
 from afm_ref.training import fit
 
 from . import _record
 
-SEQ_LEN, BATCH_SIZE, BASE_DIM, VOCAB, RULES_DIM = 128, 8, 32, 256, 64
+SEQ_LEN, BATCH_SIZE, VOCAB = 128, 8, 256
+KEPT = 0.25
 PARTS = ("topics", "docstrings", "code")
 FIRST = {  # log2 of the lowest rate of a row, by pilots
     ("standard", 32): -8, ("standard", 64): -8, ("standard", 128): -8, ("standard", 256): -9,
@@ -88,7 +90,7 @@ def optimizer_of(rule, cfg, schedule):
     """Return rate -> optimizer of one rule."""
     if rule == "adam":
         return lambda learning_rate: optax.adamw(lambda count: learning_rate * schedule(count + 1), weight_decay=0.01)
-    scale = mup_scales(cfg, BASE_DIM) if rule == "mup_simple" else on_matrices(1.0)
+    scale = mup_scales(cfg, chapter.BASE_DIM) if rule == "mup_simple" else on_matrices(1.0)
     more = {"update_clip": math.inf} if rule == "no block clip" else {}
     return lambda learning_rate: afm_optimizer(learning_rate, schedule, update_scale=scale, **more)
 
@@ -140,39 +142,15 @@ def jobs(a):
     return found
 
 
-def best_rate(losses_by_rate):
-    """Return log2 of the best rate: the vertex of the parabola through the lowest loss and its neighbours."""
-    exponents = sorted(losses_by_rate)
-    values = [math.inf if losses_by_rate[e] is None else losses_by_rate[e] for e in exponents]
-    at = int(np.argmin(values))
-    if at in (0, len(values) - 1) or not np.isfinite(values[at - 1 : at + 2]).all():
-        return float(exponents[at])
-    left, middle, right = values[at - 1 : at + 2]
-    return exponents[at] + 0.5 * (left - right) / (left - 2 * middle + right)
-
-
-def table(runs, rule, width, seed):
-    """Return {log2 rate: loss} of a row; at the base width muP-simple is the standard one."""
-    rule = "standard" if width == BASE_DIM else rule
-    wanted = f"{rule}_{width}_"
-    return {float(key.split("_")[-2]): run["loss"] for key, run in runs.items()
-            if key.startswith(wanted) and key.endswith(f"_{seed}")}  # fmt: skip
-
-
-def slopes(runs, rule, widths, seeds):
-    """Return, of each seed, the doublings of its best rate for each doubling of the width."""
-    best = np.array([[best_rate(table(runs, rule, width, seed)) for width in widths] for seed in seeds])
-    return np.polyfit(np.log2(widths), best.T, 1)[0]
-
-
 def verdict(numbers):
-    """Return both slopes with their intervals."""
-    runs, told = numbers["runs"], []
-    seeds, widths = numbers["seeds"], numbers["widths"]
-    for rule in ("standard", "mup_simple"):
-        mean, low, high = evaluation.mean_interval(slopes(runs, rule, widths, seeds))
-        told.append(f"{rule} {mean:+.2f} [{low:+.2f}, {high:+.2f}] doublings of the best rate for one of the width")
-    return "; ".join(told)
+    """Return by how many doublings the best rate moves, and whether that is kept."""
+    sweeps = chapter.recorded_sweeps(numbers["runs"])
+    found = {name: chapter.shift_per_doubling(sweep) for name, sweep in sweeps.items()}
+    return "; ".join(
+        f"{name} {of.mean:+.2f} [{of.low:+.2f}, {of.high:+.2f}] doublings for one of the width: "
+        + ("kept" if of.low > -KEPT and of.high < KEPT else "not kept")
+        for name, of in found.items()
+    )
 
 
 def main():
@@ -183,8 +161,7 @@ def main():
     runs = _record.finished(jobs(a), a.folder, tuple(a.share))
     for key, found in runs.items():
         print(f"{key:32} {found.get('loss', found)}")
-    seeds = list(range(a.first_seed, a.first_seed + a.seeds))
-    _record.ship("rates", a, a.seeds, runs, seeds=seeds, widths=a.widths)
+    _record.ship("rates", a, a.seeds, runs)
 
 
 if __name__ == "__main__":
