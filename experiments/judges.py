@@ -13,7 +13,9 @@ Judges    reward models on the instruct model, one pass over the pairs of 80, 32
 Arms      for each judge: the best of 1 .. 16 by reward on 256 held-out prompts; and a student of MDLOO, from as many
           samples as there
 Measured  accuracy: the share of pairs of held-out responses of unequal utility that the judge orders rightly; utility
-          of the best of n; utility of the student on held-out prompts x 8 samples, and what the judge thought of it
+          of the best of n; utility of the student on held-out prompts x 8 samples, and what the judge thought of it.
+          Of one judge of 5,000 prompts also what the best of n are: their four grades by task, some texts (added when
+          the best of 16 had turned out worse than one sample, to see why)
 Seeds     5: a seed draws annotators, order and heads of the judge, and the student's prompts and samples
 Primary   the student's gain in utility by the judge of 5,000 prompts, and by the truth
 Smallest  the gain's sd over seeds is about .01 (experiments.mdloo): five seeds give a half-width of 1.24 sd
@@ -26,7 +28,7 @@ import numpy as np
 
 from afm_ref import assets, evaluation
 from afm_ref.lora import files
-from afm_ref.post_training import losses, preferences, responses, reward_model, utility
+from afm_ref.post_training import losses, preferences, qualities, responses, reward_model, utility
 from afm_ref.post_training.rows import share, take
 from afm_ref.training import fit
 from afm_ref.whole_road.bench import adam
@@ -147,14 +149,44 @@ def judge_run(bench, prompts, seed):
 
     done = student(bench, score, seed)
     found = bench.measured(done.policy, bench.held_out, comparison.HELD_OUT)
-    mean = responses.expected_best
-    curve = [np.mean([mean(r, n, u) for r, u in zip(rewards, judged)]) for n in range(1, BEST_OF + 1)]
     return {
         "prompts": prompts,
         "accuracy": round(accuracy(rewards, judged), 5),
-        "best_of": [round(float(x), 5) for x in curve],
+        "best_of": curve(rewards, judged),
         "student": found,
     } | comparison.of_iterations(done.history)
+
+
+def curve(rewards, judged):
+    """Return the mean over prompts of the best of 1 .. 16 by rewards, of another measure; both [P, 16]."""
+    best = responses.expected_best
+    return [round(float(np.mean([best(r, n, of) for r, of in zip(rewards, judged)])), 5) for n in range(1, BEST_OF + 1)]
+
+
+def picks_run(bench, prompts, seed):
+    """Return the grades of the best of n by a judge, by task, and what it picks for the first prompts."""
+    groups, judged = bench.best_of()
+    judge, scale = trained(bench, prompts, seed)
+    rewards = scale * bench.rewards(judge, bench.held_out, groups)
+    graded = [[qualities(record, y) for y in group] for record, group in zip(bench.held_out, groups)]
+    of_task = {task: [p for p, r in enumerate(bench.held_out) if r.task == task] for task in _start.TASKS}
+    shown = [p for rows in of_task.values() for p in rows[: comparison.SHOWN]]
+    top = rewards.argmax(axis=1)
+    return {
+        "best_of": curve(rewards, judged),
+        "grades": {
+            task: {
+                name: curve(rewards[rows], np.array([[g[name] for g in graded[p]] for p in rows]))
+                for name in graded[0][0]
+            }
+            for task, rows in of_task.items()
+        },
+        "picks": [
+            {"prompt": bench.held_out[p].prompt, "reference": bench.held_out[p].reference,
+             "picked": groups[p][top[p]].text, "utility": round(float(judged[p, top[p]]), 3)}
+            for p in shown
+        ],
+    }  # fmt: skip
 
 
 def accuracy(rewards, judged):
@@ -172,11 +204,12 @@ def student(bench, score, seed):
 
 def jobs(bench, a):
     """Return {key: function} of all runs, seed by seed."""
-    return {
+    runs = {
         f"{prompts or TRUTH}_{seed}": partial(judge_run, bench, prompts, seed)
         for seed in range(a.seeds)
         for prompts in (*a.prompts, None)
     }
+    return runs | {"picks": partial(picks_run, bench, max(a.prompts), 0)}
 
 
 def gains(runs, name):
@@ -188,7 +221,7 @@ def gains(runs, name):
 def verdict(numbers):
     """Return the student's gain by the largest judge, and by the truth."""
     runs = numbers["runs"]
-    most = max(run["prompts"] or 0 for run in runs.values())
+    most = max(run.get("prompts") or 0 for run in runs.values())
     told = {str(most): f"by {most} prompts a student gains", TRUTH: "by the truth"}
     return "; ".join(_record.told(what, evaluation.mean_interval(gains(runs, name))) for name, what in told.items())
 
@@ -200,8 +233,12 @@ def main():
     bench = Bench(a)
     runs = _record.finished(jobs(bench, a), a.folder, tuple(a.share))
     for key, run in runs.items():
-        print(f"{key:20} accuracy {run['accuracy']:.3f}  best of 16 {run['best_of'][-1]:.3f}  "
-              f"student {run['student']['utility']['all']:.3f}")  # fmt: skip
+        student = (
+            f"accuracy {run['accuracy']:.3f}, student {run['student']['utility']['all']:.3f}"
+            if "student" in run
+            else ""
+        )
+        print(f"{key:20} best of 16 {run['best_of'][-1]:.3f} {student}")
     _record.ship("judges", a, a.seeds, runs, files.fingerprint(bench.backbone))
 
 
