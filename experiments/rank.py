@@ -26,6 +26,7 @@ from afm_ref import assets, evaluation, lora, losses
 from afm_ref.config import MATRICES
 from afm_ref.data import packing, tasks
 from afm_ref.pretraining import afm_optimizer, warmup_cosine
+from afm_ref.teaching.chapters import lora as chapter
 from afm_ref.training import fit
 from afm_ref.training.step import where
 
@@ -129,21 +130,9 @@ def main_jobs(bench, a, rates):
     return jobs
 
 
-def primary(runs, seeds):
-    """Return the intervals of the two primary comparisons."""
-    cut = np.array([runs[f"matrices_{s}"]["cut"]["16"] for s in seeds])
-    others = {"trained at 16": "16", "matrices": "matrices"}
-    return {
-        f"cut to 16 less {name}": evaluation.mean_interval(cut - [runs[f"{key}_{s}"]["nats"] for s in seeds], 0.975)
-        for name, key in others.items()
-    }
-
-
 def verdict(numbers):
     """Return both comparisons."""
-    runs = numbers["runs"]
-    seeds = sorted({int(key.split("_")[-1]) for key in runs if key.startswith("matrices_")})
-    return "; ".join(_record.told(*found) for found in primary(runs, seeds).items())
+    return "; ".join(_record.told(*found) for found in chapter.rank_primary(numbers["runs"]).items())
 
 
 def main():

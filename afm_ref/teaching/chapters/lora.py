@@ -1,9 +1,26 @@
 """What chapter 8 draws: a low-rank sum, spectra, the rank study, adapters over one base."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
+from ...evaluation import Interval, mean_interval
 from .. import figures, widgets
-from ..figures import BLACK, BLUE, CYCLE, DIVERGING, GREY, ORANGE, RED, bare, box, subplots
+from ..figures import (
+    BLACK,
+    BLUE,
+    CYCLE,
+    DIVERGING,
+    DOTTED,
+    GREY,
+    ORANGE,
+    RED,
+    bare,
+    box,
+    error_bars,
+    finish,
+    subplots,
+)
 
 GAP = 0.35
 # rows and columns that are drawn of a matrix: more would be noise to the eye, and large
@@ -56,24 +73,64 @@ def spectra(panels, rank: int):
     return fig
 
 
-def rank_study(ranks, nats, scores, cut, base_nats: float, base_score: float):
-    """Draw the held-out loss and the score of {"rank_R" or "full": (mean, low, high)}, the
-    full fine-tune's loss (mean, low, high) when cut to each rank, and the base.
+def rank_losses(runs: Mapping) -> dict[str, np.ndarray]:
+    """Return {arm: held-out loss of each seed} of the recording "rank".
+
+    An arm is a rank, "matrices", "full" or "rank 0"; "cut 16" is what "matrices" becomes when
+    its change is cut to rank 16.
     """
-    fig, axes = subplots(1, 2, figsize=(9.8, 3.5), width_ratios=[1.15, 1])
-    for ax, table, base in zip(axes, (nats, scores), (base_nats, base_score)):
-        trained = [table[f"rank_{rank}"] for rank in ranks]
-        figures.error_bars(ax, ranks, trained, "o-", color=BLUE, label="trained at rank R")
-        ax.axhline(table["full"][0], color=RED, ls="--", lw=1.5, label="full fine-tuning")
-        ax.axhspan(*table["full"][1:], color=RED, alpha=0.12, lw=0)
-        ax.axhline(base, **figures.DOTTED, label="base")
-        ax.set_xscale("log", base=2)
-        ax.set(xticks=ranks, xticklabels=ranks)
-    style = dict(color=figures.GREEN, label="full, then cut to rank R")
-    figures.error_bars(axes[0], ranks, cut, "s:", **style)
-    axes[0].set_ylim(0.2, 0.62)
-    figures.finish(axes[0], "rank R", "held-out loss, nats a token", loc=(0.4, 0.58))
-    axes[1].set(xlabel="rank R", ylabel="mean score, 0 to 1", ylim=(0.2, 0.52))
+    found = {}
+    for key in sorted(key for key in runs if key != "base" and not key.startswith("try_")):
+        arm, run = key.rpartition("_")[0], runs[key]
+        for name, nats in ((arm, run["nats"]), *_cuts(run)):
+            found.setdefault(name, []).append(nats)
+    return {name: np.array(losses) for name, losses in found.items()}
+
+
+def _cuts(run):
+    return [(f"cut {rank}", nats) for rank, nats in run.get("cut", {}).items()]
+
+
+def rank_primary(runs: Mapping) -> dict[str, Interval]:
+    """Return the two comparisons of "rank" that were named beforehand, at 97.5%."""
+    losses = rank_losses(runs)
+    return {
+        f"cut to 16 less {name}": mean_interval(losses["cut 16"] - losses[arm], 0.975)
+        for name, arm in (("trained at 16", "16"), ("matrices", "matrices"))
+    }
+
+
+def rank_study(runs: Mapping):
+    """Draw what rank costs: losses against rank, and what cutting gives at each rank.
+
+    Left: mean held-out loss with 95% t-intervals over seeds, trained at rank R and cut to it;
+    lines: the base, and means of the arms without a rank. Right: cut less trained, paired.
+    """
+    losses = rank_losses(runs)
+    ranks = sorted(int(name) for name in losses if name.isdecimal())
+    at = np.arange(len(ranks))
+    fig, (left, right) = subplots(1, 2, figsize=(10.4, 3.9), width_ratios=[1.5, 1])
+    for shift, (label, form), color, style in (
+        (-0.06, ("trained at rank R", "{}"), BLUE, "o-"),
+        (0.06, ("matrices tuned, then cut to R", "cut {}"), ORANGE, "s:"),
+    ):
+        rows = [mean_interval(losses[form.format(rank)]) for rank in ranks]
+        error_bars(left, at + shift, rows, style, color=color, label=label)
+    lines = {"base": runs["base"]["nats"]} | {
+        name: losses[name].mean() for name in ("rank 0", "matrices", "full")
+    }
+    for (name, level), style in zip(lines.items(), (":", "-.", "--", "-")):
+        left.axhline(level, color=GREY, ls=style, lw=1.3, label=f"{name}: {level:.3f}")
+    gaps = [losses[f"cut {rank}"] - losses[str(rank)] for rank in ranks]
+    error_bars(right, at, [*map(mean_interval, gaps)], "o", color=BLACK)
+    right.plot(
+        np.repeat(at, [*map(len, gaps)]), np.concatenate(gaps), ".", color=GREY, zorder=0
+    )
+    right.axhline(0, **DOTTED, zorder=0)
+    for ax in (left, right):
+        ax.set_xticks(at, ranks)
+    finish(left, "rank R", "held-out loss, nats a token", fontsize=9)
+    right.set(xlabel="rank R", ylabel="cut less trained, nats a token")
     return fig
 
 

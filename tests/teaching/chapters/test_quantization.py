@@ -92,15 +92,33 @@ def test_spectra_show_the_share_of_the_first_terms():
     np.testing.assert_allclose(shares, [[0, 80, 100, 100], *[[0, 100 / 3, 200 / 3, 100]] * 2], atol=1e-9)
 
 
-def test_the_rank_study_shows_the_base_and_the_cut():
-    table = {"rank_1": (0.4, 0.39, 0.41), "rank_2": (0.3, 0.29, 0.31), "full": (0.2, 0.19, 0.21)}
-    cut = [(0.5, 0.4, 0.6), (0.25, 0.2, 0.3)]
-    left, right = lora.rank_study([1, 2], table, table, cut, 0.6, 0.1).axes
-    drawn = {line.get_label(): list(line.get_ydata()) for line in left.lines}
-    assert drawn["base"] == [0.6, 0.6]
+RANKS = {"base": {"nats": 0.6}, "try_1_0.1": {"nats": 9.0}} | {
+    f"{arm}_{seed}": {"nats": nats + 0.01 * seed}
+    for arm, nats in (("1", 0.4), ("16", 0.3), ("rank 0", 0.5), ("full", 0.1))
+    for seed in (0, 1)
+}
+RANKS |= {f"matrices_{seed}": {"nats": 0.2, "cut": {"1": 0.7, "16": 0.25 + 0.02 * seed}} for seed in (0, 1)}
+
+
+def test_the_rank_study_draws_trained_cut_and_their_paired_differences():
+    left, right = lora.rank_study(RANKS).axes
     bars = {bar.get_label(): list(bar.lines[0].get_ydata()) for bar in left.containers}
-    assert bars == {"trained at rank R": [0.4, 0.3], "full, then cut to rank R": [0.5, 0.25]}
-    assert [list(line.get_ydata()) for line in right.lines if line.get_label() == "base"] == [[0.1, 0.1]]
+    assert bars["trained at rank R"] == pytest.approx([0.405, 0.305])
+    assert bars["matrices tuned, then cut to R"] == pytest.approx([0.7, 0.26])
+    levels = {line.get_label(): line.get_ydata()[0] for line in left.lines if ": " in line.get_label()}
+    wanted = {"base: 0.600": 0.6, "rank 0: 0.505": 0.505, "matrices: 0.200": 0.2, "full: 0.105": 0.105}
+    assert levels == pytest.approx(wanted)
+    (gaps,) = right.containers
+    assert list(gaps.lines[0].get_ydata()) == pytest.approx([0.295, -0.045])
+
+
+def test_the_comparisons_of_rank_are_paired_by_seed():
+    """By hand: cut 16 is .25 and .27, rank 16 .30 and .31, the matrices .20 twice; t at 97.5%, one degree: 25.45."""
+    found = lora.rank_primary(RANKS)
+    assert found["cut to 16 less trained at 16"] == pytest.approx(
+        (-0.045, -0.045 - 25.45 * 0.005, -0.045 + 25.45 * 0.005), abs=1e-4
+    )
+    assert found["cut to 16 less matrices"] == pytest.approx((0.06, 0.06 - 25.45 * 0.01, 0.06 + 25.45 * 0.01), abs=1e-4)
 
 
 def test_the_score_table_writes_every_score():
