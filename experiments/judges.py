@@ -169,11 +169,20 @@ def picks_run(bench, prompts, seed):
     judge, scale = trained(bench, prompts, seed)
     rewards = scale * bench.rewards(judge, bench.held_out, groups)
     graded = [[qualities(record, y) for y in group] for record, group in zip(bench.held_out, groups)]
+    following = np.array([[grades["instruction_following"] for grades in group] for group in graded])
+    kinds = {"right": judged > 0.999, "right, and more": (judged <= 0.999) & (following == 1), "wrong": following < 1}
     of_task = {task: [p for p, r in enumerate(bench.held_out) if r.task == task] for task in _start.TASKS}
     shown = [p for rows in of_task.values() for p in rows[: comparison.SHOWN]]
     top = rewards.argmax(axis=1)
     return {
         "best_of": curve(rewards, judged),
+        "rewards": {  # of all responses of a kind: number, mean and standard deviation
+            task: {
+                kind: [round(float(of(rewards[rows][which[rows]])), 4) for of in (np.size, np.mean, np.std)]
+                for kind, which in kinds.items()
+            }
+            for task, rows in of_task.items()
+        },
         "grades": {
             task: {
                 name: curve(rewards[rows], np.array([[g[name] for g in graded[p]] for p in rows]))
