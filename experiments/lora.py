@@ -1,15 +1,15 @@
-"""What rank does, what a fine-tune changes, and whether adapters specialise: the numbers of chapter 8.
+"""What a fine-tune changes, and whether adapters specialise: numbers of chapter 8 (what rank costs: experiments.rank).
 
-    nice -n 10 python -m experiments.lora          # call it again to resume; about 40 CPU-minutes
+    nice -n 10 python -m experiments.lora          # call it again to resume; about 20 CPU-minutes
     python -m experiments.lora --seeds 2 --steps 5 --matrix-steps 5 --held-out 8 --folder runs/lora_smoke --no-ship
 
-Four parts, all from the shipped model and on held-out records of the tasks summarise, proofread and tone:
-  sweep     one adapter for the three tasks together, ranks 1 to 32, and full fine-tuning: loss and scores
-  spectrum  singular values of what full fine-tuning changed, beside those of the weights and of noise of equal size;
-            and how good the fine-tune remains when its change is cut to rank R by SVD
-  matrix    an adapter for each task alone, measured on every task, beside the base
-  serving   how long a swap in memory and a reading from disk take, and tokens/s with 0 to 8 adapters in a batch of 8
-The adapters of the matrix's first seed are shipped in afm_ref/assets/adapters.
+Question  does an adapter do its own task better than the adapters of other tasks, and than the base?
+Arms      an adapter of rank 16 for each of summarise, proofread and tone, from the shipped model, and no adapter; each
+          measured on held-out records of all three
+Others    spectrum: singular values of what full fine-tuning changed, beside those of the weights and of noise of equal
+          size. serving: how long a swap in memory and a reading from disk take, and tokens/s with 0 to 8 adapters in a
+          batch of 8
+Seeds     3; the adapters of the first are shipped in afm_ref/assets/adapters
 """
 
 import argparse
@@ -30,7 +30,6 @@ from afm_ref.training import fit
 from . import _record
 
 FEATURES = ("summarise", "proofread", "tone")
-RANKS = (1, 2, 4, 8, 16, 32)
 SEQ_LEN = 112  # the longest conversation has 102 tokens
 MATRIX_SEQ_LEN = 216  # three conversations in a row: the matrix's adapters see more text
 SHIPPED = Path(assets.__file__).parent / "adapters"
@@ -41,7 +40,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = partial(parser.add_argument, help="default: %(default)s")
     add("--seeds", type=int, default=3)
-    add("--steps", type=int, default=400, help="of the sweep, rows of one conversation (default: %(default)s)")
+    add("--steps", type=int, default=400, help="of full fine-tuning, rows of one conversation (default: %(default)s)")
     add("--matrix-steps", type=int, default=600, help="of the matrix, rows of three (default: %(default)s)")
     add("--batch-size", type=int, default=4)
     add("--records", type=int, default=2000, help="training records a task (default: %(default)s)")
@@ -140,10 +139,9 @@ def summary(s):
 
 
 def full_run(bench, seed):
-    """Fine-tune all weights once: its measures, its spectrum, and its measures when cut to each rank."""
+    """Fine-tune all weights once: its measures and its spectrum."""
     tuned = bench.tune(FEATURES, None, seed, bench.a.steps)
-    cut = {rank: bench.nats(lora.extract(bench.params, tuned, rank, rest="tuned")) for rank in RANKS}
-    return bench.measure(tuned) | {"cut_to_rank": cut, "spectrum": spectrum(bench, tuned)}
+    return bench.measure(tuned) | {"spectrum": spectrum(bench, tuned)}
 
 
 def feature_run(bench, task, seed):
@@ -192,13 +190,7 @@ def jobs(bench):
     for seed in seeds:
         for task in FEATURES:
             runs[f"matrix_{task}_{seed}"] = partial(feature_run, bench, task, seed)
-    for seed in seeds:
-        runs[f"full_{seed}"] = partial(full_run, bench, seed)
-        for rank in RANKS:
-            runs[f"rank_{rank}_{seed}"] = lambda rank=rank, seed=seed: bench.measure(
-                bench.tune(FEATURES, rank, seed, bench.a.steps)
-            )
-    return runs
+    return runs | {"full_0": partial(full_run, bench, 0)}
 
 
 def intervals(done, a):
@@ -208,7 +200,7 @@ def intervals(done, a):
     def over_seeds(value):
         return [round(x, 4) for x in evaluation.mean_interval([value(seed) for seed in seeds])]
 
-    table = {"matrix": {}, "own_minus_best_other": {}, "own_minus_base": {}, "sweep_nats": {}, "sweep_score": {}}
+    table = {"matrix": {}, "own_minus_best_other": {}, "own_minus_base": {}}
     for task in FEATURES:
 
         def score(adapter, seed, task=task):
@@ -222,12 +214,17 @@ def intervals(done, a):
         )
         base = done["base"]["scores"][task]["score"]
         table["own_minus_base"][task] = over_seeds(lambda seed, t=task, s=score, b=base: s(t, seed) - b)
-    for name in [*(f"rank_{rank}" for rank in RANKS), "full"]:
-        table["sweep_nats"][name] = over_seeds(lambda s, n=name: np.mean(list(done[f"{n}_{s}"]["nats"].values())))
-        table["sweep_score"][name] = over_seeds(
-            lambda s, n=name: np.mean([x["score"] for x in done[f"{n}_{s}"]["scores"].values()])
-        )
     return table
+
+
+def verdict(numbers):
+    """Return the smallest lead of a task's own adapter, over the others and over the base."""
+    return "; ".join(
+        _record.told(f"own adapter less {rival}, {task}", found[task])
+        for rival in ("best other", "base")
+        for found in [numbers["intervals"][f"own_minus_{rival.replace(' ', '_')}"]]
+        for task in [min(found, key=lambda task: found[task][1])]
+    )
 
 
 def main():

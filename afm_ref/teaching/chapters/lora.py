@@ -19,6 +19,7 @@ from ..figures import (
     box,
     error_bars,
     finish,
+    name_rows,
     subplots,
 )
 
@@ -101,15 +102,16 @@ def rank_primary(runs: Mapping) -> dict[str, Interval]:
 
 
 def rank_study(runs: Mapping):
-    """Draw what rank costs: losses against rank, and what cutting gives at each rank.
+    """Draw what rank costs.
 
-    Left: mean held-out loss with 95% t-intervals over seeds, trained at rank R and cut to it;
-    lines: the base, and means of the arms without a rank. Right: cut less trained, paired.
+    Left: held-out loss with 95% t-intervals over seeds, trained at rank R and cut to it; lines
+    are the base and the means of the arms without a rank. Right: `rank_primary`, in
+    thousandths of a nat.
     """
     losses = rank_losses(runs)
     ranks = sorted(int(name) for name in losses if name.isdecimal())
     at = np.arange(len(ranks))
-    fig, (left, right) = subplots(1, 2, figsize=(10.4, 3.9), width_ratios=[1.5, 1])
+    fig, (left, right) = subplots(1, 2, figsize=(10.4, 3.9), width_ratios=[1.7, 1])
     for shift, (label, form), color, style in (
         (-0.06, ("trained at rank R", "{}"), BLUE, "o-"),
         (0.06, ("matrices tuned, then cut to R", "cut {}"), ORANGE, "s:"),
@@ -121,16 +123,19 @@ def rank_study(runs: Mapping):
     }
     for (name, level), style in zip(lines.items(), (":", "-.", "--", "-")):
         left.axhline(level, color=GREY, ls=style, lw=1.3, label=f"{name}: {level:.3f}")
-    gaps = [losses[f"cut {rank}"] - losses[str(rank)] for rank in ranks]
-    error_bars(right, at, [*map(mean_interval, gaps)], "o", color=BLACK)
-    right.plot(
-        np.repeat(at, [*map(len, gaps)]), np.concatenate(gaps), ".", color=GREY, zorder=0
-    )
-    right.axhline(0, **DOTTED, zorder=0)
-    for ax in (left, right):
-        ax.set_xticks(at, ranks)
+    left.set_xticks(at, ranks)
+    left.set_yscale("log")
+    left.set_yticks([0.02, 0.05, 0.1, 0.2], ["0.02", "0.05", "0.1", "0.2"], minor=False)
+    left.minorticks_off()
     finish(left, "rank R", "held-out loss, nats a token", fontsize=9)
-    right.set(xlabel="rank R", ylabel="cut less trained, nats a token")
+    found = {
+        name.replace(" less ", "\nless "): of for name, of in rank_primary(runs).items()
+    }
+    thousandths = [1000 * np.array(of) for of in found.values()]
+    error_bars(right, np.arange(len(found)), thousandths, "o", across=True, color=BLACK)
+    name_rows(right, found)
+    right.axvline(0, **DOTTED, zorder=0)
+    right.set(xlabel="thousandths of a nat a token")
     return fig
 
 
