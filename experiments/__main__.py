@@ -36,7 +36,6 @@ EXPERIMENTS = {
     "rank": ("--folder", "--models"),
     "quantization": ("--folder",),
     "few_bits": ("--folder", "--models"),
-    "post_training": ("--folder",),
     "bandit": ("--folder",),
     "mdloo": ("--folder", "--models"),
     "judges": ("--folder", "--models"),

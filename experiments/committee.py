@@ -26,11 +26,12 @@ from functools import partial
 
 import numpy as np
 
-from afm_ref import assets, evaluation
+from afm_ref import assets
 from afm_ref.data import tasks
 from afm_ref.lora import files
 from afm_ref.post_training import losses, preferences, sft, utility
 from afm_ref.post_training.responses import rejection_sample
+from afm_ref.teaching.chapters import post_training as chapter
 from afm_ref.training import fit
 from afm_ref.whole_road.bench import adam, afm
 
@@ -41,7 +42,6 @@ EACH, TOGETHER, MORE, REJECTED, COMPARED = 3, 12, 24, 8, 4  # samples a prompt
 STUDENT_RATE, DPO_RATE, DPO_BETA = 5e-4, 3e-4, 0.1
 PROMPTS_SEED, VALIDATION = 700, 64  # prompts a task
 JUDGES = {"utility": 5, "reward model": 3}  # seeds of each
-ARMS = ("committee", "best teacher", "mixed", "more samples")
 
 
 def arguments(line=None):
@@ -170,16 +170,13 @@ def jobs(bench, a):
     }
 
 
-def lead(runs, judge, over="best teacher"):
-    """Return the interval of the committee's student less another arm's, over a judge's seeds."""
-    of_seeds = [run["students"] for key, run in runs.items() if key.startswith(f"{judge}_")]
-    return evaluation.mean_interval([s["committee"]["utility"]["all"] - s[over]["utility"]["all"] for s in of_seeds])
-
-
 def verdict(numbers):
     """Return the committee's lead over its best teacher, by both judges."""
     return "; ".join(
-        _record.told(f"committee less best teacher by {judge}", lead(numbers["runs"], judge)) for judge in JUDGES
+        _record.told(
+            f"committee less best teacher by {judge}", chapter.committee_leads(numbers["runs"], judge)["best teacher"]
+        )
+        for judge in JUDGES
     )
 
 

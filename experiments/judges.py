@@ -30,6 +30,7 @@ from afm_ref import assets, evaluation
 from afm_ref.lora import files
 from afm_ref.post_training import losses, preferences, qualities, responses, reward_model, utility
 from afm_ref.post_training.rows import share, take
+from afm_ref.teaching.chapters import post_training as chapter
 from afm_ref.training import fit
 from afm_ref.whole_road.bench import adam
 
@@ -221,18 +222,15 @@ def jobs(bench, a):
     return runs | {"picks": partial(picks_run, bench, max(a.prompts), 0)}
 
 
-def gains(runs, name):
-    """Return the student's gain in utility by a judge, of each seed."""
-    of_seeds = (run for key, run in runs.items() if key.startswith(f"{name}_"))
-    return [run["student"]["utility"]["all"] - run["best_of"][0] for run in of_seeds]
-
-
 def verdict(numbers):
     """Return the student's gain by the largest judge, and by the truth."""
-    runs = numbers["runs"]
-    most = max(run.get("prompts") or 0 for run in runs.values())
-    told = {str(most): f"by {most} prompts a student gains", TRUTH: "by the truth"}
-    return "; ".join(_record.told(what, evaluation.mean_interval(gains(runs, name))) for name, what in told.items())
+    judges = chapter.by_judge(numbers["runs"])
+    (*_, most), truth = [name for name in judges if name != TRUTH], judges[TRUTH]
+    told = {f"by {most} prompts a student gains": judges[most], "by the truth": truth}
+    return "; ".join(
+        _record.told(what, evaluation.mean_interval(chapter.gain(of, "a student of MDLOO")))
+        for what, of in told.items()
+    )
 
 
 def main():

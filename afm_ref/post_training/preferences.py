@@ -188,33 +188,6 @@ def verdict_odds(
     )
 
 
-class Expected(NamedTuple):
-    """What a panel says of a pair in the long run."""
-
-    probability: float  # that the first is preferred: what hard labels teach
-    label: float  # the mean soft label of the first: what soft labels teach
-
-
-def expected_verdict(
-    record: Record, first: Response, second: Response, panel=PANEL
-) -> Expected:
-    """Return the expected verdict, over a panel's annotators and both orders on the screen.
-
-    It is the sigmoid(r_1 - r_2) of a reward model with the ranking loss alone, and enough
-    data.
-
-    Source: the minimiser of a mean of soft-label losses [standard].
-    Test: tests/post_training/test_preferences.py::test_expected_verdicts_of_many_pairs
-    """
-    found = []
-    for annotator in panel:
-        shown_first = verdict_odds(record, first, second, annotator)[1]
-        shown_second = verdict_odds(record, second, first, annotator)[1][::-1]
-        found.append((shown_first + shown_second) / 2)
-    odds = np.mean(found, axis=0)
-    return Expected(float(odds[0].sum()), mean_label(odds))
-
-
 def mean_label(odds: np.ndarray) -> float:
     """Return sum_l P(first, l) p_l + P(second, l) (1 - p_l)."""
     labels = np.array(SOFT_LABELS)

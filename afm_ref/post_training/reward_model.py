@@ -1,6 +1,6 @@
 """The reward model: a language model with a head for preference and heads for grades.
 
-How well it knows the latent utility say `accuracy` and `calibration`.
+How well it knows the latent utility says `accuracy`.
 """
 
 from typing import Any, NamedTuple
@@ -171,19 +171,6 @@ def margins(
     return chosen - rejected
 
 
-class Calibration(NamedTuple):
-    """Bins of predicted probability with what came true in each."""
-
-    predicted: Float[Array, " bins"]
-    observed: Float[Array, " bins"]
-    count: Array
-
-    @property
-    def error(self) -> float:
-        """Return the expected calibration error, the mean |predicted - observed|."""
-        return float(np.average(np.abs(self.predicted - self.observed), weights=self.count))
-
-
 def accuracy(margins, gaps) -> float:
     """Return the share of pairs ordered as by the utility; a margin of 0 counts half.
 
@@ -199,24 +186,3 @@ def accuracy(margins, gaps) -> float:
             "no pair has a better response by the latent utility: sample more varied responses"
         )
     return float((0.5 + 0.5 * np.sign(margins) * np.sign(gaps)).mean())
-
-
-def calibration(predicted, outcome, bins: int = 10) -> Calibration:
-    """Return bins of equal width, empty ones left out: what was predicted, what came true.
-
-    outcome: 0 or 1, or the true probability where it is known.
-
-    Source: reliability diagram and expected calibration error [standard].
-    Test: tests/post_training/test_losses.py::test_calibration_by_hand
-    """
-    predicted, outcome = np.asarray(predicted, float), np.asarray(outcome, float)
-    if (
-        not predicted.size
-        or predicted.shape != outcome.shape
-        or not (0 <= predicted.min() <= predicted.max() <= 1)
-    ):
-        raise ValueError("predictions must be probabilities, one for each outcome")
-    place = np.minimum((predicted * bins).astype(int), bins - 1)
-    _, full, count = np.unique(place, return_inverse=True, return_counts=True)
-    means = (np.bincount(full, x) / count for x in (predicted, outcome))
-    return Calibration(*means, count)

@@ -229,14 +229,3 @@ def test_accuracy_by_hand():
     assert reward_model.accuracy([1, -1, 0, 5, 5], [0.2, 0.1, 0.3, -0.1, 0]) == pytest.approx(1.5 / 4)
     with pytest.raises(ValueError, match="no pair"):
         reward_model.accuracy([1.0], [0.0])
-
-
-def test_calibration_by_hand():
-    found = reward_model.calibration([0.05, 0.06, 0.55, 1.0], [0, 1, 0.5, 1], bins=10)
-    np.testing.assert_allclose(found.predicted, [0.055, 0.55, 1])
-    np.testing.assert_allclose(found.observed, [0.5, 0.5, 1])
-    assert found.count.tolist() == [2, 1, 1]
-    assert found.error == pytest.approx((2 * 0.445 + 0.05 + 0) / 4)
-    for predicted in ([], [0.5, 0.5], [1.2]):
-        with pytest.raises(ValueError, match=r"one for each outcome|probabilities"):
-            reward_model.calibration(predicted, [1.0])

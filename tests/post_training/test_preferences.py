@@ -157,21 +157,6 @@ def test_mean_label_minimises_the_mean_loss(d, lapse):
     assert p[loss.argmin()] == pytest.approx(preferences.mean_label(odds), abs=1e-4)  # the grid's step
 
 
-def test_expected_verdicts_of_many_pairs():
-    """500 pairs from the whole panel in random order; 5 standard errors, of which a label's is below 0.5 / sqrt(n)."""
-    found = preferences.collect([NEWS] * 500, [[SHORT, WORDY]] * 500, preferences.PANEL, seed=8)
-    first = np.array([p.chosen == SHORT for p in found])
-    labels = np.array([preferences.SOFT_LABELS[p.level] for p in found])
-    seen = first.mean(), np.where(first, labels, 1 - labels).mean()
-    expected = preferences.expected_verdict(NEWS, SHORT, WORDY)
-    assert (expected.probability, expected.label) == pytest.approx(seen, abs=5 * 0.5 / np.sqrt(len(found)))
-    other = preferences.expected_verdict(NEWS, WORDY, SHORT)
-    assert [x + y for x, y in zip(expected, other)] == pytest.approx([1, 1])
-    gap = preferences.utility(NEWS, SHORT) - preferences.utility(NEWS, WORDY)
-    plain = preferences.expected_verdict(NEWS, SHORT, WORDY, [preferences.Annotator(noise=0.3)]).probability
-    assert plain == pytest.approx(1 / (1 + np.exp(-gap / 0.3)))
-
-
 def test_grades():
     assert [preferences.grade(q) for q in (0.0, 0.49, 0.5, 0.94, 0.95, 1.0)] == [0, 0, 1, 1, 2, 2]
     careful = preferences.judge(RECORD, RIGHT, WRONG, preferences.Annotator(noise=1e-3), np.random.default_rng(0))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ...evaluation import Interval, mean_interval
 from ...post_training.preferences import (
     LEVELS,
     SOFT_LABELS,
@@ -13,11 +14,9 @@ from ...post_training.preferences import (
     seen_difference,
 )
 from ...post_training.responses import expected_best, kl_of_best_of_n
-from ...post_training.reward_model import optimal_margin
 from .. import widgets
 from ..figures import (
     BESIDE,
-    BLACK,
     BLUE,
     DOTTED,
     GREEN,
@@ -25,8 +24,9 @@ from ..figures import (
     ORANGE,
     RED,
     beside,
+    error_bars,
     finish,
-    legend_beside,
+    name_rows,
     styled,
     subplots,
 )
@@ -36,126 +36,100 @@ GAPS = np.linspace(-0.5, 0.5, 101)  # of utilities, which run from 0 to 1
 # of the first response and the second: eight to four, when one is added to both
 WORDS = (7, 3)
 SIDES = (("first", BLUE), ("second", ORANGE))
+GAINS = {  # what is taken of a run of the recording "judges": utilities on held-out prompts
+    "the best of 4": lambda run: run["best_of"][3],
+    "the best of 16": lambda run: run["best_of"][15],
+    "a student of MDLOO": lambda run: run["student"]["utility"]["all"],
+}
+RIVALS = ("best teacher", "mixed", "more samples")  # of the committee's student
 
 
-def win_rates(rates: Mapping):
-    """Draw win rates by round; rates: {name: [(rate, low, high) of each round]}."""
-    fig, ax = subplots(figsize=(7.6, 3.8))
-    ax.axhline(0.5, **DOTTED)
-    rounds = np.arange(1, max(map(len, rates.values())) + 1)
-    beside(ax, {name: (rounds[: len(rows)], rows) for name, rows in rates.items()}, 0.12)
-    ax.set(xticks=rounds)
-    finish(ax, "round", "win rate against\nthe student before the first round", **BESIDE)
-    return fig
+def by_judge(runs: Mapping) -> dict[str, list[Mapping]]:
+    """Return {judge: runs of its seeds} of the recording "judges", the least accurate first."""
+    found = {}
+    for key, run in runs.items():
+        if "student" in run:
+            found.setdefault(key.rpartition("_")[0], []).append(run)
+    return dict(sorted(found.items(), key=lambda item: accuracy_of(item[1])))
 
 
-def who_teaches(shares: Mapping):
-    """Draw for each task a bar, cut into the shares of prompts that each member wins.
+def accuracy_of(of_seeds) -> float:
+    """Return the mean share of pairs that a judge orders rightly."""
+    return float(np.mean([run["accuracy"] for run in of_seeds]))
 
-    shares: {task: {member: share}}, as `committee.shares` computes them: those of a task
-    add up to 1.
+
+def gain(of_seeds, what: str) -> np.ndarray:
+    """Return by how much one of GAINS is above one sample of the start, of each seed."""
+    return np.array([GAINS[what](run) - run["best_of"][0] for run in of_seeds])
+
+
+def worth_of_judges(runs: Mapping):
+    """Draw what a judge brings against its accuracy: GAINS in utility on held-out prompts.
+
+    Points are means over seeds with 95% t-intervals; runs: those of the recording "judges".
     """
-    members = dict.fromkeys(name for row in shares.values() for name in row)
-    won = {
-        name: np.array([row.get(name, 0.0) for row in shares.values()]) for name in members
+    judges = by_judge(runs)
+    accuracy = np.array([accuracy_of(of) for of in judges.values()])
+    fig, ax = subplots(figsize=(8.4, 4.2))
+    gains = {
+        what: (accuracy, [mean_interval(gain(of, what)) for of in judges.values()])
+        for what in GAINS
     }
-    total = sum(won.values())
-    assert np.allclose(total, 1, atol=1e-3), "the shares of a task must add up to 1"
-    fig, ax = subplots(figsize=(8.4, 0.9 + 0.5 * len(shares)))
-    left = np.zeros(len(shares))
-    for name, share, style in styled(won):
-        color = style["color"]
-        bars = ax.barh(list(shares), share, left=left, color=color, ec="white", label=name)
-        # a bar of less than 7% has no room for its number
-        numbers = [f"{100 * width:.0f}" if width >= 0.07 else "" for width in share]
-        ax.bar_label(bars, numbers, label_type="center", color=_ink(color))
-        left += share
-    ax.set(xlim=(0, 1), xlabel="share of prompts won (numbers: %)")
-    ax.invert_yaxis()
-    legend_beside(ax)
-    return fig
-
-
-def reliability(found: Mapping):
-    """Draw what came true against what was predicted, a curve a reward model.
-
-    found: {name: `reward_model.Calibration`}. The area of a dot grows with the pairs in its
-    bin; the legend has the expected calibration error.
-    """
-    fig, ax = subplots(figsize=(5.6, 4.6))
-    ax.plot([0, 1], [0, 1], label="calibrated", **DOTTED)
-    for name, bins, style in styled(found):
-        points = bins.predicted, bins.observed
-        ax.plot(*points, color=style["color"], lw=1.4)
-        size = 15 + 150 * bins.count / bins.count.max()
-        ax.scatter(*points, size, label=f"{name}: off by {bins.error:.3f}", **style)
-    ax.set(xlim=(0, 1), ylim=(0, 1))
-    finish(ax, "predicted probability of a preference", "its share in the long run")
-    for handle in ax.get_legend().legend_handles[1:]:
-        handle.set_sizes([40])
-    return fig
-
-
-def reward_against_utility(rewards, judged, bins: int = 10):
-    """Draw true utility against reward, of samples in bins and of the best of n.
-
-    rewards, judged: [P, m] of m samples for each of P prompts. Bins hold equally many
-    samples. The path of the best of n = 1, 2, 4, ... ends below its highest point, which a
-    cross marks, where the reward is over-optimised.
-
-    Source: over-optimisation against n as Gao et al. 2022 draw it [standard]; on these axes
-        [ours].
-    Test: tests/teaching/chapters/test_post_training.py::test_the_path_of_best_of_n
-    """
-    both = rewards, judged = np.asarray([rewards, judged], np.float64)
-    sizes = _powers(rewards.shape[1])
-    fig, ax = subplots(figsize=(7.6, 4.2))
-    order = np.argsort(rewards, axis=None, kind="stable")
-    parts = [np.array_split(of.ravel()[order], min(bins, of.size)) for of in both]
-    means = [[*map(np.mean, of)] for of in parts]
-    ax.plot(*means, "s--", color=GREY, ms=5, label="all samples, in bins")
-    best = np.array([[_mean_best(rewards, n, of) for n in sizes] for of in both])
-    ax.plot(*best, "o-", color=BLUE, label="best of n by reward")
-    peak = int(np.argmax(best[1]))
-    ax.plot(
-        *best[:, peak],
-        "x",
-        color=RED,
-        ms=12,
-        mew=3,
-        zorder=3,
-        label=f"highest utility, n = {sizes[peak]}",
+    beside(ax, gains, 0.003, ls=":", lw=1)
+    ax.axhline(0, **DOTTED, zorder=0)
+    finish(
+        ax, "pairs that the judge orders rightly", "gain in true utility over one sample"
     )
-    for n, at in zip(sizes, best.T):
-        ax.annotate(
-            n, at, (0, 8), textcoords="offset points", fontsize=9, ha="center", color=BLUE
+    return fig
+
+
+def grades_of_the_best(grades: Mapping):
+    """Draw three grades of the best of n by reward against n, one panel a task.
+
+    grades: {task: {grade: mean of the best of 1, 2, ...}}, the "picks" of "judges".
+    """
+    names = ("instruction_following", "truthfulness", "conciseness")
+    fig, axes = subplots(1, len(grades), figsize=(9.4, 3.5), sharey=True)
+    for ax, (task, of) in zip(axes, grades.items(), strict=True):
+        for name, curve, style in styled({name: of[name] for name in names}):
+            at = 1 + np.arange(len(curve))
+            ax.plot(at, curve, label=name.replace("_", " "), ms=4, **style)
+        ax.set(
+            title=task, xlabel="n, samples a prompt", xscale="log", xticks=[1, 2, 4, 8, 16]
         )
-    finish(ax, "reward", "true utility", **BESIDE)
+        ax.set_xticklabels([1, 2, 4, 8, 16])
+        ax.minorticks_off()
+    axes[0].set_ylabel("mean grade of the best of n")
+    axes[0].legend(fontsize=9, loc="lower left")
     return fig
 
 
-def margins_by_level(found: Mapping):
-    """Draw the margins r_c - r_r of reward models by level, beside the optimal ones.
+def committee_leads(runs: Mapping, judge: str) -> dict[str, Interval]:
+    """Return {arm: 95% t-interval over seeds of the committee's student less that arm's}.
 
-    found: {name: (margins [B], levels [B])}. Dots are medians, bars hold the middle 80% of
-    the pairs. Lines: log(p / (1 - p)), where the loss of a pair by itself is least; a model
-    that gives pairs one margin whose levels vary, as noise makes them, rests between them.
+    In true utility on held-out prompts, paired by seed, of the recording "committee" by one
+    of its judges. Named beforehand: "best teacher" by the true utility.
     """
-    fig, ax = subplots(figsize=(7.6, 3.9))
-    optimal, places = optimal_margin(np.array(SOFT_LABELS)), np.arange(4)
-    ax.hlines(
-        optimal, places - 0.4, places + 0.4, color=BLACK, lw=1.6, label="optimal margin"
-    )
-    spreads = {}
-    for name, (margins, levels) in found.items():
-        full, of = np.unique(levels), np.asarray(margins)
-        middle = [np.percentile(of[levels == level], [50, 10, 90]) for level in full]
-        spreads[name] = full, middle
-    beside(ax, spreads, 0.25, ls="")
-    ax.axhline(0, **DOTTED)
-    names = [name.replace(" ", "\n") for name in LEVELS]
-    ax.set_xticks(places, [f"{n}\n{p:.2f}" for n, p in zip(names, SOFT_LABELS)])
-    finish(ax, "level of preference and its label", "margin $r_c - r_r$", **BESIDE)
+    of_seeds = [run["students"] for key, run in runs.items() if key.startswith(f"{judge}_")]
+    of = {
+        arm: np.array([students[arm]["utility"]["all"] for students in of_seeds])
+        for arm in ("committee", *RIVALS)
+    }
+    return {arm: mean_interval(of["committee"] - of[arm]) for arm in RIVALS}
+
+
+def committee_ahead(runs: Mapping, judges=("utility", "reward model")):
+    """Draw `committee_leads`, one panel a judge, the comparison named beforehand in blue."""
+    fig, axes = subplots(1, len(judges), figsize=(9.6, 2.9), sharey=True)
+    for ax, judge in zip(axes, judges):
+        for row, (arm, lead) in enumerate(committee_leads(runs, judge).items()):
+            primary = (judge, arm) == ("utility", "best teacher")
+            color = BLUE if primary else GREY
+            error_bars(ax, [row], [lead], "o", across=True, color=color, lw=2)
+        name_rows(ax, [f"less {arm}" for arm in RIVALS])
+        ax.axvline(0, **DOTTED, zorder=0)
+        ax.locator_params(axis="x", nbins=5)
+        ax.set(title=f"judged by the {judge}", xlabel="committee's student ahead by")
     return fig
 
 
@@ -166,13 +140,6 @@ def _powers(m):
 
 def _mean_best(rewards, n, judged):
     return np.mean([expected_best(r, n, j) for r, j in zip(rewards, judged)])
-
-
-def _ink(color):
-    """Return black or white, whichever is easier to read on a colour."""
-    from matplotlib.colors import to_rgb
-
-    return "white" if np.dot(to_rgb(color), (0.3, 0.59, 0.11)) < 0.45 else BLACK
 
 
 def worth_of_best_of_n(rewards, judged, n: int, noise: float = 0.0):

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 
 from afm_ref.post_training.preferences import PANEL
-from afm_ref.post_training.reward_model import Calibration, calibration
 from afm_ref.teaching.chapters import post_training, whole_road
 
-ROUNDS = {"committee": [(0.6, 0.55, 0.66)], "best teacher": [(0.55, 0.5, 0.6), (0.6, 0.5, 0.7)]}
 BASE, SFT = (0.4, 0.35, 0.47), (0.6, 0.5, 0.65)
 RNG = np.random.default_rng(7)
 REWARDS, JUDGED = RNG.standard_normal((3, 5)), RNG.random((3, 5))
@@ -19,52 +17,60 @@ def test_points_and_bars_are_those_given():
     """A shorter run ends early."""
     given = {"reward model": [BASE, SFT], "utility": [BASE, (0.7, 0.6, 0.85)]}
     steps = {judge: dict(zip(("0_base", "1_sft"), rows, strict=True)) for judge, rows in given.items()}
-    of_rounds, of_steps = post_training.win_rates(ROUNDS).axes + whole_road.utility_by_step(steps).axes
-    for ax, curves, places in ((of_rounds, ROUNDS, (0.88, 1.12)), (of_steps, given, (-0.1, 0.1))):
-        for (line, _, (segments,)), rows, x in zip(ax.containers, curves.values(), places, strict=True):
-            assert line.get_ydata().tolist() == [row[0] for row in rows]
-            np.testing.assert_allclose(line.get_xdata(), x + np.arange(len(rows)))
-            np.testing.assert_allclose([s[:, 1] for s in segments.get_segments()], [row[1:] for row in rows])
+    (of_steps,) = whole_road.utility_by_step(steps).axes
+    for (line, _, (segments,)), rows, x in zip(of_steps.containers, given.values(), (-0.1, 0.1), strict=True):
+        assert line.get_ydata().tolist() == [row[0] for row in rows]
+        np.testing.assert_allclose(line.get_xdata(), x + np.arange(len(rows)))
+        np.testing.assert_allclose([s[:, 1] for s in segments.get_segments()], [row[1:] for row in rows])
     assert [text.get_text() for text in of_steps.get_xticklabels()] == ["base", "sft"]
     assert [text.get_text() for text in of_steps.get_legend().get_texts()] == list(steps)
 
 
-def test_shares_fill_their_bars():
-    shares = {"sums": {"dpo": 0.75, "sft": 0.25}, "tone": {"dpo": 0.04, "rs": 0.96}}
-    (ax,) = post_training.who_teaches(shares).axes
-    bars = {c.get_label(): [(b.get_x(), b.get_width()) for b in c] for c in ax.containers}
-    assert bars["dpo"] == [(0, 0.75), (0, 0.04)] and bars["sft"][0] == (0.75, 0.25)
-    assert bars["rs"][1] == pytest.approx((0.04, 0.96))
-    assert [text.get_text() for text in ax.texts] == ["75", "", "25", "", "", "96"]  # 4% is too narrow for a number
+def judged(accuracy, four, sixteen, student):
+    """Return a run of "judges" whose start has a utility of .5."""
+    best_of = [0.5, 0.5, 0.5, four, *[0.5] * 11, sixteen]
+    return {"accuracy": accuracy, "best_of": best_of, "student": {"utility": {"all": student}}}
 
 
-def test_reliability_shows_bins_and_error():
-    soft = calibration(np.array([0.1, 0.12, 0.9]), np.array([0, 1, 1]))
-    hard = Calibration(np.array([0.5]), np.array([0.25]), np.array([7]))
-    dots = post_training.reliability({"soft": soft, "hard": hard}).axes[0].collections
-    np.testing.assert_allclose(dots[0].get_offsets(), [(0.11, 0.5), (0.9, 1.0)])
-    np.testing.assert_allclose(dots[1].get_offsets(), [(0.5, 0.25)])
-    assert dots[0].get_sizes()[0] > dots[0].get_sizes()[1]
-    assert [dot.get_label() for dot in dots] == ["soft: off by 0.293", "hard: off by 0.250"]  # (2 * 0.39 + 0.1) / 3
+JUDGES = {
+    "picks": {"best_of": [0.5] * 16},
+    "utility_0": judged(1.0, 0.7, 0.8, 0.9),
+    "utility_1": judged(1.0, 0.7, 0.8, 0.8),
+    "80_0": judged(0.6, 0.5, 0.4, 0.6),
+    "80_1": judged(0.7, 0.5, 0.2, 0.4),
+}
 
 
-def test_the_path_of_best_of_n():
-    """The second of two rewards is the higher; the highest of four belongs to the worst sample."""
-    rewards, judged = np.array([[0.0, 1, 2, 9], [0, 1, 2, 9]]), np.array([[0.2, 0.5, 0.8, 0], [0.4, 0.7, 1, 0]])
-    bins, best, peak = post_training.reward_against_utility(rewards, judged, bins=4).axes[0].lines
-    np.testing.assert_allclose(bins.get_data(), [[0, 1, 2, 9], [0.3, 0.6, 0.9, 0]])
-    of_two = [np.mean([1, 2, 9, 2, 9, 9]), np.mean([0.6, 0.9, 0, 0.9, 0, 0])]  # all pairs
-    np.testing.assert_allclose(best.get_data(), np.array([[3, 0.45], of_two, [9, 0]]).T)
-    assert peak.get_label() == "highest utility, n = 1" and peak.get_ydata()[0] == pytest.approx(0.45)
+def test_judges_stand_at_their_accuracy_and_gain_over_one_sample():
+    assert list(post_training.by_judge(JUDGES)) == ["80", "utility"]
+    four, sixteen, student = post_training.worth_of_judges(JUDGES).axes[0].containers
+    for bars, gains in ((four, (0, 0.2)), (sixteen, (-0.2, 0.3)), (student, (0, 0.35))):
+        np.testing.assert_allclose(bars.lines[0].get_ydata(), gains)
+        np.testing.assert_allclose(bars.lines[0].get_xdata(), (0.65, 1), atol=0.004)
+    low, high = sixteen.lines[2][0].get_segments()[0][:, 1]  # t at 95%, one degree: 12.71; half the difference is .1
+    assert (low, high) == pytest.approx((-0.2 - 12.71 * 0.1, -0.2 + 12.71 * 0.1), abs=1e-3)
 
 
-def test_margins_stand_beside_their_optimum():
-    margins = np.concatenate([np.arange(11), np.arange(11) / 10])
-    (ax,) = post_training.margins_by_level({"soft": (margins, np.repeat([0, 3], 11))}).axes
-    (lines, *_), ((dots, _, (bars,)),) = ax.collections, ax.containers
-    np.testing.assert_allclose([s[0, 1] for s in lines.get_segments()], [2.94, 1.73, 1.10, 0.62], atol=0.006)
-    assert dots.get_xdata().tolist() == [0, 3] and dots.get_ydata().tolist() == [5, 0.5]
-    np.testing.assert_allclose([s[:, 1] for s in bars.get_segments()], [[1, 9], [0.1, 0.9]])  # the middle 80%
+def test_three_grades_are_drawn_for_each_task():
+    grades = {"sums": dict(instruction_following=[0.1, 0.2], form=[1, 1], truthfulness=[0.3, 0.2], conciseness=[0, 1])}
+    (ax,) = post_training.grades_of_the_best(grades | {"tone": grades["sums"]}).axes[:1]
+    assert [list(line.get_ydata()) for line in ax.lines] == [[0.1, 0.2], [0.3, 0.2], [0, 1]]
+
+
+def test_the_committees_lead_is_paired_by_seed():
+    def run(*utilities):
+        arms = ("committee", *post_training.RIVALS)
+        return {"students": {arm: {"utility": {"all": u}} for arm, u in zip(arms, utilities, strict=True)}}
+
+    runs = {"start": {}, "utility_0": run(0.6, 0.5, 0.6, 0.2), "utility_1": run(0.8, 0.5, 0.9, 0.4)}
+    runs["reward model_0"] = runs["reward model_1"] = run(0.1, 0.3, 0.2, 0.1)
+    found = post_training.committee_leads(runs, "utility")
+    assert [of.mean for of in found.values()] == pytest.approx([0.2, -0.05, 0.4])
+    assert found["best teacher"].high == pytest.approx(0.2 + 12.71 * 0.1, abs=1e-3)
+    assert found["more samples"].high == pytest.approx(0.4)  # the same lead in both seeds
+    left, right = post_training.committee_ahead(runs).axes
+    assert [bar.lines[0].get_xdata()[0] for bar in left.containers] == pytest.approx([0.2, -0.05, 0.4])
+    assert [bar.lines[0].get_xdata()[0] for bar in right.containers] == pytest.approx([-0.2, -0.1, 0])
 
 
 def points(line):

@@ -36,7 +36,6 @@ def test_what_makes_no_sense_is_refused():
         ("lora.low_rank_sum", (4, 9, 5), r"rank must be 1..4"),
         ("lora.adapters_over_base", (["a", "b"], 2), r"active must be 0..1"),
         ("quantization.talaria", (COSTS, AFM_TINY, 2.0, {("wq", 0): 4}), r"average of 2\.0 bits is impossible"),
-        ("post_training.win_rates", ({str(i): [(0.5, 0.4, 0.6)] for i in range(9)},), "give 1 to 8 curves"),
         ("post_training.verdicts", (0.0,), "noise must be above 0"),
         ("post_training.verdicts", (0.1, 0.0, 0.0, 1.5), "noise must be above 0"),
         ("rlhf.surrogates", (0.0, 0.2), "gamma must be above 0"),
