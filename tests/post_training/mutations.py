@@ -88,4 +88,13 @@ afm_ref/post_training/hybrid.py
     - if r.ended and tasks.success(s.record, r.text)]
     + if tasks.success(s.record, r.text)]
     tests/post_training/test_members.py::test_solutions_are_kept_by_the_verifier
+afm_ref/teaching/chapters/post_training.py
+  what a judge brings is not held against one sample
+    - return np.array([GAINS[what](run) - run["best_of"][0] for run in of_seeds])
+    + return np.array([GAINS[what](run) for run in of_seeds])
+    tests/teaching/chapters/test_post_training.py::test_judges_stand_at_their_accuracy_and_gain_over_one_sample
+  the committee's lead is not paired by seed
+    - return {arm: mean_interval(of["committee"] - of[arm]) for arm in RIVALS}
+    + return {arm: mean_interval(of["committee"] - of[arm][::-1]) for arm in RIVALS}
+    tests/teaching/chapters/test_post_training.py::test_the_committees_lead_is_paired_by_seed
 """)
