@@ -19,7 +19,9 @@ Primary   doublings of the best rate for each doubling of the width, a least-squ
           t-interval over seeds lies within -0.25 and 0.25 (muP-simple predicts 0)
 Smallest  the slope's sd over seeds was .09 in the recording before; five seeds give a half-width of 1.24 sd = .12.
           From the pilot's noise: a vertex is off by about .3 doublings, a slope by .13, the mean of five by .06
-Others    Adam, and Apple's without the block clip, less Apple's, each at its best rate and at 4 times that
+Others    Adam, and Apple's without the block clip, less Apple's, each at its best rate and at 4 times that. And what a
+          broken batch costs, of random bytes that count a thousandfold, after two thirds of the steps at rate 2^-5:
+          Apple's limits taken away one after the other, less the whole
 """
 
 import math
@@ -39,11 +41,18 @@ from afm_ref.training import fit
 from . import _record
 
 SEQ_LEN, BATCH_SIZE, VOCAB = 128, 8, 256
-KEPT = 0.25
 PARTS = ("topics", "docstrings", "code")
 ROWS = [("standard", width) for width in (32, 64, 128, 256)] + [("mup_simple", width) for width in (64, 128, 256)]
 ROWS += [("adam", 64), ("no block clip", 64)]
 RATES = tuple(2.0**log2 for log2 in (-9, -7, -5, -3, -1))
+CHANGED = {  # settings of afm_optimizer
+    "no block clip": {"update_clip": math.inf},
+    "whole": {},
+    "no skip": {"skip_norm": math.inf},
+    "no skip, no global clip": {"skip_norm": math.inf, "clip_norm": math.inf},
+    "no limit at all": {"skip_norm": math.inf, "clip_norm": math.inf, "update_clip": math.inf},
+}
+STRESSED = ("whole", "no skip", "no skip, no global clip", "no limit at all")
 
 
 def arguments(line=None):
@@ -72,12 +81,20 @@ def batch_of(chosen):
     return losses.Batch(chosen[:, :-1], chosen[:, 1:], np.ones(chosen[:, 1:].shape, np.float32))
 
 
-def batches(seed):
-    """Return step -> batch of rows that the seed draws."""
+def batches(seed, broken_step=None):
+    """Return step -> (batch of rows that the seed draws, how much its loss counts).
+
+    At the broken step: random bytes that count a thousandfold.
+    """
     train, _ = rows()
-    return lambda step: batch_of(
-        train[np.random.default_rng((seed, step)).choice(len(train), BATCH_SIZE, replace=False)]
-    )
+
+    def batch(step):
+        rng = np.random.default_rng((seed, step))
+        if step == broken_step:
+            return batch_of(rng.integers(0, VOCAB, (BATCH_SIZE, SEQ_LEN + 1), np.int32)), np.float32(1000)
+        return batch_of(train[rng.choice(len(train), BATCH_SIZE, replace=False)]), np.float32(1)
+
+    return batch
 
 
 def held_out(count):
@@ -91,13 +108,13 @@ def optimizer_of(rule, cfg, schedule):
     if rule == "adam":
         return lambda learning_rate: optax.adamw(lambda count: learning_rate * schedule(count + 1), weight_decay=0.01)
     scale = mup_scales(cfg, chapter.BASE_DIM) if rule == "mup_simple" else on_matrices(1.0)
-    more = {"update_clip": math.inf} if rule == "no block clip" else {}
+    more = CHANGED.get(rule, {})
     return lambda learning_rate: afm_optimizer(learning_rate, schedule, update_scale=scale, **more)
 
 
-def run(a, rule, width, rate, seed):
+def run(a, rule, width, rate, seed, broken_step=None):
     """Return the held-out loss of one run at its end."""
-    cfg, loss = model(width)
+    cfg, loss, counted = model(width)
     schedule = warmup_cosine(max(1, a.steps // 10), a.steps)
     # the rate lies in the optimizer's state: one program for all rates and seeds
     optimizer = optax.inject_hyperparams(optimizer_of(rule, cfg, schedule))(learning_rate=rate)
@@ -105,7 +122,7 @@ def run(a, rule, width, rate, seed):
     if rule != "adam":
         params = params._replace(layers=containers.group(params.layers))
     try:
-        result = fit(params, loss, batches(seed), optimizer, a.steps, progress=False)
+        result = fit(params, counted, batches(seed, broken_step), optimizer, a.steps, progress=False)
     except FloatingPointError:
         return {"rate": rate, "loss": None}
     final = np.divide(*evaluation.total_loss(result.params, loss, [held_out(a.held_out_rows)], progress=False))
@@ -115,9 +132,14 @@ def run(a, rule, width, rate, seed):
 
 @cache
 def model(width):
-    """Return (config, loss) of a width; the same objects at every call."""
+    """Return (config, loss of a batch, that of (batch, how much it counts)); the same objects at every call."""
     cfg = mup_check.width_config(width, 2, VOCAB, 32)
-    return cfg, partial(losses.next_token, cfg=cfg)
+
+    def counted(params, batch):
+        loss_sum, count = losses.next_token(params, batch[0], cfg)
+        return batch[1] * loss_sum, count
+
+    return cfg, partial(losses.next_token, cfg=cfg), counted
 
 
 def lines_run(a):
@@ -139,6 +161,9 @@ def jobs(a):
             if width in a.widths:
                 for rate in RATES[: a.rates]:
                     found[f"{rule}_{width}_{math.log2(rate):g}_{seed}"] = partial(run, a, rule, width, rate, seed)
+        for rule in STRESSED:
+            broken = partial(run, a, rule, chapter.STRESS_DIM, chapter.STRESS_RATE, seed, broken_step=2 * a.steps // 3)
+            found[f"stress {rule}_{seed}"] = broken
     return found
 
 
@@ -148,7 +173,7 @@ def verdict(numbers):
     found = {name: chapter.shift_per_doubling(sweep) for name, sweep in sweeps.items()}
     return "; ".join(
         f"{name} {of.mean:+.2f} [{of.low:+.2f}, {of.high:+.2f}] doublings for one of the width: "
-        + ("kept" if of.low > -KEPT and of.high < KEPT else "not kept")
+        + ("kept" if of.low > -chapter.KEPT and of.high < chapter.KEPT else "not kept")
         for name, of in found.items()
     )
 

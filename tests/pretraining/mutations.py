@@ -81,10 +81,6 @@ afm_ref/pretraining/ablations.py
     - u = m / gathered * jax
     + u = m * jax
     tests/pretraining/test_optimizer.py::test_equals_optax[adam]
-  the factored second moment is not divided by the mean of its rows
-    - rows / rows.mean() * columns
-    + rows * columns
-    tests/pretraining/test_optimizer.py::test_a_matrix_of_rank_one_is_factored_without_loss
 afm_ref/pretraining/optimizer.py
   the second moment is not corrected for its start at zero
     - jax.lax.rsqrt(v / gathered)

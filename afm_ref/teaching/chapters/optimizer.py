@@ -20,8 +20,10 @@ from ..figures import (
     band,
     bare,
     box,
+    error_bars,
     finish,
     legend_beside,
+    name_rows,
     styled,
     subplots,
 )
@@ -30,7 +32,9 @@ LINES = {
     "standard": dict(color=ORANGE, marker="o", label="standard parametrisation"),
     "mup_simple": dict(color=BLUE, marker="s", label="muP-simple"),
 }
-BASE_DIM = 32  # of the recording: at this width both parametrisations are the same
+# Of the recording "rates": at the base width both parametrisations are the same; width of the
+# rules, and their width and rate where a batch is broken; doublings within which a rate is kept.
+BASE_DIM, STRESS_DIM, STRESS_RATE, KEPT = 32, 64, 2.0**-5, 0.25
 
 
 def recorded_sweeps(runs: Mapping) -> dict[str, dict]:
@@ -87,53 +91,77 @@ def loss_against_rate(sweeps: Mapping, levels: Mapping):
         _levels(ax, levels)
         ax.set_xscale("log", base=2)
         ax.set(title=LINES[name]["label"], xlabel="learning rate")
-    axes[0, 0].set(ylabel="held-out loss, nats per token")
+    axes[0, 0].set(ylabel="held-out loss, nats per byte")
     legend_beside(axes[0, -1])
     return fig
 
 
 def best_against_width(sweeps: Mapping):
-    """Draw each seed's best learning rate against the width, a line through their means.
+    """Draw each seed's best learning rate against the width; right, how it moves.
 
-    Dotted: where the standard one would lie if it fell like 1 / width from the narrowest
-    on. Means are of logarithms.
+    Left: a line through the means (of logarithms); dotted, where the standard one would lie
+    if it fell like 1 / width from the narrowest on. Right: `shift_per_doubling`, beside the
+    KEPT that was set beforehand (shaded).
     """
-    fig, ax = subplots(figsize=(6.4, 3.6))
-    for name, sweep in sweeps.items():
+    fig, (left, right) = subplots(1, 2, figsize=(9.8, 3.6), width_ratios=[1.5, 1])
+    for row, (name, sweep) in enumerate(sweeps.items()):
         best = best_rates(sweep)
         widths, seeds = np.array(list(best), float), np.log2(list(best.values()))
         means, line = 2.0 ** seeds.mean(axis=1), LINES[name]
-        ax.plot(widths, means, ms=7, lw=1.8, **line)
-        ax.plot(widths, 2.0**seeds, ".", ms=5, color=line["color"], alpha=0.6)
+        left.plot(widths, means, ms=7, lw=1.8, **line)
+        left.plot(widths, 2.0**seeds, ".", ms=5, color=line["color"], alpha=0.6)
         if name == "standard":
             falling = means[0] * widths[0] / widths
-            ax.plot(widths, falling, ":", color=GREY, label="falling like 1 / width")
-    _log2(ax)
-    ax.set_xticks(widths, [f"{width:g}" for width in widths])
-    finish(ax, "width D (small dots: one seed each)", "best learning rate")
+            left.plot(widths, falling, ":", color=GREY, label="falling like 1 / width")
+        shift = shift_per_doubling(sweep)
+        error_bars(right, [row], [shift], line["marker"], across=True, color=line["color"])
+    _log2(left)
+    left.set_xticks(widths, [f"{width:g}" for width in widths])
+    finish(left, "width D (small dots: one seed each)", "best learning rate", fontsize=9)
+    right.axvspan(-KEPT, KEPT, color=GREY, alpha=0.25, lw=0)
+    right.axvline(0, **DOTTED)
+    name_rows(right, [LINES[name]["label"].replace(" ", "\n") for name in sweeps])
+    right.set(xlabel="doublings of the best rate\nfor one of the width")
     return fig
 
 
-def recorded_differences(
-    runs: Mapping, names: Sequence, times=(1, 4, 16)
-) -> dict[str, dict]:
-    """Return {name: {times: [loss less that of "whole" at the same rate, of each seed]}}.
+def rule_leads(runs: Mapping, rules: Sequence = ("adam", "no block clip")) -> dict:
+    """Return {(rule, times): interval over seeds of its loss less Apple's}, times 1 and 4.
 
-    None stands where a run diverged. times None reads the stress: keys "stress
-    <name>_<seed>".
+    Each at its own rate of lowest mean loss, and at 4 times that: the next in the row.
     """
-    seeds = range(sum(key.startswith("whole_x1_") for key in runs))
-    key = "stress {0}_{2}" if times is None else "{0}_x{1}_{2}"
-
-    def less_whole(name, *at):
-        own, whole = (runs[key.format(of, *at)]["loss"] for of in (name, "whole"))
-        return None if None in (own, whole) else own - whole
-
+    tables = {rule: _row(runs, f"{rule}_{STRESS_DIM}") for rule in ("standard", *rules)}
+    best = {rule: int(np.argmin(table.mean(axis=1))) for rule, table in tables.items()}
+    at = {rule: table[best[rule] : best[rule] + 2] for rule, table in tables.items()}
     return {
-        name: {
-            one: [less_whole(name, one, seed) for seed in seeds] for one in times or (1,)
-        }
-        for name in names
+        (rule, times): mean_interval(at[rule][i] - at["standard"][i])
+        for rule in rules
+        for i, times in enumerate((1, 4))
+    }
+
+
+def _row(runs, name):
+    """Return the losses [rates, seeds] of one row, the lowest rate first; inf: diverged."""
+    found = {}
+    for key in sorted(key for key in runs if key.startswith(f"{name}_")):  # seeds in order
+        loss = np.inf if runs[key]["loss"] is None else runs[key]["loss"]
+        found.setdefault(runs[key]["rate"], []).append(loss)
+    return np.array([found[rate] for rate in sorted(found)])
+
+
+def stress_costs(runs: Mapping) -> dict[str, Interval]:
+    """Return {limits taken away: interval of the loss less that of the whole update}, after
+    one broken batch; "whole" stands beside the run that met none.
+    """
+    losses = {}
+    for key in sorted(key for key in runs if key.startswith("stress ")):
+        name = key.removeprefix("stress ").rpartition("_")[0]
+        losses.setdefault(name, []).append(runs[key]["loss"])
+    whole = np.array(losses.pop("whole"))
+    rate = f"standard_{STRESS_DIM}_{np.log2(STRESS_RATE):g}_"
+    unbroken = [runs[f"{rate}{seed}"]["loss"] for seed in range(len(whole))]
+    return {"whole": mean_interval(whole - unbroken)} | {
+        name: mean_interval(np.array(of) - whole) for name, of in losses.items()
     }
 
 

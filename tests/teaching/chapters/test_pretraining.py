@@ -118,12 +118,13 @@ def test_lines_are_means_of_seeds():
 
 
 def test_best_rates_are_drawn_seed_by_seed():
-    (ax,) = optimizer.best_against_width({"standard": made_up(-1.0), "mup_simple": made_up(0.0)}).axes
-    standard, _, _, _, falling, mup_simple, *seeds = ax.lines  # two lines of means, three seeds each, and 1 / width
+    left, right = optimizer.best_against_width({"standard": made_up(-1.0), "mup_simple": made_up(0.0)}).axes
+    standard, _, _, _, falling, mup_simple, *seeds = left.lines  # two lines of means, three seeds each, and 1 / width
     np.testing.assert_allclose(standard.get_ydata(), 2.0 ** np.array([-5, -6, -7]), rtol=1e-6)
     np.testing.assert_allclose(falling.get_ydata(), standard.get_ydata(), rtol=1e-6)
     np.testing.assert_allclose(mup_simple.get_ydata(), 2.0**-5, rtol=1e-6)
     np.testing.assert_allclose(sorted(line.get_ydata()[0] for line in seeds), 2.0 ** np.array([-5.1, -5, -4.9]))
+    assert [bars.lines[0].get_xdata()[0] for bars in right.containers] == pytest.approx([-1, 0])
 
 
 def test_a_spike_is_forgotten_after_its_memory():
@@ -152,21 +153,34 @@ def test_the_explorer_of_a_spike_has_controls(explored):
 
 
 LOSSES = {
-    "standard_64_-3_1": 4.1, "standard_64_-10_0": 5.0, "standard_64_-3_0": 4.0, "mup_simple_32_-3_0": 3.0,
-    "start_32": 8.0, "whole_x1_0": 4.0, "whole_x1_1": 4.2, "whole_x4_0": 5.0, "whole_x4_1": 5.5, "no skip_x1_0": 4.1,
-    "no skip_x1_1": 4.5, "no skip_x4_0": None, "no skip_x4_1": 5.5, "stress whole_0": 4.0, "stress whole_1": 4.0,
-    "stress no skip_0": 6.0, "stress no skip_1": 7.0,
+    "standard_64_-3_1": 4.1, "standard_64_-10_0": 5.0, "standard_64_-3_0": 4.0, "standard_64_-10_1": 5.0,
+    "standard_32_-3_0": 3.0, "mup_simple_64_-3_0": 6.0, "adam_64_-10_0": 3.0, "adam_64_-3_0": 3.5,
+    "adam_64_-10_1": 3.2, "adam_64_-3_1": None, "standard_64_-5_0": 4.5, "standard_64_-5_1": 4.6, "adam_64_-5_0": 9,
+    "adam_64_-5_1": 9, "standard_64_-1_0": 5.5, "standard_64_-1_1": 5.7,
 }  # fmt: skip
-RUNS = {key: {"loss": loss, "rate": 2.0**-10 if "-10" in key else 0.125} for key, loss in LOSSES.items()}
+RUNS = {key: {"loss": loss, "rate": 2.0 ** int(key.split("_")[-2])} for key, loss in LOSSES.items()}
+STRESS = {"stress whole_0": 4.6, "stress whole_1": 4.6, "stress no skip_1": 7.0, "stress no skip_0": 6.0}
+RUNS |= {key: {"loss": loss} for key, loss in STRESS.items()}
 
 
 def test_recorded_runs_are_sorted():
     sweeps = optimizer.recorded_sweeps(RUNS)
-    assert list(sweeps["standard"][64].items()) == [(2.0**-10, [5.0]), (0.125, [4.0, 4.1])]
-    assert sweeps["mup_simple"] == {32: {0.125: [3.0]}} and sweeps["standard"][32] == {0.125: [3.0]}
-    found = optimizer.recorded_differences(RUNS, ["no skip"], times=(1, 4))
-    assert found["no skip"][1] == pytest.approx([0.1, 0.3]) and found["no skip"][4] == [None, 0.0]
-    assert optimizer.recorded_differences(RUNS, ["no skip"], times=None)["no skip"][1] == [2.0, 3.0]
+    assert sweeps["standard"][64][2.0**-10] == [5.0, 5.0] and sweeps["standard"][64][0.125] == [4.0, 4.1]
+    assert sweeps["mup_simple"] == {32: {0.125: [3.0]}, 64: {0.125: [6.0]}} and sweeps["standard"][32] == {0.125: [3.0]}
+
+
+def test_rules_are_compared_each_at_its_best_rate_and_at_the_next():
+    """Apple's best is 2^-3 (4.0, 4.1), then 2^-1; Adam's 2^-10 (3.0, 3.2), then 2^-5."""
+    found = optimizer.rule_leads(RUNS, ["adam"])
+    assert found["adam", 1].mean == pytest.approx((3.0 - 4.0 + 3.2 - 4.1) / 2)
+    assert found["adam", 4].mean == pytest.approx((9 - 5.5 + 9 - 5.7) / 2)
+    assert found["adam", 1].high == pytest.approx(-0.95 + 12.706 * 0.05, abs=1e-3)  # paired: -1 and -.9
+
+
+def test_what_a_broken_batch_costs_is_paired_by_seed():
+    found = optimizer.stress_costs(RUNS)
+    assert found["whole"].mean == pytest.approx((4.6 - 4.5 + 4.6 - 4.6) / 2)
+    assert found["no skip"] == pytest.approx((1.9, 1.9 - 12.706 * 0.5, 1.9 + 12.706 * 0.5), abs=1e-3)
 
 
 def test_growth_is_drawn_part_by_part():
