@@ -40,7 +40,7 @@ EXPERIMENTS = {
     "mdloo": ("--folder", "--models"),
     "judges": ("--folder", "--models"),
     "committee": ("--folder", "--models"),
-    "pipeline": ("--folder", "--bench"),
+    "pipeline": ("--folder", "--models"),
 }
 
 
@@ -66,7 +66,7 @@ def command(name: str, folder: Path) -> list[str]:
     """Return the command line that runs an experiment with all its files under a folder."""
     line = [sys.executable, "-m", f"experiments.{name}"]
     for option in EXPERIMENTS[name]:
-        line += [option, str(folder / name / ("bench" if option == "--bench" else ""))]
+        line += [option, str(folder / name)]
     return line
 
 

@@ -33,9 +33,9 @@ from afm_ref.post_training import losses, preferences, sft, utility
 from afm_ref.post_training.responses import rejection_sample
 from afm_ref.teaching.chapters import post_training as chapter
 from afm_ref.training import fit
-from afm_ref.whole_road.bench import adam, afm
+from afm_ref.whole_road.recipes import ROW, adam, afm
 
-from . import _record, _start, judges
+from . import _record, judges
 from . import mdloo as comparison
 
 EACH, TOGETHER, MORE, REJECTED, COMPARED = 3, 12, 24, 8, 4  # samples a prompt
@@ -60,16 +60,8 @@ class Teaching:
 
     def __init__(self, bench, a, judge, seed):
         self.bench, self.a, self.seed = bench, a, seed
-        self.records = _start.records(bench.tok, a.prompts, PROMPTS_SEED + seed)
-        self.score = self.truth if judge == "utility" else self.by(*judges.trained(bench, 5000, seed))
-
-    def truth(self, records, groups):
-        """Return the true utility of each response, [P, n]."""
-        return self.bench.utilities(records, groups)
-
-    def by(self, model, scale):
-        """Return a reward model as a judge."""
-        return lambda records, groups: scale * self.bench.rewards(model, records, groups)
+        self.records = bench.records(a.prompts, PROMPTS_SEED + seed)
+        self.score = bench.judged if judge == "utility" else partial(bench.score, judges.trained(bench, 5000, seed))
 
     def tuned(self, examples):
         """Return the start after SFT on (prompt, response) examples."""
@@ -95,12 +87,12 @@ class Teaching:
         """Return {name: policy} of the committee."""
         b, a = self.bench, self.a
         count = a.iterations * b.a.prompts
-        questions = _start.records(b.tok, count, PROMPTS_SEED + 50 + self.seed, only=("answer",))
+        questions = b.records(count, PROMPTS_SEED + 50 + self.seed, only=("answer",))
         summaries = [record for record in self.records if record.task == "summarise"]
-        both = _start.records(b.tok, count // 4, PROMPTS_SEED + 100 + self.seed)
+        both = b.records(count // 4, PROMPTS_SEED + 100 + self.seed)
         return {
             "verifier": self.online(questions, a.iterations, verified),
-            "rejection sampling": self.tuned(self.best(summaries, b.said(b.params, summaries, REJECTED, self.seed))),
+            "rejection sampling": self.tuned(self.best(summaries, b.sample(b.params, summaries, REJECTED, self.seed))),
             "DPO": self.dpo(),
             "MDLOO": self.online(both, max(1, a.iterations // 2), self.score),
         }
@@ -109,9 +101,9 @@ class Teaching:
         """Return the start after DPO on annotators' pairs of its own responses."""
         b = self.bench
         found = preferences.collect(
-            self.records, b.said(b.params, self.records, COMPARED, self.seed), seed=self.seed, pairs=2
+            self.records, b.sample(b.params, self.records, COMPARED, self.seed), seed=self.seed, pairs=2
         )
-        pairs = losses.with_reference(losses.pairs_of(found, b.tok, _start.ROW), b.params, b.cfg)
+        pairs = losses.with_reference(losses.pairs_of(found, b.tok, ROW), b.params, b.cfg)
         loss = partial(losses.preference_loss, cfg=b.cfg, kind="dpo", beta=DPO_BETA)
         feed = losses.pair_batches(pairs, 8, self.seed)
         return fit(b.params, loss, feed, adam(DPO_RATE, self.a.steps), self.a.steps, progress=False).params
@@ -120,12 +112,13 @@ class Teaching:
         """Return (the best teacher's name, what the judge thinks of each, {arm: examples})."""
         b, records = self.bench, self.records
         worth = {
-            name: float(np.mean(self.score(b.validation, b.said(p, b.validation, COMPARED, 12))))
+            name: float(np.mean(self.score(b.validation, b.sample(p, b.validation, COMPARED, 12))))
             for name, p in members.items()
         }
         best = max(worth, key=worth.get)
         said = {
-            name: b.said(p, records, MORE if name == best else TOGETHER, 100 + self.seed) for name, p in members.items()
+            name: b.sample(p, records, MORE if name == best else TOGETHER, 100 + self.seed)
+            for name, p in members.items()
         }
         drawn = np.random.default_rng((self.seed, 3)).choice(list(members), len(records))
         groups = {
@@ -187,12 +180,12 @@ def main():
     bench = judges.Bench(
         judges.arguments([f"--held-out={a.held_out}", f"--iterations={a.iterations}", f"--models={a.models}"])
     )
-    bench.validation = _start.records(bench.tok, VALIDATION, comparison.VALIDATION_SEED)
+    bench.validation = bench.records(VALIDATION, comparison.VALIDATION_SEED)
     runs = _record.finished(jobs(bench, a), a.folder, tuple(a.share))
     for key, found in runs.items():
         students = {arm: round(s["utility"]["all"], 4) for arm, s in found.get("students", {}).items()}
         print(key, students or found["utility"])
-    _record.ship("committee", a, a.seeds, runs, files.fingerprint(bench.backbone))
+    _record.ship("committee", a, a.seeds, runs, files.fingerprint(bench.instruct))
 
 
 if __name__ == "__main__":

@@ -21,25 +21,20 @@ Primary   the student's gain in utility by the judge of 5,000 prompts, and by th
 Smallest  the gain's sd over seeds is about .01 (experiments.mdloo): five seeds give a half-width of 1.24 sd
 """
 
-from collections import defaultdict
 from functools import cache, partial
 
 import numpy as np
 
 from afm_ref import assets, evaluation
 from afm_ref.lora import files
-from afm_ref.post_training import losses, preferences, qualities, responses, reward_model, utility
-from afm_ref.post_training.rows import share, take
+from afm_ref.post_training import qualities, responses, reward_model
 from afm_ref.teaching.chapters import post_training as chapter
-from afm_ref.training import fit
-from afm_ref.whole_road.bench import adam
+from afm_ref.whole_road import judge as judging
+from afm_ref.whole_road.recipes import TASKS
 
-from . import _record, _start
+from . import _record
 from . import mdloo as comparison
 
-POOL_SEED, SAMPLES, PAIRS, EACH = 500, 4, 4, 8  # responses and pairs a prompt; prompts a step
-SCALED_ON = 200  # training prompts, the last of the pool
-RATE = 1e-3
 BEST_OF, BEST_SEED = 16, 78
 TRUTH = "utility"
 
@@ -55,98 +50,37 @@ def arguments(line=None):
 
 
 class Bench(comparison.Bench):
-    """That of the comparison of algorithms, with the responses that judges learn from and are measured on."""
+    """That of the comparison of algorithms, with the responses that judges are measured on."""
 
     def __init__(self, a):
         of_comparison = comparison.arguments([f"--held-out={a.held_out}", f"--iterations={a.iterations}"])
-        of_comparison.models, self.judged_by = a.models, a
-        super().__init__(of_comparison)
-        self.backbone = assets.load_instruct()[0]
-
-    def said(self, policy, records, n, seed):
-        """Return n responses to each record's prompt."""
-        prompts, rows = [record.prompt for record in records], comparison.SAMPLE_ROWS
-        return responses.sample(policy, self.cfg, self.tok, prompts, n, _start.NEW_TOKENS, seed=seed, batch_size=rows)
-
-    @cache  # noqa: B019
-    def pool(self):
-        """Return (training records, the start's responses to each), the tasks in turn."""
-        found = _start.records(self.tok, (max(self.judged_by.prompts) + SCALED_ON) // 2, POOL_SEED)
-        half = len(found) // 2
-        of_both = [record for pair in zip(found[:half], found[half:]) for record in pair]
-        return of_both, self.said(self.params, of_both, SAMPLES, POOL_SEED)
+        of_comparison.models = a.models
+        super().__init__(of_comparison, judged=max(a.prompts))
 
     @cache  # noqa: B019
     def best_of(self):
         """Return (responses, utilities [P, 16]) of the start to the held-out prompts."""
-        groups = self.said(self.params, self.held_out, BEST_OF, BEST_SEED)
-        return groups, self.utilities(self.held_out, groups)
-
-    def utilities(self, records, groups):
-        """Return the true utility of each response, [P, n]."""
-        return np.array([[utility(record, y) for y in group] for record, group in zip(records, groups)])
-
-    def rewards(self, judge, records, groups):
-        """Return a reward model's rewards, [P, n]."""
-        return reward_model.rewards(judge, self.cfg, self.tok, [r.prompt for r in records], groups,
-                                    _start.PROMPT_TOKENS, _start.NEW_TOKENS, comparison.SAMPLE_ROWS)  # fmt: skip
-
-
-def batches_of(bench, prompts, seed):
-    """Return (step -> Pairs, steps) of one pass over so many prompts, EACH at a time; each is read once."""
-    records, groups = (of[:prompts] for of in bench.pool())
-    found = defaultdict(list)
-    for preference in preferences.collect(records, groups, seed=seed, pairs=PAIRS):
-        found[preference.prompt].append(preference)
-    said = [[response.tokens for response in group] for group in groups]
-    heads = [bench.tokens_of(record.prompt) for record in records]
-    rows = share(heads, said, _start.PROMPT_TOKENS, _start.NEW_TOKENS + 1)  # and one, for the last token to be read
-    order = np.random.default_rng(seed).permutation(prompts)
-
-    def batch(step):
-        numbers = np.resize(order[EACH * step : EACH * (step + 1)], EACH)
-        some = [(i, number, pair) for i, number in enumerate(numbers) for pair in found[records[number].prompt]]
-        filled = [some[i % len(some)] for i in range(EACH * PAIRS)]
-        sides = [
-            [(p.chosen, p.chosen_grades) for *_, p in filled],
-            [(p.rejected, p.rejected_grades) for *_, p in filled],
-        ]
-        places = [[SAMPLES * i + groups[n].index(y) for (i, n, _), (y, _) in zip(filled, side)] for side in sides]
-        return losses.Pairs(
-            take(rows, numbers),
-            np.array(places),
-            np.array([preferences.SOFT_LABELS[p.level] for *_, p in filled], np.float32),
-            np.array([[grades for _, grades in side] for side in sides], np.int32),
-            (np.arange(len(filled)) < len(some)).astype(np.float32),
-        )
-
-    return batch, -(-prompts // EACH)
+        groups = self.sample(self.params, self.held_out, BEST_OF, BEST_SEED)
+        return groups, self.judged(self.held_out, groups)
 
 
 def trained(bench, prompts, seed):
-    """Return (a reward model after one pass over so many prompts, the factor that its rewards are scaled by)."""
-    batch, steps = batches_of(bench, prompts, seed)
-    start = reward_model.init_reward_model(bench.backbone, bench.cfg, seed)
-    loss = partial(reward_model.reward_loss, cfg=bench.cfg)
-    judge = fit(start, loss, batch, adam(RATE, max(2, steps)), max(2, steps), progress=False).params
-    records, groups = (of[-SCALED_ON:] for of in bench.pool())
-    both = bench.utilities(records, groups), bench.rewards(judge, records, groups)
-    truth, rewards = (np.sqrt(of.var(axis=1).mean()) for of in both)
-    return judge, float(truth / rewards)
+    """Return a reward model after one pass over so many prompts of the start's pool."""
+    return judging.trained(bench, bench.pool(0), prompts, seed)
 
 
 def judge_run(bench, prompts, seed):
     """Return what a judge of so many prompts (None: the true utility) knows, and what its student learns."""
     groups, judged = bench.best_of()
     if prompts is None:
-        rewards, score = judged, bench.reward(bench.records(seed))
+        rewards, score = judged, bench.truth(bench.prompts_of(seed))
     else:
-        judge, scale = trained(bench, prompts, seed)
-        rewards = scale * bench.rewards(judge, bench.held_out, groups)
-        of = {record.prompt: record for record in bench.records(seed)}
+        judge = trained(bench, prompts, seed)
+        rewards = bench.score(judge, bench.held_out, groups)
+        of = {record.prompt: record for record in bench.prompts_of(seed)}
 
         def score(asked, said):
-            return scale * bench.rewards(judge, [of[prompt] for prompt in asked], said)
+            return bench.score(judge, [of[prompt] for prompt in asked], said)
 
     done = student(bench, score, seed)
     found = bench.measured(done.policy, bench.held_out, comparison.HELD_OUT)
@@ -167,12 +101,11 @@ def curve(rewards, judged):
 def picks_run(bench, prompts, seed):
     """Return the grades of the best of n by a judge, by task, and what it picks for the first prompts."""
     groups, judged = bench.best_of()
-    judge, scale = trained(bench, prompts, seed)
-    rewards = scale * bench.rewards(judge, bench.held_out, groups)
+    rewards = bench.score(trained(bench, prompts, seed), bench.held_out, groups)
     graded = [[qualities(record, y) for y in group] for record, group in zip(bench.held_out, groups)]
     following = np.array([[grades["instruction_following"] for grades in group] for group in graded])
     kinds = {"right": judged > 0.999, "right, and more": (judged <= 0.999) & (following == 1), "wrong": following < 1}
-    of_task = {task: [p for p, r in enumerate(bench.held_out) if r.task == task] for task in _start.TASKS}
+    of_task = {task: [p for p, r in enumerate(bench.held_out) if r.task == task] for task in TASKS}
     shown = [p for rows in of_task.values() for p in rows[: comparison.SHOWN]]
     top = rewards.argmax(axis=1)
     return {
@@ -246,7 +179,7 @@ def main():
             else ""
         )
         print(f"{key:20} best of 16 {run['best_of'][-1]:.3f} {student}")
-    _record.ship("judges", a, a.seeds, runs, files.fingerprint(bench.backbone))
+    _record.ship("judges", a, a.seeds, runs, files.fingerprint(bench.instruct))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@
 
 Question  does MDLOO gain on prompts that it has not learnt from, and more than PPO?
 Arms      MDLOO, PPO, RLOO, GRPO and REINFORCE
-Start     one for all: the instruct model fine-tuned on answers of mixed quality (`_start`); it is the reference, too.
+Start     one for all: the instruct model fine-tuned on answers of mixed quality (`Bench.student`), the reference, too.
           PPO's critic has learnt for 100 steps from it, on samples that are not counted
 Judge     the true utility: how well a reward model serves is chapter 10's question
 Samples   8 iterations of 64 new prompts x 4 responses: 512 distinct prompts, each seen once. 8 steps an iteration, each
@@ -31,11 +31,13 @@ import numpy as np
 from afm_ref import assets, evaluation, rlhf
 from afm_ref.data import tasks
 from afm_ref.lora import files
-from afm_ref.post_training import responses, utility
+from afm_ref.post_training import utility
 from afm_ref.teaching.chapters import rlhf as chapter
-from afm_ref.whole_road.bench import adam
+from afm_ref.whole_road.bench import Bench as Road
+from afm_ref.whole_road.bench import BenchSizes
+from afm_ref.whole_road.recipes import NEW_TOKENS, ROW, SAMPLE_ROWS, TASKS, adam
 
-from . import _record, _start
+from . import _record
 
 ALGORITHMS = ("mdloo", "ppo", "rloo", "grpo", "reinforce")
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
@@ -46,8 +48,7 @@ TRUST = {  # what each calls its trust region, and two sizes of it
     "grpo": ("epsilon", (0.1, 0.3)),
 }
 BETWEEN = tuple(3**0.5 * rate for rate in RATES)  # REINFORCE's other four
-SETTINGS = dict(n=4, inner_steps=8, parts=4, beta=0.01, max_new_tokens=_start.NEW_TOKENS, row_length=_start.ROW)
-SAMPLE_ROWS = 256
+SETTINGS = dict(n=4, inner_steps=8, parts=4, beta=0.01, max_new_tokens=NEW_TOKENS, row_length=ROW)
 VALIDATION, HELD_OUT = (128, 4), 8  # (prompts, samples); samples of a held-out prompt
 TRY_SEED, PROMPTS_SEED, VALIDATION_SEED, HELD_OUT_SEED, MEASURE_SEED = 100, 300, 900, 10_300, 81
 CRITIC_RATE = 1e-3
@@ -67,20 +68,19 @@ def arguments(line=None):
     return parser.parse_args(line)
 
 
-class Bench:
-    """The start, the prompts and the judge that all runs share."""
+class Bench(Road):
+    """That of the whole road, with one start for all seeds, and the judge that is the truth."""
 
-    def __init__(self, a):
-        self.a = a
-        self.params, self.cfg, self.tok = _start.start(a.models)
-        self.held_out = _start.records(self.tok, a.held_out, HELD_OUT_SEED, "held_out")
-        self.validation = _start.records(self.tok, min(a.held_out, VALIDATION[0] // 2), VALIDATION_SEED)
+    def __init__(self, a, **sizes):
+        super().__init__(BenchSizes(held_out=a.held_out, held_out_seed=HELD_OUT_SEED, **sizes), a.models)
+        self.a, self.params = a, self.student(0)
+        self.validation = self.records(min(a.held_out, VALIDATION[0] // 2), VALIDATION_SEED)
 
-    def records(self, seed):
-        """Return a seed's prompts: half of each task, all that its iterations need."""
-        return _start.records(self.tok, self.a.iterations * self.a.prompts // 2, PROMPTS_SEED + seed)
+    def prompts_of(self, seed):
+        """Return a seed's records: half of each task, all that its iterations need."""
+        return self.records(self.a.iterations * self.a.prompts // 2, PROMPTS_SEED + seed)
 
-    def reward(self, of):
+    def truth(self, of):
         """Return the judge of these records: the true utility."""
         by_prompt = {record.prompt: record for record in of}
         return lambda prompts, groups: [[utility(by_prompt[p], y) for y in group] for p, group in zip(prompts, groups)]
@@ -92,36 +92,31 @@ class Bench:
     @cache  # noqa: B019
     def with_critic(self):
         """Return the start with PPO's critic, which has learnt from it."""
-        of = _start.records(self.tok, 8 * self.a.prompts, PROMPTS_SEED + TRY_SEED + 1)
+        of = self.records(8 * self.a.prompts, PROMPTS_SEED + TRY_SEED + 1)
         optimizer = adam(CRITIC_RATE, self.a.critic_steps)
         return rlhf.with_critic(
-            self.params, self.cfg, self.tok, [r.prompt for r in of], self.reward(of), optimizer, self.a.critic_steps,
+            self.params, self.cfg, self.tok, [r.prompt for r in of], self.truth(of), optimizer, self.a.critic_steps,
             self.settings(), seed=TRY_SEED, progress=False,
         )  # fmt: skip
 
     def learn(self, algorithm, rate, trust, seed, reward=None, of=None, iterations=None):
         """Return what `rlhf.run` gives with these settings; by default for the true utility, on a seed's prompts."""
-        of, iterations = of or self.records(seed), iterations or self.a.iterations
+        of, iterations = of or self.prompts_of(seed), iterations or self.a.iterations
         named = {} if algorithm not in TRUST else {TRUST[algorithm][0]: trust}
-        start, reward = self.with_critic() if algorithm == "ppo" else self.params, reward or self.reward(of)
+        start, reward = self.with_critic() if algorithm == "ppo" else self.params, reward or self.truth(of)
         return rlhf.run(
             start, self.cfg, self.tok, [r.prompt for r in of], reward, adam(rate, iterations * SETTINGS["inner_steps"]),
             iterations, algorithm=algorithm, settings=self.settings(**named), seed=seed, progress=False,
         )  # fmt: skip
 
-    def tokens_of(self, prompt):
-        """Return a prompt's ids."""
-        return tasks.chat_tokens(self.tok, prompt).tokens
-
     def measured(self, policy, of, n):
         """Return the mean utility and success of n samples a prompt, by task and in all, and some first answers."""
-        groups = responses.sample(policy, self.cfg, self.tok, [r.prompt for r in of], n, _start.NEW_TOKENS,
-                                  seed=MEASURE_SEED, batch_size=SAMPLE_ROWS)  # fmt: skip
-        judged = np.array(self.reward(of)([r.prompt for r in of], groups))
+        groups = self.sample(policy, of, n, MEASURE_SEED)
+        judged = self.judged(of, groups)
         done = np.array([[tasks.success(r, y.text) for y in group] for r, group in zip(of, groups)])
         task_of = np.array([r.task for r in of])
-        which = {task: task_of == task for task in _start.TASKS} | {"all": task_of != ""}
-        said = [groups[p][0].text for task in _start.TASKS for p in np.flatnonzero(which[task])[:SHOWN]]
+        which = {task: task_of == task for task in TASKS} | {"all": task_of != ""}
+        said = [groups[p][0].text for task in TASKS for p in np.flatnonzero(which[task])[:SHOWN]]
         return {name: {key: round(float(of_all[mask].mean()), 5) for key, mask in which.items()}
                 for name, of_all in (("utility", judged), ("success", done))} | {"answers": said}  # fmt: skip
 
@@ -152,7 +147,7 @@ def try_run(bench, algorithm, rate, trust):
 
 def start_run(bench):
     """Return the start's utility on the held-out prompts, and what these are."""
-    shown = [r for task in _start.TASKS for r in [r for r in bench.held_out if r.task == task][:SHOWN]]
+    shown = [r for task in TASKS for r in [r for r in bench.held_out if r.task == task][:SHOWN]]
     prompts = [{"prompt": record.prompt, "reference": record.reference} for record in shown]
     return bench.measured(bench.params, bench.held_out, HELD_OUT) | {"prompts": prompts}
 

@@ -13,10 +13,11 @@ from . import options
 
 EPILOG = """\
 steps, each a folder in --folder with what it has made and measured
-  0_base        the shipped model
-  1_sft         supervised fine-tuning on demonstrations, evolved records and solutions that the model found itself
-  2_reward      a reward model, from preferences of simulated annotators
-  3_committee   taught by SFT, rejection sampling, DPO, IPO and MDLOO members, the best answer to each prompt
+  0_base        the shipped model of pre-training
+  1_sft         supervised fine-tuning: on many records (the shipped instruct model), then on answers of which a fifth
+                are right and the others ramble or have a fact wrong
+  2_reward      a reward model, from preferences of simulated annotators between its answers
+  3_committee   taught by members of rejection sampling, DPO and MDLOO, the best answer to each prompt
   4_mdloo       online RL by MDLOO, from the committee's student on
   5_palettized  2 or 4 bits a weight by measured sensitivity, 3.5 on average; the embedding in 8
   6_recovered   with an adapter that gives back what that took

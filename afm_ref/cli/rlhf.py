@@ -7,20 +7,19 @@ from functools import partial
 import jax
 import numpy as np
 
-from .. import assets
 from ..disk import atomic, targets
 from ..interop import hugging_face
 from ..rlhf import ALGORITHMS
-from ..whole_road import bench, online_rl
+from ..whole_road import bench, online_rl, workshops
 from . import options
 
 EPILOG = """\
 examples
-  python -m afm_ref rlhf                                 MDLOO, the reward from a reward model, 60 iterations
+  python -m afm_ref rlhf                                 MDLOO, the reward from a reward model, 8 iterations
   python -m afm_ref rlhf --algorithm ppo --judge utility
   python -m afm_ref rlhf --beta 0 --folder runs/no_pull  watch the proxy being over-optimised
 
-The first call makes the student and the reward model of the seed (some minutes) and keeps them. Ctrl-C ends;
+The first call makes the student and the reward model of the seed (a few minutes) and keeps them. Ctrl-C ends;
 the same command goes on from the last checkpoint, one every other iteration, to the same numbers. At the end the run is
 drawn."""
 
@@ -46,7 +45,11 @@ def add_arguments(parser):
     )
     parser.add_argument("--judge", choices=tuple(online_rl.JUDGES), default="reward model",
                         help="whose reward is maximised, a learned or the true one (default: %(default)s)")  # fmt: skip
-    number("--iterations", 60, "which the learning rate's schedule spans")
+    number(
+        "--iterations",
+        online_rl.ITERATIONS,
+        "which the learning rate's schedule spans; prompts are new in each",
+    )
     number(
         "--learning-rate",
         None,
@@ -61,12 +64,11 @@ def add_arguments(parser):
 
 
 def run(args):
-    """Train the tiny model by online RL: MDLOO, or what it is compared with."""
+    """Train the instruct model by online RL: MDLOO, or what it is compared with."""
     asked = {name: getattr(args, name) for name in OF_SETTINGS}
     settings = dataclasses.replace(online_rl.SETTINGS, **asked)
     _check(args)
-    chosen = assets.recording("mdloo")["numbers"]["chosen"]  # {algorithm: (rate, ..)}
-    rate = args.learning_rate or chosen.get(args.algorithm, (3e-4,))[0]
+    rate = args.learning_rate or workshops.learning_rate(args.algorithm)
     jax.config.update("jax_compilation_cache_dir", str((args.bench / "compiled").resolve()))
     on = bench.Bench(folder=args.bench)
     print(f"{args.algorithm} at learning rate {rate:g} by the {args.judge}; models of seed {args.seed} in {args.bench}",

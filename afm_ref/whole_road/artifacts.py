@@ -10,9 +10,9 @@ from ..containers import matrices
 from ..interop import hugging_face, palettized, reward_files
 from ..quantization import dequantize, sizes
 from ..training.history import History
-from .bench import TASKS, TAUGHT
+from .recipes import TASKS
 
-REWARD, ADAPTER, HISTORY = "reward", "adapter.safetensors", "history.json"
+ADAPTER, HISTORY = "adapter.safetensors", "history.json"
 
 
 class Made(NamedTuple):
@@ -48,13 +48,10 @@ def of_recovered(run, folder):
 
 
 def of_features(run, folder):
-    """Return the palettized model with each task's adapter, or else the recovery adapter."""
-    recovery_adapter = run.step("6_recovered") / ADAPTER
-    policies = dict.fromkeys(TASKS, plain(adapted(run, recovery_adapter)))
-    for task in TAUGHT:
-        policies[task] = plain(adapted(run, folder / f"{task}.safetensors"))
+    """Return the palettized model with each task's adapter."""
+    policies = {task: plain(adapted(run, folder / f"{task}.safetensors")) for task in TASKS}
     # A feature's adapter began as the recovery adapter and takes its place: one at a time.
-    return Made(policies, _bytes(run, recovery_adapter), whole=False)
+    return Made(policies, _bytes(run, run.step("6_recovered") / ADAPTER), whole=False)
 
 
 def reward_accuracy(run, folder):

@@ -14,13 +14,13 @@ from ..generation import generate
 from ..losses import next_token
 from ..post_training import reward_model
 from .artifacts import Made
-from .bench import NEW_TOKENS, TASKS, TAUGHT
+from .recipes import NEW_TOKENS, TASKS
 from .text import SEQ_LEN
 
 TEXT_BATCH = 8  # rows
 SAMPLE_SEED, REWARD_SEED = 77, 78
 # prompts whose answers are kept: the first of each task
-SHOWN = {"summarise": 2, "answer": 2, "sums": 1}
+SHOWN = {"summarise": 3, "answer": 3}
 
 
 class Measures:
@@ -51,7 +51,7 @@ class Measures:
     def of(self, made: Made) -> dict:
         """Return the measures of what a step has made.
 
-        utility        mean over held-out prompts of each task, of the tasks that rewards teach, and of all
+        utility        mean over held-out prompts of each task, and of all
         by_prompt      the mean over the samples of each held-out prompt
         bits_per_byte  of held-out English that none of the steps is about; None for adapters of single tasks
         bits           stored bits per parameter of the plain model
@@ -63,7 +63,7 @@ class Measures:
             },
             "by_prompt": judged.mean(axis=1).round(4).tolist(),
             "answers": self.answers(made.policies),
-            "bits_per_byte": self.bits_per_byte(made.policies[TAUGHT[0]])
+            "bits_per_byte": self.bits_per_byte(made.policies["answer"])
             if made.whole
             else None,
             "bytes": made.stored_bytes,
@@ -104,10 +104,9 @@ class Measures:
         """Return the share of pairs of a policy's held-out samples that a reward orders as
         the utility does.
 
-        On the tasks that rewards teach; pairs of equal utility are left out.
+        Pairs of equal utility are left out.
         """
-        records = self.bench.held_out_of(*TAUGHT)
-        bench = self.bench
+        bench, records = self.bench, self.bench.held_out
         groups = bench.sample(policy, records, bench.sizes.samples, REWARD_SEED)
         values = bench.score(reward, records, groups), bench.judged(records, groups)
         first, second = np.triu_indices(values[1].shape[1], 1)

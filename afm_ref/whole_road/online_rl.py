@@ -7,15 +7,12 @@ import numpy as np
 
 from ..data.tasks import Record
 from ..post_training.rows import conversation, in_batches, pad, sequence_log_probs
-from ..rlhf import Settings, Trained, train
-from .bench import NEW_TOKENS, ROW, SAMPLE_ROWS, TAUGHT, adam
-from .workshops import JUDGES, shops
+from ..rlhf import Trained, train
+from .recipes import ROW, SAMPLE_ROWS, adam
+from .workshops import JUDGES, SETTINGS, shops
 
-SETTINGS = Settings(
-    n=4, prompts=16, inner_steps=2, max_new_tokens=NEW_TOKENS, row_length=ROW
-)
-ITERATIONS, MEASURE_EVERY, MEASURE_SEED = 20, 4, 81
-PROMPTS = 32  # of each task; every one is visited again and again, as few samples must do
+ITERATIONS, MEASURE_EVERY, MEASURE_SEED = 8, 2, 81
+MEASURED = 64  # of the prompts that it learns on, to measure with
 MEASURES = ("utility", "proxy", "kl", "tokens", "held_out_utility", "held_out_proxy")
 
 
@@ -27,14 +24,10 @@ class Course(NamedTuple):
     records: list[Record]
 
 
-def course(bench, seed: int) -> Course:
-    """Return the course of a seed: its student and reward model, and prompts of the tasks
-    that rewards teach.
-    """
+def course(bench, seed: int, prompts: int) -> Course:
+    """Return the course of a seed: its student and reward model, and so many prompts."""
     return Course(
-        bench.student(seed),
-        bench.reward(seed),
-        bench.records(PROMPTS, seed=80 + seed, only=TAUGHT),
+        bench.student(seed), bench.reward(seed), bench.records(-(-prompts // 2), 300 + seed)
     )
 
 
@@ -51,7 +44,7 @@ def learn(
     """
     if judge not in JUDGES:
         raise ValueError(f"judge must be one of {tuple(JUDGES)}, got {judge!r}")
-    on = course(bench, seed)
+    on = course(bench, seed, iterations * settings.prompts)
     shop = shops(bench, on.records, judge).online
     return train.run(
         on.student, bench.cfg, bench.tok, list(shop.records), partial(shop.score, on.reward),
@@ -63,27 +56,28 @@ def learn(
 def measured(bench, policy, on: Course) -> dict[str, float]:
     """Return MEASURES of a policy.
 
-    Of 2 responses to each prompt that it learns on: the mean true utility, the proxy (the
+    Of 2 responses to some prompts that it learns on: the mean true utility, the proxy (the
     reward model's reward), kl = mean log(pi / pi_ref) in nats and their length in tokens;
     of 1 to each held-out prompt the utility and the proxy. The random numbers are the same
     at every call.
     """
-    groups = bench.sample(policy, on.records, 2, MEASURE_SEED)
-    said = [(record.prompt, y) for record, group in zip(on.records, groups) for y in group]
+    spread = np.linspace(0, len(on.records) - 1, min(MEASURED, len(on.records))).astype(int)
+    records = [on.records[i] for i in spread]
+    groups = bench.sample(policy, records, 2, MEASURE_SEED)
+    said = [(record.prompt, y) for record, group in zip(records, groups) for y in group]
     rows = pad([conversation(bench.tok, *item) for item in said], ROW)
     log_probs, to = (
         in_batches(sequence_log_probs, p, rows, bench.cfg, SAMPLE_ROWS)
         for p in (policy, on.student)
     )
-    held_out = bench.held_out_of(*TAUGHT)
-    answers = bench.sample(policy, held_out, 1, MEASURE_SEED)
+    answers = bench.sample(policy, bench.held_out, 1, MEASURE_SEED)
     values = (
-        bench.judged(on.records, groups),
-        bench.score(on.reward, on.records, groups),
+        bench.judged(records, groups),
+        bench.score(on.reward, records, groups),
         log_probs - to,
         rows.response.sum(-1),
-        bench.judged(held_out, answers),
-        bench.score(on.reward, held_out, answers),
+        bench.judged(bench.held_out, answers),
+        bench.score(on.reward, bench.held_out, answers),
     )
     return {name: float(np.mean(of)) for name, of in zip(MEASURES, values)}
 

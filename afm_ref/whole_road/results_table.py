@@ -3,10 +3,9 @@
 import numpy as np
 
 from ..evaluation import mean_interval
-from .bench import TAUGHT
 
 COLUMNS = (
-    "step            utility of summaries and answers   less the step before         sums   "
+    "step            utility of held-out answers        less the step before       "
     "bits/byte  bits/weight"
 )
 
@@ -17,19 +16,17 @@ def table(results: dict) -> str:
     Intervals, 95%, are over held-out prompts: they say how far the prompts determine a
     number, not how another seed would turn out.
     """
-    taught = np.isin(results["task_of"], TAUGHT)
     lines = [COLUMNS]
     before = None
     for name, row in results["steps"].items():
         if "utility" not in row:
             continue
-        values = np.array(row["by_prompt"])[taught]
+        values = np.array(row["by_prompt"])
         change = "" if before is None else bounds(values - before, "+.3f")
         text = "-" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.3f}"
-        sums = row["utility"]["sums"]
         bits = row["bits"]
         lines.append(
-            f"{name:15} {bounds(values):34} {change:26} {sums:7.3f} {text:>11} {bits:12.2f}".rstrip()
+            f"{name:15} {bounds(values):34} {change:26} {text:>11} {bits:12.2f}".rstrip()
         )
         before = values
     if "2_reward" in results["steps"]:

@@ -20,7 +20,7 @@ from ..disk.text_files import read_json
 from ..interop import config_json, hugging_face, palettized
 from ..lora import files
 from . import text
-from .bench import Bench
+from .bench import Bench, BenchSizes
 from .measuring import Measures, shown
 from .steps import STEPS, RoadSizes
 from .workshops import JUDGES
@@ -31,8 +31,7 @@ RESULTS = "results.json"
 COST = "cost.json"
 BENCH = "bench.json"
 # What the models of a bench's own folder depend on.
-BENCH_FIELDS = ("held_out", "held_out_seed", "learning_rate", "sft_steps", "records", "backbone_records",
-                "backbone_steps", "preference_records", "reward_steps", "reward_rate", "reward_batch")  # fmt: skip
+BENCH_FIELDS = tuple(field.name for field in dataclasses.fields(BenchSizes))
 
 
 class Road:
@@ -55,7 +54,7 @@ class Road:
             self.sizes, self.folder / "bench" if bench_folder is None else bench_folder
         )
         fields = dataclasses.asdict(self.sizes) | {
-            "base": files.fingerprint(self.bench.base)
+            "base": files.fingerprint(self.bench.instruct)
         }
         self.config = fields | {"judge": judge, "seed": seed}
         with targets.only_writer(self.folder):

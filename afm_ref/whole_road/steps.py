@@ -26,42 +26,47 @@ from ..quantization import (
     recovery,
     weight_counts,
 )
-from . import artifacts, online_rl, workshops
-from .artifacts import ADAPTER, HISTORY, REWARD
-from .bench import TAUGHT, BenchSizes, adam, afm
+from . import artifacts, workshops
+from .artifacts import ADAPTER, HISTORY
+from .bench import BenchSizes
+from .recipes import TASKS, adam, afm
 from .text import SEQ_LEN
 
 
 @dataclasses.dataclass(frozen=True)
 class RoadSizes(BenchSizes):
-    """How much of everything, ours; the bench's sizes are those of chapters 10 and 11."""
+    """How much of everything, ours."""
 
     samples: int = 4  # of a held-out prompt, to measure with
     text_rows: int = 32  # of held-out English, likewise
     rounds: int = 1  # of the committee
-    mdloo_records: int = 200  # prompts a task
-    mdloo_iterations: int = 24
-    mdloo_rate: float = 0.0003
+    committee_records: int = 96  # prompts a task
+    newest: int = 400  # preferences that DPO learns from
+    member_steps: int = 80
+    member_rate: float = 0.0005  # of SFT members and the student
+    preference_rate: float = 0.0003  # of DPO
+    iterations: int = 3  # of the committee's MDLOO
+    online_prompts: int = 64  # of an iteration of MDLOO
+    mdloo_iterations: int = 8
     conversations: int = 300  # a task, answered for the text of the steps below
     average_bits: float = 3.5
     within: float = 0.01  # how far the average may lie below that
     sensitivity_rows: int = 16
     rank: int = 16
-    recovery_steps: int = 40
+    recovery_steps: int = 60
     recovery_rate: float = 0.004
     recovery_weight: float = 0.9  # the teacher's share of the loss
     recovery_batch: int = 4  # rows
     feature_records: int = 600
-    feature_steps: int = 40
+    feature_steps: int = 60
     feature_rate: float = 0.003
-    feature_batch: int = 2  # rows of some four conversations
+    feature_batch: int = 2  # rows of some two conversations
 
 
 FAST = RoadSizes(  # most of its time goes into compiling
-    held_out=8, sft_steps=5, records=8, backbone_records=40, backbone_steps=5, preference_records=8, reward_steps=5,
-    committee_records=4, newest=50, member_steps=3, iterations=1, refresh_steps=3, samples=2, text_rows=8,
-    mdloo_records=16, mdloo_iterations=2, conversations=16, sensitivity_rows=2, recovery_steps=3, feature_records=40,
-    feature_steps=4,
+    held_out=8, start_records=100, start_steps=40, judged=32, scaled_on=16, committee_records=4, newest=20,
+    member_steps=3, iterations=1, online_prompts=8, samples=2, text_rows=8, mdloo_iterations=2, conversations=16,
+    sensitivity_rows=2, recovery_steps=3, feature_records=40, feature_steps=4,
 )  # fmt: skip
 
 
@@ -74,7 +79,9 @@ class RoadStep(NamedTuple):
 
 
 def make_sft(run, folder):
-    """Write the shipped model after SFT on hybrid data: the student of chapter 10."""
+    """Write the model after SFT, first on many records, then on answers of mixed quality:
+    the start of chapters 10 and 11.
+    """
     _save(run, folder, run.bench.student(run.seed))
 
 
@@ -86,33 +93,27 @@ def make_reward(run, folder):
 
 
 def make_committee(run, folder):
-    """Write the committee's last student, and the reward model as it was refreshed."""
-    last = workshops.teach(run.bench, run.judge, run.seed)[-1]
-    _save(run, folder, last.student)
-    reward_files.save(folder / REWARD, last.reward, run.bench.cfg)
+    """Write the committee's last student."""
+    _save(run, folder, workshops.teach(run.bench, run.judge, run.seed)[-1].student)
 
 
 def make_mdloo(run, folder):
-    """Write the policy after MDLOO for the committee's newest reward, from its student on.
+    """Write the policy after MDLOO from the committee's student on, on prompts of its own.
 
-    Its prompts are others than the committee's. fit keeps checkpoints, so that a killed run
-    continues within.
+    fit keeps checkpoints, so that a killed run continues within.
     """
-    bench = run.bench
-    s = run.sizes
-    start = run.policy("3_committee")
-    reward = reward_files.load(run.step("3_committee") / REWARD)[0]
-    records = bench.records(s.mdloo_records, seed=80 + run.seed, only=TAUGHT)
+    bench, s = run.bench, run.sizes
+    settings = dataclasses.replace(workshops.SETTINGS, prompts=s.online_prompts)
+    records = bench.records(s.mdloo_iterations * s.online_prompts // 2, seed=300 + run.seed)
     judge, truth = (
         workshops.shops(bench, records, name).online for name in (run.judge, "utility")
     )
-    settings = dataclasses.replace(online_rl.SETTINGS, beta=s.beta, gamma=s.gamma)
+    optimizer = adam(workshops.learning_rate(), s.mdloo_iterations * settings.inner_steps)
     done = rlhf.run(
-        start, bench.cfg, bench.tok, [record.prompt for record in records], partial(judge.score, reward),
-        adam(s.mdloo_rate, s.mdloo_iterations * settings.inner_steps), s.mdloo_iterations,
-        settings=settings, watch={"utility": partial(truth.score, None)}, seed=run.seed,
-        checkpoint=run.checkpoints, checkpoint_every=4 * settings.inner_steps,
-        progress=False,
+        run.policy("3_committee"), bench.cfg, bench.tok, [record.prompt for record in records],
+        partial(judge.score, bench.reward(run.seed)), optimizer, s.mdloo_iterations, settings=settings,
+        watch={"utility": partial(truth.score, None)}, seed=run.seed, checkpoint=run.checkpoints,
+        checkpoint_every=2 * settings.inner_steps, progress=False,
     )  # fmt: skip
     _save(run, folder, done.policy)
     done.history.save(folder / HISTORY)
@@ -146,12 +147,12 @@ def make_recovered(run, folder):
 
 
 def make_features(run, folder):
-    """Write an adapter for each task that rewards teach, from the recovery adapter on."""
+    """Write an adapter for each task, from the recovery adapter on."""
     s = run.sizes
     bench = run.bench
     base = lora.files.fingerprint(run.palettes())
     start = _over_dense(artifacts.adapted(run, run.step("6_recovered") / ADAPTER))
-    for task in TAUGHT:
+    for task in TASKS:
         examples = examples_of(
             bench.records(s.feature_records, seed=90 + run.seed, only=(task,)), bench.tok
         )

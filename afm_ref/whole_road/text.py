@@ -6,7 +6,7 @@ from ..data import packing, pretraining_text
 from ..post_training.sft import packed_examples
 
 SEQ_LEN = 256  # tokens in a row, as in pre-training
-TEXT_SHARE = 0.2  # of the rows: both kinds then have about as many targets
+TEXT_SHARE = 0.1  # of the rows: both kinds then have about as many targets
 
 
 def documents():

@@ -4,11 +4,16 @@ import dataclasses
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
-
-from .. import rlhf
+from .. import assets, rlhf
 from ..post_training import committee, members, utility
-from .bench import MAIN, NEW_TOKENS, ROW, SAMPLE_ROWS, TAUGHT, adam, afm
+from .recipes import NEW_TOKENS, ROW, SAMPLE_ROWS, adam, afm
+
+# an iteration of online RL: each step on a quarter of its prompts; gamma and the rates are what
+# chapter 11's tries chose
+SETTINGS = rlhf.Settings(
+    n=4, prompts=64, inner_steps=8, parts=4, beta=0.01, gamma=0.1, max_new_tokens=NEW_TOKENS,
+    row_length=ROW, batch_size=SAMPLE_ROWS,
+)  # fmt: skip
 
 
 class Oracle(members.Workshop):
@@ -21,10 +26,6 @@ class Oracle(members.Workshop):
             for p, group in zip(prompts, groups)
         ]
 
-    def refresh(self, reward, preferences, seed):
-        """Return the reward: there is nothing to learn."""
-        return reward
-
 
 JUDGES = {"reward model": members.Workshop, "utility": Oracle}  # whose rewards are followed
 
@@ -35,7 +36,14 @@ class Shops(NamedTuple):
     supervised: members.Workshop
     pairwise: members.Workshop  # from preferences
     online: members.Workshop
-    rewarding: members.Workshop  # of the reward model
+
+
+def learning_rate(algorithm: str = "mdloo") -> float:
+    """Return the peak rate that an algorithm's tries chose in chapter 11; 0.0003 without tries."""
+    chosen = assets.recording("mdloo")["numbers"][
+        "chosen"
+    ]  # {algorithm: (rate, trust region)}
+    return chosen.get(algorithm, (3e-4,))[0]
 
 
 def shops(bench, records, judge) -> Shops:
@@ -47,47 +55,35 @@ def shops(bench, records, judge) -> Shops:
         sample_rows=SAMPLE_ROWS, row_length=ROW, max_new_tokens=NEW_TOKENS,
     )  # fmt: skip
 
-    def by_adam(rate, **changes):
-        return dataclasses.replace(supervised, optimizer=partial(adam, rate), **changes)
+    def by_adam(rate):
+        return dataclasses.replace(supervised, optimizer=partial(adam, rate))
 
-    rewarding = by_adam(
-        s.refresh_rate, reward_steps=s.refresh_steps, reward_prompts=s.reward_batch
-    )
-    return Shops(supervised, by_adam(s.preference_rate), by_adam(s.online_rate), rewarding)
+    return Shops(supervised, by_adam(s.preference_rate), by_adam(learning_rate()))
 
 
-def trainers(bench, shops: Shops, known):
-    """Return {name: trainer} of the members; known: examples that SFT goes on with."""
+def trainers(bench, shops: Shops):
+    """Return {name: trainer} of the members."""
     s = bench.sizes
-    settings = rlhf.Settings(n=4, prompts=16, inner_steps=2, beta=s.beta, gamma=s.gamma)
+    settings = dataclasses.replace(SETTINGS, prompts=s.online_prompts)
     return {
-        "SFT": shops.supervised.sft(known),
         "rejection sampling": shops.supervised.rejection(8),
         "DPO": shops.pairwise.preference("dpo", 0.1, s.newest),
-        "IPO": shops.pairwise.preference("ipo_mean", 0.5, s.newest),
         "MDLOO": rlhf.member(shops.online, s.iterations, "mdloo", settings),
     }
 
 
 def teach(bench, judge, seed):
-    """Return the rounds of a committee from the bench's student on, with one of JUDGES."""
-    records = taught_records(bench, seed)
+    """Return the rounds of a committee from the bench's student on, with one of JUDGES.
+
+    The reward model has just learnt from this student: one round compares and refreshes
+    nothing more.
+    """
+    records = bench.records(bench.sizes.committee_records, seed=60 + seed)
     of = shops(bench, records, judge)
-    known = bench.hybrid(seed)[0]["all"]
-
-    def distil(student, examples, seed):
-        # with as many of the hybrid data between, lest the rest be forgotten
-        some = np.random.default_rng(seed).choice(len(known), len(examples))
-        return of.supervised.fine_tune(student, examples + [known[i] for i in some], seed)
-
-    tools = of.supervised.tools()._replace(refresh=of.rewarding.refresh, distil=distil)
+    tools = of.supervised.tools()._replace(
+        annotate=lambda *_: [], refresh=lambda reward, *_: reward
+    )
     return committee.run(
-        trainers(bench, of, known), bench.student(seed), bench.reward(seed, MAIN), tools,
-        [record.prompt for record in records],
+        trainers(bench, of), bench.student(seed), bench.reward(seed), tools, [record.prompt for record in records],
         rounds=bench.sizes.rounds, n=3, seed=seed, preferences=bench.preferences(seed),
     )  # fmt: skip
-
-
-def taught_records(bench, seed):
-    """Return the records whose prompts the committee answers."""
-    return bench.records(bench.sizes.committee_records, seed=60 + seed, only=TAUGHT)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from ...evaluation import Interval, mean_interval
 from .. import figures
 
 
@@ -69,6 +70,21 @@ def scores(bits: Mapping[str, float], *kinds: str):
     figures.name_rows(ax, names)
     ax.set(xlabel="bits per byte of held-out text, lower is better")
     return fig
+
+
+def utilities(runs: Mapping, judge: str, step: str, task: str = "all") -> np.ndarray:
+    """Return the utility after a step of the recording "pipeline", of each seed."""
+    of_seeds = [run for key, run in sorted(runs.items()) if key.startswith(f"{judge}_")]
+    return np.array([run["steps"][step]["utility"][task] for run in of_seeds])
+
+
+def change(
+    runs: Mapping, judge: str, step: str, before: str, task: str = "all"
+) -> Interval:
+    """Return the 95% t-interval over seeds of a step's utility less that of one before."""
+    return mean_interval(
+        utilities(runs, judge, step, task) - utilities(runs, judge, before, task)
+    )
 
 
 def utility_by_step(means: Mapping):
