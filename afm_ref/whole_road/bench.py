@@ -39,9 +39,15 @@ class BenchSizes:
     start_steps: int = 150
     start_rate: float = 0.0005
     judged: int = 1250  # prompts, of four responses each, that the reward model learns from
-    scaled_on: int = (
-        200  # further prompts, on which its rewards get the spread of utilities
-    )
+    scaled_on: int = 200  # further ones, on which its rewards get the spread of utilities
+    rounds: int = 1  # of the committee
+    committee_records: int = 96  # prompts a task
+    newest: int = 400  # preferences that DPO learns from
+    member_steps: int = 80
+    member_rate: float = 0.0005  # of SFT members and the student
+    preference_rate: float = 0.0003  # of DPO
+    iterations: int = 3  # of the committee's MDLOO
+    online_prompts: int = 64  # of an iteration of MDLOO
 
 
 class Bench:

@@ -39,14 +39,6 @@ class RoadSizes(BenchSizes):
 
     samples: int = 4  # of a held-out prompt, to measure with
     text_rows: int = 32  # of held-out English, likewise
-    rounds: int = 1  # of the committee
-    committee_records: int = 96  # prompts a task
-    newest: int = 400  # preferences that DPO learns from
-    member_steps: int = 80
-    member_rate: float = 0.0005  # of SFT members and the student
-    preference_rate: float = 0.0003  # of DPO
-    iterations: int = 3  # of the committee's MDLOO
-    online_prompts: int = 64  # of an iteration of MDLOO
     mdloo_iterations: int = 8
     conversations: int = 300  # a task, answered for the text of the steps below
     average_bits: float = 3.5

@@ -12,7 +12,8 @@ from afm_ref.post_training.responses import written
 from afm_ref.transformer import Causal, forward
 from afm_ref.whole_road import measuring, results_table, text
 from afm_ref.whole_road.artifacts import Made
-from afm_ref.whole_road.bench import TASKS, Bench
+from afm_ref.whole_road.bench import Bench
+from afm_ref.whole_road.recipes import TASKS
 from tests.whole_road import small
 
 
@@ -37,13 +38,13 @@ def test_every_task_is_answered_by_its_own_policy(measures, monkeypatch):
     """The utilities are worth what the policy's number says, and stand in the order of the held-out prompts."""
     bench = measures.bench
     monkeypatch.setattr(bench, "sample", lambda policy, records, n, seed: [[policy] * n for _ in records])
-    judged = lambda records, groups: np.array(groups) + [[r.task == "sums"] for r in records]  # noqa: E731
+    judged = lambda records, groups: np.array(groups) + [[r.task == "answer"] for r in records]  # noqa: E731
     monkeypatch.setattr(bench, "judged", judged)
     monkeypatch.setattr(measures, "answers", lambda policies: [])
-    found = measures.of(Made(dict(zip(TASKS, (0.25, 0.5, 1.0))), 1000, whole=False))
-    want = dict(summarise=0.25, answer=0.5, sums=2, taught=0.375, all=11 / 12)
+    found = measures.of(Made(dict(zip(TASKS, (0.25, 0.5))), 1000, whole=False))
+    want = dict(summarise=0.25, answer=1.5, all=0.875)
     assert found["utility"] == pytest.approx(want, abs=1e-5)
-    assert found["by_prompt"] == [0.25, 0.25, 0.5, 0.5, 2, 2] and found["bits_per_byte"] is None
+    assert found["by_prompt"] == [0.25] * 3 + [1.5] * 3 and found["bits_per_byte"] is None
     weights = sum(np.size(w) for w in (bench.base.embed, bench.base.final_norm, *bench.base.layers[0]) if w is not None)
     assert found["bits"] == round(8000 / weights, 3)
 
@@ -61,15 +62,15 @@ def test_accuracy_counts_pairs(measures, monkeypatch):
 
 def test_the_table_by_hand():
     """Of two prompts that differ by 0.2 the interval is 0.1 times t = 12.706 on either side."""
-    row = dict(utility={"sums": 0.5}, bits_per_byte=1.25, bits=16.0, answers=["yes"], by_prompt=[0.4, 0.6, 0])
-    after = row | {"by_prompt": [0.5, 0.9, 0], "bits_per_byte": None, "answers": ["no"]}
+    row = dict(utility={"all": 0.5}, bits_per_byte=1.25, bits=16.0, answers=["yes"], by_prompt=[0.4, 0.6])
+    after = row | {"by_prompt": [0.5, 0.9], "bits_per_byte": None, "answers": ["no"]}
     steps = {"0_base": row, "2_reward": {"accuracy": 0.625}, "7_features": after}
     prompts = [{"task": "answer", "prompt": "Why?", "reference": "So."}]
-    results = {"task_of": ["summarise", "answer", "sums"], "steps": steps, "prompts": prompts}
+    results = {"task_of": ["summarise", "answer"], "steps": steps, "prompts": prompts}
     _, base, features, accuracy = results_table.table(results).splitlines()
-    assert base.split() == ["0_base", "0.500", "[-0.771,", "1.771]", "0.500", "1.250", "16.00"]
-    assert features.split()[1:8] == ["0.700", "[-1.841,", "3.241]", "+0.200", "[-1.071,", "+1.471]", "0.500"]
-    assert features.split()[8:] == ["-", "16.00"] and "62%" in accuracy
+    assert base.split() == ["0_base", "0.500", "[-0.771,", "1.771]", "1.250", "16.00"]
+    assert features.split()[1:7] == ["0.700", "[-1.841,", "3.241]", "+0.200", "[-1.071,", "+1.471]"]
+    assert features.split()[7:] == ["-", "16.00"] and "62%" in accuracy
     said = "Why?", "(reference)", "'So.'", "0_base", "'yes'", "7_features", "'no'"
     assert results_table.answers(results).split() == [*said]
 

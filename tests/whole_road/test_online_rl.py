@@ -13,7 +13,8 @@ from afm_ref.post_training import utility
 from afm_ref.post_training.rows import conversation
 from afm_ref.transformer import forward
 from afm_ref.whole_road import online_rl
-from afm_ref.whole_road.bench import Bench, BenchSizes, adam, afm, warmup
+from afm_ref.whole_road.bench import Bench, BenchSizes
+from afm_ref.whole_road.recipes import adam, afm, warmup
 from tests.whole_road import small
 
 
@@ -27,10 +28,9 @@ def test_a_run_of_one_step_moves():
 
 @pytest.fixture(scope="module")
 def bench():
-    """A small model as its own student, two prompts, and a reward model that nobody trained."""
+    """A small model as its own student, and a reward model that nobody trained."""
     with small.model(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(online_rl, "PROMPTS", 1)
-        patch.setattr(Bench, "student", lambda self, seed: self.base)
+        patch.setattr(Bench, "student", lambda self, seed=0: self.base)
         yield Bench(BenchSizes(held_out=2))
 
 
@@ -46,7 +46,7 @@ def log_probability(params, cfg, conversation):
 
 def test_measures_by_hand(bench):
     """Those of a policy on the very responses that it gives, one at a time; of the reference itself the KL is 0."""
-    on, policy = online_rl.course(bench, 3), other(bench)
+    on, policy = online_rl.course(bench, 3, 2), other(bench)
     found = online_rl.measured(bench, policy, on)
     groups = bench.sample(policy, on.records, 2, 81)
     said = [(record, y) for record, group in zip(on.records, groups, strict=True) for y in group]
@@ -66,7 +66,7 @@ def test_the_judge_is_the_one_that_is_asked_for(bench):
         done = online_rl.learn(bench, 3, judge=judge, **how)
         rewards[judge] = done.history.evaluation("reward")[1][0]
         curve = online_rl.curve(done.history)
-        assert curve["samples"] == [0, 4] and curve["kl"][0] == 0 and set(curve) == {"samples", *online_rl.MEASURES}
+        assert curve["samples"] == [0, 8] and curve["kl"][0] == 0 and set(curve) == {"samples", *online_rl.MEASURES}
     assert 0 <= rewards["utility"] <= 1 and abs(rewards["reward model"]) < 0.3
     assert rewards["utility"] != rewards["reward model"]
     with pytest.raises(ValueError, match="judge must be one of"):
@@ -76,7 +76,7 @@ def test_the_judge_is_the_one_that_is_asked_for(bench):
 def test_the_command_resumes_and_draws(bench, tmp_path, monkeypatch, capsys):
     """A run of two iterations; called again it is done at once, and says the same."""
     monkeypatch.setattr("afm_ref.whole_road.bench.Bench", partial(Bench, bench.sizes))
-    line = ["rlhf", "--judge", "utility", "--iterations", "2", "--n", "2", "--prompts", "2", "--inner-steps", "1"]
+    line = ["rlhf", "--judge", "utility", "--iterations", "2", "--n", "2", "--prompts", "2", "--inner-steps", "2"]
     line += ["--folder", str(tmp_path / "run"), "--bench", str(tmp_path / "bench"), "--seed", "3"]
     assert main(line) == 0
     first, told = capsys.readouterr()

@@ -48,21 +48,21 @@ def test_numbers_belong_to_their_steps(whole):
     assert len(set(bits)) == len(bits) and done["7_features"]["bits_per_byte"] is None
     for row in (row for row in done.values() if "utility" in row):
         assert row["utility"]["all"] == pytest.approx(np.mean(row["by_prompt"]), abs=1e-4)  # kept to 4 digits
-        assert len(row["answers"]) == len(whole.results()["prompts"]) == 5
+        assert len(row["answers"]) == len(whole.results()["prompts"]) == 6
 
 
 def test_a_feature_answers_with_its_own_adapter(whole):
     folder, palettes = whole.step("7_features"), palettized.load(whole.step("5_palettized"))[0]
     policies = artifacts.of_features(whole, folder).policies
     files = {task: folder / f"{task}.safetensors" for task in ("summarise", "answer")}
-    files["sums"] = whole.step("6_recovered") / artifacts.ADAPTER
     for task, path in files.items():
         adapter = lora.files.load(path)
         a, b = (np.asarray(m, np.float32) for m in adapter.matrices["wq", 0])
         expected = palettes.layers[0].wq.dense(np.float32) + adapter.scale * b @ a
         np.testing.assert_allclose(policies[task].layers[0].wq, expected, rtol=1e-6, atol=1e-6)  # float32
-    weights = [policies[task].layers[0].wq for task in files]
-    assert not np.allclose(weights[0], weights[1], atol=1e-4) and not np.allclose(weights[0], weights[2], atol=1e-4)
+    recovered = artifacts.plain(artifacts.adapted(whole, whole.step("6_recovered") / artifacts.ADAPTER))
+    first, second, before = (of.layers[0].wq for of in (*policies.values(), recovered))
+    assert not np.allclose(first, second, atol=1e-4) and not np.allclose(first, before, atol=1e-4)
 
 
 def test_killed_and_called_again_it_gives_the_same_results(whole, tmp_path, monkeypatch):
@@ -99,12 +99,12 @@ def test_killed_and_called_again_it_gives_the_same_results(whole, tmp_path, monk
 
 def test_a_folder_of_other_settings_is_refused(whole, tmp_path):
     other, bench = dataclasses.replace(small.SIZES, recovery_steps=3), whole.bench.folder
-    tuned = dataclasses.replace(small.SIZES, sft_steps=3)
+    tuned = dataclasses.replace(small.SIZES, start_steps=3)
     for folder, settings, message in (
         (whole.folder, dict(seed=1), "seed was 0 and is 1"),
         (whole.folder, dict(judge="utility"), "judge was reward model and is utility"),
         (whole.folder, dict(sizes=other), "recovery_steps was 2 and is 3"),
-        (tmp_path / "third", dict(sizes=tuned, bench_folder=bench), "sft_steps was 120 and is 3"),
+        (tmp_path / "third", dict(sizes=tuned, bench_folder=bench), "start_steps was 150 and is 3"),
         (tmp_path / "fourth", dict(judge="nobody"), "judge must be one of"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -116,13 +116,10 @@ def test_every_recording_has_its_experiment_which_knows_the_options_that_it_is_g
         source += (folder / "_record.py").read_text() if "_record.options(" in source else ""
         assert all(f'"{option}"' in source for option in options), name
     line = " ".join(again.command("pipeline", Path("runs/x")))
-    assert line.endswith("--folder runs/x/pipeline --bench runs/x/pipeline/bench")
+    assert line.endswith("--folder runs/x/pipeline --models runs/x/pipeline")
 
 
-UNTOLD = {"optimizer", "pipeline"}  # issue 21 replaces them
-
-
-@pytest.mark.parametrize("name", sorted(set(again.EXPERIMENTS) - UNTOLD))
+@pytest.mark.parametrize("name", sorted(again.EXPERIMENTS))
 def test_the_list_tells_question_and_arms_and_the_verdict_of_what_is_recorded(name):
     told = again.described(name, {})
     assert "    question  " in told and "    arms      " in told
