@@ -112,6 +112,15 @@ afm_ref/rlhf/rollout.py
     - policy_of(params) if self.algorithm.online else self.reference
     + policy_of(params)
     tests/rlhf/test_train.py::test_experience_by_hand[dpo]
+afm_ref/whole_road/judge.py
+  a pair points at the responses to another prompt of its step
+    - SAMPLES * i + groups[n].index(y)
+    + SAMPLES * (i ^ 1) + groups[n].index(y)
+    tests/whole_road/test_judge.py::test_a_pass_reads_every_preference_once_at_its_rows
+  the reward model's rewards keep the spread that they have
+    - return judge._replace(preference=judge.preference * np.float32(truth / rewards))
+    + return judge
+    tests/whole_road/test_judge.py::test_rewards_get_the_spread_of_utilities
 afm_ref/whole_road/online_rl.py
   whoever is asked for, the utility judges
     - shops(bench, on.records, judge)

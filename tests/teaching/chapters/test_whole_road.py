@@ -46,3 +46,15 @@ def test_the_best_score_is_on_top_and_kinds_have_colours():
     assert names(ax) == ["xz", "a model", "knows nothing"] and widths(ax) == [2.0, 3.0, 4.0]
     faces = [colors.to_hex(bar.get_facecolor()).upper() for bar in ax.patches]
     assert faces == [figures.ORANGE, figures.BLUE, figures.GREY]
+
+
+def test_changes_are_paired_by_seed():
+    """By hand: .2 and .4 in two seeds; t of one degree of freedom is 12.706, half the difference .1."""
+
+    def run(sft, end):
+        return {"steps": {"1_sft": {"utility": {"all": sft}}, "4_mdloo": {"utility": {"all": end}}}}
+
+    runs = {"utility_1": run(0.5, 0.9), "prompts": {}, "utility_0": run(0.1, 0.3), "reward model_0": run(0, 1)}
+    assert whole_road.utilities(runs, "utility", "4_mdloo").tolist() == [0.3, 0.9]
+    found = whole_road.change(runs, "utility", "4_mdloo", "1_sft")
+    assert found == pytest.approx((0.3, 0.3 - 1.2706, 0.3 + 1.2706), abs=1e-4)
