@@ -18,7 +18,8 @@ from afm_ref.whole_road.steps import RoadSizes
 CFG = AFMConfig(d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=16, vocab_size=2048)
 SIZES = RoadSizes(
     held_out=3, scaled_on=8, samples=2, text_rows=2, online_prompts=4, mdloo_iterations=5, conversations=16,
-    sensitivity_rows=2, within=0.1, rank=2, recovery_steps=2, recovery_batch=2, feature_records=16, feature_steps=2, feature_batch=2,
+    sensitivity_rows=2, within=0.1, rank=2, recovery_steps=2, recovery_batch=2, feature_records=16,
+    feature_steps=2, feature_batch=2,
 )  # fmt: skip
 ROWS = 8  # of every batch that is sampled or scored, so that all are the same programs
 
