@@ -119,7 +119,7 @@ def test_every_recording_has_its_experiment_which_knows_the_options_that_it_is_g
     assert line.endswith("--folder runs/x/pipeline --bench runs/x/pipeline/bench")
 
 
-UNTOLD = {"optimizer", "pipeline"}  # issue 21 replaces them
+UNTOLD = {"pipeline"}  # issue 21 replaces them
 
 
 @pytest.mark.parametrize("name", sorted(set(again.EXPERIMENTS) - UNTOLD))
