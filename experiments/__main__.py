@@ -26,7 +26,6 @@ EXPERIMENTS = {
     "at_scale": (),
     "curation_quality": (),
     "curation": ("--folder",),
-    "optimizer": ("--folder",),
     "rates": ("--folder", "--models"),
     "stages": ("--folder",),
     "lengthening": ("--folder",),
