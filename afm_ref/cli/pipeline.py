@@ -25,7 +25,7 @@ steps, each a folder in --folder with what it has made and measured
 
 examples
   python -m afm_ref pipeline --fast                      see it all run in two or three minutes; no good numbers
-  python -m afm_ref pipeline                             an estimated 12 minutes of one core
+  python -m afm_ref pipeline                             a quarter of an hour of one core
   python -m afm_ref pipeline --judge utility --folder runs/pipeline_utility
                                                          the true utility as the reward: what the reward model's
                                                          errors cost

@@ -10,7 +10,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from afm_ref.teaching import glossary
 
 CHAPTERS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("[0-9]*.ipynb"))
-UNTOLD = {"12"}  # not yet told by these rules
+UNTOLD: set[str] = set()  # not yet told by these rules
 TOLD = [path for path in CHAPTERS if path.name[:2] not in UNTOLD]
 
 # Numbers that no cell prints, each with its source; at most 8 a chapter.
