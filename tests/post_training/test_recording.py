@@ -39,10 +39,7 @@ def test_a_cell_is_recomputed(tmp_path):
     """
     bench = judges.Bench(judges.arguments(["--models", str(tmp_path), "--prompts", "80"]))
     groups, judged = bench.best_of()
-    judge, scale = judges.trained(bench, 80, 0)
-    rewards, recorded = (
-        bench.rewards(judge, bench.held_out, groups),
-        assets.recording("judges")["numbers"]["runs"]["80_0"],
-    )
-    assert judges.accuracy(scale * rewards, judged) == pytest.approx(recorded["accuracy"], abs=0.01)
+    rewards = bench.score(judges.trained(bench, 80, 0), bench.held_out, groups)
+    recorded = assets.recording("judges")["numbers"]["runs"]["80_0"]
+    assert judges.accuracy(rewards, judged) == pytest.approx(recorded["accuracy"], abs=0.01)
     assert judges.curve(rewards, judged) == pytest.approx(recorded["best_of"], abs=0.01)
