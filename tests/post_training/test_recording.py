@@ -32,7 +32,7 @@ def test_the_best_teacher_is_the_one_that_the_judge_likes_best():
 
 
 @pytest.mark.slow
-def test_a_cell_is_recomputed(tmp_path):
+def test_cells_are_recomputed(tmp_path):
     """The judge of 80 prompts, whose pool begins as that of 5,000, on the start's samples; both made anew.
 
     Another machine may draw a token otherwise: a hundredth is far below what judges differ by.
@@ -43,3 +43,6 @@ def test_a_cell_is_recomputed(tmp_path):
     recorded = assets.recording("judges")["numbers"]["runs"]["80_0"]
     assert judges.accuracy(rewards, judged) == pytest.approx(recorded["accuracy"], abs=0.01)
     assert judges.curve(rewards, judged) == pytest.approx(recorded["best_of"], abs=0.01)
+    held_out = bench.records(150, 10_300, "held_out")  # the committee's
+    start = assets.recording("committee")["numbers"]["runs"]["start"]["utility"]
+    assert bench.measured(bench.params, held_out, 8)["utility"] == pytest.approx(start, abs=0.01)
